@@ -1,0 +1,2 @@
+//! The nursery and the walls around a star: namespaces, cgroups, mounts, seccomp; all the unsafe code.
+

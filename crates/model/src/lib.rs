@@ -1,0 +1,29 @@
+//! The words of the project: typed ids, names, units, specs, statuses and problems.
+//!
+//! Plain data, checked at its edges: a value of one of these types needs no further checks. What the data
+//! *means* over time is `state`; what is decided from it is `node` and the crates it composes.
+
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod bundle;
+pub mod endpoint;
+pub mod id;
+pub mod name;
+pub mod problem;
+pub mod star;
+pub mod time;
+pub mod units;
+
+pub use app::{
+    AppSpec, Balance, Entry, Limits, ListenAddr, Network, Probe, ProbeKind, Program, Protocol, RestartPolicy,
+    ServiceSpec, StarTemplate, VolumeMount,
+};
+pub use bundle::{BundleId, BundleManifest, ContentHash, FileEntry};
+pub use endpoint::{Endpoint, EndpointSet};
+pub use id::{NodeId, RequestId, StarId};
+pub use name::{AppKey, Name, ServiceKey};
+pub use problem::{Code, Problem};
+pub use star::{Exit, ExitCause, StarPhase};
+pub use time::{Time, WallTime};
+pub use units::{Bytes, Millicores};

@@ -1,0 +1,3 @@
+//! All that one node decides, as one value: events in, effects out.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! From syntax trees to bytecode: modules, names, scopes, registers.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! What the log means: apply one command to the state, and say what changed.
+
+#![forbid(unsafe_code)]
