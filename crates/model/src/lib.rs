@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod id;
 pub mod name;
 pub mod problem;
+mod schema;
 pub mod star;
 pub mod time;
 pub mod units;

@@ -5,11 +5,14 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::schema::text_schema;
+
 /// A checked name: `[a-z0-9-]{1,63}`, neither starting nor ending with a hyphen.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
+
+text_schema!(Name);
 
 /// Longest name: a DNS label (RFC 1035, section 2.3.4).
 pub const NAME_MAX_CHARS: usize = 63;
@@ -65,13 +68,13 @@ macro_rules! key {
     ($(#[$doc:meta])* $key:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
         #[serde(try_from = "String", into = "String")]
-        #[cfg_attr(feature = "schema", schema(value_type = String))]
         pub struct $key {
             pub namespace: Name,
             pub name: Name,
         }
+
+        text_schema!($key);
 
         impl $key {
             pub fn in_default(name: Name) -> Self {

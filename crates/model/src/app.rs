@@ -1,0 +1,214 @@
+//! What a user asks for: an app, its services, and the template every star of a service is made from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::BundleId;
+use crate::name::{AppKey, Name, ServiceKey};
+use crate::units::{Bytes, Millicores};
+
+/// Everything `app.rads` describes. The same file gives the same spec, so two specs can be compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct AppSpec {
+    pub app: AppKey,
+    pub services: BTreeMap<Name, ServiceSpec>,
+}
+
+impl AppSpec {
+    pub fn service_key(&self, service: &Name) -> ServiceKey {
+        ServiceKey { namespace: self.app.namespace.clone(), name: service.clone() }
+    }
+}
+
+/// A named group of equal stars and the way in to them.
+///
+/// A change of `template` replaces the stars one after another; a change of any other field is made in place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ServiceSpec {
+    pub template: StarTemplate,
+    /// How many stars to keep running; 0 keeps the service known but empty.
+    pub instances: u32,
+    /// Where requests come in; `None` for a service that serves nobody.
+    pub entry: Option<Entry>,
+}
+
+/// Most stars one service may ask for on one node; far above what a small machine holds, below what a typing
+/// slip would ask for.
+pub const INSTANCES_MAX: u32 = 10_000;
+
+/// What one star is: its program, files, limits and walls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct StarTemplate {
+    pub program: Program,
+    pub args: Vec<String>,
+    /// The files at `/app`, by content.
+    pub bundle: BundleId,
+    pub env: BTreeMap<String, String>,
+    pub limits: Limits,
+    pub volumes: Vec<VolumeMount>,
+    pub network: Network,
+    /// The port the program listens on inside its own network namespace; also given to it as `PORT`.
+    pub port: Option<u16>,
+    pub probe: Probe,
+    pub restart: RestartPolicy,
+    /// Milliseconds between SIGTERM and SIGKILL.
+    pub grace_ms: u32,
+}
+
+/// Grace when the spec names none: enough for requests in flight, short enough to wait for at a terminal.
+pub const GRACE_DEFAULT_MS: u32 = 10_000;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// A RADS script, by its path within the bundle.
+    Script(String),
+    /// A program and its arguments, executed as they are (no shell). A first word with a `/` is a path within
+    /// `/app` when relative; one without is looked up on the star's `PATH`.
+    Command(Vec<String>),
+}
+
+/// What a star may use. `None` is unlimited, and shown as such.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Limits {
+    pub cpu: Option<Millicores>,
+    /// Memory without swap; reaching it ends the star with an out-of-memory kill.
+    pub memory: Option<Bytes>,
+    /// Processes and threads together.
+    pub pids: Option<u32>,
+}
+
+impl Limits {
+    /// The defaults of a spec that names no limits: no star takes a machine down by mistake.
+    pub const DEFAULT: Self = Self { cpu: None, memory: Some(Bytes::mib(256)), pids: Some(256) };
+    /// A RADS star needs about 1 MiB to live; below this it would die before its first request.
+    pub const SCRIPT_MEMORY_MIN: Bytes = Bytes::mib(4);
+    /// The kernel's own bookkeeping for a process needs this much.
+    pub const COMMAND_MEMORY_MIN: Bytes = Bytes::mib(1);
+    /// Below one percent of a core the kernel's shortest quota (1 ms in 100 ms) cannot express it.
+    pub const CPU_MIN: Millicores = Millicores(10);
+}
+
+/// A named, persistent folder seen at a path inside the star.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct VolumeMount {
+    pub volume: Name,
+    /// Absolute and normalised; not `/`, `/app`, `/proc`, `/dev`, `/sys` or below one of the last three.
+    pub path: String,
+}
+
+/// What a star can reach. Incoming requests always come through the door its node opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// A namespace of its own with only loopback: nothing outside can be reached.
+    None,
+    /// The host's own network. The star shares its ports, so each is given one in `PORT`.
+    Host,
+    /// A namespace of its own behind the node's bridge, with masqueraded outgoing connections. Needs root.
+    Bridge,
+}
+
+/// Where requests for a service come in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Entry {
+    pub listen: ListenAddr,
+    pub protocol: Protocol,
+    pub balance: Balance,
+}
+
+/// An address to listen on; port 0 takes any free one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ListenAddr {
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub ip: IpAddr,
+    pub port: u16,
+}
+
+impl ListenAddr {
+    pub fn loopback(port: u16) -> Self {
+        Self { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), port }
+    }
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", std::net::SocketAddr::new(self.ip, self.port))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1: each request is balanced on its own.
+    Http,
+    /// Bytes: each connection is balanced once.
+    Tcp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    RoundRobin,
+    /// The star with the fewest requests in flight; ties go round.
+    LeastConnections,
+}
+
+/// How to tell that a star is ready for requests, and later that it still is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Probe {
+    pub kind: ProbeKind,
+    /// Milliseconds between two probes of a ready star. While starting, probes come faster.
+    pub interval_ms: u32,
+    /// Milliseconds after which one probe has failed.
+    pub timeout_ms: u32,
+    /// Milliseconds a star may take to become ready before it is replaced.
+    pub start_ms: u32,
+    /// Failures in a row after which a ready star is taken out of service.
+    pub failures: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ProbeKind {
+    /// Ready as soon as the process runs: for programs that listen on nothing.
+    Started,
+    /// Ready when a connection to its port is accepted.
+    Tcp,
+    /// Ready when `GET path` answers 200–399.
+    Http { path: String },
+}
+
+impl Probe {
+    pub fn new(kind: ProbeKind) -> Self {
+        Self { kind, interval_ms: 5_000, timeout_ms: 1_000, start_ms: 30_000, failures: 3 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum RestartPolicy {
+    /// Replace a star however it ended: for services.
+    Always,
+    /// Replace it unless it ended with exit code 0.
+    OnFailure,
+    /// Leave it ended.
+    Never,
+}

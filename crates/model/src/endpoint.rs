@@ -1,0 +1,19 @@
+//! Where the ready stars of a service are: what the control side publishes and the data side reads.
+
+use crate::id::StarId;
+
+/// One star that may be sent requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub star: StarId,
+    /// The port inside the star's network namespace (or the host's, for `Network::Host`).
+    pub port: u16,
+}
+
+/// The ready stars of one service, in the order of their ids. Replaced as a whole, never edited.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EndpointSet {
+    /// Grows with every publication, so that a reader can tell old from new.
+    pub generation: u64,
+    pub endpoints: Vec<Endpoint>,
+}
