@@ -1,5 +1,100 @@
-//! What builders of the project run: check, test, tidy, golden, bench.
+//! What builders of the project run: `cargo xtask check | test | tidy | golden | bench`.
+//!
+//! Each task is a list of commands a person could type; this file only decides which, and stops at the first
+//! that fails. What the tasks look at themselves is in the modules.
 
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod bench;
+mod command;
+mod tidy;
+
+use std::process::ExitCode;
+
+use command::{Outcome, cargo};
+
+const HELP: &str = "\
+usage: cargo xtask TASK
+
+  check                  under a minute when warm: format, clippy, tidy, tests of the pure crates
+  test [FILTER]          everything: tidy, then every test of every crate, end-to-end ones included
+  tidy                   arrows between crates, purity, head comments, unsafe code, loose ends
+  golden                 rewrite the expected outputs of data-driven tests; read the diff before keeping it
+  bench [GROUP] [--quick]
+                         measure the project and its peers in one run; groups: stars, lang
+";
+
+/// Crates without effects: their tests need no machine and take seconds.
+const PURE: [&str; 10] = [
+    "model",
+    "state",
+    "rollout",
+    "scheduler",
+    "balancer",
+    "rads-syntax",
+    "rads-vm",
+    "rads-compile",
+    "deploy",
+    "node",
+];
+
+/// Crates whose tests compare with files that `golden` rewrites.
+const WITH_GOLDENS: [&str; 3] = ["rads-syntax", "rads-compile", "deploy"];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let rest: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    let outcome = match args.first().map(String::as_str) {
+        Some("check") => check(),
+        Some("test") => test(&rest),
+        Some("tidy") => tidy::run(),
+        Some("golden") => golden(),
+        Some("bench") => bench::run(&rest),
+        Some("help" | "--help" | "-h") => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("xtask: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check() -> Outcome {
+    cargo(&["fmt", "--all", "--check"])?;
+    cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?;
+    tidy::run()?;
+    cargo(&with_packages(&["test", "--quiet"], &PURE))
+}
+
+/// One build for all tests, so that a cold run on two cores stays within minutes. End-to-end tests find the
+/// binary that the same build made.
+fn test(filter: &[&str]) -> Outcome {
+    tidy::run()?;
+    let mut args = vec!["test", "--workspace", "--no-fail-fast"];
+    if !filter.is_empty() {
+        args.push("--");
+        args.extend(filter);
+    }
+    cargo(&args)
+}
+
+fn golden() -> Outcome {
+    command::cargo_with_env(&with_packages(&["test", "--quiet"], &WITH_GOLDENS), &[("RADS_GOLDEN", "1")])?;
+    println!("goldens rewritten: read `git diff` before you keep them");
+    Ok(())
+}
+
+fn with_packages<'a>(start: &[&'a str], packages: &[&'a str]) -> Vec<&'a str> {
+    let mut args = start.to_vec();
+    args.extend(packages.iter().flat_map(|package| ["--package", package]));
+    args
+}
