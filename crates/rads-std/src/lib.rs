@@ -1,3 +1,5 @@
-//! The RADS library and the loop that performs what the machine asks: files, HTTP, SQLite, time.
-
+//! The library of RADS.
 #![forbid(unsafe_code)]
+mod server;
+mod template;
+mod web;
