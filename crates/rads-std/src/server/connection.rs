@@ -57,7 +57,6 @@ pub(crate) async fn serve<A: App>(
         .header_read_timeout(bounds.header_read)
         .max_buf_size(bounds.header_bytes)
         .half_close(true) // a client may end its side first, as `nc` does, and still wants its answer
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(stream), service);
 
     let outcome = {
