@@ -1,2 +1,34 @@
 //! The nursery and the walls around a star: namespaces, cgroups, mounts, seccomp; all the unsafe code.
+//!
+//! A *nursery* (`serve`) is a small single-threaded process that is the parent of every star of a node. An agent
+//! talks to it through a `Client` in the words of `protocol`; both sides may die and come back without a star
+//! noticing. What a star may do is decided by its `StarOrder`; that it can do no more is this crate's work.
+//!
+//! The crate knows neither the language nor the cluster: the program that runs the nursery hands it the function
+//! that a RADS star runs once its walls stand.
 
+#![deny(unsafe_code)]
+
+mod cgroup;
+mod client;
+mod detach;
+mod fault;
+pub mod log;
+mod nursery;
+mod order;
+mod packet;
+pub mod place;
+pub mod protocol;
+mod record;
+mod stats;
+mod sys;
+mod walls;
+
+pub use client::Client;
+pub use detach::launch_detached;
+pub use fault::Fault;
+pub use nursery::{NurseryConfig, ScriptStart, StarEntry, serve};
+pub use order::{Bind, Launch, StarOrder};
+pub use protocol::{Message, Request, StarReport};
+pub use stats::{StarStats, stats};
+pub use walls::{Enforced, Walls};

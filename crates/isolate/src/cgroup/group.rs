@@ -1,0 +1,299 @@
+//! One star's groups: its limits, its counters, its end.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use model::Limits;
+use serde::{Deserialize, Serialize};
+
+use super::{keyed, number, write};
+use crate::stats::StarStats;
+
+/// The quota's period. The kernel's default: shorter ones cost more switches, longer ones stall a star visibly.
+const PERIOD_US: u64 = 100_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Version {
+    V1,
+    V2,
+}
+
+/// The directory in which one controller limits one star.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Group {
+    pub(crate) version: Version,
+    pub(crate) dir: PathBuf,
+}
+
+/// A star's groups by controller. `None` where the controller is not ours to use.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Groups {
+    pub(crate) cpu: Option<Group>,
+    /// Where processor time is counted: `cpuacct` in version 1, the same as `cpu` in version 2.
+    pub(crate) usage: Option<Group>,
+    pub(crate) memory: Option<Group>,
+    pub(crate) pids: Option<Group>,
+    /// Processes in the star that are ours, not the user's: its init. They are added to the limit.
+    pub(crate) own_pids: u32,
+}
+
+impl Groups {
+    /// The distinct directories.
+    fn dirs(&self) -> BTreeSet<&Group> {
+        [&self.cpu, &self.usage, &self.memory, &self.pids].into_iter().flatten().collect()
+    }
+
+    /// Makes the directories. What exists already is an error: a star's group is never shared.
+    pub(crate) fn create(&self) -> io::Result<()> {
+        for group in self.dirs() {
+            if let Err(error) = fs::create_dir(&group.dir) {
+                self.remove();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the directories that are empty of processes. `false` when one is not yet.
+    pub(crate) fn remove(&self) -> bool {
+        let gone = |group: &Group| match fs::remove_dir(&group.dir) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        // Every directory is tried, whatever became of the one before.
+        self.dirs().into_iter().map(gone).fold(true, |all, gone| all && gone)
+    }
+
+    /// Descriptors of the version 1 `tasks` files. A single-threaded process that writes `0` to them moves itself,
+    /// which spares the kernel the global lock that moving another process takes.
+    pub(crate) fn tasks(&self) -> io::Result<Vec<OwnedFd>> {
+        let v1 = self.dirs().into_iter().filter(|group| group.version == Version::V1);
+        v1.map(|group| Ok(OpenOptions::new().write(true).open(group.dir.join("tasks"))?.into())).collect()
+    }
+
+    /// The version 2 directory to be born in.
+    pub(crate) fn birthplace(&self) -> io::Result<Option<OwnedFd>> {
+        let v2 = self.dirs().into_iter().find(|group| group.version == Version::V2);
+        v2.map(|group| Ok(File::open(&group.dir)?.into())).transpose()
+    }
+
+    /// Sets the limits, at the start or later. What a controller that is missing would have limited is left alone:
+    /// `Walls` has said so. The first failure ends it; the limits before it stand.
+    pub(crate) fn limit(&self, limits: &Limits) -> io::Result<()> {
+        if let Some(group) = &self.cpu {
+            group.limit_cpu(limits.cpu.map(|cpu| u64::from(cpu.0) * PERIOD_US / 1000))?;
+        }
+        if let Some(group) = &self.memory {
+            group.limit_memory(limits.memory.map(|bytes| bytes.0))?;
+        }
+        if let Some(group) = &self.pids {
+            let most = limits.pids.map(|pids| (u64::from(pids) + u64::from(self.own_pids)).to_string());
+            write(&group.dir, "pids.max", most.unwrap_or_else(|| "max".to_owned()))?;
+        }
+        Ok(())
+    }
+
+    /// How many of the star's processes the kernel has killed for want of memory.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        let Some(group) = &self.memory else { return 0 };
+        let file = match group.version {
+            Version::V1 => "memory.oom_control",
+            Version::V2 => "memory.events",
+        };
+        keyed(&group.dir, file, "oom_kill").unwrap_or(0)
+    }
+
+    /// Kills every process of the star that a version 2 group holds, also one in no process namespace of ours.
+    pub(crate) fn kill(&self) {
+        for group in self.dirs().into_iter().filter(|group| group.version == Version::V2) {
+            // Kernels before 5.14 lack the file; ending the star's first process does the same.
+            let _ = write(&group.dir, "cgroup.kill", 1);
+        }
+    }
+
+    pub(crate) fn stats(&self) -> StarStats {
+        let mut stats = StarStats::default();
+        if let Some(Group { version, dir }) = &self.usage {
+            stats.cpu_usage_us = match version {
+                Version::V1 => number(dir, "cpuacct.usage").map(|nanos| nanos / 1000),
+                Version::V2 => keyed(dir, "cpu.stat", "usage_usec"),
+            };
+        }
+        if let Some(Group { version, dir }) = &self.cpu {
+            stats.nr_throttled = keyed(dir, "cpu.stat", "nr_throttled");
+            stats.throttled_us = match version {
+                Version::V1 => keyed(dir, "cpu.stat", "throttled_time").map(|nanos| nanos / 1000),
+                Version::V2 => keyed(dir, "cpu.stat", "throttled_usec"),
+            };
+        }
+        if let Some(Group { version, dir }) = &self.memory {
+            let (now, peak) = match version {
+                Version::V1 => ("memory.usage_in_bytes", "memory.max_usage_in_bytes"),
+                Version::V2 => ("memory.current", "memory.peak"),
+            };
+            stats.memory_bytes = number(dir, now);
+            stats.memory_peak = number(dir, peak);
+        }
+        if let Some(Group { dir, .. }) = &self.pids {
+            stats.pids = number(dir, "pids.current").map(|pids| pids.saturating_sub(u64::from(self.own_pids)));
+        }
+        stats
+    }
+}
+
+impl Group {
+    /// `quota_us` of processor time per period. What an idle star leaves unused it may use later, up to one quota.
+    fn limit_cpu(&self, quota_us: Option<u64>) -> io::Result<()> {
+        let (quota_file, burst_file) = match self.version {
+            Version::V1 => ("cpu.cfs_quota_us", "cpu.cfs_burst_us"),
+            Version::V2 => ("cpu.max", "cpu.max.burst"),
+        };
+        // A burst may not exceed its quota, so it is taken away before the quota may shrink. Kernels before 5.14
+        // have no bursts: the quota holds all the same.
+        let burst = self.dir.join(burst_file).exists();
+        if burst && number(&self.dir, burst_file) != Some(0) {
+            write(&self.dir, burst_file, 0)?;
+        }
+        match (self.version, quota_us) {
+            (Version::V1, None) => write(&self.dir, quota_file, -1)?,
+            (Version::V1, Some(quota)) => write(&self.dir, quota_file, quota)?,
+            (Version::V2, None) => write(&self.dir, quota_file, "max")?,
+            (Version::V2, Some(quota)) => write(&self.dir, quota_file, format!("{quota} {PERIOD_US}"))?,
+        }
+        match quota_us {
+            // Best effort: a parent with a tighter quota makes the kernel refuse bursts.
+            Some(quota) if burst => drop(write(&self.dir, burst_file, quota)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Memory with no swap beside it.
+    fn limit_memory(&self, bytes: Option<u64>) -> io::Result<()> {
+        match self.version {
+            Version::V1 => self.limit_memory_v1(bytes),
+            Version::V2 => {
+                write(&self.dir, "memory.max", bytes.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string()))?;
+                if_there(&self.dir, "memory.swap.max", if bytes.is_some() { "0" } else { "max" })?;
+                // A star that has lost one of its processes is not what was asked for: it ends as a whole.
+                if_there(&self.dir, "memory.oom.group", "1")
+            }
+        }
+    }
+
+    /// Version 1 counts memory and memory with swap, and wants the second never below the first: a limit that grows
+    /// is set on the second first, one that shrinks on the first.
+    fn limit_memory_v1(&self, bytes: Option<u64>) -> io::Result<()> {
+        const MEMORY: &str = "memory.limit_in_bytes";
+        const WITH_SWAP: &str = "memory.memsw.limit_in_bytes";
+        let value = bytes.map_or_else(|| "-1".to_owned(), |bytes| bytes.to_string());
+        let grows = bytes.unwrap_or(u64::MAX) >= number(&self.dir, MEMORY).unwrap_or(u64::MAX);
+        if grows {
+            if_there(&self.dir, WITH_SWAP, &value)?;
+            write(&self.dir, MEMORY, &value)?;
+        } else {
+            write(&self.dir, MEMORY, &value)?;
+            if_there(&self.dir, WITH_SWAP, &value)?;
+        }
+        if_there(&self.dir, "memory.swappiness", if bytes.is_some() { "0" } else { "60" })
+    }
+}
+
+/// Writes a file that not every kernel has.
+fn if_there(dir: &Path, file: &str, value: &str) -> io::Result<()> {
+    if dir.join(file).exists() { write(dir, file, value) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::units::{Bytes, Millicores};
+
+    /// A folder with the control files of one version, standing in for a real group.
+    fn group(version: Version, files: &[(&str, &str)]) -> (tempfile::TempDir, Groups) {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, content) in files {
+            fs::write(folder.path().join(file), content).unwrap();
+        }
+        let group = Some(Group { version, dir: folder.path().to_owned() });
+        let groups =
+            Groups { cpu: group.clone(), usage: group.clone(), memory: group.clone(), pids: group, own_pids: 1 };
+        (folder, groups)
+    }
+
+    const LIMITS: Limits = Limits { cpu: Some(Millicores(250)), memory: Some(Bytes::mib(64)), pids: Some(10) };
+    const NONE: Limits = Limits { cpu: None, memory: None, pids: None };
+
+    #[test]
+    fn limits_are_written_in_the_words_of_each_version() {
+        const V2: [&str; 6] =
+            ["cpu.max", "cpu.max.burst", "memory.max", "memory.swap.max", "memory.oom.group", "pids.max"];
+        const V1: [&str; 6] = [
+            "cpu.cfs_quota_us",
+            "cpu.cfs_burst_us",
+            "memory.limit_in_bytes",
+            "memory.memsw.limit_in_bytes",
+            "memory.swappiness",
+            "pids.max",
+        ];
+        let check = |version, files: [&str; 6], limits, expected: [&str; 6]| {
+            let (folder, groups) = group(version, &files.map(|file| (file, "")));
+            groups.limit(limits).unwrap();
+            let written = files.map(|file| fs::read_to_string(folder.path().join(file)).unwrap());
+            assert_eq!(written, expected, "{version:?}");
+        };
+        check(Version::V2, V2, &LIMITS, ["25000 100000", "25000", "67108864", "0", "1", "11"]);
+        check(Version::V2, V2, &NONE, ["max", "0", "max", "max", "1", "max"]);
+        check(Version::V1, V1, &LIMITS, ["25000", "25000", "67108864", "67108864", "0", "11"]);
+        check(Version::V1, V1, &NONE, ["-1", "0", "-1", "-1", "60", "max"]);
+    }
+
+    #[test]
+    fn files_that_old_kernels_lack_are_done_without() {
+        let (_folder, groups) = group(Version::V2, &[("cpu.max", ""), ("memory.max", ""), ("pids.max", "")]);
+        groups.limit(&LIMITS).unwrap();
+        let (_folder, groups) = group(Version::V2, &[("cpu.max", ""), ("memory.max", "")]);
+        let error = groups.limit(&LIMITS).unwrap_err().to_string();
+        assert!(error.contains("cannot write 11 to") && error.contains("pids.max"), "{error}");
+    }
+
+    #[test]
+    fn counters_are_read_in_the_words_of_each_version() {
+        let expected = StarStats {
+            cpu_usage_us: Some(1500),
+            throttled_us: Some(30),
+            nr_throttled: Some(2),
+            memory_bytes: Some(4096),
+            memory_peak: Some(8192),
+            pids: Some(2),
+            fds: None,
+        };
+        let (_folder, v2) = group(
+            Version::V2,
+            &[
+                ("cpu.stat", "usage_usec 1500\nnr_periods 9\nnr_throttled 2\nthrottled_usec 30\n"),
+                ("memory.current", "4096\n"),
+                ("memory.peak", "8192\n"),
+                ("pids.current", "3\n"),
+                ("memory.events", "oom 1\noom_kill 1\n"),
+            ],
+        );
+        assert_eq!((v2.stats(), v2.oom_kills()), (expected, 1));
+        let (_folder, v1) = group(
+            Version::V1,
+            &[
+                ("cpuacct.usage", "1500000\n"),
+                ("cpu.stat", "nr_periods 9\nnr_throttled 2\nthrottled_time 30000\n"),
+                ("memory.usage_in_bytes", "4096\n"),
+                ("memory.max_usage_in_bytes", "8192\n"),
+                ("pids.current", "3\n"),
+                ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"),
+            ],
+        );
+        assert_eq!((v1.stats(), v1.oom_kills()), (expected, 1));
+        assert_eq!(Groups::default().stats(), StarStats::default());
+    }
+}

@@ -1,0 +1,47 @@
+//! What a nursery is told to start: one star, described so that nothing is left to choose.
+//!
+//! Plain data. Who decides it is the agent; what it turns into is `start`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use model::{Limits, Network, StarId};
+use serde::{Deserialize, Serialize};
+
+/// One star to start. A star id is used once: an order for an id that is known is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StarOrder {
+    pub star: StarId,
+    /// The generation of the assignment that asks for it; kept in the star's record and told to every agent.
+    pub generation: u64,
+    /// The name the star sees as its own; a DNS label.
+    pub hostname: String,
+    pub launch: Launch,
+    pub args: Vec<String>,
+    /// The whole environment: nothing is inherited. `PATH` and `HOME` are added when they are missing.
+    pub env: BTreeMap<String, String>,
+    /// The host folder the star sees, read-only, at `/app`.
+    pub bundle: PathBuf,
+    pub volumes: Vec<Bind>,
+    pub limits: Limits,
+    pub network: Network,
+}
+
+/// What runs in the star.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Launch {
+    /// A RADS script by its path within `/app`: the nursery's own copy, no exec. `StarOrder::args` are its arguments.
+    Script { path: String },
+    /// A program and its first arguments, executed as they are; `StarOrder::args` are appended. A first word with
+    /// a `/` is taken relative to `/app`, one without is looked up on the star's `PATH`.
+    Command { argv: Vec<String> },
+}
+
+/// A host folder seen inside the star, writable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    pub host: PathBuf,
+    /// Absolute and normalised, not below `/proc`, `/dev` or `/sys`.
+    pub inside: String,
+}

@@ -1,0 +1,139 @@
+//! One value per packet, with file descriptors beside it.
+//!
+//! A packet is a tag byte and MessagePack. What does not fit a packet (a report of thousands of stars, a large
+//! environment) travels in a sealed memory file whose descriptor comes first.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The value follows in this packet.
+const INLINE: u8 = 0;
+/// The value is the content of the first descriptor.
+const IN_FILE: u8 = 1;
+/// Largest packet. Well below the default socket buffer (212,992 bytes), so that several wait in it.
+const PACKET_MAX: usize = 64 * 1024;
+/// Largest value at all: 10,000 stars with their reports take 1.5 MB, and nobody sends more than that ten times over.
+const VALUE_MAX: u64 = 16 << 20;
+/// The doors of one batch and the file of a large value.
+const FDS_MAX: usize = crate::protocol::DOORS_MAX as usize + 1;
+
+/// Sends one value. `WouldBlock` means that nothing was sent.
+pub(crate) fn send<T: Serialize>(socket: BorrowedFd<'_>, value: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut bytes = vec![INLINE];
+    rmp_serde::encode::write_named(&mut bytes, value).map_err(io::Error::other)?;
+    if bytes.len() <= PACKET_MAX {
+        return send_bytes(socket, &bytes, fds);
+    }
+    if bytes.len() as u64 > VALUE_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "larger than 16 MiB"));
+    }
+    let file = sealed_file(&bytes[1..])?;
+    let mut with_file = vec![file.as_fd()];
+    with_file.extend_from_slice(fds);
+    send_bytes(socket, &[IN_FILE], &with_file)
+}
+
+fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one packet"));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)?;
+    Ok(())
+}
+
+/// A memory file that its receiver can read without fearing that it changes meanwhile.
+fn sealed_file(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create("packet", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = File::from(fd);
+    file.write_all(bytes)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
+    Ok(file.into())
+}
+
+/// Takes one value and the descriptors beside it. `UnexpectedEof` means that the other side is gone,
+/// `InvalidData` that it does not speak this protocol.
+pub(crate) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<(T, Vec<OwnedFd>)> {
+    let mut bytes = vec![0; PACKET_MAX + 1];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let received = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags)?;
+    let mut fds: Vec<OwnedFd> = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
+    let value = match bytes[..received.bytes].split_first() {
+        None => return Err(io::ErrorKind::UnexpectedEof.into()),
+        Some((&INLINE, value)) => decode(value)?,
+        Some((&IN_FILE, _)) if !fds.is_empty() => decode(&file_content(fds.remove(0))?)?,
+        Some(_) => return Err(invalid("a packet of an unknown kind")),
+    };
+    Ok((value, fds))
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
+    rmp_serde::from_slice(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+fn file_content(fd: OwnedFd) -> io::Result<Vec<u8>> {
+    let seals = rustix::fs::fcntl_get_seals(&fd)?;
+    if !seals.contains(SealFlags::SHRINK | SealFlags::WRITE) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a memory file that is not sealed"));
+    }
+    let mut file = File::from(fd);
+    file.rewind()?;
+    let mut bytes = Vec::new();
+    file.take(VALUE_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    fn pair() -> (OwnedFd, OwnedFd) {
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+    }
+
+    #[test]
+    fn values_of_every_size_cross_with_their_descriptors() {
+        for size in [0, 10, PACKET_MAX, 3 << 20] {
+            let (a, b) = pair();
+            let value = "x".repeat(size);
+            let (reader, writer) = rustix::pipe::pipe().unwrap();
+            send(a.as_fd(), &value, &[writer.as_fd()]).unwrap();
+            let (got, fds): (String, _) = receive(b.as_fd()).unwrap();
+            assert_eq!(got.len(), size);
+            rustix::io::write(&fds[0], b"!").unwrap();
+            assert_eq!(rustix::io::read(&reader, &mut [0; 8]).unwrap(), 1);
+        }
+    }
+
+    #[test]
+    fn foreign_bytes_are_invalid_and_a_closed_socket_is_the_end() {
+        let (a, b) = pair();
+        for bytes in [&[7u8, 1, 2][..], &[IN_FILE], &[INLINE, 0xc1]] {
+            send_bytes(a.as_fd(), bytes, &[]).unwrap();
+            assert_eq!(receive::<String>(b.as_fd()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+        assert_eq!(receive::<String>(b.as_fd()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(a);
+        assert_eq!(receive::<String>(b.as_fd()).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

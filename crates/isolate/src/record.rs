@@ -1,0 +1,84 @@
+//! A star's record: what a later nursery needs to know the star again, on disk before the star runs.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use model::{ExitCause, Network, StarId};
+use serde::{Deserialize, Serialize};
+
+use crate::cgroup::Groups;
+
+/// The form of the file; a later one is read beside this for a release.
+const VERSION: u32 = 1;
+
+/// The content of `record` in a star's folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    version: u32,
+    pub(crate) star: StarId,
+    pub(crate) generation: u64,
+    /// The star's first process; 0 until it exists.
+    pub(crate) pid: u32,
+    pub(crate) start_time: u64,
+    pub(crate) network: Network,
+    /// Whether the first process is an init of ours, which forwards signals to the program.
+    pub(crate) init: bool,
+    /// Which range of user ids it has, in a nursery with privileges.
+    pub(crate) slot: Option<u32>,
+    pub(crate) groups: Groups,
+    pub(crate) ended: Option<ExitCause>,
+}
+
+impl Record {
+    pub(crate) fn new(star: StarId, generation: u64, network: Network) -> Self {
+        let groups = Groups::default();
+        Self {
+            version: VERSION,
+            star,
+            generation,
+            pid: 0,
+            start_time: 0,
+            network,
+            init: false,
+            slot: None,
+            groups,
+            ended: None,
+        }
+    }
+
+    /// Writes the record whole or not at all. It outlives the nursery, not the machine: nothing is synced, because
+    /// after a power cut there is no star to adopt.
+    pub(crate) fn save(&self, folder: &Path) -> io::Result<()> {
+        let bytes = rmp_serde::to_vec_named(self).map_err(io::Error::other)?;
+        let new = folder.join("record.new");
+        fs::write(&new, bytes)?;
+        fs::rename(new, folder.join("record"))
+    }
+
+    pub(crate) fn load(folder: &Path) -> io::Result<Self> {
+        let bytes = fs::read(folder.join("record"))?;
+        let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
+        let record: Self = rmp_serde::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
+        match record.version {
+            VERSION => Ok(record),
+            other => Err(invalid(format!("a record of version {other}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_reads_back_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut record = Record::new(StarId(7), 3, Network::None);
+        record.ended = Some(ExitCause::Code(2));
+        record.save(folder.path()).unwrap();
+        assert_eq!(Record::load(folder.path()).unwrap(), record);
+        fs::write(folder.path().join("record"), b"\x80").unwrap();
+        assert_eq!(Record::load(folder.path()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}

@@ -1,0 +1,30 @@
+//! What this machine lets a nursery enforce, said aloud.
+
+use serde::{Deserialize, Serialize};
+
+/// What holds for every star of a nursery. The namespaces, mounts, capabilities and seccomp are not listed: without
+/// them no star is started at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Walls {
+    pub cpu: Enforced,
+    pub memory: Enforced,
+    pub pids: Enforced,
+    /// No privileges on the host: stars run under the user's own id, in user namespaces.
+    pub rootless: bool,
+    /// Which cgroups the limits use: `v1`, `hybrid`, `v2` or `none`.
+    pub cgroup: String,
+}
+
+/// Whether a limit bites.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Enforced {
+    Yes,
+    No { reason: String },
+}
+
+impl Enforced {
+    pub fn is_yes(&self) -> bool {
+        matches!(self, Self::Yes)
+    }
+}
