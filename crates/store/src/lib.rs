@@ -1,3 +1,13 @@
 //! What is on disk: the command log, state snapshots and bundles.
+//!
+//! Three independent parts: [`DataDir`] takes the folder, [`Store`] keeps the log of commands and rebuilds the state
+//! from it, [`Bundles`] keeps code by content. Nothing here decides or interprets: what a command means is `state`'s.
 
 #![forbid(unsafe_code)]
+
+pub mod bundles;
+mod fault;
+pub mod place;
+
+pub use bundles::Bundles;
+pub use place::DataDir;

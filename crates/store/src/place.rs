@@ -1,0 +1,159 @@
+//! The data folder: made, checked and held by one agent at a time.
+//!
+//! The folder can be traversed by everybody (0711), since stars run under other user ids and reach their files through
+//! it; what is private lies in sub-folders of mode 0700. What the sub-folders hold is their owners' business.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use model::{Code, Problem};
+
+use crate::fault;
+
+/// A data folder that belongs to this process until the value is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    /// Keeps the kernel's lock; its content, the pid, is only for people.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the folder when there is none, checks that files can be made in it, and takes it.
+    ///
+    /// # Errors
+    /// `DataUnwritable` when it cannot be made or written, `AgentRunning` (naming the pid) when another process holds
+    /// it, `DiskFull` when not even an empty file fits.
+    pub fn open(path: &Path) -> Result<Self, Problem> {
+        make(path, 0o711)?;
+        // Absolute from here on: the path is handed to processes with another working folder.
+        let path = fs::canonicalize(path).map_err(|error| unwritable("open", path, &error))?;
+        for (folder, mode) in [("store", 0o700), ("blobs", 0o700), ("bundles", 0o711)] {
+            make(&path.join(folder), mode)?;
+        }
+        let lock = take(&path)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder for [`crate::Store::open`].
+    pub fn store(&self) -> PathBuf {
+        self.path.join("store")
+    }
+
+    /// The pid that holds the folder now, when some process does. For messages: it may be gone the next moment.
+    pub fn holder(path: &Path) -> Option<u32> {
+        let file = File::open(path.join(LOCK)).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => read_pid(&file),
+            _ => None,
+        }
+    }
+}
+
+const LOCK: &str = "agent.lock";
+
+fn make(path: &Path, mode: u32) -> Result<(), Problem> {
+    let made = DirBuilder::new().recursive(true).mode(mode).create(path);
+    made.map_err(|error| unwritable("create", path, &error))?;
+    // The umask may have taken bits that stars need, and an older folder may be too open.
+    let current = fs::metadata(path).map_err(|error| unwritable("read", path, &error))?.permissions().mode() & 0o7777;
+    if current != mode {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            .map_err(|error| unwritable("set the permissions of", path, &error))?;
+    }
+    Ok(())
+}
+
+fn take(path: &Path) -> Result<File, Problem> {
+    let lock_path = path.join(LOCK);
+    // Not truncated: until the lock is ours the pid inside is the holder's.
+    let mut lock = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&lock_path)
+        .map_err(|error| unwritable("create", &lock_path, &error))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(held(path, read_pid(&lock))),
+        Err(TryLockError::Error(error)) => return Err(unwritable("lock", &lock_path, &error)),
+    }
+    let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
+    written.map_err(|error| unwritable("write", &lock_path, &error))?;
+    Ok(lock)
+}
+
+fn read_pid(mut lock: &File) -> Option<u32> {
+    let mut text = String::new();
+    lock.rewind().ok()?;
+    lock.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+pub(crate) fn held(path: &Path, pid: Option<u32>) -> Problem {
+    let by = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    Problem::new(Code::AgentRunning, format!("another agent{by} holds `{}`", path.display()))
+        .help("use that agent, stop it first, or choose another folder with `--data-dir`")
+}
+
+/// As `fault::problem`, but whatever stands in the way of a data folder makes it unusable as one.
+fn unwritable(verb: &str, path: &Path, error: &io::Error) -> Problem {
+    let mut problem = fault::problem(verb, path, error);
+    if problem.code == Code::Internal {
+        problem.code = Code::DataUnwritable;
+        problem = problem.help("choose another folder with `--data-dir` or `RADS_DATA`");
+    }
+    problem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn the_folder_is_made_with_the_permissions_stars_need() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(&temp.path().join("a/b")).unwrap();
+        assert_eq!(mode(dir.path()), 0o711);
+        assert_eq!(mode(&dir.store()), 0o700);
+        assert_eq!(mode(&dir.path().join("bundles")), 0o711);
+        assert!(dir.path().is_absolute());
+    }
+
+    #[test]
+    fn a_second_agent_is_refused_and_told_the_pid_until_the_first_lets_go() {
+        let temp = tempfile::tempdir().unwrap();
+        let first = DataDir::open(temp.path()).unwrap();
+        let refused = DataDir::open(temp.path()).unwrap_err();
+        assert_eq!(refused.code, Code::AgentRunning);
+        assert!(refused.message.contains(&format!("pid {}", std::process::id())), "{refused}");
+        assert_eq!(DataDir::holder(temp.path()), Some(std::process::id()));
+        drop(first);
+        assert_eq!(DataDir::holder(temp.path()), None);
+        DataDir::open(temp.path()).unwrap();
+    }
+
+    #[test]
+    fn a_place_that_cannot_hold_a_folder_is_said_so() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("file");
+        fs::write(&file, "").unwrap();
+        for bad in [file.clone(), file.join("below"), PathBuf::from("/proc/nowhere")] {
+            let problem = DataDir::open(&bad).unwrap_err();
+            assert_eq!(problem.code, Code::DataUnwritable, "{}: {problem}", bad.display());
+            assert!(problem.help.is_some());
+        }
+    }
+}
