@@ -25,18 +25,8 @@ usage: cargo xtask TASK
 ";
 
 /// Crates without effects: their tests need no machine and take seconds.
-const PURE: [&str; 10] = [
-    "model",
-    "state",
-    "rollout",
-    "scheduler",
-    "balancer",
-    "rads-syntax",
-    "rads-vm",
-    "rads-compile",
-    "deploy",
-    "node",
-];
+const PURE: [&str; 10] =
+    ["model", "state", "rollout", "scheduler", "balancer", "rads-syntax", "rads-vm", "rads-compile", "deploy", "node"];
 
 /// Crates whose tests compare with files that `golden` rewrites.
 const WITH_GOLDENS: [&str; 3] = ["rads-syntax", "rads-compile", "deploy"];

@@ -20,7 +20,7 @@ enum Ring {
 }
 
 /// Every crate's ring. A new crate fails `tidy` until it is given one.
-const RINGS: [(&str, Ring); 18] = [
+const RINGS: [(&str, Ring); 19] = [
     ("model", Ring::Words),
     ("state", Ring::Pure),
     ("rollout", Ring::Pure),
@@ -38,6 +38,7 @@ const RINGS: [(&str, Ring); 18] = [
     ("api", Ring::Joins),
     ("agent", Ring::Joins),
     ("rads", Ring::Programs),
+    ("bench", Ring::Programs),
     ("xtask", Ring::Programs),
 ];
 
@@ -53,7 +54,7 @@ const LONG_FILES: [&str; 0] = [];
 pub(crate) fn run() -> Outcome {
     let mut faults = Vec::new();
     let rings: BTreeMap<&str, Ring> = RINGS.into_iter().collect();
-    let metadata = command::output("cargo", &["metadata", "--format-version", "1", "--no-deps", "--offline"])?;
+    let metadata = command::output("cargo", &["metadata", "--format-version", "1", "--no-deps"])?;
     let metadata: serde_json::Value =
         serde_json::from_str(&metadata).map_err(|error| format!("cargo metadata: {error}"))?;
     for package in metadata["packages"].as_array().into_iter().flatten() {

@@ -1,0 +1,82 @@
+//! An agent of our own on a folder of its own, driven by the commands a person types.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub(crate) struct Agent {
+    process: Child,
+    rads: PathBuf,
+    data: PathBuf,
+}
+
+impl Agent {
+    pub(crate) fn start(rads: &Path, folder: &Path) -> Result<Self, String> {
+        let data = folder.join("data");
+        let log = fs::File::create(folder.join("agent.log")).map_err(|error| format!("agent log: {error}"))?;
+        let process = Command::new(rads)
+            .args(["c", "agent", "--data-dir"])
+            .arg(&data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(|error| format!("cannot start an agent: {error}"))?;
+        let agent = Self { process, rads: rads.to_owned(), data };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while agent.run(&["c", "status"]).is_err() {
+            if Instant::now() > deadline {
+                return Err("the agent did not answer within 10 s".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(agent)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Runs `rads ARGS` against this agent and gives what it printed.
+    pub(crate) fn run(&self, args: &[&str]) -> Result<String, String> {
+        let output = Command::new(&self.rads)
+            .args(args)
+            .env("RADS_DATA", &self.data)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("cannot run rads: {error}"))?;
+        if !output.status.success() {
+            return Err(format!("`rads {}`: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim()));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.run(&["c", "shutdown"]);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
+            match self.process.try_wait() {
+                Ok(None) => std::thread::sleep(Duration::from_millis(5)),
+                _ => return,
+            }
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// One `GET` on a connection of its own: the body of a 200, or nothing.
+pub(crate) fn get(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+}
