@@ -1,0 +1,181 @@
+//! The way of one HTTP request: choose a star, get a connection, send, answer; and what is tried again.
+//!
+//! Tried again is only what cannot have been done already. A connection that is refused sends the request to another
+//! star. One that was at rest and turns out dead gives the request back unsent, or, when the request needs no body and
+//! may be repeated (RFC 9110, section 9.2.2), it is sent once more on a fresh connection.
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderValue};
+use hyper::http::request;
+use hyper::{Request, Response, StatusCode};
+use model::{ServiceKey, StarId};
+use tokio::time::timeout;
+
+use crate::Dial;
+use crate::head::{self, Refusal};
+use crate::lane::Ticket;
+use crate::route::Route;
+use crate::tunnel;
+use crate::upstream::{Answer, Question, StarBody, Upstream};
+
+/// Stars tried for one request before giving up: enough to step over a crashed one and its neighbour, few enough that
+/// a broken service answers soon.
+const STARS_MAX: usize = 3;
+/// A star's door is on this machine; when it does not open within this, it will not.
+pub(crate) const DIAL_FOR: Duration = Duration::from_secs(5);
+
+/// What a listener's connections share.
+#[derive(Debug)]
+pub(crate) struct Way<D> {
+    pub(crate) service: ServiceKey,
+    pub(crate) route: Arc<Route>,
+    pub(crate) dial: Arc<D>,
+}
+
+impl<D: Dial> Way<D> {
+    /// Answers one request. Never fails: what goes wrong is an answer too.
+    pub(crate) async fn forward(&self, request: Request<Incoming>, client: IpAddr) -> Response<Answer> {
+        let (mut head, body) = request.into_parts();
+        let upgrade = match head::to_star(&mut head, client) {
+            Ok(false) => None,
+            // Taken before the head leaves for the star: it is the client's side of the tunnel.
+            Ok(true) => head.extensions.remove::<hyper::upgrade::OnUpgrade>(),
+            Err(refusal) => return refused(refusal),
+        };
+        let (mut answer, upstream, ticket) = match self.exchange(Request::from_parts(head, Question::new(body))).await {
+            Ok(exchanged) => exchanged,
+            Err(failure) => return self.failed(failure),
+        };
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(client_side) = upgrade else {
+                // A star must not switch to a protocol nobody asked for.
+                return self.failed(Failure::Broken(ticket));
+            };
+            head::to_client(answer.headers_mut(), true);
+            let star_side = hyper::upgrade::on(&mut answer);
+            tokio::spawn(tunnel::run(client_side, star_side, upstream, ticket));
+            return answer.map(|_| Answer::Empty);
+        }
+        head::to_client(answer.headers_mut(), false);
+        let (head, body) = answer.into_parts();
+        let mut body = Some(StarBody::new(body, upstream, ticket));
+        let body = poll_fn(|cx| Poll::Ready(body.take().map(|body| body.settled(cx)))).await;
+        Response::from_parts(head, body.map_or(Answer::Empty, Answer::Star))
+    }
+
+    /// Sends the request to one star after another until one answers or no more may be tried.
+    async fn exchange(&self, mut request: Request<Question>) -> Result<Exchanged, Failure> {
+        let mut tried: Vec<StarId> = Vec::new();
+        loop {
+            let mut ticket = self.route.pick(&tried).ok_or(Failure::NoStar)?;
+            // Until the request leaves on a connection that was at rest, the next one may be dead too: all are tried.
+            while let Some(mut upstream) = ticket.lane.take_idle() {
+                let again = repeatable(&request);
+                match upstream.send(request).await {
+                    Ok(answer) => return Ok((answer, upstream, ticket)),
+                    Err(mut error) => match (error.take_message(), again) {
+                        (Some(unsent), _) => request = unsent,
+                        (None, Some(head)) => {
+                            request = Request::from_parts(head, Question::NONE);
+                            break;
+                        }
+                        (None, None) => return Err(Failure::Broken(ticket)),
+                    },
+                }
+            }
+            let mut upstream = match self.connect(&ticket).await {
+                Ok(upstream) => Box::new(upstream),
+                Err(_) => {
+                    ticket.fail();
+                    tried.push(ticket.lane.star);
+                    if tried.len() >= STARS_MAX {
+                        return Err(Failure::NoStar);
+                    }
+                    continue;
+                }
+            };
+            match upstream.send(request).await {
+                Ok(answer) => return Ok((answer, upstream, ticket)),
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) if tried.len() + 1 < STARS_MAX => {
+                        ticket.fail();
+                        tried.push(ticket.lane.star);
+                        request = unsent;
+                    }
+                    _ => return Err(Failure::Broken(ticket)),
+                },
+            }
+        }
+    }
+
+    async fn connect(&self, ticket: &Ticket) -> std::io::Result<Upstream> {
+        let stream = timeout(DIAL_FOR, self.dial.dial(ticket.lane.star, ticket.lane.port)).await??;
+        Upstream::new(stream).await
+    }
+}
+
+type Exchanged = (Response<Incoming>, Box<Upstream>, Ticket);
+
+/// Why there is no answer to pass on.
+enum Failure {
+    /// Nothing was sent: no star is ready, or none could be reached.
+    NoStar,
+    /// The star took the request and ended the connection without a whole answer.
+    Broken(Ticket),
+}
+
+impl<D> Way<D> {
+    fn failed(&self, failure: Failure) -> Response<Answer> {
+        match failure {
+            Failure::NoStar => {
+                let mut answer =
+                    own(StatusCode::SERVICE_UNAVAILABLE, format!("no star of `{}` is ready\n", self.service));
+                answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                answer
+            }
+            Failure::Broken(mut ticket) => {
+                ticket.fail();
+                own(StatusCode::BAD_GATEWAY, format!("a star of `{}` gave no answer\n", self.service))
+            }
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> Response<Answer> {
+    let (status, why) = match refusal {
+        Refusal::Host => (StatusCode::BAD_REQUEST, "the request needs exactly one `host`\n"),
+        Refusal::Framing => (StatusCode::BAD_REQUEST, "the request has both a length and a transfer coding\n"),
+        Refusal::Connect => (StatusCode::NOT_IMPLEMENTED, "`CONNECT` is not offered here\n"),
+    };
+    let mut answer = own(status, why.to_owned());
+    // Where the next request begins is no longer certain.
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+fn own(status: StatusCode, text: String) -> Response<Answer> {
+    let mut answer = Response::new(Answer::Own(Full::new(Bytes::from(text))));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}
+
+/// A copy of the head when the request may be sent a second time after its connection died.
+fn repeatable(request: &Request<Question>) -> Option<request::Parts> {
+    if !head::is_idempotent(request.method()) || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut copy = Request::new(());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    Some(copy.into_parts().0)
+}

@@ -1,0 +1,155 @@
+//! One star as the proxy sees it: what is in flight there, connections at rest, and counters.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use model::StarId;
+use tokio::sync::Notify;
+
+use crate::upstream::Upstream;
+
+/// Connections at rest kept for one star. A star that ever had more requests at once than this pays a new connection
+/// for some of them, and no star hoards descriptors.
+const IDLE_MAX: usize = 256;
+/// A connection at rest for longer is closed when another comes to rest; well below what servers themselves allow.
+const IDLE_FOR: Duration = Duration::from_secs(30);
+
+/// What happened at one star since its first request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StarTraffic {
+    /// Requests (or TCP connections) that ended, well or not.
+    pub requests: u64,
+    /// Those that have not ended yet.
+    pub in_flight: u32,
+    /// Those that ended because of the star: no connection, no answer, an answer cut short.
+    pub errors: u64,
+    /// Sum over the ended ones, from choosing the star to the last byte of its answer.
+    pub latency_us_sum: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) star: StarId,
+    pub(crate) port: u16,
+    in_flight: AtomicU32,
+    /// No connection comes to rest any more.
+    closed: AtomicBool,
+    idle: Mutex<VecDeque<(Instant, Box<Upstream>)>>,
+    /// Told whenever nothing is in flight any more.
+    quiet: Notify,
+    requests: AtomicU64,
+    errors: AtomicU64,
+    latency_us_sum: AtomicU64,
+}
+
+impl Lane {
+    pub(crate) fn new(star: StarId, port: u16) -> Self {
+        Self {
+            star,
+            port,
+            in_flight: AtomicU32::new(0),
+            closed: AtomicBool::new(false),
+            idle: Mutex::default(),
+            quiet: Notify::new(),
+            requests: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            latency_us_sum: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(SeqCst)
+    }
+
+    /// Counts a request in. Called under the route's lock, so that a drain that begins later sees it.
+    pub(crate) fn enter(self: &Arc<Self>) -> Ticket {
+        self.in_flight.fetch_add(1, SeqCst);
+        Ticket { lane: Arc::clone(self), since: Instant::now(), failed: false }
+    }
+
+    /// A live connection at rest, the one used last: its caches are warm, and the others may go.
+    pub(crate) fn take_idle(&self) -> Option<Box<Upstream>> {
+        loop {
+            let (_, mut upstream) = self.idle().pop_back()?;
+            if upstream.is_usable() {
+                return Some(upstream);
+            }
+        }
+    }
+
+    pub(crate) fn put_idle(&self, upstream: Box<Upstream>) {
+        let now = Instant::now();
+        let mut idle = self.idle();
+        if self.closed.load(SeqCst) {
+            return;
+        }
+        while idle.len() >= IDLE_MAX || idle.front().is_some_and(|(since, _)| now.duration_since(*since) > IDLE_FOR) {
+            idle.pop_front();
+        }
+        idle.push_back((now, upstream));
+    }
+
+    /// Closes the connections at rest, now and from now on.
+    pub(crate) fn close_idle(&self) {
+        let mut idle = self.idle();
+        self.closed.store(true, SeqCst);
+        idle.clear();
+    }
+
+    /// Ends when nothing is in flight.
+    pub(crate) async fn until_quiet(&self) {
+        loop {
+            let quiet = self.quiet.notified();
+            tokio::pin!(quiet);
+            // Registered before looking, so that an end in between is not missed.
+            quiet.as_mut().enable();
+            if self.in_flight() == 0 {
+                return;
+            }
+            quiet.await;
+        }
+    }
+
+    pub(crate) fn traffic(&self) -> StarTraffic {
+        StarTraffic {
+            requests: self.requests.load(Relaxed),
+            in_flight: self.in_flight(),
+            errors: self.errors.load(Relaxed),
+            latency_us_sum: self.latency_us_sum.load(Relaxed),
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, VecDeque<(Instant, Box<Upstream>)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One request at one star, counted until dropped.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) lane: Arc<Lane>,
+    since: Instant,
+    failed: bool,
+}
+
+impl Ticket {
+    /// The star is at fault for how this ends.
+    pub(crate) fn fail(&mut self) {
+        self.failed = true;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let lane = &self.lane;
+        lane.requests.fetch_add(1, Relaxed);
+        lane.errors.fetch_add(u64::from(self.failed), Relaxed);
+        let micros = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        lane.latency_us_sum.fetch_add(micros, Relaxed);
+        if lane.in_flight.fetch_sub(1, SeqCst) == 1 {
+            lane.quiet.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The proxy as the agent uses it: services by name, each with its stars and perhaps a way in.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use model::{Balance, Code, EndpointSet, Entry, Problem, ServiceKey, StarId};
+use tokio::task::JoinHandle;
+
+use crate::Dial;
+use crate::forward::Way;
+use crate::lane::StarTraffic;
+use crate::listener::Listener;
+use crate::route::Route;
+
+/// Every service this node lets requests in for. Methods are called within a tokio runtime.
+#[derive(Debug)]
+pub struct Proxy<D: Dial> {
+    dial: Arc<D>,
+    services: Mutex<Services>,
+}
+
+#[derive(Debug, Default)]
+struct Services {
+    by_key: BTreeMap<ServiceKey, Service>,
+    /// Listeners on their way out; they hold their port until these end.
+    ending: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Service {
+    route: Arc<Route>,
+    listener: Option<Listener>,
+}
+
+impl<D: Dial> Proxy<D> {
+    pub fn new(dial: Arc<D>) -> Self {
+        Self { dial, services: Mutex::default() }
+    }
+
+    /// Opens the way in and returns its address, with the port that was taken for 0. A service that already listens
+    /// there keeps its connections; one that listens elsewhere moves, gracefully.
+    ///
+    /// # Errors
+    /// `PortInUse`, naming the holder when it can be known; what was open before stays open then.
+    pub async fn listen(&self, service: ServiceKey, entry: Entry) -> Result<SocketAddr, Problem> {
+        loop {
+            let ending = std::mem::take(&mut self.services().ending);
+            if ending.is_empty() {
+                break;
+            }
+            for accepting in ending {
+                // A panic there freed the port as well.
+                let _ = accepting.await;
+            }
+        }
+        let mut services = self.services();
+        if let Some(listener) = services.listener(&service).filter(|listener| listener.asked == entry.listen) {
+            listener.speak(entry.protocol);
+            return Ok(listener.address);
+        }
+        services.check_free(&service, &entry)?;
+        let Service { route, .. } = services.by_key.entry(service.clone()).or_default();
+        let way = Way { service: service.clone(), route: Arc::clone(route), dial: Arc::clone(&self.dial) };
+        match Listener::start(entry.listen, entry.protocol, Arc::new(way)) {
+            Ok(listener) => {
+                let address = listener.address;
+                let before = services.by_key.entry(service).or_default().listener.replace(listener);
+                services.ending.extend(before.map(Listener::end));
+                Ok(address)
+            }
+            Err(problem) => {
+                services.forget_if_empty(&service);
+                Err(problem)
+            }
+        }
+    }
+
+    /// Closes the way in: nothing new is accepted, what is in flight may finish (30 s at most).
+    pub fn unlisten(&self, service: &ServiceKey) {
+        let mut services = self.services();
+        let listener = services.by_key.get_mut(service).and_then(|service| service.listener.take());
+        services.ending.extend(listener.map(Listener::end));
+        services.ending.retain(|accepting| !accepting.is_finished());
+        services.forget_if_empty(service);
+    }
+
+    /// Replaces the stars of a service. A set older than the last one is ignored.
+    pub fn publish(&self, service: &ServiceKey, set: EndpointSet, balance: Balance) {
+        let mut services = self.services();
+        services.by_key.entry(service.clone()).or_default().route.publish(&set, balance);
+        services.forget_if_empty(service);
+    }
+
+    /// Sends a star nothing new, from this call on; the future ends when nothing is in flight there.
+    pub fn drain(&self, service: &ServiceKey, star: StarId) -> impl Future<Output = ()> + Send + use<D> {
+        let route = self.services().by_key.get(service).map(|service| Arc::clone(&service.route));
+        let quiet = route.map(|route| route.drain(star));
+        async move {
+            if let Some(quiet) = quiet {
+                quiet.await;
+            }
+        }
+    }
+
+    /// Counters of every star that is published or draining.
+    pub fn stats(&self, service: &ServiceKey) -> BTreeMap<StarId, StarTraffic> {
+        let route = self.services().by_key.get(service).map(|service| Arc::clone(&service.route));
+        route.map(|route| route.traffic()).unwrap_or_default()
+    }
+
+    /// Where a service listens now.
+    pub fn address(&self, service: &ServiceKey) -> Option<SocketAddr> {
+        self.services().listener(service).map(|listener| listener.address)
+    }
+
+    fn services(&self) -> MutexGuard<'_, Services> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Services {
+    fn listener(&self, service: &ServiceKey) -> Option<&Listener> {
+        self.by_key.get(service)?.listener.as_ref()
+    }
+
+    /// The kernel would only say that this process has the port; which service it is helps more.
+    fn check_free(&self, service: &ServiceKey, entry: &Entry) -> Result<(), Problem> {
+        let port = entry.listen.port;
+        let wanted = SocketAddr::new(entry.listen.ip, port);
+        let other = self.by_key.iter().find(|(key, other)| {
+            *key != service && port != 0 && other.listener.as_ref().is_some_and(|listener| listener.address == wanted)
+        });
+        match other {
+            Some((key, _)) => Err(Problem::new(Code::PortInUse, format!("port {port} is in use by service `{key}`"))
+                .help("choose another port, 0 for any free one")),
+            None => Ok(()),
+        }
+    }
+
+    fn forget_if_empty(&mut self, service: &ServiceKey) {
+        if self.by_key.get(service).is_some_and(|service| service.listener.is_none() && service.route.is_empty()) {
+            self.by_key.remove(service);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The stars of one service: published as a set, chosen one by one, drained one by one.
+//!
+//! A request is counted in under the same lock under which its star is chosen, and a drain closes the star to choice
+//! under that lock: once it has begun, what is in flight can only shrink.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use model::{Balance, EndpointSet, StarId};
+
+use crate::lane::{Lane, StarTraffic, Ticket};
+
+#[derive(Debug, Default)]
+pub(crate) struct Route(Mutex<Lanes>);
+
+#[derive(Debug, Default)]
+struct Lanes {
+    generation: u64,
+    balance: Option<Balance>,
+    /// Stars that may be chosen, in the order of the set.
+    open: Vec<Arc<Lane>>,
+    /// Stars that finish what they have.
+    draining: Vec<Arc<Lane>>,
+    /// Where round robin goes on.
+    cursor: usize,
+}
+
+impl Route {
+    /// Replaces the set. Stars that stay keep their connections; a star being drained stays out. An older set than the
+    /// last one is ignored.
+    pub(crate) fn publish(&self, set: &EndpointSet, balance: Balance) {
+        let mut lanes = self.lanes();
+        if set.generation < lanes.generation {
+            return;
+        }
+        lanes.generation = set.generation;
+        lanes.balance = Some(balance);
+        let mut before = std::mem::take(&mut lanes.open);
+        for endpoint in &set.endpoints {
+            let same = |lane: &Arc<Lane>| lane.star == endpoint.star && lane.port == endpoint.port;
+            if lanes.draining.iter().any(same) {
+                continue;
+            }
+            let lane = match before.iter().position(same) {
+                Some(at) => before.swap_remove(at),
+                None => Arc::new(Lane::new(endpoint.star, endpoint.port)),
+            };
+            lanes.open.push(lane);
+        }
+        // Kept while busy, so that a drain that follows finds what is in flight.
+        lanes.draining.append(&mut before);
+        lanes.retire();
+    }
+
+    /// Chooses a star that is not in `tried`.
+    pub(crate) fn pick(&self, tried: &[StarId]) -> Option<Ticket> {
+        let mut lanes = self.lanes();
+        let count = lanes.open.len();
+        let start = lanes.cursor;
+        let candidates = (0..count).map(|step| (start + step) % count).filter(|at| {
+            let star = lanes.open[*at].star;
+            !tried.contains(&star)
+        });
+        let at = match lanes.balance {
+            Some(Balance::LeastConnections) => candidates.min_by_key(|at| lanes.open[*at].in_flight()),
+            _ => { candidates }.next(),
+        }?;
+        lanes.cursor = (at + 1) % count;
+        Some(lanes.open[at].enter())
+    }
+
+    /// Chooses the star no more, closes its connections at rest, and ends when nothing is in flight there.
+    pub(crate) fn drain(self: &Arc<Self>, star: StarId) -> impl Future<Output = ()> + Send + use<> {
+        let lane = {
+            let mut lanes = self.lanes();
+            if let Some(at) = lanes.open.iter().position(|lane| lane.star == star) {
+                let lane = lanes.open.remove(at);
+                lanes.draining.push(lane);
+            }
+            lanes.draining.iter().find(|lane| lane.star == star).cloned()
+        };
+        if let Some(lane) = &lane {
+            lane.close_idle();
+        }
+        let route = Arc::clone(self);
+        async move {
+            if let Some(lane) = lane {
+                lane.until_quiet().await;
+                route.lanes().retire();
+            }
+        }
+    }
+
+    /// Whether no star is left, not even a draining one.
+    pub(crate) fn is_empty(&self) -> bool {
+        let lanes = self.lanes();
+        lanes.open.is_empty() && lanes.draining.is_empty()
+    }
+
+    pub(crate) fn traffic(&self) -> BTreeMap<StarId, StarTraffic> {
+        let lanes = self.lanes();
+        lanes.open.iter().chain(&lanes.draining).map(|lane| (lane.star, lane.traffic())).collect()
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        // Every change is made of whole steps: a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lanes {
+    /// Forgets stars that have left and have nothing in flight.
+    fn retire(&mut self) {
+        self.draining.retain(|lane| {
+            lane.close_idle();
+            lane.in_flight() > 0
+        });
+    }
+}

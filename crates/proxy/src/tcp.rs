@@ -1,0 +1,35 @@
+//! The way of one TCP connection: choose a star, dial it, pass bytes on.
+
+use std::net::SocketAddr;
+
+use model::StarId;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::Dial;
+use crate::forward::{DIAL_FOR, Way};
+use crate::tunnel;
+
+/// As for HTTP: one crashed star and its neighbour are stepped over.
+const STARS_MAX: usize = 3;
+
+impl<D: Dial> Way<D> {
+    /// Serves one connection to its end. When no star can be reached it is closed: there is no way to say why.
+    pub(crate) async fn join(&self, client: TcpStream, _from: SocketAddr) {
+        if client.set_nodelay(true).is_err() {
+            return;
+        }
+        let mut tried: Vec<StarId> = Vec::new();
+        while tried.len() < STARS_MAX {
+            let Some(mut ticket) = self.route.pick(&tried) else { return };
+            let dialled = timeout(DIAL_FOR, self.dial.dial(ticket.lane.star, ticket.lane.port)).await;
+            match dialled {
+                Ok(Ok(star)) if star.set_nodelay(true).is_ok() => return tunnel::join(client, star, ticket).await,
+                _ => {
+                    ticket.fail();
+                    tried.push(ticket.lane.star);
+                }
+            }
+        }
+    }
+}
