@@ -276,12 +276,12 @@ impl Vm {
         }
         macro_rules! arith {
             ($operator:expr, $int:ident, $a:expr, $b:expr, $c:expr, $float:tt) => {{
-                let (x, y) = (r!($b), $c);
-                match (x, y) {
-                    (Value::Int(x), Value::Int(y)) if let Some(n) = x.$int(y) => r!($a) = Value::Int(n),
+                // By reference: a register that was just written in two halves is slow to read as a whole.
+                match (&r!($b), &$c) {
+                    (Value::Int(x), Value::Int(y)) if let Some(n) = x.$int(*y) => r!($a) = Value::Int(n),
                     (Value::Float(x), Value::Float(y)) => r!($a) = Value::Float(x $float y),
-                    _ => {
-                        r!($a) = attempt!(heap.arith($operator, x, y));
+                    (x, y) => {
+                        r!($a) = attempt!(heap.arith($operator, *x, *y));
                         allocated!();
                     }
                 }
@@ -290,28 +290,26 @@ impl Vm {
         // Division has no quick form for floats: a zero divisor throws.
         macro_rules! divide {
             ($operator:expr, $int:ident, $a:expr, $b:expr, $c:expr) => {{
-                let (x, y) = (r!($b), $c);
-                match (x, y) {
-                    (Value::Int(x), Value::Int(y)) if let Some(n) = x.$int(y) => r!($a) = Value::Int(n),
-                    _ => r!($a) = attempt!(heap.arith($operator, x, y)),
+                match (&r!($b), &$c) {
+                    (Value::Int(x), Value::Int(y)) if let Some(n) = x.$int(*y) => r!($a) = Value::Int(n),
+                    (x, y) => r!($a) = attempt!(heap.arith($operator, *x, *y)),
                 }
             }};
         }
         macro_rules! is_less {
             ($b:expr, $c:expr, $test:tt, $or_equal:expr) => {{
-                match ($b, $c) {
+                match (&$b, &$c) {
                     (Value::Int(x), Value::Int(y)) => x $test y,
                     (Value::Float(x), Value::Float(y)) => x $test y,
-                    (x, y) => attempt!(heap.less(x, y, $or_equal)),
+                    (x, y) => attempt!(heap.less(*x, *y, $or_equal)),
                 }
             }};
         }
         macro_rules! truth {
             ($a:expr) => {{
-                let value = r!($a);
-                match value.plain_truth() {
-                    Some(truth) => truth,
-                    None => Cx { heap: &mut *heap }.truthy(value),
+                match &r!($a) {
+                    Value::Bool(truth) => *truth,
+                    value => Cx { heap: &mut *heap }.truthy(*value),
                 }
             }};
         }

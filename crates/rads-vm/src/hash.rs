@@ -27,7 +27,7 @@ pub(crate) fn bytes(seed: u64, data: &[u8]) -> u64 {
 
 /// Builds hashers with a fixed seed, for tables whose keys come from the program text.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Fixed;
+pub(crate) struct Fixed;
 
 impl BuildHasher for Fixed {
     type Hasher = FixedHasher;
@@ -37,7 +37,7 @@ impl BuildHasher for Fixed {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct FixedHasher(u64);
+pub(crate) struct FixedHasher(u64);
 
 impl Hasher for FixedHasher {
     fn finish(&self) -> u64 {

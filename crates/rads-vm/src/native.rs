@@ -77,7 +77,6 @@ pub(crate) struct Native {
     pub(crate) name: &'static str,
     pub(crate) params: Params,
     pub(crate) body: NativeBody,
-    pub(crate) method: bool,
 }
 
 impl Native {
@@ -97,6 +96,7 @@ pub struct Natives {
     methods: BTreeMap<&'static str, Members>,
     aliases: BTreeMap<&'static str, &'static str>,
     preludes: Vec<&'static str>,
+    constants: BTreeMap<(&'static str, &'static str), f64>,
 }
 
 /// Collects what a [`Natives`] will hold.
@@ -115,7 +115,7 @@ impl NativesBuilder {
         params: Params,
         body: NativeBody,
     ) -> &mut Self {
-        let id = self.add(Native { home: module, name, params, body, method: false });
+        let id = self.add(Native { home: module, name, params, body });
         self.made.modules.entry(module).or_default().insert(name, id);
         self
     }
@@ -123,7 +123,7 @@ impl NativesBuilder {
     /// Adds a method of a host object's kind or of a built-in kind (`string`, `array`, `object`, `bytes`, …, the names
     /// that `typeof` gives).
     pub fn method(&mut self, kind: &'static str, name: &'static str, params: Params, body: NativeBody) -> &mut Self {
-        let id = self.add(Native { home: kind, name, params, body, method: true });
+        let id = self.add(Native { home: kind, name, params, body });
         self.made.methods.entry(kind).or_default().insert(name, id);
         self
     }
@@ -133,6 +133,12 @@ impl NativesBuilder {
     /// `_dot_`. Blasts without `__` are private to the source.
     pub fn prelude(&mut self, source: &'static str) -> &mut Self {
         self.made.preludes.push(source);
+        self
+    }
+
+    /// Adds a number under a module's name, such as `math.pi`.
+    pub fn constant(&mut self, module: &'static str, name: &'static str, value: f64) -> &mut Self {
+        self.made.constants.insert((module, name), value);
         self
     }
 
@@ -161,6 +167,12 @@ impl Natives {
     /// The function `module.name`.
     pub fn lookup(&self, module: &str, name: &str) -> Option<NativeId> {
         self.modules.get(self.resolve(module))?.get(name).copied()
+    }
+
+    /// The constant `module.name`.
+    pub fn lookup_constant(&self, module: &str, name: &str) -> Option<f64> {
+        let module = self.resolve(module);
+        self.constants.iter().find(|((m, n), _)| *m == module && *n == name).map(|(_, value)| *value)
     }
 
     /// The method `name` of a kind.
