@@ -152,7 +152,6 @@ impl<D> Way<D> {
 fn refused(refusal: Refusal) -> Response<Answer> {
     let (status, why) = match refusal {
         Refusal::Host => (StatusCode::BAD_REQUEST, "the request needs exactly one `host`\n"),
-        Refusal::Framing => (StatusCode::BAD_REQUEST, "the request has both a length and a transfer coding\n"),
         Refusal::Connect => (StatusCode::NOT_IMPLEMENTED, "`CONNECT` is not offered here\n"),
     };
     let mut answer = own(status, why.to_owned());

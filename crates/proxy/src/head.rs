@@ -1,8 +1,8 @@
 //! What a proxy changes in the head of a message: pure functions over headers (RFC 9110 section 7, RFC 9112).
 //!
-//! Fields that belong to one connection are removed, what the next hop must know is added, and a request that two
-//! parsers could read differently is refused. Framing itself is the HTTP library's: bodies are re-framed on the way
-//! out, so that nothing a client wrote about lengths reaches a star unread.
+//! Fields that belong to one connection are removed, what the next hop must know is added, and a request whose target
+//! two servers could read differently is refused. Framing is the HTTP library's: it refuses lengths that contradict
+//! each other and frames every body anew, so that nothing a client wrote about lengths reaches a star unread.
 
 use std::net::IpAddr;
 
@@ -23,8 +23,6 @@ const VIA: HeaderValue = HeaderValue::from_static("1.1 rads");
 pub(crate) enum Refusal {
     /// HTTP/1.1 without exactly one `Host` (RFC 9112, section 3.2).
     Host,
-    /// Both a length and a transfer coding: the classic way to smuggle a second request.
-    Framing,
     /// This is a gateway, not a way to reach other hosts.
     Connect,
 }
@@ -33,9 +31,6 @@ pub(crate) enum Refusal {
 pub(crate) fn to_star(head: &mut request::Parts, client: IpAddr) -> Result<bool, Refusal> {
     if head.method == Method::CONNECT {
         return Err(Refusal::Connect);
-    }
-    if head.headers.contains_key(header::TRANSFER_ENCODING) && head.headers.contains_key(header::CONTENT_LENGTH) {
-        return Err(Refusal::Framing);
     }
     settle_host(head)?;
     let upgrade = upgrade_of(&head.headers);
@@ -253,7 +248,6 @@ mod tests {
         for (method, headers, refusal) in [
             ("GET", &[][..], Refusal::Host),
             ("GET", &[("host", "a"), ("host", "b")][..], Refusal::Host),
-            ("POST", &[("host", "a"), ("content-length", "3"), ("transfer-encoding", "chunked")][..], Refusal::Framing),
             ("CONNECT", &[("host", "a")][..], Refusal::Connect),
         ] {
             let target = if method == "CONNECT" { "a:1" } else { "/" };

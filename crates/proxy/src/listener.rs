@@ -119,6 +119,7 @@ async fn serve<D: Dial>(client: TcpStream, from: SocketAddr, way: Arc<Way<D>>, m
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_FOR)
+        .max_header_size(HEAD_MAX)
         .max_buf_size(HEAD_MAX)
         .serve_connection(TokioIo::new(client), service)
         .with_upgrades();
