@@ -22,3 +22,22 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
         self.map_err(|error| Fault::System { doing: what(), source: error.into() })
     }
 }
+
+/// The same for what concerns one star: the text the agent is told.
+pub(crate) trait Because<T> {
+    fn because(self, what: impl FnOnce() -> String) -> Result<T, String>;
+}
+
+impl<T, E: Into<io::Error>> Because<T> for Result<T, E> {
+    fn because(self, what: impl FnOnce() -> String) -> Result<T, String> {
+        self.map_err(|error| format!("{}: {}", what(), plain(&error.into())))
+    }
+}
+
+/// What the system said, in lower case and without the number that Rust appends.
+pub(crate) fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
+}

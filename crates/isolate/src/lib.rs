@@ -10,16 +10,26 @@
 #![deny(unsafe_code)]
 
 mod cgroup;
+mod child;
 mod client;
 mod detach;
+mod exec;
 mod fault;
+mod ids;
+mod init;
 pub mod log;
+mod network;
 mod nursery;
 mod order;
 mod packet;
+mod pipes;
 pub mod place;
 pub mod protocol;
 mod record;
+mod root;
+mod seccomp;
+mod star;
+mod start;
 mod stats;
 mod sys;
 mod walls;

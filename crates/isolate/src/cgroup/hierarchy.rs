@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 
 use super::group::{Group, Groups, Version};
-use super::{plain, write};
+use super::write;
+use crate::fault::plain;
 use crate::walls::{Enforced, Walls};
 
 /// The version 2 controllers a star is limited by.

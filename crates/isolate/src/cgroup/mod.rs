@@ -14,6 +14,8 @@ use std::path::Path;
 pub(crate) use group::Groups;
 pub(crate) use hierarchy::Hierarchies;
 
+use crate::fault::plain;
+
 /// Writes one value to a control file. Never creates a file: on a wrong path that would only hide the mistake.
 fn write(dir: &Path, file: &str, value: impl ToString) -> io::Result<()> {
     let path = dir.join(file);
@@ -33,12 +35,4 @@ fn number(dir: &Path, file: &str) -> Option<u64> {
 fn keyed(dir: &Path, file: &str, key: &str) -> Option<u64> {
     let text = fs::read_to_string(dir.join(file)).ok()?;
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
-}
-
-/// What the system said, without the number that Rust appends.
-pub(crate) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    let mut chars = text.chars();
-    chars.next().map(|first| first.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }

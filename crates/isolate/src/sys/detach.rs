@@ -15,24 +15,19 @@ pub(crate) fn launch(command: &mut Command, log: &Path) -> io::Result<u32> {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
     let pid_to = writer.as_raw_fd();
-    // SAFETY: the closure runs between fork and exec. It makes only async-signal-safe calls (setsid, fork, _exit,
-    // getpid, write) and touches no memory but its own stack. `pid_to` is open: `writer` lives until after `spawn`.
+    // SAFETY: the closure runs between fork and exec. It makes only async-signal-safe calls (fork, setsid, write,
+    // _exit) and touches no memory but its own stack. `pid_to` is open: `writer` lives until after `spawn`.
     unsafe {
-        command.pre_exec(move || {
-            if libc::setsid() < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            match libc::fork() {
-                -1 => Err(io::Error::last_os_error()),
-                0 => {
-                    let pid = libc::getpid().to_ne_bytes();
-                    match libc::write(pid_to, pid.as_ptr().cast(), pid.len()) {
-                        -1 => Err(io::Error::last_os_error()),
-                        _ => Ok(()),
-                    }
+        command.pre_exec(move || match libc::fork() {
+            -1 => Err(io::Error::last_os_error()),
+            0 => {
+                let pid = libc::setsid().to_ne_bytes();
+                match libc::write(pid_to, pid.as_ptr().cast(), pid.len()) {
+                    -1 => Err(io::Error::last_os_error()),
+                    _ => Ok(()),
                 }
-                _ => libc::_exit(0),
             }
+            _ => libc::_exit(0),
         });
     }
     let between = command.spawn();

@@ -3,3 +3,17 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod detach;
+pub(crate) mod exec;
+pub(crate) mod mount;
+pub(crate) mod namespace;
+pub(crate) mod net;
+pub(crate) mod privilege;
+pub(crate) mod process;
+pub(crate) mod signal;
+
+use std::io;
+
+/// The result of a system call that says -1 for failure.
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

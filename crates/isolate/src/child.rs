@@ -1,0 +1,305 @@
+//! The star's own side of its start: from the moment it is cloned until its program runs.
+//!
+//! It is born in its namespaces but still sees what the nursery sees. Step by step it gives all of that up: its groups,
+//! its ids, its files, its descriptors, its privileges, most system calls. Each step that fails ends it with the reason
+//! on a pipe. The order matters: what needs a privilege comes before that privilege is dropped.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount,
+};
+use rustix::process::{Gid, Resource, Rlimit, Uid};
+use rustix::thread::UnshareFlags;
+
+use crate::fault::Because;
+use crate::nursery::{ScriptStart, StarEntry};
+use crate::order::{Launch, StarOrder};
+use crate::sys::privilege::Instruction;
+use crate::{init, sys};
+
+/// First byte on the report pipe: every wall stands and the program runs.
+pub(crate) const STANDS: u8 = b'+';
+/// First byte on the report pipe: it failed, and the rest says why.
+pub(crate) const FAILED: u8 = b'-';
+
+/// Exit code of a star whose walls could not be raised; nobody sees it but in the host's process accounting.
+const NOT_STARTED: i32 = 125;
+
+/// Most open files of a star, where the nursery itself may have as many.
+const OPEN_FILES_MAX: u64 = 65_536;
+
+/// Parts of /proc that tell of the host or of the kernel's memory. Masked where they exist.
+pub(crate) const MASKED_PROC: [&str; 13] = [
+    "acpi",
+    "asound",
+    "interrupts",
+    "kallsyms",
+    "kcore",
+    "key-users",
+    "keys",
+    "kmsg",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "sysrq-trigger",
+    "timer_list",
+];
+
+/// Everything the parent has prepared.
+pub(crate) struct Plan<'a> {
+    pub(crate) order: &'a StarOrder,
+    /// Version 1 groups to join.
+    pub(crate) tasks: Vec<OwnedFd>,
+    /// Closed unread if the parent dies; one byte once the ids are mapped.
+    pub(crate) go: OwnedFd,
+    pub(crate) report: OwnedFd,
+    /// Where the exit status is noted, for a nursery that is not the parent.
+    pub(crate) exit_note: OwnedFd,
+    pub(crate) root: OwnedFd,
+    /// Mounted at /run; its `tmp` and `shm` at /tmp and /dev/shm.
+    pub(crate) scratch: OwnedFd,
+    /// The bundle and the volumes, outer ones first.
+    pub(crate) binds: Vec<(OwnedFd, &'a str)>,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+    /// Whether the groups of the parent can be given up: not without privileges on the host.
+    pub(crate) drop_groups: bool,
+    pub(crate) masked: &'a [&'static str],
+    pub(crate) filter: &'a [Instruction],
+    pub(crate) entry: StarEntry,
+}
+
+/// Goes from clone to program and ends with it.
+pub(crate) fn run(plan: &Plan<'_>) -> ! {
+    if let Err(reason) = raise_walls(plan) {
+        say(&plan.report, FAILED, &reason);
+        sys::process::exit(NOT_STARTED)
+    }
+    match &plan.order.launch {
+        Launch::Script { path } => run_script(plan, path),
+        Launch::Command { argv } => init::run(plan, argv),
+    }
+}
+
+pub(crate) fn say(report: &OwnedFd, first: u8, text: &str) {
+    let message = [&[first], text.as_bytes()].concat();
+    // Shorter than PIPE_BUF or cut by the reader; if nobody reads, nobody wants to know.
+    let _ = rustix::io::write(report, &message);
+}
+
+fn run_script(plan: &Plan<'_>, path: &str) -> ! {
+    sys::signal::reset();
+    // As every Rust program has it: writing to what nobody reads is an error, not the end.
+    sys::signal::ignore(libc::SIGPIPE);
+    let environment = environment(&plan.order.env);
+    sys::process::replace_environment(environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let path = Path::new("/app").join(path);
+    let start = ScriptStart { path: &path, args: &plan.order.args, env: &environment, ready_fd: None };
+    say(&plan.report, STANDS, "");
+    sys::process::close(plan.report.as_fd());
+    let entry = plan.entry;
+    let code = std::panic::catch_unwind(AssertUnwindSafe(|| entry(start))).unwrap_or(sys::process::PANICKED);
+    note_exit(&plan.exit_note, sys::process::Ended::Code(code & 0xff));
+    sys::process::exit(code)
+}
+
+/// Leaves the exit status where a later nursery finds it: `c` or `s` and the number.
+pub(crate) fn note_exit(note: &OwnedFd, ended: sys::process::Ended) {
+    let text = match ended {
+        sys::process::Ended::Code(code) => format!("c{code}"),
+        sys::process::Ended::Signal(signal) => format!("s{signal}"),
+    };
+    let _ = rustix::io::write(note, text.as_bytes());
+}
+
+/// The order's environment with what every program expects.
+pub(crate) fn environment(given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut environment = given.clone();
+    let mut add = |name: &str, value: &str| {
+        environment.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+    };
+    add("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    add("HOME", "/app");
+    environment
+}
+
+fn raise_walls(plan: &Plan<'_>) -> Result<(), String> {
+    join_groups(&plan.tasks)?;
+    rustix::process::setsid().because(|| "cannot make a session".to_owned())?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    // From here on the ids are needed, which only the parent can map.
+    match rustix::io::read(&plan.go, &mut [0; 1]) {
+        Ok(1) => {}
+        _ => sys::process::exit(NOT_STARTED),
+    }
+    become_root_of_the_star(plan.drop_groups)?;
+    // The cgroup namespace begins at the groups just joined.
+    sys::namespace::unshare(UnshareFlags::NEWCGROUP).because(|| "cannot make a cgroup namespace".to_owned())?;
+    rustix::system::sethostname(plan.order.hostname.as_bytes()).because(|| "cannot set the host name".to_owned())?;
+    enter_root(plan)?;
+    limit_resources();
+    take_standard_streams(plan)?;
+    sys::process::close_all_but(&mut [0, 1, 2, plan.report.as_raw_fd(), plan.exit_note.as_raw_fd()])
+        .because(|| "cannot close descriptors".to_owned())?;
+    give_up_privileges(plan.filter)
+}
+
+/// One write per hierarchy. The kernel moves a single-threaded writer of `0` without stopping others.
+fn join_groups(tasks: &[OwnedFd]) -> Result<(), String> {
+    for group in tasks {
+        rustix::io::write(group, b"0").because(|| "cannot join a cgroup".to_owned())?;
+    }
+    Ok(())
+}
+
+fn become_root_of_the_star(drop_groups: bool) -> Result<(), String> {
+    let refused = || "cannot take the star's user id".to_owned();
+    if drop_groups {
+        rustix::thread::set_thread_groups(&[]).because(refused)?;
+    }
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).because(refused)?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).because(refused)
+}
+
+/// Replaces the host's files by the star's.
+fn enter_root(plan: &Plan<'_>) -> Result<(), String> {
+    let cannot = |what: &str| format!("cannot {what}");
+    // On top of the old root: the one place that every path has and every user may reach.
+    mount_at(&plan.root, CWD, "/").because(|| cannot("mount the star's root"))?;
+    rustix::process::fchdir(&plan.root).because(|| cannot("enter the star's root"))?;
+    mount_at(&plan.scratch, CWD, "run").because(|| cannot("mount `/run`"))?;
+    bind("run/tmp", "tmp").because(|| cannot("mount `/tmp`"))?;
+    bind("run/shm", "dev/shm").because(|| cannot("mount `/dev/shm`"))?;
+    mount_proc(plan.masked)?;
+    for (mount, inside) in &plan.binds {
+        let failed = || match *inside {
+            "/app" => "cannot bind the bundle at `/app`".to_owned(),
+            volume => format!("cannot bind the volume at `{volume}`"),
+        };
+        // A bundle may hold links; none of them leads a mount elsewhere.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let target = rustix::fs::openat2(CWD, inside.trim_start_matches('/'), flags, Mode::empty(), resolve);
+        let target = target.because(failed)?;
+        mount_at(mount, &target, "").because(failed)?;
+    }
+    rustix::process::pivot_root(".", ".").because(|| cannot("change the root"))?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).because(|| cannot("leave the host's files"))?;
+    rustix::process::chdir("/app").because(|| cannot("enter `/app`"))?;
+    check_read_only("/")?;
+    check_read_only("/app")
+}
+
+fn mount_at(mount: impl AsFd, folder: impl AsFd, target: &str) -> io::Result<()> {
+    let flags = match target {
+        "" => MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
+        _ => MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    };
+    Ok(move_mount(mount, "", folder, target, flags)?)
+}
+
+fn bind(source: &str, target: &str) -> io::Result<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = rustix::mount::open_tree(CWD, source, flags)?;
+    mount_at(&mount, CWD, target)
+}
+
+/// The star's own /proc: nothing in it can be written, and what tells of the host is covered.
+fn mount_proc(masked: &[&str]) -> Result<(), String> {
+    let make = || -> io::Result<()> {
+        let context = rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        rustix::mount::fsconfig_create(context.as_fd())?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let mount = rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+        mount_at(&mount, CWD, "proc")
+    };
+    make().because(|| "cannot mount `/proc`".to_owned())?;
+    for name in masked {
+        let failed = || format!("cannot mask `/proc/{name}`");
+        let target = format!("proc/{name}");
+        let before = rustix::fs::stat(target.as_str()).because(failed)?;
+        let folder = rustix::fs::FileType::from_raw_mode(before.st_mode).is_dir();
+        // `sys` is an empty folder of the read-only root.
+        let cover = if folder { "sys" } else { "dev/null" };
+        bind(cover, &target).because(failed)?;
+        let (after, cover) =
+            (rustix::fs::stat(target.as_str()).because(failed)?, rustix::fs::stat(cover).because(failed)?);
+        if (after.st_dev, after.st_ino) != (cover.st_dev, cover.st_ino) {
+            return Err(format!("`/proc/{name}` shows through its mask"));
+        }
+    }
+    check_read_only("proc")
+}
+
+fn check_read_only(path: &str) -> Result<(), String> {
+    let flags = rustix::fs::statvfs(path).because(|| format!("cannot look at `{path}`"))?.f_flag;
+    match flags.contains(StatVfsMountFlags::RDONLY) {
+        true => Ok(()),
+        false => Err(format!("`{path}` is not read-only")),
+    }
+}
+
+/// Never more than the nursery has. A limit that the kernel does not lower is one the star does not exceed either.
+fn limit_resources() {
+    let most = |resource: Resource, value: u64| {
+        let value = rustix::process::getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value));
+        let _ = rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) });
+    };
+    most(Resource::Core, 0);
+    most(Resource::Nofile, OPEN_FILES_MAX);
+}
+
+fn take_standard_streams(plan: &Plan<'_>) -> Result<(), String> {
+    let failed = || "cannot set the standard streams".to_owned();
+    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).because(failed)?;
+    rustix::stdio::dup2_stdin(&null).because(failed)?;
+    rustix::stdio::dup2_stdout(&plan.stdout).because(failed)?;
+    rustix::stdio::dup2_stderr(&plan.stderr).because(failed)
+}
+
+/// Shared with what is executed inside a running star.
+pub(crate) fn give_up_privileges(filter: &[Instruction]) -> Result<(), String> {
+    sys::privilege::drop_capabilities().because(|| "cannot drop capabilities".to_owned())?;
+    sys::privilege::no_new_privileges().because(|| "cannot set no_new_privs".to_owned())?;
+    sys::privilege::filter_calls(filter).because(|| "cannot load the system call filter".to_owned())
+}
+
+/// The program's path candidates, arguments and environment as `exec` wants them.
+pub(crate) struct Command {
+    pub(crate) candidates: Vec<CString>,
+    pub(crate) argv: Vec<CString>,
+    pub(crate) environment: Vec<CString>,
+}
+
+impl Command {
+    /// A first word with a `/` is taken from the current folder, one without is looked up on the `PATH` given.
+    pub(crate) fn new<'a>(
+        argv: impl Iterator<Item = &'a String>,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, String> {
+        let text = |text: String| CString::new(text).map_err(|_| "an argument holds a NUL byte".to_owned());
+        let argv: Vec<CString> = argv.cloned().map(text).collect::<Result<_, _>>()?;
+        let program = argv.first().filter(|program| !program.is_empty()).ok_or("the command is empty")?;
+        let program = program.to_str().map_err(|_| "the command is not text")?;
+        let candidates = match program.contains('/') {
+            true => vec![text(program.to_owned())?],
+            false => {
+                let path = environment.get("PATH").map_or("", String::as_str);
+                let folders = path.split(':').filter(|folder| folder.starts_with('/'));
+                folders.map(|folder| text(format!("{folder}/{program}"))).collect::<Result<_, _>>()?
+            }
+        };
+        let environment = environment.iter().map(|(name, value)| text(format!("{name}={value}")));
+        Ok(Self { environment: environment.collect::<Result<_, _>>()?, candidates, argv })
+    }
+}

@@ -1,0 +1,119 @@
+//! A command run inside a star that runs already: behind the same walls, in the same groups.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Gid, Uid, WaitId, WaitIdOptions};
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
+
+use crate::child::{Command, environment, give_up_privileges};
+use crate::fault::{Because, plain};
+use crate::record::Record;
+use crate::sys;
+use crate::sys::privilege::Instruction;
+
+/// A command on its way.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) pidfd: OwnedFd,
+    report: OwnedFd,
+}
+
+/// What to run, and where.
+pub(crate) struct Errand<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) star: BorrowedFd<'a>,
+    pub(crate) argv: &'a [String],
+    pub(crate) env: &'a BTreeMap<String, String>,
+    /// Standard input, output and error.
+    pub(crate) streams: &'a [OwnedFd; 3],
+    pub(crate) filter: &'a [Instruction],
+}
+
+/// Starts the command. Whether it could be executed is known when it ends.
+pub(crate) fn start(errand: &Errand<'_>) -> Result<Running, String> {
+    let failed = || "cannot enter the star".to_owned();
+    let (report, report_to) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).because(failed)?;
+    let tasks = errand.record.groups.tasks().because(failed)?;
+    let birthplace = errand.record.groups.birthplace().because(failed)?;
+    let clone = || {
+        sys::process::clone(0, birthplace.as_ref().map(AsFd::as_fd), || {
+            let reason = run(errand, &tasks, &report_to);
+            let _ = rustix::io::write(&report_to, reason.as_bytes());
+            sys::process::exit(126)
+        })
+    };
+    let (_, pidfd) = among_its_processes(errand.star, clone).because(failed)?;
+    Ok(Running { pidfd, report })
+}
+
+impl Running {
+    /// Its exit code once it has ended, 128 and the signal's number if one ended it; or why it never ran.
+    pub(crate) fn result(self) -> Result<i32, String> {
+        let status = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        let mut reason = [0; 1024];
+        match rustix::io::read(&self.report, &mut reason) {
+            Ok(length) if length > 0 => return Err(String::from_utf8_lossy(&reason[..length]).into_owned()),
+            _ => {}
+        }
+        let status = status.ok().flatten().ok_or("the command's end was not seen")?;
+        let signal = status.terminating_signal().map(|signal| 128 + signal);
+        status.exit_status().or(signal).ok_or_else(|| "the command's end was not seen".to_owned())
+    }
+}
+
+/// Clones a child that is born among the star's processes. Only children are concerned: the nursery itself stays.
+fn among_its_processes<T>(star: BorrowedFd<'_>, clone: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let own = File::open("/proc/thread-self/ns/pid")?;
+    move_into_thread_name_spaces(star, ThreadNameSpaceType::PROCESS_ID)?;
+    let result = clone();
+    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID))
+        .expect("a process may always have its children where it is itself");
+    result
+}
+
+/// The child's side; returns only with the reason why nothing was executed.
+fn run(errand: &Errand<'_>, tasks: &[OwnedFd], report: &OwnedFd) -> String {
+    let prepare = || -> Result<Command, String> {
+        for group in tasks {
+            rustix::io::write(group, b"0").because(|| "cannot join the star's cgroup".to_owned())?;
+        }
+        // The user namespace comes with the others: in it lie the rights to enter them.
+        let mut spaces = ThreadNameSpaceType::USER
+            | ThreadNameSpaceType::MOUNT
+            | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+            | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+            | ThreadNameSpaceType::CONTROL_GROUP;
+        if errand.record.network != model::Network::Host {
+            spaces |= ThreadNameSpaceType::NETWORK;
+        }
+        move_into_thread_name_spaces(errand.star, spaces).because(|| "cannot enter the star".to_owned())?;
+        if errand.record.slot.is_some() {
+            rustix::thread::set_thread_groups(&[]).because(|| "cannot give up groups".to_owned())?;
+        }
+        let refused = || "cannot take the star's user id".to_owned();
+        rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).because(refused)?;
+        rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).because(refused)?;
+        rustix::process::setsid().because(|| "cannot make a session".to_owned())?;
+        rustix::process::chdir("/app").because(|| "cannot enter `/app`".to_owned())?;
+        let [input, output, error] = errand.streams;
+        let failed = || "cannot set the standard streams".to_owned();
+        rustix::stdio::dup2_stdin(input).because(failed)?;
+        rustix::stdio::dup2_stdout(output).because(failed)?;
+        rustix::stdio::dup2_stderr(error).because(failed)?;
+        sys::process::close_all_but(&mut [0, 1, 2, report.as_raw_fd()])
+            .because(|| "cannot close descriptors".to_owned())?;
+        give_up_privileges(errand.filter)?;
+        Command::new(errand.argv.iter(), &environment(errand.env))
+    };
+    match prepare() {
+        Err(reason) => reason,
+        Ok(command) => {
+            let error = sys::exec::replace(&command.candidates, &command.argv, &command.environment);
+            format!("cannot run `{}`: {}", errand.argv[0], plain(&error))
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! The first process of a star that runs a native program.
+//!
+//! The kernel treats the first process of a process namespace unlike any other: signals it has no handler for do
+//! nothing, and orphans become its children. A program is not written for that. So a copy of the nursery stays
+//! behind as process 1: it passes signals on, reaps orphans, notes how the program ended, and ends as it did.
+
+use std::os::fd::AsFd;
+
+use crate::child::{Command, FAILED, Plan, STANDS, environment, note_exit, say};
+use crate::fault::plain;
+use crate::sys;
+use crate::sys::process::Ended;
+
+/// Starts the program and stays with it to its end.
+pub(crate) fn run(plan: &Plan<'_>, argv: &[String]) -> ! {
+    sys::signal::block_all();
+    let environment = environment(&plan.order.env);
+    let spawned = Command::new(argv.iter().chain(&plan.order.args), &environment).and_then(|command| {
+        sys::exec::spawn(&command.candidates, &command.argv, &command.environment)
+            .map_err(|error| format!("cannot run `{}`: {}", argv[0], plain(&error)))
+    });
+    match spawned {
+        Ok(program) => {
+            say(&plan.report, STANDS, "");
+            sys::process::close(plan.report.as_fd());
+            end_as(attend(program), plan)
+        }
+        Err(reason) => {
+            say(&plan.report, FAILED, &reason);
+            sys::process::exit(125)
+        }
+    }
+}
+
+/// Passes signals on and reaps until the program has ended.
+fn attend(program: u32) -> Ended {
+    loop {
+        while let Ok(Some((pid, ended))) = sys::process::reap_any() {
+            if pid == program {
+                return ended;
+            }
+        }
+        match sys::signal::wait() {
+            Ok(libc::SIGCHLD) | Err(_) => {}
+            // It may have ended meanwhile; then its SIGCHLD is next.
+            Ok(signal) => drop(sys::signal::kill(program as i32, signal)),
+        }
+    }
+}
+
+/// Ends with the program's exit code. Process 1 cannot die of a signal of its own, so a signal is told by the note,
+/// and by 128 and its number.
+fn end_as(ended: Ended, plan: &Plan<'_>) -> ! {
+    note_exit(&plan.exit_note, ended);
+    match ended {
+        Ended::Code(code) => sys::process::exit(code),
+        Ended::Signal(signal) => sys::process::exit(128 + signal),
+    }
+}

@@ -1,0 +1,513 @@
+//! The nursery's life: set-up, one loop, and the end that leaves nothing.
+//!
+//! It waits for agents, for stars that report or end, for what stars write, and does what is due. Nothing in the loop
+//! blocks and nothing is remembered that could not be found again: a nursery that dies is followed by one that adopts
+//! its stars. It has one thread, because a star is a copy of it.
+
+mod peers;
+mod poller;
+mod settle;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use model::{ExitCause, StarId};
+
+use self::peers::{Peers, Received};
+use self::poller::{Poller, Source, Token};
+use crate::fault::{Doing, Fault, plain};
+use crate::log::LogSource;
+use crate::order::StarOrder;
+use crate::pipes::{Drained, Pipes, TICK};
+use crate::protocol::{DOORS_MAX, Message, Request, StarReport, VERSION};
+use crate::record::Record;
+use crate::star::Told;
+use crate::start::{Launched, Site, borrowed};
+use crate::sys::signal::SignalFd;
+use crate::walls::Walls;
+use crate::{child, exec, place, star};
+
+/// Where a nursery lives: everything it needs is below one folder.
+#[derive(Debug, Clone)]
+pub struct NurseryConfig {
+    /// `nursery.sock`, `nursery.pid`, `root/` and `stars/<id>/` are made in it.
+    pub data_dir: PathBuf,
+}
+
+/// What a RADS star is given when its walls stand.
+#[derive(Debug)]
+pub struct ScriptStart<'a> {
+    /// The script as the star sees it, below `/app`, which is also the current folder.
+    pub path: &'a Path,
+    pub args: &'a [String],
+    /// The environment; the process's own has been set to it too.
+    pub env: &'a BTreeMap<String, String>,
+    /// To be written to once when the script is ready; nobody listens when it is `None`.
+    pub ready_fd: Option<OwnedFd>,
+}
+
+/// What a RADS star runs, given by the program. Its result is the star's exit code.
+pub type StarEntry = fn(ScriptStart<'_>) -> i32;
+
+/// How long nothing must happen before spares are made: longer than the pause between two orders of a burst.
+const QUIET: Duration = Duration::from_millis(3);
+/// How often a group that still empties is tried again. The kernel needs a few milliseconds at most.
+const RETRY: Duration = Duration::from_millis(2);
+
+/// The nursery's whole life. Returns after `Shutdown` (or SIGTERM, SIGINT), when every star has ended and all that was
+/// made is gone but the logs. The calling process must have no other thread, and is changed for good: its mount
+/// namespace, its signal mask and, without privileges, its user namespace. `entry` is called in copies of it.
+pub fn serve(config: NurseryConfig, entry: StarEntry) -> Result<(), Fault> {
+    let (mut nursery, lock) = settle::settle(&config.data_dir, entry)?;
+    let result = nursery.run();
+    nursery.site.hierarchies.tear_down();
+    place::remove_socket(&config.data_dir);
+    let _ = fs::remove_file(place::pid_file(&config.data_dir));
+    drop(lock);
+    result
+}
+
+struct Nursery {
+    site: Site,
+    walls: Walls,
+    poller: Poller,
+    listener: OwnedFd,
+    signals: SignalFd,
+    peers: Peers,
+    stars: BTreeMap<StarId, Star>,
+    execs: BTreeMap<u64, Exec>,
+    next_exec: u64,
+    /// Logs that gave enough for this tick.
+    resting: Vec<(StarId, LogSource)>,
+    /// Making spares failed; another attempt would fail too.
+    spares_fail: bool,
+    stopping: bool,
+}
+
+struct Star {
+    record: Record,
+    folder: PathBuf,
+    phase: Phase,
+    told: Told,
+    network: Option<OwnedFd>,
+    pidfd: Option<(OwnedFd, Token)>,
+    logs: Option<Logs>,
+}
+
+struct Logs {
+    pipes: Pipes,
+    /// `None` while it rests.
+    tokens: [Option<Token>; 2],
+}
+
+enum Phase {
+    /// Cloned; its walls are not reported yet.
+    Starting {
+        asked: Instant,
+        report: OwnedFd,
+        token: Token,
+    },
+    Running,
+    /// Its processes are gone, its groups not yet.
+    Leaving(Outcome),
+    Ended,
+}
+
+/// What to tell of a star that is over.
+enum Outcome {
+    Exited(ExitCause),
+    NeverStood(String),
+}
+
+/// A command inside a star and whom to tell of its end.
+struct Exec {
+    running: exec::Running,
+    token: Token,
+    peer: u64,
+    asked_as: u64,
+}
+
+impl Nursery {
+    fn run(&mut self) -> Result<(), Fault> {
+        loop {
+            let leaving = self.stars.values().any(|star| matches!(star.phase, Phase::Leaving(_)));
+            if self.stopping && self.stars.values().all(|star| matches!(star.phase, Phase::Ended)) {
+                return Ok(());
+            }
+            let prepare = !self.stopping && !self.spares_fail && self.site.networks.wants_more();
+            let timeout = match (leaving, prepare, self.resting.is_empty()) {
+                (true, ..) => Some(RETRY),
+                (_, true, _) => Some(QUIET),
+                (_, _, false) => Some(TICK),
+                _ => None,
+            };
+            let ready = self.poller.wait(timeout).doing(|| "cannot wait for events".to_owned())?;
+            if ready.is_empty() && prepare {
+                self.spares_fail = self.site.networks.prepare().is_err();
+            }
+            for (token, source) in ready {
+                // An event before it may have ended what this one is about.
+                if self.poller.knows(token) {
+                    self.handle(source);
+                }
+            }
+            self.wake_logs();
+            if leaving {
+                self.see_off();
+            }
+        }
+    }
+
+    fn handle(&mut self, source: Source) {
+        match source {
+            Source::Listener => self.peers.accept(&self.listener, &mut self.poller),
+            Source::Signals => self.take_signals(),
+            Source::Peer(peer) => self.serve_peer(peer),
+            Source::Report(star) => self.take_report(star),
+            Source::End(star) => self.take_end(star),
+            Source::Log(star, source) => self.drain(star, source),
+            Source::ExecEnd(exec) => self.take_exec_end(exec),
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Some(signal) = self.signals.next() {
+            // SIGHUP and the rest are of no concern: ends of children are seen through their descriptors.
+            if matches!(signal, libc::SIGTERM | libc::SIGINT | libc::SIGQUIT) {
+                self.shut_down();
+            }
+        }
+    }
+
+    /// One request per turn, so that a busy agent does not starve the logs.
+    fn serve_peer(&mut self, peer: u64) {
+        self.peers.flush(peer, &mut self.poller);
+        match self.peers.receive(peer, &mut self.poller) {
+            Received::Request(request, fds) => self.answer(peer, request, fds),
+            Received::Nothing | Received::Gone => {}
+        }
+    }
+
+    fn answer(&mut self, peer: u64, request: Request, fds: Vec<OwnedFd>) {
+        if !matches!(request, Request::Hello { .. }) && !self.peers.is_welcome(peer) {
+            return self.refuse(peer, None, "say hello first");
+        }
+        match request {
+            Request::Hello { version: VERSION } => {
+                self.peers.welcome(peer);
+                let stars = self.stars.values().map(Star::report).collect();
+                let (walls, pid) = (self.walls.clone(), std::process::id());
+                self.tell(peer, Message::Welcome { version: VERSION, pid, stars, walls });
+            }
+            Request::Hello { version } => {
+                let reason = format!("this nursery speaks version {VERSION}, not {version}");
+                self.refuse(peer, None, &reason);
+            }
+            Request::Start(order) => self.start(peer, &order),
+            Request::Signal { star, signal } => self.signal(peer, star, signal),
+            Request::Kill { star } => {
+                if let Some(known) = self.stars.get_mut(&star) {
+                    known.kill();
+                } else {
+                    self.refuse(peer, Some(star), "no such star");
+                }
+            }
+            Request::Limit { star, limits } => {
+                let problem = match self.stars.get(&star) {
+                    Some(known) if known.lives() => known.record.groups.limit(&limits).err().map(|e| e.to_string()),
+                    _ => Some("the star does not run".to_owned()),
+                };
+                self.tell(peer, Message::Limited { star, problem });
+            }
+            Request::Door { star, token, count } => self.open_doors(peer, star, token, count),
+            Request::Exec { star, token, argv, env } => {
+                if let Err(reason) = self.exec(peer, star, token, &argv, &env, fds) {
+                    self.tell(peer, Message::ExecEnded { token, result: Err(reason) });
+                }
+            }
+            Request::Forget { star } => self.forget(peer, star),
+            Request::Shutdown => self.shut_down(),
+        }
+    }
+
+    fn tell(&mut self, peer: u64, message: Message) {
+        self.peers.send(peer, message, Vec::new(), &mut self.poller);
+    }
+
+    fn refuse(&mut self, peer: u64, star: Option<StarId>, reason: &str) {
+        self.tell(peer, Message::Refused { star, reason: reason.to_owned() });
+    }
+
+    fn start(&mut self, peer: u64, order: &StarOrder) {
+        let asked = Instant::now();
+        let id = order.star;
+        if self.stopping {
+            return self.refuse(peer, Some(id), "the nursery is shutting down");
+        }
+        if self.stars.contains_key(&id) {
+            return self.refuse(peer, Some(id), "a star of this id is known already");
+        }
+        let folder = place::star(&self.site.data_dir, id);
+        let launched = match fs::create_dir(&folder).and_then(|()| make_private(&folder)) {
+            Ok(()) => self.site.launch(order, &folder),
+            Err(error) => Err(format!("cannot make `{}`: {}", folder.display(), plain(&error))),
+        };
+        let mut star = Star {
+            record: Record::new(id, order.generation, order.network),
+            folder,
+            phase: Phase::Ended,
+            told: Told::default(),
+            network: None,
+            pidfd: None,
+            logs: None,
+        };
+        let outcome = launched.and_then(|launched| {
+            self.watch(&mut star, asked, launched).map_err(|error| format!("cannot watch the star: {}", plain(&error)))
+        });
+        if let Err(reason) = outcome {
+            self.site.clean_up(&star.record);
+            star.conclude(ExitCause::StartFailed { reason: reason.clone() });
+            self.peers.broadcast(&Message::StartFailed { star: id, reason }, &mut self.poller);
+        }
+        self.stars.insert(id, star);
+    }
+
+    /// Registers everything a new star may do.
+    fn watch(&mut self, star: &mut Star, asked: Instant, launched: Launched) -> std::io::Result<()> {
+        let id = launched.record.star;
+        star.record = launched.record;
+        star.network = launched.network;
+        let token = self.poller.add(&launched.report, Source::Report(id))?;
+        star.phase = Phase::Starting { asked, report: launched.report, token };
+        self.attend(star, launched.pidfd, Some(launched.pipes))
+    }
+
+    /// Registers a star's end and its logs.
+    fn attend(&mut self, star: &mut Star, pidfd: OwnedFd, pipes: Option<Pipes>) -> std::io::Result<()> {
+        let id = star.record.star;
+        let token = self.poller.add(&pidfd, Source::End(id))?;
+        star.pidfd = Some((pidfd, token));
+        if let Some(pipes) = pipes {
+            let mut watch = |source| self.poller.add(pipes.reader(source), Source::Log(id, source)).map(Some);
+            let tokens = [watch(LogSource::Out)?, watch(LogSource::Err)?];
+            star.logs = Some(Logs { pipes, tokens });
+        }
+        Ok(())
+    }
+
+    /// The star's walls stand, or it says why they do not. Silence means that it ended first; `take_end` sees that.
+    fn take_report(&mut self, id: StarId) {
+        let Some(star) = self.stars.get_mut(&id) else { return };
+        let Phase::Starting { asked, report, token } = &star.phase else { return };
+        let mut text = [0; 4096];
+        let length = rustix::io::read(report, &mut text).unwrap_or(0);
+        let asked = *asked;
+        self.poller.remove(report, *token);
+        match text[..length].split_first() {
+            Some((&child::STANDS, _)) => {
+                let elapsed_us = asked.elapsed().as_micros() as u64;
+                let Record { pid, start_time, .. } = star.record;
+                star.phase = Phase::Running;
+                let started = Message::Started { star: id, pid, start_time, elapsed_us };
+                self.peers.broadcast(&started, &mut self.poller);
+            }
+            Some((_, reason)) => {
+                let reason = String::from_utf8_lossy(reason).into_owned();
+                star.phase = Phase::Leaving(Outcome::NeverStood(reason));
+                // Its end is near; `take_end` waits for it.
+                star.kill();
+            }
+            None => {
+                let reason = "it ended before its walls stood".to_owned();
+                star.phase = Phase::Leaving(Outcome::NeverStood(reason));
+            }
+        }
+    }
+
+    /// The star's first process ended, and with it every other in its process namespace.
+    fn take_end(&mut self, id: StarId) {
+        if matches!(self.stars.get(&id), Some(Star { phase: Phase::Starting { .. }, .. })) {
+            self.take_report(id);
+        }
+        let Some(star) = self.stars.get_mut(&id) else { return };
+        let pidfd = star.pidfd.take();
+        let cause = star::cause(&star.record, &star.folder, pidfd.as_ref().map(|(fd, _)| fd.as_fd()), star.told);
+        if let Some((pidfd, token)) = pidfd {
+            self.poller.remove(&pidfd, token);
+        }
+        if let Some(Logs { pipes, tokens }) = star.logs.take() {
+            for (source, token) in [LogSource::Out, LogSource::Err].into_iter().zip(tokens) {
+                if let Some(token) = token {
+                    self.poller.remove(pipes.reader(source), token);
+                }
+            }
+            pipes.finish();
+        }
+        star.network = None;
+        if !matches!(star.phase, Phase::Leaving(_)) {
+            star.phase = Phase::Leaving(Outcome::Exited(cause));
+        }
+        self.see_off();
+    }
+
+    /// Removes the groups of stars that ended, and tells of those whose groups are gone.
+    fn see_off(&mut self) {
+        let mut told = Vec::new();
+        for (&id, star) in &mut self.stars {
+            if !matches!(star.phase, Phase::Leaving(_)) || star.pidfd.is_some() || !self.site.clean_up(&star.record) {
+                continue;
+            }
+            let Phase::Leaving(outcome) = std::mem::replace(&mut star.phase, Phase::Ended) else { continue };
+            told.push(match outcome {
+                Outcome::Exited(cause) => {
+                    star.conclude(cause.clone());
+                    Message::Exited { star: id, cause }
+                }
+                Outcome::NeverStood(reason) => {
+                    star.conclude(ExitCause::StartFailed { reason: reason.clone() });
+                    Message::StartFailed { star: id, reason }
+                }
+            });
+        }
+        for message in told {
+            self.peers.broadcast(&message, &mut self.poller);
+        }
+    }
+
+    fn signal(&mut self, peer: u64, id: StarId, signal: i32) {
+        let Some(star) = self.stars.get_mut(&id) else { return self.refuse(peer, Some(id), "no such star") };
+        let Some((pidfd, _)) = &star.pidfd else { return };
+        if star::signal(&star.record, pidfd.as_fd(), signal, &mut star.told).is_err() {
+            self.refuse(peer, Some(id), "the signal cannot be sent");
+        }
+    }
+
+    fn open_doors(&mut self, peer: u64, id: StarId, token: u64, count: u8) {
+        let doors = match self.stars.get(&id) {
+            Some(star) if star.lives() && count <= DOORS_MAX => {
+                let network = borrowed(&star.network);
+                self.site.networks.doors(network, count).map_err(|error| plain(&error))
+            }
+            Some(star) if star.lives() => Err(format!("at most {DOORS_MAX} doors at a time")),
+            _ => Err("the star does not run".to_owned()),
+        };
+        let (fds, problem) = match doors {
+            Ok(fds) => (fds, None),
+            Err(problem) => (Vec::new(), Some(problem)),
+        };
+        self.peers.send(peer, Message::Doors { star: id, token, problem }, fds, &mut self.poller);
+    }
+
+    fn exec(
+        &mut self,
+        peer: u64,
+        id: StarId,
+        asked_as: u64,
+        argv: &[String],
+        env: &BTreeMap<String, String>,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), String> {
+        let streams: [OwnedFd; 3] = fds.try_into().map_err(|_| "three descriptors are needed")?;
+        let star = self.stars.get(&id).filter(|star| matches!(star.phase, Phase::Running));
+        let Some(Star { record, pidfd: Some((pidfd, _)), .. }) = star else {
+            return Err("the star does not run".to_owned());
+        };
+        if argv.first().is_none_or(String::is_empty) {
+            return Err("the command is empty".to_owned());
+        }
+        let filter = &self.site.filter;
+        let running = exec::start(&exec::Errand { record, star: pidfd.as_fd(), argv, env, streams: &streams, filter })?;
+        let number = self.next_exec;
+        self.next_exec += 1;
+        let token = self.poller.add(&running.pidfd, Source::ExecEnd(number)).map_err(|error| plain(&error))?;
+        self.execs.insert(number, Exec { running, token, peer, asked_as });
+        Ok(())
+    }
+
+    fn take_exec_end(&mut self, number: u64) {
+        let Some(Exec { running, token, peer, asked_as }) = self.execs.remove(&number) else { return };
+        self.poller.remove(&running.pidfd, token);
+        self.tell(peer, Message::ExecEnded { token: asked_as, result: running.result() });
+    }
+
+    fn forget(&mut self, peer: u64, id: StarId) {
+        match self.stars.get(&id) {
+            None => self.refuse(peer, Some(id), "no such star"),
+            Some(star) if !matches!(star.phase, Phase::Ended) => self.refuse(peer, Some(id), "the star still runs"),
+            Some(star) => match fs::remove_dir_all(&star.folder) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    let reason = format!("cannot remove `{}`: {}", star.folder.display(), plain(&error));
+                    self.refuse(peer, Some(id), &reason);
+                }
+                _ => drop(self.stars.remove(&id)),
+            },
+        }
+    }
+
+    fn drain(&mut self, id: StarId, source: LogSource) {
+        let Some(Star { logs: Some(logs), .. }) = self.stars.get_mut(&id) else { return };
+        if logs.pipes.drain(source, Instant::now()) == Drained::Enough {
+            let index = usize::from(source == LogSource::Err);
+            if let Some(token) = logs.tokens[index].take() {
+                self.poller.remove(logs.pipes.reader(source), token);
+                self.resting.push((id, source));
+            }
+        }
+    }
+
+    /// Listens again to logs whose tick is over.
+    fn wake_logs(&mut self) {
+        let now = Instant::now();
+        let mut resting = std::mem::take(&mut self.resting);
+        resting.retain(|&(id, source)| {
+            let Some(Star { logs: Some(logs), .. }) = self.stars.get_mut(&id) else { return false };
+            if !logs.pipes.rested(now) {
+                return true;
+            }
+            let token = self.poller.add(logs.pipes.reader(source), Source::Log(id, source)).ok();
+            logs.tokens[usize::from(source == LogSource::Err)] = token;
+            false
+        });
+        self.resting = resting;
+    }
+
+    fn shut_down(&mut self) {
+        self.stopping = true;
+        self.stars.values_mut().for_each(Star::kill);
+    }
+}
+
+impl Star {
+    fn report(&self) -> StarReport {
+        let Record { star, generation, pid, start_time, .. } = self.record;
+        let pid = if matches!(self.phase, Phase::Starting { .. }) { 0 } else { pid };
+        StarReport { star, generation, pid, start_time, ended: self.record.ended.clone() }
+    }
+
+    fn lives(&self) -> bool {
+        matches!(self.phase, Phase::Starting { .. } | Phase::Running)
+    }
+
+    fn kill(&mut self) {
+        if let Some((pidfd, _)) = &self.pidfd {
+            star::kill(&self.record, pidfd.as_fd(), &mut self.told);
+        }
+    }
+
+    /// Keeps how it ended, for every agent still to come; the pipes are of no more use.
+    fn conclude(&mut self, cause: ExitCause) {
+        self.phase = Phase::Ended;
+        self.record.ended = Some(cause);
+        Pipes::remove(&self.folder);
+        let _ = fs::remove_file(self.folder.join("exit"));
+        // On a full disk only a nursery that follows this one would miss it.
+        let _ = self.record.save(&self.folder);
+    }
+}
+
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+}

@@ -1,0 +1,124 @@
+//! The agents connected to a nursery: who they are, what is waiting to be sent to them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::SocketFlags;
+
+use super::poller::{Poller, Source, Token};
+use crate::packet;
+use crate::protocol::{Message, Request};
+
+/// Messages that may wait for one agent. One that reads so little is cut off: when it comes back, `Welcome` tells it
+/// everything that still matters.
+const WAITING_MAX: usize = 1024;
+/// Agents at a time: one, its successor during an upgrade, and a few tools.
+const PEERS_MAX: usize = 16;
+
+#[derive(Debug)]
+struct Peer {
+    socket: OwnedFd,
+    token: Token,
+    /// It has said hello in a version that is spoken here.
+    welcome: bool,
+    waiting: VecDeque<(Message, Vec<OwnedFd>)>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    peers: BTreeMap<u64, Peer>,
+    next: u64,
+}
+
+/// What came of looking at a peer's socket.
+pub(super) enum Received {
+    Request(Request, Vec<OwnedFd>),
+    Nothing,
+    Gone,
+}
+
+impl Peers {
+    /// Takes the connections that wait. Whoever has another user id is turned away.
+    pub(super) fn accept(&mut self, listener: impl AsFd, poller: &mut Poller) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        while let Ok(socket) = rustix::net::accept_with(listener.as_fd(), flags) {
+            let us = rustix::process::geteuid();
+            let known = rustix::net::sockopt::socket_peercred(&socket).is_ok_and(|peer| peer.uid == us);
+            if !known || self.peers.len() >= PEERS_MAX {
+                continue;
+            }
+            let id = self.next;
+            self.next += 1;
+            if let Ok(token) = poller.add(&socket, Source::Peer(id)) {
+                self.peers.insert(id, Peer { socket, token, welcome: false, waiting: VecDeque::new() });
+            }
+        }
+    }
+
+    pub(super) fn is_welcome(&self, id: u64) -> bool {
+        self.peers.get(&id).is_some_and(|peer| peer.welcome)
+    }
+
+    pub(super) fn welcome(&mut self, id: u64) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.welcome = true;
+        }
+    }
+
+    /// One request, if there is one. A peer that is gone or speaks nonsense is forgotten.
+    pub(super) fn receive(&mut self, id: u64, poller: &mut Poller) -> Received {
+        let Some(peer) = self.peers.get(&id) else { return Received::Nothing };
+        match packet::receive(peer.socket.as_fd()) {
+            Ok((request, fds)) => Received::Request(request, fds),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
+            Err(_) => {
+                self.forget(id, poller);
+                Received::Gone
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, id: u64, message: Message, fds: Vec<OwnedFd>, poller: &mut Poller) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.waiting.push_back((message, fds));
+            self.flush(id, poller);
+        }
+    }
+
+    pub(super) fn broadcast(&mut self, message: &Message, poller: &mut Poller) {
+        let ids: Vec<u64> = self.peers.iter().filter(|(_, peer)| peer.welcome).map(|(&id, _)| id).collect();
+        for id in ids {
+            self.send(id, message.clone(), Vec::new(), poller);
+        }
+    }
+
+    /// Sends what waits, as far as the peer takes it.
+    pub(super) fn flush(&mut self, id: u64, poller: &mut Poller) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let mut gone = false;
+        while let Some((message, fds)) = peer.waiting.front() {
+            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            match packet::send(peer.socket.as_fd(), message, &fds) {
+                Ok(()) => drop(peer.waiting.pop_front()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    gone = true;
+                    break;
+                }
+            }
+        }
+        let blocked = !peer.waiting.is_empty();
+        gone |= peer.waiting.len() > WAITING_MAX;
+        gone |= poller.want_write(&peer.socket, peer.token, blocked).is_err();
+        if gone {
+            self.forget(id, poller);
+        }
+    }
+
+    fn forget(&mut self, id: u64, poller: &mut Poller) {
+        if let Some(peer) = self.peers.remove(&id) {
+            poller.remove(&peer.socket, peer.token);
+        }
+    }
+}

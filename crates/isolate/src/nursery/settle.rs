@@ -1,0 +1,203 @@
+//! How a nursery settles on a data folder: alone on it, in namespaces of its own, with the stars it finds there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use model::{ExitCause, Network};
+use rustix::fs::FlockOperation;
+use rustix::process::{Resource, Rlimit};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+
+use super::{Nursery, Phase, Star, StarEntry};
+use crate::cgroup::Hierarchies;
+use crate::child::MASKED_PROC;
+use crate::fault::{Doing, Fault};
+use crate::ids::IdRanges;
+use crate::network::Networks;
+use crate::nursery::peers::Peers;
+use crate::nursery::poller::{Poller, Source};
+use crate::pipes::Pipes;
+use crate::record::Record;
+use crate::root::Stage;
+use crate::star::Told;
+use crate::start::{Site, network_of};
+use crate::sys::signal::SignalFd;
+use crate::{place, seccomp, star, sys};
+
+/// The nursery, ready to run, and the lock that makes it the only one.
+pub(super) fn settle(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault> {
+    place::make_private(data_dir)
+        .and_then(|()| fs::canonicalize(data_dir))
+        .and_then(|data_dir| settle_at(&data_dir, entry).map_err(std::io::Error::other))
+        .map_err(|error| match error.downcast::<Fault>() {
+            Ok(fault) => fault,
+            Err(source) => Fault::System { doing: format!("cannot use `{}`", data_dir.display()), source },
+        })
+}
+
+fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault> {
+    let lock = lock(data_dir)?;
+    let cannot = |what: &'static str| move || format!("cannot {what}");
+    let threads = fs::read_dir("/proc/self/task").doing(cannot("count threads"))?.count();
+    assert_eq!(threads, 1, "a nursery has no other threads: its copies would lack them");
+    sys::signal::block_all();
+    let signals = SignalFd::new().doing(cannot("receive signals"))?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    raise_open_files();
+    place::make_private(&place::stars(data_dir)).doing(cannot("make the stars' folder"))?;
+
+    let records = records(data_dir);
+    let privileged = is_privileged();
+    if !privileged {
+        enter_user_namespace(&records)?;
+    }
+    let name = group_name(data_dir);
+    let hierarchies = Hierarchies::set_up(&format!("rads-{:08x}", name as u32), privileged);
+    let walls = hierarchies.walls(!privileged);
+    let mut site = Site {
+        data_dir: data_dir.to_owned(),
+        hierarchies,
+        stage: Stage::set_up(data_dir.join("root"))?,
+        networks: Networks::new().doing(cannot("open the network namespace"))?,
+        ids: privileged.then(|| IdRanges::new(name >> 32)),
+        filter: seccomp::program(),
+        masked: MASKED_PROC.into_iter().filter(|name| Path::new("/proc").join(name).exists()).collect(),
+        entry,
+    };
+    // The usual tree, so that the first star does not wait for it. A failure will be told when one is started.
+    let _ = site.stage.root(&[]);
+
+    let listener = place::listen(data_dir).doing(cannot("listen on `nursery.sock`"))?;
+    let mut poller = Poller::new().doing(cannot("make an epoll"))?;
+    poller.add(&listener, Source::Listener).doing(cannot("wait for agents"))?;
+    poller.add(&signals, Source::Signals).doing(cannot("wait for signals"))?;
+    let mut nursery = Nursery {
+        site,
+        walls,
+        poller,
+        listener,
+        signals,
+        peers: Peers::default(),
+        stars: Default::default(),
+        execs: Default::default(),
+        next_exec: 0,
+        resting: Vec::new(),
+        spares_fail: false,
+        stopping: false,
+    };
+    for record in records {
+        nursery.adopt(record);
+    }
+    let stars = &nursery.stars;
+    nursery.site.hierarchies.sweep(|name| name.parse().is_ok_and(|id| stars.contains_key(&id)));
+    Ok((nursery, lock))
+}
+
+/// The lock of the data folder. It ends with this process, however it ends; stars do not inherit it.
+fn lock(data_dir: &Path) -> Result<File, Fault> {
+    let path = place::pid_file(data_dir);
+    let doing = || format!("cannot lock `{}`", path.display());
+    let mut options = OpenOptions::new();
+    let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).doing(doing)?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut pid = String::new();
+        let _ = file.read_to_string(&mut pid);
+        return Err(Fault::AlreadyRunning { data_dir: data_dir.to_owned(), pid: pid.trim().parse().unwrap_or(0) });
+    }
+    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).doing(doing)?;
+    Ok(file)
+}
+
+/// Whether stars can be given ids and mounts of their own by the host's rights.
+fn is_privileged() -> bool {
+    let needed = CapabilitySet::SYS_ADMIN
+        | CapabilitySet::SETUID
+        | CapabilitySet::SETGID
+        | CapabilitySet::CHOWN
+        | CapabilitySet::NET_ADMIN
+        | CapabilitySet::SYS_CHROOT
+        | CapabilitySet::SYS_PTRACE
+        | CapabilitySet::KILL;
+    let have = rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(needed));
+    have && rustix::process::geteuid().is_root() && IdRanges::available()
+}
+
+/// Without privileges on the host, the rights over namespaces come from a user namespace in which one is root. Stars
+/// that outlived another nursery live below its namespace, and only from there are they reached: it is found again
+/// through any of them.
+fn enter_user_namespace(records: &[Record]) -> Result<(), Fault> {
+    let cannot = || "cannot make a user namespace (are unprivileged user namespaces switched off?)".to_owned();
+    let of_star = |record: &Record| {
+        star::find(record)?;
+        let space = File::open(format!("/proc/{}/ns/user", record.pid)).ok()?;
+        sys::namespace::parent(space.as_fd()).ok()
+    };
+    let living = records.iter().filter(|record| record.ended.is_none() && record.pid != 0);
+    if let Some(space) = living.filter_map(of_star).next() {
+        let entered = move_into_link_name_space(space.as_fd(), Some(LinkNameSpaceType::User));
+        return entered.doing(|| "cannot enter the user namespace of the running stars".to_owned());
+    }
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    sys::namespace::unshare(UnshareFlags::NEWUSER).doing(cannot)?;
+    fs::write("/proc/self/setgroups", "deny")
+        .and_then(|()| fs::write("/proc/self/gid_map", format!("0 {gid} 1")))
+        .and_then(|()| fs::write("/proc/self/uid_map", format!("0 {uid} 1")))
+        .doing(cannot)
+}
+
+/// Four descriptors a star: as many as may be had.
+fn raise_open_files() {
+    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+fn records(data_dir: &Path) -> Vec<Record> {
+    let entries = fs::read_dir(place::stars(data_dir)).into_iter().flatten().flatten();
+    // A folder without a record held no star yet.
+    entries.filter_map(|entry| Record::load(&entry.path()).ok()).collect()
+}
+
+/// A name for a data folder's groups: FNV-1a, spread well enough for the few nurseries of a machine.
+fn group_name(data_dir: &Path) -> u64 {
+    let bytes = data_dir.as_os_str().as_encoded_bytes();
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+impl Nursery {
+    /// Takes over a star of a nursery that is gone: alive, or with its end noted.
+    fn adopt(&mut self, record: Record) {
+        let folder = place::star(&self.site.data_dir, record.star);
+        let found = if record.ended.is_none() { star::find(&record) } else { None };
+        if let (Some(slot), Some(ids), None) = (record.slot, &mut self.site.ids, &record.ended) {
+            ids.keep(slot);
+        }
+        let network = match record.network {
+            Network::Host => None,
+            _ => found.as_ref().and_then(|_| network_of(record.pid).ok()),
+        };
+        let mut star =
+            Star { record, folder, phase: Phase::Running, told: Told::default(), network, pidfd: None, logs: None };
+        match found {
+            Some(pidfd) => {
+                let pipes = Pipes::open(&star.folder).ok();
+                // Out of descriptors: it runs on, unwatched, until a nursery with more of them follows.
+                let _ = self.attend(&mut star, pidfd, pipes);
+            }
+            None if star.record.ended.is_some() => star.phase = Phase::Ended,
+            None => {
+                let cause = match star.record.pid {
+                    0 => ExitCause::StartFailed { reason: "the nursery ended while starting it".to_owned() },
+                    _ => star::cause(&star.record, &star.folder, None, Told::default()),
+                };
+                self.site.clean_up(&star.record);
+                star.conclude(cause);
+            }
+        }
+        self.stars.insert(star.record.star, star);
+    }
+}

@@ -1,0 +1,137 @@
+//! A star's standard output and error on their way to its log.
+//!
+//! They are named pipes in the star's folder, which the star holds open for reading too. So they live as long as the
+//! star, whatever becomes of the nursery: what was written waits in them, a write never meets a closed pipe, and
+//! the next nursery opens them by name. How much is taken from one star is bounded per tick: a flood waits in the
+//! star's own write call, not in the nursery.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+
+use crate::log::{LineCutter, LogSource, LogWriter};
+
+/// Bytes taken from one star per tick: 10 MiB/s is more than anybody reads, and a tenth of what a disk writes.
+const TICK_MAX: usize = 1 << 20;
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+/// One read: the size of a pipe.
+const READ: usize = 64 * 1024;
+const NAMES: [(LogSource, &str); 2] = [(LogSource::Out, "stdout"), (LogSource::Err, "stderr")];
+
+/// The star's ends.
+pub(crate) struct StarEnds {
+    pub(crate) out: OwnedFd,
+    pub(crate) err: OwnedFd,
+}
+
+/// The nursery's ends.
+#[derive(Debug)]
+pub(crate) struct Pipes {
+    readers: [OwnedFd; 2],
+    cutters: [LineCutter; 2],
+    log: LogWriter,
+    tick: Instant,
+    taken: usize,
+}
+
+/// Whether to come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Drained {
+    /// There may be more now.
+    More,
+    Empty,
+    /// Enough for this tick.
+    Enough,
+}
+
+impl Pipes {
+    /// Makes the pipes, owned by the star's user so that it can open `/dev/stdout`.
+    pub(crate) fn make(folder: &Path, owner: Option<u32>) -> io::Result<(StarEnds, Self)> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let star_end = |name: &str| -> io::Result<OwnedFd> {
+            let path = folder.join(name);
+            rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+            let fd = rustix::fs::open(&path, flags, Mode::empty())?;
+            if let Some(owner) = owner {
+                rustix::fs::fchown(
+                    &fd,
+                    Some(rustix::fs::Uid::from_raw(owner)),
+                    Some(rustix::fs::Gid::from_raw(owner)),
+                )?;
+            }
+            Ok(fd)
+        };
+        let ends = StarEnds { out: star_end("stdout")?, err: star_end("stderr")? };
+        Ok((ends, Self::open(folder)?))
+    }
+
+    /// Opens pipes that exist, as for a star that is adopted.
+    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let reader = |name: &str| rustix::fs::open(folder.join(name), flags, Mode::empty());
+        Ok(Self {
+            readers: [reader(NAMES[0].1)?, reader(NAMES[1].1)?],
+            cutters: NAMES.map(|(source, _)| LineCutter::new(source)),
+            log: LogWriter::open(folder)?,
+            tick: Instant::now(),
+            taken: 0,
+        })
+    }
+
+    /// Removes the names; what is open stays.
+    pub(crate) fn remove(folder: &Path) {
+        for (_, name) in NAMES {
+            let _ = std::fs::remove_file(folder.join(name));
+        }
+    }
+
+    pub(crate) fn reader(&self, source: LogSource) -> BorrowedFd<'_> {
+        self.readers[index(source)].as_fd()
+    }
+
+    /// Takes one read's worth. What cannot be written to the disk is lost: a full disk must not stop the star.
+    pub(crate) fn drain(&mut self, source: LogSource, now: Instant) -> Drained {
+        if now.duration_since(self.tick) >= TICK {
+            (self.tick, self.taken) = (now, 0);
+        }
+        if self.taken >= TICK_MAX {
+            return Drained::Enough;
+        }
+        let mut bytes = [0; READ];
+        let length = match rustix::io::read(&self.readers[index(source)], &mut bytes) {
+            Ok(0) | Err(_) => return Drained::Empty,
+            Ok(length) => length,
+        };
+        self.taken += length;
+        let _ = self.cutters[index(source)].take(&bytes[..length], unix_ms(), &mut self.log);
+        Drained::More
+    }
+
+    /// Whether a new tick has begun since there was enough.
+    pub(crate) fn rested(&self, now: Instant) -> bool {
+        now.duration_since(self.tick) >= TICK
+    }
+
+    /// Takes what is left after the star's end: at most what two pipes hold.
+    pub(crate) fn finish(mut self) {
+        for (source, _) in NAMES {
+            self.taken = 0;
+            while self.drain(source, self.tick) == Drained::More {}
+            let _ = self.cutters[index(source)].finish(unix_ms(), &mut self.log);
+        }
+    }
+}
+
+fn index(source: LogSource) -> usize {
+    match source {
+        LogSource::Out => 0,
+        LogSource::Err => 1,
+    }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,116 @@
+//! One star as the nursery knows it: what it is, how it is spoken to, how it ended.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use model::ExitCause;
+use rustix::process::{WaitId, WaitIdOptions};
+
+use crate::record::Record;
+use crate::sys;
+use crate::sys::process::Ended;
+
+/// What the kernel does by default with a signal that would end any ordinary process: all but these.
+const HARMLESS: [i32; 7] =
+    [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH, libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN];
+
+/// What was sent to a star on the nursery's word; it decides how an end by SIGKILL is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Told {
+    /// Everything was killed.
+    kill: bool,
+    /// A signal that the program does not handle: its default was carried out by SIGKILL.
+    unhandled: Option<i32>,
+}
+
+/// Sends a signal to the star's program.
+///
+/// Behind an init of ours it is passed on. A RADS star is process 1 of its namespace itself, where the kernel
+/// drops signals that have no handler; there the signal's default, to end the process, is carried out here.
+pub(crate) fn signal(record: &Record, pidfd: BorrowedFd<'_>, signal: i32, told: &mut Told) -> std::io::Result<()> {
+    if signal == libc::SIGKILL {
+        told.kill = true;
+    } else if !record.init && signal < 32 && !HARMLESS.contains(&signal) && !minds(record.pid, signal) {
+        told.unhandled = Some(signal);
+        return sys::signal::send(pidfd, libc::SIGKILL);
+    }
+    sys::signal::send(pidfd, signal)
+}
+
+/// Ends everything in the star: with its first process the kernel ends the whole process namespace.
+pub(crate) fn kill(record: &Record, pidfd: BorrowedFd<'_>, told: &mut Told) {
+    told.kill = true;
+    record.groups.kill();
+    // It may have ended already, which is what is wanted.
+    let _ = sys::signal::send(pidfd, libc::SIGKILL);
+}
+
+/// Whether a process handles, ignores or waits for a signal itself.
+fn minds(pid: u32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let bit = 1u64 << (signal - 1);
+    status.lines().any(|line| {
+        let set = ["SigCgt:", "SigIgn:", "SigBlk:"].iter().find_map(|name| line.strip_prefix(name));
+        set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).is_some_and(|set| set & bit != 0)
+    })
+}
+
+/// How a star ended whose first process has: reaps it if it is ours, else reads what the star noted.
+pub(crate) fn cause(record: &Record, folder: &Path, pidfd: Option<BorrowedFd<'_>>, told: Told) -> ExitCause {
+    let status = pidfd.and_then(|pidfd| rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED).ok());
+    let reaped = status.flatten().and_then(|status| match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Some(Ended::Code(code)),
+        (_, Some(signal)) => Some(Ended::Signal(signal)),
+        _ => None,
+    });
+    let noted = || noted(&fs::read_to_string(folder.join("exit")).ok()?);
+    // An init ends by its own code; how the program ended is in its note. It has none if it was killed itself.
+    let ended = if record.init { noted().or(reaped) } else { reaped.or_else(noted) };
+    match ended {
+        None => ExitCause::Unknown,
+        Some(Ended::Code(code)) => ExitCause::Code(code),
+        Some(Ended::Signal(libc::SIGKILL)) => match told {
+            Told { kill: true, .. } => ExitCause::Signal(libc::SIGKILL),
+            Told { unhandled: Some(signal), .. } => ExitCause::Signal(signal),
+            _ if record.groups.oom_kills() > 0 => ExitCause::OutOfMemory,
+            _ => ExitCause::Signal(libc::SIGKILL),
+        },
+        Some(Ended::Signal(signal)) => ExitCause::Signal(signal),
+    }
+}
+
+/// The note of `child::note_exit`.
+fn noted(text: &str) -> Option<Ended> {
+    let (kind, number) = text.split_at_checked(1)?;
+    match kind {
+        "c" => Some(Ended::Code(number.parse().ok()?)),
+        "s" => Some(Ended::Signal(number.parse().ok()?)),
+        _ => None,
+    }
+}
+
+/// A pidfd of the process a record names, if that very process still runs.
+pub(crate) fn find(record: &Record) -> Option<std::os::fd::OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(record.pid).ok()?)?;
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+    // Opened before it is compared: from here on the number cannot be taken over by another process.
+    let same = crate::start::start_time(record.pid).is_ok_and(|start| start == record.start_time);
+    let mut fds = [rustix::event::PollFd::from_borrowed_fd(pidfd.as_fd(), rustix::event::PollFlags::IN)];
+    let ended = rustix::event::poll(&mut fds, Some(&rustix::event::Timespec::default())) != Ok(0);
+    (same && !ended).then_some(pidfd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_notes_are_read_and_nonsense_is_not() {
+        assert_eq!(noted("c3"), Some(Ended::Code(3)));
+        assert_eq!(noted("s15"), Some(Ended::Signal(15)));
+        for text in ["", "c", "x1", "é1", "c1 "] {
+            assert_eq!(noted(text), None, "{text}");
+        }
+    }
+}
