@@ -1,248 +1,282 @@
-//! The syntax tree: what was written, with where it was written, before any name is looked up.
+//! The syntax tree: plain owned data, every node with its place in the file.
 //!
-//! Plain owned data. `Error` nodes stand where something could not be read, so that later passes can go on; a file
-//! with one always has a diagnostic too. Depth is bounded by the parser (`parser::DEPTH_MAX`), so walking and dropping a
-//! tree needs little stack.
+//! The tree holds what was written, not what it means: names are not resolved, constants are not folded. What could not
+//! be parsed is an `Error` node, so that later passes go on and must stay silent about it: the fault has been reported.
+//! The height of a tree is bounded (see `limits`), so passes over it may recurse, and dropping one never overflows the
+//! stack.
 
-use crate::span::Span;
+use crate::Span;
 
-/// One source file.
-#[derive(Debug, Clone, PartialEq, Default)]
+/// One parsed file.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct File {
     pub statements: Vec<Stmt>,
-    /// Every comment, in order, delimiters included: the formatter puts them back.
-    pub comments: Vec<Span>,
-}
-
-/// A name where it is written: declared, used, a member, a key or an option.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Name {
-    pub text: Box<str>,
+    /// Every comment, in order of appearance; the tree itself has no place for them.
+    pub comments: Vec<Comment>,
+    /// The whole text.
     pub span: Span,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub struct Block {
-    pub statements: Vec<Stmt>,
-    /// From `{` to `}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Comment {
+    /// Delimiters included; the line break after a line comment is not.
+    pub span: Span,
+    pub kind: CommentKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommentKind {
+    /// `// …`, or the `#!` line that a file may start with.
+    Line,
+    /// `/* … */`
+    Block,
+}
+
+/// A name where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ident {
+    pub text: String,
     pub span: Span,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+// --- statements
+
+#[derive(Clone, Debug, PartialEq)]
 pub struct Stmt {
     pub kind: StmtKind,
+    /// Includes the `;`.
     pub span: Span,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StmtKind {
     Import(Import),
-    /// `export` before a declaration.
+    /// `export` before a declaration: a `Let`, `Function`, `Struct` or `Enum`.
     Export(Box<Stmt>),
-    /// `blast name(…) { }`; the function always has a name.
-    Blast(Box<Function>),
+    /// `turbo x = e;`, `turbo i32 x = e;`, `i32 x = e;`, `turbo [a, b] = e;`. Only a plain name may lack the value,
+    /// and is null then.
+    Let {
+        pattern: Pattern,
+        value: Option<Expr>,
+    },
+    /// `blast name(…) { }`. The function's `name` is always there.
+    Function(Box<Function>),
     Struct(StructDecl),
     Enum(EnumDecl),
-    /// `turbo x = e;`, `turbo i32 x = e;`, `i32 x = e;`, `turbo [a, b] = e;`, `turbo (i32 x, i32 y) = f();`
-    Let(Let),
     Expr(Expr),
-    Block(Block),
+    /// `if`, each `elif` or `else if`, in order.
     If {
-        /// `if` and each `elif` / `else if`: condition and body, in order; at least one.
-        arms: Vec<(Expr, Block)>,
+        arms: Vec<IfArm>,
         otherwise: Option<Block>,
     },
-    /// `while c { }`, `loop (c) { }`, and `loop { }` without a condition.
+    /// `while c { }` and `loop (c) { }`; without a condition, for ever.
     While {
         condition: Option<Expr>,
         body: Block,
     },
-    /// `cruise (x in e) { }`, `for x in e { }`.
-    Each {
+    /// `cruise (x in e) { }` and `for x in e { }`; `e` is often a `Range`.
+    ForIn {
         pattern: Pattern,
         iterable: Expr,
         body: Block,
     },
-    /// `cruise (i = 0; i < n; i = i + 1) { }`; any of the three may be missing.
-    For {
-        init: Option<ForInit>,
+    /// `cruise (i = 0; i < n; i = i + 1) { }`. `init` is a `Let` or an `Expr`. `cruise (i = 0; …)` with a name that is
+    /// not yet known declares it; which one it is, is for name resolution to say.
+    ForC {
+        init: Option<Box<Stmt>>,
         condition: Option<Expr>,
         update: Option<Expr>,
         body: Block,
     },
-    /// Cases in the order they are written, `default` wherever it stands; control falls through.
+    /// Falls through from case to case as in C.
     Switch {
         subject: Expr,
         cases: Vec<Case>,
     },
     Break,
     Continue,
-    /// `return;`, `return e;`; `return a, b;` returns an array.
+    /// `return a, b;` has an `Array` here.
     Return(Option<Expr>),
     Throw(Expr),
+    /// At least one of `catch` and `finally` is there.
     Try {
         body: Block,
         catch: Option<Catch>,
         finally: Option<Block>,
     },
-    /// A lone `;`.
-    Empty,
+    Block(Block),
+    /// Reported already.
     Error,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub enum ForInit {
-    /// `turbo i = 0` or `i32 i = 0`.
-    Let(Let),
-    /// `i = 0`: the loop's own variable, unless one of that name is in scope.
-    Bare { name: Name, value: Expr },
-    Expr(Expr),
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    pub statements: Vec<Stmt>,
+    /// Braces included. A body that is a single statement without braces has that statement's span.
+    pub span: Span,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
+pub struct IfArm {
+    pub condition: Expr,
+    pub body: Block,
+}
+
+#[derive(Clone, Debug, PartialEq)]
 pub struct Case {
-    /// `None` for `default`.
-    pub label: Option<Expr>,
+    /// `None` is `default`, of which there is at most one.
+    pub value: Option<Expr>,
     pub body: Vec<Stmt>,
     pub span: Span,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Catch {
-    /// `catch (e)`; `catch { }` binds nothing.
-    pub name: Option<Name>,
+    /// `catch { }` does without.
+    pub name: Option<Ident>,
     pub body: Block,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub struct Let {
-    pub pattern: Pattern,
-    /// `None` for `turbo x;`, which is null.
-    pub value: Option<Expr>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Import {
     pub target: ImportTarget,
-    /// `as name`.
-    pub alias: Option<Name>,
+    /// `import … as name;`
+    pub alias: Option<Ident>,
     pub span: Span,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ImportTarget {
     /// `import constellation.fs;`: at least one name.
-    Module(Vec<Name>),
-    /// `import "lib/util.rads";`: relative to the importing file.
+    Module(Vec<Ident>),
+    /// `import "lib/util.rads";`: the path as written, relative to the importing file. The span is the literal's.
     File { path: String, span: Span },
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StructDecl {
-    pub name: Name,
-    pub fields: Vec<StructField>,
+    pub name: Ident,
+    pub fields: Vec<FieldDecl>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub struct StructField {
-    pub name: Name,
-    pub annotation: Option<TypeRef>,
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldDecl {
+    pub ty: Option<Type>,
+    pub name: Ident,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EnumDecl {
-    pub name: Name,
-    /// Each with the value that is written, if one is; otherwise one more than the one before, from 0.
-    pub variants: Vec<(Name, Option<i64>)>,
+    pub name: Ident,
+    /// Counted from 0.
+    pub members: Vec<Ident>,
 }
 
-/// A declared blast or an anonymous one.
-#[derive(Debug, Clone, PartialEq)]
+/// A declared or anonymous blast.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Function {
-    pub name: Option<Name>,
+    pub name: Option<Ident>,
     pub params: Vec<Param>,
-    pub returns: Option<TypeRef>,
+    pub returns: Option<Type>,
     pub body: Block,
     /// `async` was written; it changes nothing.
     pub is_async: bool,
+    /// From `blast` (or `async`) to the end of the body.
     pub span: Span,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+impl Function {
+    /// The part before the body: what a message about the function should point at.
+    pub fn head(&self) -> Span {
+        Span { start: self.span.start, end: self.body.span.start.max(self.span.start) }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
 pub struct Param {
-    pub name: Name,
-    pub annotation: Option<TypeRef>,
+    pub ty: Option<Type>,
+    pub name: Ident,
     pub default: Option<Expr>,
-    /// `...rest`: takes all further arguments; only the last one.
+    /// `...name`: takes all further arguments as an array. Only the last one may be.
     pub rest: bool,
-}
-
-/// `i32`, `array<i32>`, `Player`; a `?` behind it also allows null.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TypeRef {
-    pub name: Name,
-    pub arguments: Vec<TypeRef>,
-    pub nullable: bool,
     pub span: Span,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+/// A type as written: `i32`, `array<array<str>>`, `(i32, str)`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Type {
+    pub kind: TypeKind,
+    pub span: Span,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum TypeKind {
+    Named { name: Ident, args: Vec<Type> },
+    Tuple(Vec<Type>),
+    Error,
+}
+
+/// What is on the left of a declaration, or between `for` and `in`.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pattern {
     pub kind: PatternKind,
     pub span: Span,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum PatternKind {
     Name {
-        name: Name,
-        annotation: Option<TypeRef>,
+        ty: Option<Type>,
+        name: Ident,
     },
-    /// `[a, , b = 1, ...rest]` and `(i32 x, i32 y)`; `None` where an item is passed over.
+    /// `[a, b, ...rest]`, and `(i32 a, i32 b)`, which means the same.
     Array {
-        items: Vec<Option<PatternItem>>,
-        rest: Option<Name>,
+        items: Vec<Pattern>,
+        rest: Option<Ident>,
     },
-    /// `{f, g: alias, h = 1, ...rest}`.
+    /// `{f, g: alias, ...rest}`
     Object {
-        fields: Vec<(Name, PatternItem)>,
-        rest: Option<Name>,
+        fields: Vec<FieldPattern>,
+        rest: Option<Ident>,
     },
     Error,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub struct PatternItem {
+#[derive(Clone, Debug, PartialEq)]
+pub struct FieldPattern {
+    pub key: Ident,
+    /// In the short form `{f}`, a `Name` with the key's span.
     pub pattern: Pattern,
-    /// Taken when the value is missing or null.
-    pub default: Option<Expr>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+// --- expressions
+
+#[derive(Clone, Debug, PartialEq)]
 pub struct Expr {
     pub kind: ExprKind,
     pub span: Span,
-    /// How deep the tree below is, itself included; at most `parser::DEPTH_MAX`.
-    pub(crate) depth: u16,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ExprKind {
     Null,
     Bool(bool),
+    /// Never negative but for the least integer, written `-9223372036854775808`.
     Int(i64),
     Float(f64),
     Char(char),
+    /// Escapes are already decoded.
     Str(String),
-    /// `` `total: ${n}` ``
+    /// `` `a ${b}` ``
     Template(Vec<TemplatePart>),
-    Name(Box<str>),
-    Array(Vec<Element>),
-    Object(Vec<Property>),
-    /// `P { name: "a", hp: 1 }`
+    Name(String),
+    /// Also the tuples `(a, b)` and `return a, b`.
+    Array(Vec<Item>),
+    Object(Vec<Entry>),
+    /// `P { name: "a" }`
     Struct {
-        name: Name,
-        fields: Vec<(Name, Expr)>,
+        name: Ident,
+        fields: Vec<Entry>,
     },
     Function(Box<Function>),
     Unary {
@@ -254,91 +288,127 @@ pub enum ExprKind {
         left: Box<Expr>,
         right: Box<Expr>,
     },
-    /// `a..b`, the end not included. As an index it takes a part: `s[1..3]`, where either side may be missing.
-    Range {
-        start: Option<Box<Expr>>,
-        end: Option<Box<Expr>>,
+    /// Operators that may leave their right side unevaluated.
+    Logical {
+        operator: LogicalOperator,
+        left: Box<Expr>,
+        right: Box<Expr>,
     },
     /// `c ? a : b`
-    Ternary {
+    Conditional {
         condition: Box<Expr>,
-        then: Box<Expr>,
-        otherwise: Box<Expr>,
+        yes: Box<Expr>,
+        no: Box<Expr>,
     },
-    /// `target = value`, `target += value`. The target is a name, field, index, or (for `=`) an array or object literal.
+    /// `t = v`, or `t += v` with an operator. The target is a `Name`, `Field` or `Index` without `?.`, in no or any
+    /// number of `Paren`; anything else has been reported and is an `Error`.
     Assign {
         operator: Option<BinaryOperator>,
         target: Box<Expr>,
         value: Box<Expr>,
     },
-    /// `x++`, `--x`: by one up or down.
+    /// `++t`, `t++`, `--t`, `t--`. The target is as in `Assign`.
     Update {
-        target: Box<Expr>,
-        up: bool,
-        /// The value is the one after the change.
         prefix: bool,
+        increment: bool,
+        target: Box<Expr>,
     },
-    Field {
-        object: Box<Expr>,
-        name: Name,
-        /// `?.`: null when the object is.
+    /// `f(a)`; `optional` is `f?.(a)`.
+    Call {
+        callee: Box<Expr>,
+        args: Vec<Arg>,
         optional: bool,
     },
+    /// `o.f`; `optional` is `o?.f`.
+    Field {
+        object: Box<Expr>,
+        name: Ident,
+        optional: bool,
+    },
+    /// `a[i]`; `optional` is `a?.[i]`. The index may be a `Range`.
     Index {
         object: Box<Expr>,
         index: Box<Expr>,
-        /// `?.[`
         optional: bool,
     },
-    Call {
-        callee: Box<Expr>,
-        arguments: Vec<Argument>,
+    /// Around the longest run of `.f`, `[i]` and `(a)` with an optional one among them: when what an optional link is
+    /// applied to is null, the whole chain is null.
+    Chain(Box<Expr>),
+    /// `a..b`, half-open. Only within `[ ]` may an end be left out.
+    Range {
+        start: Option<Box<Expr>>,
+        end: Option<Box<Expr>>,
     },
+    /// `spawn f(x)`: the operand is a `Call` or a `Chain` of one, or has been reported and is an `Error`.
     Spawn(Box<Expr>),
     Await(Box<Expr>),
+    /// `(e)`, kept for those who print source.
+    Paren(Box<Expr>),
+    /// Reported already.
     Error,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+impl Expr {
+    /// The expression inside any parentheses.
+    pub fn bare(&self) -> &Expr {
+        let mut expr = self;
+        while let ExprKind::Paren(inner) = &expr.kind {
+            expr = inner;
+        }
+        expr
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
 pub enum TemplatePart {
+    /// Escapes are already decoded; never empty.
     Text(String),
     Expr(Expr),
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub struct Element {
+/// An item of an array.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    pub value: Expr,
     /// `...value`
     pub spread: bool,
-    pub value: Expr,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub enum Property {
-    /// `name: value` or `"any text": value`; `{name}` alone is short for `{name: name}`.
-    Field { key: Name, value: Expr },
+/// An argument of a call. Named ones may stand anywhere; their order among themselves is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arg {
+    pub name: Option<Ident>,
+    pub value: Expr,
+    /// `...value`; never together with a name.
+    pub spread: bool,
+}
+
+/// An entry of an object or struct literal.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// `name: value`, `"any text": value`, `1: value`, and `name` alone, whose value is the `Name` with the same span.
+    Field { key: Ident, value: Expr },
+    /// `[key]: value`; not in a struct literal.
+    Computed { key: Expr, value: Expr },
     /// `...value`
     Spread(Expr),
 }
 
-#[derive(Debug, Clone, PartialEq)]
-pub struct Argument {
-    /// `name: value`
-    pub name: Option<Name>,
-    /// `...value`
-    pub spread: bool,
-    pub value: Expr,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum UnaryOperator {
-    /// `!x`, `not x`
-    Not,
+    /// `-`
     Negate,
+    /// `+`: throws unless the operand is a number.
+    Plus,
+    /// `!` and `not`
+    Not,
+    /// `~`
     BitNot,
+    /// `typeof`
     TypeOf,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BinaryOperator {
     Add,
     Subtract,
@@ -351,12 +421,6 @@ pub enum BinaryOperator {
     LessEqual,
     Greater,
     GreaterEqual,
-    /// `a && b`, `a and b`: the right side is evaluated only when needed.
-    And,
-    /// `a || b`, `a or b`
-    Or,
-    /// `a ?? b`
-    Coalesce,
     BitAnd,
     BitOr,
     BitXor,
@@ -364,28 +428,12 @@ pub enum BinaryOperator {
     ShiftRight,
 }
 
-impl BinaryOperator {
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Add => "+",
-            Self::Subtract => "-",
-            Self::Multiply => "*",
-            Self::Divide => "/",
-            Self::Remainder => "%",
-            Self::Equal => "==",
-            Self::NotEqual => "!=",
-            Self::Less => "<",
-            Self::LessEqual => "<=",
-            Self::Greater => ">",
-            Self::GreaterEqual => ">=",
-            Self::And => "&&",
-            Self::Or => "||",
-            Self::Coalesce => "??",
-            Self::BitAnd => "&",
-            Self::BitOr => "|",
-            Self::BitXor => "^",
-            Self::ShiftLeft => "<<",
-            Self::ShiftRight => ">>",
-        }
-    }
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LogicalOperator {
+    /// `&&` and `and`
+    And,
+    /// `||` and `or`
+    Or,
+    /// `??`
+    Coalesce,
 }
