@@ -22,7 +22,7 @@ use crate::fault::Because;
 use crate::nursery::{ScriptStart, StarEntry};
 use crate::order::{Launch, StarOrder};
 use crate::sys::privilege::Instruction;
-use crate::{init, sys};
+use crate::{init, network, sys};
 
 /// First byte on the report pipe: every wall stands and the program runs.
 pub(crate) const STANDS: u8 = b'+';
@@ -69,6 +69,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) binds: Vec<(OwnedFd, &'a str)>,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
+    /// Whether it was born in a network namespace that nobody has furnished.
+    pub(crate) own_network: bool,
     /// Whether the groups of the parent can be given up: not without privileges on the host.
     pub(crate) drop_groups: bool,
     pub(crate) masked: &'a [&'static str],
@@ -142,6 +144,9 @@ fn raise_walls(plan: &Plan<'_>) -> Result<(), String> {
     become_root_of_the_star(plan.drop_groups)?;
     // The cgroup namespace begins at the groups just joined.
     sys::namespace::unshare(UnshareFlags::NEWCGROUP).because(|| "cannot make a cgroup namespace".to_owned())?;
+    if plan.own_network {
+        network::furnish().because(|| "cannot switch loopback on".to_owned())?;
+    }
     rustix::system::sethostname(plan.order.hostname.as_bytes()).because(|| "cannot set the host name".to_owned())?;
     enter_root(plan)?;
     limit_resources();

@@ -86,6 +86,13 @@ impl Site {
         let points: Vec<&str> = order.volumes.iter().map(|volume| volume.inside.as_str()).collect();
         let (go, let_go) = pipe_with(PipeFlags::CLOEXEC).because(cannot("make a pipe"))?;
         let (report, report_to) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).because(cannot("make a pipe"))?;
+        let network = match order.network {
+            Network::None => self.networks.take().because(cannot("make a network namespace"))?,
+            Network::Host => None,
+            Network::Bridge => return Err(NO_BRIDGE.to_owned()),
+        };
+        let own_network = order.network == Network::None && network.is_none();
+        let namespaces = NAMESPACES | if own_network { libc::CLONE_NEWNET } else { 0 };
         let plan = Plan {
             order,
             tasks: record.groups.tasks().because(cannot("open the star's cgroups"))?,
@@ -97,18 +104,14 @@ impl Site {
             binds: self.binds(order, record.slot)?,
             stdout: ends.out,
             stderr: ends.err,
+            own_network,
             drop_groups: record.slot.is_some(),
             masked: &self.masked,
             filter: &self.filter,
             entry: self.entry,
         };
-        let network = match order.network {
-            Network::None => Some(self.networks.take().because(cannot("make a network namespace"))?),
-            Network::Host => None,
-            Network::Bridge => return Err(NO_BRIDGE.to_owned()),
-        };
         let clone = || {
-            sys::process::clone(NAMESPACES, borrowed(&birthplace), || {
+            sys::process::clone(namespaces, borrowed(&birthplace), || {
                 sys::process::close(let_go.as_fd());
                 child::run(&plan)
             })
@@ -120,22 +123,26 @@ impl Site {
         let (pid, pidfd) = cloned.because(cannot("make the star's namespaces"))?;
         drop(plan);
         record.pid = pid;
-        let release = || -> io::Result<()> {
+        let mut network = network;
+        let mut release = || -> io::Result<()> {
             record.start_time = start_time(pid)?;
+            if own_network {
+                network = Some(network_of(pid)?);
+            }
             // On disk before the star does anything: whatever happens to the nursery now, the next one knows it.
             record.save(folder)?;
             ids::map(pid, record.slot)?;
             rustix::io::write(&let_go, b"+")?;
             Ok(())
         };
-        if let Err(error) = { release }() {
+        if let Err(error) = release() {
             // It waits for the word that will not come; its end is quick.
             let _ = sys::signal::send(pidfd.as_fd(), libc::SIGKILL);
             let _ = rustix::process::waitid(
                 rustix::process::WaitId::PidFd(pidfd.as_fd()),
                 rustix::process::WaitIdOptions::EXITED,
             );
-            return Err(error).because(cannot("map the star's user ids"));
+            return Err(error).because(cannot("let the star go"));
         }
         Ok(Launched { record: record.clone(), pidfd, report, network, pipes })
     }

@@ -61,7 +61,7 @@ fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault
         data_dir: data_dir.to_owned(),
         hierarchies,
         stage: Stage::set_up(data_dir.join("root"))?,
-        networks: Networks::new().doing(cannot("open the network namespace"))?,
+        networks: Networks::new(privileged).doing(cannot("open the network namespace"))?,
         ids: privileged.then(|| IdRanges::new(name >> 32)),
         filter: seccomp::program(),
         masked: MASKED_PROC.into_iter().filter(|name| Path::new("/proc").join(name).exists()).collect(),
