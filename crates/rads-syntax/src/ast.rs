@@ -1,282 +1,251 @@
-//! The syntax tree: plain owned data, every node with its place in the file.
+//! The syntax tree: what was written, with where it was written, before any name is looked up.
 //!
-//! The tree holds what was written, not what it means: names are not resolved, constants are not folded. What could not
-//! be parsed is an `Error` node, so that later passes go on and must stay silent about it: the fault has been reported.
-//! The height of a tree is bounded (see `limits`), so passes over it may recurse, and dropping one never overflows the
-//! stack.
+//! Plain owned data. `Error` nodes stand where something could not be read, so that later passes can go on; a file
+//! with one always has a diagnostic too. Depth is bounded by the parser (`parser::DEPTH_MAX`), so walking and dropping a
+//! tree needs little stack.
 
-use crate::Span;
+use crate::span::Span;
 
-/// One parsed file.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// One source file.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct File {
     pub statements: Vec<Stmt>,
-    /// Every comment, in order of appearance; the tree itself has no place for them.
-    pub comments: Vec<Comment>,
-    /// The whole text.
+    /// Every comment, in order, delimiters included: the formatter puts them back.
+    pub comments: Vec<Span>,
+}
+
+/// A name where it is written: declared, used, a member, a key or an option.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Name {
+    pub text: Box<str>,
     pub span: Span,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Comment {
-    /// Delimiters included; the line break after a line comment is not.
-    pub span: Span,
-    pub kind: CommentKind,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CommentKind {
-    /// `// …`, or the `#!` line that a file may start with.
-    Line,
-    /// `/* … */`
-    Block,
-}
-
-/// A name where it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ident {
-    pub text: String,
+#[derive(Debug, Clone, PartialEq)]
+pub struct Block {
+    pub statements: Vec<Stmt>,
+    /// From `{` to `}`.
     pub span: Span,
 }
 
-// --- statements
-
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Stmt {
     pub kind: StmtKind,
-    /// Includes the `;`.
     pub span: Span,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum StmtKind {
     Import(Import),
-    /// `export` before a declaration: a `Let`, `Function`, `Struct` or `Enum`.
+    /// `export` before a declaration.
     Export(Box<Stmt>),
-    /// `turbo x = e;`, `turbo i32 x = e;`, `i32 x = e;`, `turbo [a, b] = e;`. Only a plain name may lack the value,
-    /// and is null then.
-    Let {
-        pattern: Pattern,
-        value: Option<Expr>,
-    },
-    /// `blast name(…) { }`. The function's `name` is always there.
-    Function(Box<Function>),
+    /// `blast name(…) { }`; the function always has a name.
+    Blast(Box<Function>),
     Struct(StructDecl),
     Enum(EnumDecl),
+    /// `turbo x = e;`, `turbo i32 x = e;`, `i32 x = e;`, `turbo [a, b] = e;`, `turbo (i32 x, i32 y) = f();`
+    Let(Let),
     Expr(Expr),
-    /// `if`, each `elif` or `else if`, in order.
+    Block(Block),
     If {
-        arms: Vec<IfArm>,
+        /// `if` and each `elif` / `else if`: condition and body, in order; at least one.
+        arms: Vec<(Expr, Block)>,
         otherwise: Option<Block>,
     },
-    /// `while c { }` and `loop (c) { }`; without a condition, for ever.
+    /// `while c { }`, `loop (c) { }`, and `loop { }` without a condition.
     While {
         condition: Option<Expr>,
         body: Block,
     },
-    /// `cruise (x in e) { }` and `for x in e { }`; `e` is often a `Range`.
-    ForIn {
+    /// `cruise (x in e) { }`, `for x in e { }`.
+    Each {
         pattern: Pattern,
         iterable: Expr,
         body: Block,
     },
-    /// `cruise (i = 0; i < n; i = i + 1) { }`. `init` is a `Let` or an `Expr`. `cruise (i = 0; …)` with a name that is
-    /// not yet known declares it; which one it is, is for name resolution to say.
-    ForC {
-        init: Option<Box<Stmt>>,
+    /// `cruise (i = 0; i < n; i = i + 1) { }`; any of the three may be missing.
+    For {
+        init: Option<ForInit>,
         condition: Option<Expr>,
         update: Option<Expr>,
         body: Block,
     },
-    /// Falls through from case to case as in C.
+    /// Cases in the order they are written, `default` wherever it stands; control falls through.
     Switch {
         subject: Expr,
         cases: Vec<Case>,
     },
     Break,
     Continue,
-    /// `return a, b;` has an `Array` here.
+    /// `return;`, `return e;`; `return a, b;` returns an array.
     Return(Option<Expr>),
     Throw(Expr),
-    /// At least one of `catch` and `finally` is there.
     Try {
         body: Block,
         catch: Option<Catch>,
         finally: Option<Block>,
     },
-    Block(Block),
-    /// Reported already.
+    /// A lone `;`.
+    Empty,
     Error,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct Block {
-    pub statements: Vec<Stmt>,
-    /// Braces included. A body that is a single statement without braces has that statement's span.
-    pub span: Span,
+#[derive(Debug, Clone, PartialEq)]
+pub enum ForInit {
+    /// `turbo i = 0` or `i32 i = 0`.
+    Let(Let),
+    /// `i = 0`: the loop's own variable, unless one of that name is in scope.
+    Bare {
+        name: Name,
+        value: Expr,
+    },
+    Expr(Expr),
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct IfArm {
-    pub condition: Expr,
-    pub body: Block,
-}
-
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Case {
-    /// `None` is `default`, of which there is at most one.
-    pub value: Option<Expr>,
+    /// `None` for `default`.
+    pub label: Option<Expr>,
     pub body: Vec<Stmt>,
     pub span: Span,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Catch {
-    /// `catch { }` does without.
-    pub name: Option<Ident>,
+    /// `catch (e)`; `catch { }` binds nothing.
+    pub name: Option<Name>,
     pub body: Block,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
+pub struct Let {
+    pub pattern: Pattern,
+    /// `None` for `turbo x;`, which is null.
+    pub value: Option<Expr>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
 pub struct Import {
     pub target: ImportTarget,
-    /// `import … as name;`
-    pub alias: Option<Ident>,
+    /// `as name`.
+    pub alias: Option<Name>,
     pub span: Span,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ImportTarget {
     /// `import constellation.fs;`: at least one name.
-    Module(Vec<Ident>),
-    /// `import "lib/util.rads";`: the path as written, relative to the importing file. The span is the literal's.
+    Module(Vec<Name>),
+    /// `import "lib/util.rads";`: relative to the importing file.
     File { path: String, span: Span },
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StructDecl {
-    pub name: Ident,
-    pub fields: Vec<FieldDecl>,
+    pub name: Name,
+    pub fields: Vec<StructField>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct FieldDecl {
-    pub ty: Option<Type>,
-    pub name: Ident,
+#[derive(Debug, Clone, PartialEq)]
+pub struct StructField {
+    pub name: Name,
+    pub annotation: Option<TypeRef>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EnumDecl {
-    pub name: Ident,
-    /// Counted from 0.
-    pub members: Vec<Ident>,
+    pub name: Name,
+    /// Each with the value that is written, if one is; otherwise one more than the one before, from 0.
+    pub variants: Vec<(Name, Option<i64>)>,
 }
 
-/// A declared or anonymous blast.
-#[derive(Clone, Debug, PartialEq)]
+/// A declared blast or an anonymous one.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Function {
-    pub name: Option<Ident>,
+    pub name: Option<Name>,
     pub params: Vec<Param>,
-    pub returns: Option<Type>,
+    pub returns: Option<TypeRef>,
     pub body: Block,
     /// `async` was written; it changes nothing.
     pub is_async: bool,
-    /// From `blast` (or `async`) to the end of the body.
     pub span: Span,
 }
 
-impl Function {
-    /// The part before the body: what a message about the function should point at.
-    pub fn head(&self) -> Span {
-        Span { start: self.span.start, end: self.body.span.start.max(self.span.start) }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Param {
-    pub ty: Option<Type>,
-    pub name: Ident,
+    pub name: Name,
+    pub annotation: Option<TypeRef>,
     pub default: Option<Expr>,
-    /// `...name`: takes all further arguments as an array. Only the last one may be.
+    /// `...rest`: takes all further arguments; only the last one.
     pub rest: bool,
+}
+
+/// `i32`, `array<i32>`, `Player`; a `?` behind it also allows null.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TypeRef {
+    pub name: Name,
+    pub arguments: Vec<TypeRef>,
+    pub nullable: bool,
     pub span: Span,
 }
 
-/// A type as written: `i32`, `array<array<str>>`, `(i32, str)`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Type {
-    pub kind: TypeKind,
-    pub span: Span,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum TypeKind {
-    Named { name: Ident, args: Vec<Type> },
-    Tuple(Vec<Type>),
-    Error,
-}
-
-/// What is on the left of a declaration, or between `for` and `in`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Pattern {
     pub kind: PatternKind,
     pub span: Span,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum PatternKind {
     Name {
-        ty: Option<Type>,
-        name: Ident,
+        name: Name,
+        annotation: Option<TypeRef>,
     },
-    /// `[a, b, ...rest]`, and `(i32 a, i32 b)`, which means the same.
+    /// `[a, , b = 1, ...rest]` and `(i32 x, i32 y)`; `None` where an item is passed over.
     Array {
-        items: Vec<Pattern>,
-        rest: Option<Ident>,
+        items: Vec<Option<PatternItem>>,
+        rest: Option<Name>,
     },
-    /// `{f, g: alias, ...rest}`
+    /// `{f, g: alias, h = 1, ...rest}`.
     Object {
-        fields: Vec<FieldPattern>,
-        rest: Option<Ident>,
+        fields: Vec<(Name, PatternItem)>,
+        rest: Option<Name>,
     },
     Error,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub struct FieldPattern {
-    pub key: Ident,
-    /// In the short form `{f}`, a `Name` with the key's span.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PatternItem {
     pub pattern: Pattern,
+    /// Taken when the value is missing or null.
+    pub default: Option<Expr>,
 }
 
-// --- expressions
-
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Expr {
     pub kind: ExprKind,
     pub span: Span,
+    /// How deep the tree below is, itself included; at most `parser::DEPTH_MAX`.
+    pub(crate) depth: u16,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum ExprKind {
     Null,
     Bool(bool),
-    /// Never negative but for the least integer, written `-9223372036854775808`.
     Int(i64),
     Float(f64),
     Char(char),
-    /// Escapes are already decoded.
     Str(String),
-    /// `` `a ${b}` ``
+    /// `` `total: ${n}` ``
     Template(Vec<TemplatePart>),
-    Name(String),
-    /// Also the tuples `(a, b)` and `return a, b`.
-    Array(Vec<Item>),
-    Object(Vec<Entry>),
-    /// `P { name: "a" }`
+    Name(Box<str>),
+    Array(Vec<Element>),
+    Object(Vec<Property>),
+    /// `P { name: "a", hp: 1 }`
     Struct {
-        name: Ident,
-        fields: Vec<Entry>,
+        name: Name,
+        fields: Vec<(Name, Expr)>,
     },
     Function(Box<Function>),
     Unary {
@@ -288,127 +257,91 @@ pub enum ExprKind {
         left: Box<Expr>,
         right: Box<Expr>,
     },
-    /// Operators that may leave their right side unevaluated.
-    Logical {
-        operator: LogicalOperator,
-        left: Box<Expr>,
-        right: Box<Expr>,
+    /// `a..b`, the end not included. As an index it takes a part: `s[1..3]`, where either side may be missing.
+    Range {
+        start: Option<Box<Expr>>,
+        end: Option<Box<Expr>>,
     },
     /// `c ? a : b`
-    Conditional {
+    Ternary {
         condition: Box<Expr>,
-        yes: Box<Expr>,
-        no: Box<Expr>,
+        then: Box<Expr>,
+        otherwise: Box<Expr>,
     },
-    /// `t = v`, or `t += v` with an operator. The target is a `Name`, `Field` or `Index` without `?.`, in no or any
-    /// number of `Paren`; anything else has been reported and is an `Error`.
+    /// `target = value`, `target += value`. The target is a name, field, index, or (for `=`) an array or object literal.
     Assign {
         operator: Option<BinaryOperator>,
         target: Box<Expr>,
         value: Box<Expr>,
     },
-    /// `++t`, `t++`, `--t`, `t--`. The target is as in `Assign`.
+    /// `x++`, `--x`: by one up or down.
     Update {
-        prefix: bool,
-        increment: bool,
         target: Box<Expr>,
+        up: bool,
+        /// The value is the one after the change.
+        prefix: bool,
     },
-    /// `f(a)`; `optional` is `f?.(a)`.
-    Call {
-        callee: Box<Expr>,
-        args: Vec<Arg>,
-        optional: bool,
-    },
-    /// `o.f`; `optional` is `o?.f`.
     Field {
         object: Box<Expr>,
-        name: Ident,
+        name: Name,
+        /// `?.`: null when the object is.
         optional: bool,
     },
-    /// `a[i]`; `optional` is `a?.[i]`. The index may be a `Range`.
     Index {
         object: Box<Expr>,
         index: Box<Expr>,
+        /// `?.[`
         optional: bool,
     },
-    /// Around the longest run of `.f`, `[i]` and `(a)` with an optional one among them: when what an optional link is
-    /// applied to is null, the whole chain is null.
-    Chain(Box<Expr>),
-    /// `a..b`, half-open. Only within `[ ]` may an end be left out.
-    Range {
-        start: Option<Box<Expr>>,
-        end: Option<Box<Expr>>,
+    Call {
+        callee: Box<Expr>,
+        arguments: Vec<Argument>,
     },
-    /// `spawn f(x)`: the operand is a `Call` or a `Chain` of one, or has been reported and is an `Error`.
     Spawn(Box<Expr>),
     Await(Box<Expr>),
-    /// `(e)`, kept for those who print source.
-    Paren(Box<Expr>),
-    /// Reported already.
     Error,
 }
 
-impl Expr {
-    /// The expression inside any parentheses.
-    pub fn bare(&self) -> &Expr {
-        let mut expr = self;
-        while let ExprKind::Paren(inner) = &expr.kind {
-            expr = inner;
-        }
-        expr
-    }
-}
-
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum TemplatePart {
-    /// Escapes are already decoded; never empty.
     Text(String),
     Expr(Expr),
 }
 
-/// An item of an array.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Item {
-    pub value: Expr,
+#[derive(Debug, Clone, PartialEq)]
+pub struct Element {
     /// `...value`
     pub spread: bool,
-}
-
-/// An argument of a call. Named ones may stand anywhere; their order among themselves is kept.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Arg {
-    pub name: Option<Ident>,
     pub value: Expr,
-    /// `...value`; never together with a name.
-    pub spread: bool,
 }
 
-/// An entry of an object or struct literal.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Entry {
-    /// `name: value`, `"any text": value`, `1: value`, and `name` alone, whose value is the `Name` with the same span.
-    Field { key: Ident, value: Expr },
-    /// `[key]: value`; not in a struct literal.
-    Computed { key: Expr, value: Expr },
+#[derive(Debug, Clone, PartialEq)]
+pub enum Property {
+    /// `name: value` or `"any text": value`; `{name}` alone is short for `{name: name}`.
+    Field { key: Name, value: Expr },
     /// `...value`
     Spread(Expr),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq)]
+pub struct Argument {
+    /// `name: value`
+    pub name: Option<Name>,
+    /// `...value`
+    pub spread: bool,
+    pub value: Expr,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnaryOperator {
-    /// `-`
-    Negate,
-    /// `+`: throws unless the operand is a number.
-    Plus,
-    /// `!` and `not`
+    /// `!x`, `not x`
     Not,
-    /// `~`
+    Negate,
     BitNot,
-    /// `typeof`
     TypeOf,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BinaryOperator {
     Add,
     Subtract,
@@ -421,6 +354,12 @@ pub enum BinaryOperator {
     LessEqual,
     Greater,
     GreaterEqual,
+    /// `a && b`, `a and b`: the right side is evaluated only when needed.
+    And,
+    /// `a || b`, `a or b`
+    Or,
+    /// `a ?? b`
+    Coalesce,
     BitAnd,
     BitOr,
     BitXor,
@@ -428,12 +367,28 @@ pub enum BinaryOperator {
     ShiftRight,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LogicalOperator {
-    /// `&&` and `and`
-    And,
-    /// `||` and `or`
-    Or,
-    /// `??`
-    Coalesce,
+impl BinaryOperator {
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Subtract => "-",
+            Self::Multiply => "*",
+            Self::Divide => "/",
+            Self::Remainder => "%",
+            Self::Equal => "==",
+            Self::NotEqual => "!=",
+            Self::Less => "<",
+            Self::LessEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterEqual => ">=",
+            Self::And => "&&",
+            Self::Or => "||",
+            Self::Coalesce => "??",
+            Self::BitAnd => "&",
+            Self::BitOr => "|",
+            Self::BitXor => "^",
+            Self::ShiftLeft => "<<",
+            Self::ShiftRight => ">>",
+        }
+    }
 }

@@ -1,48 +1,46 @@
-//! What is wrong with a file: one shape for the parser, for the passes after it and for those who show it.
+//! What is wrong with a source text: one shape for the parser and for the passes behind it.
 
-use crate::Span;
+use crate::span::Span;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
-    /// The program cannot run.
-    Error,
-    /// The program can run, but hardly as it was meant.
-    Warning,
-}
-
-/// A fault and where it is, in the words of `style.md`: lower case, the thing in backticks, no full stop.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One thing wrong, in the project's form: lower case, the thing in backticks, no full stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// From a registry of codes: the grammar's own are in [`codes`](crate::codes).
+    /// `R0012`: see `codes`.
     pub code: &'static str,
     pub severity: Severity,
     pub message: String,
     pub span: Span,
     /// The next step.
     pub help: Option<String>,
-    /// Other places that explain the fault, in the same file.
+    /// Other places that matter, each with what it has to do with this one.
     pub notes: Vec<(Span, String)>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
 impl Diagnostic {
-    pub fn error(code: &'static str, message: impl Into<String>, span: Span) -> Diagnostic {
+    pub fn error(code: &'static str, span: Span, message: impl Into<String>) -> Self {
         let message = message.into();
-        Diagnostic { code, severity: Severity::Error, message, span, help: None, notes: Vec::new() }
+        Self { code, severity: Severity::Error, message, span, help: None, notes: Vec::new() }
     }
 
-    pub fn warning(code: &'static str, message: impl Into<String>, span: Span) -> Diagnostic {
-        Diagnostic { severity: Severity::Warning, ..Diagnostic::error(code, message, span) }
+    pub fn warning(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, span, message) }
     }
 
     #[must_use]
-    pub fn help(mut self, help: impl Into<String>) -> Diagnostic {
+    pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 
     #[must_use]
-    pub fn note(mut self, span: Span, text: impl Into<String>) -> Diagnostic {
-        self.notes.push((span, text.into()));
+    pub fn note(mut self, span: Span, note: impl Into<String>) -> Self {
+        self.notes.push((span, note.into()));
         self
     }
 }

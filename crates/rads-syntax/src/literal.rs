@@ -35,10 +35,10 @@ pub(crate) fn unescape(raw: &str, offset: u32, diagnostics: &mut Vec<Diagnostic>
             None => {
                 let span = Span::new(offset + at as u32, offset + (at + 1 + length) as u32);
                 let shown = &rest[before..before + 1 + length];
-                diagnostics.push(
-                    Diagnostic::error(codes::BAD_ESCAPE, span, format!("`{shown}` is not an escape"))
-                        .help("escapes are \\n \\t \\r \\\" \\' \\` \\$ \\\\ \\0 \\e and \\u{1F600}; write \\\\ for a backslash"),
-                );
+                diagnostics
+                    .push(Diagnostic::error(codes::BAD_ESCAPE, span, format!("`{shown}` is not an escape")).help(
+                    "escapes are \\n \\t \\r \\\" \\' \\` \\$ \\\\ \\0 \\e and \\u{1F600}; write \\\\ for a backslash",
+                ));
             }
         }
         rest = &escape[length..];
@@ -67,7 +67,9 @@ fn escaped(escape: &str) -> (Option<char>, usize) {
 
 /// `u{1F600}`: one to six hexadecimal digits that name a character.
 fn code_point(escape: &str) -> (Option<char>, usize) {
-    let Some(close) = escape.strip_prefix("u{").and_then(|digits| digits.char_indices().take(8).find(|(_, c)| *c == '}')) else {
+    let Some(close) =
+        escape.strip_prefix("u{").and_then(|digits| digits.char_indices().take(8).find(|(_, c)| *c == '}'))
+    else {
         return (None, 1);
     };
     let digits = &escape[2..2 + close.0];

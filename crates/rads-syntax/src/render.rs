@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn it_shows_code_place_caret_and_help() {
         let source = "turbo a = 1;\nturbo b = \nturbo c = 3;\n";
-        let diagnostic = Diagnostic::error("R0011", "expected an expression", Span::new(22, 23)).help("write a value");
+        let diagnostic = Diagnostic::error("R0011", Span::new(22, 23), "expected an expression").help("write a value");
         assert_eq!(
             render(&diagnostic, "app.rads", source, false),
             "error[R0011]: expected an expression\n \
@@ -89,7 +89,7 @@ mod tests {
     fn any_span_is_taken() {
         for source in ["", "é", "a\r\nb", "\n\n"] {
             for (start, end) in [(0, 0), (1, 1), (0, 9), (9, 3), (u32::MAX, u32::MAX), (2, 1)] {
-                let diagnostic = Diagnostic::warning("R0001", "odd", Span::new(start, end));
+                let diagnostic = Diagnostic::warning("R0001", Span::new(start, end), "odd");
                 let text = render(&diagnostic.note(Span::new(end, start), "here"), "f", source, false);
                 assert!(text.contains("warning[R0001]: odd"), "{text}");
             }

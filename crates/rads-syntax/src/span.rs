@@ -1,34 +1,28 @@
-//! Places in a source file.
+//! A stretch of source text.
 
-/// A range of bytes in the file, `start..end`, both on boundaries of characters. Files are small enough for 32 bits
-/// because larger ones are refused (see `limits`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Bytes `start..end` of a file; both on character boundaries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Span {
     pub start: u32,
     pub end: u32,
 }
 
 impl Span {
-    pub const fn new(start: u32, end: u32) -> Span {
-        Span { start, end }
+    pub fn new(start: u32, end: u32) -> Self {
+        Self { start, end }
     }
 
-    /// From the start of this to the end of `other`.
-    pub fn to(self, other: Span) -> Span {
-        Span { start: self.start, end: other.end.max(self.start) }
+    /// From where `self` starts to where `last` ends.
+    pub fn to(self, last: Self) -> Self {
+        Self { start: self.start, end: last.end.max(self.start) }
     }
 
-    /// The empty place right behind.
-    pub fn after(self) -> Span {
-        Span { start: self.end, end: self.end }
+    /// The empty span just behind this one.
+    pub fn behind(self) -> Self {
+        Self { start: self.end, end: self.end }
     }
 
-    pub fn contains(self, other: Span) -> bool {
-        self.start <= other.start && other.end <= self.end
-    }
-
-    /// The text at this place; empty when the place is not one of `source`.
-    pub fn text(self, source: &str) -> &str {
-        source.get(self.start as usize..self.end as usize).unwrap_or_default()
+    pub fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
     }
 }

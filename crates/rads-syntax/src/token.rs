@@ -11,7 +11,7 @@ pub(crate) struct Token {
 }
 
 macro_rules! kinds {
-    (plain: $($plain:ident = $plain_text:literal,)+ keywords: $($keyword:ident = $keyword_text:literal,)+) => {
+    ({ $($plain:ident = $plain_text:literal,)+ } { $($keyword:ident = $keyword_text:literal,)+ }) => {
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum Kind { $($plain,)+ $($keyword,)+ }
 
@@ -33,7 +33,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    plain:
+    {
     End = "end of file",
     Error = "unreadable text",
     Name = "name",
@@ -86,7 +86,9 @@ kinds! {
     Pipe = "|",
     Caret = "^",
     Tilde = "~",
-    keywords:
+    }
+    // Keywords.
+    {
     Blast = "blast",
     Turbo = "turbo",
     If = "if",
@@ -121,4 +123,5 @@ kinds! {
     Spawn = "spawn",
     Await = "await",
     Async = "async",
+    }
 }

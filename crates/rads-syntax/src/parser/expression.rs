@@ -78,11 +78,8 @@ impl Parser<'_> {
         let otherwise = self.expression()?;
         let span = condition.span.to(otherwise.span);
         let depth = condition.depth.max(then.depth).max(otherwise.depth);
-        let kind = ExprKind::Ternary {
-            condition: Box::new(condition),
-            then: Box::new(then),
-            otherwise: Box::new(otherwise),
-        };
+        let kind =
+            ExprKind::Ternary { condition: Box::new(condition), then: Box::new(then), otherwise: Box::new(otherwise) };
         self.build(span, depth, kind)
     }
 
@@ -255,7 +252,8 @@ impl Parser<'_> {
         let mut deepest = 0;
         while !self.is(Kind::RightParen) {
             let argument = self.with_struct_literals(true, |parser| {
-                let is_named = (parser.is(Kind::Name) || parser.peek().kind.is_keyword()) && parser.is_at(1, Kind::Colon);
+                let is_named =
+                    (parser.is(Kind::Name) || parser.peek().kind.is_keyword()) && parser.is_at(1, Kind::Colon);
                 let name = if is_named { Some(parser.member_name("an option")?) } else { None };
                 if is_named {
                     parser.next();
@@ -445,7 +443,8 @@ impl Parser<'_> {
         let token = self.peek();
         let key = if matches!(token.kind, Kind::Str | Kind::Int) {
             self.next();
-            let text = if token.kind == Kind::Str { self.unescaped(token.span) } else { self.text(token.span).to_owned() };
+            let text =
+                if token.kind == Kind::Str { self.unescaped(token.span) } else { self.text(token.span).to_owned() };
             Name { text: text.into(), span: token.span }
         } else {
             self.member_name("a key")?

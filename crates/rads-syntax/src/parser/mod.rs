@@ -21,7 +21,7 @@ use crate::{Parse, codes};
 pub(crate) const NESTING_MAX: u32 = 100;
 
 /// Depth of one expression's tree, where chains like `a + b + c` and `a.b.c` count a level a link.
-pub const DEPTH_MAX: u16 = 400;
+pub(crate) const DEPTH_MAX: u16 = 400;
 
 /// Largest source file: a tree takes some thirty times the memory of its text.
 pub(crate) const SOURCE_MAX_BYTES: usize = 8 << 20;

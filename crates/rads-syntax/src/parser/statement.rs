@@ -1,7 +1,9 @@
 //! Statements, and how reading goes on after an error in one.
 
 use super::{Parsed, Parser, Reported};
-use crate::ast::{Block, Case, Catch, Element, Expr, ExprKind, ForInit, Let, Name, Pattern, PatternKind, Stmt, StmtKind};
+use crate::ast::{
+    Block, Case, Catch, Element, Expr, ExprKind, ForInit, Let, Name, Pattern, PatternKind, Stmt, StmtKind,
+};
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::span::Span;
@@ -248,7 +250,8 @@ impl Parser<'_> {
     fn for_statement(&mut self) -> Parsed<StmtKind> {
         self.next();
         // `for (i32 a, i32 b) in pairs` has its parentheses from the pattern.
-        let open = if self.is(Kind::LeftParen) && !self.parentheses_end_before_in() { Some(self.next().span) } else { None };
+        let open =
+            if self.is(Kind::LeftParen) && !self.parentheses_end_before_in() { Some(self.next().span) } else { None };
         let kind = self.with_struct_literals(open.is_some(), |parser| {
             if parser.in_follows_pattern() { parser.each_head() } else { parser.three_parts(open) }
         })?;
