@@ -84,9 +84,10 @@ impl Parser<'_> {
         Ok(Pattern { kind: PatternKind::Object { fields, rest }, span: open.to(close) })
     }
 
-    /// A type and a name follow: `i32 x`, `array<i32> a`, `Player? p`.
+    /// A type and a name follow: `i32 x`, `array<i32> a`, `Player? p`; but not `c ? a : b`.
     pub(super) fn starts_annotated_name(&self) -> bool {
-        self.type_tokens(0).is_some_and(|length| self.is_at(length, Kind::Name))
+        let name_at = self.type_tokens(0).filter(|length| self.is_at(*length, Kind::Name));
+        name_at.is_some_and(|at| !(self.is_at(at - 1, Kind::Question) && self.is_at(at + 1, Kind::Colon)))
     }
 
     /// How many tokens the type `ahead` takes, if one is there. Looks no further than a type is likely to be long.

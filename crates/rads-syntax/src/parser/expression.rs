@@ -324,9 +324,16 @@ impl Parser<'_> {
             None => None,
         };
         let Some(value) = value else {
-            let message = format!("`{}` does not fit a 64-bit integer", self.excerpt(token.span));
-            let help = "write it as a float, with `.0` behind it";
-            self.report(Diagnostic::error(codes::BAD_NUMBER, token.span, message).help(help));
+            let shown = self.excerpt(token.span);
+            let diagnostic = if written_in_bits {
+                let message = format!("`{shown}` is no number of at most 64 bits in its base");
+                Diagnostic::error(codes::BAD_NUMBER, token.span, message)
+            } else {
+                let message = format!("`{shown}` does not fit a 64-bit integer");
+                Diagnostic::error(codes::BAD_NUMBER, token.span, message)
+                    .help("write it as a float, with `.0` behind it")
+            };
+            self.report(diagnostic);
             return self.build(token.span, 0, ExprKind::Error);
         };
         self.build(token.span, 0, ExprKind::Int(value))
