@@ -1,13 +1,12 @@
 //! A command run inside a star that runs already: behind the same walls, in the same groups.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io;
+use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Gid, Uid, WaitId, WaitIdOptions};
-use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces};
+use rustix::process::{Gid, Uid, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::child::{Command, environment, give_up_privileges};
 use crate::fault::{Because, plain};
@@ -34,20 +33,43 @@ pub(crate) struct Errand<'a> {
 }
 
 /// Starts the command. Whether it could be executed is known when it ends.
+///
+/// A process that enters a process namespace has only its children in it. So there are two: one that goes in as far
+/// as it can, and its child, which is the command. The first waits for the second and ends as it did.
 pub(crate) fn start(errand: &Errand<'_>) -> Result<Running, String> {
     let failed = || "cannot enter the star".to_owned();
     let (report, report_to) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).because(failed)?;
     let tasks = errand.record.groups.tasks().because(failed)?;
     let birthplace = errand.record.groups.birthplace().because(failed)?;
-    let clone = || {
-        sys::process::clone(0, birthplace.as_ref().map(AsFd::as_fd), || {
-            let reason = run(errand, &tasks, &report_to);
-            let _ = rustix::io::write(&report_to, reason.as_bytes());
-            sys::process::exit(126)
-        })
+    let give_up = |reason: String| -> Infallible {
+        let _ = rustix::io::write(&report_to, reason.as_bytes());
+        sys::process::exit(126)
     };
-    let (_, pidfd) = among_its_processes(errand.star, clone).because(failed)?;
+    let go_in = || {
+        if let Err(reason) = enter(errand, &tasks) {
+            return give_up(reason);
+        }
+        let command = sys::process::clone(0, None, || give_up(run(errand, &report_to)));
+        match command.because(failed) {
+            Ok((_, pidfd)) => wait_for(&pidfd),
+            Err(reason) => give_up(reason),
+        }
+    };
+    let birthplace = birthplace.as_ref().map(AsFd::as_fd);
+    let (_, pidfd) = sys::process::clone(0, birthplace, go_in).because(failed)?;
     Ok(Running { pidfd, report })
+}
+
+/// Ends as the command does; see `Running::result`.
+fn wait_for(command: &OwnedFd) -> Infallible {
+    // What the command has open is its own: nobody is to wait for this process's copies.
+    let _ = sys::process::close_all_but(&mut [command.as_raw_fd()]);
+    let status = rustix::process::waitid(WaitId::PidFd(command.as_fd()), WaitIdOptions::EXITED);
+    sys::process::exit(status.ok().flatten().and_then(code).unwrap_or(126))
+}
+
+fn code(status: WaitIdStatus) -> Option<i32> {
+    status.exit_status().or(status.terminating_signal().map(|signal| 128 + signal))
 }
 
 impl Running {
@@ -60,43 +82,36 @@ impl Running {
             _ => {}
         }
         let status = status.ok().flatten().ok_or("the command's end was not seen")?;
-        let signal = status.terminating_signal().map(|signal| 128 + signal);
-        status.exit_status().or(signal).ok_or_else(|| "the command's end was not seen".to_owned())
+        code(status).ok_or_else(|| "the command's end was not seen".to_owned())
     }
 }
 
-/// Clones a child that is born among the star's processes. Only children are concerned: the nursery itself stays.
-fn among_its_processes<T>(star: BorrowedFd<'_>, clone: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let own = File::open("/proc/thread-self/ns/pid")?;
-    move_into_thread_name_spaces(star, ThreadNameSpaceType::PROCESS_ID)?;
-    let result = clone();
-    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::ProcessID))
-        .expect("a process may always have its children where it is itself");
-    result
+/// Joins the star's groups and namespaces. The user namespace comes with the others: in it lie the rights to enter them.
+fn enter(errand: &Errand<'_>, tasks: &[OwnedFd]) -> Result<(), String> {
+    for group in tasks {
+        rustix::io::write(group, b"0").because(|| "cannot join the star's cgroup".to_owned())?;
+    }
+    let mut spaces = ThreadNameSpaceType::USER
+        | ThreadNameSpaceType::MOUNT
+        | ThreadNameSpaceType::PROCESS_ID
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+        | ThreadNameSpaceType::CONTROL_GROUP;
+    if errand.record.network != model::Network::Host {
+        spaces |= ThreadNameSpaceType::NETWORK;
+    }
+    move_into_thread_name_spaces(errand.star, spaces).because(|| "cannot enter the star".to_owned())?;
+    let refused = || "cannot take the star's user id".to_owned();
+    if errand.record.slot.is_some() {
+        rustix::thread::set_thread_groups(&[]).because(refused)?;
+    }
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).because(refused)?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).because(refused)
 }
 
-/// The child's side; returns only with the reason why nothing was executed.
-fn run(errand: &Errand<'_>, tasks: &[OwnedFd], report: &OwnedFd) -> String {
+/// The command's own side; returns only with the reason why nothing was executed.
+fn run(errand: &Errand<'_>, report: &OwnedFd) -> String {
     let prepare = || -> Result<Command, String> {
-        for group in tasks {
-            rustix::io::write(group, b"0").because(|| "cannot join the star's cgroup".to_owned())?;
-        }
-        // The user namespace comes with the others: in it lie the rights to enter them.
-        let mut spaces = ThreadNameSpaceType::USER
-            | ThreadNameSpaceType::MOUNT
-            | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-            | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-            | ThreadNameSpaceType::CONTROL_GROUP;
-        if errand.record.network != model::Network::Host {
-            spaces |= ThreadNameSpaceType::NETWORK;
-        }
-        move_into_thread_name_spaces(errand.star, spaces).because(|| "cannot enter the star".to_owned())?;
-        if errand.record.slot.is_some() {
-            rustix::thread::set_thread_groups(&[]).because(|| "cannot give up groups".to_owned())?;
-        }
-        let refused = || "cannot take the star's user id".to_owned();
-        rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).because(refused)?;
-        rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).because(refused)?;
         rustix::process::setsid().because(|| "cannot make a session".to_owned())?;
         rustix::process::chdir("/app").because(|| "cannot enter `/app`".to_owned())?;
         let [input, output, error] = errand.streams;

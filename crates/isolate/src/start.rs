@@ -65,6 +65,19 @@ impl Site {
         })
     }
 
+    /// Whether something made ahead is missing.
+    pub(crate) fn wants_spares(&self) -> bool {
+        self.networks.wants_more() || self.ids.as_ref().is_some_and(IdRanges::wants_more)
+    }
+
+    /// Makes one such thing: well under a millisecond.
+    pub(crate) fn make_spare(&mut self) -> io::Result<()> {
+        match &mut self.ids {
+            Some(ids) if ids.wants_more() => ids.prepare(),
+            _ => self.networks.prepare(),
+        }
+    }
+
     /// Gives back what a star held outside its namespaces. `false` while its groups are not empty yet.
     pub(crate) fn clean_up(&mut self, record: &Record) -> bool {
         if !record.groups.remove() {
@@ -164,6 +177,7 @@ impl Site {
             (Some(ids), Some(slot)) => Some(ids.mapping(slot).because(|| "cannot map user ids".to_owned())?),
             _ => None,
         };
+        let owners = borrowed(&owners);
         let mount = |(host, inside, attributes): (&Path, &'a str, u64)| {
             let mount = detached(host, attributes | sys::mount::NO_SUID | sys::mount::NO_DEV, owners);
             let mount = mount.map_err(|error| why_no_bind(host, inside, &error, owners.is_some()))?;

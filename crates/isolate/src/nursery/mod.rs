@@ -137,7 +137,7 @@ impl Nursery {
             if self.stopping && self.stars.values().all(|star| matches!(star.phase, Phase::Ended)) {
                 return Ok(());
             }
-            let prepare = !self.stopping && !self.spares_fail && self.site.networks.wants_more();
+            let prepare = !self.stopping && !self.spares_fail && self.site.wants_spares();
             let timeout = match (leaving, prepare, self.resting.is_empty()) {
                 (true, ..) => Some(RETRY),
                 (_, true, _) => Some(QUIET),
@@ -146,7 +146,7 @@ impl Nursery {
             };
             let ready = self.poller.wait(timeout).doing(|| "cannot wait for events".to_owned())?;
             if ready.is_empty() && prepare {
-                self.spares_fail = self.site.networks.prepare().is_err();
+                self.spares_fail = self.site.make_spare().is_err();
             }
             for (token, source) in ready {
                 // An event before it may have ended what this one is about.

@@ -3,6 +3,8 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::ptr;
+use std::sync::atomic::AtomicI32;
+use std::sync::atomic::Ordering::SeqCst;
 
 use super::check;
 
@@ -14,7 +16,9 @@ struct Errand<'a> {
     candidates: &'a [CString],
     argv: &'a [*const libc::c_char],
     envp: &'a [*const libc::c_char],
-    errno: i32,
+    /// Why nothing was executed; 0 while something may be. Atomic, because the parent reads in the same memory what the
+    /// child wrote last: a plain write before the exec would be dropped as never read.
+    errno: AtomicI32,
 }
 
 /// Executes the first of `candidates` that can be executed, as a child in the same namespaces. Returns its pid once
@@ -22,7 +26,7 @@ struct Errand<'a> {
 /// marked close-on-exec are passed on.
 pub(crate) fn spawn(candidates: &[CString], argv: &[CString], environment: &[CString]) -> io::Result<u32> {
     let (argv, envp) = (pointers(argv), pointers(environment));
-    let mut errand = Errand { candidates, argv: &argv, envp: &envp, errno: libc::ENOENT };
+    let errand = Errand { candidates, argv: &argv, envp: &envp, errno: AtomicI32::new(libc::ENOENT) };
     let mut stack = vec![0u8; STACK];
     let top = stack.as_mut_ptr_range().end.map_addr(|address| address & !15);
     // SAFETY: CLONE_VFORK suspends this thread until the child has executed a program or ended, so the stack and the
@@ -30,23 +34,24 @@ pub(crate) fn spawn(candidates: &[CString], argv: &[CString], environment: &[CSt
     // it writes only `errand.errno` and its own stack, and calls only what is async-signal-safe.
     let pid = unsafe {
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-        libc::clone(child, top.cast(), flags, (&raw mut errand).cast())
+        libc::clone(child, top.cast(), flags, (&raw const errand).cast_mut().cast())
     };
     let pid = check(pid.into())?;
-    if errand.errno == 0 {
+    let errno = errand.errno.load(SeqCst);
+    if errno == 0 {
         return Ok(pid as u32);
     }
     // SAFETY: reaps the child that could not execute anything; no pointer but null is passed.
     check(unsafe { libc::waitpid(pid as libc::pid_t, ptr::null_mut(), 0) }.into())?;
-    Err(io::Error::from_raw_os_error(errand.errno))
+    Err(io::Error::from_raw_os_error(errno))
 }
 
 /// Executes in place of this process. Returns only when it cannot.
 pub(crate) fn replace(candidates: &[CString], argv: &[CString], environment: &[CString]) -> io::Error {
     let (argv, envp) = (pointers(argv), pointers(environment));
-    let mut errand = Errand { candidates, argv: &argv, envp: &envp, errno: libc::ENOENT };
-    execute(&mut errand);
-    io::Error::from_raw_os_error(errand.errno)
+    let errand = Errand { candidates, argv: &argv, envp: &envp, errno: AtomicI32::new(libc::ENOENT) };
+    execute(&errand);
+    io::Error::from_raw_os_error(errand.errno.load(SeqCst))
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
@@ -55,19 +60,19 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 
 extern "C" fn child(errand: *mut libc::c_void) -> libc::c_int {
     // SAFETY: `spawn` passes its own live errand and waits; see there.
-    let errand = unsafe { &mut *errand.cast::<Errand<'_>>() };
+    let errand = unsafe { &*errand.cast::<Errand<'_>>() };
     execute(errand);
     127
 }
 
-fn execute(errand: &mut Errand<'_>) {
+fn execute(errand: &Errand<'_>) {
     super::signal::reset();
     // While the program is loaded the errand must already say success: a loaded program cannot say it any more.
     for candidate in errand.candidates {
-        let refused = std::mem::replace(&mut errand.errno, 0);
+        let refused = errand.errno.swap(0, SeqCst);
         let failed = try_one(candidate, errand);
         // What exists but may not be run says more than what does not exist.
-        errand.errno = if failed == libc::ENOENT { refused } else { failed };
+        errand.errno.store(if failed == libc::ENOENT { refused } else { failed }, SeqCst);
     }
 }
 

@@ -1,0 +1,248 @@
+//! A nursery of one's own, and the words to talk to it.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use isolate::log::LogLine;
+use isolate::{Client, Launch, Message, Request, StarOrder, StarReport, Walls, protocol};
+use model::{ExitCause, Limits, Network, StarId};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// Longest wait for anything. Reached only by what is broken.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Kit {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) bundle: PathBuf,
+    client: RefCell<Option<Client>>,
+    seen: RefCell<VecDeque<(Message, Vec<OwnedFd>)>>,
+    next: RefCell<u64>,
+    pub(crate) walls: Walls,
+    pub(crate) nursery: RefCell<u32>,
+}
+
+impl Kit {
+    pub(crate) fn new(folder: &Path) -> Self {
+        let (data_dir, bundle) = (folder.join("data"), folder.join("bundle"));
+        fs::create_dir_all(&bundle).unwrap();
+        fs::write(bundle.join("hello.txt"), "from the bundle").unwrap();
+        let walls = Walls {
+            cpu: isolate::Enforced::Yes,
+            memory: isolate::Enforced::Yes,
+            pids: isolate::Enforced::Yes,
+            rootless: false,
+            cgroup: String::new(),
+        };
+        let mut kit = Self {
+            data_dir,
+            bundle,
+            client: RefCell::new(None),
+            seen: RefCell::default(),
+            next: RefCell::new(0),
+            walls,
+            nursery: RefCell::new(0),
+        };
+        kit.walls = kit.open().1;
+        kit
+    }
+
+    /// Starts a nursery and connects to it; says what it knows.
+    pub(crate) fn open(&self) -> (Vec<StarReport>, Walls) {
+        let exe = std::env::current_exe().unwrap();
+        let args = ["nursery".into(), self.data_dir.clone().into()];
+        let log = self.data_dir.parent().unwrap().join("nursery.log");
+        isolate::launch_detached(&exe, &args, &log).unwrap();
+        let connected = until(|| Client::connect(&self.data_dir).ok(), || fs::read_to_string(&log).unwrap());
+        self.client.replace(Some(connected));
+        self.hello()
+    }
+
+    /// Another connection in place of the one there was.
+    pub(crate) fn reconnect(&self) -> (Vec<StarReport>, Walls) {
+        self.client.replace(None);
+        self.seen.borrow_mut().clear();
+        self.client.replace(Some(Client::connect(&self.data_dir).unwrap()));
+        self.hello()
+    }
+
+    fn hello(&self) -> (Vec<StarReport>, Walls) {
+        self.send(&Request::Hello { version: protocol::VERSION }, &[]);
+        let (message, _) = self.expect(|message| matches!(message, Message::Welcome { .. }));
+        let Message::Welcome { pid, stars, walls, .. } = message else { unreachable!() };
+        self.nursery.replace(pid);
+        (stars, walls)
+    }
+
+    pub(crate) fn send(&self, request: &Request, fds: &[BorrowedFd<'_>]) {
+        let client = self.client.borrow();
+        let sent = || match client.as_ref().unwrap().try_send(request, fds) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            other => Some(other),
+        };
+        until(sent, || "the socket stays full").unwrap();
+    }
+
+    /// The first message that fits, now or later. Others are kept.
+    pub(crate) fn expect(&self, fits: impl Fn(&Message) -> bool) -> (Message, Vec<OwnedFd>) {
+        let found = || {
+            let mut seen = self.seen.borrow_mut();
+            let index = seen.iter().position(|(message, _)| fits(message));
+            if let Some(index) = index {
+                return seen.remove(index);
+            }
+            let client = self.client.borrow();
+            let client = client.as_ref().unwrap();
+            let wait = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+            let _ = poll(&mut [PollFd::from_borrowed_fd(client.as_fd(), PollFlags::IN)], Some(&wait));
+            match client.try_recv() {
+                Ok(received) => seen.push_back(received),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "the nursery is gone"),
+            }
+            None
+        };
+        until(found, || format!("only {:?} came", self.seen.borrow()))
+    }
+
+    pub(crate) fn gone(&self) {
+        let client = self.client.borrow();
+        let gone = || {
+            let received = client.as_ref().unwrap().try_recv();
+            received.err().filter(|error| error.kind() != io::ErrorKind::WouldBlock)
+        };
+        until(gone, || "the nursery does not end");
+    }
+
+    /// An order for a probe, to be changed as needed.
+    pub(crate) fn script(&self, words: &[&str]) -> StarOrder {
+        self.order(Launch::Script { path: "probe.rads".to_owned() }, words)
+    }
+
+    pub(crate) fn command(&self, words: &[&str]) -> StarOrder {
+        self.order(Launch::Command { argv: words.iter().map(|&word| word.to_owned()).collect() }, &[])
+    }
+
+    fn order(&self, launch: Launch, args: &[&str]) -> StarOrder {
+        *self.next.borrow_mut() += 1;
+        StarOrder {
+            star: StarId(*self.next.borrow()),
+            generation: 7,
+            hostname: "star-one".to_owned(),
+            launch,
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
+            bundle: self.bundle.clone(),
+            volumes: Vec::new(),
+            limits: Limits { cpu: None, memory: None, pids: None },
+            network: Network::None,
+        }
+    }
+
+    /// Starts a star that must start, and returns its pid and start time.
+    pub(crate) fn start(&self, order: &StarOrder) -> (u32, u64) {
+        self.send(&Request::Start(order.clone()), &[]);
+        let id = order.star;
+        let (message, _) = self.expect(|message| match message {
+            Message::Started { star, .. } | Message::StartFailed { star, .. } => *star == id,
+            Message::Refused { .. } => true,
+            _ => false,
+        });
+        match message {
+            Message::Started { pid, start_time, .. } => (pid, start_time),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Why a star that must not start did not.
+    pub(crate) fn start_fails(&self, order: &StarOrder) -> String {
+        self.send(&Request::Start(order.clone()), &[]);
+        let (message, _) =
+            self.expect(|message| matches!(message, Message::StartFailed { .. } | Message::Started { .. }));
+        match message {
+            Message::StartFailed { reason, .. } => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn end(&self, star: StarId) -> ExitCause {
+        let (message, _) =
+            self.expect(|message| matches!(message, Message::Exited { star: ended, .. } if *ended == star));
+        let Message::Exited { cause, .. } = message else { unreachable!() };
+        cause
+    }
+
+    /// Runs a star to its end and returns what it wrote.
+    pub(crate) fn run(&self, order: &StarOrder) -> (ExitCause, String) {
+        self.start(order);
+        let cause = self.end(order.star);
+        (cause, self.log(order.star))
+    }
+
+    pub(crate) fn lines(&self, star: StarId) -> Vec<LogLine> {
+        let folder = isolate::place::star(&self.data_dir, star);
+        let text: Vec<u8> =
+            isolate::log::files(&folder).iter().flat_map(|file| fs::read(file).unwrap_or_default()).collect();
+        text.split(|&byte| byte == b'\n').filter_map(LogLine::parse).collect()
+    }
+
+    pub(crate) fn log(&self, star: StarId) -> String {
+        self.lines(star).iter().map(|line| format!("{}\n", line.text)).collect()
+    }
+
+    /// Waits until a star has written a line that begins so, and returns the rest of it.
+    pub(crate) fn said(&self, star: StarId, begin: &str) -> String {
+        let found = || self.lines(star).iter().find_map(|line| line.text.strip_prefix(begin).map(str::to_owned));
+        until(found, || format!("no `{begin}` in:\n{}", self.log(star)))
+    }
+
+    /// The same probe outside of any star.
+    pub(crate) fn outside(&self, words: &[&str]) -> String {
+        let Output { stdout, .. } =
+            Command::new(std::env::current_exe().unwrap()).arg("probe").args(words).output().unwrap();
+        String::from_utf8(stdout).unwrap()
+    }
+
+    pub(crate) fn shut_down(&self) {
+        self.send(&Request::Shutdown, &[]);
+        self.gone();
+        let nursery = *self.nursery.borrow();
+        until(|| (!runs(nursery)).then_some(()), || "the nursery does not end");
+    }
+}
+
+impl Drop for Kit {
+    fn drop(&mut self) {
+        // After a failed test too: nothing of it may disturb the next. A nursery that was killed leaves its stars to
+        // one that follows.
+        if self.client.borrow().as_ref().is_none_or(|client| client.try_send(&Request::Shutdown, &[]).is_err()) {
+            return;
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while runs(*self.nursery.borrow()) && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Whether a process exists and is not only waiting to be reaped.
+pub(crate) fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, after)| !after.starts_with(['Z', 'X']))
+}
+
+/// Asks until there is an answer.
+pub(crate) fn until<T, S: AsRef<str>>(mut ask: impl FnMut() -> Option<T>, state: impl Fn() -> S) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{}", state().as_ref());
+        std::thread::yield_now();
+    }
+}

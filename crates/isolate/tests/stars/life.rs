@@ -1,0 +1,354 @@
+//! How stars begin, end, and outlive those who look after them.
+
+use std::fs;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use isolate::{Message, Request};
+use model::{ExitCause, StarId};
+
+use crate::kit::{Kit, runs, until};
+use crate::{Test, Verdict};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("endings_are_told_apart", endings),
+    ("signals_reach_the_program", signals),
+    ("kill_ends_everything_at_once", kill),
+    ("orphans_are_reaped_behind_a_native_program", orphans),
+    ("a_star_outlives_its_agent", agent_lost),
+    ("a_star_outlives_its_nursery_and_is_adopted", adoption),
+    ("an_end_nobody_saw_is_found_again", unseen),
+    ("a_second_nursery_on_one_folder_is_refused", second),
+    ("orders_that_make_no_sense_are_refused", refusals),
+    ("a_log_flood_is_bounded_and_starves_nobody", flood),
+    ("output_and_errors_are_kept_apart", sources),
+    ("a_command_runs_inside_the_walls", exec),
+    ("three_hundred_stars_leave_nothing", churn),
+    ("shutdown_leaves_nothing", shutdown),
+];
+
+fn endings(kit: &Kit) -> Verdict {
+    let check = |order, expected| assert_eq!(kit.run(&order).0, expected);
+    check(kit.script(&["exit", "0"]), ExitCause::Code(0));
+    check(kit.script(&["exit", "42"]), ExitCause::Code(42));
+    check(kit.script(&["panic"]), ExitCause::Code(101));
+    check(kit.command(&["true"]), ExitCause::Code(0));
+    check(kit.command(&["sh", "-c", "exit 200"]), ExitCause::Code(200));
+    for (name, number) in [("TERM", 15), ("SEGV", 11), ("ABRT", 6), ("KILL", 9), ("INT", 2)] {
+        check(kit.command(&["sh", "-c", &format!("kill -{name} $$")]), ExitCause::Signal(number));
+    }
+    Verdict::Held
+}
+
+fn signals(kit: &Kit) -> Verdict {
+    let send = |star: StarId, signal: i32| kit.send(&Request::Signal { star, signal }, &[]);
+    // A handler in a native program.
+    let order = kit.command(&["sh", "-c", "trap 'echo caught; exit 3' TERM; echo ready; while :; do sleep 0.01; done"]);
+    kit.start(&order);
+    kit.said(order.star, "ready");
+    send(order.star, 15);
+    assert_eq!(kit.end(order.star), ExitCause::Code(3));
+    assert!(kit.log(order.star).contains("caught"));
+    // No handler: the signal's default, though both are the first process of a namespace.
+    for order in [kit.command(&["sleep", "1000"]), kit.script(&["idle"])] {
+        kit.start(&order);
+        for signal in [rustix::process::Signal::URG, rustix::process::Signal::TERM] {
+            send(order.star, signal.as_raw());
+        }
+        assert_eq!(kit.end(order.star), ExitCause::Signal(15));
+    }
+    Verdict::Held
+}
+
+fn kill(kit: &Kit) -> Verdict {
+    let order = kit.command(&["sh", "-c", "trap '' TERM INT; for i in 1 2 3; do sleep 1000 & done; echo ready; wait"]);
+    let (pid, _) = kit.start(&order);
+    kit.said(order.star, "ready");
+    let family = until(|| Some(descendants(pid)).filter(|pids| pids.len() == 4), || "its processes are not there");
+    kit.send(&Request::Kill { star: order.star }, &[]);
+    assert_eq!(kit.end(order.star), ExitCause::Signal(9));
+    assert!(family.iter().all(|&pid| !runs(pid)) && !runs(pid));
+    Verdict::Held
+}
+
+fn descendants(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let children: Vec<u32> = children.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
+    children.iter().flat_map(|&child| [vec![child], descendants(child)].concat()).collect()
+}
+
+fn orphans(kit: &Kit) -> Verdict {
+    let script = "for i in 1 2 3 4 5; do (sleep 0.01 & ) ; done; echo ready; exec sleep 1000";
+    let order = kit.command(&["sh", "-c", script]);
+    let (pid, _) = kit.start(&order);
+    kit.said(order.star, "ready");
+    until(|| (descendants(pid).len() == 1).then_some(()), || format!("zombies: {:?}", descendants(pid)));
+    Verdict::Held
+}
+
+fn agent_lost(kit: &Kit) -> Verdict {
+    let order = kit.script(&["count"]);
+    let (pid, start_time) = kit.start(&order);
+    let ends = kit.script(&["exit", "5"]);
+    kit.start(&ends);
+    kit.said(order.star, "number 5");
+    let (stars, _) = kit.reconnect();
+    let known = |star: StarId| stars.iter().find(|report| report.star == star).unwrap().clone();
+    let report = known(order.star);
+    assert_eq!((report.pid, report.start_time, report.generation, report.ended), (pid, start_time, 7, None));
+    // It had ended before or tells now.
+    assert_eq!(known(ends.star).ended.unwrap_or_else(|| kit.end(ends.star)), ExitCause::Code(5));
+    kit.send(&Request::Kill { star: order.star }, &[]);
+    kit.end(order.star);
+    assert_numbers_without_gap(&kit.log(order.star));
+    Verdict::Held
+}
+
+fn assert_numbers_without_gap(log: &str) {
+    for (expected, line) in log.lines().enumerate() {
+        assert_eq!(line, format!("number {expected}"));
+    }
+}
+
+fn adoption(kit: &Kit) -> Verdict {
+    let script = kit.script(&["count"]);
+    let native = kit.command(&["sh", "-c", "trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done"]);
+    let listens = kit.script(&["listen", "99"]);
+    let before: Vec<_> = [&script, &native, &listens].iter().map(|order| kit.start(order)).collect();
+    kit.said(native.star, "ready");
+    kit.said(script.star, "number 3");
+    crash(kit);
+    let (stars, _) = kit.open();
+    let after: Vec<_> = stars.iter().map(|report| (report.pid, report.start_time)).collect();
+    assert_eq!(before, after, "same processes");
+    let seen = kit.lines(script.star).len();
+    kit.said(script.star, &format!("number {}", seen + 50));
+    // The new nursery has the whole of them: doors, signals, limits, ends.
+    kit.send(&Request::Door { star: listens.star, token: 1, count: 1 }, &[]);
+    let (message, fds) = kit.expect(|message| matches!(message, Message::Doors { .. }));
+    assert!(matches!(message, Message::Doors { problem: None, .. }) && fds.len() == 1, "{message:?}");
+    kit.send(&Request::Signal { star: native.star, signal: 15 }, &[]);
+    assert_eq!(kit.end(native.star), ExitCause::Code(9), "its init noted it");
+    kit.send(&Request::Kill { star: script.star }, &[]);
+    kit.end(script.star);
+    assert_numbers_without_gap(&kit.log(script.star));
+    Verdict::Held
+}
+
+/// Ends the nursery as a fault would.
+fn crash(kit: &Kit) {
+    let nursery = *kit.nursery.borrow();
+    let pid = rustix::process::Pid::from_raw(nursery as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    until(|| (!runs(nursery)).then_some(()), || "it does not die");
+}
+
+fn unseen(kit: &Kit) -> Verdict {
+    let noted = kit.command(&["sh", "-c", "trap 'exit 4' TERM; echo ready; while :; do sleep 0.01; done"]);
+    let unknown = kit.script(&["idle"]);
+    let (noted_pid, _) = kit.start(&noted);
+    let (unknown_pid, _) = kit.start(&unknown);
+    kit.said(noted.star, "ready");
+    crash(kit);
+    for (pid, signal) in [(noted_pid, rustix::process::Signal::TERM), (unknown_pid, rustix::process::Signal::KILL)] {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
+        until(|| (!runs(pid)).then_some(()), || "it does not end");
+    }
+    let (stars, _) = kit.open();
+    let causes: Vec<_> = stars.into_iter().map(|report| report.ended).collect();
+    assert_eq!(causes, [Some(ExitCause::Code(4)), Some(ExitCause::Unknown)]);
+    Verdict::Held
+}
+
+fn second(kit: &Kit) -> Verdict {
+    let exe = std::env::current_exe().unwrap();
+    let output = Command::new(exe).arg("nursery").arg(&kit.data_dir).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains(&format!("(pid {})", kit.nursery.borrow())), "{said}");
+    assert_eq!(kit.run(&kit.script(&["exit", "0"])).0, ExitCause::Code(0), "the first is undisturbed");
+    Verdict::Held
+}
+
+fn refusals(kit: &Kit) -> Verdict {
+    let refused = |request: Request, expected: &str| {
+        kit.send(&request, &[]);
+        let (message, _) = kit.expect(|message| matches!(message, Message::Refused { .. }));
+        let Message::Refused { reason, .. } = message else { unreachable!() };
+        assert!(reason.contains(expected), "{reason}");
+    };
+    let order = kit.script(&["idle"]);
+    kit.start(&order);
+    refused(Request::Start(order.clone()), "known already");
+    refused(Request::Forget { star: order.star }, "still runs");
+    refused(Request::Kill { star: StarId(77) }, "no such star");
+    refused(Request::Hello { version: 99 }, "speaks version 1, not 99");
+    let folder = isolate::place::star(&kit.data_dir, order.star);
+    kit.send(&Request::Kill { star: order.star }, &[]);
+    kit.end(order.star);
+    kit.send(&Request::Forget { star: order.star }, &[]);
+    refused(Request::Forget { star: order.star }, "no such star");
+    assert!(!folder.exists());
+    Verdict::Held
+}
+
+fn flood(kit: &Kit) -> Verdict {
+    let flood = kit.script(&["flood", "1500"]);
+    kit.start(&flood);
+    // A neighbour's life goes on meanwhile.
+    let begun = Instant::now();
+    for _ in 0..5 {
+        assert_eq!(kit.run(&kit.script(&["say", "hello"])), (ExitCause::Code(0), "hello\n".to_owned()));
+    }
+    let neighbour = begun.elapsed().as_millis();
+    assert!(neighbour < 1500, "five starts took {neighbour} ms");
+    kit.end(flood.star);
+    let folder = isolate::place::star(&kit.data_dir, flood.star);
+    let kept: u64 =
+        isolate::log::files(&folder).iter().map(|file| fs::metadata(file).map_or(0, |data| data.len())).sum();
+    assert!(kept <= 2 * isolate::log::FILE_MAX, "{kept}");
+    let said = kit.lines(flood.star).last().unwrap().text.clone();
+    let written: u64 = said.strip_prefix("flooded ").unwrap_or_else(|| panic!("{said}")).parse().unwrap();
+    // 10 MiB/s for 1.5 s and what waits in the pipe: the star waits, not the nursery.
+    assert!((4 << 20..32 << 20).contains(&written), "{written}");
+    Verdict::Held
+}
+
+fn sources(kit: &Kit) -> Verdict {
+    let order = kit.command(&["sh", "-c", "echo out; echo err >&2; printf unfinished"]);
+    kit.run(&order);
+    let mut lines: Vec<_> = kit.lines(order.star).into_iter().map(|line| (line.text, line.source)).collect();
+    lines.sort_by(|a, b| a.0.cmp(&b.0));
+    use isolate::log::LogSource::{Err, Out};
+    assert_eq!(lines, [("err".into(), Err), ("out".into(), Out), ("unfinished".into(), Out)]);
+    Verdict::Held
+}
+
+fn exec(kit: &Kit) -> Verdict {
+    let order = kit.script(&["idle"]);
+    kit.start(&order);
+    let run = |argv: &[&str]| {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let null = fs::File::open("/dev/null").unwrap();
+        let argv = argv.iter().map(|&word| word.to_owned()).collect();
+        let env = [("WORD".to_owned(), "given".to_owned())].into();
+        let request = Request::Exec { star: order.star, token: 8, argv, env };
+        kit.send(&request, &[null.as_fd(), writer.as_fd(), writer.as_fd()]);
+        drop(writer);
+        let mut said = String::new();
+        fs::File::from(reader).read_to_string(&mut said).unwrap();
+        let (message, _) = kit.expect(|message| matches!(message, Message::ExecEnded { token: 8, .. }));
+        let Message::ExecEnded { result, .. } = message else { unreachable!() };
+        (result, said)
+    };
+    let (result, said) = run(&[
+        "sh",
+        "-c",
+        "hostname; echo $WORD $$; pwd; grep -E 'CapEff|CapBnd|NoNew|Seccomp:' /proc/self/status; cat /proc/1/comm; exit 6",
+    ]);
+    assert_eq!(result, Ok(6), "{said}");
+    assert!(said.starts_with("star-one\ngiven 2\n/app\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n"), "{said}");
+    assert_eq!(run(&["sh", "-c", "kill -TERM $$"]).0, Ok(143));
+    assert_eq!(run(&["sh", "-c", "touch /app/x || unshare -r true"]).0, Ok(1));
+    assert_eq!(run(&["nope"]).0, Err("cannot run `nope`: no such file or directory".to_owned()));
+    kit.send(&Request::Kill { star: order.star }, &[]);
+    kit.end(order.star);
+    assert_eq!(run(&["true"]).0, Err("the star does not run".to_owned()));
+    Verdict::Held
+}
+
+/// What must be the same before and after.
+#[derive(Debug, PartialEq, Eq)]
+struct Counters {
+    descriptors: usize,
+    children: usize,
+    groups: usize,
+    mounts: usize,
+    folders: usize,
+}
+
+fn counters(kit: &Kit) -> Counters {
+    let nursery = *kit.nursery.borrow();
+    let entries = |path: &Path| fs::read_dir(path).map_or(0, |entries| entries.count());
+    let lines = |path: String| fs::read_to_string(path).map_or(0, |text| text.lines().count());
+    Counters {
+        descriptors: entries(Path::new(&format!("/proc/{nursery}/fd"))),
+        children: descendants(nursery).len(),
+        groups: groups(Path::new("/sys/fs/cgroup")),
+        mounts: lines("/proc/self/mountinfo".to_owned()) + lines(format!("/proc/{nursery}/mountinfo")),
+        folders: entries(&kit.data_dir.join("stars")),
+    }
+}
+
+/// Groups of ours anywhere below.
+fn groups(folder: &Path) -> usize {
+    let below = fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
+    below.map(|entry| usize::from(entry.path().to_string_lossy().contains("/rads-")) + groups(&entry.path())).sum()
+}
+
+fn churn(kit: &Kit) -> Verdict {
+    let settled = || {
+        // Spares are made while nothing else is to do: a busy nursery has fewer.
+        let mut last = counters(kit);
+        until(
+            || {
+                std::thread::sleep(std::time::Duration::from_millis(60));
+                let now = counters(kit);
+                let same = now == last;
+                last = now;
+                same.then_some(())
+            },
+            || "the counters never rest",
+        );
+        last
+    };
+    kit.run(&kit.script(&["exit", "0"]));
+    kit.run(&kit.command(&["true"]));
+    for star in [1, 2] {
+        kit.send(&Request::Forget { star: StarId(star) }, &[]);
+    }
+    let before = settled();
+    for round in 0..10 {
+        let orders: Vec<_> = (0..30)
+            .map(|number| match number % 3 {
+                0 => kit.script(&["idle"]),
+                1 => kit.command(&["sleep", "1000"]),
+                _ => kit.script(&["exit", "1"]),
+            })
+            .collect();
+        orders.iter().for_each(|order| kit.send(&Request::Start(order.clone()), &[]));
+        for order in &orders {
+            kit.expect(|message| matches!(message, Message::Started { star, .. } if *star == order.star));
+        }
+        for (number, order) in orders.iter().enumerate() {
+            if number % 3 != 2 {
+                kit.send(&Request::Kill { star: order.star }, &[]);
+            }
+            kit.end(order.star);
+            kit.send(&Request::Forget { star: order.star }, &[]);
+        }
+        assert!(runs(*kit.nursery.borrow()), "round {round}");
+    }
+    assert_eq!(settled(), before);
+    Verdict::Held
+}
+
+fn shutdown(kit: &Kit) -> Verdict {
+    let before = groups(Path::new("/sys/fs/cgroup"));
+    let orders = [kit.script(&["idle"]), kit.command(&["sleep", "1000"])];
+    let pids: Vec<u32> = orders.iter().map(|order| kit.start(order).0).collect();
+    kit.shut_down();
+    assert!(pids.iter().all(|&pid| !runs(pid)));
+    for name in ["nursery.sock", "nursery.pid"] {
+        assert!(!kit.data_dir.join(name).exists(), "{name}");
+    }
+    let ours = [&kit.walls.cpu, &kit.walls.memory, &kit.walls.pids].into_iter().any(isolate::Enforced::is_yes);
+    let after = groups(Path::new("/sys/fs/cgroup"));
+    assert!(if ours { after < before } else { after == before }, "{before} groups before, {after} after");
+    // The next nursery knows how they ended.
+    let (stars, _) = kit.open();
+    assert!(stars.iter().all(|report| report.ended == Some(ExitCause::Signal(9))), "{stars:?}");
+    Verdict::Held
+}

@@ -1,0 +1,179 @@
+//! Limits that bite, and that change while a star runs.
+
+use isolate::{Enforced, Message, Request};
+use model::units::{Bytes, Millicores};
+use model::{ExitCause, Limits};
+
+use crate::kit::Kit;
+use crate::{Test, Verdict};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("what_is_not_enforced_is_said", said),
+    ("a_memory_bomb_ends_as_out_of_memory", memory),
+    ("a_fork_bomb_stays_within_its_processes", processes),
+    ("a_quarter_of_a_core_is_a_quarter", processor),
+    ("limits_change_while_a_star_runs", live),
+    ("counters_are_read_without_the_nursery", counters),
+];
+
+const NONE: Limits = Limits { cpu: None, memory: None, pids: None };
+
+/// Whether the limit cannot be tried here.
+fn missing(limit: &Enforced) -> Option<Verdict> {
+    match limit {
+        Enforced::Yes => None,
+        Enforced::No { reason } => Some(Verdict::Skipped(reason.clone())),
+    }
+}
+
+fn said(kit: &Kit) -> Verdict {
+    let walls = &kit.walls;
+    assert_eq!(walls.rootless, !rustix::process::geteuid().is_root());
+    assert!(["v1", "v2", "hybrid", "none"].contains(&walls.cgroup.as_str()), "{walls:?}");
+    for limit in [&walls.cpu, &walls.memory, &walls.pids] {
+        match limit {
+            Enforced::No { reason } => assert!(!reason.is_empty()),
+            Enforced::Yes => {}
+        }
+        assert!(limit.is_yes() || walls.rootless, "{walls:?}");
+    }
+    // Not enforced is not refused: the star starts all the same.
+    let mut order = kit.script(&["exit", "0"]);
+    order.limits = Limits { cpu: Some(Millicores(500)), memory: Some(Bytes::mib(64)), pids: Some(16) };
+    assert_eq!(kit.run(&order).0, ExitCause::Code(0));
+    Verdict::Held
+}
+
+fn memory(kit: &Kit) -> Verdict {
+    if let Some(skipped) = missing(&kit.walls.memory) {
+        return skipped;
+    }
+    let limits = Limits { memory: Some(Bytes::mib(32)), ..NONE };
+    let mut script = kit.script(&["eat"]);
+    script.limits = limits;
+    let (cause, said) = kit.run(&script);
+    assert_eq!((cause, said.as_str()), (ExitCause::OutOfMemory, "eats\n"));
+    // A native program, whose init the kernel spares: it is the program that dies.
+    let mut command = kit.command(&["sh", "-c", "exec tail /dev/zero"]);
+    command.limits = limits;
+    assert_eq!(kit.run(&command).0, ExitCause::OutOfMemory);
+    // The same death without the limit being the cause is told apart.
+    let mut killed = kit.command(&["sh", "-c", "kill -KILL $$"]);
+    killed.limits = limits;
+    assert_eq!(kit.run(&killed).0, ExitCause::Signal(9));
+    Verdict::Held
+}
+
+fn processes(kit: &Kit) -> Verdict {
+    if let Some(skipped) = missing(&kit.walls.pids) {
+        return skipped;
+    }
+    for (order, expected) in [(kit.script(&["fork"]), 19), (kit.script(&["fork"]), 4)] {
+        let mut order = order;
+        order.limits = Limits { pids: Some(expected + 1), ..NONE };
+        let (cause, said) = kit.run(&order);
+        assert_eq!(cause, ExitCause::Code(0), "{said}");
+        assert!(said.contains(&format!("forks {expected}\n")), "{said}");
+    }
+    // A shell beside its init has the whole limit to itself.
+    let mut order = kit.command(&["sh", "-c", "sleep 100 & sleep 100 & echo two; sleep 100 & echo three"]);
+    order.limits = Limits { pids: Some(3), ..NONE };
+    let (_, said) = kit.run(&order);
+    assert!(said.contains("two") && !said.contains("three"), "{said}");
+    Verdict::Held
+}
+
+fn share(kit: &Kit, limits: Limits) -> u64 {
+    let mut order = kit.script(&["burn", "1200"]);
+    order.limits = limits;
+    let (_, said) = kit.run(&order);
+    said.trim().strip_prefix("share ").unwrap_or_else(|| panic!("{said}")).parse().unwrap()
+}
+
+fn processor(kit: &Kit) -> Verdict {
+    if let Some(skipped) = missing(&kit.walls.cpu) {
+        return skipped;
+    }
+    let share = share(kit, Limits { cpu: Some(Millicores(250)), ..NONE });
+    // 25 %, and one quota more for the burst; less when others use the machine.
+    assert!((10..=32).contains(&share), "{share} %");
+    Verdict::Held
+}
+
+fn live(kit: &Kit) -> Verdict {
+    for limit in [&kit.walls.cpu, &kit.walls.memory, &kit.walls.pids] {
+        if let Some(skipped) = missing(limit) {
+            return skipped;
+        }
+    }
+    let mut order = kit.script(&["idle"]);
+    order.limits = Limits { cpu: Some(Millicores(100)), memory: Some(Bytes::mib(64)), pids: Some(10) };
+    let star = order.star;
+    let (pid, _) = kit.start(&order);
+    let change = |limits: Limits| {
+        kit.send(&Request::Limit { star, limits }, &[]);
+        let (message, _) = kit.expect(|message| matches!(message, Message::Limited { .. }));
+        let Message::Limited { problem, .. } = message else { unreachable!() };
+        problem
+    };
+    let files = |name: &str| group_file(pid, name);
+    for (limits, memory, pids) in [
+        (Limits { cpu: Some(Millicores(900)), memory: Some(Bytes::mib(128)), pids: Some(20) }, 128 << 20, "20"),
+        (Limits { cpu: Some(Millicores(50)), memory: Some(Bytes::mib(32)), pids: Some(5) }, 32 << 20, "5"),
+        (NONE, u64::MAX, "max"),
+    ] {
+        assert_eq!(change(limits), None);
+        let set: u64 = files("memory").trim().parse().unwrap_or(u64::MAX);
+        assert!(set == memory || set > 1 << 60 && memory == u64::MAX, "{set}");
+        assert_eq!(files("pids").trim(), pids);
+    }
+    // Less than it uses now cannot be.
+    let problem = change(Limits { memory: Some(Bytes(4096)), ..NONE });
+    assert!(problem.is_some() || kit.walls.cgroup == "v2", "version 1 refuses");
+    Verdict::Held
+}
+
+/// A limit as the kernel has it, found by way of the star's own process.
+fn group_file(pid: u32, controller: &str) -> String {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let v1 = groups.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let names = parts.next()?;
+        names.split(',').any(|name| name == controller).then(|| parts.next()).flatten()
+    });
+    let (path, v1) = match v1 {
+        Some(path) => (format!("/sys/fs/cgroup/{controller}{path}"), true),
+        None => (format!("/sys/fs/cgroup{}", groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap()), false),
+    };
+    let file = match (controller, v1) {
+        ("memory", true) => "memory.limit_in_bytes",
+        ("memory", false) => "memory.max",
+        _ => "pids.max",
+    };
+    std::fs::read_to_string(format!("{path}/{file}")).unwrap()
+}
+
+fn counters(kit: &Kit) -> Verdict {
+    for limit in [&kit.walls.cpu, &kit.walls.memory, &kit.walls.pids] {
+        if let Some(skipped) = missing(limit) {
+            return skipped;
+        }
+    }
+    let mut order = kit.command(&["sh", "-c", "echo begun; while :; do :; done"]);
+    order.limits = Limits { cpu: Some(Millicores(100)), memory: Some(Bytes::mib(64)), pids: Some(10) };
+    kit.start(&order);
+    let stats = crate::kit::until(
+        || {
+            let stats = isolate::stats(&kit.data_dir, order.star).unwrap();
+            (stats.nr_throttled.unwrap() > 2).then_some(stats)
+        },
+        || "it is never throttled",
+    );
+    assert!(stats.cpu_usage_us.unwrap() > 10_000 && stats.throttled_us.unwrap() > 0, "{stats:?}");
+    assert!((10_000..64 << 20).contains(&stats.memory_bytes.unwrap()), "{stats:?}");
+    assert!(stats.memory_peak >= stats.memory_bytes, "{stats:?}");
+    assert_eq!((stats.pids, stats.fds.is_some()), (Some(1), true), "the init does not count");
+    let unknown = isolate::stats(&kit.data_dir, model::StarId(999)).unwrap_err();
+    assert_eq!(unknown.kind(), std::io::ErrorKind::NotFound);
+    Verdict::Held
+}

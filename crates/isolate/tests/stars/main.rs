@@ -1,0 +1,104 @@
+//! Stars behind real walls. The program runs itself as the nursery, as what runs in the stars, and as the same probes
+//! outside of them; as root it then runs everything once more as an ordinary user.
+//!
+//! What the machine cannot do is skipped with a printed reason; as root nothing is.
+
+mod kit;
+mod life;
+mod limits;
+mod network;
+mod probe;
+mod walls;
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use kit::Kit;
+
+/// What a test has to say beyond that it held.
+pub(crate) enum Verdict {
+    Held,
+    Skipped(String),
+}
+
+pub(crate) type Test = (&'static str, fn(&Kit) -> Verdict);
+
+/// A user id nobody has on a usual machine.
+const ORDINARY_USER: u32 = 54_321;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["nursery", data_dir] => {
+            let config = isolate::NurseryConfig { data_dir: PathBuf::from(data_dir) };
+            match isolate::serve(config, probe::entry) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(fault) => {
+                    eprintln!("{fault}");
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        ["probe", ref words @ ..] => {
+            let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+            ExitCode::from(probe::run(&words) as u8)
+        }
+        _ => run_all(&args),
+    }
+}
+
+fn run_all(args: &[String]) -> ExitCode {
+    let filter: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let root = rustix::process::geteuid().is_root();
+    let (mut held, mut failed) = (0, 0);
+    for (name, test) in [walls::TESTS, limits::TESTS, life::TESTS, network::TESTS].concat() {
+        if !filter.is_empty() && !filter.iter().any(|part| name.contains(part.as_str())) {
+            continue;
+        }
+        let begun = Instant::now();
+        let kit_folder = folder.path().join(name);
+        let verdict = std::panic::catch_unwind(|| {
+            let kit = Kit::new(&kit_folder);
+            test(&kit)
+        });
+        let who = if root { "root" } else { "user" };
+        let millis = begun.elapsed().as_millis();
+        match verdict {
+            Ok(Verdict::Held) => println!("test {who}::{name} ... ok ({millis} ms)"),
+            Ok(Verdict::Skipped(reason)) => {
+                println!("test {who}::{name} ... skipped: {reason}");
+                assert!(!root, "as root nothing is skipped");
+            }
+            Err(_) => {
+                println!("test {who}::{name} ... FAILED");
+                let log = std::fs::read_to_string(kit_folder.join("nursery.log")).unwrap_or_default();
+                println!("--- the nursery's log\n{log}---");
+                failed += 1;
+            }
+        }
+        held += 1;
+    }
+    println!("{held} tests, {failed} failed");
+    if root && !run_as_ordinary_user(args, folder.path()) {
+        failed += 1;
+    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs a copy of this program that the user may read, in a folder the user may write.
+fn run_as_ordinary_user(args: &[String], folder: &Path) -> bool {
+    let exe = folder.join("stars");
+    let home = folder.join("home");
+    std::fs::copy(std::env::current_exe().expect("a program has a path"), &exe).expect("a copy");
+    std::fs::create_dir(&home).expect("a folder");
+    for path in [folder, &exe] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours to change");
+    }
+    std::os::unix::fs::chown(&home, Some(ORDINARY_USER), Some(ORDINARY_USER)).expect("root may");
+    let mut command = Command::new(&exe);
+    command.args(args).env("TMPDIR", &home).env("HOME", &home).current_dir(&home);
+    command.uid(ORDINARY_USER).gid(ORDINARY_USER).status().expect("it runs").success()
+}
