@@ -5,7 +5,6 @@
 //! may be repeated (RFC 9110, section 9.2.2), it is sent once more on a fresh connection.
 
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -20,7 +19,7 @@ use model::{ServiceKey, StarId};
 use tokio::time::timeout;
 
 use crate::Dial;
-use crate::head::{self, Refusal};
+use crate::head::{self, Client, Refusal};
 use crate::lane::Ticket;
 use crate::route::Route;
 use crate::tunnel;
@@ -42,7 +41,7 @@ pub(crate) struct Way<D> {
 
 impl<D: Dial> Way<D> {
     /// Answers one request. Never fails: what goes wrong is an answer too.
-    pub(crate) async fn forward(&self, request: Request<Incoming>, client: IpAddr) -> Response<Answer> {
+    pub(crate) async fn forward(&self, request: Request<Incoming>, client: &Client) -> Response<Answer> {
         let (mut head, body) = request.into_parts();
         let upgrade = match head::to_star(&mut head, client) {
             Ok(false) => None,

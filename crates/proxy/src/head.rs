@@ -27,8 +27,24 @@ pub(crate) enum Refusal {
     Connect,
 }
 
+/// Who is at the other end of a client's connection, as headers tell it.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    address: HeaderValue,
+    /// On this machine: perhaps a TLS terminator in front, whose word about the client is believed.
+    trusted: bool,
+}
+
+impl Client {
+    /// Once a connection; its requests share the text.
+    pub(crate) fn new(address: IpAddr) -> Self {
+        let text = HeaderValue::from_str(&address.to_string()).expect("an address is visible ASCII");
+        Self { address: text, trusted: address.is_loopback() }
+    }
+}
+
 /// Makes a client's request one for a star. Returns whether it asks for another protocol (`Upgrade`).
-pub(crate) fn to_star(head: &mut request::Parts, client: IpAddr) -> Result<bool, Refusal> {
+pub(crate) fn to_star(head: &mut request::Parts, client: &Client) -> Result<bool, Refusal> {
     if head.method == Method::CONNECT {
         return Err(Refusal::Connect);
     }
@@ -119,20 +135,17 @@ fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(header::UPGRADE, protocol);
 }
 
-/// Says who asked. What a client on another machine claims about this is replaced; one on this machine may be a TLS
-/// terminator in front, and is believed.
-fn forwarded(headers: &mut HeaderMap, client: IpAddr) {
-    let trusted = client.is_loopback();
-    let address = HeaderValue::from_str(&client.to_string()).expect("an address is visible ASCII");
-    if trusted {
-        headers.append(FORWARDED_FOR, address);
+/// Says who asked. What a client on another machine claims about this is replaced.
+fn forwarded(headers: &mut HeaderMap, client: &Client) {
+    if client.trusted {
+        headers.append(FORWARDED_FOR, client.address.clone());
     } else {
-        headers.insert(FORWARDED_FOR, address);
+        headers.insert(FORWARDED_FOR, client.address.clone());
     }
     let host = headers.get(header::HOST).cloned();
     let mut say = |name: HeaderName, value: Option<HeaderValue>| {
         let Some(value) = value else { return };
-        if !trusted || !headers.contains_key(&name) {
+        if !client.trusted || !headers.contains_key(&name) {
             headers.insert(name, value);
         }
     };
@@ -166,7 +179,7 @@ mod tests {
 
     fn sent(client: IpAddr, headers: &[(&str, &str)]) -> Vec<String> {
         let mut head = parts("GET", "/", headers);
-        to_star(&mut head, client).unwrap();
+        to_star(&mut head, &Client::new(client)).unwrap();
         let mut lines: Vec<_> =
             head.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         lines.sort();
@@ -222,24 +235,24 @@ mod tests {
     #[test]
     fn an_upgrade_and_a_wish_for_trailers_are_passed_on() {
         let mut head = parts("GET", "/", &[("host", "a"), ("connection", "Upgrade"), ("upgrade", "websocket")]);
-        assert_eq!(to_star(&mut head, LOCAL), Ok(true));
+        assert_eq!(to_star(&mut head, &Client::new(LOCAL)), Ok(true));
         assert_eq!(head.headers[header::UPGRADE], "websocket");
         assert_eq!(head.headers[header::CONNECTION], "upgrade");
         let mut head = parts("GET", "/", &[("host", "a"), ("te", "gzip;q=0.5, trailers")]);
-        assert_eq!(to_star(&mut head, LOCAL), Ok(false));
+        assert_eq!(to_star(&mut head, &Client::new(LOCAL)), Ok(false));
         assert_eq!(head.headers[header::TE], "trailers");
     }
 
     #[test]
     fn the_target_is_made_one_for_a_server() {
         let mut head = parts("GET", "http://b.example/x?y=1", &[("host", "a")]);
-        to_star(&mut head, LOCAL).unwrap();
+        to_star(&mut head, &Client::new(LOCAL)).unwrap();
         assert_eq!(
             (head.uri.to_string().as_str(), &head.headers[header::HOST]),
             ("/x?y=1", &"b.example".parse().unwrap())
         );
         let mut head = parts("GET", "http://b.example", &[]);
-        to_star(&mut head, LOCAL).unwrap();
+        to_star(&mut head, &Client::new(LOCAL)).unwrap();
         assert_eq!(head.uri, "/");
     }
 
@@ -251,7 +264,11 @@ mod tests {
             ("CONNECT", &[("host", "a")][..], Refusal::Connect),
         ] {
             let target = if method == "CONNECT" { "a:1" } else { "/" };
-            assert_eq!(to_star(&mut parts(method, target, headers), LOCAL), Err(refusal), "{method} {headers:?}");
+            assert_eq!(
+                to_star(&mut parts(method, target, headers), &Client::new(LOCAL)),
+                Err(refusal),
+                "{method} {headers:?}"
+            );
         }
     }
 

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::Dial;
 use crate::forward::Way;
+use crate::head::Client;
 use crate::{port, upstream};
 
 /// Connections of one listener at a time; a descriptor and some 10 KiB each, twice when they reach a star.
@@ -112,9 +113,10 @@ async fn serve<D: Dial>(client: TcpStream, from: SocketAddr, way: Arc<Way<D>>, m
     if client.set_nodelay(true).is_err() {
         return;
     }
+    let who = Client::new(from.ip());
     let service = service_fn(|request| {
-        let way = &way;
-        async move { Ok::<_, std::convert::Infallible>(way.forward(request, from.ip()).await) }
+        let (way, who) = (&way, &who);
+        async move { Ok::<_, std::convert::Infallible>(way.forward(request, who).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
