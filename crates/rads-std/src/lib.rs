@@ -1,5 +1,24 @@
-//! The library of RADS.
+//! The RADS library and the loop that performs what the machine asks: files, HTTP, SQLite, time.
+//!
+//! [`load`] compiles a program, [`run`] runs it on the calling thread and gives the exit code, [`natives`] is the
+//! registry that both the compiler and the machine need. The machine itself is `rads-vm`; nothing here interprets.
+//!
+//! - `event_loop`, `machine`: when the program runs, waits and ends; `handler`: requests in, replies out.
+//! - `library`, `modules`: what scripts can call. `server`, `database`, `template`, `web`: the same without a script.
+
 #![forbid(unsafe_code)]
+
+mod database;
+mod event_loop;
+mod handler;
+mod library;
+mod loading;
+mod machine;
+mod modules;
 mod server;
 mod template;
 mod web;
+
+pub use event_loop::{RunOptions, run};
+pub use library::natives;
+pub use loading::{Loaded, load};

@@ -47,7 +47,9 @@ const MAX_OUTPUT: usize = 64 * 1024 * 1024;
 impl Template {
     /// Fails with a message that names the line.
     pub(crate) fn parse(source: &str) -> Result<Template, String> {
-        Parser { source, at: 0, open: Vec::new(), parts: Vec::new(), line: 1, counted: 0 }.run().map(|parts| Template { parts })
+        Parser { source, at: 0, open: Vec::new(), parts: Vec::new(), line: 1, counted: 0 }
+            .run()
+            .map(|parts| Template { parts })
     }
 
     /// `root` holds the outermost names.

@@ -9,7 +9,6 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -55,6 +54,7 @@ pub(crate) async fn serve<A: App>(
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(bounds.header_read)
+        .max_header_size(bounds.header_bytes)
         .max_buf_size(bounds.header_bytes)
         .half_close(true) // a client may end its side first, as `nc` does, and still wants its answer
         .serve_connection(TokioIo::new(stream), service);

@@ -153,9 +153,16 @@ impl Lifeline {
 
     /// Waits until every listener and connection has ended.
     pub(crate) async fn ended(&self) {
-        while self.open.count.get() > 0 {
+        while self.is_open() {
             self.open.changed.notified().await;
         }
+        // Several may wait, and a notice wakes only one: it is passed on.
+        self.open.changed.notify_one();
+    }
+
+    /// Whether anything listens or is connected.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.count.get() > 0
     }
 
     fn hold(&self) -> Hold {
@@ -173,9 +180,22 @@ impl Drop for Hold {
     }
 }
 
-/// Accepts until the lifeline says stop; every connection is a local task of its own.
-pub(crate) async fn listen<A: App>(site: Rc<Site<A::Target>>, app: A, listener: TcpListener, lifeline: Lifeline) {
-    let _open = lifeline.hold();
+/// Accepts until the lifeline says stop; every connection is a local task of its own. The lifeline counts as open from
+/// now on, not from when the future is polled first.
+pub(crate) fn listen<A: App>(
+    site: Rc<Site<A::Target>>,
+    app: A,
+    listener: TcpListener,
+    lifeline: Lifeline,
+) -> impl Future<Output = ()> {
+    let open = lifeline.hold();
+    async move {
+        accept(site, app, listener, lifeline).await;
+        drop(open);
+    }
+}
+
+async fn accept<A: App>(site: Rc<Site<A::Target>>, app: A, listener: TcpListener, lifeline: Lifeline) {
     let mut stopping = lifeline.stopping.subscribe();
     let mut stop = pin!(async move { stopping.wait_for(|stopping| *stopping).await.is_ok() });
     let slots = Rc::new(Slots { free: Cell::new(site.bounds.connections), freed: Notify::new() });
