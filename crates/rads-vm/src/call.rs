@@ -104,6 +104,13 @@ impl Vm {
         }
         let kind = self.heap.kind_of(receiver);
         let program = self.heap.program.clone();
+        // A struct of the library has methods under its own name.
+        if let Value::Struct(handle) = receiver
+            && let Some(def) = self.heap.struct_of(handle)
+            && let Some(function) = program.method(&program.structs[def as usize].name, name)
+        {
+            return Ok((Target::Function(function, None), Some(receiver)));
+        }
         if let Some(function) = program.method(kind, name) {
             return Ok((Target::Function(function, None), Some(receiver)));
         }

@@ -388,6 +388,7 @@ impl Vm {
             match op {
                 Op::Move { a, b } => r!(a) = r!(b),
                 Op::Null { a } => r!(a) = Value::Null,
+                Op::Absent { a } => r!(a) = Value::Absent,
                 Op::Bool { a, value } => r!(a) = Value::Bool(value),
                 Op::Int { a, value } => r!(a) = Value::Int(i64::from(value)),
                 Op::Const { a, at } => {
@@ -803,13 +804,6 @@ impl Vm {
                         _ => String::new(),
                     };
                     r!(a) = attempt!(heap.check(Some(kind), r!(a), name));
-                }
-                Op::Fail { message } => {
-                    let message = match program.consts[message as usize] {
-                        Const::Str(symbol) => program.symbol(symbol),
-                        _ => "",
-                    };
-                    leave!(Event::Fault(heap.thrown("value", message)));
                 }
             }
         };

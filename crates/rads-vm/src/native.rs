@@ -191,18 +191,18 @@ impl Natives {
     }
 
     /// Every module and alias, in order; the global scope (`""`) left out.
-    pub fn module_names(&self) -> impl Iterator<Item = &'static str> + '_ {
+    pub fn module_names(&self) -> impl Iterator<Item = &str> + '_ {
         self.modules.keys().chain(self.aliases.keys()).copied().filter(|name| !name.is_empty())
     }
 
     /// The members of a module, in order.
-    pub fn members(&self, module: &str) -> impl Iterator<Item = &'static str> + '_ {
+    pub fn members(&self, module: &str) -> impl Iterator<Item = &str> + '_ {
         let members = self.modules.get(self.resolve(module));
         members.into_iter().flat_map(|m| m.keys().copied())
     }
 
     /// The methods of a kind, in order.
-    pub fn methods_of(&self, kind: &str) -> impl Iterator<Item = &'static str> + '_ {
+    pub fn methods_of(&self, kind: &str) -> impl Iterator<Item = &str> + '_ {
         self.methods.get(kind).into_iter().flat_map(|m| m.keys().copied())
     }
 

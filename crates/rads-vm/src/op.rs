@@ -17,6 +17,10 @@ pub enum Op {
     Null {
         a: Reg,
     },
+    /// An argument or field that was left out.
+    Absent {
+        a: Reg,
+    },
     Bool {
         a: Reg,
         value: bool,
@@ -431,10 +435,6 @@ pub enum Op {
         a: Reg,
         kind: u16,
         what: u32,
-    },
-    /// Throws an error of the constant kind and message: what is known to be wrong only when reached.
-    Fail {
-        message: u32,
     },
 }
 

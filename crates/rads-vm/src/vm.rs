@@ -93,13 +93,14 @@ pub struct Vm {
     task_count: u32,
     ready: VecDeque<TaskId>,
     running: Option<TaskId>,
-    /// Spawned by the instruction that runs, not yet in the queue.
+    /// Work left of the limit.
     pub(crate) budget: Option<u64>,
     roots: Vec<Option<Value>>,
     /// Steps to give out before running on, with what they hold.
     pending: VecDeque<Step>,
     /// Failed tasks whose handle the program may still await.
     failed: Vec<Handle>,
+    failed_since_idle: bool,
     /// Results given out by the last step, valid until the next `run`.
     lent: Vec<Value>,
 }
@@ -138,6 +139,7 @@ impl Vm {
             roots: Vec::new(),
             pending: VecDeque::new(),
             failed: Vec::new(),
+            failed_since_idle: false,
             lent: Vec::new(),
         }
     }
@@ -368,15 +370,23 @@ impl Vm {
                 let uncaught = self.heap.uncaught(value, &trace);
                 self.pending.push_back(Step::Finished { task: id, outcome: Err(uncaught) });
             }
-            (Reports::Unawaited, Err(_)) if !observed => self.failed.push(task.handle),
+            (Reports::Unawaited, Err(_)) if !observed => {
+                self.failed.push(task.handle);
+                self.failed_since_idle = true;
+            }
             _ => {}
         }
     }
 
-    /// Hands out the failures that nobody can await any more, or that nobody awaited although nothing runs.
+    /// Hands out the failures that nobody can await any more: those whose handle is lost, and all once no task is left.
+    /// Looking for lost ones costs a collection, so it is done once for each new failure, when nothing else is to do.
     fn report_unawaited(&mut self) {
-        for handle in std::mem::take(&mut self.failed) {
-            self.report_failure(handle);
+        if self.task_count == 0 {
+            for handle in std::mem::take(&mut self.failed) {
+                self.report_failure(handle);
+            }
+        } else if std::mem::take(&mut self.failed_since_idle) {
+            self.collect();
         }
     }
 
@@ -478,7 +488,9 @@ impl Vm {
         let count = self.frames.len();
         let mut trace = Vec::with_capacity(count.min(TRACE_INNER + TRACE_OUTER) + 1);
         let mut skipped = 0;
-        for (n, frame) in self.frames.iter().rev().enumerate() {
+        // What the compiler wraps around a spawned call has no name and is no call of the program's.
+        let named = self.frames.iter().rev().filter(|f| !self.heap.program.function(f.function).name.is_empty());
+        for (n, frame) in named.enumerate() {
             if count > TRACE_INNER + TRACE_OUTER && n >= TRACE_INNER && n < count - TRACE_OUTER {
                 skipped += 1;
                 continue;
