@@ -16,6 +16,7 @@ mod forward;
 mod head;
 mod lane;
 mod listener;
+mod patience;
 mod port;
 mod proxy;
 mod route;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use model::{ListenAddr, Problem, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use crate::Dial;
 use crate::forward::Way;
 use crate::head::Client;
+use crate::patience::Patience;
 use crate::{port, upstream};
 
 /// Connections of one listener at a time; a descriptor and some 10 KiB each, twice when they reach a star.
@@ -114,12 +115,13 @@ async fn serve<D: Dial>(client: TcpStream, from: SocketAddr, way: Arc<Way<D>>, m
         return;
     }
     let who = Client::new(from.ip());
+    let patience = Patience::new();
     let service = service_fn(|request| {
         let (way, who) = (&way, &who);
         async move { Ok::<_, std::convert::Infallible>(way.forward(request, who).await) }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(patience.clone())
         .header_read_timeout(HEAD_FOR)
         .max_header_size(HEAD_MAX)
         .max_buf_size(HEAD_MAX)
@@ -129,6 +131,7 @@ async fn serve<D: Dial>(client: TcpStream, from: SocketAddr, way: Arc<Way<D>>, m
     // Errors are the client's: it has been answered, or is gone.
     tokio::select! {
         _ = connection.as_mut() => return,
+        () = patience.lost(HEAD_FOR) => return,
         _ = closing.changed() => {}
     }
     connection.as_mut().graceful_shutdown();

@@ -127,7 +127,7 @@ async fn large_bodies_pass_both_ways_unchanged_with_and_without_a_length() {
     let scene = Scene::new(HTTP).await;
     let _star = scene.star(1).await;
     scene.publish(&[1]);
-    let sent: Vec<u8> = (0..8_000_000_u32).map(|n| (n * 31 >> 7) as u8).collect();
+    let sent: Vec<u8> = (0..8_000_000_u32).map(|n| ((n * 31) >> 7) as u8).collect();
     for chunked in [false, true] {
         let client = scene.client().await;
         let (mut reading, mut writing) = client.0.into_inner().into_split();
