@@ -138,6 +138,9 @@ fn trouble(error: Error) -> Trouble {
 
 fn message(error: &Error) -> String {
     match error {
+        Error::SqliteFailure(failure, _) if failure.code == ErrorCode::CannotOpen => {
+            "its folder does not exist or is not writable".to_owned()
+        }
         Error::SqliteFailure(_, Some(text)) => text.clone(),
         Error::SqlInputError { msg, .. } => msg.clone(),
         Error::MultipleStatement => {

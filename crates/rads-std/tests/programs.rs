@@ -156,7 +156,7 @@ fn a_database_keeps_rows_and_tells_its_mistakes() {
         "{changes: 1, last_id: 1}\n2\nAnn1.5null2\nAP8=\n2\n\
          db: no such table: nowhere\ndb: the statement has 1 parameters, 0 were given\n\
          db: a parameter cannot be a value of kind array (`json.stringify` makes text)\n\
-         db: cannot open `no/such/folder/a.db`: unable to open database file: no/such/folder/a.db\n\
+         db: cannot open `no/such/folder/a.db`: its folder does not exist or is not writable\n\
          db: the database is not open (`db.open(path)` opens it)\n2\n",
     );
 }
