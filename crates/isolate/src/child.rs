@@ -35,8 +35,8 @@ const NOT_STARTED: i32 = 125;
 /// Most open files of a star, where the nursery itself may have as many.
 const OPEN_FILES_MAX: u64 = 65_536;
 
-/// Parts of /proc that tell of the host or of the kernel's memory. Masked where they exist.
-pub(crate) const MASKED_PROC: [&str; 13] = [
+/// Parts of /proc that tell of the host or of the kernel's memory.
+const PRIVATE_PROC: [&str; 13] = [
     "acpi",
     "asound",
     "interrupts",
@@ -51,6 +51,22 @@ pub(crate) const MASKED_PROC: [&str; 13] = [
     "sysrq-trigger",
     "timer_list",
 ];
+
+/// A part of /proc and what covers it.
+pub(crate) struct Masked {
+    name: &'static str,
+    /// Of the star's root: an empty folder, or a device that is always empty.
+    cover: &'static str,
+}
+
+/// What there is to mask on this machine.
+pub(crate) fn masked_proc() -> Vec<Masked> {
+    let mask = |name| {
+        let metadata = std::fs::metadata(Path::new("/proc").join(name)).ok()?;
+        Some(Masked { name, cover: if metadata.is_dir() { "sys" } else { "dev/null" } })
+    };
+    PRIVATE_PROC.into_iter().filter_map(mask).collect()
+}
 
 /// Everything the parent has prepared.
 pub(crate) struct Plan<'a> {
@@ -73,7 +89,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) own_network: bool,
     /// Whether the groups of the parent can be given up: not without privileges on the host.
     pub(crate) drop_groups: bool,
-    pub(crate) masked: &'a [&'static str],
+    pub(crate) masked: &'a [Masked],
     pub(crate) filter: &'a [Instruction],
     pub(crate) entry: StarEntry,
 }
@@ -136,24 +152,34 @@ fn raise_walls(plan: &Plan<'_>) -> Result<(), String> {
     join_groups(&plan.tasks)?;
     rustix::process::setsid().because(|| "cannot make a session".to_owned())?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    // From here on the ids are needed, which only the parent can map.
-    match rustix::io::read(&plan.go, &mut [0; 1]) {
-        Ok(1) => {}
-        _ => sys::process::exit(NOT_STARTED),
-    }
-    become_root_of_the_star(plan.drop_groups)?;
-    // The cgroup namespace begins at the groups just joined.
-    sys::namespace::unshare(UnshareFlags::NEWCGROUP).because(|| "cannot make a cgroup namespace".to_owned())?;
     if plan.own_network {
+        // The kernel lets only the namespace's own user 0 furnish it, and it has one only now.
+        wait_for_ids(&plan.go);
         network::furnish().because(|| "cannot switch loopback on".to_owned())?;
     }
+    // The cgroup namespace begins at the groups just joined.
+    sys::namespace::unshare(UnshareFlags::NEWCGROUP).because(|| "cannot make a cgroup namespace".to_owned())?;
     rustix::system::sethostname(plan.order.hostname.as_bytes()).because(|| "cannot set the host name".to_owned())?;
     enter_root(plan)?;
+    if !plan.own_network {
+        // As late as can be: meanwhile the parent has mapped them.
+        wait_for_ids(&plan.go);
+    }
+    become_root_of_the_star(plan.drop_groups)?;
     limit_resources();
     take_standard_streams(plan)?;
     sys::process::close_all_but(&mut [0, 1, 2, plan.report.as_raw_fd(), plan.exit_note.as_raw_fd()])
         .because(|| "cannot close descriptors".to_owned())?;
     give_up_privileges(plan.filter)
+}
+
+/// Waits for the parent's word that the star's ids are mapped and its record is written.
+fn wait_for_ids(go: &OwnedFd) {
+    match rustix::io::read(go, &mut [0; 1]) {
+        Ok(1) => {}
+        // The parent is gone before anybody knows of this star: it must not be.
+        _ => sys::process::exit(NOT_STARTED),
+    }
 }
 
 /// One write per hierarchy. The kernel moves a single-threaded writer of `0` without stopping others.
@@ -217,7 +243,7 @@ fn bind(source: &str, target: &str) -> io::Result<()> {
 }
 
 /// The star's own /proc: nothing in it can be written, and what tells of the host is covered.
-fn mount_proc(masked: &[&str]) -> Result<(), String> {
+fn mount_proc(masked: &[Masked]) -> Result<(), String> {
     let make = || -> io::Result<()> {
         let context = rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
         rustix::mount::fsconfig_create(context.as_fd())?;
@@ -229,17 +255,12 @@ fn mount_proc(masked: &[&str]) -> Result<(), String> {
         mount_at(&mount, CWD, "proc")
     };
     make().because(|| "cannot mount `/proc`".to_owned())?;
-    for name in masked {
+    for Masked { name, cover } in masked {
         let failed = || format!("cannot mask `/proc/{name}`");
         let target = format!("proc/{name}");
-        let before = rustix::fs::stat(target.as_str()).because(failed)?;
-        let folder = rustix::fs::FileType::from_raw_mode(before.st_mode).is_dir();
-        // `sys` is an empty folder of the read-only root.
-        let cover = if folder { "sys" } else { "dev/null" };
-        bind(cover, &target).because(failed)?;
-        let (after, cover) =
-            (rustix::fs::stat(target.as_str()).because(failed)?, rustix::fs::stat(cover).because(failed)?);
-        if (after.st_dev, after.st_ino) != (cover.st_dev, cover.st_ino) {
+        rustix::mount::mount_bind(*cover, target.as_str()).because(failed)?;
+        let look = |path: &str| rustix::fs::stat(path).map(|stat| (stat.st_dev, stat.st_ino)).because(failed);
+        if look(&target)? != look(cover)? {
             return Err(format!("`/proc/{name}` shows through its mask"));
         }
     }

@@ -64,28 +64,40 @@ pub fn files(star_folder: &Path) -> [PathBuf; 2] {
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     folder: PathBuf,
-    file: File,
-    size: u64,
+    /// The file and its size; opened when there is something to write, which for many stars is never.
+    open: Option<(File, u64)>,
 }
 
 impl LogWriter {
-    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(folder.join("log"))?;
-        let size = file.metadata()?.len();
-        Ok(Self { folder: folder.to_owned(), file, size })
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), open: None }
     }
 
     /// Writes whole lines, already in the log's form. They go out in one write, so that a reader that follows sees
     /// them whole.
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        if self.size > 0 && self.size + lines.len() as u64 > FILE_MAX {
+        let (mut file, size) = match self.open.take() {
+            Some(open) => open,
+            None => self.open()?,
+        };
+        let full = size > 0 && size + lines.len() as u64 > FILE_MAX;
+        let size = if full {
             let [older, current] = files(&self.folder);
             std::fs::rename(&current, &older)?;
-            *self = Self::open(&self.folder)?;
-        }
-        self.file.write_all(lines)?;
-        self.size += lines.len() as u64;
+            file = self.open()?.0;
+            0
+        } else {
+            size
+        };
+        file.write_all(lines)?;
+        self.open = Some((file, size + lines.len() as u64));
         Ok(())
+    }
+
+    fn open(&self) -> io::Result<(File, u64)> {
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(self.folder.join("log"))?;
+        let size = file.metadata()?.len();
+        Ok((file, size))
     }
 }
 
@@ -152,13 +164,13 @@ mod tests {
 
     fn cut(pieces: &[&[u8]]) -> Vec<LogLine> {
         let folder = tempfile::tempdir().unwrap();
-        let mut log = LogWriter::open(folder.path()).unwrap();
+        let mut log = LogWriter::new(folder.path());
         let mut cutter = LineCutter::new(LogSource::Err);
         for piece in pieces {
             cutter.take(piece, 7, &mut log).unwrap();
         }
         cutter.finish(8, &mut log).unwrap();
-        let text = std::fs::read(folder.path().join("log")).unwrap();
+        let text = std::fs::read(folder.path().join("log")).unwrap_or_default();
         text.split_inclusive(|&b| b == b'\n').map(|line| LogLine::parse(&line[..line.len() - 1]).unwrap()).collect()
     }
 
@@ -182,7 +194,7 @@ mod tests {
     #[test]
     fn two_files_bound_what_a_flood_leaves() {
         let folder = tempfile::tempdir().unwrap();
-        let mut log = LogWriter::open(folder.path()).unwrap();
+        let mut log = LogWriter::new(folder.path());
         let mut cutter = LineCutter::new(LogSource::Out);
         let chunk = b"0123456789abcdef\n".repeat(4096);
         for _ in 0..600 {

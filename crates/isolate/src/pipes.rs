@@ -75,7 +75,7 @@ impl Pipes {
         Ok(Self {
             readers: [reader(NAMES[0].1)?, reader(NAMES[1].1)?],
             cutters: NAMES.map(|(source, _)| LineCutter::new(source)),
-            log: LogWriter::open(folder)?,
+            log: LogWriter::new(folder),
             tick: Instant::now(),
             taken: 0,
         })

@@ -47,13 +47,22 @@ impl Record {
         }
     }
 
-    /// Writes the record whole or not at all. It outlives the nursery, not the machine: nothing is synced, because
+    /// Writes the record for the first time. It outlives the nursery, not the machine: nothing is synced, because
     /// after a power cut there is no star to adopt.
+    pub(crate) fn create(&self, folder: &Path) -> io::Result<()> {
+        fs::write(folder.join("record"), self.bytes()?)
+    }
+
+    /// Replaces the record, whole or not at all.
     pub(crate) fn save(&self, folder: &Path) -> io::Result<()> {
-        let bytes = rmp_serde::to_vec_named(self).map_err(io::Error::other)?;
+        let bytes = self.bytes()?;
         let new = folder.join("record.new");
         fs::write(&new, bytes)?;
         fs::rename(new, folder.join("record"))
+    }
+
+    fn bytes(&self) -> io::Result<Vec<u8>> {
+        rmp_serde::to_vec_named(self).map_err(io::Error::other)
     }
 
     pub(crate) fn load(folder: &Path) -> io::Result<Self> {

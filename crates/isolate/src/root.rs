@@ -12,8 +12,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::CWD;
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::fs::{CWD, Mode};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::fault::{Because, Doing, Fault};
 use crate::sys;
@@ -57,6 +61,11 @@ const ETC_TEXTS: [(&str, &str); 3] = [
 #[derive(Debug)]
 pub(crate) struct Stage {
     folder: PathBuf,
+    /// The namespace all this is in.
+    own: OwnedFd,
+    /// A namespace with nothing in it but /proc. Stars are born there: a copy of it costs little, however many mounts
+    /// the host has.
+    bare: OwnedFd,
     /// Where volumes go, and the tree's number; the one used last comes last.
     trees: Vec<(Vec<String>, u64)>,
     next: u64,
@@ -73,7 +82,18 @@ impl Stage {
         tmpfs(&[("size", "64k"), ("mode", "0755")])
             .and_then(|mount| attach(&mount, &folder))
             .doing(|| format!("cannot mount a memory file system at `{}`", folder.display()))?;
-        Ok(Self { folder, trees: Vec::new(), next: 0 })
+        let own = here().doing(|| "cannot open the mount namespace".to_owned())?;
+        let bare = make_bare().doing(|| "cannot make a bare mount namespace".to_owned())?;
+        go_to(&own).doing(|| "cannot return to the mount namespace".to_owned())?;
+        Ok(Self { folder, own, bare, trees: Vec::new(), next: 0 })
+    }
+
+    /// Clones a process in the bare namespace.
+    pub(crate) fn from_bare<T>(&self, clone: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        go_to(&self.bare)?;
+        let result = clone();
+        go_to(&self.own).expect("a process may always go back to the mounts that belong to it");
+        result
     }
 
     /// A clone of the tree with folders at `mount_points`, not attached anywhere. Costs about 20 µs, and 1 ms when
@@ -94,7 +114,7 @@ impl Stage {
         if self.trees.len() >= TREES_MAX {
             let path = self.folder.join(self.trees.remove(0).1.to_string());
             // Clones that stars have go on: only this name for it ends.
-            let _ = rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH);
+            let _ = rustix::mount::unmount(&path, UnmountFlags::DETACH);
             let _ = fs::remove_dir(&path);
         }
         let number = self.next;
@@ -107,6 +127,31 @@ impl Stage {
         seal(&path).because(|| "cannot make the stars' root read-only".to_owned())?;
         Ok((mount_points.iter().map(|&point| point.to_owned()).collect(), number))
     }
+}
+
+fn here() -> io::Result<OwnedFd> {
+    Ok(fs::File::open("/proc/thread-self/ns/mnt")?.into())
+}
+
+fn go_to(namespace: &OwnedFd) -> io::Result<()> {
+    Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?)
+}
+
+/// Goes into a new namespace that is emptied of everything but /proc, without which the kernel lets no star mount its
+/// own.
+fn make_bare() -> io::Result<OwnedFd> {
+    sys::namespace::unshare(rustix::thread::UnshareFlags::NEWNS)?;
+    let bare = here()?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let proc = rustix::mount::open_tree(CWD, "/proc", flags)?;
+    let root = tmpfs(&[("size", "16k"), ("mode", "0755")])?;
+    rustix::fs::mkdirat(&root, "proc", Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH)?;
+    attach(&root, Path::new("/"))?;
+    rustix::process::fchdir(&root)?;
+    attach(&proc, Path::new("proc"))?;
+    rustix::process::pivot_root(".", ".")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    Ok(bare)
 }
 
 /// A new tmpfs that is not attached anywhere.

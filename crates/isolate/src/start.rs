@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::cgroup::Hierarchies;
-use crate::child::{self, Plan};
+use crate::child::{self, Masked, Plan};
 use crate::fault::Because;
 use crate::ids::{self, IdRanges};
 use crate::network::Networks;
@@ -36,7 +36,7 @@ pub(crate) struct Site {
     /// `None` without privileges on the host: every star then has the user's own id.
     pub(crate) ids: Option<IdRanges>,
     pub(crate) filter: Vec<Instruction>,
-    pub(crate) masked: Vec<&'static str>,
+    pub(crate) masked: Vec<Masked>,
     pub(crate) entry: StarEntry,
 }
 
@@ -129,6 +129,7 @@ impl Site {
                 child::run(&plan)
             })
         };
+        let clone = || self.stage.from_bare(clone);
         let cloned = match &network {
             Some(network) => self.networks.inside(network.as_fd(), clone),
             None => clone(),
@@ -143,7 +144,7 @@ impl Site {
                 network = Some(network_of(pid)?);
             }
             // On disk before the star does anything: whatever happens to the nursery now, the next one knows it.
-            record.save(folder)?;
+            record.create(folder)?;
             ids::map(pid, record.slot)?;
             rustix::io::write(&let_go, b"+")?;
             Ok(())

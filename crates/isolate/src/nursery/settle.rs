@@ -13,7 +13,7 @@ use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags, move_into_l
 
 use super::{Nursery, Phase, Star, StarEntry};
 use crate::cgroup::Hierarchies;
-use crate::child::MASKED_PROC;
+use crate::child::masked_proc;
 use crate::fault::{Doing, Fault};
 use crate::ids::IdRanges;
 use crate::network::Networks;
@@ -64,7 +64,7 @@ fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault
         networks: Networks::new(privileged).doing(cannot("open the network namespace"))?,
         ids: privileged.then(|| IdRanges::new(name >> 32)),
         filter: seccomp::program(),
-        masked: MASKED_PROC.into_iter().filter(|name| Path::new("/proc").join(name).exists()).collect(),
+        masked: masked_proc(),
         entry,
     };
     // The usual tree, so that the first star does not wait for it. A failure will be told when one is started.
