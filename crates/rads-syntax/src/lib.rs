@@ -16,12 +16,14 @@ mod parser;
 mod render;
 mod span;
 mod token;
+mod visit;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use dump::dump;
 pub use nearest::nearest;
 pub use render::render;
 pub use span::Span;
+pub use visit::expressions;
 
 /// A tree for whatever was written, and every independent error in it.
 #[derive(Debug, Clone, PartialEq)]

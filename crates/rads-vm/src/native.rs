@@ -201,6 +201,11 @@ impl Natives {
         members.into_iter().flat_map(|m| m.keys().copied())
     }
 
+    /// Every function written in Rust, as its module (`""` for the global scope) and name.
+    pub fn functions(&self) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
+        self.modules.iter().flat_map(|(module, members)| members.keys().map(|name| (*module, *name)))
+    }
+
     /// The methods of a kind, in order.
     pub fn methods_of(&self, kind: &str) -> impl Iterator<Item = &str> + '_ {
         self.methods.get(kind).into_iter().flat_map(|m| m.keys().copied())

@@ -1,0 +1,217 @@
+//! What applying a spec would change, for people to read before they agree.
+
+use std::fmt;
+
+use model::{AppKey, AppSpec, Entry, Name, Network, Probe, ProbeKind, Program, RestartPolicy, ServiceSpec};
+
+/// The difference between what runs and what is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diff {
+    pub app: AppKey,
+    /// In the order of their names; unchanged services are left out.
+    pub services: Vec<(Name, ServiceChange)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServiceChange {
+    /// With what it will be, in short.
+    Create { stars: u32, summary: Vec<String> },
+    /// The stars stay.
+    Update { changes: Vec<Change> },
+    /// The stars are replaced one after another.
+    Replace { stars: u32, changes: Vec<Change> },
+    Remove { stars: u32 },
+}
+
+/// One field, as it is and as it will be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub field: String,
+    pub old: String,
+    pub new: String,
+}
+
+impl Diff {
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty()
+    }
+
+    /// `3 stars to start, 1 service to remove`: the whole in one line.
+    pub fn summary(&self) -> String {
+        let mut parts = Vec::new();
+        let sum = |pick: fn(&ServiceChange) -> Option<u32>| -> u32 {
+            self.services.iter().filter_map(|(_, change)| pick(change)).sum()
+        };
+        let starts = sum(|change| match change {
+            ServiceChange::Create { stars, .. } => Some(*stars),
+            _ => None,
+        });
+        let replaced = sum(|change| match change {
+            ServiceChange::Replace { stars, .. } => Some(*stars),
+            _ => None,
+        });
+        let stopped = sum(|change| match change {
+            ServiceChange::Remove { stars } => Some(*stars),
+            _ => None,
+        });
+        let updated = self.services.iter().filter(|(_, change)| matches!(change, ServiceChange::Update { .. })).count();
+        for (count, one, many, what) in [
+            (starts as usize, "star", "stars", "to start"),
+            (replaced as usize, "star", "stars", "to replace"),
+            (updated, "service", "services", "to update in place"),
+            (stopped as usize, "star", "stars", "to stop"),
+        ] {
+            if count > 0 {
+                parts.push(format!("{count} {} {what}", if count == 1 { one } else { many }));
+            }
+        }
+        if parts.is_empty() && !self.is_empty() {
+            parts.push("services change, no star does".to_owned());
+        }
+        if parts.is_empty() { "nothing to change".to_owned() } else { parts.join(", ") }
+    }
+}
+
+/// Compares what runs with what is wanted.
+pub fn diff(current: Option<&AppSpec>, wanted: &AppSpec) -> Diff {
+    let mut services = Vec::new();
+    let before = |name: &Name| current.and_then(|app| app.services.get(name));
+    for (name, new) in &wanted.services {
+        let change = match before(name) {
+            None => Some(ServiceChange::Create { stars: new.instances, summary: summary(new) }),
+            Some(old) => changed(old, new),
+        };
+        services.extend(change.map(|change| (name.clone(), change)));
+    }
+    let removed = current.into_iter().flat_map(|app| &app.services).filter(|(name, _)| !wanted.services.contains_key(*name));
+    services.extend(removed.map(|(name, old)| (name.clone(), ServiceChange::Remove { stars: old.instances })));
+    services.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Diff { app: wanted.app.clone(), services }
+}
+
+fn changed(old: &ServiceSpec, new: &ServiceSpec) -> Option<ServiceChange> {
+    let pairs = |before: Vec<(String, String)>, after: Vec<(String, String)>| -> Vec<Change> {
+        let mut names: Vec<&String> = before.iter().chain(&after).map(|(name, _)| name).collect();
+        names.sort();
+        names.dedup();
+        let value = |fields: &[(String, String)], name: &str| {
+            fields.iter().find(|(field, _)| field == name).map_or("(none)".to_owned(), |(_, value)| value.clone())
+        };
+        let change = |name: &String| Change { field: name.clone(), old: value(&before, name), new: value(&after, name) };
+        names.into_iter().map(change).filter(|change| change.old != change.new).collect()
+    };
+    let mut changes = pairs(service_fields(old), service_fields(new));
+    if old.template == new.template {
+        return (!changes.is_empty()).then_some(ServiceChange::Update { changes });
+    }
+    changes.extend(pairs(template_fields(old), template_fields(new)));
+    Some(ServiceChange::Replace { stars: old.instances.min(new.instances), changes })
+}
+
+fn summary(spec: &ServiceSpec) -> Vec<String> {
+    let template = template_fields(spec).into_iter();
+    let worth_telling = |(name, _): &(String, String)| {
+        let told = ["program", "cpu", "memory", "network"];
+        told.contains(&name.as_str()) || name.starts_with("volume ")
+    };
+    let mut lines: Vec<String> = template.filter(worth_telling).map(|(name, value)| format!("{name}: {value}")).collect();
+    lines.extend(spec.entry.as_ref().map(|entry| format!("entry: {}", entry_text(entry))));
+    lines
+}
+
+/// What can change while the stars stay.
+fn service_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
+    let mut fields = vec![("instances".to_owned(), spec.instances.to_string())];
+    fields.extend(spec.entry.as_ref().map(|entry| ("entry".to_owned(), entry_text(entry))));
+    fields
+}
+
+/// What makes a star what it is.
+fn template_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
+    let template = &spec.template;
+    let unlimited = || "unlimited".to_owned();
+    let program = match &template.program {
+        Program::Script(path) => path.clone(),
+        Program::Command(words) => words.join(" "),
+    };
+    let network = match template.network {
+        Network::None => "none",
+        Network::Host => "host",
+        Network::Bridge => "bridge",
+    };
+    let restart = match template.restart {
+        RestartPolicy::Always => "always",
+        RestartPolicy::OnFailure => "on_failure",
+        RestartPolicy::Never => "never",
+    };
+    const HASH_DIGITS: usize = 12;
+    let limits = template.limits;
+    let mut fields = vec![
+        ("program".to_owned(), program),
+        ("args".to_owned(), template.args.join(" ")),
+        ("files".to_owned(), template.bundle.to_string().chars().take(HASH_DIGITS).collect()),
+        ("cpu".to_owned(), limits.cpu.map_or_else(unlimited, |cpu| cpu.to_string())),
+        ("memory".to_owned(), limits.memory.map_or_else(unlimited, |memory| memory.to_string())),
+        ("pids".to_owned(), limits.pids.map_or_else(unlimited, |pids| pids.to_string())),
+        ("network".to_owned(), network.to_owned()),
+        ("port".to_owned(), template.port.map_or("(none)".to_owned(), |port| port.to_string())),
+        ("ready".to_owned(), probe_text(&template.probe)),
+        ("restart".to_owned(), restart.to_owned()),
+        ("grace".to_owned(), format!("{} s", f64::from(template.grace_ms) / 1000.0)),
+    ];
+    fields.extend(template.env.iter().map(|(name, value)| (format!("env {name}"), value.clone())));
+    fields.extend(template.volumes.iter().map(|mount| (format!("volume {}", mount.path), mount.volume.to_string())));
+    fields
+}
+
+fn entry_text(entry: &Entry) -> String {
+    let protocol = match entry.protocol {
+        model::Protocol::Http => "http",
+        model::Protocol::Tcp => "tcp",
+    };
+    let balance = match entry.balance {
+        model::Balance::RoundRobin => "round robin",
+        model::Balance::LeastConnections => "least connections",
+    };
+    let listen = if entry.listen.port == 0 { format!("{} (any port)", entry.listen.ip) } else { entry.listen.to_string() };
+    format!("{protocol}://{listen}, {balance}")
+}
+
+fn probe_text(probe: &Probe) -> String {
+    let kind = match &probe.kind {
+        ProbeKind::Started => "when started".to_owned(),
+        ProbeKind::Tcp => "when it accepts connections".to_owned(),
+        ProbeKind::Http { path } => format!("GET {path}"),
+    };
+    let seconds = |ms: u32| f64::from(ms) / 1000.0;
+    let (every, within) = (seconds(probe.interval_ms), seconds(probe.timeout_ms));
+    format!("{kind}, every {every} s within {within} s, {} s to start", seconds(probe.start_ms))
+}
+
+impl fmt::Display for Diff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stars = |count: u32| format!("{count} {}", if count == 1 { "star" } else { "stars" });
+        for (name, change) in &self.services {
+            match change {
+                ServiceChange::Create { stars: count, summary } => {
+                    writeln!(f, "  + {name}: {}", stars(*count))?;
+                    summary.iter().try_for_each(|line| writeln!(f, "      {line}"))?;
+                }
+                ServiceChange::Update { changes } => {
+                    writeln!(f, "  ~ {name}: in place")?;
+                    write_changes(f, changes)?;
+                }
+                ServiceChange::Replace { stars: count, changes } => {
+                    writeln!(f, "  ± {name}: {} replaced one after another", stars(*count))?;
+                    write_changes(f, changes)?;
+                }
+                ServiceChange::Remove { stars: count } => writeln!(f, "  - {name}: {} stopped", stars(*count))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_changes(f: &mut fmt::Formatter<'_>, changes: &[Change]) -> fmt::Result {
+    changes.iter().try_for_each(|change| writeln!(f, "      {}: {} → {}", change.field, change.old, change.new))
+}

@@ -1,0 +1,353 @@
+//! Runs `app.rads` on a machine whose host only records what is asked for.
+//!
+//! Nothing outside can be reached: effects are refused at the line that asks for one, the environment is what the caller
+//! hands in, and work and memory are bounded. So the same files and the same environment give the same spec.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use model::{AppKey, AppSpec, Code, Name, Problem, Program, ServiceSpec};
+use rads_compile::{Compiled, Sources, compile};
+use rads_syntax::{Severity, Span};
+use rads_vm::{Cx, Limits, Location, NativeBody, Natives, Params, Step, TaskId, Value, Vm, core_natives};
+
+use crate::bundle::{Bundle, Files, Packer};
+use crate::fault::Fault;
+use crate::options::{self, Defaults, Draft, OptionFault};
+use crate::place;
+use crate::setting::Setting;
+
+/// What evaluating may use: far beyond any description, and over within a second.
+const LIMITS: Limits = Limits { memory: 64 << 20, instructions: Some(20_000_000), depth: 1_000, collect_always: false };
+/// How much runs between two looks; nothing waits meanwhile, so any size does.
+const SLICE: u32 = 1_000_000;
+
+/// Host numbers of what is recorded; refused effects come behind.
+const DEPLOY: u32 = 1;
+const CREATE: u32 = 2;
+const ENV_GET: u32 = 3;
+const FIRST_REFUSED: u32 = 100;
+
+/// Where a description comes from.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    pub files: &'a dyn Files,
+    /// The file to evaluate, a path of `files`.
+    pub entry: &'a str,
+    /// What the app is called, and its namespace unless the file names one.
+    pub app: &'a AppKey,
+    /// What `env.get` answers.
+    pub env: &'a BTreeMap<String, String>,
+    /// Everything that stars can call: their scripts are checked against it, and `app.rads` may name but not do it.
+    pub library: &'a Natives,
+    /// Colours in faults.
+    pub colour: bool,
+}
+
+/// What a description asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluated {
+    pub spec: AppSpec,
+    /// The files of each service.
+    pub bundles: BTreeMap<Name, Bundle>,
+    /// What the description printed.
+    pub echoed: String,
+}
+
+/// Evaluates a description. Every fault that can be found is reported; nothing was changed by finding it.
+pub fn evaluate(source: &Source<'_>) -> Result<Evaluated, Vec<Fault>> {
+    let (natives, refused) = recording_natives(source.library);
+    let natives = Arc::new(natives);
+    let texts = Texts::new(source.files);
+    let mut compiled = compile(&texts, source.entry, &natives);
+    let Some(program) = compiled.program.take() else {
+        return Err(diagnostics(&compiled, source.colour));
+    };
+    let mut recorder = Recorder { source, compiled, refused, drafts: BTreeMap::new(), echoed: String::new() };
+    let mut vm = Vm::new(Arc::new(program), natives, LIMITS);
+    recorder.run(&mut vm).map_err(|fault| vec![fault])?;
+    let Recorder { drafts, echoed, compiled, .. } = recorder;
+    let drafts = drafts.into_iter().map(|(name, (at, draft))| (name, Some((compiled_file(&compiled, at), at)), draft));
+    finish(source, drafts.collect(), echoed)
+}
+
+/// A service described by options alone, as on a command line.
+pub fn single_service(
+    source: &Source<'_>,
+    name: &Name,
+    settings: Vec<(String, Setting)>,
+    replaced_when_ended: bool,
+) -> Result<Evaluated, Vec<Fault>> {
+    let defaults = if replaced_when_ended { Defaults::DEPLOY } else { Defaults::CREATE };
+    let draft = options::read(settings, defaults).map_err(|fault| vec![Fault::nowhere(&fault.problem)])?;
+    finish(source, vec![(name.clone(), None, draft)], String::new())
+}
+
+/// The file and text a draft was written in.
+type Written = Option<((String, String), Location)>;
+
+/// Checks what services have to do with each other and packs their files.
+fn finish(source: &Source<'_>, drafts: Vec<(Name, Written, Draft)>, echoed: String) -> Result<Evaluated, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let mut app = source.app.clone();
+    let mut services = BTreeMap::new();
+    let mut bundles = BTreeMap::new();
+    let mut entries = BTreeMap::new();
+    let mut namespace: Option<Name> = None;
+    for (name, written, draft) in drafts {
+        let mut fault = |path: &[&str], problem: Problem| faults.push(shown(source, &written, path, &problem));
+        if let Some(asked) = draft.namespace {
+            if namespace.as_ref().is_some_and(|first| *first != asked) {
+                let message = format!("one app lives in one namespace, `{name}` asks for `{asked}` beside another");
+                fault(&["namespace"], Problem::new(Code::InvalidValue, message));
+            }
+            app.namespace = asked.clone();
+            namespace = Some(asked);
+        }
+        let mut spec: ServiceSpec = draft.spec;
+        if let Some(entry) = spec.entry.as_ref().filter(|entry| entry.listen.port != 0)
+            && let Some(first) = entries.insert(entry.listen, name.clone())
+        {
+            let message = format!("`{first}` and `{name}` both listen on {}", entry.listen);
+            let path = ["listen"];
+            fault(&path, Problem::new(Code::InvalidValue, message).help("give one of them another `listen`, or 0 for any"));
+        }
+        match pack(source, &spec.template.program, &draft.assets) {
+            Ok(bundle) => {
+                spec.template.bundle = bundle.id;
+                bundles.insert(name.clone(), bundle);
+            }
+            Err(PackFault::Diagnostics(found)) => faults.extend(found),
+            Err(PackFault::Option(path, problem)) => fault(&[path], problem),
+        }
+        services.insert(name, spec);
+    }
+    if faults.is_empty() { Ok(Evaluated { spec: AppSpec { app, services }, bundles, echoed }) } else { Err(faults) }
+}
+
+enum PackFault {
+    /// The service's script is faulty; these are its own diagnostics.
+    Diagnostics(Vec<Fault>),
+    Option(&'static str, Problem),
+}
+
+/// The script with all it imports, or the command's own file, and the assets.
+fn pack(source: &Source<'_>, program: &Program, assets: &[String]) -> Result<Bundle, PackFault> {
+    let mut packer = Packer::new(source.files);
+    match program {
+        Program::Script(script) => {
+            source.files.kind(script).map_err(|reason| {
+                let message = format!("cannot read the script `{script}`: {reason}");
+                let problem = Problem::new(Code::FileUnreadable, message);
+                PackFault::Option("script", problem.help("the path is relative to the folder of the app's file"))
+            })?;
+            let texts = Texts::new(source.files);
+            let compiled = compile(&texts, script, source.library);
+            if compiled.program.is_none() {
+                return Err(PackFault::Diagnostics(diagnostics(&compiled, source.colour)));
+            }
+            for (path, content) in texts.read.into_inner() {
+                packer.add_content(&path, content, false).map_err(|problem| PackFault::Option("script", problem))?;
+            }
+        }
+        Program::Command(words) => {
+            // A first word that is a path within the app is part of it; any other is the host's.
+            let own = words.first().filter(|word| word.contains('/') && !word.starts_with('/'));
+            if let Some(path) = own {
+                packer.add(path).map_err(|problem| PackFault::Option("command", problem))?;
+            }
+        }
+    }
+    for path in assets {
+        packer.add(path).map_err(|problem| PackFault::Option("assets", problem))?;
+    }
+    Ok(packer.pack())
+}
+
+fn shown(source: &Source<'_>, written: &Written, path: &[&str], problem: &Problem) -> Fault {
+    let Some(((file, text), at)) = written else {
+        return Fault::nowhere(problem);
+    };
+    let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
+    let span = place::of_option(text, span_of(*at), &path);
+    Fault::at(problem, file, text, span, source.colour)
+}
+
+struct Recorder<'a> {
+    source: &'a Source<'a>,
+    compiled: Compiled,
+    refused: Vec<String>,
+    drafts: BTreeMap<Name, (Location, Draft)>,
+    echoed: String,
+}
+
+impl Recorder<'_> {
+    fn run(&mut self, vm: &mut Vm) -> Result<(), Fault> {
+        let main = vm.start();
+        let mut over = false;
+        loop {
+            match vm.run(SLICE) {
+                Step::Call { task, native, args, at, .. } => self.call(vm, task, native, &args, at)?,
+                Step::Echo { text } => self.echoed.push_str(&text),
+                Step::Finished { task, outcome } => {
+                    outcome.map_err(|uncaught| Fault { code: Code::ScriptFaulty, text: uncaught.to_string() })?;
+                    over |= task == main;
+                }
+                Step::Yielded => {}
+                Step::Idle if over => break,
+                Step::Idle => {
+                    let problem = Problem::new(Code::ScriptFaulty, "the description waits for something that never comes");
+                    return Err(self.at_start(&problem));
+                }
+            }
+        }
+        if self.drafts.is_empty() {
+            let problem = Problem::new(Code::InvalidValue, format!("`{}` describes no service", self.source.entry))
+                .help("call `constellation.deploy(\"name\", { script: \"server.rads\" })`");
+            return Err(self.at_start(&problem));
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, vm: &mut Vm, task: TaskId, native: u32, args: &[Value], at: Location) -> Result<(), Fault> {
+        let answer = match native {
+            DEPLOY | CREATE => {
+                let defaults = if native == DEPLOY { Defaults::DEPLOY } else { Defaults::CREATE };
+                let name = self.record(&vm.heap(), args, at, defaults)?;
+                let mut cx = vm.heap();
+                let name = cx.str(name.as_str());
+                cx.object_of(&[("name", name)])
+            }
+            ENV_GET => self.env(&mut vm.heap(), args),
+            _ => {
+                let what = self.refused.get((native - FIRST_REFUSED) as usize).map_or("that", String::as_str);
+                let message = format!("`{}` describes the app and cannot `{what}`", self.source.entry);
+                let problem = Problem::new(Code::ScriptFaulty, message).help("do it in the service's own script");
+                return Err(self.at_call(at, &[], &problem));
+            }
+        };
+        vm.resume(task, Ok(answer));
+        Ok(())
+    }
+
+    /// `deploy(name, options)`, or `create(options)` with the name among them.
+    fn record(&mut self, cx: &Cx<'_>, args: &[Value], at: Location, defaults: Defaults) -> Result<Name, Fault> {
+        let mut settings = Vec::new();
+        let mut name = None;
+        for value in args {
+            match Setting::from_value(cx, *value) {
+                Setting::Map(entries) => settings.extend(entries),
+                Setting::Text(text) if name.is_none() => name = Some(text),
+                other => {
+                    let message = format!("a service is described by its name and one object, not by {}", other.shown());
+                    return Err(self.at_call(at, &[], &Problem::new(Code::InvalidValue, message)));
+                }
+            }
+        }
+        if name.is_none()
+            && let Some(own) = settings.iter().position(|(key, _)| key == "name")
+            && let (_, Setting::Text(text)) = settings.remove(own)
+        {
+            name = Some(text);
+        }
+        let name = name.unwrap_or_default().parse::<Name>().map_err(|error| {
+            self.at_call(at, &[], &Problem::new(Code::InvalidValue, format!("name of the service: {error}")))
+        })?;
+        let draft = options::read(settings, defaults)
+            .map_err(|OptionFault { path, problem }| self.at_call(at, &path, &problem))?;
+        if self.drafts.contains_key(&name) {
+            let problem = Problem::new(Code::AlreadyExists, format!("service `{name}` is described twice"));
+            return Err(self.at_call(at, &[], &problem));
+        }
+        self.drafts.insert(name.clone(), (at, draft));
+        Ok(name)
+    }
+
+    fn env(&self, cx: &mut Cx<'_>, args: &[Value]) -> Value {
+        let name = cx.text(cx.arg(args, 0)).to_owned();
+        match self.source.env.get(&name) {
+            Some(value) => cx.str(value),
+            None => cx.arg(args, 1),
+        }
+    }
+
+    fn at_call(&self, at: Location, path: &[String], problem: &Problem) -> Fault {
+        let (file, text) = compiled_file(&self.compiled, at);
+        let span = place::of_option(&text, span_of(at), path);
+        Fault::at(problem, &file, &text, span, self.source.colour)
+    }
+
+    fn at_start(&self, problem: &Problem) -> Fault {
+        let (file, text) = match self.compiled.files.first() {
+            Some(file) => (file.path.as_str(), file.text.as_str()),
+            None => (self.source.entry, ""),
+        };
+        Fault::at(problem, file, text, Span::default(), self.source.colour)
+    }
+}
+
+/// What `app.rads` may call: the core, what is recorded, and every effect of the library by name, to be refused.
+fn recording_natives(library: &Natives) -> (Natives, Vec<String>) {
+    let mut builder = Natives::builder();
+    core_natives(&mut builder);
+    let core = builder.build();
+    let mut refused = Vec::new();
+    for (module, member) in library.functions() {
+        let is_recorded = module == "constellation" || (module, member) == ("env", "get");
+        if is_recorded || core.lookup(module, member).is_some() {
+            continue;
+        }
+        let number = FIRST_REFUSED + refused.len() as u32;
+        refused.push(if module.is_empty() { member.to_owned() } else { format!("{module}.{member}") });
+        builder.function(module, member, Params::at_least(0).with_options(), NativeBody::Host(number));
+    }
+    builder
+        .function("constellation", "deploy", Params::exactly(1).with_options(), NativeBody::Host(DEPLOY))
+        .function("constellation", "create", Params::at_least(0).with_options(), NativeBody::Host(CREATE))
+        .function("env", "get", Params::between(1, 2), NativeBody::Host(ENV_GET));
+    (builder.build(), refused)
+}
+
+/// Files as source texts; what was read is kept for the bundle.
+struct Texts<'a> {
+    files: &'a dyn Files,
+    read: RefCell<BTreeMap<String, Vec<u8>>>,
+}
+
+impl<'a> Texts<'a> {
+    fn new(files: &'a dyn Files) -> Self {
+        Self { files, read: RefCell::new(BTreeMap::new()) }
+    }
+}
+
+impl Sources for Texts<'_> {
+    fn read(&self, path: &str) -> Result<String, String> {
+        let content = self.files.read(path)?;
+        let text = String::from_utf8(content.clone()).map_err(|_| "it is not UTF-8 text".to_owned())?;
+        self.read.borrow_mut().insert(path.to_owned(), content);
+        Ok(text)
+    }
+}
+
+fn diagnostics(compiled: &Compiled, colour: bool) -> Vec<Fault> {
+    let mut seen = BTreeSet::new();
+    let errors = compiled.diagnostics.iter().filter(|(_, diagnostic)| diagnostic.severity == Severity::Error);
+    errors
+        .filter_map(|(file, diagnostic)| {
+            let at = Location { file: *file, span: rads_vm::Span::default() };
+            let (path, text) = compiled_file(compiled, at);
+            let text = rads_syntax::render(diagnostic, &path, &text, colour);
+            seen.insert(text.clone()).then_some(Fault { code: Code::ScriptFaulty, text })
+        })
+        .collect()
+}
+
+fn compiled_file(compiled: &Compiled, at: Location) -> (String, String) {
+    let file = compiled.files.get(at.file.0 as usize);
+    file.map_or_else(Default::default, |file| (file.path.clone(), file.text.clone()))
+}
+
+fn span_of(at: Location) -> Span {
+    Span::new(at.span.start, at.span.end)
+}

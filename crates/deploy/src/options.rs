@@ -1,0 +1,473 @@
+//! The options of a service: which there are, what they accept, and the spec they make.
+//!
+//! A fault names the option by its path (`env`, `ready.http`), so that whoever knows where it was written can point there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use model::app::{GRACE_DEFAULT_MS, INSTANCES_MAX};
+use model::{
+    Balance, BundleId, Bytes, Code, ContentHash, Entry, Limits, ListenAddr, Millicores, Name, Network, Probe, ProbeKind,
+    Problem, Program, Protocol, RestartPolicy, ServiceSpec, StarTemplate, VolumeMount,
+};
+
+use crate::setting::Setting;
+
+/// Every option of `constellation.deploy`, in the order the guide has them.
+pub const OPTIONS: [&str; 21] = [
+    "script",
+    "command",
+    "args",
+    "instances",
+    "cpu_percent",
+    "cpu_cores",
+    "ram_mb",
+    "ram_gb",
+    "pids",
+    "port",
+    "listen",
+    "protocol",
+    "balance",
+    "ready",
+    "env",
+    "volumes",
+    "assets",
+    "network",
+    "restart",
+    "grace_seconds",
+    "namespace",
+];
+
+const READY_OPTIONS: [&str; 5] = ["http", "tcp", "timeout_ms", "interval_ms", "start_seconds"];
+
+/// Machines have fewer cores than this for a while yet.
+const CORES_MAX: f64 = 1024.0;
+/// 16 TiB: beyond any one machine.
+const RAM_MAX_MB: f64 = 16.0 * 1024.0 * 1024.0;
+/// The kernel's own bound on process ids (`/proc/sys/kernel/pid_max` at most).
+const PIDS_MAX: i64 = 4_194_304;
+/// Longer than a day is no grace.
+const GRACE_MAX_SECONDS: f64 = 86_400.0;
+
+/// What is wrong, and the option it is about; an empty path is about the whole call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OptionFault {
+    pub(crate) path: Vec<String>,
+    pub(crate) problem: Problem,
+}
+
+type Read<T> = Result<T, OptionFault>;
+
+/// A service as its options describe it, before its files are looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Draft {
+    pub(crate) namespace: Option<Name>,
+    /// Complete but for the bundle, which has a placeholder.
+    pub(crate) spec: ServiceSpec,
+    pub(crate) assets: Vec<String>,
+}
+
+/// What differs between the ways to ask for stars.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Defaults {
+    pub(crate) restart: RestartPolicy,
+}
+
+impl Defaults {
+    pub(crate) const DEPLOY: Self = Self { restart: RestartPolicy::Always };
+    pub(crate) const CREATE: Self = Self { restart: RestartPolicy::Never };
+}
+
+pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Read<Draft> {
+    let mut options = Options::new(settings, &OPTIONS, &[])?;
+    let program = program(&mut options)?;
+    let limits = limits(&mut options, &program)?;
+    let port = options.int("port", 1, 65_535)?.map(narrow);
+    let entry = entry(&mut options, port)?;
+    let template = StarTemplate {
+        args: options.texts("args")?,
+        env: env(&mut options)?,
+        volumes: volumes(&mut options)?,
+        network: options
+            .choice("network", &[("none", Network::None), ("host", Network::Host), ("bridge", Network::Bridge)])?
+            .unwrap_or(Network::None),
+        probe: probe(&mut options, port)?,
+        restart: options
+            .choice(
+                "restart",
+                &[
+                    ("always", RestartPolicy::Always),
+                    ("on_failure", RestartPolicy::OnFailure),
+                    ("never", RestartPolicy::Never),
+                ],
+            )?
+            .unwrap_or(defaults.restart),
+        grace_ms: options
+            .number("grace_seconds", 0.0, GRACE_MAX_SECONDS)?
+            .map_or(GRACE_DEFAULT_MS, |seconds| (seconds * 1000.0).round() as u32),
+        bundle: BundleId(ContentHash([0; 32])),
+        program,
+        limits,
+        port,
+    };
+    let instances = options.int("instances", 0, i64::from(INSTANCES_MAX))?.map_or(1, narrow);
+    let assets = options.texts("assets")?;
+    let namespace = options.name("namespace")?;
+    Ok(Draft { namespace, spec: ServiceSpec { template, instances, entry }, assets })
+}
+
+fn program(options: &mut Options) -> Read<Program> {
+    let script = options.text("script")?;
+    let command = options.take("command");
+    match (script, command) {
+        (Some(script), None) => {
+            if !model::bundle::is_bundle_path(&script) {
+                let message = format!("`script` is a path inside the app's folder, `{script}` is not");
+                return Err(options.fault("script", Problem::new(Code::InvalidValue, message)));
+            }
+            Ok(Program::Script(script))
+        }
+        (None, Some(Setting::List(words))) if !words.is_empty() => {
+            let words = words.iter().map(as_text).collect::<Option<Vec<_>>>();
+            words.map(Program::Command).ok_or_else(|| options.wrong("command", "an array of strings", &Setting::Null))
+        }
+        (None, Some(other)) => {
+            let mut fault = options.wrong("command", "an array of strings with the program first", &other);
+            if let Setting::Text(line) = &other {
+                let words: Vec<String> = line.split_whitespace().map(|word| format!("\"{word}\"")).collect();
+                fault.problem = fault.problem.help(format!("no shell reads it: write [{}]", words.join(", ")));
+            }
+            Err(fault)
+        }
+        (Some(_), Some(_)) => {
+            let message = "a star runs either a `script` or a `command`, not both";
+            Err(options.fault("command", Problem::new(Code::InvalidValue, message)))
+        }
+        (None, None) => {
+            let problem = Problem::new(Code::InvalidValue, "the service has neither `script` nor `command`")
+                .help("say what its stars run, for example script: \"server.rads\"");
+            Err(options.fault_of_all(problem))
+        }
+    }
+}
+
+fn limits(options: &mut Options, program: &Program) -> Read<Limits> {
+    let percent = options.number("cpu_percent", 1.0, CORES_MAX * 100.0)?.map(|percent| percent * 10.0);
+    let cores = options.number("cpu_cores", 0.01, CORES_MAX)?.map(|cores| cores * 1000.0);
+    if percent.is_some() && cores.is_some() {
+        let message = "`cpu_percent` and `cpu_cores` say the same thing twice";
+        return Err(options.fault("cpu_cores", Problem::new(Code::InvalidValue, message)));
+    }
+    let megabytes = options.number("ram_mb", 0.0, RAM_MAX_MB)?.map(|megabytes| ("ram_mb", megabytes));
+    let gigabytes = options.number("ram_gb", 0.0, RAM_MAX_MB / 1024.0)?.map(|gigabytes| ("ram_gb", gigabytes * 1024.0));
+    if megabytes.is_some() && gigabytes.is_some() {
+        let message = "`ram_mb` and `ram_gb` say the same thing twice";
+        return Err(options.fault("ram_gb", Problem::new(Code::InvalidValue, message)));
+    }
+    let mut limits = Limits::DEFAULT;
+    limits.cpu = percent.or(cores).map(|thousandths| Millicores(thousandths.round() as u32));
+    if let Some((option, megabytes)) = megabytes.or(gigabytes) {
+        let memory = Bytes((megabytes * 1024.0 * 1024.0).round() as u64);
+        let (floor, what) = match program {
+            Program::Script(_) => (Limits::SCRIPT_MEMORY_MIN, "a RADS star"),
+            Program::Command(_) => (Limits::COMMAND_MEMORY_MIN, "a star"),
+        };
+        if memory < floor {
+            let message = format!("{what} needs at least {floor} to live, `{option}` gives it {memory}");
+            return Err(options.fault(option, Problem::new(Code::LimitTooLow, message)));
+        }
+        limits.memory = Some(memory);
+    }
+    if let Some(pids) = options.int("pids", 1, PIDS_MAX)? {
+        limits.pids = Some(narrow(pids));
+    }
+    Ok(limits)
+}
+
+fn entry(options: &mut Options, port: Option<u16>) -> Read<Option<Entry>> {
+    let listen = options.take("listen");
+    let protocol = options.choice("protocol", &[("http", Protocol::Http), ("tcp", Protocol::Tcp)])?;
+    let balance = options.choice(
+        "balance",
+        &[("round_robin", Balance::RoundRobin), ("least_connections", Balance::LeastConnections)],
+    )?;
+    let Some(port) = port else {
+        for (option, given) in [("listen", listen.is_some()), ("protocol", protocol.is_some()), ("balance", balance.is_some())] {
+            if given {
+                let problem = Problem::new(Code::InvalidValue, format!("`{option}` needs a `port`, and there is none"))
+                    .help("say with `port` where the program inside the star listens");
+                return Err(options.fault(option, problem));
+            }
+        }
+        return Ok(None);
+    };
+    let listen = match listen {
+        None => ListenAddr::loopback(port),
+        Some(setting) => {
+            listen_addr(&setting).ok_or_else(|| options.wrong("listen", "a port from 0 to 65535 or \"ip:port\"", &setting))?
+        }
+    };
+    Ok(Some(Entry {
+        listen,
+        protocol: protocol.unwrap_or(Protocol::Http),
+        balance: balance.unwrap_or(Balance::RoundRobin),
+    }))
+}
+
+/// `8080`, `"8080"`, `"0.0.0.0:8080"`, `"[::1]:8080"`, `"*:80"`.
+fn listen_addr(setting: &Setting) -> Option<ListenAddr> {
+    let text = match setting {
+        Setting::Int(port) => return u16::try_from(*port).ok().map(ListenAddr::loopback),
+        Setting::Text(text) => text,
+        _ => return None,
+    };
+    if let Ok(port) = text.parse::<u16>() {
+        return Some(ListenAddr::loopback(port));
+    }
+    if let Some(port) = text.strip_prefix("*:") {
+        return port.parse().ok().map(|port| ListenAddr { ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), port });
+    }
+    let address: std::net::SocketAddr = text.parse().ok()?;
+    Some(ListenAddr { ip: address.ip(), port: address.port() })
+}
+
+fn probe(options: &mut Options, port: Option<u16>) -> Read<Probe> {
+    let by_default = if port.is_some() { ProbeKind::Tcp } else { ProbeKind::Started };
+    let Some(setting) = options.take("ready") else {
+        return Ok(Probe::new(by_default));
+    };
+    let settings = match setting {
+        Setting::Text(path) => vec![("http".to_owned(), Setting::Text(path))],
+        Setting::Map(settings) => settings,
+        other => return Err(options.wrong("ready", "a path or an object such as {http: \"/healthz\"}", &other)),
+    };
+    let mut ready = Options::new(settings, &READY_OPTIONS, &["ready"])?;
+    let http = ready.text("http")?;
+    let tcp = ready.bool("tcp")?.unwrap_or(false);
+    if let Some(path) = http.as_ref().filter(|path| !path.starts_with('/') || path.contains([' ', '\r', '\n'])) {
+        let message = format!("`http` is a path that starts with `/`, `{}` is not", path.escape_debug());
+        return Err(ready.fault("http", Problem::new(Code::InvalidValue, message)));
+    }
+    if (http.is_some() || tcp) && port.is_none() {
+        let problem = Problem::new(Code::InvalidValue, "`ready` needs a `port` to ask on, and there is none");
+        return Err(options.fault("ready", problem));
+    }
+    let kind = match http {
+        Some(path) => ProbeKind::Http { path },
+        None if tcp => ProbeKind::Tcp,
+        None => by_default,
+    };
+    let mut probe = Probe::new(kind);
+    const HOUR_MS: i64 = 3_600_000;
+    if let Some(timeout) = ready.int("timeout_ms", 1, HOUR_MS)? {
+        probe.timeout_ms = narrow(timeout);
+    }
+    if let Some(interval) = ready.int("interval_ms", 10, HOUR_MS)? {
+        probe.interval_ms = narrow(interval);
+    }
+    if let Some(start) = ready.number("start_seconds", 0.1, 3600.0)? {
+        probe.start_ms = (start * 1000.0).round() as u32;
+    }
+    Ok(probe)
+}
+
+fn env(options: &mut Options) -> Read<BTreeMap<String, String>> {
+    let Some(setting) = options.take("env") else {
+        return Ok(BTreeMap::new());
+    };
+    let Setting::Map(entries) = setting else {
+        return Err(options.wrong("env", "an object of names and values", &setting));
+    };
+    let mut env = BTreeMap::new();
+    for (name, value) in entries {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            let message = format!("`{}` cannot be the name of an environment variable", name.escape_debug());
+            return Err(options.fault_in("env", &name, Problem::new(Code::InvalidValue, message)));
+        }
+        let Some(text) = as_text(&value).filter(|text| !text.contains('\0')) else {
+            let message = format!("`env.{name}` is a string, number or bool, not {}", value.shown());
+            return Err(options.fault_in("env", &name, Problem::new(Code::InvalidValue, message)));
+        };
+        env.insert(name, text);
+    }
+    Ok(env)
+}
+
+fn volumes(options: &mut Options) -> Read<Vec<VolumeMount>> {
+    let Some(setting) = options.take("volumes") else {
+        return Ok(Vec::new());
+    };
+    let Setting::Map(entries) = setting else {
+        return Err(options.wrong("volumes", "an object of paths and volume names, such as {\"/data\": \"db\"}", &setting));
+    };
+    let mut volumes = Vec::new();
+    let mut paths = BTreeSet::new();
+    for (path, value) in entries {
+        let path = path.strip_suffix('/').unwrap_or(&path).to_owned();
+        if !is_volume_path(&path) || !paths.insert(path.clone()) {
+            let problem = Problem::new(Code::InvalidValue, format!("`{}` is no place for a volume", path.escape_debug()))
+                .help("use an absolute path of its own, not below /app, /proc, /dev or /sys, for example /data");
+            return Err(options.fault_in("volumes", &path, problem));
+        }
+        let Some(volume) = as_text(&value).and_then(|text| text.parse::<Name>().ok()) else {
+            let message = format!("the volume at `{path}` needs a name of a-z, 0-9 and `-`, not {}", value.shown());
+            return Err(options.fault_in("volumes", &path, Problem::new(Code::InvalidValue, message)));
+        };
+        volumes.push(VolumeMount { volume, path });
+    }
+    volumes.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(volumes)
+}
+
+fn is_volume_path(path: &str) -> bool {
+    let within = path.strip_prefix('/').filter(|rest| model::bundle::is_bundle_path(rest));
+    within.is_some_and(|rest| !matches!(rest.split('/').next(), Some("app" | "proc" | "dev" | "sys")))
+}
+
+fn as_text(setting: &Setting) -> Option<String> {
+    match setting {
+        Setting::Text(text) => Some(text.clone()),
+        Setting::Int(value) => Some(value.to_string()),
+        Setting::Float(value) => Some(value.to_string()),
+        Setting::Bool(value) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+/// A number whose range was checked.
+fn narrow<T: TryFrom<i64> + Default>(value: i64) -> T {
+    T::try_from(value).unwrap_or_default()
+}
+
+/// Options not yet looked at, and where they are.
+struct Options {
+    settings: Vec<(String, Setting)>,
+    within: Vec<String>,
+}
+
+impl Options {
+    /// Refuses options that are not `known`, naming the nearest.
+    fn new(settings: Vec<(String, Setting)>, known: &[&str], within: &[&str]) -> Read<Self> {
+        let options = Self { settings, within: within.iter().map(|part| (*part).to_owned()).collect() };
+        let unknown = options.settings.iter().find(|(name, _)| !known.contains(&name.as_str()));
+        let Some((name, _)) = unknown else {
+            return Ok(options);
+        };
+        let whose = if within.is_empty() { "a service".to_owned() } else { format!("`{}`", within.join(".")) };
+        let problem = Problem::new(Code::UnknownOption, format!("{whose} has no option `{}`", name.escape_debug()));
+        let help = match rads_syntax::nearest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the options are {}", known.join(", ")),
+        };
+        Err(options.fault(name, problem.help(help)))
+    }
+
+    /// The value of an option, if it is there and not null.
+    fn take(&mut self, name: &str) -> Option<Setting> {
+        let at = self.settings.iter().position(|(key, _)| key == name)?;
+        Some(self.settings.swap_remove(at).1).filter(|setting| *setting != Setting::Null)
+    }
+
+    fn fault(&self, name: &str, problem: Problem) -> OptionFault {
+        let path = self.within.iter().cloned().chain([name.to_owned()]).collect();
+        OptionFault { path, problem }
+    }
+
+    fn fault_in(&self, name: &str, inner: &str, problem: Problem) -> OptionFault {
+        let mut fault = self.fault(name, problem);
+        fault.path.push(inner.to_owned());
+        fault
+    }
+
+    fn fault_of_all(&self, problem: Problem) -> OptionFault {
+        OptionFault { path: self.within.clone(), problem }
+    }
+
+    fn wrong(&self, name: &str, wanted: &str, got: &Setting) -> OptionFault {
+        self.fault(name, Problem::new(Code::InvalidValue, format!("`{name}` is {wanted}, not {}", got.shown())))
+    }
+
+    fn text(&mut self, name: &str) -> Read<Option<String>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Setting::Text(text)) => Ok(Some(text)),
+            Some(other) => Err(self.wrong(name, "a string", &other)),
+        }
+    }
+
+    fn name(&mut self, name: &str) -> Read<Option<Name>> {
+        let Some(text) = self.text(name)? else {
+            return Ok(None);
+        };
+        text.parse().map(Some).map_err(|error: model::name::InvalidName| {
+            self.fault(name, Problem::new(Code::InvalidValue, format!("`{name}`: {error}")))
+        })
+    }
+
+    fn bool(&mut self, name: &str) -> Read<Option<bool>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Setting::Bool(value)) => Ok(Some(value)),
+            Some(other) => Err(self.wrong(name, "true or false", &other)),
+        }
+    }
+
+    fn texts(&mut self, name: &str) -> Read<Vec<String>> {
+        let Some(setting) = self.take(name) else {
+            return Ok(Vec::new());
+        };
+        let texts = match &setting {
+            Setting::List(items) => items.iter().map(as_text).collect::<Option<Vec<_>>>(),
+            _ => None,
+        };
+        texts.ok_or_else(|| self.wrong(name, "an array of strings", &setting))
+    }
+
+    fn number(&mut self, name: &str, min: f64, max: f64) -> Read<Option<f64>> {
+        let Some(setting) = self.take(name) else {
+            return Ok(None);
+        };
+        let number = match setting {
+            Setting::Int(value) => value as f64,
+            Setting::Float(value) => value,
+            other => return Err(self.wrong(name, "a number", &other)),
+        };
+        if !(min..=max).contains(&number) {
+            let message = format!("`{name}` is between {min} and {max}, not `{number}`");
+            return Err(self.fault(name, Problem::new(Code::InvalidValue, message)));
+        }
+        Ok(Some(number))
+    }
+
+    fn int(&mut self, name: &str, min: i64, max: i64) -> Read<Option<i64>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Setting::Int(value)) if (min..=max).contains(&value) => Ok(Some(value)),
+            Some(Setting::Int(value)) => {
+                let message = format!("`{name}` is between {min} and {max}, not `{value}`");
+                Err(self.fault(name, Problem::new(Code::InvalidValue, message)))
+            }
+            Some(other) => Err(self.wrong(name, "a whole number", &other)),
+        }
+    }
+
+    /// One of a few words.
+    fn choice<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Read<Option<T>> {
+        let Some(setting) = self.take(name) else {
+            return Ok(None);
+        };
+        if let Setting::Text(text) = &setting
+            && let Some((_, value)) = words.iter().find(|(word, _)| word == text)
+        {
+            return Ok(Some(*value));
+        }
+        let all: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        let mut fault = self.wrong(name, &all.join(" or "), &setting);
+        if let Setting::Text(text) = &setting
+            && let Some(near) = rads_syntax::nearest(text, words.iter().map(|(word, _)| *word))
+        {
+            fault.problem = fault.problem.help(format!("did you mean \"{near}\"?"));
+        }
+        Err(fault)
+    }
+}
