@@ -35,6 +35,8 @@ pub(crate) struct Names<'a> {
     /// Native modules under another name.
     pub(crate) modules: BTreeMap<&'a str, String>,
     pub(crate) captures: Captures,
+    /// Every variable of the top, for suggestions.
+    pub(crate) variables: Vec<&'a str>,
 }
 
 /// What all files declare.
@@ -96,6 +98,7 @@ impl<'a> Items<'a> {
             units: BTreeMap::new(),
             modules: BTreeMap::new(),
             captures: scope::analyse(&unit.ast.statements),
+            variables: Vec::new(),
         };
         let mut exported = BTreeSet::new();
         let mut variables = Vec::new();
@@ -191,6 +194,7 @@ impl<'a> Items<'a> {
                 }
             }
         }
+        names.variables = variables.iter().map(|(name, _)| &*name.text).collect();
         names.exported = (!exported.is_empty()).then_some(exported);
         names
     }

@@ -61,8 +61,8 @@ pub(crate) fn load(sources: &dyn Sources, entry: &str, natives: &Natives) -> Loa
         at += 1;
     }
     loader.order();
-    for (n, source) in natives.preludes().iter().enumerate() {
-        loader.add(format!("library {}", n + 1), (*source).to_owned(), true);
+    for source in natives.preludes() {
+        loader.add("library".to_owned(), (*source).to_owned(), true);
     }
     Loaded { units: loader.units, diagnostics: loader.diagnostics }
 }

@@ -68,7 +68,7 @@ impl Vm {
                 self.enter(at, function, closure, args)?;
                 Ok(None)
             }
-            Target::Native(id) => self.call_native(at, id, receiver, args_given, named),
+            Target::Native(id) => self.call_native(at, id, receiver, args_given, named, callee == Callee::Value && !named),
         }
     }
 
@@ -176,11 +176,16 @@ impl Vm {
         receiver: Option<Value>,
         mut args: Vec<Value>,
         named: bool,
+        by_value: bool,
     ) -> Result<Option<Exit>, Fault> {
         let native = self.heap.natives.get(id).clone();
         if named && !native.params.options {
             let message = format!("`{}` takes no named arguments", native.full_name());
             return Err(self.heap.thrown("type", message));
+        }
+        // A native that is called as a value takes what it can of the arguments, like a blast: `list.map(str.upper)`.
+        if let (true, Some(max)) = (by_value, native.params.max) {
+            args.truncate(usize::from(max));
         }
         if !native.params.accepts(args.len()) {
             let takes = native.params.describe();
@@ -265,8 +270,13 @@ impl Heap {
 
 /// The known name that is closest to what was written, when it is close enough to be meant.
 fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = wanted.chars().count().div_ceil(3);
-    known.map(|name| (distance(wanted, name), name)).filter(|(d, _)| *d <= allowed).min().map(|(_, name)| name)
+    let length = wanted.chars().count();
+    let near = |name: &'a str| {
+        let longer = length.max(name.chars().count());
+        let distance = distance(wanted, name);
+        (distance <= (longer / 3).max(1) && distance < longer).then_some((distance, name))
+    };
+    known.filter_map(near).min().map(|(_, name)| name)
 }
 
 /// Edits (insert, remove, replace) from one name to another.

@@ -256,7 +256,7 @@ pub(crate) fn float(n: f64, out: &mut String) {
         out.write_str("nan")
     } else if n.is_infinite() {
         out.write_str(if n > 0.0 { "inf" } else { "-inf" })
-    } else if n != 0.0 && !(1e-7..1e21).contains(&magnitude) {
+    } else if n != 0.0 && !(1e-6..1e21).contains(&magnitude) {
         let text = format!("{n:e}");
         match text.split_once('e') {
             Some((digits, exponent)) if !exponent.starts_with('-') => write!(out, "{digits}e+{exponent}"),

@@ -220,7 +220,12 @@ impl Vm {
         self.frames.truncate(n + 1);
         let frame = &mut self.frames[n];
         frame.pc = handler.target;
-        self.stack[frame.base as usize + usize::from(handler.register)] = value;
+        let place = frame.base as usize + usize::from(handler.register);
+        self.stack[place] = value;
+        // What the covered part had in its registers is dead, and must not keep what it held alive: the error may be
+        // about memory.
+        let end = frame.base as usize + usize::from(program.function(frame.function).registers);
+        self.stack[(place + 1).min(end)..end].fill(Value::Null);
         Ok(())
     }
 

@@ -74,12 +74,9 @@ impl<'a> Lowerer<'a> {
                 self.assign_parts(target, from);
                 self.give(dst, from);
             }
-            ExprKind::Error => {
-                self.expr(value);
-            }
+            // The parser reported it.
             _ => {
-                let message = "only a name, a field or an index can be assigned to";
-                self.error(Diagnostic::error(codes::NOT_ASSIGNABLE, target.span, message));
+                self.expr(value);
             }
         }
         self.emitter().release_to(mark);
@@ -132,11 +129,8 @@ impl<'a> Lowerer<'a> {
                 self.emit(Op::SetIndex { a: object, b: index, c: after });
                 self.give(dst, if prefix { after } else { before });
             }
-            ExprKind::Error => {}
-            _ => {
-                let message = "only a name, a field or an index can be changed in place";
-                self.error(Diagnostic::error(codes::NOT_ASSIGNABLE, target.span, message));
-            }
+            // The parser reported it.
+            _ => {}
         }
         self.emitter().release_to(mark);
     }

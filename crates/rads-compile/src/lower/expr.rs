@@ -323,10 +323,7 @@ impl<'a> Lowerer<'a> {
         let mut given = vec![false; count];
         for (field, value) in fields {
             match decl.fields.iter().position(|f| f.name.text == field.text) {
-                Some(at) if given[at] => {
-                    let message = format!("field `{}` is given twice", field.text);
-                    self.error(Diagnostic::error(codes::DECLARED_TWICE, field.span, message));
-                }
+                // The parser reports one given twice.
                 Some(at) => {
                     given[at] = true;
                     self.expr_into(value, made.wrapping_add(1 + at as u8));

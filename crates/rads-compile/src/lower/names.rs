@@ -121,10 +121,11 @@ impl<'a> Lowerer<'a> {
         let locals = self.states.iter().flat_map(|s| &s.blocks).flat_map(|(block, _)| block).map(|local| local.name);
         let open = self.items.names[unit].open.iter().flat_map(|other| self.items.exported_names(*other));
         let items = self.items.names[unit].items.keys().copied();
+        let tops = self.items.names[unit].variables.iter().copied();
         let globals = self.natives.members("");
         let library = self.items.library.keys().filter(|(module, _)| module.is_empty()).map(|(_, name)| *name);
         let modules = self.natives.module_names();
-        let all = locals.chain(items).chain(open).chain(globals).chain(library).chain(modules);
+        let all = locals.chain(items).chain(tops).chain(open).chain(globals).chain(library).chain(modules);
         let near = nearest(name, all).map(str::to_owned);
         self.error(match near {
             Some(near) => problem.help(format!("did you mean `{near}`?")),
