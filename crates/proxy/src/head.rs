@@ -94,7 +94,11 @@ fn settle_host(head: &mut request::Parts) -> Result<(), Refusal> {
     let mut hosts = head.headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (Some(_), None) => Ok(()),
-        (None, _) if head.version < Version::HTTP_11 => Ok(()),
+        // HTTP/1.0 need not say; the next hop speaks 1.1 and must be told something.
+        (None, _) if head.version < Version::HTTP_11 => {
+            head.headers.insert(header::HOST, HeaderValue::from_static("localhost"));
+            Ok(())
+        }
         _ => Err(Refusal::Host),
     }
 }
@@ -126,6 +130,10 @@ fn may_be_named(name: &str) -> bool {
 
 fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
     let protocol = headers.get(header::UPGRADE)?;
+    // A tunnel of HTTP/2 would carry requests past everything done here to a request.
+    if lists(protocol, "h2c") {
+        return None;
+    }
     let asked = headers.get_all(header::CONNECTION).iter().any(|value| lists(value, "upgrade"));
     asked.then(|| protocol.clone())
 }
@@ -238,6 +246,9 @@ mod tests {
         assert_eq!(to_star(&mut head, &Client::new(LOCAL)), Ok(true));
         assert_eq!(head.headers[header::UPGRADE], "websocket");
         assert_eq!(head.headers[header::CONNECTION], "upgrade");
+        let mut head = parts("GET", "/", &[("host", "a"), ("connection", "upgrade"), ("upgrade", "h2c")]);
+        assert_eq!(to_star(&mut head, &Client::new(LOCAL)), Ok(false));
+        assert!(!head.headers.contains_key(header::UPGRADE));
         let mut head = parts("GET", "/", &[("host", "a"), ("te", "gzip;q=0.5, trailers")]);
         assert_eq!(to_star(&mut head, &Client::new(LOCAL)), Ok(false));
         assert_eq!(head.headers[header::TE], "trailers");

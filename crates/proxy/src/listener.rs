@@ -21,13 +21,20 @@ use crate::head::Client;
 use crate::patience::Patience;
 use crate::{port, upstream};
 
-/// Connections of one listener at a time; a descriptor and some 10 KiB each, twice when they reach a star.
-const CONNECTIONS_MAX: usize = 10_000;
-/// Connections beyond those that are told so; beyond both they are just closed.
-const REFUSALS_MAX: usize = 256;
-/// A client has this long to send the head of a request, counted from the end of the one before: it also ends
-/// connections that are kept alive for nothing.
-const HEAD_FOR: Duration = Duration::from_secs(60);
+/// What a listener allows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Connections at a time; a descriptor and some 10 KiB each, twice when they reach a star.
+    connections: usize,
+    /// Connections beyond those that are told so; beyond both they are just closed.
+    refusals: usize,
+    /// A client has this long to send the head of a request, counted from the end of the one before: it also ends
+    /// connections that are kept alive for nothing.
+    head_for: Duration,
+}
+
+pub(crate) const BOUNDS: Bounds = Bounds { connections: 10_000, refusals: 256, head_for: Duration::from_secs(60) };
+
 /// Largest head of a request. Cookies of 8 KiB and long tokens fit; a flood of headers does not.
 const HEAD_MAX: usize = 64 << 10;
 /// Requests in flight when a listener ends have this long to finish.
@@ -46,13 +53,18 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    pub(crate) fn start<D: Dial>(asked: ListenAddr, protocol: Protocol, way: Arc<Way<D>>) -> Result<Self, Problem> {
+    pub(crate) fn start<D: Dial>(
+        asked: ListenAddr,
+        protocol: Protocol,
+        bounds: Bounds,
+        way: Arc<Way<D>>,
+    ) -> Result<Self, Problem> {
         let wanted = SocketAddr::new(asked.ip, asked.port);
         let socket = port::bind(wanted)?;
         let address = socket.local_addr().unwrap_or(wanted);
         let tcp = Arc::new(AtomicBool::new(protocol == Protocol::Tcp));
         let (closing, closed) = watch::channel(false);
-        let accepting = tokio::spawn(accept(socket, Arc::clone(&tcp), way, closed));
+        let accepting = tokio::spawn(accept(socket, Arc::clone(&tcp), bounds, way, closed));
         Ok(Self { asked, address, tcp, closing, accepting })
     }
 
@@ -72,6 +84,7 @@ impl Listener {
 async fn accept<D: Dial>(
     socket: TcpListener,
     tcp: Arc<AtomicBool>,
+    bounds: Bounds,
     way: Arc<Way<D>>,
     mut closing: watch::Receiver<bool>,
 ) {
@@ -88,11 +101,11 @@ async fn accept<D: Dial>(
             continue;
         };
         let http = !tcp.load(SeqCst);
-        if let Some(place) = Place::take(&served, CONNECTIONS_MAX) {
+        if let Some(place) = Place::take(&served, bounds.connections) {
             let (way, closing) = (Arc::clone(&way), closing.clone());
             if http {
                 tokio::spawn(async move {
-                    serve(client, from, way, closing).await;
+                    serve(client, from, bounds.head_for, way, closing).await;
                     drop(place);
                 });
             } else {
@@ -101,7 +114,7 @@ async fn accept<D: Dial>(
                     drop(place);
                 });
             }
-        } else if let Some(place) = http.then(|| Place::take(&refused, REFUSALS_MAX)).flatten() {
+        } else if let Some(place) = http.then(|| Place::take(&refused, bounds.refusals)).flatten() {
             tokio::spawn(async move {
                 turn_away(client).await;
                 drop(place);
@@ -110,7 +123,13 @@ async fn accept<D: Dial>(
     }
 }
 
-async fn serve<D: Dial>(client: TcpStream, from: SocketAddr, way: Arc<Way<D>>, mut closing: watch::Receiver<bool>) {
+async fn serve<D: Dial>(
+    client: TcpStream,
+    from: SocketAddr,
+    head_for: Duration,
+    way: Arc<Way<D>>,
+    mut closing: watch::Receiver<bool>,
+) {
     if client.set_nodelay(true).is_err() {
         return;
     }
@@ -122,7 +141,7 @@ async fn serve<D: Dial>(client: TcpStream, from: SocketAddr, way: Arc<Way<D>>, m
     });
     let connection = http1::Builder::new()
         .timer(patience.clone())
-        .header_read_timeout(HEAD_FOR)
+        .header_read_timeout(head_for)
         .max_header_size(HEAD_MAX)
         .max_buf_size(HEAD_MAX)
         .serve_connection(TokioIo::new(client), service)
@@ -131,7 +150,7 @@ async fn serve<D: Dial>(client: TcpStream, from: SocketAddr, way: Arc<Way<D>>, m
     // Errors are the client's: it has been answered, or is gone.
     tokio::select! {
         _ = connection.as_mut() => return,
-        () = patience.lost(HEAD_FOR) => return,
+        () = patience.lost(head_for) => return,
         _ = closing.changed() => {}
     }
     connection.as_mut().graceful_shutdown();
@@ -167,5 +186,69 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    use model::{ServiceKey, StarId};
+
+    use crate::route::Route;
+
+    struct Nowhere;
+
+    impl Dial for Nowhere {
+        async fn dial(&self, _: StarId, _: u16) -> io::Result<TcpStream> {
+            Err(io::ErrorKind::ConnectionRefused.into())
+        }
+    }
+
+    fn listener(bounds: Bounds) -> Listener {
+        let service: ServiceKey = "web".parse().unwrap();
+        let way = Way { service, route: Arc::<Route>::default(), dial: Arc::new(Nowhere) };
+        Listener::start(ListenAddr::loopback(0), Protocol::Http, bounds, Arc::new(way)).unwrap()
+    }
+
+    /// All that comes until the other side closes.
+    async fn rest_of(mut stream: TcpStream) -> String {
+        let mut text = String::new();
+        let read = timeout(Duration::from_secs(20), stream.read_to_string(&mut text)).await;
+        read.expect("the connection ends").unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn a_connection_too_many_is_told_so_and_the_next_is_served_again() {
+        let listener = listener(Bounds { connections: 1, ..BOUNDS });
+        let connect = || TcpStream::connect(listener.address);
+        let mut first = connect().await.unwrap();
+        // Answered, so it has been accepted and holds the only place.
+        first.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        assert!(first.read(&mut [0; 512]).await.unwrap() > 0);
+        let answer = rest_of(connect().await.unwrap()).await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1\r\n"), "{answer}");
+        let length = answer.split_once("\r\n\r\n").map(|(_, body)| body.len());
+        assert!(answer.contains(&format!("content-length: {}\r\n", length.unwrap())), "{answer}");
+        drop(first);
+        loop {
+            let mut next = connect().await.unwrap();
+            next.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+            if rest_of(next).await.contains("no star of `web` is ready") {
+                break;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_finishes_its_head_is_cut_off() {
+        let listener = listener(Bounds { head_for: Duration::from_millis(20), ..BOUNDS });
+        for head in ["", "GET / HTTP/1.1\r\nhost: a\r\nx-slow"] {
+            let mut client = TcpStream::connect(listener.address).await.unwrap();
+            client.write_all(head.as_bytes()).await.unwrap();
+            assert_eq!(rest_of(client).await, "", "{head:?}");
+        }
     }
 }

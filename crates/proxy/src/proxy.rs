@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::Dial;
 use crate::forward::Way;
 use crate::lane::StarTraffic;
-use crate::listener::Listener;
+use crate::listener::{BOUNDS, Listener};
 use crate::route::Route;
 
 /// Every service this node lets requests in for. Methods are called within a tokio runtime.
@@ -62,7 +62,7 @@ impl<D: Dial> Proxy<D> {
         services.check_free(&service, &entry)?;
         let Service { route, .. } = services.by_key.entry(service.clone()).or_default();
         let way = Way { service: service.clone(), route: Arc::clone(route), dial: Arc::clone(&self.dial) };
-        match Listener::start(entry.listen, entry.protocol, Arc::new(way)) {
+        match Listener::start(entry.listen, entry.protocol, BOUNDS, Arc::new(way)) {
             Ok(listener) => {
                 let address = listener.address;
                 let before = services.by_key.entry(service).or_default().listener.replace(listener);

@@ -195,6 +195,20 @@ async fn heads_bodies_and_trailers_come_through_as_they_are() {
 }
 
 #[tokio::test]
+async fn a_client_of_http_1_0_is_served_and_its_connection_ended() {
+    let scene = Scene::new(HTTP).await;
+    let _star = scene.star(1).await;
+    scene.publish(&[1]);
+    let mut client = scene.client().await;
+    client.send("GET /head HTTP/1.0\r\n\r\n").await;
+    let (status, _, seen) = client.receive().await.unwrap();
+    let seen = String::from_utf8(seen).unwrap();
+    assert_eq!((status, field(&seen, "host")), (200, Some("localhost")));
+    assert!(seen.starts_with("GET /head HTTP/1.1\r\n"), "{seen}");
+    assert!(client.ends().await);
+}
+
+#[tokio::test]
 async fn an_upgrade_becomes_a_tunnel_that_counts_as_in_flight() {
     let scene = Scene::new(HTTP).await;
     let _star = scene.star(1).await;
