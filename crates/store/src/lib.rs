@@ -6,8 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod bundles;
+mod disk;
 mod fault;
+mod ledger;
 pub mod place;
+mod record;
+mod store;
+mod tip;
 
 pub use bundles::Bundles;
 pub use place::DataDir;
+pub use store::{EXIT_DISK_FAILED, Recovered, Store};
