@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::reply::{self, Reply};
-use super::{App, Bounds, Site};
+use super::{App, Bounds, Found, Site};
 
 /// A connection that was just accepted may have its first request on the way when the server stops: it gets this long.
 const FRESH_GRACE: Duration = Duration::from_millis(200);
@@ -115,8 +115,8 @@ async fn respond<A: App>(
 ) -> Reply {
     let (head, body) = request.into_parts();
     let (targets, params) = match site.find(&head) {
-        Ok(found) => found,
-        Err(reply) => {
+        Found::Targets(targets, params) => (targets, params),
+        Found::Reply(reply) => {
             // hyper closes the connection by itself if the rest of the body does not arrive at once.
             progress.unread.set(!body.is_end_stream());
             return reply;

@@ -106,26 +106,34 @@ impl<T: Copy> Site<T> {
     }
 
     /// Routes win over static files, so that a page may stand in for one of the files.
-    fn find(&self, head: &request::Parts) -> Result<(Vec<T>, Params), Reply> {
+    fn find(&self, head: &request::Parts) -> Found<T> {
         let path = head.uri.path();
         let refused = match self.routes.borrow().find(head.method.as_str(), path) {
             Match::Found { target, params } => {
                 let mut targets = self.middleware.borrow().clone();
                 targets.push(target);
-                return Ok((targets, params));
+                return Found::Targets(targets, params);
             }
             Match::WrongMethod { allow } => Some(allow),
             Match::Nothing => None,
         };
         let folders = self.folders.borrow();
         let from_folder = folders.iter().find_map(|folder| folder.answer(&head.method, path, &head.headers));
-        Err(match (from_folder, refused) {
+        Found::Reply(match (from_folder, refused) {
             (Some(reply), None) => reply,
             (Some(reply), Some(_)) if reply.status().is_success() => reply,
             (_, Some(allow)) => reply::status_with(StatusCode::METHOD_NOT_ALLOWED, ALLOW, &allow),
             (None, None) => reply::status(StatusCode::NOT_FOUND),
         })
     }
+}
+
+/// Who answers a request.
+enum Found<T> {
+    /// The app, which is asked target by target.
+    Targets(Vec<T>, Params),
+    /// The server itself: a file, or why there is nothing.
+    Reply(Reply),
 }
 
 /// Tells listeners and connections to stop, and knows when all of them have.

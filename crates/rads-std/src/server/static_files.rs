@@ -1,11 +1,11 @@
 //! Files of one folder under one URL prefix: validators, ranges, media types, `index.html`.
 //!
-//! No path leaves the folder: `..` in any encoding is refused, and the path that a file really has, all symbolic links
-//! followed, must lie below the folder's own. (Who can change links inside the folder while a request runs can read the
-//! star's files anyway.)
+//! No path leaves the folder: `..` in any encoding is refused, and the kernel resolves the rest beneath the folder
+//! (`openat2`), so that no symbolic link leads out of it, not even one that changes while it is followed.
 
 use std::fs::{File, Metadata};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,8 @@ use hyper::header::{
     IF_NONE_MATCH, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Response, StatusCode};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use super::reply::{self, FileSpan, Payload, Reply};
 use crate::web::range::{self, Range};
@@ -24,16 +26,17 @@ pub(crate) struct StaticFolder {
     /// Without a trailing slash: empty for the whole site.
     prefix: String,
     folder: PathBuf,
+    /// The same folder, held open: what paths are resolved beneath.
+    root: OwnedFd,
 }
 
 impl StaticFolder {
     /// Fails when `folder` is not a readable directory.
     pub(crate) fn new(prefix: &str, folder: &Path) -> io::Result<StaticFolder> {
         let folder = folder.canonicalize()?;
-        if !folder.is_dir() {
-            return Err(io::Error::from(io::ErrorKind::NotADirectory));
-        }
-        Ok(StaticFolder { prefix: format!("/{}", prefix.trim_matches('/')).trim_end_matches('/').to_owned(), folder })
+        let root = rustix::fs::open(&folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let prefix = format!("/{}", prefix.trim_matches('/')).trim_end_matches('/').to_owned();
+        Ok(StaticFolder { prefix, folder, root })
     }
 
     pub(crate) fn prefix(&self) -> &str {
@@ -49,51 +52,69 @@ impl StaticFolder {
         if method != Method::GET && method != Method::HEAD {
             return Some(reply::status_with(StatusCode::METHOD_NOT_ALLOWED, ALLOW, "GET, HEAD"));
         }
-        Some(match self.locate(below) {
-            Some(found) if found.is_dir() => self.answer_folder(path, &found, headers),
-            Some(found) => answer_file(&found, headers).unwrap_or_else(refuse),
-            None => reply::status(StatusCode::NOT_FOUND),
-        })
+        let Some(inside) = plain_path(below) else { return Some(reply::status(StatusCode::NOT_FOUND)) };
+        Some(self.send(path, inside, headers).unwrap_or_else(refuse))
     }
 
-    fn answer_folder(&self, path: &str, found: &Path, headers: &HeaderMap) -> Reply {
-        let Some(index) = self.inside(&found.join("index.html")).filter(|index| index.is_file()) else {
-            return reply::status(StatusCode::NOT_FOUND);
-        };
-        if path.ends_with('/') {
-            return answer_file(&index, headers).unwrap_or_else(refuse);
-        }
-        // Without the slash the page's relative links would point one level too high. The leading slashes are folded,
-        // else `//evil.example` would send the browser to another site.
-        let target = format!("/{}/", path.trim_matches('/'));
-        reply::status_with(StatusCode::MOVED_PERMANENTLY, LOCATION, &target)
-    }
-
-    fn locate(&self, below: &str) -> Option<PathBuf> {
-        let mut path = self.folder.clone();
-        for part in below.split('/').filter(|part| !part.is_empty()) {
-            let part = urlencoded::decode_path(part);
-            // A name with a dot in front is private by custom (`.git`, `.env`); this also covers `.` and `..`.
-            if part.starts_with('.') || part.contains(['/', '\\', '\0']) {
-                return None;
+    fn send(&self, path: &str, mut inside: String, headers: &HeaderMap) -> io::Result<Reply> {
+        let mut file = self.open(&inside)?;
+        let mut about = file.metadata()?;
+        if about.is_dir() {
+            inside.push_str("/index.html");
+            file = self.open(&inside)?;
+            about = file.metadata()?;
+            if !path.ends_with('/') {
+                // Without the slash the page's relative links would point one level too high. The leading slashes are
+                // folded, else `//evil.example` would send the browser to another site.
+                let target = format!("/{}/", path.trim_matches('/'));
+                return Ok(reply::status_with(StatusCode::MOVED_PERMANENTLY, LOCATION, &target));
             }
-            path.push(part);
         }
-        self.inside(&path)
+        if !about.is_file() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(answer_file(file, &about, &inside, headers))
     }
 
-    fn inside(&self, path: &Path) -> Option<PathBuf> {
-        path.canonicalize().ok().filter(|real| real.starts_with(&self.folder))
+    fn open(&self, inside: &str) -> io::Result<File> {
+        // NONBLOCK only so that opening a named pipe does not wait; it is refused afterwards.
+        let how = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        match rustix::fs::openat2(&self.root, inside, how, Mode::empty(), resolve) {
+            Ok(file) => Ok(File::from(file)),
+            Err(Errno::NOSYS | Errno::PERM) => self.open_by_name(inside),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// For kernels and filters without `openat2`: the path that the file really has must lie below the folder's own.
+    /// Who can change links while a request runs can get around this.
+    fn open_by_name(&self, inside: &str) -> io::Result<File> {
+        let real = self.folder.join(inside).canonicalize()?;
+        if !real.starts_with(&self.folder) || !(real.is_file() || real.is_dir()) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        File::open(real)
     }
 }
 
-fn answer_file(path: &Path, headers: &HeaderMap) -> io::Result<Reply> {
-    let file = File::open(path)?;
-    let about = file.metadata()?;
-    if !about.is_file() {
-        return Ok(reply::status(StatusCode::NOT_FOUND));
+/// The decoded path below the folder, or `None` for names that are never served: those with a dot in front are private
+/// by custom (`.git`, `.env`), which also covers `.` and `..`.
+fn plain_path(below: &str) -> Option<String> {
+    let mut inside = String::from(".");
+    for part in below.split('/').filter(|part| !part.is_empty()) {
+        let part = urlencoded::decode_path(part);
+        if part.starts_with('.') || part.contains(['/', '\\', '\0']) {
+            return None;
+        }
+        inside.push('/');
+        inside.push_str(&part);
     }
-    let etag = etag(&about);
+    Some(inside)
+}
+
+fn answer_file(file: File, about: &Metadata, name: &str, headers: &HeaderMap) -> Reply {
+    let etag = etag(about);
     let modified = date::http(about.mtime());
     let mut answer = if is_unchanged(headers, &etag, &modified) {
         reply::empty(StatusCode::NOT_MODIFIED)
@@ -106,11 +127,11 @@ fn answer_file(path: &Path, headers: &HeaderMap) -> io::Result<Reply> {
     fields.insert(LAST_MODIFIED, value(&modified));
     fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if !fields.contains_key(CONTENT_TYPE) {
-        fields.insert(CONTENT_TYPE, HeaderValue::from_static(media_type::of_path(&path.to_string_lossy())));
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static(media_type::of_path(name)));
         // An uploaded picture must not be run as a page because it looks like one.
         fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
-    Ok(answer)
+    answer
 }
 
 fn send(file: File, range: Range, size: u64) -> Reply {
@@ -164,7 +185,7 @@ fn value(text: &str) -> HeaderValue {
 
 fn refuse(error: io::Error) -> Reply {
     reply::status(match error.kind() {
-        io::ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::CrossesDevices => StatusCode::NOT_FOUND,
         io::ErrorKind::PermissionDenied => StatusCode::FORBIDDEN,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     })
@@ -229,6 +250,18 @@ mod tests {
         }
         let moved = get(&fixture, "/static/sub", &[]).expect("below the prefix");
         assert_eq!(field(&moved, LOCATION), "/static/sub/");
+    }
+
+    #[test]
+    fn without_openat2_links_lead_nowhere_else_either() {
+        let fixture = fixture();
+        let files = &fixture.files;
+        for (inside, expected) in
+            [("./a.txt", true), ("./in", true), ("./sub", true), ("./out", false), ("./none", false)]
+        {
+            assert_eq!(files.open_by_name(inside).is_ok(), expected, "{inside}");
+            assert_eq!(files.open(inside).is_ok(), expected, "{inside}");
+        }
     }
 
     #[test]

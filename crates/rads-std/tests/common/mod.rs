@@ -16,45 +16,45 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// What a script did, once it ended.
 #[derive(Debug)]
-pub struct Ended {
-    pub code: i32,
-    pub out: String,
-    pub err: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// A folder with a script in it, and what it may be given.
-pub struct Script {
-    pub folder: tempfile::TempDir,
+pub(crate) struct Script {
+    pub(crate) folder: tempfile::TempDir,
     env: Vec<(String, String)>,
     args: Vec<String>,
     stdin: String,
 }
 
 impl Script {
-    pub fn new(source: &str) -> Script {
+    pub(crate) fn new(source: &str) -> Script {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("main.rads"), source).expect("written");
         Script { folder, env: Vec::new(), args: Vec::new(), stdin: String::new() }
     }
 
-    pub fn file(self, name: &str, content: impl AsRef<[u8]>) -> Script {
+    pub(crate) fn file(self, name: &str, content: impl AsRef<[u8]>) -> Script {
         let path = self.folder.path().join(name);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
         std::fs::write(path, content).expect("written");
         self
     }
 
-    pub fn env(mut self, name: &str, value: &str) -> Script {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Script {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    pub fn args(mut self, args: &[&str]) -> Script {
+    pub(crate) fn args(mut self, args: &[&str]) -> Script {
         self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         self
     }
 
-    pub fn stdin(mut self, text: &str) -> Script {
+    pub(crate) fn stdin(mut self, text: &str) -> Script {
         self.stdin = text.to_owned();
         self
     }
@@ -67,14 +67,14 @@ impl Script {
     }
 
     /// Runs it to its end.
-    pub fn run(&self) -> Ended {
+    pub(crate) fn run(&self) -> Ended {
         let mut child = self.command().spawn().expect("the runner starts");
         child.stdin.take().expect("piped").write_all(self.stdin.as_bytes()).expect("read");
         finish(child, Vec::new())
     }
 
     /// Starts it and waits for the port that it prints on its first line.
-    pub fn serve(self) -> Serving {
+    pub(crate) fn serve(self) -> Serving {
         let command = self.command();
         Serving::start(command, Some(self.folder))
     }
@@ -82,26 +82,26 @@ impl Script {
 
 /// A script's output must be `expected`, and nothing may have gone wrong.
 #[track_caller]
-pub fn check(source: &str, expected: &str) {
+pub(crate) fn check(source: &str, expected: &str) {
     let ended = Script::new(source).run();
     assert_eq!((ended.code, ended.out.as_str()), (0, expected), "standard error: {}", ended.err);
 }
 
-pub fn runner() -> PathBuf {
+pub(crate) fn runner() -> PathBuf {
     let test = std::env::current_exe().expect("a path");
     test.parent().and_then(Path::parent).expect("target/debug").join("examples/run")
 }
 
 /// A script that serves.
-pub struct Serving {
-    pub address: SocketAddr,
-    pub folder: Option<tempfile::TempDir>,
+pub(crate) struct Serving {
+    pub(crate) address: SocketAddr,
+    pub(crate) folder: Option<tempfile::TempDir>,
     child: Option<Child>,
     out: Option<BufReader<ChildStdout>>,
 }
 
 impl Serving {
-    pub fn start(mut command: Command, folder: Option<tempfile::TempDir>) -> Serving {
+    pub(crate) fn start(mut command: Command, folder: Option<tempfile::TempDir>) -> Serving {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -119,36 +119,36 @@ impl Serving {
         Serving { address: ([127, 0, 0, 1], port).into(), folder, child: Some(child), out: Some(out) }
     }
 
-    pub fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).expect("connected");
         stream.set_read_timeout(Some(DEADLINE)).expect("set");
         stream
     }
 
     /// One request on a connection of its own.
-    pub fn ask(&self, request: &str) -> Reply {
+    pub(crate) fn ask(&self, request: &str) -> Reply {
         let mut stream = self.connect();
         send(&mut stream, request);
         read_reply(&mut stream, request.starts_with("HEAD"))
     }
 
-    pub fn get(&self, path: &str) -> Reply {
+    pub(crate) fn get(&self, path: &str) -> Reply {
         self.ask(&format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n"))
     }
 
-    pub fn post(&self, path: &str, body: &str) -> Reply {
+    pub(crate) fn post(&self, path: &str, body: &str) -> Reply {
         let length = body.len();
         self.ask(&format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}"))
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.as_ref().expect("running").id().to_string();
         let done = Command::new("kill").args([&format!("-{name}"), &id]).status().expect("kill is there");
         assert!(done.success());
     }
 
     /// Waits for its end.
-    pub fn ended(mut self) -> Ended {
+    pub(crate) fn ended(mut self) -> Ended {
         let mut child = self.child.take().expect("running");
         // The reader may hold lines already; what is left is read with it.
         let mut out = self.out.take().expect("piped");
@@ -160,7 +160,7 @@ impl Serving {
     }
 
     /// Asks it to stop and waits.
-    pub fn stop(self) -> Ended {
+    pub(crate) fn stop(self) -> Ended {
         self.signal("TERM");
         self.ended()
     }
@@ -200,18 +200,18 @@ fn finish(mut child: Child, mut out: Vec<u8>) -> Ended {
 }
 
 #[derive(Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub head: String,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("text")
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(": ")?;
             key.eq_ignore_ascii_case(name).then_some(value)
@@ -219,11 +219,11 @@ impl Reply {
     }
 }
 
-pub fn send(stream: &mut TcpStream, request: &str) {
+pub(crate) fn send(stream: &mut TcpStream, request: &str) {
     stream.write_all(request.as_bytes()).expect("sent");
 }
 
-pub fn read_reply(stream: &mut TcpStream, head_only: bool) -> Reply {
+pub(crate) fn read_reply(stream: &mut TcpStream, head_only: bool) -> Reply {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
