@@ -6,7 +6,7 @@ use crate::heap::{Heap, Obj};
 use crate::program::{Symbol, Type};
 use crate::record::{Key, Shapes};
 use crate::value::{Handle, Value};
-use crate::vm::Cache;
+use crate::vm::{Cache, Only};
 
 impl Heap {
     /// `value.name`, the slow way; tells the cache what it found.
@@ -16,7 +16,7 @@ impl Heap {
             Value::Object(handle) | Value::Struct(handle) => {
                 if let Obj::Record { shape, slots } = self.get(handle) {
                     if let Some(slot) = self.shapes.slot(*shape, name) {
-                        *cache = Cache { shape: *shape, slot: slot as u32 };
+                        *cache = Cache { shape: *shape, slot: slot as u32, only: Only::Anything };
                         return Ok(slots[slot]);
                     }
                     if self.shapes.get(*shape).of.is_some() {
@@ -100,7 +100,7 @@ impl Heap {
                 if let Obj::Record { shape, .. } = self.get(handle)
                     && let Some(slot) = self.shapes.slot(*shape, name)
                 {
-                    *cache = Cache { shape: *shape, slot: slot as u32 };
+                    *cache = Cache { shape: *shape, slot: slot as u32, only: Only::Anything };
                 }
                 Ok(self.set_field(handle, Key::Symbol(name), new)?)
             }
@@ -110,8 +110,16 @@ impl Heap {
                 let Some(slot) = self.shapes.slot(shape, name) else { return Err(self.no_field(handle, name)) };
                 let def = self.shapes.get(shape).of.unwrap_or_default();
                 let kind = self.program.structs[def as usize].fields[slot].kind;
-                if kind.is_none() {
-                    *cache = Cache { shape, slot: slot as u32 };
+                let only = match kind {
+                    None => Some(Only::Anything),
+                    Some(Type::Int) => Some(Only::Ints),
+                    Some(Type::Float) => Some(Only::Floats),
+                    Some(Type::Str) => Some(Only::Strings),
+                    Some(Type::Bool) => Some(Only::Bools),
+                    Some(_) => None,
+                };
+                if let Some(only) = only {
+                    *cache = Cache { shape, slot: slot as u32, only };
                 }
                 let new = self.check(kind, new, |heap| format!("field `{}`", heap.program.symbol(name)))?;
                 if let Obj::Record { slots, .. } = self.get_mut(handle) {
@@ -260,7 +268,7 @@ impl Heap {
             }
             Value::Struct(_) => {
                 let key = self.key_of(index)?;
-                let mut unused = Cache { shape: 0, slot: 0 };
+                let mut unused = Cache::EMPTY;
                 match self.program.find_symbol(&key) {
                     Some(name) => self.write_field(value, name, new, &mut unused),
                     None => Err(self.thrown("type", format!("the struct has no field `{key}`"))),

@@ -68,7 +68,9 @@ impl Vm {
                 self.enter(at, function, closure, args)?;
                 Ok(None)
             }
-            Target::Native(id) => self.call_native(at, id, receiver, args_given, named, callee == Callee::Value && !named),
+            Target::Native(id) => {
+                self.call_native(at, id, receiver, args_given, named, callee == Callee::Value && !named)
+            }
         }
     }
 
@@ -98,7 +100,7 @@ impl Vm {
             if let Obj::Record { shape, .. } = self.heap.get(handle)
                 && let Some(slot) = self.heap.shapes.slot(*shape, name)
             {
-                self.caches[site as usize] = Cache { shape: *shape, slot: slot as u32 };
+                self.caches[site as usize] = Cache { shape: *shape, slot: slot as u32, ..Cache::EMPTY };
             }
             return Ok((self.target(field)?, None));
         }
@@ -118,7 +120,7 @@ impl Vm {
         if let Some(id) = self.heap.natives.lookup_method(kind, text) {
             let key = kind_key(receiver);
             if key != NO_SHAPE {
-                self.caches[site as usize] = Cache { shape: key, slot: id.0 };
+                self.caches[site as usize] = Cache { shape: key, slot: id.0, ..Cache::EMPTY };
             }
             return Ok((Target::Native(id), Some(receiver)));
         }

@@ -74,10 +74,11 @@ impl Heap {
                 }
                 Obj::Cell(value) => reach(gray, value.handle()),
                 Obj::Error(error) => reach(gray, error.data.handle()),
-                Obj::Task(task) => match task.outcome {
-                    Some(Ok(value) | Err(value)) => reach(gray, value.handle()),
-                    None => {}
-                },
+                Obj::Task(task) => {
+                    if let Some(Ok(value) | Err(value)) = task.outcome {
+                        reach(gray, value.handle());
+                    }
+                }
             }
         }
     }

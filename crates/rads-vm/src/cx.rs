@@ -64,6 +64,11 @@ impl Cx<'_> {
         Value::Host(self.heap.insert(Obj::Host { kind, id }))
     }
 
+    /// A declared blast as a value.
+    pub fn function(&mut self, function: crate::program::FunctionId) -> Value {
+        self.heap.function_value(function)
+    }
+
     /// A native function as a value.
     pub fn native(&self, module: &str, name: &str) -> Option<Value> {
         self.heap.natives.lookup(module, name).map(Value::Native)

@@ -43,7 +43,9 @@ impl Dict {
         } else {
             0
         };
-        let index = if (self.entries.len() + 1) * 2 > self.index.len() { self.index.len().max(16) * 8 } else { 0 };
+        let count = self.entries.len() + 1;
+        let reindexed = count > SCAN_UP_TO && count * 2 > self.index.len();
+        let index = if reindexed { (index_size(count) - self.index.len()) * size_of::<u32>() } else { 0 };
         entries + index + key.len()
     }
 
@@ -125,8 +127,7 @@ impl Dict {
             self.index = Vec::new();
             return;
         }
-        let size = (self.entries.len() * 4).next_power_of_two();
-        self.index = vec![EMPTY; size];
+        self.index = vec![EMPTY; index_size(self.entries.len())];
         for at in 0..self.entries.len() {
             if self.entries[at].key.is_some() {
                 self.place(self.entries[at].hash, at as u32);
@@ -142,6 +143,11 @@ impl Dict {
         }
         self.index[at] = entry;
     }
+}
+
+/// A quarter full when it is made, half when it is made anew.
+fn index_size(entries: usize) -> usize {
+    (entries * 4).next_power_of_two()
 }
 
 #[cfg(test)]

@@ -232,11 +232,12 @@ impl Heap {
     }
 }
 
+/// The first float beyond the ints.
+const TWO_TO_63: f64 = (1u64 << 63) as f64;
+
 /// Exact: a float beyond 2^53 is not equal to an int it merely rounds to.
 fn int_equals_float(int: i64, float: f64) -> bool {
-    float.fract() == 0.0
-        && (-9.223_372_036_854_775_8e18..9.223_372_036_854_775_8e18).contains(&float)
-        && float as i64 == int
+    float.fract() == 0.0 && (-TWO_TO_63..TWO_TO_63).contains(&float) && float as i64 == int
 }
 
 struct KeyText<'a>(&'a str);

@@ -285,6 +285,8 @@ impl Vm {
                 match (&r!($b), &$c) {
                     (Value::Int(x), Value::Int(y)) if let Some(n) = x.$int(*y) => r!($a) = Value::Int(n),
                     (Value::Float(x), Value::Float(y)) => r!($a) = Value::Float(x $float y),
+                    (Value::Float(x), Value::Int(y)) => r!($a) = Value::Float(x $float *y as f64),
+                    (Value::Int(x), Value::Float(y)) => r!($a) = Value::Float(*x as f64 $float y),
                     (x, y) => {
                         r!($a) = attempt!(heap.arith($operator, *x, *y));
                         allocated!();
@@ -700,6 +702,7 @@ impl Vm {
                     if let Value::Struct(handle) | Value::Object(handle) = value
                         && let Obj::Record { shape, slots } = heap.get_mut(handle)
                         && *shape == cache.shape
+                        && cache.accepts(&r!(b))
                         && let Some(found) = slots.get_mut(cache.slot as usize)
                     {
                         *found = r!(b);

@@ -29,6 +29,7 @@ mod op;
 mod program;
 mod record;
 mod step;
+mod trace;
 mod value;
 mod vm;
 

@@ -11,7 +11,7 @@ use crate::exec::Exit;
 use crate::heap::{Heap, Obj, TaskObj, TracePoint};
 use crate::native::Natives;
 use crate::program::{FunctionId, Program};
-use crate::step::{Limits, Location, RootId, Step, TaskId, TraceLine, Uncaught};
+use crate::step::{Limits, RootId, Step, TaskId};
 use crate::value::{Handle, Value};
 
 /// The registers one frame can name; the stack always has this many beyond the base of the running frame.
@@ -22,10 +22,6 @@ const COPY_UP_TO: usize = 64;
 
 /// How long a task runs while others are ready, in the unit of fuel. Picked so that a switch costs under a percent.
 const QUANTUM: i64 = 10_000;
-
-/// Calls kept of a trace from its inner end, and from its outer end.
-const TRACE_INNER: usize = 24;
-const TRACE_OUTER: usize = 8;
 
 /// A call that is under way.
 #[derive(Clone, Copy, Debug)]
@@ -110,13 +106,40 @@ pub struct Vm {
 pub(crate) struct Cache {
     pub(crate) shape: u32,
     pub(crate) slot: u32,
+    /// What a write to the slot may bring without another look.
+    pub(crate) only: Only,
+}
+
+/// The annotations of fields that a quick write can check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Only {
+    Anything,
+    Ints,
+    Floats,
+    Strings,
+    Bools,
+}
+
+impl Cache {
+    pub(crate) const EMPTY: Cache = Cache { shape: NO_SHAPE, slot: 0, only: Only::Anything };
+
+    #[inline(always)]
+    pub(crate) fn accepts(&self, value: &Value) -> bool {
+        match self.only {
+            Only::Anything => true,
+            Only::Ints => matches!(value, Value::Int(_)),
+            Only::Floats => matches!(value, Value::Float(_)),
+            Only::Strings => matches!(value, Value::Str(_)),
+            Only::Bools => matches!(value, Value::Bool(_)),
+        }
+    }
 }
 
 pub(crate) const NO_SHAPE: u32 = u32::MAX;
 
 impl Vm {
     pub fn new(program: Arc<Program>, natives: Arc<Natives>, limits: Limits) -> Vm {
-        let caches = vec![Cache { shape: NO_SHAPE, slot: 0 }; program.sites.len()];
+        let caches = vec![Cache::EMPTY; program.sites.len()];
         let globals = vec![Value::Null; program.globals.len()];
         let mut heap = Heap::new(program, natives, limits.memory, limits.collect_always);
         let stack = vec![Value::Null; WINDOW * 2];
@@ -483,25 +506,6 @@ impl Vm {
         self.tasks.get(id.0 as u32 as usize)?.as_ref()?.spawned
     }
 
-    /// The calls under way, innermost first, cut in the middle when there are very many.
-    pub(crate) fn trace(&self) -> Vec<TracePoint> {
-        let count = self.frames.len();
-        let mut trace = Vec::with_capacity(count.min(TRACE_INNER + TRACE_OUTER) + 1);
-        let mut skipped = 0;
-        // What the compiler wraps around a spawned call has no name and is no call of the program's.
-        let named = self.frames.iter().rev().filter(|f| !self.heap.program.function(f.function).name.is_empty());
-        for (n, frame) in named.enumerate() {
-            if count > TRACE_INNER + TRACE_OUTER && n >= TRACE_INNER && n < count - TRACE_OUTER {
-                skipped += 1;
-                continue;
-            }
-            trace.push(TracePoint { function: frame.function, pc: frame.pc.saturating_sub(1), skipped });
-            skipped = 0;
-        }
-        trace.extend(self.running_origin());
-        trace
-    }
-
     // --- garbage
 
     /// Frees what nothing can reach any more. The interpreter calls it between instructions.
@@ -515,9 +519,8 @@ impl Vm {
         for task in tasks.iter().flatten() {
             heap.mark_all(&task.stack);
             heap.mark(Value::Task(task.handle));
-            match task.outcome {
-                Some(Ok(value) | Err(value)) => heap.mark(value),
-                None => {}
+            if let Some(Ok(value) | Err(value)) = task.outcome {
+                heap.mark(value);
             }
             for frame in &task.frames {
                 heap.mark_handle(frame.closure);
@@ -561,36 +564,5 @@ impl Heap {
     /// How much of a stack belongs to calls under way.
     pub(crate) fn stack_in_use(&self, frames: &[Frame]) -> usize {
         frames.last().map_or(0, |top| top.base as usize + usize::from(self.program.function(top.function).registers))
-    }
-
-    /// What an error that left its task tells.
-    pub(crate) fn uncaught(&self, value: Value, trace: &[TracePoint]) -> Uncaught {
-        let mut message = String::new();
-        self.display(value, &mut message);
-        let mut uncaught = Uncaught { message, kind: None, trace: Vec::new() };
-        let mut points = trace;
-        if let Value::Error(handle) = value
-            && let Obj::Error(error) = self.get(handle)
-        {
-            uncaught.kind = Some(error.kind.to_string());
-            if let Some(own) = &error.trace {
-                points = own;
-            }
-        }
-        uncaught.trace = self.trace_lines(points);
-        uncaught
-    }
-
-    pub(crate) fn trace_lines(&self, points: &[TracePoint]) -> Vec<TraceLine> {
-        let line = |point: &TracePoint| {
-            let at: Location = self.program.location(point.function, point.pc);
-            TraceLine {
-                file: self.program.path(at.file).to_owned(),
-                line: self.program.line_column(at).0,
-                function: self.program.function(point.function).name.to_string(),
-                skipped: point.skipped,
-            }
-        };
-        points.iter().map(line).collect()
     }
 }
