@@ -11,8 +11,8 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 use crate::child::{Command, environment, give_up_privileges};
 use crate::fault::{Because, plain};
 use crate::record::Record;
-use crate::sys;
 use crate::sys::privilege::Instruction;
+use crate::{star, sys};
 
 /// A command on its way.
 #[derive(Debug)]
@@ -24,7 +24,6 @@ pub(crate) struct Running {
 /// What to run, and where.
 pub(crate) struct Errand<'a> {
     pub(crate) record: &'a Record,
-    pub(crate) star: BorrowedFd<'a>,
     pub(crate) argv: &'a [String],
     pub(crate) env: &'a BTreeMap<String, String>,
     /// Standard input, output and error.
@@ -41,12 +40,13 @@ pub(crate) fn start(errand: &Errand<'_>) -> Result<Running, String> {
     let (report, report_to) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).because(failed)?;
     let tasks = errand.record.groups.tasks().because(failed)?;
     let birthplace = errand.record.groups.birthplace().because(failed)?;
+    let star = star::member(errand.record).because(failed)?;
     let give_up = |reason: String| -> Infallible {
         let _ = rustix::io::write(&report_to, reason.as_bytes());
         sys::process::exit(126)
     };
     let go_in = || {
-        if let Err(reason) = enter(errand, &tasks) {
+        if let Err(reason) = enter(errand, star.as_fd(), &tasks) {
             return give_up(reason);
         }
         let command = sys::process::clone(0, None, || give_up(run(errand, &report_to)));
@@ -87,7 +87,7 @@ impl Running {
 }
 
 /// Joins the star's groups and namespaces. The user namespace comes with the others: in it lie the rights to enter them.
-fn enter(errand: &Errand<'_>, tasks: &[OwnedFd]) -> Result<(), String> {
+fn enter(errand: &Errand<'_>, star: BorrowedFd<'_>, tasks: &[OwnedFd]) -> Result<(), String> {
     for group in tasks {
         rustix::io::write(group, b"0").because(|| "cannot join the star's cgroup".to_owned())?;
     }
@@ -100,7 +100,7 @@ fn enter(errand: &Errand<'_>, tasks: &[OwnedFd]) -> Result<(), String> {
     if errand.record.network != model::Network::Host {
         spaces |= ThreadNameSpaceType::NETWORK;
     }
-    move_into_thread_name_spaces(errand.star, spaces).because(|| "cannot enter the star".to_owned())?;
+    move_into_thread_name_spaces(star, spaces).because(|| "cannot enter the star".to_owned())?;
     let refused = || "cannot take the star's user id".to_owned();
     if errand.record.slot.is_some() {
         rustix::thread::set_thread_groups(&[]).because(refused)?;

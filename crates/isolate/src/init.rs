@@ -6,6 +6,8 @@
 
 use std::os::fd::AsFd;
 
+use rustix::process::DumpableBehavior;
+
 use crate::child::{Command, FAILED, Plan, STANDS, environment, note_exit, say};
 use crate::fault::plain;
 use crate::sys;
@@ -14,6 +16,11 @@ use crate::sys::process::Ended;
 /// Starts the program and stays with it to its end.
 pub(crate) fn run(plan: &Plan<'_>, argv: &[String]) -> ! {
     sys::signal::block_all();
+    // Its memory is the nursery's, with what other stars were started with: not for the program beside it to read.
+    if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        say(&plan.report, FAILED, &format!("cannot close the init's memory: {error}"));
+        sys::process::exit(125)
+    }
     let environment = environment(&plan.order.env);
     let spawned = Command::new(argv.iter().chain(&plan.order.args), &environment).and_then(|command| {
         sys::exec::spawn(&command.candidates, &command.argv, &command.environment)

@@ -89,7 +89,7 @@ impl Stage {
     }
 
     /// Clones a process in the bare namespace.
-    pub(crate) fn from_bare<T>(&self, clone: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    pub(crate) fn clone_from_bare<T>(&self, clone: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         go_to(&self.bare)?;
         let result = clone();
         go_to(&self.own).expect("a process may always go back to the mounts that belong to it");

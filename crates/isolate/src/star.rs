@@ -1,7 +1,8 @@
 //! One star as the nursery knows it: what it is, how it is spoken to, how it ended.
 
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use model::ExitCause;
@@ -28,9 +29,15 @@ pub(crate) struct Told {
 ///
 /// Behind an init of ours it is passed on. A RADS star is process 1 of its namespace itself, where the kernel
 /// drops signals that have no handler; there the signal's default, to end the process, is carried out here.
-pub(crate) fn signal(record: &Record, pidfd: BorrowedFd<'_>, signal: i32, told: &mut Told) -> std::io::Result<()> {
+pub(crate) fn signal(record: &Record, pidfd: BorrowedFd<'_>, signal: i32, told: &mut Told) -> io::Result<()> {
+    if !(1..=64).contains(&signal) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     if signal == libc::SIGKILL {
         told.kill = true;
+    } else if record.init && signal == libc::SIGSTOP {
+        // Nobody can pass on what nobody can catch.
+        return sys::signal::send(member(record)?.as_fd(), signal);
     } else if !record.init && signal < 32 && !HARMLESS.contains(&signal) && !minds(record.pid, signal) {
         told.unhandled = Some(signal);
         return sys::signal::send(pidfd, libc::SIGKILL);
@@ -90,8 +97,27 @@ fn noted(text: &str) -> Option<Ended> {
     }
 }
 
+/// The number of a process in the star whose namespaces may be looked at. An init of ours is closed to that (see
+/// `init`); the program behind it is not.
+pub(crate) fn member_pid(record: &Record) -> io::Result<u32> {
+    if !record.init {
+        return Ok(record.pid);
+    }
+    let pid = record.pid;
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    let first = children.split_whitespace().next().and_then(|child| child.parse().ok());
+    first.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "its program has ended"))
+}
+
+/// A pidfd of that process.
+pub(crate) fn member(record: &Record) -> io::Result<OwnedFd> {
+    let number = i32::try_from(member_pid(record)?).ok();
+    let pid = number.and_then(rustix::process::Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
+}
+
 /// A pidfd of the process a record names, if that very process still runs.
-pub(crate) fn find(record: &Record) -> Option<std::os::fd::OwnedFd> {
+pub(crate) fn find(record: &Record) -> Option<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(i32::try_from(record.pid).ok()?)?;
     let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
     // Opened before it is compared: from here on the number cannot be taken over by another process.

@@ -129,7 +129,7 @@ impl Site {
                 child::run(&plan)
             })
         };
-        let clone = || self.stage.from_bare(clone);
+        let clone = || self.stage.clone_from_bare(clone);
         let cloned = match &network {
             Some(network) => self.networks.inside(network.as_fd(), clone),
             None => clone(),
@@ -193,7 +193,9 @@ impl Site {
 const NAMESPACES: libc::c_int =
     libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
-const NO_BRIDGE: &str = "a star cannot be put behind a bridge: `network: \"bridge\"` is not supported by this version";
+/// A veth pair per star, the bridge and its masquerading have no code yet; an order that asks for them is refused
+/// rather than given another network.
+const NO_BRIDGE: &str = "`network: \"bridge\"` is not supported by this version, only \"none\" and \"host\"";
 
 fn why_no_bind(host: &Path, inside: &str, error: &io::Error, mapped: bool) -> String {
     let what = if inside == "/app" { "the bundle".to_owned() } else { format!("the volume at `{inside}`") };
@@ -277,7 +279,7 @@ pub(crate) fn start_time(pid: u32) -> io::Result<u64> {
     after.split_whitespace().nth(19).and_then(|field| field.parse().ok()).ok_or_else(unreadable)
 }
 
-/// The network of a running star, for one that is adopted.
+/// The network a process is in.
 pub(crate) fn network_of(pid: u32) -> io::Result<OwnedFd> {
     Ok(fs::File::open(format!("/proc/{pid}/ns/net"))?.into())
 }

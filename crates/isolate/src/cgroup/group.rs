@@ -64,7 +64,7 @@ impl Groups {
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
         // Every directory is tried, whatever became of the one before.
-        self.dirs().into_iter().map(gone).fold(true, |all, gone| all && gone)
+        self.dirs().into_iter().filter(|group| !gone(group)).count() == 0
     }
 
     /// Descriptors of the version 1 `tasks` files. A single-threaded process that writes `0` to them moves itself,

@@ -190,12 +190,12 @@ fn v1_parent(own: &Path, name: &str) -> Parent {
 
 /// Version 2 limits children only where the group above hands the controllers down, and such a group (but for the
 /// hierarchy's real top) may hold no processes itself. Tried in turn:
-/// our own group, when nothing but this process is in it (a unit or scope that was delegated to us);
+/// our own group, when nothing but this process is in it (a unit, scope or container that was delegated to us);
 /// as an ordinary user the groups above that belong to us (`user@1000.service` of a systemd session);
 /// as root the top of the hierarchy.
 fn v2_parent(mount: &Unified, name: &str, privileged: bool, leaf: &mut Option<Leaf>) -> Parent {
     let mut refused = format!("no group above `{}` is delegated to this user", mount.own.display());
-    if mount.own != mount.top && writable(&mount.own) && only_us(&mount.own) {
+    if writable(&mount.own) && only_us(&mount.own) {
         match move_aside(&mount.own, name).and_then(|moved| Ok((moved, v2_child(&mount.own, name)?))) {
             Ok((moved, group)) => {
                 *leaf = Some(moved);

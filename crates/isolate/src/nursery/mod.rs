@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use model::{ExitCause, StarId};
 
-use self::peers::{Peers, Received};
+use self::peers::Peers;
 use self::poller::{Poller, Source, Token};
 use crate::fault::{Doing, Fault, plain};
 use crate::log::LogSource;
@@ -185,9 +185,8 @@ impl Nursery {
     /// One request per turn, so that a busy agent does not starve the logs.
     fn serve_peer(&mut self, peer: u64) {
         self.peers.flush(peer, &mut self.poller);
-        match self.peers.receive(peer, &mut self.poller) {
-            Received::Request(request, fds) => self.answer(peer, request, fds),
-            Received::Nothing | Received::Gone => {}
+        if let Some((request, fds)) = self.peers.receive(peer, &mut self.poller) {
+            self.answer(peer, request, fds);
         }
     }
 
@@ -412,14 +411,12 @@ impl Nursery {
     ) -> Result<(), String> {
         let streams: [OwnedFd; 3] = fds.try_into().map_err(|_| "three descriptors are needed")?;
         let star = self.stars.get(&id).filter(|star| matches!(star.phase, Phase::Running));
-        let Some(Star { record, pidfd: Some((pidfd, _)), .. }) = star else {
-            return Err("the star does not run".to_owned());
-        };
+        let Some(Star { record, .. }) = star else { return Err("the star does not run".to_owned()) };
         if argv.first().is_none_or(String::is_empty) {
             return Err("the command is empty".to_owned());
         }
         let filter = &self.site.filter;
-        let running = exec::start(&exec::Errand { record, star: pidfd.as_fd(), argv, env, streams: &streams, filter })?;
+        let running = exec::start(&exec::Errand { record, argv, env, streams: &streams, filter })?;
         let number = self.next_exec;
         self.next_exec += 1;
         let token = self.poller.add(&running.pidfd, Source::ExecEnd(number)).map_err(|error| plain(&error))?;

@@ -31,13 +31,6 @@ pub(super) struct Peers {
     next: u64,
 }
 
-/// What came of looking at a peer's socket.
-pub(super) enum Received {
-    Request(Request, Vec<OwnedFd>),
-    Nothing,
-    Gone,
-}
-
 impl Peers {
     /// Takes the connections that wait. Whoever has another user id is turned away.
     pub(super) fn accept(&mut self, listener: impl AsFd, poller: &mut Poller) {
@@ -67,16 +60,12 @@ impl Peers {
     }
 
     /// One request, if there is one. A peer that is gone or speaks nonsense is forgotten.
-    pub(super) fn receive(&mut self, id: u64, poller: &mut Poller) -> Received {
-        let Some(peer) = self.peers.get(&id) else { return Received::Nothing };
-        match packet::receive(peer.socket.as_fd()) {
-            Ok((request, fds)) => Received::Request(request, fds),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
-            Err(_) => {
-                self.forget(id, poller);
-                Received::Gone
-            }
+    pub(super) fn receive(&mut self, id: u64, poller: &mut Poller) -> Option<(Request, Vec<OwnedFd>)> {
+        let received = packet::receive(self.peers.get(&id)?.socket.as_fd());
+        if received.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
+            self.forget(id, poller);
         }
+        received.ok()
     }
 
     pub(super) fn send(&mut self, id: u64, message: Message, fds: Vec<OwnedFd>, poller: &mut Poller) {

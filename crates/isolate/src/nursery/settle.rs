@@ -132,7 +132,7 @@ fn enter_user_namespace(records: &[Record]) -> Result<(), Fault> {
     let cannot = || "cannot make a user namespace (are unprivileged user namespaces switched off?)".to_owned();
     let of_star = |record: &Record| {
         star::find(record)?;
-        let space = File::open(format!("/proc/{}/ns/user", record.pid)).ok()?;
+        let space = File::open(format!("/proc/{}/ns/user", star::member_pid(record).ok()?)).ok()?;
         sys::namespace::parent(space.as_fd()).ok()
     };
     let living = records.iter().filter(|record| record.ended.is_none() && record.pid != 0);
@@ -154,10 +154,15 @@ fn raise_open_files() {
     let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
+/// The stars that are known on disk. A folder without a record never held one: a nursery died while making it.
 fn records(data_dir: &Path) -> Vec<Record> {
     let entries = fs::read_dir(place::stars(data_dir)).into_iter().flatten().flatten();
-    // A folder without a record held no star yet.
-    entries.filter_map(|entry| Record::load(&entry.path()).ok()).collect()
+    let (known, empty): (Vec<_>, Vec<_>) =
+        entries.map(|entry| entry.path()).partition(|path| path.join("record").exists());
+    for folder in empty {
+        let _ = fs::remove_dir_all(folder);
+    }
+    known.iter().filter_map(|folder| Record::load(folder).ok()).collect()
 }
 
 /// A name for a data folder's groups: FNV-1a, spread well enough for the few nurseries of a machine.
@@ -178,7 +183,7 @@ impl Nursery {
         }
         let network = match record.network {
             Network::Host => None,
-            _ => found.as_ref().and_then(|_| network_of(record.pid).ok()),
+            _ => found.as_ref().and_then(|_| network_of(star::member_pid(&record).ok()?).ok()),
         };
         let mut star =
             Star { record, folder, phase: Phase::Running, told: Told::default(), network, pidfd: None, logs: None };

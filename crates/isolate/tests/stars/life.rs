@@ -16,6 +16,7 @@ use crate::{Test, Verdict};
 pub(crate) const TESTS: &[Test] = &[
     ("endings_are_told_apart", endings),
     ("signals_reach_the_program", signals),
+    ("a_stopped_program_goes_on_where_it_was", stopped),
     ("kill_ends_everything_at_once", kill),
     ("orphans_are_reaped_behind_a_native_program", orphans),
     ("a_star_outlives_its_agent", agent_lost),
@@ -59,6 +60,23 @@ fn signals(kit: &Kit) -> Verdict {
             send(order.star, signal.as_raw());
         }
         assert_eq!(kit.end(order.star), ExitCause::Signal(15));
+    }
+    Verdict::Held
+}
+
+fn stopped(kit: &Kit) -> Verdict {
+    use rustix::process::Signal;
+    let state = |pid: u32| {
+        fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().rsplit_once(") ").unwrap().1[..1].to_owned()
+    };
+    for order in [kit.command(&["sleep", "1000"]), kit.script(&["idle"])] {
+        let (pid, _) = kit.start(&order);
+        let program =
+            until(|| descendants(pid).first().copied().or((order.args.len() == 1).then_some(pid)), || "no program");
+        for (signal, stopped) in [(Signal::STOP, true), (Signal::CONT, false)] {
+            kit.send(&Request::Signal { star: order.star, signal: signal.as_raw() }, &[]);
+            until(|| ((state(program) == "T") == stopped).then_some(()), || state(program));
+        }
     }
     Verdict::Held
 }
@@ -184,6 +202,8 @@ fn refusals(kit: &Kit) -> Verdict {
     refused(Request::Start(order.clone()), "known already");
     refused(Request::Forget { star: order.star }, "still runs");
     refused(Request::Kill { star: StarId(77) }, "no such star");
+    refused(Request::Signal { star: order.star, signal: 0 }, "cannot be sent");
+    refused(Request::Signal { star: order.star, signal: 65 }, "cannot be sent");
     refused(Request::Hello { version: 99 }, "speaks version 1, not 99");
     let folder = isolate::place::star(&kit.data_dir, order.star);
     kit.send(&Request::Kill { star: order.star }, &[]);

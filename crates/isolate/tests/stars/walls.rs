@@ -117,10 +117,12 @@ fn calls(kit: &Kit) -> Verdict {
 fn native(kit: &Kit) -> Verdict {
     let script = "echo pid $$; ls /; ls -a /root /home/* 2>&1; hostname; grep -E 'Cap|NoNew|Seccomp:' /proc/self/status; \
                   touch /app/x; mount -t tmpfs none /tmp; unshare -r true; cat /proc/sys/kernel/hostname; \
-                  ls -d /proc/[0-9]* | wc -l";
+                  ls -d /proc/[0-9]* | wc -l; ls /proc/self/fd >/dev/null && echo own fds; \
+                  ls /proc/1/fd 2>/dev/null && echo init fds; head -c 1 /proc/1/mem 2>/dev/null && echo init memory; true";
     let (cause, said) = kit.run(&kit.command(&["/bin/sh", "-c", script]));
     assert_eq!(cause, ExitCause::Code(0), "{said}");
-    for line in ["pid 2", "star-one", "NoNewPrivs:\t1", "Seccomp:\t2", "CapBnd:\t0000000000000000"] {
+    assert!(!said.contains("init "), "the init is open to the program:\n{said}");
+    for line in ["pid 2", "star-one", "own fds", "NoNewPrivs:\t1", "Seccomp:\t2", "CapBnd:\t0000000000000000"] {
         has(&said, line);
     }
     for refused in ["touch: cannot touch '/app/x'", "mount: ", "unshare: "] {
