@@ -1,8 +1,9 @@
 //! The way of one HTTP request: choose a star, get a connection, send, answer; and what is tried again.
 //!
-//! Tried again is only what cannot have been done already. A connection that is refused sends the request to another
-//! star. One that was at rest and turns out dead gives the request back unsent, or, when the request needs no body and
-//! may be repeated (RFC 9110, section 9.2.2), it is sent once more on a fresh connection.
+//! Tried again is only what cannot do harm. A connection that is refused sends the request to another star, and one
+//! that dies before the request was sent gives it back. One that dies later, before the first byte of an answer, has
+//! the request sent once more if it needs no body and may be repeated (RFC 9110, section 9.2.2): on a fresh connection,
+//! to another star when there is one, since a connection that dies is often the first sign of a star that does.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -49,14 +50,16 @@ impl<D: Dial> Way<D> {
             Ok(true) => head.extensions.remove::<hyper::upgrade::OnUpgrade>(),
             Err(refusal) => return refused(refusal),
         };
-        let (mut answer, upstream, ticket) = match self.exchange(Request::from_parts(head, Question::new(body))).await {
-            Ok(exchanged) => exchanged,
-            Err(failure) => return self.failed(failure),
-        };
+        let (mut answer, upstream, mut ticket) =
+            match self.exchange(Request::from_parts(head, Question::new(body))).await {
+                Ok(exchanged) => exchanged,
+                Err(failure) => return self.failed(&failure),
+            };
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(client_side) = upgrade else {
                 // A star must not switch to a protocol nobody asked for.
-                return self.failed(Failure::Broken(ticket));
+                ticket.fail();
+                return self.failed(&Failure::Broken);
             };
             head::to_client(answer.headers_mut(), true);
             let star_side = hyper::upgrade::on(&mut answer);
@@ -73,46 +76,54 @@ impl<D: Dial> Way<D> {
     /// Sends the request to one star after another until one answers or no more may be tried.
     async fn exchange(&self, mut request: Request<Question>) -> Result<Exchanged, Failure> {
         let mut tried: Vec<StarId> = Vec::new();
-        loop {
-            let mut ticket = self.route.pick(&tried).ok_or(Failure::NoStar)?;
-            // Until the request leaves on a connection that was at rest, the next one may be dead too: all are tried.
-            while let Some(mut upstream) = ticket.lane.take_idle() {
-                let again = repeatable(&request);
+        // Not chosen while there is another: its connection died, but perhaps only of age.
+        let mut suspect: Option<StarId> = None;
+        let mut repeated = false;
+        while tried.len() < STARS_MAX {
+            let avoided: Vec<StarId> = tried.iter().copied().chain(suspect).collect();
+            let Some(mut ticket) = self.route.pick(&avoided).or_else(|| self.route.pick(&tried)) else { break };
+            let star = ticket.lane.star;
+            let at_fault = loop {
+                // Once repeated, a connection at rest is no longer trusted.
+                let rested = if repeated { None } else { ticket.lane.take_idle() };
+                let fresh = rested.is_none();
+                let mut upstream = match rested {
+                    Some(upstream) => upstream,
+                    None => match self.connect(&ticket).await {
+                        Ok(upstream) => Box::new(upstream),
+                        Err(_) => break true,
+                    },
+                };
+                let again = if repeated { None } else { repeatable(&request) };
                 match upstream.send(request).await {
                     Ok(answer) => return Ok((answer, upstream, ticket)),
                     Err(mut error) => match (error.take_message(), again) {
                         (Some(unsent), _) => request = unsent,
                         (None, Some(head)) => {
+                            repeated = true;
                             request = Request::from_parts(head, Question::NONE);
-                            break;
+                            if !fresh {
+                                suspect = Some(star);
+                                break false;
+                            }
                         }
-                        (None, None) => return Err(Failure::Broken(ticket)),
+                        (None, None) => {
+                            ticket.fail();
+                            return Err(Failure::Broken);
+                        }
                     },
                 }
-            }
-            let mut upstream = match self.connect(&ticket).await {
-                Ok(upstream) => Box::new(upstream),
-                Err(_) => {
-                    ticket.fail();
-                    tried.push(ticket.lane.star);
-                    if tried.len() >= STARS_MAX {
-                        return Err(Failure::NoStar);
-                    }
-                    continue;
+                // The next at rest may do; a fresh one that dies speaks against its star.
+                if fresh {
+                    break true;
                 }
             };
-            match upstream.send(request).await {
-                Ok(answer) => return Ok((answer, upstream, ticket)),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) if tried.len() + 1 < STARS_MAX => {
-                        ticket.fail();
-                        tried.push(ticket.lane.star);
-                        request = unsent;
-                    }
-                    _ => return Err(Failure::Broken(ticket)),
-                },
+            if at_fault {
+                ticket.fail();
+                tried.push(star);
             }
         }
+        Err(if repeated { Failure::Broken } else { Failure::NoStar })
     }
 
     async fn connect(&self, ticket: &Ticket) -> std::io::Result<Upstream> {
@@ -128,11 +139,11 @@ enum Failure {
     /// Nothing was sent: no star is ready, or none could be reached.
     NoStar,
     /// The star took the request and ended the connection without a whole answer.
-    Broken(Ticket),
+    Broken,
 }
 
 impl<D> Way<D> {
-    fn failed(&self, failure: Failure) -> Response<Answer> {
+    fn failed(&self, failure: &Failure) -> Response<Answer> {
         match failure {
             Failure::NoStar => {
                 let mut answer =
@@ -140,10 +151,7 @@ impl<D> Way<D> {
                 answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
                 answer
             }
-            Failure::Broken(mut ticket) => {
-                ticket.fail();
-                own(StatusCode::BAD_GATEWAY, format!("a star of `{}` gave no answer\n", self.service))
-            }
+            Failure::Broken => own(StatusCode::BAD_GATEWAY, format!("a star of `{}` gave no answer\n", self.service)),
         }
     }
 }

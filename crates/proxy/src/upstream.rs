@@ -34,14 +34,13 @@ const SETTLE_FOR: Duration = Duration::from_secs(5);
 
 pub(crate) struct Upstream {
     sender: SendRequest<Question>,
-    connection: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
-    /// The connection's future has ended and must not be polled again.
-    ended: bool,
+    /// `None` once it has ended. It must go then: a request it never took comes back only when it is dropped.
+    connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
 }
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream").field("ended", &self.ended).finish_non_exhaustive()
+        f.debug_struct("Upstream").field("ended", &self.has_ended()).finish_non_exhaustive()
     }
 }
 
@@ -52,13 +51,13 @@ impl Upstream {
         let mut builder = Builder::new();
         builder.max_buf_size(BUFFER_MAX);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        Ok(Self { sender, connection: Box::pin(connection.with_upgrades()), ended: false })
+        Ok(Self { sender, connection: Some(Box::pin(connection.with_upgrades())) })
     }
 
     /// Whether a connection at rest can take a request: looks for an end or stray bytes the star sent meanwhile.
     pub(crate) fn is_usable(&mut self) -> bool {
         self.drive(&mut Context::from_waker(Waker::noop()));
-        !self.ended && self.sender.is_ready()
+        !self.has_ended() && self.sender.is_ready()
     }
 
     /// Sends a request and waits for the head of the answer. A request that comes back with the error was never begun.
@@ -80,22 +79,26 @@ impl Upstream {
     pub(crate) async fn run(mut self: Box<Self>) {
         poll_fn(|cx| {
             self.drive(cx);
-            if self.ended { Poll::Ready(()) } else { Poll::Pending }
+            if self.has_ended() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.ended {
-            // An error reaches the request it concerns; here only the end matters.
-            self.ended = self.connection.as_mut().poll(cx).is_ready();
+        // An error reaches the request it concerns; here only the end matters.
+        if self.connection.as_mut().is_some_and(|connection| connection.as_mut().poll(cx).is_ready()) {
+            self.connection = None;
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.connection.is_none()
     }
 
     /// Gives the connection back to its lane, at once or when the star has read the request to its end.
     fn rest(mut self: Box<Self>, lane: Arc<Lane>, cx: &mut Context<'_>) {
         self.drive(cx);
-        if self.ended {
+        if self.has_ended() {
             return;
         }
         if self.sender.is_ready() {
@@ -105,7 +108,11 @@ impl Upstream {
         tokio::spawn(async move {
             let settled = poll_fn(|cx| {
                 self.drive(cx);
-                if self.ended { Poll::Ready(false) } else { self.sender.poll_ready(cx).map(|ready| ready.is_ok()) }
+                if self.has_ended() {
+                    Poll::Ready(false)
+                } else {
+                    self.sender.poll_ready(cx).map(|ready| ready.is_ok())
+                }
             });
             if let Ok(true) = tokio::time::timeout(SETTLE_FOR, settled).await {
                 lane.put_idle(self);

@@ -111,6 +111,45 @@ async fn a_request_a_star_took_and_dropped_is_an_error_unless_it_may_be_repeated
     assert!(scene.proxy.stats(&web())[&StarId(1)].errors >= 2);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn repeatable_requests_survive_a_star_that_is_killed_under_load() {
+    let scene = Arc::new(Scene::new(HTTP).await);
+    let mut stars = vec![scene.star(0).await, scene.star(1).await];
+    scene.publish(&[0, 1]);
+    let done = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..16)
+        .map(|_| {
+            let (scene, done) = (scene.clone(), done.clone());
+            tokio::spawn(async move {
+                let mut client = scene.client().await;
+                let mut answered = 0;
+                while !done.load(SeqCst) {
+                    assert_eq!(client.get("/").await.0, 200);
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    for round in 2..12 {
+        // Killed without a drain; its ready replacement is published only afterwards.
+        stars.remove(0).kill();
+        stars.push(scene.star(round).await);
+        scene.publish(&[round - 1, round]);
+        let served = stars[1].served.clone();
+        soon(async {
+            while served.load(SeqCst) < 100 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    done.store(true, SeqCst);
+    for client in clients {
+        assert!(soon(client).await.unwrap() > 0);
+    }
+}
+
 #[tokio::test]
 async fn an_answer_cut_short_is_cut_short_for_the_client_too() {
     let scene = Scene::new(HTTP).await;
