@@ -1,3 +1,17 @@
 //! What the log means: apply one command to the state, and say what changed.
+//!
+//! [`apply`] is total and deterministic: any command on any state gives the same result wherever it is applied, and a
+//! command that does not fit is a [`Change::Refused`], not an error. Nothing here reads a clock; times come in commands,
+//! written by whoever proposed them. Who decides which commands to propose is `node`; who keeps them is `store`.
+//!
+//! - `command`: what may be said. `record`: what is known. `apply`: from one to the other.
 
 #![forbid(unsafe_code)]
+
+mod apply;
+mod command;
+mod record;
+
+pub use apply::{Change, apply};
+pub use command::{Assignment, Command, Transition};
+pub use record::{AppRecord, EVENTS_MAX, EventRecord, ServiceRecord, StarRecord, State};

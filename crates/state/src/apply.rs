@@ -1,0 +1,296 @@
+//! From a command to a changed state.
+
+use model::app::INSTANCES_MAX;
+use model::{AppKey, AppSpec, Code, Exit, Problem, RestartPolicy, ServiceKey, StarId, StarPhase, WallTime};
+
+use crate::command::{Assignment, Command, Transition};
+use crate::record::{AppRecord, ServiceRecord, StarRecord, State};
+
+/// What a command did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    AppPut {
+        app: AppKey,
+    },
+    AppRemoved {
+        app: AppKey,
+    },
+    /// The service is new or its spec, revision or stop mark changed.
+    ServicePut {
+        service: ServiceKey,
+    },
+    ServiceRemoved {
+        service: ServiceKey,
+    },
+    StarAssigned {
+        star: StarId,
+    },
+    StarMoved {
+        star: StarId,
+        phase: StarPhase,
+    },
+    StarForgotten {
+        star: StarId,
+    },
+    /// The command, or this part of it, changed nothing.
+    Refused {
+        problem: Problem,
+    },
+}
+
+/// Applies one command of the log. `index` grows by one from command to command.
+pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
+    state.index = index;
+    let mut changes = Vec::new();
+    let result = match command {
+        Command::PutApp { spec, base, wall } => put_app(state, spec, *base, *wall, &mut changes),
+        Command::RemoveApp { app, wall } => remove_app(state, app, *wall, &mut changes),
+        Command::Scale { service, instances, wall } => scale(state, service, *instances, *wall, &mut changes),
+        Command::Restart { service, wall } => restart(state, service, *wall, &mut changes),
+        Command::Stop { service, wall } => set_stopped(state, service, true, *wall, &mut changes),
+        Command::Start { service, wall } => set_stopped(state, service, false, *wall, &mut changes),
+        Command::Assign { stars, wall } => {
+            stars.iter().for_each(|star| changes.push(assign(state, star, *wall)));
+            Ok(())
+        }
+        Command::Transitions { changes: transitions, wall } => {
+            transitions.iter().for_each(|transition| changes.extend(transit(state, transition, *wall)));
+            Ok(())
+        }
+        Command::Forget { stars } => {
+            stars.iter().for_each(|star| changes.extend(forget(state, *star)));
+            Ok(())
+        }
+    };
+    if let Err(problem) = result {
+        changes.push(Change::Refused { problem });
+    }
+    changes
+}
+
+type Applied = Result<(), Problem>;
+
+fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
+    let app = &spec.app;
+    let before = state.apps.get(app);
+    let version = before.map_or(0, |record| record.version);
+    if base.is_some_and(|base| base != version) {
+        let message = format!("app `{app}` changed since this change was planned");
+        return Err(Problem::new(Code::Conflict, message).help("look at it again with `rads c plan`, then repeat"));
+    }
+    for name in spec.services.keys() {
+        let key = spec.service_key(name);
+        if let Some(other) = state.services.get(&key).filter(|service| service.app != *app) {
+            let message = format!("service `{key}` belongs to app `{}`", other.app);
+            return Err(Problem::new(Code::AlreadyExists, message).help("give it another name or namespace"));
+        }
+    }
+    let created = before.map_or(wall, |record| record.created);
+    let times = before.map_or(0, |record| record.changes) + 1;
+    let record = AppRecord { spec: spec.clone(), version: state.index, changes: times, created, changed: wall };
+    state.apps.insert(app.clone(), record);
+    changes.push(Change::AppPut { app: app.clone() });
+    let gone: Vec<ServiceKey> = state
+        .services
+        .iter()
+        .filter(|(key, service)| service.app == *app && !spec.services.contains_key(&key.name))
+        .map(|(key, _)| key.clone())
+        .collect();
+    for key in gone {
+        state.services.remove(&key);
+        state.record(wall, format!("service `{key}` removed"));
+        changes.push(Change::ServiceRemoved { service: key });
+    }
+    for (name, wanted) in &spec.services {
+        let key = spec.service_key(name);
+        let index = state.index;
+        let what = match state.services.get_mut(&key) {
+            None => {
+                let service = ServiceRecord {
+                    app: app.clone(),
+                    spec: wanted.clone(),
+                    revision: index,
+                    stopped: false,
+                    started: 0,
+                    restarts: 0,
+                    done: Default::default(),
+                };
+                state.services.insert(key.clone(), service);
+                format!("service `{key}` created with {} stars", wanted.instances)
+            }
+            Some(service) if service.spec == *wanted && !service.stopped => continue,
+            Some(service) => {
+                let replaced = service.spec.template != wanted.template;
+                if replaced {
+                    service.revision = index;
+                    service.done.clear();
+                }
+                service.spec = wanted.clone();
+                service.stopped = false;
+                if replaced {
+                    format!("service `{key}` changed: its stars are replaced")
+                } else {
+                    format!("service `{key}` changed")
+                }
+            }
+        };
+        state.record(wall, what);
+        changes.push(Change::ServicePut { service: key });
+    }
+    Ok(())
+}
+
+fn remove_app(state: &mut State, app: &AppKey, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
+    if state.apps.remove(app).is_none() {
+        return Err(Problem::new(Code::NotFound, format!("no app `{app}`")).help("`rads c status` lists what there is"));
+    }
+    let services: Vec<ServiceKey> =
+        state.services.iter().filter(|(_, service)| service.app == *app).map(|(key, _)| key.clone()).collect();
+    changes.push(Change::AppRemoved { app: app.clone() });
+    for service in services {
+        state.services.remove(&service);
+        changes.push(Change::ServiceRemoved { service });
+    }
+    state.record(wall, format!("app `{app}` removed"));
+    Ok(())
+}
+
+fn scale(state: &mut State, key: &ServiceKey, instances: u32, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
+    if instances > INSTANCES_MAX {
+        let message = format!("`instances` is between 0 and {INSTANCES_MAX}, not `{instances}`");
+        return Err(Problem::new(Code::InvalidValue, message));
+    }
+    let service = service_mut(state, key)?;
+    let before = std::mem::replace(&mut service.spec.instances, instances);
+    service.stopped = false;
+    touch_app(state, key, wall);
+    state.record(wall, format!("service `{key}` scaled from {before} to {instances} stars"));
+    changes.push(Change::ServicePut { service: key.clone() });
+    Ok(())
+}
+
+fn restart(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
+    let index = state.index;
+    let service = service_mut(state, key)?;
+    service.revision = index;
+    service.stopped = false;
+    service.done.clear();
+    state.record(wall, format!("service `{key}` restarted: its stars are replaced"));
+    changes.push(Change::ServicePut { service: key.clone() });
+    Ok(())
+}
+
+fn set_stopped(
+    state: &mut State,
+    key: &ServiceKey,
+    stopped: bool,
+    wall: WallTime,
+    changes: &mut Vec<Change>,
+) -> Applied {
+    let service = service_mut(state, key)?;
+    if service.stopped == stopped {
+        return Ok(());
+    }
+    service.stopped = stopped;
+    service.done.clear();
+    state.record(wall, format!("service `{key}` {}", if stopped { "stopped" } else { "started" }));
+    changes.push(Change::ServicePut { service: key.clone() });
+    Ok(())
+}
+
+fn service_mut<'s>(state: &'s mut State, key: &ServiceKey) -> Result<&'s mut ServiceRecord, Problem> {
+    let missing =
+        || Problem::new(Code::NotFound, format!("no service `{key}`")).help("`rads c status` lists what there is");
+    state.services.get_mut(key).ok_or_else(missing)
+}
+
+/// A service changed by itself is a change of its app too: whoever planned against the app must look again.
+fn touch_app(state: &mut State, key: &ServiceKey, wall: WallTime) {
+    let Some(service) = state.services.get(key) else { return };
+    if let Some(app) = state.apps.get_mut(&service.app) {
+        app.spec.services.insert(key.name.clone(), service.spec.clone());
+        app.version = state.index;
+        app.changed = wall;
+    }
+}
+
+fn assign(state: &mut State, assignment: &Assignment, wall: WallTime) -> Change {
+    let refused = |code: Code, message: String| Change::Refused { problem: Problem::new(code, message) };
+    let Some(service) = state.services.get_mut(&assignment.service) else {
+        return refused(Code::NotFound, format!("no service `{}`", assignment.service));
+    };
+    if service.revision != assignment.revision || service.stopped {
+        return refused(Code::Conflict, format!("service `{}` has changed since", assignment.service));
+    }
+    if state.stars.contains_key(&assignment.star) {
+        return refused(Code::AlreadyExists, format!("there is a star `{}` already", assignment.star));
+    }
+    service.started += 1;
+    let star = StarRecord {
+        id: assignment.star,
+        app: service.app.clone(),
+        service: assignment.service.clone(),
+        revision: assignment.revision,
+        ordinal: assignment.ordinal,
+        node: assignment.node,
+        generation: state.index,
+        template: service.spec.template.clone(),
+        port: assignment.port,
+        phase: StarPhase::Assigned,
+        process: None,
+        exit: None,
+        assigned: wall,
+        started: None,
+        ended: None,
+    };
+    state.stars.insert(star.id, star);
+    Change::StarAssigned { star: assignment.star }
+}
+
+fn transit(state: &mut State, transition: &Transition, wall: WallTime) -> Option<Change> {
+    let star = state.stars.get_mut(&transition.star)?;
+    let turns_ready = (star.phase, transition.phase) == (StarPhase::Unready, StarPhase::Ready);
+    if transition.phase <= star.phase && !turns_ready {
+        return None;
+    }
+    star.phase = transition.phase;
+    if let Some(process) = transition.process {
+        star.process = Some(process);
+        star.started = star.started.or(Some(wall));
+    }
+    let moved = Change::StarMoved { star: star.id, phase: star.phase };
+    if star.phase != StarPhase::Ended {
+        return Some(moved);
+    }
+    let exit = transition.exit.clone().unwrap_or(Exit { cause: model::ExitCause::Unknown, asked: false });
+    star.exit = Some(exit.clone());
+    star.ended = Some(wall);
+    let (name, service, revision, ordinal) = (star.name(), star.service.clone(), star.revision, star.ordinal);
+    let policy = star.template.restart;
+    if exit.asked {
+        return Some(moved);
+    }
+    if let Some(service) = state.services.get_mut(&service) {
+        let is_over = match policy {
+            RestartPolicy::Always => false,
+            RestartPolicy::OnFailure => exit.cause.is_success(),
+            RestartPolicy::Never => true,
+        };
+        if is_over && service.revision == revision {
+            service.done.insert(ordinal);
+        }
+        service.restarts += u64::from(!is_over);
+    }
+    state.record(wall, format!("star `{name}` ended: {}", exit.cause));
+    Some(moved)
+}
+
+/// A star that has not ended is not forgotten.
+fn forget(state: &mut State, star: StarId) -> Option<Change> {
+    let ended = state.stars.get(&star).is_some_and(|record| record.phase == StarPhase::Ended);
+    if !ended {
+        return None;
+    }
+    state.stars.remove(&star);
+    Some(Change::StarForgotten { star })
+}

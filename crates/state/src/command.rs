@@ -1,0 +1,52 @@
+//! Everything that can be written to the log. A released variant is never changed, only joined by new ones.
+
+use model::{AppKey, AppSpec, Exit, NodeId, ServiceKey, StarId, StarPhase, WallTime};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Makes an app what the spec says. Refused when `base` is given and is not the app's version (0: the app must not
+    /// exist), or when a service of that name belongs to another app.
+    PutApp { spec: AppSpec, base: Option<u64>, wall: WallTime },
+    /// Takes an app and its services away; their stars are told to stop.
+    RemoveApp { app: AppKey, wall: WallTime },
+    /// Changes how many stars a service keeps.
+    Scale { service: ServiceKey, instances: u32, wall: WallTime },
+    /// Replaces the stars of a service one after another, as after a change.
+    Restart { service: ServiceKey, wall: WallTime },
+    /// Keeps the service known but lets no star of it run.
+    Stop { service: ServiceKey, wall: WallTime },
+    /// Lets the stars of a stopped service run again.
+    Start { service: ServiceKey, wall: WallTime },
+    /// Brings stars into being. Each is checked again; those that no longer fit are refused, the others stand.
+    Assign { stars: Vec<Assignment>, wall: WallTime },
+    /// What became of stars. A transition of an unknown star or back to an earlier phase changes nothing.
+    Transitions { changes: Vec<Transition>, wall: WallTime },
+    /// Drops ended stars and what is known of them.
+    Forget { stars: Vec<StarId> },
+}
+
+/// One star to be. Nothing is left to choose; its generation is the index of the command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    pub star: StarId,
+    pub service: ServiceKey,
+    /// The service's revision it was planned for; refused when the service has moved on.
+    pub revision: u64,
+    /// Its number among the stars of its service, from 1: `hello-1`.
+    pub ordinal: u32,
+    pub node: NodeId,
+    /// Where it is to listen.
+    pub port: Option<u16>,
+}
+
+/// One step of a star's life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    pub star: StarId,
+    pub phase: StarPhase,
+    /// Pid and start time of its first process, once it has one.
+    pub process: Option<(u32, u64)>,
+    /// With `Ended`: how.
+    pub exit: Option<Exit>,
+}

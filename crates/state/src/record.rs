@@ -1,0 +1,106 @@
+//! What is known: apps, their services, the stars, and what happened lately.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use model::{AppKey, AppSpec, Exit, NodeId, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, WallTime};
+use serde::{Deserialize, Serialize};
+
+/// Events kept: a screen or several of history at a few dozen bytes each; the oldest goes first.
+pub const EVENTS_MAX: usize = 1_000;
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct State {
+    /// Of the last command applied.
+    pub index: u64,
+    pub apps: BTreeMap<AppKey, AppRecord>,
+    pub services: BTreeMap<ServiceKey, ServiceRecord>,
+    pub stars: BTreeMap<StarId, StarRecord>,
+    /// Oldest first, at most [`EVENTS_MAX`].
+    pub events: VecDeque<EventRecord>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppRecord {
+    /// What was asked for last, changes to single services included.
+    pub spec: AppSpec,
+    /// The index of its last change: what `base` is compared with.
+    pub version: u64,
+    /// How often it was put since it came into being.
+    pub changes: u64,
+    pub created: WallTime,
+    pub changed: WallTime,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceRecord {
+    pub app: AppKey,
+    pub spec: ServiceSpec,
+    /// The index at which its stars last had to be others: a changed template or a restart. Stars of earlier revisions
+    /// are replaced.
+    pub revision: u64,
+    pub stopped: bool,
+    /// Stars ever assigned.
+    pub started: u64,
+    /// Stars of this service that ended without being asked to.
+    pub restarts: u64,
+    /// Ordinals of this revision that ran to their end and stay ended, as the restart policy says.
+    pub done: BTreeSet<u32>,
+}
+
+impl ServiceRecord {
+    /// How many stars should run now.
+    pub fn wanted(&self) -> u32 {
+        let done = u32::try_from(self.done.len()).unwrap_or(u32::MAX);
+        if self.stopped { 0 } else { self.spec.instances.saturating_sub(done) }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StarRecord {
+    pub id: StarId,
+    pub app: AppKey,
+    pub service: ServiceKey,
+    pub revision: u64,
+    pub ordinal: u32,
+    pub node: NodeId,
+    /// The index of the command that assigned it: orders for it carry this.
+    pub generation: u64,
+    /// What it was made from; its service may have moved on.
+    pub template: StarTemplate,
+    pub port: Option<u16>,
+    pub phase: StarPhase,
+    /// Pid and start time of its first process.
+    pub process: Option<(u32, u64)>,
+    pub exit: Option<Exit>,
+    pub assigned: WallTime,
+    pub started: Option<WallTime>,
+    pub ended: Option<WallTime>,
+}
+
+impl StarRecord {
+    /// `hello-1`.
+    pub fn name(&self) -> String {
+        format!("{}-{}", self.service.name, self.ordinal)
+    }
+}
+
+/// Something a person may want to know later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    pub index: u64,
+    pub wall: WallTime,
+    pub what: String,
+}
+
+impl State {
+    pub fn stars_of<'s>(&'s self, service: &'s ServiceKey) -> impl Iterator<Item = &'s StarRecord> {
+        self.stars.values().filter(move |star| star.service == *service)
+    }
+
+    pub(crate) fn record(&mut self, wall: WallTime, what: String) {
+        while self.events.len() >= EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(EventRecord { index: self.index, wall, what });
+    }
+}
