@@ -328,15 +328,15 @@ impl Vm {
                     leave!(Event::Depth);
                 }
                 let base = frame.base as usize + $at;
+                if base + WINDOW > stack.len() {
+                    let more = stack.len();
+                    if heap.charge(more * size_of::<Value>()).is_err() {
+                        leave!(Event::Fault(Fault::Memory));
+                    }
+                    stack.resize(stack.len() + more, Value::Null);
+                }
                 frames.push(Frame { pc: pc as u32, ..frame });
                 frame = Frame { function: $function, pc: 0, base: base as u32, closure: $closure };
-                if base + WINDOW > stack.len() {
-                    // Charged without a refusal: the depth limit bounds it.
-                    let grown = stack.len() * 2;
-                    heap.overcharge((grown - stack.len()) * size_of::<Value>());
-                    heap.outside += (grown - stack.len()) * size_of::<Value>();
-                    stack.resize(grown, Value::Null);
-                }
                 code = &program.function($function).code;
                 pc = 0;
                 regs = window(stack, base);

@@ -143,9 +143,8 @@ impl Vm {
         let globals = vec![Value::Null; program.globals.len()];
         let mut heap = Heap::new(program, natives, limits.memory, limits.collect_always);
         let stack = vec![Value::Null; WINDOW * 2];
-        let fixed = size_of_val(&*stack) + size_of_val(&*caches) + size_of_val(&*globals);
-        heap.overcharge(fixed);
-        heap.outside = fixed;
+        let fixed = size_of_val(&*caches) + size_of_val(&*globals);
+        heap.overcharge(fixed + size_of_val(&*stack));
         Vm {
             heap,
             caches,
@@ -371,7 +370,6 @@ impl Vm {
         let Some(mut task) = self.tasks.get_mut(slot).and_then(Option::take) else { return };
         self.free_tasks.push(slot as u32);
         self.task_count -= 1;
-        self.heap.outside = self.heap.outside.saturating_sub(TASK_BYTES);
         let observed = !task.waiters.is_empty();
         for waiter in std::mem::take(&mut task.waiters) {
             if let Some(waiting) = self.task_mut(waiter)
@@ -448,7 +446,6 @@ impl Vm {
         let id = TaskId(u64::from(slot) | u64::from(self.heap.tasks_made) << 32);
         let about = TaskObj { id, outcome: None, trace: Box::default(), observed: false };
         self.heap.overcharge(size_of::<TaskObj>() + TASK_BYTES);
-        self.heap.outside += TASK_BYTES;
         let handle = self.heap.insert(Obj::Task(Box::new(about)));
         let (stack, frames) = self.heap.first_frame(callee, args);
         self.tasks[slot as usize] = Some(Task {
@@ -511,7 +508,10 @@ impl Vm {
     /// Frees what nothing can reach any more. The interpreter calls it between instructions.
     pub(crate) fn collect(&mut self) {
         let in_use = self.heap.stack_in_use(&self.frames);
-        let Vm { heap, globals, stack, tasks, roots, pending, lent, failed, .. } = self;
+        let Vm { heap, globals, stack, tasks, roots, pending, lent, failed, caches, .. } = self;
+        let stacks: usize = tasks.iter().flatten().map(|t| t.stack.capacity() * size_of::<Value>() + TASK_BYTES).sum();
+        let frames = self.frames.capacity() * size_of::<Frame>();
+        heap.outside = stacks + frames + size_of_val(&**stack) + size_of_val(&**caches) + size_of_val(&**globals);
         heap.begin_marking();
         heap.mark_all(&stack[..in_use.min(stack.len())]);
         heap.mark_all(globals);

@@ -214,7 +214,7 @@ impl<'a> Lowerer<'a> {
                 let missing = missing_argument(main, a + 1);
                 emitter.reserve_many(main.params.len());
                 for n in 0..main.params.len() {
-                    emitter.emit(with_register(missing, a + 1 + n as u8));
+                    emitter.emit(with_register(missing, (a + 1).wrapping_add(n as u8)));
                 }
                 emitter.emit(Op::CallDirect { a, n: main.params.len() as u8, function: main_id.0 });
                 emitter.emit(Op::Return { a });

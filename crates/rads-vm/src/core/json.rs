@@ -35,7 +35,7 @@ fn parse(cx: &mut Cx<'_>, args: &[Value]) -> Done {
         Ok(value) => Ok(value),
         Err(Problem::Thrown(value)) => Err(value),
         Err(Problem::Syntax(what)) => {
-            let before = &text[..parser.at.min(text.len())];
+            let before = &text[..text.floor_char_boundary(parser.at)];
             let line = before.matches('\n').count() + 1;
             let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
             Err(cx.error("json", format!("{what} at line {line}, column {column}")))

@@ -280,7 +280,10 @@ pub(super) fn parse_int(cx: &mut Cx<'_>, args: &[Value]) -> Done {
     let text = cx.text(args[0]).trim().replace('_', "");
     let digits = text.trim_start_matches(['-', '+']);
     let parsed = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-        Some(hex) => i64::from_str_radix(hex, 16).ok().map(|n| if text.starts_with('-') { -n } else { n }),
+        Some(hex) => {
+            let magnitude = u64::from_str_radix(hex, 16).ok().and_then(|n| i64::try_from(n).ok());
+            magnitude.map(|n| if text.starts_with('-') { -n } else { n })
+        }
         None => text.parse().ok(),
     };
     match parsed {
