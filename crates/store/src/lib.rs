@@ -11,6 +11,9 @@ mod fault;
 mod ledger;
 pub mod place;
 mod record;
+#[cfg(test)]
+#[path = "../tests/sample/mod.rs"]
+mod sample;
 mod store;
 mod tip;
 

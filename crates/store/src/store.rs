@@ -185,13 +185,9 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::time::Duration;
 
-    use model::WallTime;
+    use crate::sample::command;
 
     const SOON: Duration = Duration::from_secs(30);
-
-    fn command(n: u32) -> Command {
-        Command::Scale { service: "web".parse().unwrap(), instances: n, wall: WallTime(0) }
-    }
 
     #[test]
     fn a_failed_sync_calls_the_hook_once_and_refuses_everything_after() {

@@ -1,40 +1,30 @@
 //! The store as the agent uses it: order, exclusion, kills and a disk that fills up.
 
+mod sample;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command as Process, Stdio};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use model::{Code, WallTime};
-use state::{Command, State};
+use model::Code;
+use sample::{command, state_at};
+use state::State;
 use store::Store;
 
 const SOON: Duration = Duration::from_secs(30);
 
-fn command(n: u64) -> Command {
-    let service = format!("web-{}", n % 7).parse().expect("a name");
-    Command::Scale { service, instances: n as u32, wall: WallTime(n) }
-}
-
-fn expected(last: u64) -> String {
-    let mut state = State::default();
-    for n in 1..=last {
-        state::apply(&mut state, n, &command(n));
-    }
-    format!("{state:?}")
-}
-
-fn reopened(dir: &Path) -> (u64, String) {
+fn reopened(dir: &Path) -> (u64, State) {
     let (_store, recovered) = Store::open(dir).unwrap();
-    (recovered.index, format!("{:?}", recovered.state))
+    (recovered.index, recovered.state)
 }
 
 #[test]
 fn appends_are_answered_in_order_with_their_index() {
     let dir = tempfile::tempdir().unwrap();
     let (store, recovered) = Store::open(dir.path()).unwrap();
-    assert_eq!((recovered.index, format!("{:?}", recovered.state)), (0, expected(0)));
+    assert_eq!((recovered.index, recovered.state), (0, state_at(0)));
     let (answers, answered) = channel();
     for n in 1..=2000 {
         let answers = answers.clone();
@@ -44,7 +34,7 @@ fn appends_are_answered_in_order_with_their_index() {
         assert_eq!(answered.recv_timeout(SOON).unwrap().unwrap(), n);
     }
     drop(store);
-    assert_eq!(reopened(dir.path()), (2000, expected(2000)));
+    assert_eq!(reopened(dir.path()), (2000, state_at(2000)));
 }
 
 #[test]
@@ -124,7 +114,7 @@ fn no_kill_loses_what_was_acknowledged() {
         child.wait().unwrap();
         let (last, state) = reopened(dir.path());
         assert!(last >= acknowledged, "kill {kill}: {acknowledged} was acknowledged, the log ends at {last}");
-        assert_eq!(state, expected(last), "kill {kill}");
+        assert_eq!(state, state_at(last), "kill {kill}");
     }
     assert!(acknowledged > KILLS);
 }
@@ -185,5 +175,5 @@ fn a_full_disk_refuses_clearly_and_works_again_once_there_is_room() {
         last += 1;
     }
     drop(store);
-    assert_eq!(reopened(&dir), (last, expected(last)));
+    assert_eq!(reopened(&dir), (last, state_at(last)));
 }

@@ -3,14 +3,8 @@
 
 use std::os::unix::fs::FileExt;
 
-use model::WallTime;
-
 use super::*;
-
-fn command(n: u64) -> Command {
-    let service = format!("web-{}", n % 7).parse().unwrap();
-    Command::Scale { service, instances: n as u32, wall: WallTime(n) }
-}
+use crate::sample::{command, state_at};
 
 fn append(ledger: &mut Ledger, count: u64) -> Result<(), Failure> {
     let first = ledger.last() + 1;
@@ -19,17 +13,8 @@ fn append(ledger: &mut Ledger, count: u64) -> Result<(), Failure> {
     ledger.append(&records)
 }
 
-/// What the log must lead to.
-fn expected(last: u64) -> String {
-    let mut state = State::default();
-    for n in 1..=last {
-        state::apply(&mut state, n, &command(n));
-    }
-    format!("{state:?}")
-}
-
-fn reopened(dir: &Path) -> Result<(u64, String), Problem> {
-    Ledger::open(dir).map(|(ledger, state)| (ledger.last(), format!("{state:?}")))
+fn reopened(dir: &Path) -> Result<(u64, State), Problem> {
+    Ledger::open(dir).map(|(ledger, state)| (ledger.last(), state))
 }
 
 #[test]
@@ -39,7 +24,7 @@ fn what_was_appended_is_there_again_with_and_without_a_snapshot() {
     append(&mut ledger, 5).unwrap();
     append(&mut ledger, 1).unwrap();
     drop(ledger);
-    assert_eq!(reopened(dir.path()).unwrap(), (6, expected(6)));
+    assert_eq!(reopened(dir.path()).unwrap(), (6, state_at(6)));
     let (mut ledger, _) = Ledger::open(dir.path()).unwrap();
     ledger.compact().unwrap();
     append(&mut ledger, 2).unwrap();
@@ -47,7 +32,7 @@ fn what_was_appended_is_there_again_with_and_without_a_snapshot() {
     ledger.compact().unwrap();
     append(&mut ledger, 1).unwrap();
     drop(ledger);
-    assert_eq!(reopened(dir.path()).unwrap(), (9, expected(9)));
+    assert_eq!(reopened(dir.path()).unwrap(), (9, state_at(9)));
 }
 
 #[test]
@@ -66,7 +51,7 @@ fn the_file_stays_small_however_long_the_log() {
     assert!(compactions > 1, "the log never grew long enough");
     assert!(size < 16 * COMPACT_BYTES, "{size} bytes after {compactions} compactions");
     drop(ledger);
-    assert_eq!(reopened(dir.path()).unwrap().1, expected(200 * 512));
+    assert_eq!(reopened(dir.path()).unwrap().1, state_at(200 * 512));
 }
 
 #[test]
@@ -84,7 +69,7 @@ fn a_full_disk_refuses_a_batch_whole_and_recovers_by_itself() {
         append(&mut ledger, 2).unwrap();
     }
     drop(ledger);
-    assert_eq!(reopened(dir.path()).unwrap(), (9, expected(9)));
+    assert_eq!(reopened(dir.path()).unwrap(), (9, state_at(9)));
 }
 
 #[test]
@@ -102,12 +87,12 @@ fn a_failed_sync_is_final_and_the_next_process_writes_the_file_anew() {
     let (mut ledger, state) = Ledger::open(dir.path()).unwrap();
     // What was never acknowledged may be there or not.
     assert!((3..=4).contains(&ledger.last()));
-    assert_eq!(format!("{state:?}"), expected(ledger.last()));
+    assert_eq!(state, state_at(ledger.last()));
     assert!(!dir.path().join(MARK).exists());
     append(&mut ledger, 1).unwrap();
     let last = ledger.last();
     drop(ledger);
-    assert_eq!(reopened(dir.path()).unwrap(), (last, expected(last)));
+    assert_eq!(reopened(dir.path()).unwrap(), (last, state_at(last)));
 }
 
 #[test]
@@ -149,7 +134,7 @@ fn no_flipped_byte_changes_what_is_read() {
     let running = copy_of(dir.path());
     drop(ledger);
     let closed = copy_of(dir.path());
-    let wanted = expected(8);
+    let wanted = state_at(8);
     let all = std::env::var_os("RADS_FLIP_ALL").is_some();
     let (mut refused, mut same) = (0, 0);
     for files in [closed, running] {

@@ -1,0 +1,110 @@
+//! A log to test with: an app whose services are scaled, restarted and given stars, one command a number.
+#![allow(dead_code, unreachable_pub)] // each test takes its own part
+
+use std::collections::BTreeMap;
+
+use model::app::GRACE_DEFAULT_MS;
+use model::{
+    AppKey, AppSpec, Balance, BundleId, ContentHash, Entry, Exit, ExitCause, Limits, ListenAddr, Name, Network, NodeId,
+    Probe, ProbeKind, Program, Protocol, RestartPolicy, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate,
+    VolumeMount, WallTime,
+};
+use state::{Assignment, Command, State, Transition};
+
+const SERVICES: u64 = 7;
+
+/// Command `n` of the log, from 1.
+pub fn command(n: u64) -> Command {
+    let (service, wall) = (key(n), WallTime(1_795_000_000_000 + n));
+    match n {
+        1 => Command::PutApp { spec: app(), base: Some(0), wall },
+        _ if n.is_multiple_of(50) => Command::Restart { service, wall },
+        _ => Command::Scale { service, instances: (n % 10_000) as u32, wall },
+    }
+}
+
+/// What the first `last` commands lead to.
+pub fn state_at(last: u64) -> State {
+    let mut state = State::default();
+    for n in 1..=last {
+        state::apply(&mut state, n, &command(n));
+    }
+    state
+}
+
+/// One command of every kind, every field set.
+pub fn one_of_each() -> Vec<Command> {
+    let (service, wall) = (key(1), WallTime(1_795_000_000_000));
+    let assignment = Assignment {
+        star: StarId(7),
+        service: service.clone(),
+        revision: 1,
+        ordinal: 1,
+        node: NodeId(1),
+        port: Some(8080),
+    };
+    let step = |phase, process, exit| Transition { star: StarId(7), phase, process, exit };
+    let exit = |cause| Some(Exit { cause, asked: false });
+    vec![
+        Command::PutApp { spec: app(), base: Some(0), wall },
+        Command::Assign { stars: vec![assignment], wall },
+        Command::Transitions {
+            changes: vec![
+                step(StarPhase::Starting, Some((4242, 99_000)), None),
+                step(StarPhase::Ready, None, None),
+                step(StarPhase::Unready, None, None),
+                step(StarPhase::Draining, None, None),
+                step(StarPhase::Stopping, None, None),
+                step(StarPhase::Ended, None, exit(ExitCause::Code(3))),
+                step(StarPhase::Ended, None, exit(ExitCause::Signal(9))),
+                step(StarPhase::Ended, None, exit(ExitCause::OutOfMemory)),
+                step(StarPhase::Ended, None, exit(ExitCause::StartTimeout)),
+                step(StarPhase::Ended, None, exit(ExitCause::StartFailed { reason: "no such file".to_owned() })),
+                step(StarPhase::Ended, None, exit(ExitCause::Unknown)),
+            ],
+            wall,
+        },
+        Command::Scale { service: service.clone(), instances: 300, wall },
+        Command::Restart { service: service.clone(), wall },
+        Command::Stop { service: service.clone(), wall },
+        Command::Start { service, wall },
+        Command::RemoveApp { app: AppKey::in_default(name("shop")), wall },
+        Command::Forget { stars: vec![StarId(7), StarId(u64::MAX)] },
+    ]
+}
+
+fn name(text: &str) -> Name {
+    text.parse().expect("a name")
+}
+
+fn key(n: u64) -> ServiceKey {
+    ServiceKey::in_default(name(&format!("web-{}", n % SERVICES)))
+}
+
+fn app() -> AppSpec {
+    let services = (0..SERVICES).map(|n| (key(n).name, service(n))).collect();
+    AppSpec { app: AppKey::in_default(name("shop")), services }
+}
+
+fn service(n: u64) -> ServiceSpec {
+    let script = n.is_multiple_of(2);
+    let program = if script { Program::Script("web.rads".into()) } else { Program::Command(vec!["./web".into()]) };
+    let kinds = [ProbeKind::Started, ProbeKind::Tcp, ProbeKind::Http { path: "/health".to_owned() }];
+    let template = StarTemplate {
+        program,
+        args: vec!["--fast".to_owned()],
+        bundle: BundleId(ContentHash([n as u8; 32])),
+        env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
+        limits: Limits::DEFAULT,
+        volumes: vec![VolumeMount { volume: name("data"), path: "/data".to_owned() }],
+        network: [Network::None, Network::Host, Network::Bridge][n as usize % 3],
+        port: Some(8080),
+        probe: Probe::new(kinds[n as usize % 3].clone()),
+        restart: [RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never][n as usize % 3],
+        grace_ms: GRACE_DEFAULT_MS,
+    };
+    let protocol = if script { Protocol::Http } else { Protocol::Tcp };
+    let balance = if script { Balance::RoundRobin } else { Balance::LeastConnections };
+    let entry = Entry { listen: ListenAddr::loopback(8080), protocol, balance };
+    ServiceSpec { template, instances: 3, entry: (n > 0).then_some(entry) }
+}
