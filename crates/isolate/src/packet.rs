@@ -19,8 +19,9 @@ use serde::de::DeserializeOwned;
 const INLINE: u8 = 0;
 /// The value is the content of the first descriptor.
 const IN_FILE: u8 = 1;
-/// Largest packet. Well below the default socket buffer (212,992 bytes), so that several wait in it.
-const PACKET_MAX: usize = 64 * 1024;
+/// Largest packet. An order takes one or two kilobytes; a larger buffer would cost the nursery more after every start,
+/// when each page it writes to has to be copied away from the new star.
+const PACKET_MAX: usize = 8 * 1024;
 /// Largest value at all: 10,000 stars with their reports take 1.5 MB, and nobody sends more than that ten times over.
 const VALUE_MAX: u64 = 16 << 20;
 /// The doors of one batch and the file of a large value.

@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use crate::log::{LineCutter, LogSource, LogWriter};
@@ -100,13 +101,12 @@ impl Pipes {
         if self.taken >= TICK_MAX {
             return Drained::Enough;
         }
-        let mut bytes = [0; READ];
-        let length = match rustix::io::read(&self.readers[index(source)], &mut bytes) {
+        let mut bytes = Vec::with_capacity(READ);
+        match rustix::io::read(&self.readers[index(source)], spare_capacity(&mut bytes)) {
             Ok(0) | Err(_) => return Drained::Empty,
-            Ok(length) => length,
-        };
-        self.taken += length;
-        let _ = self.cutters[index(source)].take(&bytes[..length], unix_ms(), &mut self.log);
+            Ok(length) => self.taken += length,
+        }
+        let _ = self.cutters[index(source)].take(&bytes, unix_ms(), &mut self.log);
         Drained::More
     }
 

@@ -75,7 +75,12 @@ pub(crate) fn cause(record: &Record, folder: &Path, pidfd: Option<BorrowedFd<'_>
     // An init ends by its own code; how the program ended is in its note. It has none if it was killed itself.
     let ended = if record.init { noted().or(reaped) } else { reaped.or_else(noted) };
     match ended {
-        None => ExitCause::Unknown,
+        // Not ours to reap: what it was told is the best that can be said.
+        None => match told {
+            Told { kill: true, .. } => ExitCause::Signal(libc::SIGKILL),
+            Told { unhandled: Some(signal), .. } => ExitCause::Signal(signal),
+            Told { .. } => ExitCause::Unknown,
+        },
         Some(Ended::Code(code)) => ExitCause::Code(code),
         Some(Ended::Signal(libc::SIGKILL)) => match told {
             Told { kill: true, .. } => ExitCause::Signal(libc::SIGKILL),

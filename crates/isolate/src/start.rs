@@ -222,6 +222,12 @@ fn check(order: &StarOrder) -> Result<(), String> {
             return Err(format!("a volume cannot be at `{}`", volume.inside.escape_debug()));
         }
     }
+    if let Some(name) = order.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+        return Err(format!("`{}` is not a variable's name", name.escape_debug()));
+    }
+    if order.env.values().chain(&order.args).any(|text| text.contains('\0')) {
+        return Err("a variable or an argument holds a NUL byte".to_owned());
+    }
     match &order.launch {
         Launch::Script { path } if !normal(path) => {
             Err(format!("`{}` is not a path within the bundle", path.escape_debug()))

@@ -150,8 +150,10 @@ fn adoption(kit: &Kit) -> Verdict {
     assert!(matches!(message, Message::Doors { problem: None, .. }) && fds.len() == 1, "{message:?}");
     kit.send(&Request::Signal { star: native.star, signal: 15 }, &[]);
     assert_eq!(kit.end(native.star), ExitCause::Code(9), "its init noted it");
+    kit.send(&Request::Signal { star: listens.star, signal: 15 }, &[]);
+    assert_eq!(kit.end(listens.star), ExitCause::Signal(15), "as it was told");
     kit.send(&Request::Kill { star: script.star }, &[]);
-    kit.end(script.star);
+    assert_eq!(kit.end(script.star), ExitCause::Signal(9), "as it was told");
     assert_numbers_without_gap(&kit.log(script.star));
     Verdict::Held
 }

@@ -165,6 +165,10 @@ fn impossible(kit: &Kit) -> Verdict {
     };
     check(with(&|order| order.bundle = "/no/such/bundle".into()), "cannot bind the bundle from `/no/such/bundle`");
     check(with(&|order| order.hostname = "a b".to_owned()), "`a b` is not a host name");
+    for name in ["", "A=B", "A\0"] {
+        check(with(&|order| drop(order.env.insert(name.to_owned(), "x".to_owned()))), "is not a variable's name");
+    }
+    check(with(&|order| order.args = vec!["a\0b".to_owned()]), "holds a NUL byte");
     check(with(&|order| order.network = model::Network::Bridge), "bridge");
     check(
         with(&|order| order.launch = Launch::Script { path: "../../etc/passwd".to_owned() }),
