@@ -77,6 +77,21 @@ impl Heap {
         }
     }
 
+    /// The kind's name as a string value, made once for each kind of the language.
+    pub(crate) fn kind_value(&mut self, value: Value) -> Value {
+        let kind = self.kind_of(value);
+        if let Some((_, made)) = self.kinds.iter().find(|(known, _)| std::ptr::eq(*known, kind)) {
+            return Value::Str(*made);
+        }
+        let made = self.string(kind.into());
+        if let Some(handle) = made.handle()
+            && !matches!(value, Value::Host(_))
+        {
+            self.kinds.push((kind, handle));
+        }
+        made
+    }
+
     fn no_field(&mut self, handle: Handle, name: Symbol) -> Fault {
         let def = self.struct_of(handle).map(|def| self.program.structs[def as usize].clone());
         let Some(def) = def else { return self.thrown("type", "not a struct") };

@@ -10,7 +10,8 @@ impl Heap {
     /// Marks what the heap itself keeps: constants and function values made so far.
     pub(crate) fn begin_marking(&mut self) {
         self.gray.clear();
-        let kept = self.interned.iter().chain(&self.functions).flatten().copied();
+        let kinds = self.kinds.iter().map(|(_, handle)| *handle);
+        let kept = self.interned.iter().chain(&self.functions).flatten().copied().chain(kinds);
         for handle in kept {
             self.marks[handle.index()] = MARKED;
         }

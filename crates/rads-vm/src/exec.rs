@@ -485,11 +485,7 @@ impl Vm {
                 Op::BitNot { a, b } => r!(a) = attempt!(heap.bit_not(r!(b))),
                 Op::Not { a, b } => r!(a) = Value::Bool(!truth!(b)),
                 Op::TypeOf { a, b } => {
-                    let kind = heap.kind_of(r!(b));
-                    r!(a) = match program.find_symbol(kind) {
-                        Some(symbol) => heap.intern(symbol),
-                        None => heap.string(kind.into()),
-                    };
+                    r!(a) = heap.kind_value(r!(b));
                     allocated!();
                 }
                 Op::Compare { a, b, c, test } => {

@@ -119,6 +119,8 @@ pub(crate) struct Heap {
     pub(crate) interned: Vec<Option<Handle>>,
     /// Function values without captures, by function: made once, so that a blast equals itself.
     pub(crate) functions: Vec<Option<Handle>>,
+    /// Names of kinds already made, for `typeof`.
+    pub(crate) kinds: Vec<(&'static str, Handle)>,
     pub(crate) seed: u64,
     pub(crate) random: u64,
     /// Text echoed and not yet handed out.
@@ -149,6 +151,7 @@ impl Heap {
             shapes,
             interned: Vec::new(),
             functions: Vec::new(),
+            kinds: Vec::new(),
             seed: 0,
             random: 0x9e37_79b9_7f4a_7c15,
             out: String::new(),

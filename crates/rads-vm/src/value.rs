@@ -45,7 +45,8 @@ pub enum Value {
 }
 
 impl Value {
-    /// The name that `typeof` gives. Two kinds have one name for compatibility: every callable is a `function`.
+    /// The name that `typeof` gives, but of a host object `host`, where `typeof` gives the object's own kind. Every callable
+    /// is a `function`.
     pub fn kind(self) -> &'static str {
         match self {
             Value::Null | Value::Absent | Value::Cell(_) => "null",

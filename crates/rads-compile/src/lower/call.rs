@@ -99,14 +99,15 @@ impl<'a> Lowerer<'a> {
             self.spread_row(arguments);
             return Row::Spread;
         }
-        let mut n = 0;
+        let mut n = 0u8;
         for argument in arguments.iter().filter(|a| a.name.is_none()) {
             self.expr_next(&argument.value);
-            n += 1;
+            // Beyond this the registers have run out and the blast is refused as a whole.
+            n = n.saturating_add(1);
         }
         if arguments.len() > usize::from(n) {
             self.named_object(arguments);
-            return Row::Named(n + 1);
+            return Row::Named(n.saturating_add(1));
         }
         Row::Plain(n)
     }
@@ -203,7 +204,7 @@ impl<'a> Lowerer<'a> {
                 }
                 Some(at) => {
                     given[at] = true;
-                    self.expr_into(&argument.value, place.wrapping_add(1 + at as u8));
+                    self.expr_into(&argument.value, place.wrapping_add(1).wrapping_add(at as u8));
                 }
                 None => self.unknown_parameter(function, shown, name),
             }

@@ -326,7 +326,7 @@ impl<'a> Lowerer<'a> {
                 // The parser reports one given twice.
                 Some(at) => {
                     given[at] = true;
-                    self.expr_into(value, made.wrapping_add(1 + at as u8));
+                    self.expr_into(value, made.wrapping_add(1).wrapping_add(at as u8));
                 }
                 None => {
                     let message = format!("struct `{}` has no field `{}`", name.text, field.text);
@@ -336,7 +336,7 @@ impl<'a> Lowerer<'a> {
             }
         }
         for (at, _) in given.iter().enumerate().filter(|(_, given)| !**given) {
-            self.emit(Op::Absent { a: made.wrapping_add(1 + at as u8) });
+            self.emit(Op::Absent { a: made.wrapping_add(1).wrapping_add(at as u8) });
         }
         self.at(name.span);
         self.emit(Op::NewStruct { a: made, def });

@@ -109,10 +109,6 @@ impl<'a> Lowerer<'a> {
     fn run(&mut self) {
         self.program.files = self.units.iter().map(|unit| File::new(&unit.path, &unit.text)).collect();
         self.program.globals = self.items.globals.iter().map(|name| (*name).into()).collect();
-        // Every kind's name is a symbol, so that `typeof` gives a constant.
-        for kind in ["null", "bool", "integer", "float", "char", "string", "array", "object", "function", "struct"] {
-            self.program.symbols.intern(kind);
-        }
         self.declare_structs();
         let entry = self.reserve_function();
         self.program.entry = Some(entry);
