@@ -76,51 +76,38 @@ impl<D: Dial> Way<D> {
     /// Sends the request to one star after another until one answers or no more may be tried.
     async fn exchange(&self, mut request: Request<Question>) -> Result<Exchanged, Failure> {
         let mut tried: Vec<StarId> = Vec::new();
-        // Not chosen while there is another: its connection died, but perhaps only of age.
+        // Left out while there is another: a connection of its died, though perhaps only of age.
         let mut suspect: Option<StarId> = None;
         let mut repeated = false;
         while tried.len() < STARS_MAX {
             let avoided: Vec<StarId> = tried.iter().copied().chain(suspect).collect();
             let Some(mut ticket) = self.route.pick(&avoided).or_else(|| self.route.pick(&tried)) else { break };
-            let star = ticket.lane.star;
-            let at_fault = loop {
-                // Once repeated, a connection at rest is no longer trusted.
-                let rested = if repeated { None } else { ticket.lane.take_idle() };
-                let fresh = rested.is_none();
-                let mut upstream = match rested {
-                    Some(upstream) => upstream,
-                    None => match self.connect(&ticket).await {
-                        Ok(upstream) => Box::new(upstream),
-                        Err(_) => break true,
-                    },
-                };
-                let again = if repeated { None } else { repeatable(&request) };
-                match upstream.send(request).await {
-                    Ok(answer) => return Ok((answer, upstream, ticket)),
-                    Err(mut error) => match (error.take_message(), again) {
-                        (Some(unsent), _) => request = unsent,
-                        (None, Some(head)) => {
-                            repeated = true;
-                            request = Request::from_parts(head, Question::NONE);
-                            if !fresh {
-                                suspect = Some(star);
-                                break false;
-                            }
-                        }
-                        (None, None) => {
-                            ticket.fail();
-                            return Err(Failure::Broken);
-                        }
-                    },
-                }
-                // The next at rest may do; a fresh one that dies speaks against its star.
-                if fresh {
-                    break true;
-                }
+            // Once repeated, connections at rest are no longer trusted.
+            let rested = if repeated { None } else { ticket.lane.take_idle() };
+            let fresh = rested.is_none();
+            let upstream = match rested {
+                Some(upstream) => Ok(upstream),
+                None => self.connect(&ticket).await.map(Box::new),
             };
-            if at_fault {
+            if let Ok(mut upstream) = upstream {
+                request = match ask(&mut upstream, request, !repeated).await {
+                    Try::Answered(answer) => return Ok((answer, upstream, ticket)),
+                    Try::Unsent(request) => request,
+                    Try::Died(Some(head)) => {
+                        repeated = true;
+                        Request::from_parts(head, Question::NONE)
+                    }
+                    Try::Died(None) => {
+                        ticket.fail();
+                        return Err(Failure::Broken);
+                    }
+                };
+            }
+            if fresh {
                 ticket.fail();
-                tried.push(star);
+                tried.push(ticket.lane.star);
+            } else {
+                suspect = Some(ticket.lane.star);
             }
         }
         Err(if repeated { Failure::Broken } else { Failure::NoStar })
@@ -129,6 +116,23 @@ impl<D: Dial> Way<D> {
     async fn connect(&self, ticket: &Ticket) -> std::io::Result<Upstream> {
         let stream = timeout(DIAL_FOR, self.dial.dial(ticket.lane.star, ticket.lane.port)).await??;
         Upstream::new(stream).await
+    }
+}
+
+/// How one try on one connection ended.
+enum Try {
+    Answered(Response<Incoming>),
+    /// Nothing of it was sent.
+    Unsent(Request<Question>),
+    /// It may have been received; the head is there when it may be sent again.
+    Died(Option<request::Parts>),
+}
+
+async fn ask(upstream: &mut Upstream, request: Request<Question>, may_repeat: bool) -> Try {
+    let again = if may_repeat { repeatable(&request) } else { None };
+    match upstream.send(request).await {
+        Ok(answer) => Try::Answered(answer),
+        Err(mut error) => error.take_message().map_or(Try::Died(again), Try::Unsent),
     }
 }
 

@@ -37,7 +37,8 @@ pub(crate) const BOUNDS: Bounds = Bounds { connections: 10_000, refusals: 256, h
 
 /// Largest head of a request. Cookies of 8 KiB and long tokens fit; a flood of headers does not.
 const HEAD_MAX: usize = 64 << 10;
-/// Requests in flight when a listener ends have this long to finish.
+/// Requests and TCP connections in flight when a listener ends have this long to finish. Upgraded connections are not
+/// ended here: they belong to their star by now, and end with it.
 const FINISH_FOR: Duration = Duration::from_secs(30);
 /// Pause after a failed accept: there are no descriptors left, and some must close first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -110,7 +111,7 @@ async fn accept<D: Dial>(
                 });
             } else {
                 tokio::spawn(async move {
-                    way.join(client, from).await;
+                    join(client, way, closing).await;
                     drop(place);
                 });
             }
@@ -155,6 +156,16 @@ async fn serve<D: Dial>(
     }
     connection.as_mut().graceful_shutdown();
     let _ = timeout(FINISH_FOR, connection).await;
+}
+
+async fn join<D: Dial>(client: TcpStream, way: Arc<Way<D>>, mut closing: watch::Receiver<bool>) {
+    let joined = way.join(client);
+    tokio::pin!(joined);
+    tokio::select! {
+        () = joined.as_mut() => return,
+        _ = closing.changed() => {}
+    }
+    let _ = timeout(FINISH_FOR, joined).await;
 }
 
 /// Says that there are too many connections, without reading the request first.

@@ -1,7 +1,5 @@
 //! The way of one TCP connection: choose a star, dial it, pass bytes on.
 
-use std::net::SocketAddr;
-
 use model::StarId;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -15,7 +13,7 @@ const STARS_MAX: usize = 3;
 
 impl<D: Dial> Way<D> {
     /// Serves one connection to its end. When no star can be reached it is closed: there is no way to say why.
-    pub(crate) async fn join(&self, client: TcpStream, _from: SocketAddr) {
+    pub(crate) async fn join(&self, client: TcpStream) {
         if client.set_nodelay(true).is_err() {
             return;
         }

@@ -63,6 +63,19 @@ async fn a_drain_waits_for_open_connections_and_new_ones_go_elsewhere() {
 }
 
 #[tokio::test]
+async fn unlisten_lets_open_connections_finish() {
+    let scene = Scene::new(Protocol::Tcp).await;
+    counter(&scene, 1).await;
+    scene.publish(&[1]);
+    let mut open = Client::to(scene.address).await;
+    let mut greeting = [0; 7];
+    soon(open.0.read_exact(&mut greeting)).await.unwrap();
+    scene.proxy.unlisten(&web());
+    soon(async { while TcpStream::connect(scene.address).await.is_ok() {} }).await;
+    assert_eq!(ask(&mut open.0.into_inner(), 5).await, "5");
+}
+
+#[tokio::test]
 async fn a_dead_star_is_stepped_over_and_with_none_left_the_connection_ends() {
     let scene = Scene::new(Protocol::Tcp).await;
     counter(&scene, 2).await;
