@@ -1,3 +1,28 @@
 //! All that one node decides, as one value: events in, effects out.
+//!
+//! [`Node::handle`] is told what happened and when, and answers with what to do. It owns the state of the log: a command
+//! it proposes comes back as [`Event::Committed`] once it is durable, and only then holds. Nothing here waits, reads a
+//! clock or performs anything, so a test or a simulator runs exactly what ships.
+//!
+//! - `event`: what comes in and goes out.
+//! - `node`: the value itself; which event goes where.
+//! - `change`: requests for changes, from the first look to the answer; entry points are opened before a change is
+//!   proposed, so that a taken port changes nothing.
+//! - `stars`: the life of each star on this node: order, probe, drain, stop, end.
+//! - `services`: what `rollout` decides for each service, and what the proxy is told.
+//! - `log`: proposals under way, transitions gathered into batches.
+//! - `timers`: what falls due when. `view`: what people and programs are shown.
 
 #![forbid(unsafe_code)]
+
+mod change;
+mod event;
+mod log;
+mod node;
+mod services;
+mod stars;
+mod timers;
+pub mod view;
+
+pub use event::{Effect, Event, Reply, Request, RunningStar, StartOrder};
+pub use node::{Node, NodeConfig};

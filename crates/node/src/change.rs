@@ -1,0 +1,179 @@
+//! Requests for changes, from the first look to the proposal.
+//!
+//! The entry points that a change of an app needs are opened before it is proposed: when a port is taken, the answer is
+//! a problem and nothing has changed. When the change is refused later, they become what they were.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use model::{AppSpec, Code, Entry, Network, Problem, RequestId, ServiceKey};
+use scheduler::check;
+use state::Command;
+
+use crate::event::{Effect, Request};
+use crate::log::Purpose;
+use crate::node::{Node, Step};
+use crate::timers::Timer;
+
+/// Between two tries to open an entry point of a service that runs already: after a restart the port may be taken.
+const LISTEN_AGAIN: Duration = Duration::from_secs(2);
+
+/// A change of an app that waits for its entry points.
+#[derive(Debug)]
+pub(crate) struct PendingPut {
+    id: RequestId,
+    spec: AppSpec,
+    base: Option<u64>,
+    waiting: BTreeSet<ServiceKey>,
+    problem: Option<Problem>,
+}
+
+impl Node {
+    pub(crate) fn request(&mut self, id: RequestId, request: Request, step: &mut Step<'_>) {
+        let wall = step.wall;
+        let command = match request {
+            Request::PutApp { spec, base } => return self.put_app(id, spec, base, step),
+            Request::RemoveApp { app } => Command::RemoveApp { app, wall },
+            Request::Scale { service, instances } => Command::Scale { service, instances, wall },
+            Request::Restart { service } => Command::Restart { service, wall },
+            Request::StopService { service } => Command::Stop { service, wall },
+            Request::StartService { service } => Command::Start { service, wall },
+        };
+        self.propose(Purpose::Request(id), command, step);
+    }
+
+    fn put_app(&mut self, id: RequestId, spec: AppSpec, base: Option<u64>, step: &mut Step<'_>) {
+        if let Err(problem) = self.check_app(&spec) {
+            step.effects.push(Effect::Reply { id, result: Err(problem) });
+            return;
+        }
+        let changed = |key: &ServiceKey, entry: &Entry| {
+            let is_open = self.services.get(key).is_some_and(|service| service.address.is_some());
+            !is_open || self.entry_of(key) != Some(entry)
+        };
+        let entries: Vec<(ServiceKey, Entry)> = spec
+            .services
+            .iter()
+            .filter_map(|(name, service)| Some((spec.service_key(name), service.entry.clone()?)))
+            .filter(|(key, entry)| changed(key, entry))
+            .collect();
+        let waiting = entries.iter().map(|(key, _)| key.clone()).collect();
+        for (service, entry) in entries {
+            step.effects.push(Effect::Listen { service, entry });
+        }
+        self.puts.push(PendingPut { id, spec, base, waiting, problem: None });
+        self.settle_puts(step);
+    }
+
+    /// What can be known before anything is done.
+    fn check_app(&self, spec: &AppSpec) -> Result<(), Problem> {
+        for (name, service) in &spec.services {
+            let key = spec.service_key(name);
+            check(&self.view(), &key, &service.template)?;
+            if service.template.network == Network::Bridge && self.config.rootless {
+                let message = format!("service `{key}` asks for `network: \"bridge\"`, which needs root");
+                return Err(
+                    Problem::new(Code::Unsupported, message).help("use `network: \"host\"`, or run the agent as root")
+                );
+            }
+            // Two changes at once that open the same door: the second is told.
+            if self.puts.iter().any(|put| put.waiting.contains(&key)) {
+                let message = format!("another change of service `{key}` is under way");
+                return Err(Problem::new(Code::Conflict, message).help("try again in a moment"));
+            }
+        }
+        Ok(())
+    }
+
+    fn entry_of(&self, key: &ServiceKey) -> Option<&Entry> {
+        self.state.services.get(key)?.spec.entry.as_ref()
+    }
+
+    pub(crate) fn listening(&mut self, key: ServiceKey, result: Result<SocketAddr, Problem>, step: &mut Step<'_>) {
+        let put = self.puts.iter_mut().find(|put| put.waiting.contains(&key));
+        let is_put = put.is_some();
+        let put = put.map(|put| {
+            put.waiting.remove(&key);
+            put
+        });
+        match (result, put) {
+            (Ok(address), _) => {
+                // A service to be is remembered by its address already.
+                let service = self.services.entry(key.clone()).or_default();
+                service.address = Some(address);
+                service.listen_problem = None;
+            }
+            (Err(problem), Some(put)) => {
+                put.problem.get_or_insert(problem);
+            }
+            (Err(problem), None) => {
+                if let Some(service) = self.services.get_mut(&key) {
+                    service.address = None;
+                    service.listen_problem = Some(problem.message);
+                    self.timers.set(Timer::Listen(key.clone()), step.now + LISTEN_AGAIN);
+                }
+            }
+        }
+        if is_put {
+            self.settle_puts(step);
+        } else if self.entry_of(&key).is_none() {
+            // It was removed while the door was being opened.
+            step.effects.push(Effect::Unlisten { service: key.clone() });
+            self.dirty.insert(key);
+        }
+    }
+
+    /// Proposes what waits for nothing any more, or says why not.
+    fn settle_puts(&mut self, step: &mut Step<'_>) {
+        while let Some(at) = self.puts.iter().position(|put| put.waiting.is_empty()) {
+            let put = self.puts.remove(at);
+            match put.problem {
+                None => {
+                    let command = Command::PutApp { spec: put.spec, base: put.base, wall: step.wall };
+                    self.propose(Purpose::Request(put.id), command, step);
+                }
+                Some(problem) => {
+                    self.undo_listening(&put.spec, step);
+                    step.effects.push(Effect::Reply { id: put.id, result: Err(problem) });
+                }
+            }
+        }
+    }
+
+    /// Makes the entry points of an app what the state says, after a change that did not come to be.
+    pub(crate) fn undo_listening(&mut self, spec: &AppSpec, step: &mut Step<'_>) {
+        for (name, wanted) in &spec.services {
+            let service = spec.service_key(name);
+            let entry = self.entry_of(&service).cloned();
+            if wanted.entry.is_none() || entry == wanted.entry {
+                continue;
+            }
+            match entry {
+                Some(entry) => step.effects.push(Effect::Listen { service, entry }),
+                None => {
+                    step.effects.push(Effect::Unlisten { service: service.clone() });
+                    if let Some(local) = self.services.get_mut(&service) {
+                        local.address = None;
+                    }
+                    self.dirty.insert(service);
+                }
+            }
+        }
+    }
+
+    /// Asks for every entry point there should be: once, at the start.
+    pub(crate) fn listen_to_all(&mut self, step: &mut Step<'_>) {
+        for (key, service) in &self.state.services {
+            if let Some(entry) = &service.spec.entry {
+                step.effects.push(Effect::Listen { service: key.clone(), entry: entry.clone() });
+            }
+        }
+    }
+
+    pub(crate) fn listen_again(&mut self, key: &ServiceKey, step: &mut Step<'_>) {
+        if let Some(entry) = self.entry_of(key) {
+            step.effects.push(Effect::Listen { service: key.clone(), entry: entry.clone() });
+        }
+    }
+}

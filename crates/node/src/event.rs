@@ -1,0 +1,170 @@
+//! What comes into a node and what goes out of it: closed lists, each entry with when and why.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use model::{
+    AppKey, AppSpec, Balance, EndpointSet, Entry, ExitCause, Limits, ProbeKind, Problem, RequestId, ServiceKey, StarId,
+    StarTemplate,
+};
+use state::Command;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody asks for a change; answered once by `Effect::Reply`.
+    Request {
+        id: RequestId,
+        request: Request,
+    },
+    /// A command is durable: it holds from here on. Commands come in the order in which they were proposed.
+    Committed {
+        index: u64,
+        command: Command,
+    },
+    /// A proposal was not written and never will be.
+    ProposalFailed {
+        proposal: u64,
+        problem: Problem,
+    },
+    /// The nursery answers: what runs there, and what ended without anybody having been told.
+    NurseryUp {
+        running: Vec<RunningStar>,
+        ended: Vec<(StarId, ExitCause)>,
+    },
+    /// The nursery is out of reach. Its stars run on.
+    NurseryDown,
+    StarStarted {
+        star: StarId,
+        pid: u32,
+        start_time: u64,
+    },
+    StarStartFailed {
+        star: StarId,
+        reason: String,
+    },
+    StarExited {
+        star: StarId,
+        cause: ExitCause,
+    },
+    /// The answer to one `Effect::Probe`.
+    Probed {
+        star: StarId,
+        outcome: Result<(), String>,
+    },
+    /// Nothing is in flight at a star that was drained.
+    Drained {
+        star: StarId,
+    },
+    /// The answer to `Effect::Listen`.
+    Listening {
+        service: ServiceKey,
+        result: Result<SocketAddr, Problem>,
+    },
+    /// The agent is to end; stars run on.
+    Stop,
+    /// Time passed: `next_deadline` was reached.
+    Tick,
+}
+
+/// A change somebody asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    PutApp { spec: AppSpec, base: Option<u64> },
+    RemoveApp { app: AppKey },
+    Scale { service: ServiceKey, instances: u32 },
+    Restart { service: ServiceKey },
+    StopService { service: ServiceKey },
+    StartService { service: ServiceKey },
+}
+
+/// The change holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    /// The index of its command.
+    pub index: u64,
+}
+
+/// A star as the nursery knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningStar {
+    pub star: StarId,
+    pub generation: u64,
+    /// 0 while it is being started.
+    pub pid: u32,
+    pub start_time: u64,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Write a command to the log; answered by `Committed` or `ProposalFailed`.
+    Propose {
+        proposal: u64,
+        command: Command,
+    },
+    Reply {
+        id: RequestId,
+        result: Result<Reply, Problem>,
+    },
+    /// Start a star; answered by `StarStarted` or `StarStartFailed`.
+    Start {
+        order: StartOrder,
+    },
+    Signal {
+        star: StarId,
+        signal: i32,
+    },
+    /// End everything in the star; answered by `StarExited`.
+    Kill {
+        star: StarId,
+    },
+    /// Drop what is kept of an ended star.
+    Forget {
+        star: StarId,
+    },
+    Limit {
+        star: StarId,
+        limits: Limits,
+    },
+    /// Look once whether a star answers; answered by `Probed`.
+    Probe {
+        star: StarId,
+        port: u16,
+        host_network: bool,
+        kind: ProbeKind,
+        timeout: Duration,
+    },
+    /// Open a service's entry point, in place of the one it has; answered by `Listening`.
+    Listen {
+        service: ServiceKey,
+        entry: Entry,
+    },
+    /// Close it gracefully.
+    Unlisten {
+        service: ServiceKey,
+    },
+    /// Where requests of a service may go from now on.
+    Publish {
+        service: ServiceKey,
+        set: EndpointSet,
+        balance: Balance,
+    },
+    /// Send a star no new requests; answered by `Drained` once nothing is in flight.
+    Drain {
+        star: StarId,
+        service: ServiceKey,
+    },
+}
+
+/// A star to start: nothing is left to choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartOrder {
+    pub star: StarId,
+    pub generation: u64,
+    pub service: ServiceKey,
+    /// `hello-1`.
+    pub name: String,
+    pub template: StarTemplate,
+    pub port: Option<u16>,
+}

@@ -1,0 +1,106 @@
+//! Proposals under way, and transitions of stars gathered into batches.
+//!
+//! At most one batch of transitions is being written; what happens meanwhile is merged star by star, so however many
+//! stars change however fast, what waits is at most one transition a star.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use model::{Exit, RequestId, StarId, StarPhase};
+use state::{Command, Transition};
+
+/// Who waits for a proposal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A change somebody asked for.
+    Request(RequestId),
+    /// Stars to bring into being.
+    Assign,
+    Transitions,
+    Forget,
+}
+
+#[derive(Debug)]
+pub(crate) struct Proposal {
+    pub(crate) number: u64,
+    pub(crate) purpose: Purpose,
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    last: u64,
+    /// Oldest first: they are committed in this order.
+    under_way: VecDeque<Proposal>,
+    waiting: BTreeMap<StarId, Transition>,
+}
+
+impl Log {
+    /// Numbers a proposal and remembers it until it is committed or fails.
+    pub(crate) fn propose(&mut self, purpose: Purpose, command: Command) -> u64 {
+        self.last += 1;
+        self.under_way.push_back(Proposal { number: self.last, purpose, command });
+        self.last
+    }
+
+    /// The proposal that a committed command was; none for a command from before this node's time.
+    pub(crate) fn committed(&mut self, command: &Command) -> Option<Proposal> {
+        let at = self.under_way.iter().position(|proposal| proposal.command == *command)?;
+        self.under_way.remove(at)
+    }
+
+    pub(crate) fn failed(&mut self, number: u64) -> Option<Proposal> {
+        let at = self.under_way.iter().position(|proposal| proposal.number == number)?;
+        self.under_way.remove(at)
+    }
+
+    /// What became of a star, to be written soon.
+    pub(crate) fn moved(&mut self, star: StarId, phase: StarPhase, process: Option<(u32, u64)>, exit: Option<Exit>) {
+        let waiting = self.waiting.entry(star).or_insert(Transition { star, phase, process: None, exit: None });
+        waiting.phase = phase;
+        waiting.process = process.or(waiting.process);
+        waiting.exit = exit.or(waiting.exit.take());
+    }
+
+    /// Transitions of a batch that was not written: they wait again, unless something newer waits.
+    pub(crate) fn again(&mut self, transitions: Vec<Transition>) {
+        for transition in transitions {
+            let newer = self.waiting.entry(transition.star).or_insert_with(|| transition.clone());
+            newer.process = newer.process.or(transition.process);
+        }
+    }
+
+    /// The next batch, when none is being written.
+    pub(crate) fn batch(&mut self) -> Option<Vec<Transition>> {
+        let busy = self.under_way.iter().any(|proposal| proposal.purpose == Purpose::Transitions);
+        if busy || self.waiting.is_empty() {
+            return None;
+        }
+        Some(std::mem::take(&mut self.waiting).into_values().collect())
+    }
+
+    pub(crate) fn is_under_way(&self, purpose: &Purpose) -> bool {
+        self.under_way.iter().any(|proposal| proposal.purpose == *purpose)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transitions_merge_while_a_batch_is_written() {
+        let mut log = Log::default();
+        log.moved(StarId(1), StarPhase::Starting, Some((7, 8)), None);
+        let first = log.batch().unwrap();
+        let command = Command::Transitions { changes: first, wall: Default::default() };
+        log.propose(Purpose::Transitions, command.clone());
+        log.moved(StarId(1), StarPhase::Ready, None, None);
+        log.moved(StarId(1), StarPhase::Ended, None, Some(Exit { cause: model::ExitCause::Code(0), asked: false }));
+        assert_eq!(log.batch(), None);
+        log.committed(&command).unwrap();
+        let second = log.batch().unwrap();
+        assert_eq!(second.len(), 1);
+        assert_eq!(second[0].phase, StarPhase::Ended);
+        assert!(second[0].exit.is_some());
+    }
+}

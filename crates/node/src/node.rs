@@ -1,0 +1,301 @@
+//! The node itself: what it holds, and which event goes where.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use model::{Bytes, Endpoint, ExitCause, NodeId, ServiceKey, StarId, StarPhase, Time, WallTime};
+use rollout::Backoff;
+use scheduler::{Ids, NodeView};
+use state::{Change, Command, StarRecord, State, apply};
+
+use crate::change::PendingPut;
+use crate::event::{Effect, Event, Reply};
+use crate::log::{Log, Proposal, Purpose};
+use crate::timers::{Timer, Timers};
+
+/// What a node is told about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeConfig {
+    pub node: NodeId,
+    /// Where its random choices start; a different one for each agent.
+    pub seed: u64,
+    /// Without privileges some networks are not to be had.
+    pub rootless: bool,
+    /// 0 when it is not known.
+    pub memory: Bytes,
+    pub cores: u32,
+}
+
+/// See the head of the crate.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) config: NodeConfig,
+    pub(crate) state: State,
+    pub(crate) stars: BTreeMap<StarId, Local>,
+    pub(crate) services: BTreeMap<ServiceKey, LocalService>,
+    pub(crate) log: Log,
+    pub(crate) timers: Timers,
+    pub(crate) ids: Ids,
+    pub(crate) nursery_up: bool,
+    /// Changes of apps whose entry points are being opened.
+    pub(crate) puts: Vec<PendingPut>,
+    /// Services to look at again before this event is over.
+    pub(crate) dirty: BTreeSet<ServiceKey>,
+    /// The entry points of what was there at the start have been asked for.
+    pub(crate) begun: bool,
+}
+
+/// A star as this node sees it: ahead of the log by what has happened but is not written yet.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(crate) service: ServiceKey,
+    pub(crate) revision: u64,
+    pub(crate) ordinal: u32,
+    pub(crate) port: Option<u16>,
+    pub(crate) phase: StarPhase,
+    pub(crate) process: Option<(u32, u64)>,
+    /// The nursery that is there now has been told to start it.
+    pub(crate) ordered: bool,
+    pub(crate) probing: bool,
+    /// Probes that failed since the start, or in a row once it was ready.
+    pub(crate) failed_probes: u32,
+    /// It was ended because it did not become ready.
+    pub(crate) timed_out: bool,
+}
+
+impl Local {
+    pub(crate) fn of(record: &StarRecord) -> Self {
+        Self {
+            service: record.service.clone(),
+            revision: record.revision,
+            ordinal: record.ordinal,
+            port: record.port,
+            phase: record.phase,
+            process: record.process,
+            ordered: false,
+            probing: false,
+            failed_probes: 0,
+            timed_out: false,
+        }
+    }
+}
+
+/// What this node knows of a service beyond the state.
+#[derive(Debug, Default)]
+pub(crate) struct LocalService {
+    pub(crate) address: Option<SocketAddr>,
+    /// Why its entry point is not open.
+    pub(crate) listen_problem: Option<String>,
+    pub(crate) backoff: BTreeMap<u32, Backoff>,
+    /// The revision that `backoff` is about.
+    pub(crate) backoff_revision: u64,
+    pub(crate) last_failure: Option<ExitCause>,
+    /// Stars whose assignment is being written: id, ordinal, revision.
+    pub(crate) assigning: Vec<(StarId, u32, u64)>,
+    pub(crate) generation: u64,
+    pub(crate) published: Option<(Vec<Endpoint>, model::Balance)>,
+}
+
+/// What every step needs: the times it happens at, and where its effects go.
+pub(crate) struct Step<'a> {
+    pub(crate) now: Time,
+    pub(crate) wall: WallTime,
+    pub(crate) effects: &'a mut Vec<Effect>,
+}
+
+impl Node {
+    pub fn new(config: NodeConfig, state: State) -> Self {
+        let stars = state.stars.values().map(|record| (record.id, Local::of(record))).collect();
+        let services: BTreeMap<_, _> =
+            state.services.keys().map(|key| (key.clone(), LocalService::default())).collect();
+        let of_stars = state.stars.values().map(|star| star.service.clone());
+        let dirty = services.keys().cloned().chain(of_stars).collect();
+        Self {
+            config,
+            state,
+            stars,
+            services,
+            log: Log::default(),
+            timers: Timers::default(),
+            ids: Ids::new(config.seed),
+            nursery_up: false,
+            puts: Vec::new(),
+            dirty,
+            begun: false,
+        }
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// When `Event::Tick` is due at the latest, if nothing else happens.
+    pub fn next_deadline(&self) -> Option<Time> {
+        if self.begun { self.timers.next() } else { Some(Time::ZERO) }
+    }
+
+    /// Takes one event and appends what is to be done about it.
+    pub fn handle(&mut self, now: Time, wall: WallTime, event: Event, effects: &mut Vec<Effect>) {
+        let mut step = Step { now, wall, effects };
+        if !std::mem::replace(&mut self.begun, true) {
+            self.listen_to_all(&mut step);
+        }
+        match event {
+            Event::Request { id, request } => self.request(id, request, &mut step),
+            Event::Committed { index, command } => self.committed(index, &command, &mut step),
+            Event::ProposalFailed { proposal, problem } => {
+                if let Some(failed) = self.log.failed(proposal) {
+                    self.not_written(failed, problem, &mut step);
+                }
+            }
+            Event::NurseryUp { running, ended } => self.nursery_up(running, ended, &mut step),
+            Event::NurseryDown => self.nursery_down(),
+            Event::StarStarted { star, pid, start_time } => self.star_started(star, (pid, start_time), &mut step),
+            Event::StarStartFailed { star, reason } => {
+                self.star_ended(star, ExitCause::StartFailed { reason }, &mut step);
+            }
+            Event::StarExited { star, cause } => self.star_ended(star, cause, &mut step),
+            Event::Probed { star, outcome } => self.star_probed(star, outcome, &mut step),
+            Event::Drained { star } => self.star_drained(star, &mut step),
+            Event::Listening { service, result } => self.listening(service, result, &mut step),
+            Event::Stop | Event::Tick => {}
+        }
+        while let Some(timer) = self.timers.pop_due(now) {
+            self.due(timer, &mut step);
+        }
+        while let Some(service) = self.dirty.pop_first() {
+            self.reconcile(&service, &mut step);
+        }
+        if let Some(changes) = self.log.batch() {
+            self.propose(Purpose::Transitions, Command::Transitions { changes, wall }, &mut step);
+        }
+    }
+
+    pub(crate) fn propose(&mut self, purpose: Purpose, command: Command, step: &mut Step<'_>) {
+        let proposal = self.log.propose(purpose, command.clone());
+        step.effects.push(Effect::Propose { proposal, command });
+    }
+
+    pub(crate) fn view(&self) -> NodeView {
+        NodeView { node: self.config.node, memory: self.config.memory }
+    }
+
+    fn committed(&mut self, index: u64, command: &Command, step: &mut Step<'_>) {
+        let changes = apply(&mut self.state, index, command);
+        for change in &changes {
+            self.changed(change, step);
+        }
+        let Some(proposal) = self.log.committed(command) else { return };
+        match proposal.purpose {
+            Purpose::Request(id) => {
+                let refused = changes.into_iter().find_map(|change| match change {
+                    Change::Refused { problem } => Some(problem),
+                    _ => None,
+                });
+                if let (Some(_), Command::PutApp { spec, .. }) = (&refused, command) {
+                    self.undo_listening(spec, step);
+                }
+                let result = refused.map_or(Ok(Reply { index }), Err);
+                step.effects.push(Effect::Reply { id, result });
+            }
+            Purpose::Assign => self.assigned(command),
+            Purpose::Transitions | Purpose::Forget => {}
+        }
+    }
+
+    /// What a change of the state means here.
+    fn changed(&mut self, change: &Change, step: &mut Step<'_>) {
+        match change {
+            Change::ServicePut { service } => {
+                self.services.entry(service.clone()).or_default();
+                self.dirty.insert(service.clone());
+            }
+            Change::ServiceRemoved { service } => {
+                step.effects.push(Effect::Unlisten { service: service.clone() });
+                if let Some(local) = self.services.get_mut(service) {
+                    local.address = None;
+                    local.listen_problem = None;
+                }
+                self.timers.clear(&Timer::Listen(service.clone()));
+                self.dirty.insert(service.clone());
+            }
+            Change::StarAssigned { star } => {
+                if let Some(record) = self.state.stars.get(star) {
+                    self.dirty.insert(record.service.clone());
+                    self.stars.insert(*star, Local::of(record));
+                    self.order(*star, step);
+                }
+            }
+            Change::StarMoved { star, .. } => {
+                if let Some(local) = self.stars.get(star) {
+                    self.dirty.insert(local.service.clone());
+                }
+            }
+            Change::StarForgotten { star } => {
+                if let Some(local) = self.stars.remove(star) {
+                    self.dirty.insert(local.service);
+                }
+                step.effects.push(Effect::Forget { star: *star });
+            }
+            Change::AppPut { .. } | Change::AppRemoved { .. } | Change::Refused { .. } => {}
+        }
+    }
+
+    /// Whatever of an assignment was refused may be planned anew.
+    fn assigned(&mut self, command: &Command) {
+        let Command::Assign { stars, .. } = command else { return };
+        for assignment in stars {
+            if let Some(service) = self.services.get_mut(&assignment.service) {
+                service.assigning.retain(|(star, ..)| *star != assignment.star);
+            }
+            self.dirty.insert(assignment.service.clone());
+        }
+    }
+
+    /// A proposal failed: somebody is told, or it is tried again a moment later.
+    fn not_written(&mut self, failed: Proposal, problem: model::Problem, step: &mut Step<'_>) {
+        match failed.purpose {
+            Purpose::Request(id) => {
+                if let Command::PutApp { spec, .. } = &failed.command {
+                    self.undo_listening(spec, step);
+                }
+                step.effects.push(Effect::Reply { id, result: Err(problem) });
+            }
+            Purpose::Assign => {
+                let Command::Assign { stars, .. } = &failed.command else { return };
+                for assignment in stars {
+                    if let Some(service) = self.services.get_mut(&assignment.service) {
+                        service.assigning.retain(|(star, ..)| *star != assignment.star);
+                    }
+                    self.timers
+                        .set(Timer::Service(assignment.service.clone()), step.now + crate::services::WRITE_AGAIN);
+                }
+            }
+            Purpose::Transitions => {
+                let Command::Transitions { changes, .. } = failed.command else { return };
+                let first = changes.first().map(|transition| transition.star);
+                self.log.again(changes);
+                // The next event of any kind sends the batch; this makes sure that one comes.
+                let service = first.and_then(|star| self.stars.get(&star)).map(|local| local.service.clone());
+                if let Some(service) = service {
+                    self.timers.set(Timer::Service(service), step.now + crate::services::WRITE_AGAIN);
+                }
+            }
+            // Whoever is looked at next finds them again.
+            Purpose::Forget => {}
+        }
+    }
+
+    fn due(&mut self, timer: Timer, step: &mut Step<'_>) {
+        match timer {
+            Timer::Probe(star) => self.probe(star, step),
+            Timer::Start(star) => self.start_overdue(star, step),
+            Timer::Drain(star) => self.star_drained(star, step),
+            Timer::Kill(star) => self.kill(star, step),
+            Timer::Service(service) => {
+                self.dirty.insert(service);
+            }
+            Timer::Listen(service) => self.listen_again(&service, step),
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! The life of each star on this node: ordered, probed, drained, stopped, ended.
+//!
+//! What happens is acted on at once and written behind: a transition waits in the log's next batch. Nothing here depends
+//! on that write, only what others see does.
+
+use std::time::Duration;
+
+use model::{Exit, ExitCause, Network, ProbeKind, RestartPolicy, StarId, StarPhase};
+
+use crate::event::{Effect, RunningStar, StartOrder};
+use crate::node::{Local, Node, Step};
+use crate::timers::Timer;
+
+/// SIGTERM of signal(7).
+const SIGTERM: i32 = 15;
+/// Longest wait between two probes of a star that starts: short beside what a person notices, long enough that a slow
+/// start costs little.
+const STARTING_PROBE_MAX: Duration = Duration::from_millis(100);
+/// Between two kills of a star that does not go: it hangs in the kernel, or the nursery is away.
+const KILL_AGAIN: Duration = Duration::from_secs(5);
+
+impl Node {
+    /// Tells the nursery to start a star that is assigned here and that it has not been told of.
+    pub(crate) fn order(&mut self, star: StarId, step: &mut Step<'_>) {
+        let (Some(local), Some(record)) = (self.stars.get_mut(&star), self.state.stars.get(&star)) else { return };
+        if !self.nursery_up || local.ordered || local.phase != StarPhase::Assigned {
+            return;
+        }
+        local.ordered = true;
+        step.effects.push(Effect::Start {
+            order: StartOrder {
+                star,
+                generation: record.generation,
+                service: record.service.clone(),
+                name: record.name(),
+                template: record.template.clone(),
+                port: record.port,
+            },
+        });
+    }
+
+    pub(crate) fn nursery_up(
+        &mut self,
+        running: Vec<RunningStar>,
+        ended: Vec<(StarId, ExitCause)>,
+        step: &mut Step<'_>,
+    ) {
+        self.nursery_up = true;
+        let mut there: Vec<StarId> = Vec::new();
+        for report in running {
+            let star = report.star;
+            let generation = self.state.stars.get(&star).map(|record| record.generation);
+            if generation != Some(report.generation) {
+                // Nobody here asked for it, or it was asked for by an order that no longer holds.
+                step.effects.push(Effect::Kill { star });
+                continue;
+            }
+            there.push(star);
+            self.adopt(&report, step);
+        }
+        for (star, cause) in ended {
+            there.push(star);
+            self.star_ended(star, cause, step);
+        }
+        let missing: Vec<StarId> = self
+            .stars
+            .iter()
+            .filter(|(star, local)| local.phase != StarPhase::Ended && !there.contains(star))
+            .map(|(star, _)| *star)
+            .collect();
+        for star in missing {
+            let Some(local) = self.stars.get_mut(&star) else { continue };
+            if local.phase == StarPhase::Assigned {
+                // The order was lost with the nursery that had it, or never given.
+                local.ordered = false;
+                self.order(star, step);
+            } else {
+                self.star_ended(star, ExitCause::Unknown, step);
+            }
+        }
+        self.dirty.extend(self.stars.values().map(|local| local.service.clone()));
+    }
+
+    pub(crate) fn nursery_down(&mut self) {
+        self.nursery_up = false;
+    }
+
+    /// Takes over a star that runs: the same process as before, or one whose start nobody wrote down.
+    fn adopt(&mut self, report: &RunningStar, step: &mut Step<'_>) {
+        let Some(local) = self.stars.get_mut(&report.star) else { return };
+        local.ordered = true;
+        let process = (report.pid, report.start_time);
+        let in_life = local.phase < StarPhase::Stopping && local.phase != StarPhase::Assigned;
+        match local.phase {
+            // Still on its way: `StarStarted` will come.
+            StarPhase::Assigned if report.pid == 0 => {}
+            StarPhase::Assigned => self.star_started(report.star, process, step),
+            // It ended for us and yet it runs: it is not the one that ended.
+            StarPhase::Ended => step.effects.push(Effect::Kill { star: report.star }),
+            _ if local.process.is_some_and(|known| known != process) => {
+                step.effects.push(Effect::Kill { star: report.star });
+            }
+            StarPhase::Stopping | StarPhase::Draining => self.stop(report.star, step),
+            _ => {
+                debug_assert!(in_life);
+                if local.phase == StarPhase::Starting {
+                    self.await_start(report.star, step);
+                }
+                self.probe(report.star, step);
+            }
+        }
+    }
+
+    pub(crate) fn star_started(&mut self, star: StarId, process: (u32, u64), step: &mut Step<'_>) {
+        let Some(local) = self.stars.get_mut(&star) else {
+            step.effects.push(Effect::Kill { star });
+            return;
+        };
+        if local.phase >= StarPhase::Stopping {
+            // It was no longer wanted before it ran.
+            step.effects.push(Effect::Kill { star });
+            return;
+        }
+        if local.phase != StarPhase::Assigned {
+            return;
+        }
+        local.phase = StarPhase::Starting;
+        local.process = Some(process);
+        self.log.moved(star, StarPhase::Starting, Some(process), None);
+        self.await_start(star, step);
+        self.probe(star, step);
+    }
+
+    fn await_start(&mut self, star: StarId, step: &mut Step<'_>) {
+        if let Some(record) = self.state.stars.get(&star) {
+            let limit = Duration::from_millis(record.template.probe.start_ms.into());
+            self.timers.set(Timer::Start(star), step.now + limit);
+        }
+    }
+
+    /// Looks whether a star answers. A star that listens on nothing is ready because it runs.
+    pub(crate) fn probe(&mut self, star: StarId, step: &mut Step<'_>) {
+        let (Some(local), Some(record)) = (self.stars.get_mut(&star), self.state.stars.get(&star)) else { return };
+        if local.probing || !is_probed(local.phase) {
+            return;
+        }
+        let template = &record.template;
+        let (kind, port) = match (&template.probe.kind, local.port) {
+            (ProbeKind::Started, _) | (_, None) => {
+                self.ready(star);
+                return;
+            }
+            (kind, Some(port)) => (kind.clone(), port),
+        };
+        local.probing = true;
+        let host_network = template.network == Network::Host;
+        let timeout = Duration::from_millis(template.probe.timeout_ms.into());
+        step.effects.push(Effect::Probe { star, port, host_network, kind, timeout });
+    }
+
+    pub(crate) fn star_probed(&mut self, star: StarId, outcome: Result<(), String>, step: &mut Step<'_>) {
+        let (Some(local), Some(record)) = (self.stars.get_mut(&star), self.state.stars.get(&star)) else { return };
+        local.probing = false;
+        if !is_probed(local.phase) {
+            return;
+        }
+        let probe = &record.template.probe;
+        let interval = Duration::from_millis(probe.interval_ms.into());
+        if outcome.is_ok() {
+            local.failed_probes = 0;
+            self.ready(star);
+            self.timers.set(Timer::Probe(star), step.now + interval);
+            return;
+        }
+        local.failed_probes = local.failed_probes.saturating_add(1);
+        let wait = match local.phase {
+            // 1, 2, 4 … ms.
+            StarPhase::Starting => {
+                Duration::from_millis(1 << (local.failed_probes - 1).min(10)).min(STARTING_PROBE_MAX)
+            }
+            _ => interval,
+        };
+        if local.phase == StarPhase::Ready && local.failed_probes >= probe.failures {
+            local.phase = StarPhase::Unready;
+            self.log.moved(star, StarPhase::Unready, None, None);
+            self.dirty.insert(local.service.clone());
+        }
+        self.timers.set(Timer::Probe(star), step.now + wait);
+    }
+
+    fn ready(&mut self, star: StarId) {
+        let Some(local) = self.stars.get_mut(&star) else { return };
+        if local.phase == StarPhase::Ready {
+            return;
+        }
+        local.phase = StarPhase::Ready;
+        local.failed_probes = 0;
+        self.timers.clear(&Timer::Start(star));
+        self.log.moved(star, StarPhase::Ready, None, None);
+        self.dirty.insert(local.service.clone());
+    }
+
+    pub(crate) fn start_overdue(&mut self, star: StarId, step: &mut Step<'_>) {
+        let Some(local) = self.stars.get_mut(&star).filter(|local| local.phase == StarPhase::Starting) else { return };
+        local.timed_out = true;
+        self.kill(star, step);
+    }
+
+    /// Sends a star no new requests, or ends it at once when it has none. Gives whether the proxy has to be told.
+    pub(crate) fn retire(&mut self, star: StarId, step: &mut Step<'_>) -> bool {
+        let (Some(local), Some(record)) = (self.stars.get_mut(&star), self.state.stars.get(&star)) else {
+            return false;
+        };
+        match local.phase {
+            StarPhase::Assigned if !local.ordered => {
+                let exit =
+                    Exit { cause: ExitCause::StartFailed { reason: "no longer wanted".to_owned() }, asked: true };
+                self.end(star, exit);
+            }
+            StarPhase::Assigned => {
+                local.phase = StarPhase::Stopping;
+                self.log.moved(star, StarPhase::Stopping, None, None);
+                self.kill(star, step);
+            }
+            StarPhase::Ready if local.port.is_some() => {
+                local.phase = StarPhase::Draining;
+                self.log.moved(star, StarPhase::Draining, None, None);
+                let grace = Duration::from_millis(record.template.grace_ms.into());
+                self.timers.clear(&Timer::Probe(star));
+                self.timers.set(Timer::Drain(star), step.now + grace);
+                return true;
+            }
+            StarPhase::Starting | StarPhase::Ready | StarPhase::Unready => self.stop(star, step),
+            StarPhase::Draining | StarPhase::Stopping | StarPhase::Ended => {}
+        }
+        false
+    }
+
+    /// Its requests are finished, or have had their time.
+    pub(crate) fn star_drained(&mut self, star: StarId, step: &mut Step<'_>) {
+        if self.stars.get(&star).is_some_and(|local| local.phase == StarPhase::Draining) {
+            self.stop(star, step);
+        }
+    }
+
+    /// SIGTERM now, the kill after its grace.
+    fn stop(&mut self, star: StarId, step: &mut Step<'_>) {
+        let (Some(local), Some(record)) = (self.stars.get_mut(&star), self.state.stars.get(&star)) else { return };
+        local.phase = StarPhase::Stopping;
+        self.timers.clear_star(star);
+        self.log.moved(star, StarPhase::Stopping, None, None);
+        step.effects.push(Effect::Signal { star, signal: SIGTERM });
+        let grace = Duration::from_millis(record.template.grace_ms.into());
+        self.timers.set(Timer::Kill(star), step.now + grace);
+    }
+
+    pub(crate) fn kill(&mut self, star: StarId, step: &mut Step<'_>) {
+        if self.stars.get(&star).is_some_and(|local| local.phase != StarPhase::Ended) {
+            step.effects.push(Effect::Kill { star });
+            self.timers.set(Timer::Kill(star), step.now + KILL_AGAIN);
+        }
+    }
+
+    pub(crate) fn star_ended(&mut self, star: StarId, cause: ExitCause, step: &mut Step<'_>) {
+        let (Some(local), Some(record)) = (self.stars.get(&star), self.state.stars.get(&star)) else {
+            // Known to the nursery alone.
+            step.effects.push(Effect::Forget { star });
+            return;
+        };
+        if local.phase == StarPhase::Ended {
+            return;
+        }
+        let asked = local.phase >= StarPhase::Draining;
+        let cause = if local.timed_out { ExitCause::StartTimeout } else { cause };
+        let (key, ordinal, revision) = (local.service.clone(), local.ordinal, local.revision);
+        let stays_ended = is_over(record.template.restart, &cause);
+        if let Some(service) = self.services.get_mut(&key)
+            && !asked
+            && !stays_ended
+            && service.backoff_revision == revision
+        {
+            let backoff = service.backoff.entry(ordinal).or_default();
+            backoff.failed(step.now);
+            service.last_failure = Some(cause.clone());
+        }
+        self.end(star, Exit { cause, asked });
+    }
+
+    fn end(&mut self, star: StarId, exit: Exit) {
+        let Some(local) = self.stars.get_mut(&star) else { return };
+        local.phase = StarPhase::Ended;
+        self.timers.clear_star(star);
+        self.log.moved(star, StarPhase::Ended, None, Some(exit));
+        self.dirty.insert(local.service.clone());
+    }
+
+    /// Ended here but not in the state yet, and to stay ended: its place is taken until the state says so itself.
+    pub(crate) fn holds_its_place(&self, star: StarId, local: &Local) -> bool {
+        let Some(record) = self.state.stars.get(&star) else { return false };
+        local.phase == StarPhase::Ended
+            && record.phase != StarPhase::Ended
+            && record.template.restart != RestartPolicy::Always
+    }
+}
+
+fn is_probed(phase: StarPhase) -> bool {
+    matches!(phase, StarPhase::Starting | StarPhase::Ready | StarPhase::Unready)
+}
+
+/// Whether a star that ended by itself is not to be replaced.
+fn is_over(policy: RestartPolicy, cause: &ExitCause) -> bool {
+    match policy {
+        RestartPolicy::Always => false,
+        RestartPolicy::OnFailure => cause.is_success(),
+        RestartPolicy::Never => true,
+    }
+}

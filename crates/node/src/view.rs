@@ -1,0 +1,216 @@
+//! What people and programs are shown: plain data made from the state and from what this node sees beyond it.
+
+use std::net::SocketAddr;
+
+use model::{AppKey, AppSpec, Exit, NodeId, Protocol, ServiceKey, ServiceSpec, StarId, StarPhase, WallTime};
+use serde::{Deserialize, Serialize};
+use state::StarRecord;
+
+use crate::node::Node;
+
+/// A node in numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct StatusView {
+    pub node: NodeId,
+    /// Index of the last command that holds.
+    pub index: u64,
+    pub apps: u64,
+    pub services: u64,
+    /// Stars that have not ended.
+    pub stars: u64,
+    pub ready: u64,
+    /// Cores and bytes of memory of this machine; 0 when unknown.
+    pub cores: u32,
+    pub memory: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct AppView {
+    pub app: AppKey,
+    /// What was asked for last.
+    pub spec: AppSpec,
+    /// What a change has to be based on.
+    pub version: u64,
+    /// How often it was put.
+    pub changes: u64,
+    pub created: WallTime,
+    pub changed: WallTime,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct ServiceView {
+    pub service: ServiceKey,
+    pub app: AppKey,
+    pub spec: ServiceSpec,
+    /// Stars it should have now.
+    pub desired: u32,
+    /// Stars that requests go to.
+    pub ready: u32,
+    pub stopped: bool,
+    /// It is not yet as it was asked to be.
+    pub changing: bool,
+    /// Why it is not getting there by itself.
+    pub problem: Option<String>,
+    /// Where requests come in.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+    pub address: Option<SocketAddr>,
+    pub protocol: Option<Protocol>,
+    /// Stars ever started for it.
+    pub started: u64,
+    /// Stars that ended without being asked to.
+    pub restarts: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct StarView {
+    pub id: StarId,
+    /// `hello-1`.
+    pub name: String,
+    pub service: ServiceKey,
+    pub app: AppKey,
+    pub node: NodeId,
+    pub phase: StarPhase,
+    /// It is of an earlier version of its service and will be replaced.
+    pub outdated: bool,
+    pub port: Option<u16>,
+    pub pid: Option<u32>,
+    /// Clock ticks since boot at which its process started: with the pid it names one process for ever.
+    pub start_time: Option<u64>,
+    /// When it came into the phase that counts: started, or ended.
+    pub since: Option<WallTime>,
+    pub exit: Option<Exit>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct EventView {
+    pub index: u64,
+    pub wall: WallTime,
+    pub what: String,
+}
+
+impl Node {
+    pub fn status_view(&self) -> StatusView {
+        let running = self.state.stars.values().filter(|star| star.phase != StarPhase::Ended);
+        StatusView {
+            node: self.config.node,
+            index: self.state.index,
+            apps: self.state.apps.len() as u64,
+            services: self.state.services.len() as u64,
+            stars: running.count() as u64,
+            ready: self.state.stars.values().filter(|star| star.phase == StarPhase::Ready).count() as u64,
+            cores: self.config.cores,
+            memory: self.config.memory.0,
+        }
+    }
+
+    pub fn app_views(&self) -> Vec<AppView> {
+        self.state.apps.keys().filter_map(|app| self.app_view(app)).collect()
+    }
+
+    pub fn app_view(&self, app: &AppKey) -> Option<AppView> {
+        let record = self.state.apps.get(app)?;
+        Some(AppView {
+            app: app.clone(),
+            spec: record.spec.clone(),
+            version: record.version,
+            changes: record.changes,
+            created: record.created,
+            changed: record.changed,
+        })
+    }
+
+    /// The app that a service belongs to, or belonged to while its stars last.
+    pub fn app_of(&self, service: &ServiceKey) -> Option<&AppKey> {
+        let known = self.state.services.get(service).map(|record| &record.app);
+        known.or_else(|| self.state.stars.values().find(|star| star.service == *service).map(|star| &star.app))
+    }
+
+    pub fn service_views(&self) -> Vec<ServiceView> {
+        self.state.services.keys().filter_map(|service| self.service_view(service)).collect()
+    }
+
+    pub fn service_view(&self, key: &ServiceKey) -> Option<ServiceView> {
+        let record = self.state.services.get(key)?;
+        let local = self.services.get(key);
+        let running = || self.state.stars_of(key).filter(|star| star.phase != StarPhase::Ended);
+        let is_settled = |star: &StarRecord| star.phase == StarPhase::Ready && star.revision == record.revision;
+        let ready = running().filter(|star| star.phase == StarPhase::Ready).count();
+        let desired = record.wanted();
+        let changing = !running().all(is_settled) || running().count() != desired as usize;
+        Some(ServiceView {
+            service: key.clone(),
+            app: record.app.clone(),
+            spec: record.spec.clone(),
+            desired,
+            ready: u32::try_from(ready).unwrap_or(u32::MAX),
+            stopped: record.stopped,
+            changing,
+            problem: self.problem_of(key),
+            address: local.and_then(|local| local.address),
+            protocol: record.spec.entry.as_ref().map(|entry| entry.protocol),
+            started: record.started,
+            restarts: record.restarts,
+        })
+    }
+
+    /// Why a service does not get to be what it should, in one line.
+    fn problem_of(&self, key: &ServiceKey) -> Option<String> {
+        let local = self.services.get(key)?;
+        if let Some(problem) = &local.listen_problem {
+            return Some(problem.clone());
+        }
+        let worst = local.backoff.values().max_by_key(|backoff| backoff.failures())?;
+        // The time of the last event stands for now: nothing changes between events.
+        let failing = worst.failures() >= rollout::CRASH_LOOP_FAILURES;
+        let is_down = self.state.stars_of(key).filter(|star| star.phase == StarPhase::Ready).count()
+            < self.state.services.get(key)?.wanted() as usize;
+        (failing && is_down).then(|| {
+            let last = local.last_failure.as_ref().map(|cause| format!("; the last: {cause}")).unwrap_or_default();
+            format!("its stars end again and again ({} in a row{last})", worst.failures())
+        })
+    }
+
+    pub fn star_views(&self) -> Vec<StarView> {
+        let mut views: Vec<StarView> = self.state.stars.values().map(|star| self.view_of(star)).collect();
+        views.sort_by(|a, b| (&a.service, ordinal(&a.name), a.id).cmp(&(&b.service, ordinal(&b.name), b.id)));
+        views
+    }
+
+    pub fn star_view(&self, star: StarId) -> Option<StarView> {
+        self.state.stars.get(&star).map(|star| self.view_of(star))
+    }
+
+    fn view_of(&self, star: &StarRecord) -> StarView {
+        let revision = self.state.services.get(&star.service).map(|service| service.revision);
+        StarView {
+            id: star.id,
+            name: star.name(),
+            service: star.service.clone(),
+            app: star.app.clone(),
+            node: star.node,
+            phase: star.phase,
+            outdated: revision != Some(star.revision),
+            port: star.port,
+            pid: star.process.map(|(pid, _)| pid),
+            start_time: star.process.map(|(_, start_time)| start_time),
+            since: star.ended.or(star.started),
+            exit: star.exit.clone(),
+        }
+    }
+
+    /// What was recorded after an index, oldest first.
+    pub fn events_view(&self, after: u64) -> Vec<EventView> {
+        let newer = self.state.events.iter().filter(|event| event.index > after);
+        newer.map(|event| EventView { index: event.index, wall: event.wall, what: event.what.clone() }).collect()
+    }
+}
+
+/// The number behind the last hyphen: `hello-10` comes after `hello-9`.
+fn ordinal(name: &str) -> u32 {
+    name.rsplit('-').next().and_then(|digits| digits.parse().ok()).unwrap_or_default()
+}
