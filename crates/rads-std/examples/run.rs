@@ -1,4 +1,4 @@
-//! `cargo run -p rads-std --example run -- FILE [ARGS…]`: runs one script with the library and nothing else around it.
+//! `cargo run -p rads-std --example run -- [--memory-mb N] FILE [ARGS…]`: runs one script with the library and nothing else around it.
 //! The tests drive it as a process; the real thing is `rads run`.
 
 use std::path::{Path, PathBuf};
@@ -7,9 +7,13 @@ use std::process::ExitCode;
 use rads_std::{RunOptions, load, run};
 
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
+    let mut args = std::env::args().skip(1).peekable();
+    let mut limits = rads_vm::Limits::default();
+    if args.next_if_eq("--memory-mb").is_some() {
+        limits.memory = args.next().and_then(|megabytes| megabytes.parse().ok()).unwrap_or(1_usize) << 20;
+    }
     let Some(file) = args.next() else {
-        eprintln!("usage: run FILE [ARGS…]");
+        eprintln!("usage: run [--memory-mb N] FILE [ARGS…]");
         return ExitCode::from(2);
     };
     let file = PathBuf::from(file);
@@ -21,12 +25,6 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let options = RunOptions {
-        args: args.collect(),
-        env: std::env::vars().collect(),
-        limits: rads_vm::Limits::default(),
-        root,
-        ready: None,
-    };
+    let options = RunOptions { args: args.collect(), env: std::env::vars().collect(), limits, root, ready: None };
     ExitCode::from(run(loaded, options) as u8)
 }

@@ -113,6 +113,24 @@ fn a_handler_that_fails_is_a_500_and_a_trace_in_the_log() {
 }
 
 #[test]
+fn a_handler_that_eats_all_memory_fails_alone() {
+    let server = script(
+        r#"
+        s.route("/hog", blast () { turbo all = []; loop (true) { all.push("x" + all.length); } return ""; });
+        s.route("/fine", blast () { return "fine"; });
+        "#,
+    )
+    .memory_mb(8)
+    .serve();
+    for _ in 0..3 {
+        assert_eq!(server.get("/hog").status, 500);
+        assert_eq!(server.get("/fine").text(), "fine", "its memory came back");
+    }
+    let ended = server.stop();
+    assert!(ended.err.contains("memory limit of 8 MiB reached"), "{}", ended.err);
+}
+
+#[test]
 fn a_handler_that_waits_does_not_hold_up_others() {
     let server = serve(
         r#"

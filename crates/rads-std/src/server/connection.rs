@@ -41,8 +41,6 @@ pub(crate) async fn serve<A: App>(
     stream: TcpStream,
     mut stopping: watch::Receiver<bool>,
 ) {
-    // Small replies must not wait for the client's delayed acknowledgement. Failing only costs latency.
-    let _ = stream.set_nodelay(true);
     let progress = Rc::new(Progress::default());
     let seen = Rc::clone(&progress);
     let bounds = site.bounds;

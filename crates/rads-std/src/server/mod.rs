@@ -18,6 +18,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::ALLOW;
 use hyper::http::request;
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
@@ -204,6 +205,9 @@ pub(crate) fn listen<A: App>(
 }
 
 async fn accept<A: App>(site: Rc<Site<A::Target>>, app: A, listener: TcpListener, lifeline: Lifeline) {
+    // Connections inherit it. Small replies must not wait for the client's delayed acknowledgement; failing would only
+    // cost latency.
+    let _ = sockopt::set_tcp_nodelay(&listener, true);
     let mut stopping = lifeline.stopping.subscribe();
     let mut stop = pin!(async move { stopping.wait_for(|stopping| *stopping).await.is_ok() });
     let slots = Rc::new(Slots { free: Cell::new(site.bounds.connections), freed: Notify::new() });

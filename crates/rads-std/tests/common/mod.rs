@@ -28,13 +28,14 @@ pub(crate) struct Script {
     env: Vec<(String, String)>,
     args: Vec<String>,
     stdin: String,
+    memory_mb: Option<usize>,
 }
 
 impl Script {
     pub(crate) fn new(source: &str) -> Script {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("main.rads"), source).expect("written");
-        Script { folder, env: Vec::new(), args: Vec::new(), stdin: String::new() }
+        Script { folder, env: Vec::new(), args: Vec::new(), stdin: String::new(), memory_mb: None }
     }
 
     pub(crate) fn file(self, name: &str, content: impl AsRef<[u8]>) -> Script {
@@ -59,8 +60,16 @@ impl Script {
         self
     }
 
+    pub(crate) fn memory_mb(mut self, megabytes: usize) -> Script {
+        self.memory_mb = Some(megabytes);
+        self
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(runner());
+        command.args(
+            self.memory_mb.map(|megabytes| ["--memory-mb".to_owned(), megabytes.to_string()]).into_iter().flatten(),
+        );
         command.arg(self.folder.path().join("main.rads")).args(&self.args).envs(self.env.iter().cloned());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
