@@ -42,7 +42,7 @@ fn measure(folder: &Path, count: u64) {
     isolate::launch_detached(&exe, &["nursery".into(), data.clone().into()], &folder.join("nursery.log"))
         .expect("starts");
     let client = connect(&data);
-    client.try_send(&Request::Hello { version: protocol::VERSION }, &[]).expect("sent");
+    send(&client, &Request::Hello { version: protocol::VERSION });
     let Message::Welcome { walls, pid, .. } = wait(&client) else { panic!("no welcome") };
     println!("# walls {walls:?}");
     let script = || Launch::Script { path: "idle.rads".to_owned() };
@@ -58,7 +58,7 @@ fn measure(folder: &Path, count: u64) {
             next += 1;
             let begun = Instant::now();
             let star = StarId(next);
-            client.try_send(&Request::Start(order(star, folder, launch())), &[]).expect("sent");
+            send(&client, &Request::Start(order(star, folder, launch())));
             match wait(&client) {
                 Message::Started { elapsed_us, .. } => nursery_side.push(elapsed_us),
                 other => panic!("{other:?}"),
@@ -72,7 +72,7 @@ fn measure(folder: &Path, count: u64) {
     }
     crowd(&client, folder, &data, pid, count, &mut next, "script", &script);
     crowd(&client, folder, &data, pid, count, &mut next, "native", &command);
-    client.try_send(&Request::Shutdown, &[]).expect("sent");
+    send(&client, &Request::Shutdown);
     while client.try_recv().map_err(|error| error.kind()).err() != Some(io::ErrorKind::UnexpectedEof) {
         std::thread::yield_now();
     }
@@ -95,7 +95,7 @@ fn crowd(
     let begun = Instant::now();
     let mut pids = Vec::new();
     for &star in &stars {
-        client.try_send(&Request::Start(order(star, folder, launch())), &[]).expect("sent");
+        send(client, &Request::Start(order(star, folder, launch())));
     }
     for _ in &stars {
         match wait(client) {
@@ -113,21 +113,21 @@ fn crowd(
     println!("memory of one {name} star, charged to its group {:.3} MB", charged as f64 / count as f64 / 1e6);
     let begun = Instant::now();
     for &star in &stars {
-        client.try_send(&Request::Kill { star }, &[]).expect("sent");
+        send(client, &Request::Kill { star });
     }
     for _ in &stars {
         assert!(matches!(wait(client), Message::Exited { .. }));
     }
     println!("stop {count} {name} stars {:.1} ms", begun.elapsed().as_secs_f64() * 1e3);
     for &star in &stars {
-        client.try_send(&Request::Forget { star }, &[]).expect("sent");
+        send(client, &Request::Forget { star });
     }
 }
 
 fn end(client: &Client, star: StarId) {
-    client.try_send(&Request::Kill { star }, &[]).expect("sent");
+    send(client, &Request::Kill { star });
     assert!(matches!(wait(client), Message::Exited { .. }));
-    client.try_send(&Request::Forget { star }, &[]).expect("sent");
+    send(client, &Request::Forget { star });
 }
 
 fn order(star: StarId, folder: &Path, launch: Launch) -> StarOrder {
@@ -151,6 +151,14 @@ fn connect(data: &Path) -> Client {
             Ok(client) => return client,
             Err(_) => std::thread::yield_now(),
         }
+    }
+}
+
+/// Sends, however full the socket is.
+fn send(client: &Client, request: &Request) {
+    while let Err(error) = client.try_send(request, &[]) {
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        std::thread::yield_now();
     }
 }
 

@@ -159,7 +159,8 @@ fn raise_walls(plan: &Plan<'_>) -> Result<(), String> {
     }
     // The cgroup namespace begins at the groups just joined.
     sys::namespace::unshare(UnshareFlags::NEWCGROUP).because(|| "cannot make a cgroup namespace".to_owned())?;
-    rustix::system::sethostname(plan.order.hostname.as_bytes()).because(|| "cannot set the host name".to_owned())?;
+    rustix::system::sethostname(plan.order.short_hostname().as_bytes())
+        .because(|| "cannot set the host name".to_owned())?;
     enter_root(plan)?;
     if !plan.own_network {
         // As late as can be: meanwhile the parent has mapped them.

@@ -14,7 +14,8 @@ pub struct StarOrder {
     pub star: StarId,
     /// The generation of the assignment that asks for it; kept in the star's record and told to every agent.
     pub generation: u64,
-    /// The name the star sees as its own; a DNS label.
+    /// The name the star sees as its own: letters, digits and `-`. Of one longer than the kernel's 64 characters the end
+    /// is taken, where the numbers are.
     pub hostname: String,
     pub launch: Launch,
     pub args: Vec<String>,
@@ -26,6 +27,17 @@ pub struct StarOrder {
     pub limits: Limits,
     pub network: Network,
 }
+
+impl StarOrder {
+    /// The host name as the kernel takes it.
+    pub(crate) fn short_hostname(&self) -> &str {
+        let start = self.hostname.len().saturating_sub(HOSTNAME_MAX);
+        self.hostname.get(start..).unwrap_or_default().trim_start_matches('-')
+    }
+}
+
+/// Longest host name, `__NEW_UTS_LEN` of Linux.
+const HOSTNAME_MAX: usize = 64;
 
 /// What runs in the star.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

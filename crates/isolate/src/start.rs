@@ -211,7 +211,7 @@ fn why_no_bind(host: &Path, inside: &str, error: &io::Error, mapped: bool) -> St
 /// Refuses what the walls could not carry. The agent has checked it for the user; this is for the nursery's own sake.
 fn check(order: &StarOrder) -> Result<(), String> {
     let label = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    if order.hostname.is_empty() || order.hostname.len() > 63 || !order.hostname.chars().all(label) {
+    if order.short_hostname().is_empty() || !order.hostname.chars().all(label) {
         return Err(format!("`{}` is not a host name", order.hostname.escape_debug()));
     }
     let normal = |path: &str| path.split('/').all(|part| !matches!(part, "" | "." | "..")) && !path.contains('\0');
@@ -252,8 +252,9 @@ fn scratch(order: &StarOrder, owner: Option<u32>) -> io::Result<OwnedFd> {
             rustix::fs::chownat(&mount, folder, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)), AtFlags::empty())?;
         }
     }
-    put(&mount, "hostname", &format!("{}\n", order.hostname))?;
-    let local = format!("127.0.0.1 localhost {}\n::1 localhost\n", order.hostname);
+    let name = order.short_hostname();
+    put(&mount, "hostname", &format!("{name}\n"))?;
+    let local = format!("127.0.0.1 localhost {name}\n::1 localhost\n");
     match order.network {
         Network::Host => {
             put(&mount, "hosts", &(local + &fs::read_to_string("/etc/hosts").unwrap_or_default()))?;

@@ -210,6 +210,8 @@ fn if_there(dir: &Path, file: &str, value: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
+
     use model::units::{Bytes, Millicores};
 
     /// A folder with the control files of one version, standing in for a real group.
@@ -222,6 +224,44 @@ mod tests {
         let groups =
             Groups { cpu: group.clone(), usage: group.clone(), memory: group.clone(), pids: group, own_pids: 1 };
         (folder, groups)
+    }
+
+    /// Where version 2 is mounted and may be written, if it is.
+    fn real_v2() -> Option<PathBuf> {
+        let folders = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new);
+        let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned();
+        let top = folders.into_iter().find(|folder| folder.join("cgroup.procs").exists())?;
+        let dir = top.join(own).join(format!("rads-test-{}", std::process::id()));
+        fs::create_dir(&dir).ok().map(|()| dir)
+    }
+
+    #[test]
+    fn a_process_is_born_into_a_version_2_group_and_ends_with_it() {
+        let Some(parent) = real_v2() else {
+            eprintln!("skipped: no version 2 hierarchy that may be written");
+            return;
+        };
+        let groups =
+            Groups { pids: Some(Group { version: Version::V2, dir: parent.join("star") }), ..Groups::default() };
+        groups.create().unwrap();
+        assert!(groups.tasks().unwrap().is_empty(), "nothing is left to join");
+        let birthplace = groups.birthplace().unwrap().unwrap();
+        let idle = || -> std::convert::Infallible {
+            loop {
+                std::thread::park();
+            }
+        };
+        let (pid, pidfd) = crate::sys::process::clone(0, Some(birthplace.as_fd()), idle).unwrap();
+        let group = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        assert!(group.lines().any(|line| line.starts_with("0::") && line.ends_with("/star")), "{group}");
+        assert!(!groups.remove(), "it is not empty yet");
+        groups.kill();
+        let end = rustix::process::WaitId::PidFd(pidfd.as_fd());
+        let status = rustix::process::waitid(end, rustix::process::WaitIdOptions::EXITED).unwrap().unwrap();
+        assert_eq!(status.terminating_signal(), Some(libc::SIGKILL));
+        assert!(groups.remove());
+        fs::remove_dir(parent).unwrap();
     }
 
     const LIMITS: Limits = Limits { cpu: Some(Millicores(250)), memory: Some(Bytes::mib(64)), pids: Some(10) };

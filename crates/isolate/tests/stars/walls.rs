@@ -37,6 +37,9 @@ fn alone(kit: &Kit) -> Verdict {
     for line in ["pid 1", "uid 0", "hostname star-one", "pids [1]", "session true", "folder \"/app\""] {
         has(&said, line);
     }
+    let mut long = kit.script(&["whoami"]);
+    long.hostname = format!("{}-12", "a".repeat(70));
+    has(&kit.run(&long).1, &format!("hostname {}-12", "a".repeat(61)));
     let outside = kit.outside(&["whoami"]);
     for line in ["pid 1", "hostname star-one", "pids [1]"] {
         assert!(!outside.lines().any(|found| found == line), "{outside}");
