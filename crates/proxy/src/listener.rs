@@ -150,6 +150,7 @@ async fn serve<D: Dial>(
     tokio::pin!(connection);
     // Errors are the client's: it has been answered, or is gone.
     tokio::select! {
+        biased;
         _ = connection.as_mut() => return,
         () = patience.lost(head_for) => return,
         _ = closing.changed() => {}

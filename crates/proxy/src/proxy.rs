@@ -82,7 +82,8 @@ impl<D: Dial> Proxy<D> {
         let listener = services.by_key.get_mut(service).and_then(|service| service.listener.take());
         services.ending.extend(listener.map(Listener::end));
         services.ending.retain(|accepting| !accepting.is_finished());
-        services.forget_if_empty(service);
+        // All of them: a service whose last star was still draining when it was closed is forgotten later.
+        services.by_key.retain(|_, service| !service.is_empty());
     }
 
     /// Replaces the stars of a service. A set older than the last one is ignored.
@@ -139,8 +140,14 @@ impl Services {
     }
 
     fn forget_if_empty(&mut self, service: &ServiceKey) {
-        if self.by_key.get(service).is_some_and(|service| service.listener.is_none() && service.route.is_empty()) {
+        if self.by_key.get(service).is_some_and(Service::is_empty) {
             self.by_key.remove(service);
         }
+    }
+}
+
+impl Service {
+    fn is_empty(&self) -> bool {
+        self.listener.is_none() && self.route.is_empty()
     }
 }
