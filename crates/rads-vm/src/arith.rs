@@ -53,7 +53,20 @@ impl Heap {
         Fault::Thrown(Cx { heap: self }.error(kind, message))
     }
 
+    /// `left operator right`, written where the result belongs.
+    #[cold]
     #[inline(never)]
+    pub(crate) fn arith_into(
+        &mut self,
+        operator: Arith,
+        left: Value,
+        right: Value,
+        into: &mut Value,
+    ) -> Result<(), Fault> {
+        *into = self.arith(operator, left, right)?;
+        Ok(())
+    }
+
     pub(crate) fn arith(&mut self, operator: Arith, left: Value, right: Value) -> Result<Value, Fault> {
         match (left, right) {
             (Value::Float(x), Value::Float(y)) => self.arith_floats(operator, x, y),

@@ -279,27 +279,39 @@ impl Vm {
                 }
             }};
         }
+        // The quick forms read by reference and write in place: a value built elsewhere and copied as a whole would wait for
+        // its two halves to be stored.
         macro_rules! arith {
             ($operator:expr, $int:ident, $a:expr, $b:expr, $c:expr, $float:tt) => {{
-                // By reference: a register that was just written in two halves is slow to read as a whole.
                 match (&r!($b), &$c) {
                     (Value::Int(x), Value::Int(y)) if let Some(n) = x.$int(*y) => r!($a) = Value::Int(n),
                     (Value::Float(x), Value::Float(y)) => r!($a) = Value::Float(x $float y),
                     (Value::Float(x), Value::Int(y)) => r!($a) = Value::Float(x $float *y as f64),
                     (Value::Int(x), Value::Float(y)) => r!($a) = Value::Float(*x as f64 $float y),
                     (x, y) => {
-                        r!($a) = attempt!(heap.arith($operator, *x, *y));
+                        let (x, y) = (*x, *y);
+                        if let Err(fault) = heap.arith_into($operator, x, y, &mut r!($a)) {
+                            leave!(Event::Fault(fault));
+                        }
                         allocated!();
                     }
                 }
             }};
         }
-        // Division has no quick form for floats: a zero divisor throws.
+        // The same for division, whose zero divisor throws.
         macro_rules! divide {
             ($operator:expr, $int:ident, $a:expr, $b:expr, $c:expr) => {{
                 match (&r!($b), &$c) {
                     (Value::Int(x), Value::Int(y)) if let Some(n) = x.$int(*y) => r!($a) = Value::Int(n),
-                    (x, y) => r!($a) = attempt!(heap.arith($operator, *x, *y)),
+                    (Value::Float(x), Value::Float(y)) if *y != 0.0 && $operator == Arith::Div => {
+                        r!($a) = Value::Float(x / y);
+                    }
+                    (x, y) => {
+                        let (x, y) = (*x, *y);
+                        if let Err(fault) = heap.arith_into($operator, x, y, &mut r!($a)) {
+                            leave!(Event::Fault(fault));
+                        }
+                    }
                 }
             }};
         }
@@ -399,14 +411,11 @@ impl Vm {
                 Op::Bool { a, value } => r!(a) = Value::Bool(value),
                 Op::Int { a, value } => r!(a) = Value::Int(i64::from(value)),
                 Op::Const { a, at } => {
-                    r!(a) = match program.consts[at as usize] {
-                        Const::Int(n) => Value::Int(n),
-                        Const::Float(n) => Value::Float(n),
-                        Const::Char(c) => Value::Char(c),
-                        Const::Str(symbol) => match heap.interned.get(symbol.0 as usize) {
-                            Some(Some(handle)) => Value::Str(*handle),
-                            _ => heap.intern(symbol),
-                        },
+                    let value = &heap.constants[at as usize];
+                    if let Value::Absent = value {
+                        r!(a) = heap.text_constant(at);
+                    } else {
+                        r!(a) = *value;
                     }
                 }
                 Op::Function { a, function } => r!(a) = heap.function_value(FunctionId(function)),

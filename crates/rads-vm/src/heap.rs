@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::dict::Dict;
 use crate::native::Natives;
-use crate::program::{FunctionId, Program};
+use crate::program::{Const, FunctionId, Program};
 use crate::record::Shapes;
 use crate::step::TaskId;
 use crate::value::{Handle, Value};
@@ -115,7 +115,9 @@ pub(crate) struct Heap {
     pub(crate) collect_at: usize,
     pub(crate) collect_always: bool,
     pub(crate) shapes: Shapes,
-    /// Constants already made, by symbol: a program's strings are made once, when first used.
+    /// The program's constants; a text is absent until it is first used.
+    pub(crate) constants: Vec<Value>,
+    /// Strings of symbols already made, by symbol: a program's strings are made once, when first used.
     pub(crate) interned: Vec<Option<Handle>>,
     /// Function values without captures, by function: made once, so that a blast equals itself.
     pub(crate) functions: Vec<Option<Handle>>,
@@ -135,6 +137,13 @@ const NO_FREE: u32 = u32::MAX;
 impl Heap {
     pub(crate) fn new(program: Arc<Program>, natives: Arc<Natives>, limit: usize, collect_always: bool) -> Heap {
         let shapes = Shapes::new(&program);
+        let constant = |constant: &Const| match *constant {
+            Const::Int(n) => Value::Int(n),
+            Const::Float(n) => Value::Float(n),
+            Const::Char(c) => Value::Char(c),
+            Const::Str(_) => Value::Absent,
+        };
+        let constants = program.consts.iter().map(constant).collect();
         Heap {
             program,
             natives,
@@ -149,6 +158,7 @@ impl Heap {
             collect_at: if collect_always { 0 } else { FLOOR_BYTES.min(limit / 2) },
             collect_always,
             shapes,
+            constants,
             interned: Vec::new(),
             functions: Vec::new(),
             kinds: Vec::new(),
@@ -252,6 +262,17 @@ impl Heap {
             Obj::Str { ascii, .. } | Obj::Prefix { ascii, .. } => *ascii,
             _ => false,
         }
+    }
+
+    /// A constant that is a text, at its first use.
+    #[cold]
+    pub(crate) fn text_constant(&mut self, at: u32) -> Value {
+        let value = match self.program.consts[at as usize] {
+            Const::Str(symbol) => self.intern(symbol),
+            _ => Value::Null,
+        };
+        self.constants[at as usize] = value;
+        value
     }
 
     /// The string of a symbol, made when first asked for and kept.
