@@ -70,12 +70,29 @@ fn measure(folder: &Path, count: u64) {
         print(&format!("start {name}, request to program"), nursery_side);
         print(&format!("start {name}, seen by the client"), client_side);
     }
+    next += 1;
+    doors(&client, order(StarId(next), folder, script()));
     crowd(&client, folder, &data, pid, count, &mut next, "script", &script);
     crowd(&client, folder, &data, pid, count, &mut next, "native", &command);
     send(&client, &Request::Shutdown);
     while client.try_recv().map_err(|error| error.kind()).err() != Some(io::ErrorKind::UnexpectedEof) {
         std::thread::yield_now();
     }
+}
+
+/// Sockets made inside a star's network and handed over, one at a time.
+fn doors(client: &Client, order: StarOrder) {
+    let star = order.star;
+    send(client, &Request::Start(order));
+    assert!(matches!(wait(client), Message::Started { .. }));
+    let door = |token| {
+        let begun = Instant::now();
+        send(client, &Request::Door { star, token, count: 1 });
+        assert!(matches!(wait(client), Message::Doors { problem: None, .. }));
+        begun.elapsed().as_micros() as u64
+    };
+    print("door, seen by the client", (0..1000).map(door).collect());
+    end(client, star);
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -108,8 +125,9 @@ fn crowd(
     for &star in &stars {
         charged += isolate::stats(data, star).expect("it runs").memory_bytes.unwrap_or(0);
     }
-    let added: u64 = pids.iter().flat_map(|&pid| family(pid)).map(pss).sum::<u64>() + pss(nursery) - before;
-    println!("memory of one {name} star, PSS {:.3} MB", added as f64 / count as f64 / 1e6);
+    // The nursery's own share shrinks while others share its pages.
+    let added = (pids.iter().flat_map(|&pid| family(pid)).map(pss).sum::<u64>() + pss(nursery)) as f64 - before as f64;
+    println!("memory of one {name} star, PSS {:.3} MB", added / count as f64 / 1e6);
     println!("memory of one {name} star, charged to its group {:.3} MB", charged as f64 / count as f64 / 1e6);
     let begun = Instant::now();
     for &star in &stars {
@@ -182,7 +200,8 @@ fn family(pid: u32) -> Vec<u32> {
     children.split_whitespace().filter_map(|pid| pid.parse().ok()).chain([pid]).collect()
 }
 
-/// Memory of a process with shared pages divided among those who share them.
+/// Memory of a process with shared pages divided among those who share them. 0 for one that may not be looked at, as a
+/// star's init without privileges.
 fn pss(pid: u32) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));

@@ -17,7 +17,8 @@ pub(crate) const PER_STAR: u32 = 0x1_0000;
 /// How many ranges fit below 2³¹, and so how many stars one machine holds with privileges.
 const SLOTS: u32 = (0x8000_0000 - BASE) / PER_STAR;
 
-/// Mappings kept ready. Making one takes 0.3 ms; slots are reused from the first, so eight serve a usual node.
+/// Mappings kept ready. Making one takes a short-lived process; slots are reused from the first, so eight serve a
+/// usual node.
 const KEPT: u32 = 8;
 
 /// Hands out ranges, each named by its slot.

@@ -1,8 +1,9 @@
 //! Network namespaces with nothing but loopback, and sockets inside them.
 //!
 //! With privileges on the host the nursery steps into a namespace and back again, so namespaces are made ahead, a star is
-//! born in one, and a socket costs 10 µs. Without, there is no way back into the host's network, so a star makes its own
-//! namespace, and a short-lived process goes there for the sockets.
+//! born in one, and a socket is there in a tenth of a millisecond. Without, there is no way back into the host's network, so
+//! a star makes its own namespace, and a short-lived process goes there for the sockets: a millisecond or more, whether
+//! for one or for many.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,8 +14,8 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 
 use crate::{packet, sys};
 
-/// Namespaces kept ready. Making one takes 0.3–0.9 ms, a third of a star's start; each costs about 0.1 MB of kernel
-/// memory. Eight start a usual service without a wait.
+/// Namespaces kept ready. Making one takes 0.6–1 ms, a third of a star's start; each costs 0.2 MB of kernel memory.
+/// Eight start a usual service without a wait.
 const SPARE: usize = 8;
 
 /// The namespaces not yet given to a star.
