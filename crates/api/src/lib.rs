@@ -1,3 +1,21 @@
 //! The HTTP API of an agent: routes, types, OpenAPI document, and its client.
+//!
+//! One set of types serves both ends. What an agent *does* is behind [`Control`], so this crate knows no loop, store
+//! or star. It is spoken over a Unix socket in the data folder that only its owner (and root) may use.
 
 #![forbid(unsafe_code)]
+
+mod check;
+pub mod client;
+pub mod control;
+pub mod exec;
+mod refusal;
+mod routes;
+pub mod serve;
+pub mod types;
+
+pub use client::{Client, LogReader};
+pub use control::{Answer, Control, Exec, LogStream};
+pub use routes::{openapi, router};
+pub use serve::{Socket, socket_path};
+pub use types::*;

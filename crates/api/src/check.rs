@@ -1,0 +1,122 @@
+//! What the types of a spec cannot say: ranges and paths. `deploy` checks the same with the place in the file; here it
+//! holds for whoever speaks to the API directly.
+
+use model::app::INSTANCES_MAX;
+use model::bundle::is_bundle_path;
+use model::{AppSpec, Code, Limits, Name, ProbeKind, Problem, Program, ServiceSpec};
+
+/// Refuses a spec that no description could have made.
+pub(crate) fn spec(spec: &AppSpec) -> Result<(), Problem> {
+    spec.services.iter().try_for_each(|(name, service)| check(name, service))
+}
+
+fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
+    let invalid = |what: &str| Err(Problem::new(Code::InvalidValue, format!("service `{name}`: {what}")));
+    let too_low = |what: String| Err(Problem::new(Code::LimitTooLow, format!("service `{name}`: {what}")));
+    let template = &service.template;
+    if service.instances > INSTANCES_MAX {
+        return invalid(&format!("`instances` is at most {INSTANCES_MAX}, not `{}`", service.instances));
+    }
+    let memory_min = match &template.program {
+        Program::Script(path) if !is_bundle_path(path) => return invalid("the script is no path within the bundle"),
+        Program::Script(_) => Limits::SCRIPT_MEMORY_MIN,
+        Program::Command(words) if words.first().is_none_or(String::is_empty) => {
+            return invalid("the command is empty");
+        }
+        Program::Command(_) => Limits::COMMAND_MEMORY_MIN,
+    };
+    if template.limits.memory.is_some_and(|memory| memory < memory_min) {
+        return too_low(format!("a star needs at least {memory_min} of memory"));
+    }
+    if template.limits.cpu.is_some_and(|cpu| cpu < Limits::CPU_MIN) {
+        return too_low(format!("a star needs at least {} of a core", Limits::CPU_MIN));
+    }
+    if template.limits.pids == Some(0) {
+        return too_low("a star needs at least 1 process".to_owned());
+    }
+    if template.port == Some(0) {
+        return invalid("`port` is between 1 and 65535");
+    }
+    let asks_a_port = !matches!(template.probe.kind, ProbeKind::Started);
+    if template.port.is_none() && (asks_a_port || service.entry.is_some()) {
+        return invalid("it has no `port` to be reached at");
+    }
+    if let ProbeKind::Http { path } = &template.probe.kind
+        && (!path.starts_with('/') || path.contains(|c: char| c.is_whitespace() || c.is_control()))
+    {
+        return invalid("the path of its probe does not start with `/`, or has blanks");
+    }
+    if template.probe.timeout_ms == 0 || template.probe.interval_ms == 0 || template.probe.failures == 0 {
+        return invalid("times and counts of its probe are above 0");
+    }
+    let is_volume_path = |path: &str| {
+        let within = path.strip_prefix('/').filter(|rest| is_bundle_path(rest));
+        within.is_some_and(|rest| !matches!(rest.split('/').next(), Some("app" | "proc" | "dev" | "sys")))
+    };
+    if let Some(mount) = template.volumes.iter().find(|mount| !is_volume_path(&mount.path)) {
+        return invalid(&format!("`{}` is no place for a volume", mount.path.escape_debug()));
+    }
+    let text = |name: &str, value: &str| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
+    if template.env.iter().any(|(name, value)| text(name, value)) || template.args.iter().any(|arg| arg.contains('\0'))
+    {
+        return invalid("its environment or arguments hold what no program can be given");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{
+        BundleId, Bytes, ContentHash, Entry, ListenAddr, Millicores, Network, Probe, RestartPolicy, StarTemplate,
+        VolumeMount,
+    };
+
+    use super::*;
+
+    fn sound() -> ServiceSpec {
+        ServiceSpec {
+            template: StarTemplate {
+                program: Program::Script("a.rads".to_owned()),
+                args: Vec::new(),
+                bundle: BundleId(ContentHash([0; 32])),
+                env: Default::default(),
+                limits: Limits::DEFAULT,
+                volumes: vec![VolumeMount { volume: "v".parse().unwrap(), path: "/data".to_owned() }],
+                network: Network::None,
+                port: Some(8080),
+                probe: Probe::new(ProbeKind::Tcp),
+                restart: RestartPolicy::Always,
+                grace_ms: 0,
+            },
+            instances: 1,
+            entry: Some(Entry {
+                listen: ListenAddr::loopback(0),
+                protocol: model::Protocol::Http,
+                balance: model::Balance::RoundRobin,
+            }),
+        }
+    }
+
+    #[test]
+    fn what_no_description_could_have_made_is_refused() {
+        let name: Name = "web".parse().unwrap();
+        assert_eq!(check(&name, &sound()), Ok(()));
+        let refused = |says: &str, change: fn(&mut ServiceSpec)| {
+            let mut service = sound();
+            change(&mut service);
+            let problem = check(&name, &service).unwrap_err();
+            assert!(problem.message.contains("`web`") && problem.message.contains(says), "{problem}");
+        };
+        refused("at most", |service| service.instances = INSTANCES_MAX + 1);
+        refused("no path", |service| service.template.program = Program::Script("../x".to_owned()));
+        refused("empty", |service| service.template.program = Program::Command(Vec::new()));
+        refused("memory", |service| service.template.limits.memory = Some(Bytes::mib(1)));
+        refused("core", |service| service.template.limits.cpu = Some(Millicores(1)));
+        refused("process", |service| service.template.limits.pids = Some(0));
+        refused("1 and 65535", |service| service.template.port = Some(0));
+        refused("no `port`", |service| service.template.port = None);
+        refused("probe", |service| service.template.probe.kind = ProbeKind::Http { path: "/a b".to_owned() });
+        refused("volume", |service| service.template.volumes[0].path = "/proc/x".to_owned());
+        refused("environment", |service| service.template.args.push("\0".to_owned()));
+    }
+}

@@ -1,0 +1,320 @@
+//! The other end of the API: a client over the agent's Unix socket, typed like the routes.
+//!
+//! Each request takes a connection of its own: over a Unix socket one costs tens of microseconds, and nothing has to
+//! be kept or found broken.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full, LengthLimitError};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use model::{AppKey, AppSpec, BundleManifest, Code, ContentHash, Problem, ServiceKey, StarId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
+
+use crate::exec::PROTOCOL;
+use crate::serve::socket_path;
+use crate::types::{
+    Accepted, After, AppView, BundleStatus, Events, ExecCommand, Index, LogQuery, LogRecord, PutApp, Scale,
+    ServiceView, Shutdown, StarStats, StarView, StarsThen, Status, Version,
+};
+
+/// Largest answer read whole. The longest is the list of all stars.
+const ANSWER_MAX_BYTES: usize = 64 << 20;
+
+/// The agent of one data folder.
+#[derive(Debug, Clone)]
+pub struct Client {
+    data_dir: PathBuf,
+}
+
+impl Client {
+    /// Makes sure that an agent answers, and that it speaks this version of the API.
+    pub async fn connect(data_dir: &Path) -> Result<(Self, Version), Problem> {
+        let client = Self { data_dir: data_dir.to_owned() };
+        let version: Version = client.get("/v1/version").await?;
+        if version.api != crate::types::API_VERSION {
+            let message = format!("the agent on `{}` is of version {}", data_dir.display(), version.version);
+            return Err(Problem::new(Code::Unsupported, message)
+                .help("use the `rads` it was started with, or restart the agent with this one"));
+        }
+        Ok((client, version))
+    }
+
+    pub async fn status(&self) -> Result<Status, Problem> {
+        self.get("/v1/status").await
+    }
+
+    /// Waits until the log has gone beyond `after`, or `wait_ms` is over; gives the index then.
+    pub async fn index(&self, after: u64, wait_ms: u64) -> Result<u64, Problem> {
+        let query = query(&After { after, wait_ms })?;
+        self.get::<Index>(&format!("/v1/index?{query}")).await.map(|answer| answer.index)
+    }
+
+    pub async fn events(&self, after: u64, wait_ms: u64) -> Result<Events, Problem> {
+        let query = query(&After { after, wait_ms })?;
+        self.get(&format!("/v1/events?{query}")).await
+    }
+
+    pub async fn apps(&self) -> Result<Vec<AppView>, Problem> {
+        self.get("/v1/apps").await
+    }
+
+    pub async fn app(&self, app: &AppKey) -> Result<AppView, Problem> {
+        self.get(&format!("/v1/apps/{}", segment(app))).await
+    }
+
+    pub async fn put_app(&self, spec: AppSpec, base: Option<u64>) -> Result<Accepted, Problem> {
+        let path = format!("/v1/apps/{}", segment(&spec.app));
+        self.send(Method::PUT, &path, &PutApp { spec, base }).await
+    }
+
+    pub async fn remove_app(&self, app: &AppKey) -> Result<Accepted, Problem> {
+        self.send(Method::DELETE, &format!("/v1/apps/{}", segment(app)), &()).await
+    }
+
+    pub async fn services(&self) -> Result<Vec<ServiceView>, Problem> {
+        self.get("/v1/services").await
+    }
+
+    pub async fn service(&self, service: &ServiceKey) -> Result<ServiceView, Problem> {
+        self.get(&format!("/v1/services/{}", segment(service))).await
+    }
+
+    pub async fn service_stats(&self, service: &ServiceKey) -> Result<Vec<StarStats>, Problem> {
+        self.get(&format!("/v1/services/{}/stats", segment(service))).await
+    }
+
+    pub async fn scale(&self, service: &ServiceKey, instances: u32) -> Result<Accepted, Problem> {
+        self.send(Method::POST, &format!("/v1/services/{}/scale", segment(service)), &Scale { instances }).await
+    }
+
+    pub async fn restart(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
+        self.send(Method::POST, &format!("/v1/services/{}/restart", segment(service)), &()).await
+    }
+
+    pub async fn stop(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
+        self.send(Method::POST, &format!("/v1/services/{}/stop", segment(service)), &()).await
+    }
+
+    pub async fn start(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
+        self.send(Method::POST, &format!("/v1/services/{}/start", segment(service)), &()).await
+    }
+
+    pub async fn stars(&self) -> Result<Vec<StarView>, Problem> {
+        self.get("/v1/stars").await
+    }
+
+    pub async fn star(&self, star: StarId) -> Result<StarView, Problem> {
+        self.get(&format!("/v1/stars/{star}")).await
+    }
+
+    pub async fn star_stats(&self, star: StarId) -> Result<StarStats, Problem> {
+        self.get(&format!("/v1/stars/{star}/stats")).await
+    }
+
+    pub async fn logs(&self, which: &LogQuery) -> Result<LogReader, Problem> {
+        let query = query(which)?;
+        let response = self.request(Method::GET, &format!("/v1/logs?{query}"), None, Bytes::new()).await?;
+        Ok(LogReader { body: response.into_body(), buffer: BytesMut::new(), data_dir: self.data_dir.clone() })
+    }
+
+    pub async fn put_bundle(&self, manifest: &BundleManifest) -> Result<BundleStatus, Problem> {
+        self.send(Method::POST, "/v1/bundles", manifest).await
+    }
+
+    pub async fn put_blob(&self, hash: ContentHash, content: Bytes) -> Result<(), Problem> {
+        let kind = Some("application/octet-stream");
+        let response = self.request(Method::PUT, &format!("/v1/blobs/{hash}"), kind, content).await?;
+        self.read(response).await
+    }
+
+    pub async fn shutdown(&self, stars: StarsThen) -> Result<(), Problem> {
+        self.send(Method::POST, "/v1/shutdown", &Shutdown { stars }).await
+    }
+
+    /// Runs a command within a star; what comes back carries the frames of [`crate::exec`].
+    pub async fn exec(
+        &self,
+        star: StarId,
+        command: &ExecCommand,
+    ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>, Problem> {
+        let body = encode(command)?;
+        let path = format!("/v1/stars/{star}/exec");
+        let request = Request::post(&path)
+            .header(header::HOST, HOST)
+            .header(header::CONTENT_TYPE, JSON)
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, PROTOCOL);
+        let response = self.exchange(request.body(Full::new(body)).map_err(internal)?).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let refusal = self.read::<serde::de::IgnoredAny>(response).await;
+            return Err(refusal.err().unwrap_or_else(|| internal("the agent did not take the connection over")));
+        }
+        let connection = hyper::upgrade::on(response).await.map_err(internal)?;
+        Ok(TokioIo::new(connection))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
+        let response = self.request(Method::GET, path, None, Bytes::new()).await?;
+        self.read(response).await
+    }
+
+    async fn send<T: DeserializeOwned>(&self, method: Method, path: &str, body: &impl Serialize) -> Result<T, Problem> {
+        let response = self.request(method, path, Some(JSON), encode(body)?).await?;
+        self.read(response).await
+    }
+
+    /// One exchange; an answer that is not a success becomes its problem.
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&str>,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Problem> {
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, HOST);
+        if let Some(kind) = content_type {
+            request = request.header(header::CONTENT_TYPE, kind);
+        }
+        let response = self.exchange(request.body(Full::new(body)).map_err(internal)?).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let refusal = self.read::<serde::de::IgnoredAny>(response).await;
+        Err(refusal.err().unwrap_or_else(|| internal("the agent refused without a reason")))
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Problem> {
+        let stream = self.dial().await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.lost(&error))?;
+        tokio::spawn(connection.with_upgrades());
+        sender.send_request(request).await.map_err(|error| self.lost(&error))
+    }
+
+    async fn dial(&self) -> Result<UnixStream, Problem> {
+        let path = socket_path(&self.data_dir);
+        UnixStream::connect(&path).await.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => no_agent(&self.data_dir),
+            io::ErrorKind::PermissionDenied => Problem::new(
+                Code::Forbidden,
+                format!("the agent on `{}` belongs to another user", self.data_dir.display()),
+            )
+            .help("use your own data folder (`--data-dir` or `RADS_DATA`), or become its owner"),
+            _ => Problem::new(Code::NoAgent, format!("cannot reach the agent at `{}`: {error}", path.display())),
+        })
+    }
+
+    async fn read<T: DeserializeOwned>(&self, response: Response<Incoming>) -> Result<T, Problem> {
+        let status = response.status();
+        let body = http_body_util::Limited::new(response.into_body(), ANSWER_MAX_BYTES);
+        let bytes = body.collect().await.map_err(|error| match error.is::<LengthLimitError>() {
+            true => internal("the agent's answer is too long"),
+            false => self.lost(&*error),
+        })?;
+        let bytes = bytes.to_bytes();
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).map_err(internal);
+        }
+        Err(serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| internal(format!("the agent answered {status}: {}", String::from_utf8_lossy(&bytes)))))
+    }
+
+    /// The agent went away in the middle.
+    fn lost(&self, error: &dyn std::error::Error) -> Problem {
+        let message = format!("the agent on `{}` closed the connection: {error}", self.data_dir.display());
+        Problem::new(Code::Unavailable, message).help("see what it last said in `agent.log` there")
+    }
+}
+
+/// Nobody listens on the folder's socket.
+fn no_agent(data_dir: &Path) -> Problem {
+    Problem::new(Code::NoAgent, format!("no agent answers on `{}`", data_dir.display()))
+        .help("start one with `rads up app.rads` or `rads c agent`, or name its folder with `--data-dir`")
+}
+
+/// Log records as they arrive.
+#[derive(Debug)]
+pub struct LogReader {
+    body: Incoming,
+    buffer: BytesMut,
+    data_dir: PathBuf,
+}
+
+impl LogReader {
+    /// The next record; `None` at the end. May be given up and called again: nothing is lost.
+    pub async fn next(&mut self) -> Option<Result<LogRecord, Problem>> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
+                let line = self.buffer.split_to(end + 1);
+                return Some(serde_json::from_slice(&line).map_err(internal));
+            }
+            match self.body.frame().await? {
+                Ok(frame) => self.buffer.extend(frame.into_data().ok()),
+                Err(error) => {
+                    let message = format!("the agent on `{}` ended the log: {error}", self.data_dir.display());
+                    return Some(Err(Problem::new(Code::Unavailable, message)));
+                }
+            }
+        }
+    }
+}
+
+const JSON: &str = "application/json";
+/// Whoever listens on the folder's socket; the protocol wants a name.
+const HOST: &str = "agent";
+
+fn encode(body: &impl Serialize) -> Result<Bytes, Problem> {
+    serde_json::to_vec(body).map(Bytes::from).map_err(internal)
+}
+
+/// A key as one path segment: the `/` of a namespace is escaped.
+fn segment(key: &impl std::fmt::Display) -> String {
+    key.to_string().replace('/', "%2F")
+}
+
+/// A flat struct as a query string. Only letters, digits, `-`, `_` and `.` pass as they are.
+fn query(fields: &impl Serialize) -> Result<String, Problem> {
+    let fields = serde_json::to_value(fields).map_err(internal)?;
+    let mut text = String::new();
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        let value = match value {
+            serde_json::Value::Null => continue,
+            serde_json::Value::String(value) => value.clone(),
+            other => other.to_string(),
+        };
+        if !text.is_empty() {
+            text.push('&');
+        }
+        text.push_str(name);
+        text.push('=');
+        for byte in value.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => text.push(char::from(byte)),
+                _ => text.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+    Ok(text)
+}
+
+fn internal(error: impl std::fmt::Display) -> Problem {
+    Problem::new(Code::Internal, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_leave_out_what_is_not_given_and_escape_the_rest() {
+        let which = LogQuery { target: Some("a/b c&d".to_owned()), follow: true, tail: None };
+        assert_eq!(query(&which).unwrap(), "follow=true&target=a%2Fb%20c%26d");
+    }
+}

@@ -1,0 +1,66 @@
+//! What an agent can be asked to do: the one seam between the HTTP side and the loop behind it.
+
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use model::{AppKey, AppSpec, BundleManifest, ContentHash, Problem, ServiceKey, StarId};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::types::{
+    Accepted, After, AppView, BundleStatus, Events, ExecCommand, Index, LogQuery, LogRecord, ServiceView, Shutdown,
+    StarStats, StarView, Status, Version,
+};
+
+/// What a request comes to, in time. Dropping it gives the request up.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send + 'a>>;
+
+/// Lines as they come; ends when there are no more, or the agent ends.
+pub type LogStream = Pin<Box<dyn Stream<Item = Result<LogRecord, Problem>> + Send>>;
+
+/// A command that runs within a star.
+pub struct Exec {
+    /// Dropped at the end of the input.
+    pub stdin: Box<dyn AsyncWrite + Send + Unpin>,
+    pub stdout: Box<dyn AsyncRead + Send + Unpin>,
+    pub stderr: Box<dyn AsyncRead + Send + Unpin>,
+    /// Its exit code.
+    pub exit: Answer<'static, i32>,
+}
+
+/// Every request of the API. The names are those of the routes.
+pub trait Control: Send + Sync + 'static {
+    fn version(&self) -> Version;
+    fn status(&self) -> Answer<'_, Status>;
+    /// Answers when the log has gone beyond `after`, or the time is over.
+    fn index(&self, after: After) -> Answer<'_, Index>;
+    fn events(&self, after: After) -> Answer<'_, Events>;
+
+    fn apps(&self) -> Answer<'_, Vec<AppView>>;
+    fn app(&self, app: AppKey) -> Answer<'_, AppView>;
+    /// Answers once the change is on disk; the stars follow on their own.
+    fn put_app(&self, spec: AppSpec, base: Option<u64>) -> Answer<'_, Accepted>;
+    fn remove_app(&self, app: AppKey) -> Answer<'_, Accepted>;
+
+    fn services(&self) -> Answer<'_, Vec<ServiceView>>;
+    fn service(&self, service: ServiceKey) -> Answer<'_, ServiceView>;
+    fn service_stats(&self, service: ServiceKey) -> Answer<'_, Vec<StarStats>>;
+    fn scale(&self, service: ServiceKey, instances: u32) -> Answer<'_, Accepted>;
+    fn restart(&self, service: ServiceKey) -> Answer<'_, Accepted>;
+    fn stop(&self, service: ServiceKey) -> Answer<'_, Accepted>;
+    fn start(&self, service: ServiceKey) -> Answer<'_, Accepted>;
+
+    fn stars(&self) -> Answer<'_, Vec<StarView>>;
+    fn star(&self, star: StarId) -> Answer<'_, StarView>;
+    fn star_stats(&self, star: StarId) -> Answer<'_, StarStats>;
+    fn exec(&self, star: StarId, command: ExecCommand) -> Answer<'_, Exec>;
+    fn logs(&self, query: LogQuery) -> Answer<'_, LogStream>;
+
+    /// Stores a bundle whose files are all there; says which are not.
+    fn put_bundle(&self, manifest: BundleManifest) -> Answer<'_, BundleStatus>;
+    /// Stores one file; refused when its content does not have this hash.
+    fn put_blob(&self, hash: ContentHash, content: Bytes) -> Answer<'_, ()>;
+
+    /// Answers first, then ends the agent.
+    fn shutdown(&self, shutdown: Shutdown) -> Answer<'_, ()>;
+}

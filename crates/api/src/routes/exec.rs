@@ -1,0 +1,103 @@
+//! `exec`: the connection is upgraded, and the command's input and output travel in the frames of [`crate::exec`].
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hyper_util::rt::TokioIo;
+use model::{Code, Problem, StarId};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::Shared;
+use crate::control::Exec;
+use crate::exec::{EXIT, PAYLOAD_MAX, PROTOCOL, STDERR, STDIN, STDOUT, read_frame, write_frame};
+use crate::refusal::{Body, Path, Refusal};
+use crate::types::{Ended, ExecCommand};
+
+/// Run a command within a star's walls
+///
+/// Answers `101` and goes on with frames; see the description of `rads-exec/1`.
+#[utoipa::path(post, path = "/v1/stars/{star}/exec", tag = "stars", params(("star" = StarId, Path)),
+    request_body = ExecCommand,
+    responses((status = 101, description = "the command runs"), (status = "default", body = Problem)))]
+pub(super) async fn exec(
+    State(control): Shared,
+    Path(star): Path<StarId>,
+    mut request: Request,
+) -> Result<Response, Refusal> {
+    let asked = request.headers().get(header::UPGRADE).is_some_and(|value| value == PROTOCOL);
+    let upgrade = asked.then(|| hyper::upgrade::on(&mut request));
+    let Some(upgrade) = upgrade else {
+        let problem = Problem::new(Code::Usage, format!("`exec` needs the header `upgrade: {PROTOCOL}`"));
+        return Err(Refusal(problem));
+    };
+    let Body(command) = <Body<ExecCommand> as axum::extract::FromRequest<_>>::from_request(request, &()).await?;
+    if command.argv.is_empty() {
+        return Err(Refusal(Problem::new(Code::InvalidValue, "`argv` is empty: nothing to run")));
+    }
+    let running = control.exec(star, command).await?;
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(connection) => relay(running, TokioIo::new(connection)).await,
+            Err(error) => tracing::debug!(%error, "caller of exec gone"),
+        }
+    });
+    let headers = [
+        (header::UPGRADE, HeaderValue::from_static(PROTOCOL)),
+        (header::CONNECTION, HeaderValue::from_static("upgrade")),
+    ];
+    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+}
+
+/// Frames waiting to be sent. Pipes wait when it is full: at most 8 × 64 KiB are held.
+const FRAMES_WAITING: usize = 8;
+
+/// Carries input in and output out until the command has ended or the caller is gone. A caller that leaves closes
+/// the command's pipes, which is all that a terminal would do too.
+async fn relay<C: AsyncRead + AsyncWrite + Send + 'static>(running: Exec, connection: C) {
+    let (from, mut to) = tokio::io::split(connection);
+    let (frames, mut sending) = mpsc::channel::<Frame>(FRAMES_WAITING);
+    let Exec { stdin, stdout, stderr, exit } = running;
+    let output = async move {
+        let ((), (), exit) = tokio::join!(pump(stdout, STDOUT, &frames), pump(stderr, STDERR, &frames), exit);
+        let ended = exit.map_or_else(Ended::Problem, Ended::Code);
+        let _ = frames.send((EXIT, serde_json::to_vec(&ended).unwrap_or_default())).await;
+    };
+    let send = async {
+        while let Some((kind, payload)) = sending.recv().await {
+            if write_frame(&mut to, kind, &payload).await.is_err() {
+                return;
+            }
+        }
+        let _ = to.shutdown().await;
+    };
+    tokio::select! {
+        ((), ()) = async { tokio::join!(output, send) } => {}
+        () = feed(from, stdin) => {}
+    }
+}
+
+type Frame = (u8, Vec<u8>);
+
+/// Writes the caller's input into the command; returns when the caller is gone.
+async fn feed<R: AsyncRead + Unpin>(mut from: R, stdin: Box<dyn AsyncWrite + Send + Unpin>) {
+    let mut stdin = Some(stdin);
+    while let Ok(Some((STDIN, payload))) = read_frame(&mut from).await {
+        let open = match &mut stdin {
+            Some(pipe) if !payload.is_empty() => pipe.write_all(&payload).await.is_ok(),
+            _ => false,
+        };
+        if !open {
+            stdin = None;
+        }
+    }
+}
+
+async fn pump(mut from: Box<dyn AsyncRead + Send + Unpin>, kind: u8, frames: &mpsc::Sender<Frame>) {
+    let mut buffer = vec![0; PAYLOAD_MAX];
+    while let Ok(read @ 1..) = from.read(&mut buffer).await {
+        if frames.send((kind, buffer[..read].to_vec())).await.is_err() {
+            return;
+        }
+    }
+}

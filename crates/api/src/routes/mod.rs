@@ -1,0 +1,85 @@
+//! Every route, and the document that describes them.
+
+mod apps;
+mod bundles;
+mod exec;
+mod node;
+mod services;
+mod stars;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use model::{Code, Problem};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::control::Control;
+use crate::refusal::Refusal;
+use crate::types::BODY_MAX_BYTES;
+
+type Shared = State<Arc<dyn Control>>;
+
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "RADS Constellation",
+    description = "The API of one agent, spoken over `agent.sock` in its data folder by the folder's owner and root. \
+                   Every refusal is a `Problem`."
+))]
+struct Document;
+
+/// The routes over what an agent can do.
+pub fn router(control: Arc<dyn Control>) -> Router {
+    let (router, document) = described().split_for_parts();
+    let document = document.to_json().unwrap_or_default();
+    router
+        .route("/v1/openapi.json", get(|| async { ([(header::CONTENT_TYPE, "application/json")], document) }))
+        .fallback(|| async { not_a_route(StatusCode::NOT_FOUND, "no such path") })
+        .method_not_allowed_fallback(|| async {
+            not_a_route(StatusCode::METHOD_NOT_ALLOWED, "the path does not take this method")
+        })
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .with_state(control)
+}
+
+/// The document alone, as it is served at `/v1/openapi.json`.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    described().into_openapi()
+}
+
+fn described() -> OpenApiRouter<Arc<dyn Control>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(node::version))
+        .routes(routes!(node::status))
+        .routes(routes!(node::index))
+        .routes(routes!(node::events))
+        .routes(routes!(node::shutdown))
+        .routes(routes!(apps::list))
+        .routes(routes!(apps::get, apps::put, apps::remove))
+        .routes(routes!(services::list))
+        .routes(routes!(services::get))
+        .routes(routes!(services::stats))
+        .routes(routes!(services::scale))
+        .routes(routes!(services::restart))
+        .routes(routes!(services::stop))
+        .routes(routes!(services::start))
+        .routes(routes!(stars::list))
+        .routes(routes!(stars::get))
+        .routes(routes!(stars::stats))
+        .routes(routes!(stars::logs))
+        .routes(routes!(exec::exec))
+        .routes(routes!(bundles::put))
+        .routes(routes!(bundles::blob))
+}
+
+fn not_a_route(status: StatusCode, message: &str) -> impl IntoResponse {
+    let problem = Problem::new(Code::Usage, message).help("the paths are in `/v1/openapi.json`");
+    let mut response = Refusal(problem).into_response();
+    *response.status_mut() = status;
+    response
+}

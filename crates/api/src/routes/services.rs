@@ -1,0 +1,67 @@
+//! Services: named groups of stars.
+
+use axum::Json;
+use axum::extract::State;
+use model::{Problem, ServiceKey};
+
+use super::Shared;
+use crate::refusal::{Body, Path, Reply};
+use crate::types::{Accepted, Scale, ServiceView, StarStats};
+
+/// Every service
+#[utoipa::path(get, path = "/v1/services", tag = "services", responses(
+    (status = 200, body = Vec<ServiceView>), (status = "default", body = Problem)))]
+pub(super) async fn list(State(control): Shared) -> Reply<Vec<ServiceView>> {
+    Ok(Json(control.services().await?))
+}
+
+/// One service
+#[utoipa::path(get, path = "/v1/services/{service}", tag = "services", params(("service" = ServiceKey, Path)),
+    responses((status = 200, body = ServiceView), (status = "default", body = Problem)))]
+pub(super) async fn get(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<ServiceView> {
+    Ok(Json(control.service(service).await?))
+}
+
+/// What the stars of a service use and have answered
+#[utoipa::path(get, path = "/v1/services/{service}/stats", tag = "services",
+    params(("service" = ServiceKey, Path)),
+    responses((status = 200, body = Vec<StarStats>), (status = "default", body = Problem)))]
+pub(super) async fn stats(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Vec<StarStats>> {
+    Ok(Json(control.service_stats(service).await?))
+}
+
+/// Change how many stars run
+#[utoipa::path(post, path = "/v1/services/{service}/scale", tag = "services",
+    params(("service" = ServiceKey, Path)), request_body = Scale,
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn scale(
+    State(control): Shared,
+    Path(service): Path<ServiceKey>,
+    Body(scale): Body<Scale>,
+) -> Reply<Accepted> {
+    Ok(Json(control.scale(service, scale.instances).await?))
+}
+
+/// Replace every star, one after another
+#[utoipa::path(post, path = "/v1/services/{service}/restart", tag = "services",
+    params(("service" = ServiceKey, Path)),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn restart(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
+    Ok(Json(control.restart(service).await?))
+}
+
+/// End every star and keep the service known
+#[utoipa::path(post, path = "/v1/services/{service}/stop", tag = "services",
+    params(("service" = ServiceKey, Path)),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn stop(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
+    Ok(Json(control.stop(service).await?))
+}
+
+/// Start a stopped service
+#[utoipa::path(post, path = "/v1/services/{service}/start", tag = "services",
+    params(("service" = ServiceKey, Path)),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn start(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
+    Ok(Json(control.start(service).await?))
+}

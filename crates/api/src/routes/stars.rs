@@ -1,0 +1,52 @@
+//! Stars, their counters and their logs.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use model::{Code, Problem, StarId};
+
+use super::Shared;
+use crate::refusal::{Path, Query, Refusal, Reply};
+use crate::types::{LogQuery, LogRecord, StarStats, StarView, TAIL_MAX};
+
+/// Every star, ended ones included as long as they are kept
+#[utoipa::path(get, path = "/v1/stars", tag = "stars", responses(
+    (status = 200, body = Vec<StarView>), (status = "default", body = Problem)))]
+pub(super) async fn list(State(control): Shared) -> Reply<Vec<StarView>> {
+    Ok(Json(control.stars().await?))
+}
+
+/// One star
+#[utoipa::path(get, path = "/v1/stars/{star}", tag = "stars", params(("star" = StarId, Path)), responses(
+    (status = 200, body = StarView), (status = "default", body = Problem)))]
+pub(super) async fn get(State(control): Shared, Path(star): Path<StarId>) -> Reply<StarView> {
+    Ok(Json(control.star(star).await?))
+}
+
+/// What a star uses
+#[utoipa::path(get, path = "/v1/stars/{star}/stats", tag = "stars", params(("star" = StarId, Path)), responses(
+    (status = 200, body = StarStats), (status = "default", body = Problem)))]
+pub(super) async fn stats(State(control): Shared, Path(star): Path<StarId>) -> Reply<StarStats> {
+    Ok(Json(control.star_stats(star).await?))
+}
+
+/// Logs, one JSON object a line
+#[utoipa::path(get, path = "/v1/logs", tag = "stars", params(LogQuery), responses(
+    (status = 200, body = LogRecord, content_type = "application/x-ndjson"), (status = "default", body = Problem)))]
+pub(super) async fn logs(State(control): Shared, Query(query): Query<LogQuery>) -> Result<Response, Refusal> {
+    if query.tail.is_some_and(|tail| tail > TAIL_MAX) {
+        return Err(Refusal(Problem::new(Code::InvalidValue, format!("`tail` is at most {TAIL_MAX}"))));
+    }
+    let records = control.logs(query).await?;
+    let lines = records.map(|record| {
+        let record = record.map_err(std::io::Error::other)?;
+        let mut line = serde_json::to_vec(&record)?;
+        line.push(b'\n');
+        Ok::<_, std::io::Error>(Bytes::from(line))
+    });
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+}

@@ -1,0 +1,99 @@
+//! The socket: a 0600 path socket in the data folder, whose callers are checked by their peer credentials.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::serve::Listener;
+use model::{Code, Problem};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::control::Control;
+
+/// Where the agent of a data folder listens.
+pub fn socket_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("agent.sock")
+}
+
+/// A bound socket. Dropping it removes its path.
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Binds the data folder's socket, replacing one that a killed agent left behind. The caller holds the folder's
+    /// lock, so nobody alive listens on the old one.
+    pub fn bind(data_dir: &Path) -> Result<Self, Problem> {
+        let path = socket_path(data_dir);
+        let problem = |error: io::Error| {
+            let message = format!("cannot listen on `{}`: {error}", path.display());
+            let problem = Problem::new(Code::DataUnwritable, message);
+            match error.kind() {
+                // Paths of Unix sockets are short: 108 bytes on Linux (unix(7)).
+                io::ErrorKind::InvalidInput => problem.help("choose a data folder with a shorter path"),
+                _ => problem,
+            }
+        };
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(problem(error)),
+            _ => {}
+        }
+        // Bound under another name and renamed only once its mode is right, so that it is never open to others.
+        let hidden = data_dir.join(".agent.sock");
+        let _ = std::fs::remove_file(&hidden);
+        let listener = UnixListener::bind(&hidden).map_err(problem)?;
+        std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600)).map_err(problem)?;
+        std::fs::rename(&hidden, &path).map_err(problem)?;
+        Ok(Self { listener, path })
+    }
+
+    /// Serves until `stop` completes; requests in flight are answered first, streams are cut.
+    pub async fn serve(
+        self,
+        control: Arc<dyn Control>,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let Self { listener, path } = self;
+        let served = axum::serve(Peers { listener, path }, crate::routes::router(control));
+        served.with_graceful_shutdown(stop).await
+    }
+}
+
+/// Hands out connections of allowed callers only.
+struct Peers {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Listener for Peers {
+    type Io = UnixStream;
+    type Addr = tokio::net::unix::SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, address) = Listener::accept(&mut self.listener).await;
+            match stream.peer_cred() {
+                Ok(peer) if allowed(peer.uid()) => return (stream, address),
+                Ok(peer) => tracing::warn!(uid = peer.uid(), "caller refused"),
+                Err(error) => tracing::warn!(%error, "caller without credentials refused"),
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// The agent's own user and root. The socket's mode says the same; this holds when somebody loosens the mode.
+fn allowed(uid: u32) -> bool {
+    uid == 0 || uid == rustix::process::geteuid().as_raw()
+}

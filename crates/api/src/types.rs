@@ -1,0 +1,206 @@
+//! What travels between an agent and its clients, beside the words of `model` and the views of `node`.
+
+use std::collections::BTreeMap;
+
+use model::{AppSpec, BundleId, ContentHash, ServiceKey, StarId, WallTime};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+pub use node::view::{AppView, EventView, ServiceView, StarView, StatusView};
+
+/// The version of this API, in every path. A change that breaks a client gets a new one.
+pub const API_VERSION: u32 = 1;
+
+/// Largest JSON body: a manifest of the most files a bundle holds, with long paths, is about half of it.
+pub const BODY_MAX_BYTES: usize = 4 << 20;
+
+/// Largest file of a bundle; it is held in memory once while it is stored. Data belongs in a volume.
+pub const BLOB_MAX_BYTES: usize = 64 << 20;
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Version {
+    /// The program's version.
+    pub version: String,
+    /// See [`API_VERSION`].
+    pub api: u32,
+    pub pid: u32,
+    pub data_dir: String,
+    pub started: WallTime,
+    /// Started by a command that needed it; the command that takes the last app down ends it too.
+    pub background: bool,
+}
+
+/// What a node is and does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    pub agent: Version,
+    pub node: StatusView,
+    /// `None` while no nursery answers.
+    pub walls: Option<WallsView>,
+    /// Bytes resident in the agent itself.
+    pub agent_memory: u64,
+}
+
+/// Which limits hold on this machine, each `None` when it does and the reason when it does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WallsView {
+    pub nursery_pid: u32,
+    pub rootless: bool,
+    /// `v1`, `hybrid`, `v2` or `none`.
+    pub cgroup: String,
+    pub cpu_not_enforced: Option<String>,
+    pub memory_not_enforced: Option<String>,
+    pub pids_not_enforced: Option<String>,
+}
+
+/// A moment in the node's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Index {
+    pub index: u64,
+}
+
+/// How long to wait for something newer.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct After {
+    /// Answer when the log has gone beyond this index.
+    #[serde(default)]
+    pub after: u64,
+    /// Answer after so many milliseconds in any case; at most 60,000.
+    #[serde(default)]
+    pub wait_ms: u64,
+}
+
+/// Longest time a request may ask to be held.
+pub const WAIT_MAX_MS: u64 = 60_000;
+
+/// An app to put in place of what runs under its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PutApp {
+    pub spec: AppSpec,
+    /// The version of the app this was planned against: 0 when it must not exist yet, nothing when it does not
+    /// matter. Another version is a conflict, and nothing changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<u64>,
+}
+
+/// What was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Accepted {
+    /// The log index at which it holds.
+    pub index: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Scale {
+    pub instances: u32,
+}
+
+/// Counters of one star. `null` where this machine does not measure it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StarStats {
+    pub star: StarId,
+    pub name: String,
+    pub service: ServiceKey,
+    /// When the counters were read.
+    pub at: WallTime,
+    /// Processor time used since the start, in microseconds.
+    pub cpu_usage_us: Option<u64>,
+    /// Time spent waiting because the quota was used up, in microseconds.
+    pub throttled_us: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    pub memory_peak: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// Open descriptors of the star's first process.
+    pub fds: Option<u64>,
+    /// Requests (connections, for TCP) that ended there since it was last published.
+    pub requests: u64,
+    pub in_flight: u32,
+    /// Requests that ended because of the star: no connection, no answer, an answer cut short.
+    pub errors: u64,
+    /// Sum over the ended requests, from choosing the star to the last byte of its answer.
+    pub latency_us_sum: u64,
+}
+
+/// Which logs to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct LogQuery {
+    /// An app, a service, a star's name (`hello-1`) or id; all stars when it is left out.
+    pub target: Option<String>,
+    /// Go on with new lines, and with stars that start later.
+    #[serde(default)]
+    pub follow: bool,
+    /// So many of the last lines of each star first; 100 when it is left out.
+    pub tail: Option<u32>,
+}
+
+/// Lines of each star shown when nobody says how many: a screen or two.
+pub const TAIL_DEFAULT: u32 = 100;
+/// Most lines asked for at once; about what two log files hold.
+pub const TAIL_MAX: u32 = 1_000_000;
+
+/// One line of a star's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogRecord {
+    pub star: StarId,
+    /// The star's name, as `hello-1`.
+    pub name: String,
+    pub at: WallTime,
+    /// Whether it came from standard error.
+    pub error: bool,
+    pub text: String,
+}
+
+/// A bundle and what it still lacks; with nothing missing it is stored and can be run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BundleStatus {
+    pub bundle: BundleId,
+    pub missing: Vec<ContentHash>,
+}
+
+/// A command to run within a star's walls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExecCommand {
+    pub argv: Vec<String>,
+    /// Added to the star's own environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// How a command ended; the last frame of an `exec`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// Its exit code, or 128 and the number of the signal that ended it.
+    Code(i32),
+    /// Why it did not run, or why its end was not seen.
+    Problem(model::Problem),
+}
+
+/// What becomes of the stars when their agent ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StarsThen {
+    /// They run on; the next agent takes them over.
+    Keep,
+    /// They are ended at once, and their nursery with them. Their apps stay known: the next agent starts them anew.
+    Stop,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Shutdown {
+    pub stars: StarsThen,
+}
+
+/// What was recorded after an index, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Events {
+    /// Ask for what comes after this next.
+    pub index: u64,
+    pub events: Vec<EventView>,
+}

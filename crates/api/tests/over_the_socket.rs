@@ -1,0 +1,293 @@
+//! The API as a client meets it: over a real socket, with an agent that only remembers what it was asked.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use api::exec::{EXIT, STDIN, STDOUT, read_frame, write_frame};
+use api::*;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use model::{AppKey, AppSpec, BundleManifest, Code, ContentHash, Problem, ServiceKey, StarId, WallTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+
+#[derive(Default)]
+struct Remembering {
+    asked: Mutex<Vec<String>>,
+}
+
+impl Remembering {
+    fn note<T: Send + 'static>(&self, what: String, answer: Result<T, Problem>) -> Answer<'_, T> {
+        self.asked.lock().unwrap().push(what);
+        Box::pin(async move { answer })
+    }
+
+    fn refuse<T: Send + 'static>(&self, what: String) -> Answer<'_, T> {
+        self.note(what, Err(Problem::new(Code::NotFound, "no such thing").help("look again")))
+    }
+}
+
+impl Control for Remembering {
+    fn version(&self) -> Version {
+        Version {
+            version: "0".into(),
+            api: API_VERSION,
+            pid: 1,
+            data_dir: "/x".into(),
+            started: WallTime(0),
+            background: false,
+        }
+    }
+    fn status(&self) -> Answer<'_, Status> {
+        self.refuse("status".into())
+    }
+    fn index(&self, after: After) -> Answer<'_, Index> {
+        self.note("index".into(), Ok(Index { index: after.after + 1 }))
+    }
+    fn events(&self, after: After) -> Answer<'_, Events> {
+        self.note("events".into(), Ok(Events { index: after.after, events: Vec::new() }))
+    }
+    fn apps(&self) -> Answer<'_, Vec<AppView>> {
+        self.note("apps".into(), Ok(Vec::new()))
+    }
+    fn app(&self, app: AppKey) -> Answer<'_, AppView> {
+        self.refuse(format!("app {app}"))
+    }
+    fn put_app(&self, spec: AppSpec, base: Option<u64>) -> Answer<'_, Accepted> {
+        self.note(format!("put {} {base:?}", spec.app), Ok(Accepted { index: 7 }))
+    }
+    fn remove_app(&self, app: AppKey) -> Answer<'_, Accepted> {
+        self.note(format!("remove {app}"), Ok(Accepted { index: 8 }))
+    }
+    fn services(&self) -> Answer<'_, Vec<ServiceView>> {
+        self.note("services".into(), Ok(Vec::new()))
+    }
+    fn service(&self, service: ServiceKey) -> Answer<'_, ServiceView> {
+        self.refuse(format!("service {service}"))
+    }
+    fn service_stats(&self, service: ServiceKey) -> Answer<'_, Vec<StarStats>> {
+        self.refuse(format!("service stats {service}"))
+    }
+    fn scale(&self, service: ServiceKey, instances: u32) -> Answer<'_, Accepted> {
+        self.note(format!("scale {service} {instances}"), Ok(Accepted { index: 9 }))
+    }
+    fn restart(&self, service: ServiceKey) -> Answer<'_, Accepted> {
+        self.note(format!("restart {service}"), Ok(Accepted { index: 9 }))
+    }
+    fn stop(&self, service: ServiceKey) -> Answer<'_, Accepted> {
+        self.note(format!("stop {service}"), Ok(Accepted { index: 9 }))
+    }
+    fn start(&self, service: ServiceKey) -> Answer<'_, Accepted> {
+        self.note(format!("start {service}"), Ok(Accepted { index: 9 }))
+    }
+    fn stars(&self) -> Answer<'_, Vec<StarView>> {
+        self.note("stars".into(), Ok(Vec::new()))
+    }
+    fn star(&self, star: StarId) -> Answer<'_, StarView> {
+        self.refuse(format!("star {star}"))
+    }
+    fn star_stats(&self, star: StarId) -> Answer<'_, StarStats> {
+        self.refuse(format!("star stats {star}"))
+    }
+    /// A command that repeats its input and ends with the number of its words.
+    fn exec(&self, star: StarId, command: ExecCommand) -> Answer<'_, Exec> {
+        let (stdin, mut input) = tokio::io::duplex(64);
+        let (mut output, stdout) = tokio::io::duplex(64);
+        let repeat = tokio::spawn(async move {
+            let mut text = Vec::new();
+            input.read_to_end(&mut text).await.unwrap();
+            output.write_all(&text).await.unwrap();
+        });
+        let code = command.argv.len() as i32;
+        let exit: Answer<'static, i32> = Box::pin(async move {
+            repeat.await.unwrap();
+            Ok(code)
+        });
+        let running =
+            Exec { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr: Box::new(tokio::io::empty()), exit };
+        self.note(format!("exec {star}"), Ok(running))
+    }
+    fn logs(&self, query: LogQuery) -> Answer<'_, LogStream> {
+        let record = |n: u64| LogRecord {
+            star: StarId(n),
+            name: format!("hello-{n}"),
+            at: WallTime(n),
+            error: false,
+            text: "one\ntwo".into(),
+        };
+        let records = futures_util::stream::iter((1..=3).map(move |n| Ok(record(n)))).boxed();
+        self.note(format!("logs {:?} {}", query.target, query.follow), Ok(records as LogStream))
+    }
+    fn put_bundle(&self, manifest: BundleManifest) -> Answer<'_, BundleStatus> {
+        let bundle = model::BundleId(ContentHash([manifest.files.len() as u8; 32]));
+        self.note("bundle".into(), Ok(BundleStatus { bundle, missing: Vec::new() }))
+    }
+    fn put_blob(&self, hash: ContentHash, content: Bytes) -> Answer<'_, ()> {
+        self.note(format!("blob {hash} {}", content.len()), Ok(()))
+    }
+    fn shutdown(&self, shutdown: Shutdown) -> Answer<'_, ()> {
+        self.note(format!("shutdown {:?}", shutdown.stars), Ok(()))
+    }
+}
+
+struct Served {
+    folder: tempfile::TempDir,
+    control: Arc<Remembering>,
+    stop: Option<oneshot::Sender<()>>,
+    done: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Served {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let control = Arc::new(Remembering::default());
+        let socket = Socket::bind(folder.path()).unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let done = tokio::spawn(socket.serve(control.clone(), async { drop(stopped.await) }));
+        Self { folder, control, stop: Some(stop), done }
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(self.folder.path()).await.unwrap().0
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.control.asked.lock().unwrap().clone()
+    }
+}
+
+/// One exchange as written, for what the client would never send.
+async fn raw(folder: &Path, head: &str, body: &str) -> (u16, String) {
+    let mut stream = UnixStream::connect(socket_path(folder)).await.unwrap();
+    let length = body.len();
+    let request = format!(
+        "{head} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let status = answer[9..12].parse().unwrap();
+    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+#[tokio::test]
+async fn requests_arrive_as_they_were_meant() {
+    let served = Served::start();
+    let client = served.client().await;
+    let web: ServiceKey = "team-a/web".parse().unwrap();
+    let spec = AppSpec { app: "team-a/web".parse().unwrap(), services: Default::default() };
+    assert_eq!(client.put_app(spec, Some(0)).await.unwrap().index, 7);
+    client.scale(&web, 10).await.unwrap();
+    client.restart(&web).await.unwrap();
+    client.put_blob(ContentHash([1; 32]), Bytes::from_static(b"abc")).await.unwrap();
+    assert_eq!(client.index(41, 0).await.unwrap(), 42);
+    client.shutdown(StarsThen::Keep).await.unwrap();
+    let blob = format!("blob {} 3", ContentHash([1; 32]));
+    let expected =
+        ["put team-a/web Some(0)", "scale team-a/web 10", "restart team-a/web", &blob, "index", "shutdown Keep"];
+    assert_eq!(served.asked(), expected);
+}
+
+#[tokio::test]
+async fn refusals_keep_their_code_and_help() {
+    let served = Served::start();
+    let problem = served.client().await.star(StarId(1)).await.unwrap_err();
+    assert_eq!(problem, Problem::new(Code::NotFound, "no such thing").help("look again"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_meant_is_refused_before_it_reaches_the_agent() {
+    let served = Served::start();
+    let folder = served.folder.path();
+    let check = async |head: &str, body: &str, status: u16, says: &str| {
+        let (got, text) = raw(folder, head, body).await;
+        assert_eq!(got, status, "{head} {body}: {text}");
+        let problem: Problem = serde_json::from_str(&text).unwrap();
+        assert!(problem.message.contains(says), "{head}: {problem}");
+    };
+    check("GET /v2/version", "", 404, "no such path").await;
+    check("PATCH /v1/version", "", 405, "method").await;
+    check("GET /v1/services/Bad_Name", "", 422, "Bad_Name").await;
+    check("GET /v1/stars/star_1", "", 422, "star_1").await;
+    check("GET /v1/logs?folow=true", "", 422, "folow").await;
+    check("GET /v1/logs?tail=9999999", "", 422, "tail").await;
+    check("POST /v1/services/web/scale", "{", 422, "body").await;
+    check("POST /v1/services/web/scale", "{\"instances\": -1}", 422, "body").await;
+    check("POST /v1/services/web/scale", "{\"instances\": 1, \"instnces\": 2}", 422, "`instnces`").await;
+    check("PUT /v1/apps/web", "{\"spec\": {\"app\": \"other\", \"services\": {}}}", 422, "`other`").await;
+    check("POST /v1/bundles", "{\"files\": {\"../x\": {\"content\": \"", 422, "body").await;
+    let file = format!("{{\"content\": \"{}\", \"size\": 1, \"executable\": false}}", ContentHash([0; 32]));
+    check("POST /v1/bundles", &format!("{{\"files\": {{\"../x\": {file}}}}}"), 422, "`../x`").await;
+    check("POST /v1/bundles", &" ".repeat(BODY_MAX_BYTES + 1), 422, "body").await;
+    check("POST /v1/stars/star_0000000000001/exec", "{\"argv\": [\"ls\"]}", 422, "upgrade").await;
+    assert!(served.asked().is_empty(), "{:?}", served.asked());
+}
+
+#[tokio::test]
+async fn the_document_describes_every_route() {
+    let served = Served::start();
+    let (status, text) = raw(served.folder.path(), "GET /v1/openapi.json", "").await;
+    assert_eq!(status, 200);
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let paths: Vec<&str> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    for path in [
+        "/v1/version",
+        "/v1/status",
+        "/v1/apps/{app}",
+        "/v1/services/{service}/scale",
+        "/v1/stars/{star}/exec",
+        "/v1/logs",
+        "/v1/bundles",
+        "/v1/blobs/{hash}",
+        "/v1/events",
+        "/v1/shutdown",
+    ] {
+        assert!(paths.contains(&path), "{path} is not in {paths:?}");
+    }
+    assert!(document["components"]["schemas"]["ServiceSpec"].is_object());
+}
+
+#[tokio::test]
+async fn the_socket_is_for_its_owner_and_gone_when_the_agent_is() {
+    let mut served = Served::start();
+    let path = socket_path(served.folder.path());
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    served.client().await;
+    served.stop.take().unwrap().send(()).unwrap();
+    served.done.await.unwrap().unwrap();
+    assert!(!path.exists());
+    let problem = Client::connect(served.folder.path()).await.unwrap_err();
+    assert_eq!(problem.code, Code::NoAgent);
+    assert!(problem.help.is_some());
+}
+
+#[tokio::test]
+async fn logs_come_as_records_until_the_end() {
+    let served = Served::start();
+    let which = LogQuery { target: Some("hello".into()), follow: true, tail: Some(3) };
+    let mut logs = served.client().await.logs(&which).await.unwrap();
+    let mut names = Vec::new();
+    while let Some(record) = logs.next().await {
+        let record = record.unwrap();
+        assert_eq!(record.text, "one\ntwo");
+        names.push(record.name);
+    }
+    assert_eq!(names, ["hello-1", "hello-2", "hello-3"]);
+    assert_eq!(served.asked(), ["logs Some(\"hello\") true"]);
+}
+
+#[tokio::test]
+async fn a_command_gets_its_input_and_its_exit_comes_last() {
+    let served = Served::start();
+    let command = ExecCommand { argv: vec!["wc".into(), "-c".into()], env: Default::default() };
+    let mut connection = served.client().await.exec(StarId(5), &command).await.unwrap();
+    write_frame(&mut connection, STDIN, b"some text").await.unwrap();
+    write_frame(&mut connection, STDIN, b"").await.unwrap();
+    assert_eq!(read_frame(&mut connection).await.unwrap(), Some((STDOUT, Bytes::from("some text"))));
+    let (kind, payload) = read_frame(&mut connection).await.unwrap().unwrap();
+    assert_eq!((kind, serde_json::from_slice::<Ended>(&payload).unwrap()), (EXIT, Ended::Code(2)));
+    assert_eq!(read_frame(&mut connection).await.unwrap(), None);
+}
