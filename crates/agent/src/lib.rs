@@ -1,3 +1,24 @@
 //! The loop of a node: feeds the pure node its events and performs its effects; decides nothing.
+//!
+//! - `main_loop`: everything that happens, in one place.
+//! - `link`, `doors`, `orders`: the nursery, the sockets inside stars, and what a start order becomes.
+//! - `probe`, `tail`, `watcher`, `logs`, `exec`: what is done for one star at a time.
+//! - `control`: the API's requests, handed to the loop or answered beside it.
 
 #![forbid(unsafe_code)]
+
+mod clock;
+mod control;
+mod doors;
+mod exec;
+mod life;
+mod link;
+mod logs;
+mod main_loop;
+mod orders;
+mod probe;
+mod ready;
+mod tail;
+mod watcher;
+
+pub use life::{Config, run};

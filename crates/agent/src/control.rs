@@ -1,0 +1,323 @@
+//! The API's requests: changes and looks go to the loop; files, counters and commands are served beside it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{
+    Accepted, After, Answer, AppView, BundleStatus, Control, Events, Exec, ExecCommand, Index, LogQuery, LogStream,
+    ServiceView, Shutdown, StarStats, StarView, StarsThen, Status, Version, WAIT_MAX_MS, WallsView,
+};
+use bytes::Bytes;
+use isolate::{Enforced, Walls};
+use model::{AppKey, AppSpec, BundleManifest, Code, ContentHash, Problem, ServiceKey, StarId, StarPhase, WallTime};
+use node::{Node, Request};
+use proxy::Proxy;
+use store::Bundles;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use crate::clock;
+use crate::doors::Doors;
+use crate::link::Link;
+use crate::main_loop::{Incoming, Seen};
+use crate::{exec, logs};
+
+/// What the API side holds of a running agent.
+pub(crate) struct Remote {
+    pub(crate) ask: mpsc::Sender<Incoming>,
+    pub(crate) seen: watch::Receiver<Seen>,
+    /// Becomes true when the agent is about to end.
+    pub(crate) leaving: watch::Receiver<bool>,
+    pub(crate) shutdown: mpsc::Sender<StarsThen>,
+    pub(crate) link: Link,
+    pub(crate) proxy: Arc<Proxy<Doors>>,
+    pub(crate) bundles: Arc<Bundles>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) started: WallTime,
+    pub(crate) background: bool,
+}
+
+/// A way to look at the node from beside the loop.
+#[derive(Debug, Clone)]
+pub(crate) struct Looker {
+    pub(crate) ask: mpsc::Sender<Incoming>,
+}
+
+impl Looker {
+    /// What `look` sees, taken between two events.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Node) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (answer, answered) = oneshot::channel();
+        let look = Box::new(move |node: &Node| drop(answer.send(look(node))));
+        self.ask.send(Incoming::Look(look)).await.map_err(|_| ending())?;
+        answered.await.map_err(|_| ending())
+    }
+}
+
+fn ending() -> Problem {
+    Problem::new(Code::Unavailable, "the agent is ending").help("start another one, or wait for it")
+}
+
+impl Remote {
+    fn looker(&self) -> Looker {
+        Looker { ask: self.ask.clone() }
+    }
+
+    async fn change(&self, request: Request) -> Result<Accepted, Problem> {
+        let (answer, answered) = oneshot::channel();
+        self.ask.send(Incoming::Change { request, answer }).await.map_err(|_| ending())?;
+        answered.await.map_err(|_| ending())?.map(|reply| Accepted { index: reply.index })
+    }
+
+    /// Waits until the log has gone beyond `after`, the agent ends or the time is over.
+    async fn newer(&self, after: After) -> u64 {
+        let (mut seen, mut leaving) = (self.seen.clone(), self.leaving.clone());
+        let wait = Duration::from_millis(after.wait_ms.min(WAIT_MAX_MS));
+        let moved = async {
+            tokio::select! {
+                _ = seen.wait_for(|seen| seen.index > after.after) => {}
+                _ = leaving.wait_for(|leaving| *leaving) => {}
+            }
+        };
+        // Whatever ended the wait, the answer is the index now.
+        let _ = timeout(wait, moved).await;
+        self.seen.borrow().index
+    }
+
+    async fn service_of(&self, service: ServiceKey) -> Result<ServiceView, Problem> {
+        let name = service.clone();
+        self.looker().look(move |node| node.service_view(&service)).await?.ok_or_else(|| no_service(&name))
+    }
+
+    async fn star_of(&self, star: StarId) -> Result<StarView, Problem> {
+        self.looker().look(move |node| node.star_view(star)).await?.ok_or_else(|| no_star(star))
+    }
+
+    /// Reads a star's counters; a star that has ended has none.
+    async fn counters(&self, star: StarView) -> Result<StarStats, Problem> {
+        let traffic = self.proxy.stats(&star.service).get(&star.id).copied().unwrap_or_default();
+        let (folder, id) = (self.data_dir.clone(), star.id);
+        let used = beside(move || Ok(isolate::stats(&folder, id).unwrap_or_default())).await?;
+        Ok(StarStats {
+            star: star.id,
+            name: star.name,
+            service: star.service,
+            at: clock::wall(),
+            cpu_usage_us: used.cpu_usage_us,
+            throttled_us: used.throttled_us,
+            memory_bytes: used.memory_bytes,
+            memory_peak: used.memory_peak,
+            pids: used.pids,
+            fds: used.fds,
+            requests: traffic.requests,
+            in_flight: traffic.in_flight,
+            errors: traffic.errors,
+            latency_us_sum: traffic.latency_us_sum,
+        })
+    }
+}
+
+impl Control for Remote {
+    fn version(&self) -> Version {
+        Version {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            api: api::API_VERSION,
+            pid: std::process::id(),
+            data_dir: self.data_dir.display().to_string(),
+            started: self.started,
+            background: self.background,
+        }
+    }
+
+    fn status(&self) -> Answer<'_, Status> {
+        Box::pin(async move {
+            let walls = self.seen.borrow().nursery.clone().map(|(pid, walls)| walls_view(pid, walls));
+            let node = self.looker().look(|node| node.status_view()).await?;
+            Ok(Status { agent: self.version(), node, walls, agent_memory: resident_bytes() })
+        })
+    }
+
+    fn index(&self, after: After) -> Answer<'_, Index> {
+        Box::pin(async move { Ok(Index { index: self.newer(after).await }) })
+    }
+
+    fn events(&self, after: After) -> Answer<'_, Events> {
+        Box::pin(async move {
+            self.newer(after).await;
+            let after = after.after;
+            self.looker().look(move |node| Events { index: node.state().index, events: node.events_view(after) }).await
+        })
+    }
+
+    fn apps(&self) -> Answer<'_, Vec<AppView>> {
+        Box::pin(async move { self.looker().look(|node| node.app_views()).await })
+    }
+
+    fn app(&self, app: AppKey) -> Answer<'_, AppView> {
+        Box::pin(async move {
+            let name = app.clone();
+            self.looker().look(move |node| node.app_view(&app)).await?.ok_or_else(|| no_app(&name))
+        })
+    }
+
+    fn put_app(&self, spec: AppSpec, base: Option<u64>) -> Answer<'_, Accepted> {
+        Box::pin(async move {
+            let (bundles, wanted) = (Arc::clone(&self.bundles), spec.clone());
+            beside(move || {
+                let missing = wanted.services.iter().find(|(_, spec)| bundles.path(&spec.template.bundle).is_none());
+                missing.map_or(Ok(()), |(service, _)| {
+                    Err(Problem::new(Code::BundleMissing, format!("the bundle of service `{service}` was not sent"))
+                        .help("send it to `/v1/bundles` first"))
+                })
+            })
+            .await?;
+            self.change(Request::PutApp { spec, base }).await
+        })
+    }
+
+    fn remove_app(&self, app: AppKey) -> Answer<'_, Accepted> {
+        Box::pin(self.change(Request::RemoveApp { app }))
+    }
+
+    fn services(&self) -> Answer<'_, Vec<ServiceView>> {
+        Box::pin(async move { self.looker().look(|node| node.service_views()).await })
+    }
+
+    fn service(&self, service: ServiceKey) -> Answer<'_, ServiceView> {
+        Box::pin(self.service_of(service))
+    }
+
+    fn service_stats(&self, service: ServiceKey) -> Answer<'_, Vec<StarStats>> {
+        Box::pin(async move {
+            self.service_of(service.clone()).await?;
+            let stars = self.looker().look(|node| node.star_views()).await?;
+            let mut stats = Vec::new();
+            for star in stars.into_iter().filter(|star| star.service == service && star.phase != StarPhase::Ended) {
+                stats.push(self.counters(star).await?);
+            }
+            Ok(stats)
+        })
+    }
+
+    fn scale(&self, service: ServiceKey, instances: u32) -> Answer<'_, Accepted> {
+        Box::pin(self.change(Request::Scale { service, instances }))
+    }
+
+    fn restart(&self, service: ServiceKey) -> Answer<'_, Accepted> {
+        Box::pin(self.change(Request::Restart { service }))
+    }
+
+    fn stop(&self, service: ServiceKey) -> Answer<'_, Accepted> {
+        Box::pin(self.change(Request::StopService { service }))
+    }
+
+    fn start(&self, service: ServiceKey) -> Answer<'_, Accepted> {
+        Box::pin(self.change(Request::StartService { service }))
+    }
+
+    fn stars(&self) -> Answer<'_, Vec<StarView>> {
+        Box::pin(async move { self.looker().look(|node| node.star_views()).await })
+    }
+
+    fn star(&self, star: StarId) -> Answer<'_, StarView> {
+        Box::pin(self.star_of(star))
+    }
+
+    fn star_stats(&self, star: StarId) -> Answer<'_, StarStats> {
+        Box::pin(async move {
+            let star = self.star_of(star).await?;
+            self.counters(star).await
+        })
+    }
+
+    fn exec(&self, star: StarId, command: ExecCommand) -> Answer<'_, Exec> {
+        Box::pin(async move {
+            let view = self.star_of(star).await?;
+            if matches!(view.phase, StarPhase::Assigned | StarPhase::Ended) {
+                let message = format!("star `{}` does not run: it is {}", view.name, view.phase);
+                return Err(Problem::new(Code::Conflict, message).help("see `rads c list` for those that do"));
+            }
+            exec::start(self.link.clone(), star, command)
+        })
+    }
+
+    fn logs(&self, query: LogQuery) -> Answer<'_, LogStream> {
+        Box::pin(async move {
+            let sources = logs::Sources {
+                looker: self.looker(),
+                seen: self.seen.clone(),
+                leaving: self.leaving.clone(),
+                data_dir: self.data_dir.clone(),
+            };
+            logs::open(sources, query).await
+        })
+    }
+
+    fn put_bundle(&self, manifest: BundleManifest) -> Answer<'_, BundleStatus> {
+        let bundles = Arc::clone(&self.bundles);
+        Box::pin(beside(move || {
+            let missing = bundles.missing(&manifest);
+            let bundle = match missing.is_empty() {
+                true => bundles.commit(&manifest)?,
+                false => store::bundles::id_of(&manifest),
+            };
+            Ok(BundleStatus { bundle, missing })
+        }))
+    }
+
+    fn put_blob(&self, hash: ContentHash, content: Bytes) -> Answer<'_, ()> {
+        let bundles = Arc::clone(&self.bundles);
+        Box::pin(beside(move || bundles.put_blob(&hash, &content)))
+    }
+
+    fn shutdown(&self, shutdown: Shutdown) -> Answer<'_, ()> {
+        Box::pin(async move {
+            // Full means that somebody asked already.
+            let _ = self.shutdown.try_send(shutdown.stars);
+            Ok(())
+        })
+    }
+}
+
+/// Does what blocks on a thread for that.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Problem::new(Code::Internal, format!("a request failed: {error}"))))
+}
+
+fn no_app(app: &AppKey) -> Problem {
+    Problem::new(Code::NotFound, format!("no app `{app}`")).help("`rads c status` lists what there is")
+}
+
+fn no_service(service: &ServiceKey) -> Problem {
+    Problem::new(Code::NotFound, format!("no service `{service}`")).help("`rads c status` lists what there is")
+}
+
+fn no_star(star: StarId) -> Problem {
+    Problem::new(Code::NotFound, format!("no star `{star}`")).help("`rads c list` lists what there is")
+}
+
+fn walls_view(nursery_pid: u32, walls: Walls) -> WallsView {
+    let reason = |enforced: Enforced| match enforced {
+        Enforced::Yes => None,
+        Enforced::No { reason } => Some(reason),
+    };
+    WallsView {
+        nursery_pid,
+        rootless: walls.rootless,
+        cgroup: walls.cgroup,
+        cpu_not_enforced: reason(walls.cpu),
+        memory_not_enforced: reason(walls.memory),
+        pids_not_enforced: reason(walls.pids),
+    }
+}
+
+/// The agent's own resident memory (proc_pid_status(5)); 0 when it cannot be read.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map_or(0, |kib| kib << 10)
+}

@@ -1,0 +1,189 @@
+//! An agent from its start to its end: takes its folder, resumes from its log, serves, and leaves in order.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Socket, StarsThen};
+use model::{Bytes, Code, NodeId, Problem};
+use node::{Node, NodeConfig};
+use proxy::Proxy;
+use rustix::process::Resource;
+use store::{Bundles, DataDir, Store};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use crate::clock::{self, Clock};
+use crate::control::Remote;
+use crate::doors::Doors;
+use crate::link::{Link, NurseryPlace};
+use crate::main_loop::{Incoming, Loop, Seen};
+
+/// What an agent is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    /// The program that becomes the nursery under `nursery_args`.
+    pub exe: PathBuf,
+    pub nursery_args: Vec<OsString>,
+    /// Started by a command that needed an agent; told to clients, who end it when they need it no more.
+    pub background: bool,
+}
+
+/// Changes and looks waiting for the loop. It takes one in microseconds; whoever asks waits when it is full.
+const ASKED_MAX: usize = 256;
+/// Longest wait, at the end, for answers on their way and for connections to close.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for every star and the nursery to end: they are killed, which takes milliseconds each.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Runs an agent until SIGTERM, SIGINT or a request ends it. Stars run on unless the request says otherwise.
+pub async fn run(config: Config) -> Result<(), Problem> {
+    let clock = Clock::start();
+    let folder = DataDir::open(&config.data_dir)?;
+    let (store, recovered) = Store::open(&folder.store())?;
+    let bundles = Arc::new(Bundles::new(folder.path())?);
+    let socket = Socket::bind(folder.path())?;
+    let mut signals = Signals::new()?;
+    raise_descriptor_limit();
+    tracing::info!(data_dir = %folder.path().display(), index = recovered.index, "agent started");
+
+    let (done, reported) = mpsc::unbounded_channel();
+    let (ask, asked) = mpsc::channel(ASKED_MAX);
+    let (seen, seeing) = watch::channel(Seen { index: recovered.index, nursery: None });
+    let (leave, leaving) = watch::channel(false);
+    let (shutdown, mut shutdowns) = mpsc::channel(1);
+    let place = NurseryPlace { data_dir: folder.path().to_owned(), exe: config.exe, args: config.nursery_args };
+    let link = Link::start(place, done.clone());
+    let doors = Doors::new(link.clone());
+    let proxy = Arc::new(Proxy::new(Arc::new(doors.clone())));
+    let remote = Remote {
+        ask: ask.clone(),
+        seen: seeing,
+        leaving: leaving.clone(),
+        shutdown,
+        link: link.clone(),
+        proxy: Arc::clone(&proxy),
+        bundles: Arc::clone(&bundles),
+        data_dir: folder.path().to_owned(),
+        started: clock::wall(),
+        background: config.background,
+    };
+    let node = Node::new(describe_node(), recovered.state);
+    let main_loop = Loop {
+        node,
+        clock,
+        store,
+        bundles,
+        data_dir: folder.path().to_owned(),
+        link: link.clone(),
+        doors,
+        proxy,
+        done,
+        seen,
+        answers: HashMap::new(),
+        next_request: 0,
+    };
+    let looping = tokio::spawn(main_loop.run(asked, reported));
+    let mut left = leaving;
+    let serving = tokio::spawn(socket.serve(Arc::new(remote), async move {
+        let _ = left.wait_for(|leave| *leave).await;
+    }));
+
+    let stars = tokio::select! {
+        () = signals.any() => StarsThen::Keep,
+        Some(stars) = shutdowns.recv() => stars,
+    };
+    tracing::info!(?stars, "agent ending");
+    // Streams end, answers on their way arrive, nothing new is taken; then the node has its last word.
+    let _ = leave.send(true);
+    if timeout(LEAVE_TIMEOUT, serving).await.is_err() {
+        tracing::warn!("connections cut");
+    }
+    let (ended, end) = oneshot::channel();
+    if ask.send(Incoming::End { ended }).await.is_ok() {
+        let _ = end.await;
+    }
+    let kept = looping.await.map_err(|error| Problem::new(Code::Internal, format!("the loop failed: {error}")))?;
+    if stars == StarsThen::Stop && timeout(STOP_TIMEOUT, link.shut_down()).await.is_err() {
+        tracing::error!("nursery did not end");
+    }
+    // Dropping the store writes what is queued.
+    tokio::task::spawn_blocking(move || drop(kept))
+        .await
+        .map_err(|error| Problem::new(Code::Internal, format!("the store failed: {error}")))?;
+    tracing::info!("agent ended");
+    drop(folder);
+    Ok(())
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Problem> {
+        let problem = |error| Problem::new(Code::Internal, format!("cannot wait for signals: {error}"));
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(problem)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(problem)?,
+        })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What this machine offers. It is the only node, so its id is fixed.
+fn describe_node() -> NodeConfig {
+    let mut seed = [0; 8];
+    // It fails before the kernel has gathered randomness, minutes before anybody starts an agent; star ids are checked
+    // against those in use, so that a bad seed costs a retry.
+    let _ = rustix::rand::getrandom(&mut seed[..], rustix::rand::GetRandomFlags::empty());
+    let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text));
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+    NodeConfig {
+        node: NodeId(1),
+        seed: u64::from_ne_bytes(seed),
+        rootless: !rustix::process::geteuid().is_root(),
+        memory: memory.unwrap_or(Bytes(0)),
+        cores,
+    }
+}
+
+/// `MemTotal:  4045212 kB` of proc_meminfo(5).
+fn total_memory(meminfo: &str) -> Option<Bytes> {
+    let rest = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    rest.trim().strip_suffix(" kB")?.parse().ok().map(Bytes::kib)
+}
+
+/// Every star costs some descriptors for its doors and connections; the usual limit of 1024 is for programs that know
+/// no better, and raising it to the hard limit is what it is for.
+fn raise_descriptor_limit() {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "descriptor limit not raised");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machines_memory_is_read_from_the_kernels_table() {
+        let check = |text: &str, expected: Option<Bytes>| assert_eq!(total_memory(text), expected, "{text}");
+        check("MemTotal:        4045212 kB\nMemFree: 1 kB\n", Some(Bytes::kib(4_045_212)));
+        check("MemFree: 1 kB\n", None);
+        check("MemTotal: many kB\n", None);
+    }
+}

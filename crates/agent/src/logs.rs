@@ -1,0 +1,213 @@
+//! The logs of several stars as one stream: the last lines of each in the order of their times, then new ones as they
+//! come, of stars that start later too.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use api::{LogQuery, LogRecord, LogStream, StarView, TAIL_DEFAULT};
+use futures_util::stream;
+use isolate::log::{LogLine, LogSource};
+use model::{AppKey, Code, Problem, ServiceKey, StarId, StarPhase, WallTime};
+use node::Node;
+use tokio::sync::{mpsc, watch};
+
+use crate::control::Looker;
+use crate::main_loop::Seen;
+use crate::tail::Tail;
+use crate::watcher::Watcher;
+
+/// Records read ahead of a slow reader. Beyond it reading stops: the files hold the rest.
+const AHEAD_MAX: usize = 256;
+
+/// Where a stream of logs comes from.
+pub(crate) struct Sources {
+    pub(crate) looker: Looker,
+    pub(crate) seen: watch::Receiver<Seen>,
+    pub(crate) leaving: watch::Receiver<bool>,
+    pub(crate) data_dir: PathBuf,
+}
+
+/// Opens a stream; a target that names nothing is a problem now rather than silence later.
+pub(crate) async fn open(mut sources: Sources, query: LogQuery) -> Result<LogStream, Problem> {
+    // Seen before looking: a star that comes in between is found at the first turn.
+    sources.seen.mark_unchanged();
+    let target = query.target.clone();
+    let stars = sources.looker.look(move |node| matching(node, target.as_deref())).await??;
+    let (records, reading) = mpsc::channel(AHEAD_MAX);
+    tokio::spawn(async move {
+        let follower = Follower { sources, query, records, stars: BTreeMap::new() };
+        if let Err(Stopped::Failed(problem)) = follower.run(stars).await {
+            tracing::warn!(%problem, "log stream ended");
+        }
+    });
+    Ok(Box::pin(stream::unfold(reading, async |mut reading| Some((reading.recv().await?, reading)))))
+}
+
+/// The stars that a target means: those of an app or a service, one by its name or id, or all.
+fn matching(node: &Node, target: Option<&str>) -> Result<Vec<StarView>, Problem> {
+    let stars = node.star_views();
+    let Some(target) = target else { return Ok(stars) };
+    if let Ok(id) = target.parse::<StarId>() {
+        let found: Vec<_> = stars.into_iter().filter(|star| star.id == id).collect();
+        return if found.is_empty() { Err(nothing(target)) } else { Ok(found) };
+    }
+    let service: Option<ServiceKey> = target.parse().ok();
+    let app: Option<AppKey> = target.parse().ok();
+    let known = service.as_ref().is_some_and(|service| node.service_view(service).is_some())
+        || app.as_ref().is_some_and(|app| node.app_view(app).is_some());
+    let means = |star: &StarView| {
+        star.name == target
+            || service.as_ref() == Some(&star.service)
+            || app.as_ref().is_some_and(|app| node.app_of(&star.service) == Some(app))
+    };
+    let found: Vec<_> = stars.into_iter().filter(means).collect();
+    if found.is_empty() && !known { Err(nothing(target)) } else { Ok(found) }
+}
+
+fn nothing(target: &str) -> Problem {
+    Problem::new(Code::NotFound, format!("no app, service or star `{target}`"))
+        .help("`rads c list` names the stars, `rads c status` the services")
+}
+
+struct Follower {
+    sources: Sources,
+    query: LogQuery,
+    records: mpsc::Sender<Result<LogRecord, Problem>>,
+    stars: BTreeMap<StarId, Followed>,
+}
+
+struct Followed {
+    name: String,
+    tail: Tail,
+    watched: bool,
+    /// It has ended and its last lines were read.
+    done: bool,
+}
+
+enum Stopped {
+    /// Nobody reads any more.
+    Unread,
+    Failed(Problem),
+}
+
+impl From<io::Error> for Stopped {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(Problem::new(Code::Internal, format!("a log cannot be read: {error}")))
+    }
+}
+
+impl From<Problem> for Stopped {
+    fn from(problem: Problem) -> Self {
+        Self::Failed(problem)
+    }
+}
+
+impl Follower {
+    async fn run(mut self, stars: Vec<StarView>) -> Result<(), Stopped> {
+        let mut watcher = Watcher::new()?;
+        self.begin(stars, &mut watcher).await?;
+        if !self.query.follow {
+            return Ok(());
+        }
+        let records = self.records.clone();
+        let (mut seen, mut leaving) = (self.sources.seen.clone(), self.sources.leaving.clone());
+        loop {
+            tokio::select! {
+                changed = watcher.changed() => {
+                    for star in changed? {
+                        self.read(star).await?;
+                    }
+                }
+                moved = seen.changed() => {
+                    if moved.is_err() {
+                        return Ok(());
+                    }
+                    self.regroup(&mut watcher).await?;
+                }
+                () = left(&mut leaving) => return Ok(()),
+                () = records.closed() => return Err(Stopped::Unread),
+            }
+        }
+    }
+
+    /// The last lines of the stars there are, oldest first.
+    async fn begin(&mut self, stars: Vec<StarView>, watcher: &mut Watcher) -> Result<(), Stopped> {
+        let lines = self.query.tail.unwrap_or(TAIL_DEFAULT) as usize;
+        let mut first = Vec::new();
+        for star in stars {
+            let watched = self.query.follow && watcher.add(star.id, &self.folder(star.id))?;
+            let folder = self.folder(star.id);
+            // As much as two log files may have to be read.
+            let opened = tokio::task::spawn_blocking(move || Tail::open(&folder, lines)).await;
+            let (tail, found) = opened.map_err(io::Error::other)??;
+            first.extend(found.into_iter().map(|line| record(star.id, &star.name, line)));
+            self.stars.insert(star.id, Followed { name: star.name, tail, watched, done: false });
+        }
+        first.sort_by_key(|record| record.at);
+        for record in first {
+            self.send(record).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks which stars there are now: new ones are followed from their first line, ended ones to their last.
+    async fn regroup(&mut self, watcher: &mut Watcher) -> Result<(), Stopped> {
+        let target = self.query.target.clone();
+        // A target that is gone for now may come back.
+        let stars = self.sources.looker.look(move |node| matching(node, target.as_deref())).await?.unwrap_or_default();
+        let listed: Vec<StarId> = stars.iter().map(|star| star.id).collect();
+        for star in stars {
+            let folder = self.folder(star.id);
+            let ended = star.phase == StarPhase::Ended;
+            let new = || Followed { name: star.name, tail: Tail::from_start(&folder), watched: false, done: false };
+            let followed = self.stars.entry(star.id).or_insert_with(new);
+            if followed.done {
+                continue;
+            }
+            followed.done = ended;
+            if ended {
+                watcher.remove(star.id);
+                self.read(star.id).await?;
+            } else if !followed.watched {
+                followed.watched = watcher.add(star.id, &folder)?;
+                self.read(star.id).await?;
+            }
+        }
+        self.stars.retain(|star, _| listed.contains(star));
+        Ok(())
+    }
+
+    async fn read(&mut self, star: StarId) -> Result<(), Stopped> {
+        let Some(followed) = self.stars.get_mut(&star) else { return Ok(()) };
+        let lines = followed.tail.read()?;
+        let name = followed.name.clone();
+        for line in lines {
+            self.send(record(star, &name, line)).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, record: LogRecord) -> Result<(), Stopped> {
+        self.records.send(Ok(record)).await.map_err(|_| Stopped::Unread)
+    }
+
+    fn folder(&self, star: StarId) -> PathBuf {
+        isolate::place::star(&self.sources.data_dir, star)
+    }
+}
+
+fn record(star: StarId, name: &str, line: LogLine) -> LogRecord {
+    LogRecord {
+        star,
+        name: name.to_owned(),
+        at: WallTime(line.unix_ms),
+        error: line.source == LogSource::Err,
+        text: line.text,
+    }
+}
+
+/// Waits until the agent is about to end.
+async fn left(leaving: &mut watch::Receiver<bool>) {
+    let _ = leaving.wait_for(|leaving| *leaving).await;
+}

@@ -1,0 +1,232 @@
+//! The loop: every thing that happens comes to one place as an [`Incoming`], becomes an event of the pure [`Node`], and
+//! the effects it answers with are performed. Nothing is decided here.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use isolate::{Message, Request as Order, Walls};
+use model::{Problem, RequestId, ServiceKey, StarId};
+use node::{Effect, Event, Node, Reply, Request};
+use proxy::Proxy;
+use state::Command;
+use store::{Bundles, Store};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep_until;
+
+use crate::clock::{self, Clock};
+use crate::doors::Doors;
+use crate::link::{FromNursery, Link};
+use crate::orders;
+use crate::probe::{Attempt, probe};
+
+/// Everything that can happen to an agent.
+pub(crate) enum Incoming {
+    /// Somebody asks for a change; the answer comes when it is on disk.
+    Change { request: Request, answer: Answer },
+    /// Somebody looks at the node.
+    Look(Box<dyn FnOnce(&Node) + Send>),
+    /// The nursery came, went or said something.
+    Nursery(FromNursery),
+    /// The store wrote a command, or could not.
+    Stored { proposal: u64, command: Command, result: Result<u64, Problem> },
+    /// A probe ended.
+    Probed { star: StarId, outcome: Result<(), String> },
+    /// Nothing is in flight at a star that gets no more requests.
+    Drained { star: StarId },
+    /// An entry point was opened, or could not be.
+    Listening { service: ServiceKey, result: Result<std::net::SocketAddr, Problem> },
+    /// The agent is to end; answered when the node has had its last word.
+    End { ended: oneshot::Sender<()> },
+}
+
+type Answer = oneshot::Sender<Result<Reply, Problem>>;
+
+/// What others see of the loop without asking it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    /// Index of the last command applied.
+    pub(crate) index: u64,
+    pub(crate) nursery: Option<(u32, Walls)>,
+}
+
+/// The loop and what it performs effects with.
+pub(crate) struct Loop {
+    pub(crate) node: Node,
+    pub(crate) clock: Clock,
+    pub(crate) store: Store,
+    pub(crate) bundles: Arc<Bundles>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) link: Link,
+    pub(crate) doors: Doors,
+    pub(crate) proxy: Arc<Proxy<Doors>>,
+    /// Where what was begun here reports. Unbounded, but every message ends something the node began, and the node
+    /// has at most one of each kind in flight per star, service and proposal.
+    pub(crate) done: mpsc::UnboundedSender<Incoming>,
+    pub(crate) seen: watch::Sender<Seen>,
+    pub(crate) answers: HashMap<RequestId, Answer>,
+    pub(crate) next_request: u64,
+}
+
+impl Loop {
+    /// Runs until it is told to end. `asked` is what comes from outside; `reported` the other end of `done`. Gives
+    /// back what has to outlive it: the store, and the queue that others still report to.
+    pub(crate) async fn run(
+        mut self,
+        mut asked: mpsc::Receiver<Incoming>,
+        mut reported: mpsc::UnboundedReceiver<Incoming>,
+    ) -> (Store, mpsc::UnboundedReceiver<Incoming>) {
+        let mut effects = Vec::new();
+        loop {
+            let deadline = self.node.next_deadline().map(|time| self.clock.instant(time));
+            let incoming = tokio::select! {
+                // What was begun is finished before more is begun.
+                biased;
+                Some(incoming) = reported.recv() => Some(incoming),
+                Some(incoming) = asked.recv() => Some(incoming),
+                () = sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => None,
+            };
+            let mut ended = None;
+            if let Some(event) = self.translate(incoming, &mut ended) {
+                self.node.handle(self.clock.now(), clock::wall(), event, &mut effects);
+                for effect in effects.drain(..) {
+                    self.perform(effect);
+                }
+            }
+            self.show();
+            if let Some(ended) = ended {
+                // Nobody may be waiting any more.
+                let _ = ended.send(());
+                return (self.store, reported);
+            }
+        }
+    }
+
+    /// What an incoming thing means to the node: mostly one event.
+    fn translate(&mut self, incoming: Option<Incoming>, end: &mut Option<oneshot::Sender<()>>) -> Option<Event> {
+        Some(match incoming {
+            None => Event::Tick,
+            Some(Incoming::Change { request, answer }) => {
+                self.next_request += 1;
+                let id = RequestId(self.next_request);
+                self.answers.insert(id, answer);
+                Event::Request { id, request }
+            }
+            Some(Incoming::Look(look)) => {
+                look(&self.node);
+                return None;
+            }
+            Some(Incoming::Nursery(heard)) => return self.hear(heard),
+            Some(Incoming::Stored { command, result: Ok(index), .. }) => Event::Committed { index, command },
+            Some(Incoming::Stored { proposal, result: Err(problem), .. }) => {
+                tracing::warn!(%problem, "not written");
+                Event::ProposalFailed { proposal, problem }
+            }
+            Some(Incoming::Probed { star, outcome }) => Event::Probed { star, outcome },
+            Some(Incoming::Drained { star }) => Event::Drained { star },
+            Some(Incoming::Listening { service, result }) => Event::Listening { service, result },
+            Some(Incoming::End { ended }) => {
+                *end = Some(ended);
+                Event::Stop
+            }
+        })
+    }
+
+    fn hear(&mut self, heard: FromNursery) -> Option<Event> {
+        Some(match heard {
+            FromNursery::Up { pid, stars, walls } => {
+                tracing::info!(pid, stars = stars.len(), "nursery up");
+                self.seen.send_modify(|seen| seen.nursery = Some((pid, walls)));
+                let running = stars.iter().filter(|report| report.ended.is_none());
+                running.for_each(|report| self.doors.admit(report.star));
+                orders::nursery_up(stars)
+            }
+            FromNursery::Down => {
+                self.seen.send_modify(|seen| seen.nursery = None);
+                Event::NurseryDown
+            }
+            FromNursery::Said(Message::Started { star, pid, start_time, elapsed_us }) => {
+                tracing::info!(%star, pid, elapsed_us, "star started");
+                self.doors.admit(star);
+                Event::StarStarted { star, pid, start_time }
+            }
+            FromNursery::Said(Message::StartFailed { star, reason }) => {
+                tracing::warn!(%star, reason, "star not started");
+                Event::StarStartFailed { star, reason }
+            }
+            FromNursery::Said(Message::Exited { star, cause }) => {
+                tracing::info!(%star, %cause, "star ended");
+                self.doors.forget(star);
+                Event::StarExited { star, cause }
+            }
+            FromNursery::Said(Message::Limited { star, problem: Some(problem) }) => {
+                tracing::warn!(%star, problem, "limits not changed");
+                return None;
+            }
+            FromNursery::Said(Message::Refused { star, reason }) => {
+                tracing::warn!(?star, reason, "nursery refused an order");
+                return None;
+            }
+            FromNursery::Said(_) => return None,
+        })
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Propose { proposal, command } => {
+                let done = self.done.clone();
+                self.store.append(command.clone(), move |result| {
+                    let _ = done.send(Incoming::Stored { proposal, command, result });
+                });
+            }
+            Effect::Reply { id, result } => {
+                if let Some(answer) = self.answers.remove(&id) {
+                    let _ = answer.send(result);
+                }
+            }
+            Effect::Start { order } => match orders::star_order(order, &self.bundles, &self.data_dir) {
+                Ok(order) => self.link.order(Order::Start(order)),
+                Err((star, reason)) => {
+                    let failed = Message::StartFailed { star, reason };
+                    let _ = self.done.send(Incoming::Nursery(FromNursery::Said(failed)));
+                }
+            },
+            Effect::Signal { star, signal } => self.link.order(Order::Signal { star, signal }),
+            Effect::Kill { star } => self.link.order(Order::Kill { star }),
+            Effect::Forget { star } => self.link.order(Order::Forget { star }),
+            Effect::Limit { star, limits } => self.link.order(Order::Limit { star, limits }),
+            Effect::Probe { star, port, host_network, kind, timeout } => {
+                let attempt = Attempt { star, port, host_network, kind, timeout };
+                let (doors, done) = (self.doors.clone(), self.done.clone());
+                tokio::spawn(async move {
+                    let outcome = probe(&doors, &attempt).await;
+                    let _ = done.send(Incoming::Probed { star, outcome });
+                });
+            }
+            Effect::Listen { service, entry } => {
+                let (proxy, done) = (Arc::clone(&self.proxy), self.done.clone());
+                tokio::spawn(async move {
+                    let result = proxy.listen(service.clone(), entry).await;
+                    let _ = done.send(Incoming::Listening { service, result });
+                });
+            }
+            Effect::Unlisten { service } => self.proxy.unlisten(&service),
+            Effect::Publish { service, set, balance } => self.proxy.publish(&service, set, balance),
+            Effect::Drain { star, service } => {
+                // Closed to new requests here and now; only the waiting is left to a task.
+                let quiet = self.proxy.drain(&service, star);
+                let done = self.done.clone();
+                tokio::spawn(async move {
+                    quiet.await;
+                    let _ = done.send(Incoming::Drained { star });
+                });
+            }
+        }
+    }
+
+    /// Lets those who wait for the log to move on know that it did.
+    fn show(&self) {
+        let index = self.node.state().index;
+        self.seen.send_if_modified(|seen| std::mem::replace(&mut seen.index, index) != index);
+    }
+}
