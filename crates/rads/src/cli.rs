@@ -1,0 +1,376 @@
+//! The grammar of the command line. What each word does is in `commands`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use model::{Bytes, ListenAddr, Millicores, Name};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  it worked (`plan`: nothing would change)
+  1  it did not; the error says why and whether anything changed
+  2  `plan` only: there are changes
+  `run` ends with the script's own code, `exec` with the command's";
+
+/// Run isolated programs from a description in RADS
+#[derive(Debug, Parser)]
+#[command(name = "rads", version, after_help = EXIT_CODES, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// The agent's folder [default: /var/lib/rads as root, else ~/.local/share/rads]
+    #[arg(long, global = true, env = "RADS_DATA", hide_env_values = true, value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// How answers are printed
+    #[arg(short, long, global = true, value_enum, default_value = "text", value_name = "FORM")]
+    pub(crate) output: Form,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start what an app describes and follow its logs until ^C
+    Up(Up),
+    /// Run a script here, without walls
+    Run(Run),
+    /// Look for mistakes in scripts without running them
+    Check(Check),
+    /// Look after stars, services and the agent
+    #[command(visible_alias = "c", subcommand_required = true, arg_required_else_help = true, after_help = EXIT_CODES)]
+    Constellation {
+        #[command(subcommand)]
+        command: Box<Constellation>,
+    },
+    /// The parent of every star; started by the agent
+    #[command(hide = true)]
+    Nursery,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Constellation {
+    /// Run the agent of a data folder here
+    Agent(Agent),
+    /// Start what an app describes and follow its logs until ^C
+    Up(Up),
+    /// Show what `up` would change, and change nothing
+    Plan(Plan),
+    /// Show the node and its services
+    Status,
+    /// List stars
+    #[command(visible_alias = "ls")]
+    List(List),
+    /// Start one service from a script
+    Create(Create),
+    /// Start or change an app, or a service from a script, and return when it is ready
+    Deploy(Deploy),
+    /// Show what stars use
+    Stats(Stats),
+    /// Show what stars printed
+    Logs(Logs),
+    /// Change how many stars a service has
+    Scale(Scale),
+    /// Replace the stars of a service, one after another
+    Restart(OneService),
+    /// End the stars of a service and keep it known
+    Stop(OneService),
+    /// Start a stopped service again
+    Start(OneService),
+    /// Take an app down, and the agent with the last one if `up` or `deploy` started it
+    Down(Down),
+    /// Run a command within a star's walls
+    Exec(Exec),
+    /// Show what happened
+    Events(Events),
+    /// End the agent
+    Shutdown(Shutdown),
+    /// Show the versions of this program and of the agent
+    Version,
+    /// Print a completion script for a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// An app (`constellation.deploy(…)`), or the script of one service
+    pub(crate) file: PathBuf,
+    /// Return when everything is ready, and leave it running
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Listen here instead of where the app says: PORT or ADDRESS:PORT; port 0 takes any free one
+    #[arg(long, value_name = "ADDRESS", value_parser = listen_addr)]
+    pub(crate) listen: Option<ListenAddr>,
+    /// Do not ask before services are removed or replaced
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    pub(crate) file: PathBuf,
+    /// What the script gets as its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) args: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Agent {
+    /// Started by a command in the background: logs to `agent.log`, and ends with the last app
+    #[arg(long, hide = true)]
+    pub(crate) background: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    /// An app, or the script of one service
+    pub(crate) file: PathBuf,
+    /// Listen here instead of where the app says
+    #[arg(long, value_name = "ADDRESS", value_parser = listen_addr)]
+    pub(crate) listen: Option<ListenAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Ended stars too
+    #[arg(short, long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// What the service is called
+    #[arg(long)]
+    pub(crate) name: Name,
+    /// The script that each star runs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) script: PathBuf,
+    #[command(flatten)]
+    pub(crate) options: ServiceOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deploy {
+    /// An app, or the script of one service
+    pub(crate) file: PathBuf,
+    /// What the service of a plain script is called [default: the file's name]
+    #[arg(long)]
+    pub(crate) name: Option<Name>,
+    #[command(flatten)]
+    pub(crate) options: ServiceOptions,
+    /// Do not ask before services are removed or replaced
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+/// What may be said of a service on the command line. It overrides what the app says, where that has one service.
+#[derive(Debug, Clone, Default, PartialEq, Args)]
+pub(crate) struct ServiceOptions {
+    /// How many stars
+    #[arg(long, value_name = "N")]
+    pub(crate) instances: Option<u32>,
+    /// Processor time, in percent of one core
+    #[arg(long, value_name = "PERCENT", value_parser = amount, conflicts_with = "cpu_cores")]
+    pub(crate) cpu_percent: Option<f64>,
+    /// Processor time, in cores
+    #[arg(long, value_name = "CORES", value_parser = amount)]
+    pub(crate) cpu_cores: Option<f64>,
+    /// Memory, in MiB
+    #[arg(long, value_name = "MB", value_parser = amount, conflicts_with = "ram_gb")]
+    pub(crate) ram_mb: Option<f64>,
+    /// Memory, in GiB
+    #[arg(long, value_name = "GB", value_parser = amount)]
+    pub(crate) ram_gb: Option<f64>,
+    /// The port that each star listens on, and the service with it
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// Where the service listens: PORT or ADDRESS:PORT; port 0 takes any free one
+    #[arg(long, value_name = "ADDRESS", value_parser = listen_addr)]
+    pub(crate) listen: Option<ListenAddr>,
+    /// A variable of the stars' environment; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    pub(crate) env: Vec<(String, String)>,
+    #[arg(long, hide = true)]
+    pub(crate) autoscale_min: Option<String>,
+    #[arg(long, hide = true)]
+    pub(crate) autoscale_max: Option<String>,
+}
+
+impl ServiceOptions {
+    pub(crate) fn cpu(&self) -> Option<Millicores> {
+        let thousandths = self.cpu_percent.map(|percent| percent * 10.0).or(self.cpu_cores.map(|cores| cores * 1000.0));
+        // The conversion ends at the type's bounds.
+        thousandths.map(|thousandths| Millicores(thousandths.round() as u32))
+    }
+
+    pub(crate) fn memory(&self) -> Option<Bytes> {
+        let mebibytes = self.ram_mb.or(self.ram_gb.map(|gibibytes| gibibytes * 1024.0));
+        mebibytes.map(|mebibytes| Bytes((mebibytes * f64::from(1 << 20)).round() as u64))
+    }
+
+    /// Whether anything was said at all.
+    pub(crate) fn says_anything(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stats {
+    /// An app, a service or a star [default: all]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// An app, a service or a star [default: all]
+    pub(crate) name: Option<String>,
+    /// Go on with new lines until ^C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Show so many of the last lines of each star
+    #[arg(long, value_name = "N", default_value_t = api::TAIL_DEFAULT)]
+    pub(crate) tail: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Scale {
+    pub(crate) name: String,
+    pub(crate) instances: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneService {
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    /// The app [default: the only one]
+    pub(crate) name: Option<String>,
+    /// Every app
+    #[arg(long, conflicts_with = "name")]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// A star, or a service: then its first star
+    pub(crate) name: String,
+    /// The command and its arguments
+    #[arg(required = true, last = true)]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// Go on with new events until ^C
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Shutdown {
+    /// Leave the stars running; the next agent takes them over
+    #[arg(long)]
+    pub(crate) keep_stars: bool,
+}
+
+fn listen_addr(text: &str) -> Result<ListenAddr, String> {
+    if let Ok(port) = text.parse() {
+        return Ok(ListenAddr::loopback(port));
+    }
+    let address: std::net::SocketAddr =
+        text.parse().map_err(|_| "expected PORT or ADDRESS:PORT, as 8080 or 0.0.0.0:8080".to_owned())?;
+    Ok(ListenAddr { ip: address.ip(), port: address.port() })
+}
+
+/// A positive number; the bounds of each limit are the spec's to check.
+fn amount(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(amount) if amount.is_finite() && amount > 0.0 => Ok(amount),
+        Ok(_) => Err("expected a number above 0".to_owned()),
+        Err(_) => Err("expected a number".to_owned()),
+    }
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_lines_of_the_manual_parse() {
+        for text in [
+            "rads up app.rads",
+            "rads up app.rads -d --listen 0 --yes --data-dir /tmp/x",
+            "rads run hello.rads --flag value",
+            "rads check a.rads b.rads",
+            "rads constellation create --name web --script server.rads --cpu-percent 25 --ram-mb 512",
+            "rads constellation list",
+            "rads constellation stop web",
+            "rads constellation status",
+            "rads c status -o json",
+            "rads c deploy app.rads --instances 3 --cpu-cores 2 --ram-gb 4 --autoscale-min 2 --autoscale-max 20",
+            "rads c scale hello 10",
+            "rads c logs -f hello --tail 5",
+            "rads c exec hello-1 -- ls -l /app",
+            "rads c completions bash",
+            "rads c down hello",
+        ] {
+            assert!(Cli::try_parse_from(text.split(' ')).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn amounts_carry_their_unit() {
+        let options = |text: &str| match Cli::try_parse_from(format!("rads c deploy x {text}").split(' ')) {
+            Ok(Cli { command: Command::Constellation { command }, .. }) => match *command {
+                Constellation::Deploy(deploy) => deploy.options,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(options("--cpu-percent 25").cpu(), Some(Millicores(250)));
+        assert_eq!(options("--cpu-cores 0.5").cpu(), Some(Millicores(500)));
+        assert_eq!(options("--ram-mb 64").memory(), Some(Bytes::mib(64)));
+        assert_eq!(options("--ram-gb 4").memory(), Some(Bytes::mib(4096)));
+        for bad in ["0", "-1", "x", "", "NaN", "inf"] {
+            assert!(amount(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The agent as a program: in the foreground, in the background, and its end.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use api::{Client, StarsThen, Version};
+use model::{Code, Problem};
+use tokio::time::{Instant, sleep};
+
+use super::Connected;
+use crate::screen;
+
+/// Runs the agent here until a signal or a request ends it.
+pub(crate) fn run(data_dir: PathBuf, background: bool) -> Result<u8, Problem> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("RADS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let terminal = io::IsTerminal::is_terminal(&io::stderr());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Problem::new(Code::Internal, format!("cannot start the agent's threads: {error}")))?;
+    let exe = own_program()?;
+    let nursery_args = vec!["nursery".into(), "--data-dir".into(), data_dir.clone().into_os_string()];
+    runtime.block_on(agent::run(agent::Config { data_dir, exe, nursery_args, background }))?;
+    Ok(0)
+}
+
+/// An agent that answers, and whether it was started for this.
+pub(crate) async fn find_or_start(data_dir: &Path) -> Result<(Client, Version, bool), Problem> {
+    match Client::connect(data_dir).await {
+        Err(problem) if problem.code == Code::NoAgent => {}
+        found => return found.map(|(client, version)| (client, version, false)),
+    }
+    let log = data_dir.join("agent.log");
+    let log_start = prepare(data_dir, &log)?;
+    let args: [OsString; 5] =
+        ["constellation".into(), "agent".into(), "--background".into(), "--data-dir".into(), data_dir.into()];
+    let pid = isolate::launch_detached(&own_program()?, &args, &log)
+        .map_err(|fault| Problem::new(Code::Internal, fault.to_string()))?;
+    let (client, version) = wait_until_up(data_dir, pid, &log, log_start).await?;
+    // Another command may have started one at the same moment, and that one won.
+    let ours = version.pid == pid;
+    Ok((client, version, ours))
+}
+
+/// Ends an agent and returns when it is gone.
+pub(crate) async fn shut_down(client: &Client, version: &Version, stars: StarsThen) -> Result<(), Problem> {
+    client.shutdown(stars).await?;
+    let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
+    while runs(version.pid) {
+        if Instant::now() > deadline {
+            let message = format!("the agent did not end within {} s", SHUTDOWN_TIMEOUT.as_secs());
+            return Err(Problem::new(Code::Timeout, message).help("see what it does in `agent.log` in its data folder"));
+        }
+        sleep(STEP).await;
+    }
+    Ok(())
+}
+
+/// Whether a process still does anything; one that nobody has waited for yet does not.
+fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before it may hold anything, parentheses too.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// Longest wait for an agent to answer: it reads its log and takes over stars first.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest wait for an agent to end: its stars are killed, which takes milliseconds each.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two looks; an agent is up in some milliseconds.
+const STEP: Duration = Duration::from_millis(2);
+
+/// Makes sure that the folder can hold an agent before one is started where nobody sees it fail. Returns the length of
+/// the log so far.
+fn prepare(data_dir: &Path, log: &Path) -> Result<u64, Problem> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(data_dir);
+    let opened = made.and_then(|()| OpenOptions::new().append(true).create(true).mode(0o600).open(log)?.metadata());
+    opened.map(|metadata| metadata.len()).map_err(|error| {
+        let (code, help) = match error.kind() {
+            io::ErrorKind::StorageFull => {
+                (Code::DiskFull, "free some space, or choose another folder with `--data-dir`")
+            }
+            _ => (Code::DataUnwritable, "choose another folder with `--data-dir` or `RADS_DATA`"),
+        };
+        Problem::new(code, format!("cannot write to the data folder `{}`: {error}", data_dir.display())).help(help)
+    })
+}
+
+async fn wait_until_up(data_dir: &Path, pid: u32, log: &Path, log_start: u64) -> Result<(Client, Version), Problem> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    loop {
+        // Asked before connecting: an agent that ends in between has said why.
+        let lives = runs(pid);
+        match Client::connect(data_dir).await {
+            Err(problem) if problem.code == Code::NoAgent => {}
+            answer => return answer,
+        }
+        if !lives {
+            return Err(last_words(log, log_start));
+        }
+        if Instant::now() > deadline {
+            let message = format!("the agent (pid {pid}) did not answer within {} s", START_TIMEOUT.as_secs());
+            return Err(Problem::new(Code::Timeout, message).help(format!("see `{}`", log.display())));
+        }
+        sleep(STEP).await;
+    }
+}
+
+/// Why an agent ended: the problem it printed last.
+fn last_words(log: &Path, log_start: u64) -> Problem {
+    let text = fs::read(log).unwrap_or_default();
+    let start = usize::try_from(log_start).unwrap_or(0).min(text.len());
+    let text = String::from_utf8_lossy(&text[start..]).into_owned();
+    let printed = text.rfind("error[").map(|at| &text[at..]);
+    let parsed = printed.and_then(|printed| {
+        let (code, rest) = printed.strip_prefix("error[")?.split_once("]: ")?;
+        let code = *Code::ALL.iter().find(|known| known.as_str() == code)?;
+        let mut lines = rest.lines();
+        let problem = Problem::new(code, lines.next()?);
+        Some(match lines.next().and_then(|line| line.strip_prefix("help: ")) {
+            Some(help) => problem.help(help),
+            None => problem,
+        })
+    });
+    parsed.unwrap_or_else(|| {
+        Problem::new(Code::NoAgent, "the agent ended as soon as it was started")
+            .help(format!("see what it said in `{}`", log.display()))
+    })
+}
+
+/// This program, to be started again. After an upgrade the old file may be gone; the running one still can be.
+pub(crate) fn own_program() -> Result<PathBuf, Problem> {
+    let exe = std::env::current_exe()
+        .map_err(|error| Problem::new(Code::Internal, format!("cannot tell where this program lies: {error}")))?;
+    Ok(if exe.exists() { exe } else { PathBuf::from("/proc/self/exe") })
+}
+
+/// `rads c shutdown`.
+pub(super) async fn shutdown(on: &Connected, keep_stars: bool) -> Result<u8, Problem> {
+    let stars = if keep_stars { StarsThen::Keep } else { StarsThen::Stop };
+    shut_down(&on.client, &on.version, stars).await?;
+    screen::note(match stars {
+        StarsThen::Keep => "agent ended; its stars run on",
+        StarsThen::Stop => "agent ended, its stars with it",
+    });
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_problem_an_agent_printed_last_is_the_one_that_is_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("agent.log");
+        let old = "error[C0204]: the disk is full\n";
+        let new = "INFO starting\nerror[C0202]: another agent (pid 7) holds `/x`\nhelp: stop it first\n";
+        fs::write(&log, format!("{old}{new}")).unwrap();
+        let expected = Problem::new(Code::AgentRunning, "another agent (pid 7) holds `/x`").help("stop it first");
+        assert_eq!(last_words(&log, old.len() as u64), expected);
+        fs::write(&log, format!("{old}thread panicked")).unwrap();
+        assert_eq!(last_words(&log, old.len() as u64).code, Code::NoAgent);
+    }
+}

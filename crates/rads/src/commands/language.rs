@@ -1,0 +1,118 @@
+//! The language without a constellation: `run` and `check`, and what a RADS star does once its walls stand.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use isolate::{NurseryConfig, ScriptStart};
+use model::{Code, Problem};
+use rads_std::{Loaded, RunOptions};
+use rads_vm::Limits;
+
+use super::Failure;
+use crate::screen;
+
+/// Runs a script on this thread; its exit code is the program's.
+pub(crate) fn run(file: &Path, args: Vec<OsString>) -> Result<u8, Failure> {
+    let args = args.into_iter().map(text_argument).collect::<Result<_, _>>()?;
+    let loaded = load(file)?;
+    let here = env::current_dir()
+        .map_err(|error| Problem::new(Code::FileUnreadable, format!("the working folder cannot be used: {error}")))?;
+    let env = env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let options = RunOptions { args, env: env.collect(), limits: Limits::default(), root: here, ready: None };
+    // The kernel keeps eight bits of an exit code.
+    Ok((rads_std::run(loaded, options) & 0xff) as u8)
+}
+
+/// Compiles scripts and says what is wrong with them; the rest are looked at even when one is faulty.
+pub(crate) fn check(files: &[PathBuf]) -> Result<u8, Failure> {
+    let mut faulty = 0;
+    for file in files {
+        match load(file) {
+            Ok(_) => {}
+            Err(failure) => {
+                faulty += 1;
+                if let Failure::Problem(problem) = failure {
+                    screen::problem(&problem);
+                }
+            }
+        }
+    }
+    if faulty > 0 {
+        return Err(Failure::Told);
+    }
+    screen::note(format!("{} checked, no mistakes", screen::count(files.len(), "file")));
+    Ok(0)
+}
+
+/// Reads and compiles a script; its diagnostics are told here.
+fn load(file: &Path) -> Result<Loaded, Failure> {
+    readable(file)?;
+    let root = match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let name = file.file_name().map_or(file, Path::new);
+    rads_std::load(name, root).map_err(|diagnostics| {
+        tell(&diagnostics);
+        Failure::Told
+    })
+}
+
+fn tell(diagnostics: &[String]) {
+    for diagnostic in diagnostics {
+        screen::note(format!("{}\n", diagnostic.trim_end()));
+    }
+}
+
+/// A script that is not there, or is no text, is told apart from one with mistakes.
+pub(crate) fn readable(file: &Path) -> Result<(), Problem> {
+    let unreadable =
+        |why: String| Problem::new(Code::FileUnreadable, format!("cannot read `{}`: {why}", file.display()));
+    match std::fs::metadata(file) {
+        Ok(metadata) if metadata.is_dir() => {
+            Err(unreadable("it is a folder".to_owned()).help("name a script, as `app.rads` in it"))
+        }
+        Ok(_) => std::fs::File::open(file).map(drop).map_err(|error| unreadable(error.to_string())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(unreadable("no such file".to_owned()).help("check the path; it starts at the working folder"))
+        }
+        Err(error) => Err(unreadable(error.to_string())),
+    }
+}
+
+fn text_argument(argument: OsString) -> Result<String, Problem> {
+    argument.into_string().map_err(|argument| {
+        Problem::new(Code::Usage, format!("the argument `{}` is not UTF-8 text", argument.to_string_lossy()))
+    })
+}
+
+/// The nursery's whole life. The library is built before the first star, so that every star shares it.
+pub(crate) fn nursery(data_dir: PathBuf) -> Result<u8, Problem> {
+    rads_std::natives();
+    isolate::serve(NurseryConfig { data_dir }, star)
+        .map(|()| 0)
+        .map_err(|fault| Problem::new(Code::Internal, fault.to_string()))
+}
+
+/// A RADS star, from its first instruction to its exit code.
+fn star(start: ScriptStart<'_>) -> i32 {
+    let app = Path::new("/app");
+    let loaded = match rads_std::load(start.path, app) {
+        Ok(loaded) => loaded,
+        Err(diagnostics) => {
+            tell(&diagnostics);
+            return 1;
+        }
+    };
+    let env: BTreeMap<String, String> = start.env.clone();
+    let options = RunOptions {
+        args: start.args.to_vec(),
+        env,
+        limits: Limits::default(),
+        root: app.to_owned(),
+        ready: start.ready_fd,
+    };
+    rads_std::run(loaded, options)
+}

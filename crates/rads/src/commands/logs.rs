@@ -1,0 +1,96 @@
+//! What stars printed: `hello-1 | text`, each star in its colour.
+
+use std::io;
+
+use api::{Client, LogQuery, LogReader, LogRecord};
+use model::Problem;
+
+use crate::cli::{Form, Logs};
+use crate::screen::{self, Paint};
+
+pub(crate) async fn logs(client: &Client, args: Logs, form: Form) -> Result<u8, Problem> {
+    let which = LogQuery { target: args.name, follow: args.follow, tail: Some(args.tail) };
+    let mut printer = Printer::new(form);
+    let mut records = client.logs(&which).await?;
+    tokio::select! {
+        ended = print_all(&mut records, &mut printer) => ended?,
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    Ok(0)
+}
+
+/// Prints records until there are no more.
+pub(crate) async fn print_all(records: &mut LogReader, printer: &mut Printer) -> Result<(), Problem> {
+    while let Some(record) = records.next().await {
+        printer.print(&record?);
+    }
+    Ok(())
+}
+
+/// Prints records in columns that grow with the longest name seen.
+pub(crate) struct Printer {
+    form: Form,
+    paint: Paint,
+    width: usize,
+}
+
+impl Printer {
+    pub(crate) fn new(form: Form) -> Self {
+        Self { form, paint: Paint::for_stream(&io::stdout()), width: 0 }
+    }
+
+    pub(crate) fn print(&mut self, record: &LogRecord) {
+        if self.form == Form::Json {
+            // One object a line, so that a program can read on while lines come.
+            screen::line(serde_json::to_string(record).unwrap_or_default());
+            return;
+        }
+        self.width = self.width.max(record.name.chars().count());
+        let name = format!("{:width$} |", record.name, width = self.width);
+        // Neighbouring stars differ in the last number of their names.
+        let number = record.name.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(record.star.0);
+        let name = if record.error { self.paint.red(&name) } else { self.paint.nth(number, &name) };
+        screen::line(format!("{name} {}", printable(&record.text)));
+    }
+}
+
+/// What a star prints must not move the cursor or change the terminal of whoever reads it; colours may pass.
+pub(super) fn printable(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_control() && c != '\t') {
+        clean.push_str(&rest[..at]);
+        let colour = rest[at..].strip_prefix("\x1b[").and_then(|codes| {
+            let end = codes.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+            codes[end..].starts_with('m').then(|| &rest[at..at + 2 + end + 1])
+        });
+        match colour {
+            Some(colour) => {
+                clean.push_str(colour);
+                rest = &rest[at + colour.len()..];
+            }
+            None => {
+                let control = rest[at..].chars().next().map_or(1, char::len_utf8);
+                clean.extend(rest[at..at + control].chars().flat_map(char::escape_default));
+                rest = &rest[at + control..];
+            }
+        }
+    }
+    clean.push_str(rest);
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stars_text_may_be_coloured_but_not_control_the_terminal() {
+        let check = |text: &str, expected: &str| assert_eq!(printable(text), expected);
+        check("plain\ttext ä", "plain\ttext ä");
+        check("\x1b[1;31mred\x1b[0m", "\x1b[1;31mred\x1b[0m");
+        check("\x1b[2Jgone", "\\u{1b}[2Jgone");
+        check("\x1b]0;title\x07", "\\u{1b}]0;title\\u{7}");
+        check("back\rwards", "back\\rwards");
+    }
+}

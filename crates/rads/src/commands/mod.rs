@@ -1,0 +1,105 @@
+//! What each word of the command line does. A command gives its exit code, or the problem that ended it.
+
+mod agent;
+mod change;
+mod exec;
+mod find;
+mod language;
+mod logs;
+mod planning;
+mod progress;
+mod show;
+mod up;
+
+use std::path::Path;
+
+use api::{Client, Version};
+use clap::CommandFactory;
+use model::{Code, Problem};
+
+use crate::cli::{Cli, Command, Constellation, Form, Global};
+use crate::{place, screen};
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// To be told.
+    Problem(Problem),
+    /// Told already, with its place in a file.
+    Told,
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+pub(crate) fn perform(cli: Cli) -> Result<u8, Failure> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Run(args) => language::run(&args.file, args.args),
+        Command::Check(args) => language::check(&args.files),
+        Command::Nursery => Ok(language::nursery(place::data_dir(global.data_dir)?)?),
+        Command::Up(args) => ask(&global, async |data_dir, form| up::up(data_dir, args, form).await),
+        Command::Constellation { command } => constellation(&global, *command),
+    }
+}
+
+fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure> {
+    match command {
+        Constellation::Agent(args) => Ok(agent::run(place::data_dir(global.data_dir.clone())?, args.background)?),
+        Constellation::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rads", &mut script);
+            screen::print(&String::from_utf8_lossy(&script));
+            Ok(0)
+        }
+        // These find or start an agent themselves, or do without.
+        Constellation::Up(args) => ask(global, async |place, form| up::up(place, args, form).await),
+        Constellation::Create(args) => ask(global, async |place, form| up::create(place, args, form).await),
+        Constellation::Deploy(args) => ask(global, async |place, form| up::deploy(place, args, form).await),
+        Constellation::Plan(args) => ask(global, async |place, form| up::plan(place, args, form).await),
+        Constellation::Version => ask(global, async |place, form| Ok(show::version(place, form).await?)),
+        Constellation::Status => tell(global, async |on| show::status(&on.client, on.form).await),
+        Constellation::List(args) => tell(global, async |on| show::list(&on.client, args, on.form).await),
+        Constellation::Stats(args) => tell(global, async |on| show::stats(&on.client, args, on.form).await),
+        Constellation::Events(args) => tell(global, async |on| show::events(&on.client, args, on.form).await),
+        Constellation::Logs(args) => tell(global, async |on| logs::logs(&on.client, args, on.form).await),
+        Constellation::Exec(args) => tell(global, async |on| exec::exec(&on.client, args).await),
+        Constellation::Scale(args) => tell(global, async |on| change::scale(&on.client, args).await),
+        Constellation::Restart(args) => tell(global, async |on| change::restart(&on.client, args).await),
+        Constellation::Stop(args) => tell(global, async |on| change::stop(&on.client, args).await),
+        Constellation::Start(args) => tell(global, async |on| change::start(&on.client, args).await),
+        Constellation::Down(args) => tell(global, async |on| change::down(&on, args).await),
+        Constellation::Shutdown(args) => tell(global, async |on| agent::shutdown(&on, args.keep_stars).await),
+    }
+}
+
+/// The agent that a command talks to.
+struct Connected {
+    client: Client,
+    version: Version,
+    form: Form,
+}
+
+/// Runs what needs an agent that is there already.
+fn tell(global: &Global, work: impl AsyncFnOnce(Connected) -> Result<u8, Problem>) -> Result<u8, Failure> {
+    ask(global, async |data_dir, form| {
+        let (client, version) = Client::connect(data_dir).await?;
+        Ok(work(Connected { client, version, form }).await?)
+    })
+}
+
+/// Runs what talks to an agent. One thread: it mostly waits.
+fn ask(global: &Global, work: impl AsyncFnOnce(&Path, Form) -> Result<u8, Failure>) -> Result<u8, Failure> {
+    let data_dir = place::data_dir(global.data_dir.clone())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Problem::new(Code::Internal, format!("cannot start: {error}")))?;
+    let result = runtime.block_on(work(&data_dir, global.output));
+    // A read of the terminal may still be waiting, and must not hold the end up.
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,393 @@
+//! From a file to what is wanted: evaluates an app, or makes a service of a plain script, and sends its files.
+//!
+//! Nothing here asks an agent before [`Planned::upload`]; every fault of the files is told before anything changes.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use api::Client;
+use bytes::Bytes;
+use deploy::{Bundle, Diff, Entry, EntryKind, Evaluated, Fault, Files, ServiceChange, Setting, Source};
+use model::app::INSTANCES_MAX;
+use model::{AppKey, AppSpec, Code, Limits, ListenAddr, Name, Problem, Program, ServiceSpec};
+use rads_syntax::ast::ImportTarget;
+use serde::Serialize;
+
+use super::Failure;
+use super::language;
+use crate::cli::ServiceOptions;
+use crate::screen::{self, Paint};
+
+/// What the command line says beside the file.
+#[derive(Debug, Default)]
+pub(crate) struct Overrides {
+    pub(crate) name: Option<Name>,
+    pub(crate) options: ServiceOptions,
+}
+
+impl Overrides {
+    pub(crate) fn listening(listen: Option<ListenAddr>) -> Self {
+        Self { name: None, options: ServiceOptions { listen, ..ServiceOptions::default() } }
+    }
+
+    /// Refuses what this version does not know how to do.
+    pub(crate) fn of(options: ServiceOptions, name: Option<Name>) -> Result<Self, Problem> {
+        if options.autoscale_min.is_some() || options.autoscale_max.is_some() {
+            return Err(Problem::new(Code::Unsupported, "autoscaling is not part of this version")
+                .help("leave `--autoscale-min` and `--autoscale-max` out, and use `rads c scale NAME N`"));
+        }
+        Ok(Self { name, options })
+    }
+}
+
+/// What is wanted, and the files it is made of.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    pub(crate) spec: AppSpec,
+    bundles: Vec<Bundle>,
+}
+
+/// Reads an app, or the script of one service: a file that imports `constellation` is an app.
+pub(crate) fn file(path: &Path, overrides: &Overrides) -> Result<Planned, Failure> {
+    language::readable(path)?;
+    let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error.to_string()))?;
+    if !describes_an_app(&text) {
+        return script(path, overrides, Ended::Replaced);
+    }
+    if overrides.name.is_some() {
+        let problem = Problem::new(Code::Usage, "`--name` is for plain scripts; an app names its services itself");
+        return Err(problem.help("leave `--name` out").into());
+    }
+    let place = Place::of(path)?;
+    let mut evaluated = place.evaluate(deploy::evaluate)?;
+    apply_to_app(&mut evaluated.spec, &overrides.options)?;
+    Ok(Planned::new(evaluated))
+}
+
+/// Whether a star of a plain script is replaced when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Replaced,
+    Left,
+}
+
+/// Makes a service of a plain script.
+pub(crate) fn script(path: &Path, overrides: &Overrides, ended: Ended) -> Result<Planned, Failure> {
+    language::readable(path)?;
+    let mut place = Place::of(path)?;
+    if let Some(name) = &overrides.name {
+        place.app = AppKey { namespace: place.app.namespace, name: name.clone() };
+    }
+    let settings = settings(&place.entry, &overrides.options);
+    let name = place.app.name.clone();
+    let evaluated =
+        place.evaluate(|source| deploy::single_service(source, &name, settings, ended == Ended::Replaced))?;
+    Ok(Planned::new(evaluated))
+}
+
+impl Planned {
+    fn new(evaluated: Evaluated) -> Self {
+        screen::print(&evaluated.echoed);
+        Self { spec: evaluated.spec, bundles: evaluated.bundles.into_values().collect() }
+    }
+
+    pub(crate) fn changes(&self, current: Option<&AppSpec>) -> Changes {
+        Changes(deploy::diff(current, &self.spec))
+    }
+
+    /// Sends the files that the agent does not have.
+    pub(crate) async fn upload(&self, client: &Client) -> Result<(), Problem> {
+        for bundle in &self.bundles {
+            let status = client.put_bundle(&bundle.manifest).await?;
+            if status.missing.is_empty() {
+                continue;
+            }
+            for hash in &status.missing {
+                let content = bundle.contents.get(hash).ok_or_else(|| {
+                    Problem::new(Code::Internal, format!("the agent asks for a file it was not told of: `{hash}`"))
+                })?;
+                client.put_blob(*hash, Bytes::copy_from_slice(content)).await?;
+            }
+            let left = client.put_bundle(&bundle.manifest).await?.missing.len();
+            if left > 0 {
+                return Err(Problem::new(Code::BundleMissing, format!("{left} files did not reach the agent"))
+                    .help("try again"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The difference between what runs and what is wanted.
+pub(crate) struct Changes(Diff);
+
+impl Changes {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether something that runs is removed or replaced.
+    pub(crate) fn disturbs(&self) -> bool {
+        let disturbing =
+            |change: &ServiceChange| matches!(change, ServiceChange::Replace { .. } | ServiceChange::Remove { .. });
+        self.0.services.iter().any(|(_, change)| disturbing(change))
+    }
+
+    /// The plan as people read it.
+    pub(crate) fn render(&self) -> String {
+        format!("plan for `{}`: {}\n{}", self.0.app, self.0.summary(), self.0)
+    }
+
+    pub(crate) fn for_programs(&self) -> impl Serialize {
+        #[derive(Serialize)]
+        struct Plan {
+            app: AppKey,
+            summary: String,
+            services: Vec<Service>,
+        }
+        #[derive(Serialize)]
+        struct Service {
+            service: Name,
+            /// `create`, `update`, `replace` or `remove`.
+            action: &'static str,
+            stars: Option<u32>,
+            changes: Vec<Field>,
+        }
+        #[derive(Serialize)]
+        struct Field {
+            field: String,
+            old: String,
+            new: String,
+        }
+        let fields = |changes: &[deploy::Change]| {
+            let field = |change: &deploy::Change| Field {
+                field: change.field.clone(),
+                old: change.old.clone(),
+                new: change.new.clone(),
+            };
+            changes.iter().map(field).collect()
+        };
+        let services = self.0.services.iter().map(|(name, change)| {
+            let (action, stars, changes) = match change {
+                ServiceChange::Create { stars, .. } => ("create", Some(*stars), Vec::new()),
+                ServiceChange::Update { changes } => ("update", None, fields(changes)),
+                ServiceChange::Replace { stars, changes } => ("replace", Some(*stars), fields(changes)),
+                ServiceChange::Remove { stars } => ("remove", Some(*stars), Vec::new()),
+            };
+            Service { service: name.clone(), action, stars, changes }
+        });
+        Plan { app: self.0.app.clone(), summary: self.0.summary(), services: services.collect() }
+    }
+}
+
+/// Where an app or a script lies, and what it is called.
+struct Place {
+    folder: Folder,
+    /// The file's name within the folder.
+    entry: String,
+    app: AppKey,
+}
+
+impl Place {
+    fn of(path: &Path) -> Result<Self, Problem> {
+        let whole = fs::canonicalize(path).map_err(|error| unreadable(path, &error.to_string()))?;
+        let entry = whole.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+        let (Some(entry), Some(folder)) = (entry, whole.parent()) else {
+            return Err(unreadable(path, "its name is not UTF-8 text"));
+        };
+        Ok(Self { app: AppKey::in_default(app_name(&whole)), folder: Folder(folder.to_owned()), entry })
+    }
+
+    /// Evaluates with everything a description may know; faults are told here.
+    fn evaluate(&self, how: impl FnOnce(&Source<'_>) -> Result<Evaluated, Vec<Fault>>) -> Result<Evaluated, Failure> {
+        let library = rads_std::natives();
+        let env: BTreeMap<String, String> = env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let source = Source {
+            files: &self.folder,
+            entry: &self.entry,
+            app: &self.app,
+            env: &env,
+            library: &library,
+            colour: Paint::for_stream(&io::stderr()).is_on(),
+        };
+        how(&source).map_err(|faults| {
+            for fault in faults {
+                screen::note(format!("{}\n", fault.text.trim_end()));
+            }
+            screen::note("nothing was changed");
+            Failure::Told
+        })
+    }
+}
+
+/// What an app is called: its file, or the folder of an `app.rads`. Letters that names do not have become `-`.
+fn app_name(path: &Path) -> Name {
+    let part = |part: Option<&std::ffi::OsStr>| part.map(|text| text.to_string_lossy().into_owned());
+    let stem = part(path.file_stem()).filter(|stem| !matches!(stem.as_str(), "app" | "main"));
+    let text = stem.or_else(|| part(path.parent().and_then(Path::file_name))).unwrap_or_default();
+    let legal = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let text: String = text.chars().map(legal).take(model::name::NAME_MAX_CHARS).collect();
+    text.trim_matches('-').parse().unwrap_or_else(|_| Name::default_namespace())
+}
+
+/// Whether a file is an app: it imports `constellation`. One that does not parse is told so when it is evaluated.
+fn describes_an_app(text: &str) -> bool {
+    let is_constellation = |target: &ImportTarget| match target {
+        ImportTarget::Module(names) => names.first().is_some_and(|name| &*name.text == "constellation"),
+        ImportTarget::File { .. } => false,
+    };
+    rads_syntax::imports(&rads_syntax::parse(text).file).iter().any(|import| is_constellation(&import.target))
+}
+
+/// The options of a plain script, in the words of `constellation.deploy`.
+fn settings(script: &str, options: &ServiceOptions) -> Vec<(String, Setting)> {
+    let mut settings = vec![("script".to_owned(), Setting::Text(script.to_owned()))];
+    let mut set = |name: &str, value: Option<Setting>| settings.extend(value.map(|value| (name.to_owned(), value)));
+    set("instances", options.instances.map(|n| Setting::Int(n.into())));
+    set("cpu_percent", options.cpu_percent.map(Setting::Float));
+    set("cpu_cores", options.cpu_cores.map(Setting::Float));
+    set("ram_mb", options.ram_mb.map(Setting::Float));
+    set("ram_gb", options.ram_gb.map(Setting::Float));
+    // A script told where to listen, but not on which port of its own, gets the same one, or the usual one.
+    let usual = |listen: ListenAddr| if listen.port == 0 { PORT_USUAL } else { listen.port };
+    let port = options.port.or_else(|| options.listen.map(usual));
+    set("port", port.map(|port| Setting::Int(port.into())));
+    set("listen", options.listen.map(|listen| Setting::Text(listen.to_string())));
+    let env: Vec<(String, Setting)> =
+        options.env.iter().map(|(name, value)| (name.clone(), Setting::Text(value.clone()))).collect();
+    set("env", (!env.is_empty()).then_some(Setting::Map(env)));
+    settings
+}
+
+/// The port of a script that is given none: programs take it from `PORT`.
+const PORT_USUAL: u16 = 8080;
+
+/// Puts what the command line says in place of what the app says. That is clear only for an app of one service.
+fn apply_to_app(spec: &mut AppSpec, options: &ServiceOptions) -> Result<(), Problem> {
+    if !options.says_anything() {
+        return Ok(());
+    }
+    let services = spec.services.len();
+    let mut all = spec.services.values_mut();
+    match (all.next(), all.next()) {
+        (Some(service), None) => apply_to_service(service, options),
+        _ => Err(Problem::new(Code::Usage, format!("the app has {services} services; which is meant is not clear"))
+            .help("change the app's file instead")),
+    }
+}
+
+fn apply_to_service(service: &mut ServiceSpec, options: &ServiceOptions) -> Result<(), Problem> {
+    if let Some(instances) = options.instances {
+        if instances > INSTANCES_MAX {
+            let message = format!("`--instances` is at most {INSTANCES_MAX}, not {instances}");
+            return Err(Problem::new(Code::InvalidValue, message));
+        }
+        service.instances = instances;
+    }
+    let template = &mut service.template;
+    if let Some(cpu) = options.cpu() {
+        if cpu < Limits::CPU_MIN {
+            let message = format!("a star needs at least {} of a core, not {cpu}", Limits::CPU_MIN);
+            return Err(Problem::new(Code::LimitTooLow, message));
+        }
+        template.limits.cpu = Some(cpu);
+    }
+    if let Some(memory) = options.memory() {
+        let least = match template.program {
+            Program::Script(_) => Limits::SCRIPT_MEMORY_MIN,
+            Program::Command(_) => Limits::COMMAND_MEMORY_MIN,
+        };
+        if memory < least {
+            return Err(Problem::new(
+                Code::LimitTooLow,
+                format!("a star needs at least {least} to live, not {memory}"),
+            ));
+        }
+        template.limits.memory = Some(memory);
+    }
+    template.port = options.port.or(template.port);
+    template.env.extend(options.env.iter().cloned());
+    if let Some(listen) = options.listen {
+        let entry = service.entry.as_mut().ok_or_else(|| {
+            Problem::new(Code::Usage, "the service listens nowhere: it has no `port`")
+                .help("give it one in the app's file")
+        })?;
+        entry.listen = listen;
+    }
+    Ok(())
+}
+
+/// The app's folder on this machine.
+struct Folder(PathBuf);
+
+impl Files for Folder {
+    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        fs::read(self.0.join(path)).map_err(|error| reason(&error))
+    }
+
+    fn kind(&self, path: &str) -> Result<EntryKind, String> {
+        fs::symlink_metadata(self.0.join(path)).map(|metadata| kind(&metadata)).map_err(|error| reason(&error))
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Entry>, String> {
+        let entry = |entry: io::Result<fs::DirEntry>| {
+            let entry = entry.map_err(|error| reason(&error))?;
+            let name = entry
+                .file_name()
+                .into_string()
+                .map_err(|name| format!("the name of `{}` is not UTF-8 text", name.to_string_lossy()))?;
+            let metadata = entry.metadata().map_err(|error| reason(&error))?;
+            Ok(Entry { name, kind: kind(&metadata) })
+        };
+        fs::read_dir(self.0.join(folder)).map_err(|error| reason(&error))?.map(entry).collect()
+    }
+}
+
+fn kind(metadata: &fs::Metadata) -> EntryKind {
+    match metadata.file_type() {
+        kind if kind.is_file() => EntryKind::File { executable: metadata.permissions().mode() & 0o111 != 0 },
+        kind if kind.is_dir() => EntryKind::Folder,
+        kind if kind.is_symlink() => EntryKind::Link,
+        _ => EntryKind::Other,
+    }
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file".to_owned(),
+        _ => error.to_string().to_lowercase(),
+    }
+}
+
+fn unreadable(path: &Path, why: &str) -> Problem {
+    Problem::new(Code::FileUnreadable, format!("cannot read `{}`: {why}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_is_called_after_its_file_or_folder() {
+        let check = |path: &str, expected: &str| assert_eq!(app_name(Path::new(path)).as_str(), expected, "{path}");
+        check("/x/hello/app.rads", "hello");
+        check("/x/shop/main.rads", "shop");
+        check("/x/hello/server.rads", "server");
+        check("/x/My Shop!/app.rads", "my-shop");
+        check("/app.rads", "default");
+    }
+
+    #[test]
+    fn a_file_that_imports_constellation_is_an_app() {
+        let check = |text: &str, expected: bool| assert_eq!(describes_an_app(text), expected, "{text}");
+        check("import constellation;\nconstellation.deploy(\"a\", {});", true);
+        check("// import constellation;\nserver.serve();", false);
+        check("echo(\"import constellation;\");", false);
+    }
+}

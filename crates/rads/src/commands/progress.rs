@@ -1,0 +1,94 @@
+//! Waits until what was asked for holds, and says early when it will not.
+//!
+//! The agent is asked for its log index first, then for what it knows, then to answer when the index has moved: so
+//! nothing is missed and nothing is asked for twice.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use api::{Client, ServiceView};
+use model::{AppKey, Code, Problem, ServiceKey};
+use tokio::time::Instant;
+
+/// Longest wait for a change to hold. A star has 30 s to become ready, and a rolling change has several turns.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Longest single wait at the agent.
+const WAIT_MS: u64 = 10_000;
+
+/// Waits until a service is as it was last asked to be.
+pub(crate) async fn settled(client: &Client, service: &ServiceKey) -> Result<ServiceView, Problem> {
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    loop {
+        let index = client.index(0, 0).await?;
+        let view = client.service(service).await?;
+        if let Some(failure) = failure(&view) {
+            return Err(failure);
+        }
+        if is_settled(&view) {
+            return Ok(view);
+        }
+        wait(client, index, deadline, &format!("service `{service}` to settle")).await?;
+    }
+}
+
+/// Waits until every service of an app is as it was asked to be; `seen` hears of each look on the way.
+pub(crate) async fn app_settled(
+    client: &Client,
+    app: &AppKey,
+    mut seen: impl FnMut(&[ServiceView]),
+) -> Result<Vec<ServiceView>, Problem> {
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    loop {
+        let index = client.index(0, 0).await?;
+        let mut views = client.services().await?;
+        views.retain(|view| view.app == *app);
+        seen(&views);
+        if let Some(failure) = views.iter().find_map(failure) {
+            return Err(failure);
+        }
+        if views.iter().all(is_settled) {
+            return Ok(views);
+        }
+        wait(client, index, deadline, &format!("app `{app}` to become ready")).await?;
+    }
+}
+
+/// Waits until apps and all their stars are gone.
+pub(crate) async fn gone(client: &Client, apps: &[AppKey]) -> Result<(), Problem> {
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    let apps: BTreeSet<&AppKey> = apps.iter().collect();
+    loop {
+        let index = client.index(0, 0).await?;
+        let known = client.apps().await?;
+        let services = client.services().await?;
+        let stars = client.stars().await?;
+        let left = known.iter().any(|view| apps.contains(&view.app))
+            || services.iter().any(|view| apps.contains(&view.app))
+            || stars.iter().any(|star| apps.contains(&star.app) && star.phase != model::StarPhase::Ended);
+        if !left {
+            return Ok(());
+        }
+        wait(client, index, deadline, "stars to end").await?;
+    }
+}
+
+async fn wait(client: &Client, index: u64, deadline: Instant, what: &str) -> Result<(), Problem> {
+    if Instant::now() > deadline {
+        let message = format!("waited {} s for {what}", SETTLE_TIMEOUT.as_secs());
+        return Err(Problem::new(Code::Timeout, message).help("it goes on by itself; see `rads c status`"));
+    }
+    client.index(index, WAIT_MS).await.map(drop)
+}
+
+fn is_settled(view: &ServiceView) -> bool {
+    let wanted = if view.stopped { 0 } else { view.desired };
+    view.ready == wanted && !view.changing
+}
+
+/// A service whose stars end as soon as they start will not settle.
+fn failure(view: &ServiceView) -> Option<Problem> {
+    view.problem.as_ref().map(|problem| {
+        Problem::new(Code::CrashLoop, format!("service `{}`: {problem}", view.service))
+            .help(format!("see what its stars said with `rads c logs {}`", view.service))
+    })
+}

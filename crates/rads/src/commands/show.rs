@@ -1,0 +1,290 @@
+//! What there is and how it is: tables for people, the API's own words for programs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use api::{Client, EventView, ServiceView, StarStats, StarView, Status, Version};
+use model::{Bytes, Code, Problem, StarId, StarPhase, WallTime};
+use serde::Serialize;
+use tokio::time::sleep;
+
+use super::find;
+use crate::cli::{Events, Form, List, Stats};
+use crate::screen::{self, Table};
+
+#[derive(Serialize)]
+struct Versions {
+    program: &'static str,
+    agent: Option<Version>,
+}
+
+pub(crate) async fn version(data_dir: &Path, form: Form) -> Result<u8, Problem> {
+    let agent = match Client::connect(data_dir).await {
+        Ok((_, version)) => Some(version),
+        Err(problem) if problem.code == Code::NoAgent => None,
+        Err(problem) => return Err(problem),
+    };
+    let versions = Versions { program: env!("CARGO_PKG_VERSION"), agent };
+    if form == Form::Json {
+        screen::json(&versions)?;
+        return Ok(0);
+    }
+    screen::line(format!("rads {}", versions.program));
+    screen::line(match versions.agent {
+        Some(agent) => format!("agent {} (pid {}) on {}", agent.version, agent.pid, agent.data_dir),
+        None => format!("no agent on {}", data_dir.display()),
+    });
+    Ok(0)
+}
+
+#[derive(Serialize)]
+struct Whole {
+    #[serde(flatten)]
+    status: Status,
+    services: Vec<ServiceView>,
+}
+
+pub(crate) async fn status(client: &Client, form: Form) -> Result<u8, Problem> {
+    let status = client.status().await?;
+    let services = client.services().await?;
+    if form == Form::Json {
+        screen::json(&Whole { status, services })?;
+        return Ok(0);
+    }
+    let agent = &status.agent;
+    let up = screen::duration(now().since(agent.started));
+    screen::line(format!(
+        "agent    pid {}, up {up}, {} in use, data in {}",
+        agent.pid,
+        Bytes(status.agent_memory),
+        agent.data_dir
+    ));
+    match &status.walls {
+        Some(walls) => {
+            let as_whom = if walls.rootless { ", rootless" } else { "" };
+            screen::line(format!("nursery  pid {}, cgroups {}{as_whom}", walls.nursery_pid, walls.cgroup));
+            for (limit, reason) in not_enforced(walls) {
+                screen::line(format!("         {limit} limits are not enforced: {reason}"));
+            }
+        }
+        None => screen::line("nursery  down; it is started again by itself"),
+    }
+    if services.is_empty() {
+        screen::line("\nno services; start some with `rads up app.rads`");
+        return Ok(0);
+    }
+    let mut table = Table::new(&["SERVICE", "APP", ">READY", ">RESTARTS", "ADDRESS", "STATE"]);
+    for service in &services {
+        table.row([
+            service.service.to_string(),
+            service.app.to_string(),
+            format!("{}/{}", service.ready, service.desired),
+            service.restarts.to_string(),
+            service.address.map(|address| address.to_string()).unwrap_or_else(|| "-".to_owned()),
+            state(service),
+        ]);
+    }
+    screen::print(&format!("\n{}", table.render()));
+    Ok(0)
+}
+
+/// The limits that this machine does not hold, with the reasons.
+pub(crate) fn not_enforced(walls: &api::WallsView) -> Vec<(&'static str, &str)> {
+    [("cpu", &walls.cpu_not_enforced), ("memory", &walls.memory_not_enforced), ("process", &walls.pids_not_enforced)]
+        .into_iter()
+        .filter_map(|(limit, reason)| Some((limit, reason.as_deref()?)))
+        .collect()
+}
+
+/// A service's state in a few words.
+fn state(service: &ServiceView) -> String {
+    if let Some(problem) = &service.problem {
+        return problem.to_string();
+    }
+    match service {
+        _ if service.stopped => "stopped".to_owned(),
+        _ if service.ready == service.desired && !service.changing => "ready".to_owned(),
+        _ => "changing".to_owned(),
+    }
+}
+
+pub(crate) async fn list(client: &Client, args: List, form: Form) -> Result<u8, Problem> {
+    let mut stars = client.stars().await?;
+    stars.retain(|star| args.all || star.phase != StarPhase::Ended);
+    if form == Form::Json {
+        screen::json(&stars)?;
+        return Ok(0);
+    }
+    let mut table = Table::new(&["NAME", "ID", "STATE", ">PID", "AGE", "SERVICE"]);
+    let now = now();
+    for star in &stars {
+        table.row([
+            star.name.clone(),
+            star.id.to_string(),
+            phase(star),
+            star.pid.map(|pid| pid.to_string()).unwrap_or_else(|| "-".to_owned()),
+            star.since.map(|since| screen::duration(now.since(since))).unwrap_or_else(|| "-".to_owned()),
+            star.service.to_string(),
+        ]);
+    }
+    screen::print(&table.render());
+    Ok(0)
+}
+
+fn phase(star: &StarView) -> String {
+    match &star.exit {
+        Some(exit) if star.phase == StarPhase::Ended => format!("ended: {}", exit.cause),
+        _ => star.phase.to_string(),
+    }
+}
+
+/// Between the two readings that make a rate. Short for whoever waits, long enough for several of the kernel's 100 ms
+/// quota periods.
+const RATE_WINDOW: Duration = Duration::from_millis(500);
+
+pub(crate) async fn stats(client: &Client, args: Stats, form: Form) -> Result<u8, Problem> {
+    let before = read_stats(client, args.name.as_deref()).await?;
+    if form == Form::Json {
+        screen::json(&before)?;
+        return Ok(0);
+    }
+    sleep(RATE_WINDOW).await;
+    let after = read_stats(client, args.name.as_deref()).await?;
+    let before: BTreeMap<StarId, StarStats> = before.into_iter().map(|stats| (stats.star, stats)).collect();
+    let mut table = Table::new(&[
+        "NAME",
+        ">CPU",
+        ">CPU TIME",
+        ">THROTTLED",
+        ">MEMORY",
+        ">PEAK",
+        ">PIDS",
+        ">REQUESTS",
+        ">RATE",
+        ">MEAN",
+        ">ERRORS",
+    ]);
+    for stats in &after {
+        let earlier = before.get(&stats.star);
+        let window = earlier.map_or(Duration::ZERO, |earlier| stats.at.since(earlier.at)).as_secs_f64();
+        let rate = |now: u64, then: Option<u64>| match then {
+            Some(then) if window > 0.0 => Some(now.saturating_sub(then) as f64 / window),
+            _ => None,
+        };
+        let cpu = stats.cpu_usage_us.and_then(|now| rate(now, earlier.and_then(|earlier| earlier.cpu_usage_us)));
+        let requests = rate(stats.requests, earlier.map(|earlier| earlier.requests));
+        let mean = stats.latency_us_sum.checked_div(stats.requests);
+        let micros = |us: Option<u64>| or_dash(us.map(|us| format!("{:.2} s", us as f64 / 1e6)));
+        table.row([
+            stats.name.clone(),
+            or_dash(cpu.map(|us_per_s| format!("{:.1} %", us_per_s / 1e4))),
+            micros(stats.cpu_usage_us),
+            micros(stats.throttled_us),
+            or_dash(stats.memory_bytes.map(|bytes| Bytes(bytes).to_string())),
+            or_dash(stats.memory_peak.map(|bytes| Bytes(bytes).to_string())),
+            or_dash(stats.pids.map(|pids| pids.to_string())),
+            stats.requests.to_string(),
+            or_dash(requests.map(|rate| format!("{rate:.0}/s"))),
+            or_dash(mean.map(|us| format!("{:.2} ms", us as f64 / 1e3))),
+            stats.errors.to_string(),
+        ]);
+    }
+    screen::print(&table.render());
+    Ok(0)
+}
+
+fn or_dash(cell: Option<String>) -> String {
+    cell.unwrap_or_else(|| "-".to_owned())
+}
+
+/// The counters of every star that a name means, or of all.
+async fn read_stats(client: &Client, name: Option<&str>) -> Result<Vec<StarStats>, Problem> {
+    let services = client.services().await?;
+    let app = name.and_then(|name| find::app(name).ok());
+    let mut stats = Vec::new();
+    for service in &services {
+        let means = name.is_none_or(|name| service.service.to_string() == name) || Some(&service.app) == app.as_ref();
+        if means {
+            stats.extend(client.service_stats(&service.service).await?);
+        }
+    }
+    match name {
+        Some(name) if stats.is_empty() && !services.iter().any(|service| service.service.to_string() == name) => {
+            let star = find::running_star(client, name).await?;
+            Ok(vec![client.star_stats(star).await?])
+        }
+        _ => Ok(stats),
+    }
+}
+
+/// Longest wait for new events in one request.
+const EVENTS_WAIT_MS: u64 = 30_000;
+
+pub(crate) async fn events(client: &Client, args: Events, form: Form) -> Result<u8, Problem> {
+    let mut after = 0;
+    let mut wait_ms = 0;
+    loop {
+        let events = tokio::select! {
+            events = client.events(after, wait_ms) => events?,
+            _ = tokio::signal::ctrl_c() => return Ok(0),
+        };
+        for event in &events.events {
+            print_event(event, form);
+        }
+        if !args.follow {
+            return Ok(0);
+        }
+        (after, wait_ms) = (events.index, EVENTS_WAIT_MS);
+    }
+}
+
+fn print_event(event: &EventView, form: Form) {
+    screen::line(match form {
+        // One object a line, so that a program can read on while events come.
+        Form::Json => serde_json::to_string(event).unwrap_or_default(),
+        Form::Text => format!("{}  {}", clock_time(event.wall), event.what),
+    });
+}
+
+/// `2026-11-23 14:05:09` in universal time.
+fn clock_time(wall: WallTime) -> String {
+    let seconds = wall.0 / 1000;
+    let (mut day, time) = (seconds / 86_400, seconds % 86_400);
+    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let mut year = 1970;
+    while day >= 365 + u64::from(is_leap(year)) {
+        day -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(is_leap(year));
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+        if day < length {
+            break;
+        }
+        day -= length;
+        month += 1;
+    }
+    let (hour, minute, second) = (time / 3_600, time / 60 % 60, time % 60);
+    format!("{year:04}-{month:02}-{:02} {hour:02}:{minute:02}:{second:02}", day + 1)
+}
+
+fn now() -> WallTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_read_as_calendar_and_clock() {
+        let check = |ms: u64, expected: &str| assert_eq!(clock_time(WallTime(ms)), expected);
+        check(0, "1970-01-01 00:00:00");
+        check(951_782_400_000, "2000-02-29 00:00:00");
+        check(1_709_251_199_999, "2024-02-29 23:59:59");
+        check(4_102_444_799_000, "2099-12-31 23:59:59");
+    }
+}

@@ -1,0 +1,323 @@
+//! `up`, `deploy`, `create` and `plan`: from a file to services that answer.
+//!
+//! Everything that can be wrong with the files is found before an agent is asked or started; everything that can be
+//! wrong with the change is found before it is made.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use api::{AppView, Client, LogQuery, ServiceView, StarsThen, Version};
+use model::{AppKey, Code, Problem, Protocol};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::logs::{Printer, print_all};
+use super::planning::{self, Ended, Overrides, Planned};
+use super::{Failure, agent, progress, show};
+use crate::cli::{Create, Deploy, Form, Plan, Up};
+use crate::screen;
+
+pub(crate) async fn up(data_dir: &Path, args: Up, form: Form) -> Result<u8, Failure> {
+    let planned = planning::file(&args.file, &Overrides::listening(args.listen))?;
+    let go = Go { ask: !args.yes, form };
+    if args.detach {
+        return Ok(detached(data_dir, &planned, go).await?);
+    }
+    let mut stop = Stop::new()?;
+    let (client, version, _) = agent::find_or_start(data_dir).await?;
+    let came = tokio::select! {
+        came = bring_up(&client, &planned, go) => came,
+        () = stop.asked() => Ok(Came::Interrupted),
+    };
+    match came {
+        Ok(Came::Unchanged | Came::Declined) => leave(&client, &version).await?,
+        Ok(Came::Up) => {
+            let followed = tokio::select! {
+                followed = follow(&client, &planned.spec.app, form) => followed,
+                () = stop.asked() => Ok(()),
+            };
+            let ended = take_down(&client, &version, &planned.spec.app, &mut stop).await;
+            followed.and(ended)?;
+        }
+        Ok(Came::Interrupted) => take_down(&client, &version, &planned.spec.app, &mut stop).await?,
+        Err(problem) => return Err(undo(&client, &version, &planned.spec.app, problem).await.into()),
+    }
+    Ok(0)
+}
+
+pub(crate) async fn deploy(data_dir: &Path, args: Deploy, form: Form) -> Result<u8, Failure> {
+    let planned = planning::file(&args.file, &Overrides::of(args.options, args.name)?)?;
+    Ok(detached(data_dir, &planned, Go { ask: !args.yes, form }).await?)
+}
+
+pub(crate) async fn create(data_dir: &Path, args: Create, form: Form) -> Result<u8, Failure> {
+    let planned = planning::script(&args.script, &Overrides::of(args.options, Some(args.name))?, Ended::Left)?;
+    if let Ok((client, _)) = Client::connect(data_dir).await
+        && client.app(&planned.spec.app).await.is_ok()
+    {
+        return Err(Problem::new(Code::AlreadyExists, format!("there is an app `{}` already", planned.spec.app))
+            .help("choose another name, or change it with `rads c deploy`")
+            .into());
+    }
+    Ok(detached(data_dir, &planned, Go { ask: false, form }).await?)
+}
+
+pub(crate) async fn plan(data_dir: &Path, args: Plan, form: Form) -> Result<u8, Failure> {
+    let planned = planning::file(&args.file, &Overrides::listening(args.listen))?;
+    let current = match Client::connect(data_dir).await {
+        Ok((client, _)) => find_app(&client, &planned.spec.app).await?,
+        Err(problem) if problem.code == Code::NoAgent => None,
+        Err(problem) => return Err(problem.into()),
+    };
+    let changes = planned.changes(current.as_ref().map(|app| &app.spec));
+    match form {
+        Form::Json => screen::json(&changes.for_programs())?,
+        Form::Text => screen::print(&changes.render()),
+    }
+    Ok(if changes.is_empty() { 0 } else { 2 })
+}
+
+/// Brings an app up and leaves it running.
+async fn detached(data_dir: &Path, planned: &Planned, go: Go) -> Result<u8, Problem> {
+    let (client, version, _) = agent::find_or_start(data_dir).await?;
+    match bring_up(&client, planned, go).await {
+        Ok(Came::Up) => Ok(0),
+        Ok(_) => leave(&client, &version).await.map(|()| 0),
+        Err(problem) => Err(undo(&client, &version, &planned.spec.app, problem).await),
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Go {
+    /// Whether to ask before something that runs is removed or replaced.
+    ask: bool,
+    form: Form,
+}
+
+enum Came {
+    /// Every service is ready.
+    Up,
+    /// It ran like this already.
+    Unchanged,
+    /// The answer was no.
+    Declined,
+    Interrupted,
+}
+
+/// Uploads, shows the plan, asks if need be, applies it and waits until every service is ready.
+async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Problem> {
+    let app = &planned.spec.app;
+    let current = find_app(client, app).await?;
+    let changes = planned.changes(current.as_ref().map(|app| &app.spec));
+    if changes.is_empty() {
+        screen::line("nothing to change");
+        print_addresses(&services_of(client, app).await?);
+        return Ok(Came::Unchanged);
+    }
+    screen::print(&changes.render());
+    if go.ask && changes.disturbs() && !confirmed()? {
+        return Ok(Came::Declined);
+    }
+    planned.upload(client).await?;
+    let begun = Instant::now();
+    let before = stars_started(&services_of(client, app).await?);
+    let base = current.map_or(0, |app| app.version);
+    client.put_app(planned.spec.clone(), Some(base)).await?;
+    let mut bar = Bar::new(go.form);
+    let settled = progress::app_settled(client, app, |views| bar.show(views)).await;
+    bar.clear();
+    let views = match settled {
+        Ok(views) => views,
+        Err(problem) => {
+            last_words(client, app).await;
+            return Err(problem.after_changes());
+        }
+    };
+    let elapsed = screen::duration(begun.elapsed());
+    match stars_started(&views).saturating_sub(before) {
+        0 => screen::line(format!("changed in {elapsed}")),
+        started => screen::line(format!("started {} in {elapsed}", screen::count(started as usize, "star"))),
+    }
+    print_addresses(&views);
+    report_walls(client).await?;
+    Ok(Came::Up)
+}
+
+async fn find_app(client: &Client, app: &AppKey) -> Result<Option<AppView>, Problem> {
+    match client.app(app).await {
+        Ok(view) => Ok(Some(view)),
+        Err(problem) if problem.code == Code::NotFound => Ok(None),
+        Err(problem) => Err(problem),
+    }
+}
+
+async fn services_of(client: &Client, app: &AppKey) -> Result<Vec<ServiceView>, Problem> {
+    let mut views = client.services().await?;
+    views.retain(|view| view.app == *app);
+    Ok(views)
+}
+
+fn stars_started(views: &[ServiceView]) -> u64 {
+    views.iter().map(|view| view.started).sum()
+}
+
+/// Where to go now: one line per service that can be reached.
+fn print_addresses(views: &[ServiceView]) {
+    for view in views {
+        if let Some(address) = view.address {
+            let scheme = match view.protocol {
+                Some(Protocol::Http) => "http",
+                _ => "tcp",
+            };
+            let label = if views.len() > 1 { format!("  {}", view.service) } else { String::new() };
+            screen::line(format!("{scheme}://{address}{label}"));
+        }
+    }
+}
+
+/// Says once which limits this machine does not hold.
+async fn report_walls(client: &Client) -> Result<(), Problem> {
+    let status = client.status().await?;
+    for (limit, reason) in status.walls.iter().flat_map(show::not_enforced) {
+        screen::note(format!("note: {limit} limits are not enforced: {reason}"));
+    }
+    Ok(())
+}
+
+/// Asks at the terminal. Where nobody can be asked, what was typed is what is meant.
+fn confirmed() -> Result<bool, Problem> {
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Ok(true);
+    }
+    eprint!("go on? [y/N] ");
+    let mut answer = String::new();
+    let read = io::stderr().flush().and_then(|()| io::stdin().read_line(&mut answer));
+    read.map_err(|error| Problem::new(Code::Usage, format!("no answer can be read: {error}")).help("use `--yes`"))?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Lines of a service that failed; as much as fits beside the error.
+const LAST_WORDS: u32 = 10;
+
+/// Prints what the stars of a failed service said last.
+async fn last_words(client: &Client, app: &AppKey) {
+    let Ok(views) = services_of(client, app).await else { return };
+    for view in views.iter().filter(|view| view.problem.is_some()) {
+        let which = LogQuery { target: Some(view.service.to_string()), follow: false, tail: Some(LAST_WORDS) };
+        if let Ok(mut records) = client.logs(&which).await {
+            let mut lines = Vec::new();
+            while let Some(Ok(record)) = records.next().await {
+                lines.push(record);
+            }
+            let first = lines.len().saturating_sub(LAST_WORDS as usize);
+            for record in &lines[first..] {
+                screen::note(format!("{} | {}", record.name, super::logs::printable(&record.text)));
+            }
+        }
+    }
+}
+
+/// Prints the logs of an app's stars until the agent ends them.
+async fn follow(client: &Client, app: &AppKey, form: Form) -> Result<(), Problem> {
+    let which = LogQuery { target: Some(app.to_string()), follow: true, tail: None };
+    let mut records = client.logs(&which).await?;
+    print_all(&mut records, &mut Printer::new(form)).await?;
+    Err(Problem::new(Code::Unavailable, "the agent ended").help("see `agent.log` in its data folder"))
+}
+
+/// Ends an app, and the agent with it when nothing else needs it. A second signal leaves everything as it is.
+async fn take_down(client: &Client, version: &Version, app: &AppKey, stop: &mut Stop) -> Result<(), Problem> {
+    screen::note(format!("\ntaking `{app}` down; ^C again leaves it as it is"));
+    let down = async {
+        remove(client, app).await?;
+        leave(client, version).await
+    };
+    tokio::select! {
+        ended = down => ended,
+        () = stop.asked() => Err(Problem::new(Code::Timeout, format!("`{app}` may still run"))
+            .help("see `rads c status`, and take it down with `rads c down`")
+            .after_changes()),
+    }
+}
+
+async fn remove(client: &Client, app: &AppKey) -> Result<(), Problem> {
+    match client.remove_app(app).await {
+        Err(problem) if problem.code != Code::NotFound => return Err(problem),
+        _ => {}
+    }
+    progress::gone(client, std::slice::from_ref(app)).await
+}
+
+/// After a failure: an app that never ran is taken away again, and an agent that nothing else needs ends. What ran
+/// before runs on: the new version does not replace it until it is ready.
+async fn undo(client: &Client, version: &Version, app: &AppKey, mut problem: Problem) -> Problem {
+    let first = match find_app(client, app).await {
+        Ok(Some(view)) => view.changes == 1,
+        _ => false,
+    };
+    if problem.changed && first && remove(client, app).await.is_ok() {
+        problem.changed = false;
+    }
+    // The first problem is the one to tell.
+    let _ = leave(client, version).await;
+    problem
+}
+
+/// Ends an agent that was started only because a command needed it, once no app needs it any more.
+async fn leave(client: &Client, version: &Version) -> Result<(), Problem> {
+    if version.background && client.apps().await?.is_empty() {
+        agent::shut_down(client, version, StarsThen::Stop).await?;
+    }
+    Ok(())
+}
+
+/// The wish to end, however it comes: ^C, a polite kill, a closed terminal.
+struct Stop([tokio::signal::unix::Signal; 3]);
+
+impl Stop {
+    fn new() -> Result<Self, Problem> {
+        let on = |kind| {
+            signal(kind).map_err(|error| Problem::new(Code::Internal, format!("cannot wait for signals: {error}")))
+        };
+        Ok(Self([on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?]))
+    }
+
+    async fn asked(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// How far it is, on a terminal only: one line that is written over.
+struct Bar {
+    on: bool,
+    shown: Instant,
+}
+
+impl Bar {
+    /// Between two writings of the line; faster is not seen.
+    const STEP: Duration = Duration::from_millis(50);
+
+    fn new(form: Form) -> Self {
+        Self { on: form == Form::Text && io::stderr().is_terminal(), shown: Instant::now() }
+    }
+
+    fn show(&mut self, views: &[ServiceView]) {
+        if self.on && self.shown.elapsed() >= Self::STEP {
+            self.shown = Instant::now();
+            let parts: Vec<String> =
+                views.iter().map(|view| format!("{} {}/{}", view.service, view.ready, view.desired)).collect();
+            eprint!("\r\x1b[K{}", parts.join("  "));
+        }
+    }
+
+    fn clear(&self) {
+        if self.on {
+            eprint!("\r\x1b[K");
+        }
+    }
+}

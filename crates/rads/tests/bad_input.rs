@@ -1,0 +1,216 @@
+//! Bad input gets a clear error, and nothing changes. One test per kind that the manual names.
+
+mod support;
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+
+use support::{World, kill};
+
+/// Runs `rads up -d` on an app and expects it refused before anything was started.
+#[track_caller]
+fn up_refused(world: &World, app: &std::path::Path, code: &str, says: &str) {
+    let outcome = world.rads(&["up", "-d", app.to_str().unwrap()]);
+    outcome.refused(code, says);
+    if world.data().join("agent.sock").exists() {
+        let services = world.json(&["c", "status"])["services"].clone();
+        assert_eq!(services, serde_json::json!([]), "something was started");
+    }
+}
+
+#[test]
+fn a_syntax_error_is_shown_with_a_caret_in_app_and_service() {
+    let world = World::new();
+    let app = world.app("constellation.deploy(\"hello\" {});");
+    up_refused(&world, &app, "R0", "app.rads");
+    let outcome = world.rads(&["up", "-d", app.to_str().unwrap()]);
+    assert!(outcome.err.contains('^'), "{}", outcome.err);
+    let app = world.hello("");
+    world.file("hello.rads", "turbo x = ;\n");
+    up_refused(&world, &app, "R0", "hello.rads");
+    assert!(!world.data().join("agent.sock").exists(), "nothing was started for it");
+}
+
+#[test]
+fn missing_files_are_named() {
+    let world = World::new();
+    world.rads(&["up", "nowhere.rads"]).refused("C0002", "`nowhere.rads`");
+    world.rads(&["run", "nowhere.rads"]).refused("C0002", "`nowhere.rads`");
+    world.rads(&["check", "nowhere.rads"]).refused("C0002", "`nowhere.rads`");
+    let app = world.app("constellation.deploy(\"hello\", {script: \"gone.rads\"});");
+    let outcome = world.rads(&["up", "-d", app.to_str().unwrap()]);
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.err.contains("gone.rads"), "{}", outcome.err);
+}
+
+#[test]
+fn an_unknown_option_names_the_nearest_and_its_line() {
+    let world = World::new();
+    let app = world.hello("instnces: 3");
+    let outcome = world.rads(&["up", "-d", app.to_str().unwrap()]);
+    assert_eq!(outcome.code, 1);
+    for word in ["`instnces`", "`instances`", "app.rads:2"] {
+        assert!(outcome.err.contains(word), "`{word}` is not in: {}", outcome.err);
+    }
+}
+
+#[test]
+fn values_out_of_range_and_limits_too_low_are_refused() {
+    let world = World::new();
+    for (options, word) in [
+        ("instances: -1", "instances"),
+        ("cpu_percent: 0", "cpu_percent"),
+        ("pids: 0", "pids"),
+        ("ram_mb: 1", "ram_mb"),
+    ] {
+        let app = world.hello(options);
+        let outcome = world.rads(&["up", "-d", app.to_str().unwrap()]);
+        assert_eq!(outcome.code, 1, "{options}");
+        assert!(outcome.err.contains(word), "{options}: {}", outcome.err);
+    }
+    world.rads(&["c", "deploy", "x.rads", "--ram-mb", "lots"]).refused("C0001", "lots");
+}
+
+#[test]
+fn a_port_in_use_names_its_holder_and_changes_nothing() {
+    let world = World::new();
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    world.hello("");
+    let app = world.app(&format!("constellation.deploy(\"hello\", {{script: \"hello.rads\", port: 8080, listen: {port}}});"));
+    up_refused(&world, &app, "C0206", &format!("pid {}", std::process::id()));
+    drop(held);
+    world.rads(&["up", "-d", app.to_str().unwrap()]).ok();
+    assert_eq!(world.address("hello").port(), port);
+}
+
+#[test]
+fn a_script_that_ends_at_once_shows_its_last_words() {
+    let world = World::new();
+    let app = world.hello("instances: 1");
+    world.file("hello.rads", "echo(\"my last words\");\nthrow \"no reason\";\n");
+    let outcome = world.rads(&["up", "-d", app.to_str().unwrap()]);
+    outcome.refused("C0302", "exit code 1");
+    assert!(outcome.err.contains("my last words") && outcome.err.contains("no reason"), "{}", outcome.err);
+}
+
+#[test]
+fn without_an_agent_the_next_step_is_named() {
+    let world = World::new();
+    for args in [&["c", "status"][..], &["c", "list"], &["c", "scale", "hello", "2"], &["c", "logs"], &["c", "down"]] {
+        let outcome = world.rads(args);
+        outcome.refused("C0201", "no agent answers");
+        assert!(outcome.err.contains("help: "), "{}", outcome.err);
+    }
+}
+
+#[test]
+fn a_second_agent_on_one_folder_is_refused() {
+    let world = World::new();
+    world.up(&world.hello("instances: 1"));
+    let pid = world.agent_pid();
+    world.rads(&["c", "agent"]).refused("C0202", &format!("pid {pid}"));
+    assert_eq!(world.agent_pid(), pid);
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_written_is_refused() {
+    let world = World::new();
+    let file = world.file("a-file", "");
+    let app = world.hello("");
+    let folder = file.join("below");
+    for place in [file.as_path(), folder.as_path(), std::path::Path::new("/proc/rads")] {
+        let place = place.to_str().unwrap();
+        world.rads(&["up", "-d", app.to_str().unwrap(), "--data-dir", place]).refused("C0203", place);
+        world.rads(&["c", "agent", "--data-dir", place]).refused("C0203", place);
+    }
+}
+
+#[test]
+fn names_that_mean_nothing_are_said_so() {
+    let world = World::new();
+    world.up(&world.hello("instances: 1"));
+    world.rads(&["c", "scale", "nobody", "2"]).refused("C0104", "`nobody`");
+    world.rads(&["c", "restart", "nobody"]).refused("C0104", "`nobody`");
+    world.rads(&["c", "logs", "nobody"]).refused("C0104", "`nobody`");
+    world.rads(&["c", "stats", "nobody"]).refused("C0104", "`nobody`");
+    world.rads(&["c", "down", "nobody"]).refused("C0104", "`nobody`");
+    world.rads(&["c", "stop", "No_Name"]).refused("C0102", "`No_Name`");
+    world.rads(&["c", "stopp", "hello"]).refused("C0001", "`stopp`");
+    assert_eq!(world.service("hello")["ready"], 1, "nothing changed");
+}
+
+#[test]
+fn a_disk_that_is_full_is_refused_and_what_runs_goes_on() {
+    let world = World::new();
+    let data = world.data();
+    std::fs::create_dir(&data).unwrap();
+    let mount = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=24m,mode=711", "tmpfs", data.to_str().unwrap()])
+        .output();
+    if !mount.is_ok_and(|mount| mount.status.success()) {
+        println!("skipped: this user may not mount a small file system to fill");
+        return;
+    }
+    let unmount = Unmount(data.clone());
+    let address = world.up(&world.hello("instances: 1"));
+    let filler = data.join("filler");
+    let mut left = vec![0_u8; 1 << 20];
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while std::io::Write::write_all(&mut file, &left).is_ok() {}
+    while left.len() > 1 {
+        left.truncate(left.len() / 2);
+        while std::io::Write::write_all(&mut file, &left).is_ok() {}
+    }
+    let outcome = world.rads(&["c", "scale", "hello", "3"]);
+    outcome.refused("C0204", "full");
+    assert_eq!(support::get(address).unwrap().0, 200);
+    std::fs::remove_file(&filler).unwrap();
+    world.rads(&["c", "scale", "hello", "2"]).ok();
+    world.rads(&["c", "down"]).ok();
+    drop(unmount);
+}
+
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let world = World::new();
+    let output = std::process::Command::new("/bin/sh")
+        .args(["-c", &format!("{} c completions bash | head -1; echo ${{PIPESTATUS:-}}", env!("CARGO_BIN_EXE_rads"))])
+        .env("RADS_DATA", world.data())
+        .output()
+        .unwrap();
+    let outcome = support::outcome(output);
+    assert!(outcome.err.is_empty(), "{}", outcome.err);
+}
+
+#[test]
+fn another_users_agent_is_not_for_everybody() {
+    let world = World::new();
+    world.up(&world.hello("instances: 1"));
+    let socket = world.data().join("agent.sock");
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    if rustix::process::geteuid().is_root() {
+        // Even with its mode loosened the socket serves nobody but its owner and root.
+        std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).unwrap();
+        let output = std::process::Command::new("setpriv")
+            .args(["--reuid", "65534", "--clear-groups", env!("CARGO_BIN_EXE_rads"), "c", "status"])
+            .env("RADS_DATA", world.data())
+            .output();
+        match output {
+            Ok(output) => assert_ne!(support::outcome(output).code, 0),
+            Err(error) => println!("skipped: no setpriv ({error})"),
+        }
+    } else {
+        println!("skipped: only root can try another user");
+    }
+    kill(world.agent_pid(), "-TERM");
+    world.wait_for("the agent to end", || !socket.exists());
+}

@@ -1,0 +1,241 @@
+//! The story of a user with one machine, on real namespaces and cgroups: up, look, scale, restart, crash, down.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
+use support::{Ended, Star, World, get, kill};
+
+fn hello_3(world: &World) -> std::path::PathBuf {
+    world.hello("instances: 3, cpu_percent: 50, ram_mb: 64, grace_seconds: 5")
+}
+
+#[test]
+fn requests_go_round_the_stars_and_down_leaves_nothing() {
+    let world = World::new();
+    let address = world.up(&hello_3(&world));
+    let mut answers: BTreeMap<String, usize> = BTreeMap::new();
+    for _ in 0..30 {
+        let (status, body) = get(address).unwrap();
+        assert_eq!(status, 200);
+        *answers.entry(body).or_default() += 1;
+    }
+    let expected: BTreeMap<String, usize> = ["hello-1", "hello-2", "hello-3"].map(|name| (name.to_owned(), 10)).into();
+    assert_eq!(answers, expected);
+    let table = world.rads(&["c", "list"]).ok();
+    assert!(table.starts_with("NAME") && table.contains("hello-3"), "{table}");
+    let logs = world.rads(&["c", "logs", "hello"]).ok();
+    for name in ["hello-1", "hello-2", "hello-3"] {
+        assert!(logs.contains(&format!("{name} | {name} begins")), "{logs}");
+    }
+    assert_eq!(world.rads(&["c", "down"]).ok(), "hello: down\n");
+    world.assert_nothing_left();
+    world.rads(&["c", "status"]).refused("C0201", "no agent answers");
+}
+
+#[test]
+fn up_in_the_foreground_ends_by_interrupt_and_leaves_nothing() {
+    let world = World::new();
+    let app = hello_3(&world);
+    let mut command = world.command(&["up", app.to_str().unwrap()]);
+    let mut up = Ended(command.stdout(std::process::Stdio::piped()).spawn().unwrap());
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(up.0.stdout.take().unwrap()));
+    let mut begun = BTreeSet::new();
+    while begun.len() < 3 {
+        let line = lines.next().unwrap().unwrap();
+        if let Some((name, text)) = line.split_once(" | ") {
+            assert_eq!(text, format!("{name} begins"));
+            begun.insert(name.to_owned());
+        }
+    }
+    assert_eq!(get(world.address("hello")).unwrap().0, 200);
+    kill(up.0.id(), "-INT");
+    assert!(up.0.wait().unwrap().success());
+    world.assert_nothing_left();
+}
+
+#[test]
+fn scaling_and_restarting_lose_no_request() {
+    let world = World::new();
+    let address = world.up(&hello_3(&world));
+    let stop = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicUsize::new(0));
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            let (stop, answered) = (stop.clone(), answered.clone());
+            std::thread::spawn(move || {
+                while !stop.load(SeqCst) {
+                    let (status, body) = get(address).expect("a connection and an answer");
+                    assert_eq!(status, 200, "{body}");
+                    answered.fetch_add(1, SeqCst);
+                }
+            })
+        })
+        .collect();
+    let served = |more: usize| {
+        let goal = answered.load(SeqCst) + more;
+        world.wait_for("requests to be answered", || {
+            answered.load(SeqCst) >= goal || clients.iter().any(|c| c.is_finished())
+        });
+    };
+    served(50);
+    assert_eq!(world.rads(&["c", "scale", "hello", "8"]).ok(), "hello: 8 stars ready\n");
+    served(50);
+    assert_eq!(world.rads(&["c", "scale", "hello", "2"]).ok(), "hello: 2 stars ready\n");
+    served(50);
+    let before: BTreeSet<String> = world.stars().into_iter().map(|star| star.id).collect();
+    assert_eq!(world.rads(&["c", "restart", "hello"]).ok(), "hello: 2 stars ready\n");
+    served(50);
+    let after: BTreeSet<String> = world.stars().into_iter().map(|star| star.id).collect();
+    assert!(before.is_disjoint(&after), "{before:?} {after:?}");
+    stop.store(true, SeqCst);
+    for client in clients {
+        client.join().expect("no request failed");
+    }
+    world.rads(&["c", "down"]).ok();
+    world.assert_nothing_left();
+}
+
+#[test]
+fn stopped_services_stay_known_and_start_again() {
+    let world = World::new();
+    let address = world.up(&hello_3(&world));
+    assert_eq!(world.rads(&["c", "stop", "hello"]).ok(), "hello: stopped\n");
+    assert!(world.stars().is_empty());
+    assert_eq!(world.service("hello")["stopped"], true);
+    assert_eq!(world.rads(&["c", "start", "hello"]).ok(), "hello: 3 stars ready\n");
+    assert_eq!(get(address).unwrap().0, 200);
+}
+
+#[test]
+fn a_killed_star_is_replaced_and_its_end_is_told() {
+    let world = World::new();
+    let address = world.up(&hello_3(&world));
+    let victim = world.stars()[0].clone();
+    kill(victim.pid, "-9");
+    world.wait_for("a replacement", || {
+        let stars = world.stars();
+        stars.len() == 3 && stars.iter().all(|star| star.phase == "ready" && star.id != victim.id)
+    });
+    assert_eq!(get(address).unwrap().0, 200);
+    let all = world.rads(&["c", "list", "--all"]).ok();
+    assert!(all.contains("killed by SIGKILL"), "{all}");
+}
+
+#[test]
+fn an_agent_that_is_killed_leaves_its_stars_to_the_next_one() {
+    let world = World::new();
+    let app = hello_3(&world);
+    world.up(&app);
+    let identity =
+        |stars: Vec<Star>| stars.into_iter().map(|star| (star.id, star.pid, star.start_time)).collect::<Vec<_>>();
+    let before = identity(world.stars());
+    assert_eq!(before.len(), 3);
+    let agent = world.agent_pid();
+    kill(agent, "-9");
+    world.wait_for("the agent to be gone", || world.rads(&["c", "status"]).code == 1);
+    for (_, pid, _) in &before {
+        assert!(std::path::Path::new(&format!("/proc/{pid}")).exists(), "star {pid} ended with its agent");
+    }
+    let second = world.rads(&["up", "-d", app.to_str().unwrap()]).ok();
+    assert!(second.contains("nothing to change"), "{second}");
+    world.wait_for("the stars to be ready", || world.stars().iter().filter(|star| star.phase == "ready").count() == 3);
+    assert_ne!(world.agent_pid(), agent);
+    assert_eq!(identity(world.stars()), before, "adopted: same ids, pids and start times");
+    assert_eq!(get(world.address("hello")).unwrap().0, 200);
+    world.rads(&["c", "down"]).ok();
+    world.assert_nothing_left();
+}
+
+#[test]
+fn up_again_rolls_only_what_changed() {
+    let world = World::new();
+    let app = hello_3(&world);
+    world.file("other.rads", support::HELLO);
+    let text = std::fs::read_to_string(&app).unwrap();
+    let other = "constellation.deploy(\"other\", {script: \"other.rads\", instances: 1, port: 8080, listen: 0});";
+    std::fs::write(&app, format!("{text}{other}\n")).unwrap();
+    world.up(&app);
+    let path = app.to_str().unwrap();
+    let again = world.rads(&["up", "-d", path]).ok();
+    assert!(again.contains("nothing to change"), "{again}");
+    assert_eq!(world.rads(&["c", "plan", path]).code, 0);
+    let before = world.stars();
+    world.file("other.rads", &support::HELLO.replace("begins", "begins anew"));
+    let plan = world.rads(&["c", "plan", path]);
+    assert_eq!(plan.code, 2, "{plan:?}");
+    world.rads(&["up", "-d", "--yes", path]).ok();
+    let after = world.stars();
+    let of = |stars: &[Star], prefix: &str| {
+        stars.iter().filter(|star| star.name.starts_with(prefix)).map(|star| star.id.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of(&before, "hello-"), of(&after, "hello-"));
+    assert_ne!(of(&before, "other-"), of(&after, "other-"));
+    let logs = world.rads(&["c", "logs", "other"]).ok();
+    assert!(logs.contains("begins anew"), "{logs}");
+}
+
+#[test]
+fn commands_run_within_a_stars_walls() {
+    let world = World::new();
+    world.up(&hello_3(&world));
+    assert_eq!(world.rads(&["c", "exec", "hello-2", "--", "/bin/sh", "-c", "hostname; exit 7"]).out, "hello-2\n");
+    let failed = world.rads(&["c", "exec", "hello", "--", "/bin/sh", "-c", "exit 7"]);
+    assert_eq!(failed.code, 7, "{failed:?}");
+    let mut command = world.command(&["c", "exec", "hello-1", "--", "/bin/cat"]);
+    let mut cat =
+        Ended(command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap());
+    std::io::Write::write_all(&mut cat.0.stdin.take().unwrap(), b"through the wall").unwrap();
+    let mut text = String::new();
+    std::io::Read::read_to_string(cat.0.stdout.as_mut().unwrap(), &mut text).unwrap();
+    assert_eq!(text, "through the wall");
+    assert!(cat.0.wait().unwrap().success());
+    world.rads(&["c", "exec", "nobody", "--", "ls"]).refused("C0104", "`nobody`");
+}
+
+#[test]
+fn a_service_script_needs_no_app() {
+    let world = World::new();
+    let script = world.file("server.rads", support::HELLO);
+    let path = script.to_str().unwrap();
+    world
+        .rads(&["constellation", "create", "--name", "web", "--script", path, "--cpu-percent", "25", "--ram-mb", "512"])
+        .ok();
+    let list = world.rads(&["constellation", "list"]).ok();
+    assert!(list.contains("web-1"), "{list}");
+    world.rads(&["constellation", "stop", "web"]).ok();
+    world.rads(&["constellation", "status"]).ok();
+    let deployed = world.rads(&[
+        "constellation",
+        "deploy",
+        path,
+        "--instances",
+        "2",
+        "--cpu-cores",
+        "1",
+        "--ram-gb",
+        "1",
+        "--port",
+        "0",
+    ]);
+    assert!(deployed.ok().contains("server"));
+    assert_eq!(world.stars().len(), 2);
+    world.rads(&["c", "deploy", path, "--autoscale-min", "2"]).refused("C0303", "autoscal");
+}
+
+#[test]
+fn answers_are_for_programs_too() {
+    let world = World::new();
+    world.up(&hello_3(&world));
+    let status = world.json(&["c", "status"]);
+    assert_eq!(status["services"][0]["ready"], 3);
+    let stats = world.json(&["c", "stats", "hello"]);
+    assert_eq!(stats.as_array().unwrap().len(), 3);
+    let events = world.rads(&["c", "events", "-o", "json"]).ok();
+    assert!(events.lines().count() > 3, "{events}");
+    let line = world.rads(&["c", "logs", "--tail", "1", "hello-1", "-o", "json"]).ok();
+    let record: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(record["text"], "hello-1 begins");
+}
