@@ -7,6 +7,7 @@ use rads_syntax::{Diagnostic, Span};
 use rads_vm::{Op, Reg};
 
 use super::Lowerer;
+use super::expr::changes_variables;
 use super::names::{Known, Place, Variable};
 use crate::codes;
 
@@ -35,7 +36,7 @@ impl<'a> Lowerer<'a> {
                 self.error(Diagnostic::error(codes::NOT_ASSIGNABLE, target.span, message));
             }
             ExprKind::Field { object, name, .. } => {
-                let object = self.expr_kept(object);
+                let object = self.expr_before(object, value);
                 let from = match operator {
                     None => self.expr(value),
                     Some(operator) => {
@@ -53,8 +54,9 @@ impl<'a> Lowerer<'a> {
                 self.give(dst, from);
             }
             ExprKind::Index { object, index, .. } => {
-                let object = self.expr_kept(object);
-                let index = self.expr_kept(index);
+                let changed = changes_variables(value) || changes_variables(index);
+                let object = if changed { self.expr_next(object) } else { self.expr(object) };
+                let index = self.expr_before(index, value);
                 let from = match operator {
                     None => self.expr(value),
                     Some(operator) => {
@@ -108,7 +110,7 @@ impl<'a> Lowerer<'a> {
                 self.give(dst, if prefix { after } else { before });
             }
             ExprKind::Field { object, name, .. } => {
-                let object = self.expr_kept(object);
+                let object = self.expr(object);
                 let pair = self.emitter().reserve_many(2);
                 let (before, after) = (pair, pair.wrapping_add(1));
                 let (read, write) = (self.site(&name.text), self.site(&name.text));
@@ -119,8 +121,8 @@ impl<'a> Lowerer<'a> {
                 self.give(dst, if prefix { after } else { before });
             }
             ExprKind::Index { object, index, .. } => {
-                let object = self.expr_kept(object);
-                let index = self.expr_kept(index);
+                let object = self.expr_before(object, index);
+                let index = self.expr(index);
                 let pair = self.emitter().reserve_many(2);
                 let (before, after) = (pair, pair.wrapping_add(1));
                 self.at(span);
@@ -141,11 +143,6 @@ impl<'a> Lowerer<'a> {
         {
             self.emit(Op::Move { a: dst, b: from });
         }
-    }
-
-    /// Evaluates what must stay the same while the assigned value is worked out.
-    fn expr_kept(&mut self, expr: &'a Expr) -> Reg {
-        self.expr(expr)
     }
 
     /// `from = from operator value`

@@ -26,7 +26,7 @@ impl<'a> Lowerer<'a> {
     }
 
     /// The same, but never a variable's register when `others` may still change it.
-    fn expr_before(&mut self, expr: &'a Expr, others: &'a Expr) -> Reg {
+    pub(super) fn expr_before(&mut self, expr: &'a Expr, others: &'a Expr) -> Reg {
         if changes_variables(others) { self.expr_next(expr) } else { self.expr(expr) }
     }
 
@@ -539,7 +539,7 @@ fn is_comparison(operator: BinaryOperator) -> bool {
 }
 
 /// Whether evaluating may assign to a variable of the function at hand (calls cannot: what they change is in cells).
-fn changes_variables(expr: &Expr) -> bool {
+pub(super) fn changes_variables(expr: &Expr) -> bool {
     if matches!(expr.kind, ExprKind::Assign { .. } | ExprKind::Update { .. }) {
         return true;
     }
