@@ -36,6 +36,17 @@ impl StarOrder {
     }
 }
 
+/// Overwrites what only one star is to know. A RADS star is a copy of the nursery: what is left lying about in its memory
+/// is in every later star's.
+pub(crate) fn scrub(texts: impl IntoIterator<Item = String>) {
+    for text in texts {
+        let mut bytes = text.into_bytes();
+        bytes.fill(0);
+        // Nobody reads them again, which must not be a reason to leave them as they are.
+        std::hint::black_box(&bytes);
+    }
+}
+
 /// Longest host name, `__NEW_UTS_LEN` of Linux.
 const HOSTNAME_MAX: usize = 64;
 

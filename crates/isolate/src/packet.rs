@@ -80,15 +80,19 @@ pub(crate) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result
     let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
     let value = match bytes[..received.bytes].split_first() {
         None => return Err(io::ErrorKind::UnexpectedEof.into()),
-        Some((&INLINE, value)) => decode(value)?,
-        Some((&IN_FILE, _)) if !fds.is_empty() => decode(&file_content(fds.remove(0))?)?,
+        Some((&INLINE, _)) => decode(&mut bytes[1..received.bytes])?,
+        Some((&IN_FILE, _)) if !fds.is_empty() => decode(&mut file_content(fds.remove(0))?)?,
         Some(_) => return Err(invalid("a packet of an unknown kind")),
     };
     Ok((value, fds))
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
-    rmp_serde::from_slice(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+/// Leaves nothing of the value in `bytes`: see `order::scrub`.
+fn decode<T: DeserializeOwned>(bytes: &mut [u8]) -> io::Result<T> {
+    let value = rmp_serde::from_slice(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error));
+    bytes.fill(0);
+    std::hint::black_box(&bytes);
+    value
 }
 
 fn file_content(fd: OwnedFd) -> io::Result<Vec<u8>> {
@@ -98,8 +102,13 @@ fn file_content(fd: OwnedFd) -> io::Result<Vec<u8>> {
     }
     let mut file = File::from(fd);
     file.rewind()?;
-    let mut bytes = Vec::new();
-    file.take(VALUE_MAX).read_to_end(&mut bytes)?;
+    let length = file.metadata()?.len();
+    if length > VALUE_MAX {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "larger than 16 MiB"));
+    }
+    // In one piece: a buffer that grows leaves copies of its content behind.
+    let mut bytes = vec![0; length as usize];
+    file.read_exact(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -20,7 +20,7 @@ use self::peers::Peers;
 use self::poller::{Poller, Source, Token};
 use crate::fault::{Doing, Fault, plain};
 use crate::log::LogSource;
-use crate::order::StarOrder;
+use crate::order::{StarOrder, scrub};
 use crate::pipes::{Drained, Pipes, TICK};
 use crate::protocol::{DOORS_MAX, Message, Request, StarReport, VERSION};
 use crate::record::Record;
@@ -205,7 +205,10 @@ impl Nursery {
                 let reason = format!("this nursery speaks version {VERSION}, not {version}");
                 self.refuse(peer, None, &reason);
             }
-            Request::Start(order) => self.start(peer, &order),
+            Request::Start(order) => {
+                self.start(peer, &order);
+                scrub(order.env.into_values().chain(order.args));
+            }
             Request::Signal { star, signal } => self.signal(peer, star, signal),
             Request::Kill { star } => {
                 if let Some(known) = self.stars.get_mut(&star) {
@@ -226,6 +229,7 @@ impl Nursery {
                 if let Err(reason) = self.exec(peer, star, token, &argv, &env, fds) {
                     self.tell(peer, Message::ExecEnded { token, result: Err(reason) });
                 }
+                scrub(env.into_values().chain(argv));
             }
             Request::Forget { star } => self.forget(peer, star),
             Request::Shutdown => self.shut_down(),

@@ -33,6 +33,7 @@ pub(crate) fn run(words: &[String]) -> i32 {
         ["burn", millis] => burn(Duration::from_millis(millis.parse().unwrap())),
         ["flood", millis] => flood(Duration::from_millis(millis.parse().unwrap())),
         ["count"] => count(),
+        ["search", ref backwards @ ..] => search(backwards),
         ["volume", path, text] => volume(path, text),
         ["open files"] => open_files(),
         ref other => panic!("no probe {other:?}"),
@@ -206,6 +207,30 @@ fn count() {
     for number in 0u64.. {
         println!("number {number}");
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Looks for words, given back to front, in all memory of this process that may be written.
+fn search(backwards: &[&str]) {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    use std::io::{Seek, SeekFrom};
+    set_dumpable_behavior(DumpableBehavior::Dumpable).unwrap();
+    let mut memory = fs::File::open("/proc/self/mem").unwrap();
+    let mut found = vec![false; backwards.len()];
+    for line in fs::read_to_string("/proc/self/maps").unwrap().lines().filter(|line| line.contains(" rw")) {
+        let (begin, end) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+        let [begin, end] = [begin, end].map(|text| u64::from_str_radix(text, 16).unwrap());
+        let mut bytes = vec![0; (end - begin) as usize];
+        if memory.seek(SeekFrom::Start(begin)).and_then(|_| memory.read_exact(&mut bytes)).is_err() {
+            continue;
+        }
+        for (word, found) in backwards.iter().zip(&mut found) {
+            // Compared from behind: looking for a word must not make a copy of it.
+            *found |= bytes.windows(word.len()).any(|window| window.iter().rev().eq(word.as_bytes()));
+        }
+    }
+    for (word, found) in backwards.iter().zip(found) {
+        tell(word, if found { Ok(()) } else { Err("not found") });
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("an_impossible_order_fails_with_its_reason", impossible),
     ("a_star_is_never_user_0_of_the_host", user_id),
     ("descriptors_of_the_nursery_are_not_inherited", descriptors),
+    ("secrets_of_one_star_are_not_in_the_memory_of_another", secrets),
 ];
 
 /// Lines that say yes.
@@ -203,6 +204,23 @@ fn user_id(kit: &Kit) -> Verdict {
         true => assert_eq!(ids, [rustix::process::geteuid().as_raw(); 2]),
         false => assert!(ids[0] >= 0x7000_0000 && ids[1] >= 0x7000_0000 && ids[0] != ids[1], "{ids:?}"),
     }
+    Verdict::Held
+}
+
+fn secrets(kit: &Kit) -> Verdict {
+    // Given back to front, so that the question does not answer itself.
+    let (secret, own) = ("kf83hs92kd73jx01", "vb56mq20xz41lt98");
+    let backwards = |text: &str| text.chars().rev().collect::<String>();
+    for size in [1, 20_000] {
+        let mut first = kit.script(&["idle"]);
+        first.env.insert("SECRET".to_owned(), secret.repeat(size));
+        kit.start(&first);
+    }
+    let mut second = kit.script(&["search", &backwards(secret), &backwards(own)]);
+    second.env.insert("SECRET".to_owned(), own.to_owned());
+    let (_, said) = kit.run(&second);
+    has(&said, &format!("{}: yes", backwards(own)));
+    has(&said, &format!("{}: no, not found", backwards(secret)));
     Verdict::Held
 }
 
