@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{Exit, RequestId, StarId, StarPhase};
+use model::{Exit, RequestId, StarId, StarPhase, Time};
 use state::{Command, Transition};
 
 /// Who waits for a proposal.
@@ -32,6 +32,8 @@ pub(crate) struct Log {
     /// Oldest first: they are committed in this order.
     under_way: VecDeque<Proposal>,
     waiting: BTreeMap<StarId, Transition>,
+    /// After a failed write the next batch waits this long.
+    held_until: Time,
 }
 
 impl Log {
@@ -61,18 +63,18 @@ impl Log {
         waiting.exit = exit.or(waiting.exit.take());
     }
 
-    /// Transitions of a batch that was not written: they wait again, unless something newer waits.
-    pub(crate) fn again(&mut self, transitions: Vec<Transition>) {
+    /// Transitions of a batch that was not written: they wait until `at`, unless something newer waits.
+    pub(crate) fn again(&mut self, transitions: Vec<Transition>, at: Time) {
+        self.held_until = at;
         for transition in transitions {
             let newer = self.waiting.entry(transition.star).or_insert_with(|| transition.clone());
             newer.process = newer.process.or(transition.process);
         }
     }
 
-    /// The next batch, when none is being written.
-    pub(crate) fn batch(&mut self) -> Option<Vec<Transition>> {
-        let busy = self.under_way.iter().any(|proposal| proposal.purpose == Purpose::Transitions);
-        if busy || self.waiting.is_empty() {
+    /// The next batch, when none is being written and the last one was.
+    pub(crate) fn batch(&mut self, now: Time) -> Option<Vec<Transition>> {
+        if self.is_under_way(&Purpose::Transitions) || self.waiting.is_empty() || now < self.held_until {
             return None;
         }
         Some(std::mem::take(&mut self.waiting).into_values().collect())
@@ -91,16 +93,28 @@ mod tests {
     fn transitions_merge_while_a_batch_is_written() {
         let mut log = Log::default();
         log.moved(StarId(1), StarPhase::Starting, Some((7, 8)), None);
-        let first = log.batch().unwrap();
+        let first = log.batch(Time(1)).unwrap();
         let command = Command::Transitions { changes: first, wall: Default::default() };
         log.propose(Purpose::Transitions, command.clone());
         log.moved(StarId(1), StarPhase::Ready, None, None);
         log.moved(StarId(1), StarPhase::Ended, None, Some(Exit { cause: model::ExitCause::Code(0), asked: false }));
-        assert_eq!(log.batch(), None);
+        assert_eq!(log.batch(Time(1)), None);
         log.committed(&command).unwrap();
-        let second = log.batch().unwrap();
+        let second = log.batch(Time(1)).unwrap();
         assert_eq!(second.len(), 1);
         assert_eq!(second[0].phase, StarPhase::Ended);
         assert!(second[0].exit.is_some());
+    }
+
+    #[test]
+    fn a_batch_that_failed_waits_and_loses_to_what_is_newer() {
+        let mut log = Log::default();
+        log.moved(StarId(1), StarPhase::Starting, Some((7, 8)), None);
+        let first = log.batch(Time(1)).unwrap();
+        log.moved(StarId(1), StarPhase::Ready, None, None);
+        log.again(first, Time(5));
+        assert_eq!(log.batch(Time(4)), None);
+        let second = log.batch(Time(5)).unwrap();
+        assert_eq!((second[0].phase, second[0].process), (StarPhase::Ready, Some((7, 8))));
     }
 }

@@ -166,7 +166,7 @@ impl Node {
         while let Some(service) = self.dirty.pop_first() {
             self.reconcile(&service, &mut step);
         }
-        if let Some(changes) = self.log.batch() {
+        if let Some(changes) = self.log.batch(now) {
             self.propose(Purpose::Transitions, Command::Transitions { changes, wall }, &mut step);
         }
     }
@@ -207,7 +207,11 @@ impl Node {
     fn changed(&mut self, change: &Change, step: &mut Step<'_>) {
         match change {
             Change::ServicePut { service } => {
-                self.services.entry(service.clone()).or_default();
+                let local = self.services.entry(service.clone()).or_default();
+                let has_entry = self.state.services.get(service).is_some_and(|record| record.spec.entry.is_some());
+                if !has_entry && local.address.take().is_some() {
+                    step.effects.push(Effect::Unlisten { service: service.clone() });
+                }
                 self.dirty.insert(service.clone());
             }
             Change::ServiceRemoved { service } => {
@@ -273,13 +277,9 @@ impl Node {
             }
             Purpose::Transitions => {
                 let Command::Transitions { changes, .. } = failed.command else { return };
-                let first = changes.first().map(|transition| transition.star);
-                self.log.again(changes);
-                // The next event of any kind sends the batch; this makes sure that one comes.
-                let service = first.and_then(|star| self.stars.get(&star)).map(|local| local.service.clone());
-                if let Some(service) = service {
-                    self.timers.set(Timer::Service(service), step.now + crate::services::WRITE_AGAIN);
-                }
+                let at = step.now + crate::services::WRITE_AGAIN;
+                self.log.again(changes, at);
+                self.timers.set(Timer::Write, at);
             }
             // Whoever is looked at next finds them again.
             Purpose::Forget => {}
@@ -296,6 +296,8 @@ impl Node {
                 self.dirty.insert(service);
             }
             Timer::Listen(service) => self.listen_again(&service, step),
+            // Every event ends with a look at what waits to be written.
+            Timer::Write => {}
         }
     }
 }

@@ -19,6 +19,8 @@ pub(crate) enum Timer {
     Service(ServiceKey),
     /// Open the entry point that could not be opened.
     Listen(ServiceKey),
+    /// Write again what could not be written.
+    Write,
 }
 
 #[derive(Debug, Default)]
