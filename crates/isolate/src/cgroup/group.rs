@@ -42,7 +42,7 @@ pub(crate) struct Groups {
 
 impl Groups {
     /// The distinct directories.
-    fn dirs(&self) -> BTreeSet<&Group> {
+    pub(super) fn dirs(&self) -> BTreeSet<&Group> {
         [&self.cpu, &self.usage, &self.memory, &self.pids].into_iter().flatten().collect()
     }
 

@@ -1,5 +1,6 @@
 //! What the machine offers: which controllers are mounted where, and the parent group of all our stars.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ pub(crate) struct Hierarchies {
     memory: Parent,
     pids: Parent,
     kind: &'static str,
+    /// Parents made by nurseries before this one, which may have been in other groups than this one is.
+    inherited: BTreeSet<PathBuf>,
     /// The group the nursery moved itself into, when the group above had to be empty.
     leaf: Option<Leaf>,
 }
@@ -57,7 +60,7 @@ impl Hierarchies {
         };
         let usage = if mounts.v1("cpuacct").is_some() { "cpuacct" } else { "cpu" };
         let (cpu, usage) = (parent("cpu"), parent(usage));
-        Self { cpu, usage, memory: parent("memory"), pids: parent("pids"), kind, leaf }
+        Self { cpu, usage, memory: parent("memory"), pids: parent("pids"), kind, inherited: BTreeSet::new(), leaf }
     }
 
     pub(crate) fn walls(&self, rootless: bool) -> Walls {
@@ -101,10 +104,15 @@ impl Hierarchies {
         }
     }
 
+    /// Takes over what lies around the groups of an earlier nursery's star.
+    pub(crate) fn inherit(&mut self, groups: &Groups) {
+        self.inherited.extend(groups.dirs().into_iter().filter_map(|group| group.dir.parent().map(Path::to_owned)));
+    }
+
     /// Removes the parents, and leaves the nursery where it was found.
     pub(crate) fn tear_down(&self) {
-        for parent in self.parents() {
-            let _ = fs::remove_dir(&parent.dir);
+        for dir in self.parents().map(|parent| &parent.dir).chain(&self.inherited) {
+            let _ = fs::remove_dir(dir);
         }
         if let Some(Leaf { above, dir }) = &self.leaf {
             // The group above may hold processes again only once it hands no controllers down.

@@ -176,6 +176,7 @@ fn group_name(data_dir: &Path) -> u64 {
 impl Nursery {
     /// Takes over a star of a nursery that is gone: alive, or with its end noted.
     fn adopt(&mut self, record: Record) {
+        self.site.hierarchies.inherit(&record.groups);
         let folder = place::star(&self.site.data_dir, record.star);
         let found = if record.ended.is_none() { star::find(&record) } else { None };
         if let (Some(slot), Some(ids), None) = (record.slot, &mut self.site.ids, &record.ended) {

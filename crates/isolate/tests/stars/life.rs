@@ -29,6 +29,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_command_runs_inside_the_walls", exec),
     ("three_hundred_stars_leave_nothing", churn),
     ("shutdown_leaves_nothing", shutdown),
+    ("groups_made_elsewhere_are_removed_too", elsewhere),
 ];
 
 fn endings(kit: &Kit) -> Verdict {
@@ -291,33 +292,46 @@ struct Counters {
     folders: usize,
 }
 
-fn counters(kit: &Kit) -> Counters {
+fn counters(kit: &Kit, name: &str) -> Counters {
     let nursery = *kit.nursery.borrow();
     let entries = |path: &Path| fs::read_dir(path).map_or(0, |entries| entries.count());
     let lines = |path: String| fs::read_to_string(path).map_or(0, |text| text.lines().count());
     Counters {
         descriptors: entries(Path::new(&format!("/proc/{nursery}/fd"))),
         children: descendants(nursery).len(),
-        groups: groups(Path::new("/sys/fs/cgroup")),
+        groups: groups(Path::new("/sys/fs/cgroup"), name),
         mounts: lines("/proc/self/mountinfo".to_owned()) + lines(format!("/proc/{nursery}/mountinfo")),
         folders: entries(&kit.data_dir.join("stars")),
     }
 }
 
-/// Groups of ours anywhere below.
-fn groups(folder: &Path) -> usize {
+/// The name of this nursery's groups, found by way of a star. Other nurseries of the machine are not our concern.
+fn group_name(kit: &Kit) -> Option<String> {
+    let order = kit.script(&["idle"]);
+    let (pid, _) = kit.start(&order);
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    kit.send(&Request::Kill { star: order.star }, &[]);
+    kit.end(order.star);
+    kit.send(&Request::Forget { star: order.star }, &[]);
+    let name = text.split(['/', '\n']).find(|part| part.starts_with("rads-"))?;
+    Some(name.to_owned())
+}
+
+/// Groups anywhere below a folder that are `name` or in it.
+fn groups(folder: &Path, name: &str) -> usize {
     let below = fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
-    below.map(|entry| usize::from(entry.path().to_string_lossy().contains("/rads-")) + groups(&entry.path())).sum()
+    below.map(|entry| usize::from(entry.path().to_string_lossy().contains(name)) + groups(&entry.path(), name)).sum()
 }
 
 fn churn(kit: &Kit) -> Verdict {
+    let name = group_name(kit).unwrap_or_else(|| "no group".to_owned());
     let settled = || {
         // Spares are made while nothing else is to do: a busy nursery has fewer.
-        let mut last = counters(kit);
+        let mut last = counters(kit, &name);
         until(
             || {
                 std::thread::sleep(std::time::Duration::from_millis(60));
-                let now = counters(kit);
+                let now = counters(kit, &name);
                 let same = now == last;
                 last = now;
                 same.then_some(())
@@ -328,7 +342,7 @@ fn churn(kit: &Kit) -> Verdict {
     };
     kit.run(&kit.script(&["exit", "0"]));
     kit.run(&kit.command(&["true"]));
-    for star in [1, 2] {
+    for star in [2, 3] {
         kit.send(&Request::Forget { star: StarId(star) }, &[]);
     }
     let before = settled();
@@ -357,8 +371,36 @@ fn churn(kit: &Kit) -> Verdict {
     Verdict::Held
 }
 
+/// A nursery that follows another may be started from another group, as from another session.
+fn elsewhere(kit: &Kit) -> Verdict {
+    if kit.walls.rootless {
+        return Verdict::Skipped("an ordinary user cannot move to another group".to_owned());
+    }
+    let groups_of_us = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let Some(own) = groups_of_us.lines().find_map(|line| line.split_once(":pids:")) else {
+        // Version 2 puts root's stars at the top, wherever the nursery is.
+        return Verdict::Held;
+    };
+    let own = Path::new("/sys/fs/cgroup/pids").join(own.1.trim_start_matches('/'));
+    let other = own.join(format!("isolate-test-{}", std::process::id()));
+    let name = group_name(kit).unwrap();
+    let order = kit.script(&["idle"]);
+    kit.start(&order);
+    crash(kit);
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("cgroup.procs"), "0").unwrap();
+    let (stars, _) = kit.open();
+    fs::write(own.join("cgroup.procs"), "0").unwrap();
+    assert_eq!((stars.len(), &stars[0].ended), (1, &None));
+    assert!(own.join(&name).is_dir() && other.join(&name).is_dir(), "the parents of the first and of the second");
+    kit.shut_down();
+    assert!(!own.join(&name).exists() && !other.join(&name).exists());
+    fs::remove_dir(&other).unwrap();
+    Verdict::Held
+}
+
 fn shutdown(kit: &Kit) -> Verdict {
-    let before = groups(Path::new("/sys/fs/cgroup"));
+    let name = group_name(kit);
     let orders = [kit.script(&["idle"]), kit.command(&["sleep", "1000"])];
     let pids: Vec<u32> = orders.iter().map(|order| kit.start(order).0).collect();
     kit.shut_down();
@@ -366,9 +408,9 @@ fn shutdown(kit: &Kit) -> Verdict {
     for name in ["nursery.sock", "nursery.pid"] {
         assert!(!kit.data_dir.join(name).exists(), "{name}");
     }
-    let ours = [&kit.walls.cpu, &kit.walls.memory, &kit.walls.pids].into_iter().any(isolate::Enforced::is_yes);
-    let after = groups(Path::new("/sys/fs/cgroup"));
-    assert!(if ours { after < before } else { after == before }, "{before} groups before, {after} after");
+    let limited = [&kit.walls.cpu, &kit.walls.memory, &kit.walls.pids].into_iter().any(isolate::Enforced::is_yes);
+    assert_eq!(name.is_some(), limited);
+    assert_eq!(name.map_or(0, |name| groups(Path::new("/sys/fs/cgroup"), &name)), 0);
     // The next nursery knows how they ended.
     let (stars, _) = kit.open();
     assert!(stars.iter().all(|report| report.ended == Some(ExitCause::Signal(9))), "{stars:?}");
