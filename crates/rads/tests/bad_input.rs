@@ -153,7 +153,8 @@ fn a_disk_that_is_full_is_refused_and_what_runs_goes_on() {
         return;
     }
     let unmount = Unmount(data.clone());
-    let address = world.up(&world.hello("instances: 1"));
+    let app = world.hello("instances: 1");
+    let address = world.up(&app);
     let filler = data.join("filler");
     let mut left = vec![0_u8; 1 << 20];
     let mut file = std::fs::File::create(&filler).unwrap();
@@ -162,11 +163,16 @@ fn a_disk_that_is_full_is_refused_and_what_runs_goes_on() {
         left.truncate(left.len() / 2);
         while std::io::Write::write_all(&mut file, &left).is_ok() {}
     }
-    let outcome = world.rads(&["c", "scale", "hello", "3"]);
-    outcome.refused("C0204", "full");
+    let before = world.stars();
+    world.file("hello.rads", &support::HELLO.replace("begins", "begins anew"));
+    let path = app.to_str().unwrap();
+    world.rads(&["up", "-d", path]).refused("C0204", "full");
     assert_eq!(support::get(address).unwrap().0, 200);
+    assert_eq!(world.stars(), before, "what runs goes on");
+    drop(file);
     std::fs::remove_file(&filler).unwrap();
-    world.rads(&["c", "scale", "hello", "2"]).ok();
+    world.rads(&["up", "-d", path]).ok();
+    assert_ne!(world.stars(), before);
     world.rads(&["c", "down"]).ok();
     drop(unmount);
 }

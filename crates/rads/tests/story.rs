@@ -217,7 +217,7 @@ fn a_service_script_needs_no_app() {
         "1",
         "--ram-gb",
         "1",
-        "--port",
+        "--listen",
         "0",
     ]);
     assert!(deployed.ok().contains("server"));
@@ -234,7 +234,7 @@ fn answers_are_for_programs_too() {
     let stats = world.json(&["c", "stats", "hello"]);
     assert_eq!(stats.as_array().unwrap().len(), 3);
     let events = world.rads(&["c", "events", "-o", "json"]).ok();
-    assert!(events.lines().count() > 3, "{events}");
+    assert!(events.contains("service `hello` created with 3 stars"), "{events}");
     let line = world.rads(&["c", "logs", "--tail", "1", "hello-1", "-o", "json"]).ok();
     let record: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(record["text"], "hello-1 begins");
