@@ -77,7 +77,8 @@ fn a_port_in_use_names_its_holder_and_changes_nothing() {
     let held = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = held.local_addr().unwrap().port();
     world.hello("");
-    let app = world.app(&format!("constellation.deploy(\"hello\", {{script: \"hello.rads\", port: 8080, listen: {port}}});"));
+    let app =
+        world.app(&format!("constellation.deploy(\"hello\", {{script: \"hello.rads\", port: 8080, listen: {port}}});"));
     up_refused(&world, &app, "C0206", &format!("pid {}", std::process::id()));
     drop(held);
     world.rads(&["up", "-d", app.to_str().unwrap()]).ok();
@@ -92,6 +93,25 @@ fn a_script_that_ends_at_once_shows_its_last_words() {
     let outcome = world.rads(&["up", "-d", app.to_str().unwrap()]);
     outcome.refused("C0302", "exit code 1");
     assert!(outcome.err.contains("my last words") && outcome.err.contains("no reason"), "{}", outcome.err);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_script_without_a_port_that_ends_at_once_is_told_too() {
+    let world = World::new();
+    let script = world.file("short.rads", "echo(\"my last words\");\nthrow \"no reason\";\n");
+    let path = script.to_str().unwrap();
+    let replaced = world.rads(&["up", "-d", path]);
+    replaced.refused("C0302", "exit code 1");
+    assert!(replaced.err.contains("my last words"), "{}", replaced.err);
+    world.assert_nothing_left();
+    let left = world.rads(&["c", "create", "--name", "short", "--script", path]);
+    left.refused("C0302", "`short-1` ended at once: exit code 1");
+    assert!(left.err.contains("my last words"), "{}", left.err);
+    world.assert_nothing_left();
+    let job = world.file("job.rads", "echo(\"done\");\n");
+    let done = world.rads(&["c", "create", "--name", "job", "--script", job.to_str().unwrap()]).ok();
+    assert!(done.contains("job-1 ended: exit code 0"), "{done}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use api::{Client, ServiceView};
-use model::{AppKey, Code, Problem, ServiceKey};
+use model::{AppKey, Code, ProbeKind, Problem, ServiceKey};
 use tokio::time::Instant;
 
 /// Longest wait for a change to hold. A star has 30 s to become ready, and a rolling change has several turns.
@@ -27,9 +27,12 @@ pub(crate) async fn settled(client: &Client, service: &ServiceKey) -> Result<Ser
         if is_settled(&view) {
             return Ok(view);
         }
-        wait(client, index, deadline, &format!("service `{service}` to settle")).await?;
+        wait(client, index, WAIT_MS, deadline, &format!("service `{service}` to settle")).await?;
     }
 }
+
+/// How long the stars of a service without a probe must have run: one that fails at its first lines has by then.
+const STEADY_FOR: Duration = Duration::from_millis(300);
 
 /// Waits until every service of an app is as it was asked to be; `seen` hears of each look on the way.
 pub(crate) async fn app_settled(
@@ -38,6 +41,7 @@ pub(crate) async fn app_settled(
     mut seen: impl FnMut(&[ServiceView]),
 ) -> Result<Vec<ServiceView>, Problem> {
     let deadline = Instant::now() + SETTLE_TIMEOUT;
+    let mut steady = Steady::default();
     loop {
         let index = client.index(0, 0).await?;
         let mut views = client.services().await?;
@@ -46,10 +50,39 @@ pub(crate) async fn app_settled(
         if let Some(failure) = views.iter().find_map(failure) {
             return Err(failure);
         }
-        if views.iter().all(is_settled) {
+        let left = steady.left(&views);
+        if left == Some(Duration::ZERO) {
             return Ok(views);
         }
-        wait(client, index, deadline, &format!("app `{app}` to become ready")).await?;
+        let wait_ms = left.map_or(WAIT_MS, |left| u64::try_from(left.as_millis()).unwrap_or(WAIT_MS) + 1);
+        wait(client, index, wait_ms, deadline, &format!("app `{app}` to become ready")).await?;
+    }
+}
+
+/// Since when all services are settled without a star having ended.
+#[derive(Default)]
+struct Steady {
+    since: Option<(Instant, u64)>,
+}
+
+impl Steady {
+    /// How much longer they must stay so; `None` while they are not settled.
+    fn left(&mut self, views: &[ServiceView]) -> Option<Duration> {
+        if !views.iter().all(is_settled) {
+            self.since = None;
+            return None;
+        }
+        let is_unprobed = |view: &ServiceView| matches!(view.spec.template.probe.kind, ProbeKind::Started);
+        if !views.iter().any(is_unprobed) {
+            return Some(Duration::ZERO);
+        }
+        let restarts = views.iter().map(|view| view.restarts).sum();
+        let since = match self.since {
+            Some((since, before)) if before == restarts => since,
+            _ => Instant::now(),
+        };
+        self.since = Some((since, restarts));
+        Some(STEADY_FOR.saturating_sub(since.elapsed()))
     }
 }
 
@@ -68,16 +101,16 @@ pub(crate) async fn gone(client: &Client, apps: &[AppKey]) -> Result<(), Problem
         if !left {
             return Ok(());
         }
-        wait(client, index, deadline, "stars to end").await?;
+        wait(client, index, WAIT_MS, deadline, "stars to end").await?;
     }
 }
 
-async fn wait(client: &Client, index: u64, deadline: Instant, what: &str) -> Result<(), Problem> {
+async fn wait(client: &Client, index: u64, wait_ms: u64, deadline: Instant, what: &str) -> Result<(), Problem> {
     if Instant::now() > deadline {
         let message = format!("waited {} s for {what}", SETTLE_TIMEOUT.as_secs());
         return Err(Problem::new(Code::Timeout, message).help("it goes on by itself; see `rads c status`"));
     }
-    client.index(index, WAIT_MS).await.map(drop)
+    client.index(index, wait_ms).await.map(drop)
 }
 
 fn is_settled(view: &ServiceView) -> bool {
@@ -86,7 +119,7 @@ fn is_settled(view: &ServiceView) -> bool {
 }
 
 /// A service whose stars end as soon as they start will not settle.
-fn failure(view: &ServiceView) -> Option<Problem> {
+pub(crate) fn failure(view: &ServiceView) -> Option<Problem> {
     view.problem.as_ref().map(|problem| {
         Problem::new(Code::CrashLoop, format!("service `{}`: {problem}", view.service))
             .help(format!("see what its stars said with `rads c logs {}`", view.service))

@@ -7,8 +7,8 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use api::{AppView, Client, LogQuery, ServiceView, StarsThen, Version};
-use model::{AppKey, Code, Problem, Protocol};
+use api::{AppView, Client, LogQuery, ServiceView, StarView, StarsThen, Version};
+use model::{AppKey, Code, Problem, Protocol, ServiceKey};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::logs::{Printer, print_all};
@@ -110,8 +110,13 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
     let current = find_app(client, app).await?;
     let changes = planned.changes(current.as_ref().map(|app| &app.spec));
     if changes.is_empty() {
+        let views = services_of(client, app).await?;
+        if let Some(failure) = views.iter().find_map(progress::failure) {
+            last_words(client, app).await;
+            return Err(failure);
+        }
         screen::line("nothing to change");
-        print_addresses(&services_of(client, app).await?);
+        print_addresses(&views);
         return Ok(Came::Unchanged);
     }
     screen::print(&changes.render());
@@ -140,6 +145,7 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
     }
     print_addresses(&views);
     report_walls(client).await?;
+    report_ended(client, app).await.map_err(Problem::after_changes)?;
     Ok(Came::Up)
 }
 
@@ -184,6 +190,26 @@ async fn report_walls(client: &Client) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Tells of stars that have ended already and stay so. One that failed is a failure of the command.
+async fn report_ended(client: &Client, app: &AppKey) -> Result<(), Problem> {
+    let views = services_of(client, app).await?;
+    let stays = |star: &&StarView| {
+        let view = views.iter().find(|view| view.service == star.service);
+        view.is_some_and(|view| view.desired == 0 && !view.stopped && view.spec.instances > 0)
+    };
+    let stars = client.stars().await?;
+    let ended = stars.iter().filter(|star| star.app == *app && !star.outdated).filter(stays);
+    for star in ended {
+        let Some(exit) = star.exit.as_ref().filter(|exit| !exit.asked) else { continue };
+        if !exit.cause.is_success() {
+            tell_last_words(client, &star.service).await;
+            return Err(Problem::new(Code::CrashLoop, format!("star `{}` ended at once: {}", star.name, exit.cause)));
+        }
+        screen::line(format!("{} ended: {}", star.name, exit.cause));
+    }
+    Ok(())
+}
+
 /// Asks at the terminal. Where nobody can be asked, what was typed is what is meant.
 fn confirmed() -> Result<bool, Problem> {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
@@ -199,21 +225,25 @@ fn confirmed() -> Result<bool, Problem> {
 /// Lines of a service that failed; as much as fits beside the error.
 const LAST_WORDS: u32 = 10;
 
-/// Prints what the stars of a failed service said last.
+/// Prints what the stars of failed services said last.
 async fn last_words(client: &Client, app: &AppKey) {
     let Ok(views) = services_of(client, app).await else { return };
     for view in views.iter().filter(|view| view.problem.is_some()) {
-        let which = LogQuery { target: Some(view.service.to_string()), follow: false, tail: Some(LAST_WORDS) };
-        if let Ok(mut records) = client.logs(&which).await {
-            let mut lines = Vec::new();
-            while let Some(Ok(record)) = records.next().await {
-                lines.push(record);
-            }
-            let first = lines.len().saturating_sub(LAST_WORDS as usize);
-            for record in &lines[first..] {
-                screen::note(format!("{} | {}", record.name, super::logs::printable(&record.text)));
-            }
-        }
+        tell_last_words(client, &view.service).await;
+    }
+}
+
+async fn tell_last_words(client: &Client, service: &ServiceKey) {
+    let which = LogQuery { target: Some(service.to_string()), follow: false, tail: Some(LAST_WORDS) };
+    // Without its words the problem still stands for itself.
+    let Ok(mut records) = client.logs(&which).await else { return };
+    let mut lines = Vec::new();
+    while let Some(Ok(record)) = records.next().await {
+        lines.push(record);
+    }
+    let first = lines.len().saturating_sub(LAST_WORDS as usize);
+    for record in &lines[first..] {
+        screen::note(format!("{} | {}", record.name, super::logs::printable(&record.text)));
     }
 }
 

@@ -75,7 +75,9 @@ impl World {
     /// An app of one service `hello` with these options beside its script and a port of the kernel's choosing.
     pub(crate) fn hello(&self, options: &str) -> PathBuf {
         self.file("hello.rads", HELLO);
-        self.app(&format!("constellation.deploy(\"hello\", {{script: \"hello.rads\", port: 8080, listen: 0, {options}}});"))
+        self.app(&format!(
+            "constellation.deploy(\"hello\", {{script: \"hello.rads\", port: 8080, listen: 0, {options}}});"
+        ))
     }
 
     pub(crate) fn app(&self, text: &str) -> PathBuf {
