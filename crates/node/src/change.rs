@@ -3,7 +3,7 @@
 //! The entry points that a change of an app needs are opened before it is proposed: when a port is taken, the answer is
 //! a problem and nothing has changed. When the change is refused later, they become what they were.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -25,7 +25,8 @@ pub(crate) struct PendingPut {
     id: RequestId,
     spec: AppSpec,
     base: Option<u64>,
-    waiting: BTreeSet<ServiceKey>,
+    /// How many answers each entry point still owes.
+    waiting: BTreeMap<ServiceKey, u32>,
     problem: Option<Problem>,
 }
 
@@ -58,7 +59,7 @@ impl Node {
             .filter_map(|(name, service)| Some((spec.service_key(name), service.entry.clone()?)))
             .filter(|(key, entry)| changed(key, entry))
             .collect();
-        let waiting = entries.iter().map(|(key, _)| key.clone()).collect();
+        let waiting = entries.iter().map(|(key, _)| (key.clone(), 1)).collect();
         for (service, entry) in entries {
             step.effects.push(Effect::Listen { service, entry });
         }
@@ -78,7 +79,7 @@ impl Node {
                 );
             }
             // Two changes at once that open the same door: the second is told.
-            if self.puts.iter().any(|put| put.waiting.contains(&key)) {
+            if self.puts.iter().any(|put| put.waiting.contains_key(&key)) {
                 let message = format!("another change of service `{key}` is under way");
                 return Err(Problem::new(Code::Conflict, message).help("try again in a moment"));
             }
@@ -91,10 +92,13 @@ impl Node {
     }
 
     pub(crate) fn listening(&mut self, key: ServiceKey, result: Result<SocketAddr, Problem>, step: &mut Step<'_>) {
-        let put = self.puts.iter_mut().find(|put| put.waiting.contains(&key));
+        let put = self.puts.iter_mut().find(|put| put.waiting.contains_key(&key));
         let is_put = put.is_some();
         let put = put.map(|put| {
-            put.waiting.remove(&key);
+            match put.waiting.get_mut(&key) {
+                Some(owed) if *owed > 1 => *owed -= 1,
+                _ => drop(put.waiting.remove(&key)),
+            }
             put
         });
         match (result, put) {
@@ -158,6 +162,19 @@ impl Node {
                     }
                     self.dirty.insert(service);
                 }
+            }
+        }
+    }
+
+    /// Closes the entry point of a service that was removed. A change that was opening it at that moment, to bring the
+    /// service back, opens it again.
+    pub(crate) fn unlisten(&mut self, key: &ServiceKey, step: &mut Step<'_>) {
+        step.effects.push(Effect::Unlisten { service: key.clone() });
+        for put in &mut self.puts {
+            let entry = put.spec.services.get(&key.name).and_then(|service| service.entry.clone());
+            if let (Some(owed), Some(entry)) = (put.waiting.get_mut(key), entry) {
+                *owed += 1;
+                step.effects.push(Effect::Listen { service: key.clone(), entry });
             }
         }
     }

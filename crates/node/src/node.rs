@@ -41,6 +41,8 @@ pub struct Node {
     pub(crate) puts: Vec<PendingPut>,
     /// Services to look at again before this event is over.
     pub(crate) dirty: BTreeSet<ServiceKey>,
+    /// Services whose ended stars are looked at when the forgetting that is under way is over.
+    pub(crate) forget_later: BTreeSet<ServiceKey>,
     /// The entry points of what was there at the start have been asked for.
     pub(crate) begun: bool,
 }
@@ -121,6 +123,7 @@ impl Node {
             nursery_up: false,
             puts: Vec::new(),
             dirty,
+            forget_later: BTreeSet::new(),
             begun: false,
         }
     }
@@ -199,7 +202,8 @@ impl Node {
                 step.effects.push(Effect::Reply { id, result });
             }
             Purpose::Assign => self.assigned(command),
-            Purpose::Transitions | Purpose::Forget => {}
+            Purpose::Forget => self.dirty.append(&mut self.forget_later),
+            Purpose::Transitions => {}
         }
     }
 
@@ -212,10 +216,14 @@ impl Node {
                 if !has_entry && local.address.take().is_some() {
                     step.effects.push(Effect::Unlisten { service: service.clone() });
                 }
+                // It was closed after the change opened it: by a removal that came in between.
+                if has_entry && local.address.is_none() {
+                    self.listen_again(service, step);
+                }
                 self.dirty.insert(service.clone());
             }
             Change::ServiceRemoved { service } => {
-                step.effects.push(Effect::Unlisten { service: service.clone() });
+                self.unlisten(service, step);
                 if let Some(local) = self.services.get_mut(service) {
                     local.address = None;
                     local.listen_problem = None;
@@ -281,8 +289,14 @@ impl Node {
                 self.log.again(changes, at);
                 self.timers.set(Timer::Write, at);
             }
-            // Whoever is looked at next finds them again.
-            Purpose::Forget => {}
+            Purpose::Forget => {
+                let Command::Forget { stars } = failed.command else { return };
+                let records = stars.iter().filter_map(|star| self.state.stars.get(star));
+                let services: BTreeSet<ServiceKey> = records.map(|star| star.service.clone()).collect();
+                for service in services.into_iter().chain(std::mem::take(&mut self.forget_later)) {
+                    self.timers.set(Timer::Service(service), step.now + crate::services::WRITE_AGAIN);
+                }
+            }
         }
     }
 

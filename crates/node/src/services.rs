@@ -140,6 +140,7 @@ impl Node {
     /// Drops ended stars beyond those that are kept; all of a service that is gone.
     fn forget_ended(&mut self, key: &ServiceKey, step: &mut Step<'_>) {
         if self.log.is_under_way(&Purpose::Forget) {
+            self.forget_later.insert(key.clone());
             return;
         }
         let kept = if self.state.services.contains_key(key) { ENDED_KEPT } else { 0 };

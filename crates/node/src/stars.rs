@@ -78,6 +78,8 @@ impl Node {
                 self.star_ended(star, ExitCause::Unknown, step);
             }
         }
+        // What was wanted while nothing could be ordered is ordered now.
+        self.dirty.extend(self.state.services.keys().cloned());
         self.dirty.extend(self.stars.values().map(|local| local.service.clone()));
     }
 

@@ -1,0 +1,519 @@
+//! Thousands of short lives of one node, each from a seed: apps come and go, stars crash, writes fail, ports are taken, the
+//! nursery is lost, the agent is killed. After every event nothing may be wrong; once faults stop, everything wanted runs.
+//!
+//! The world performs effects in virtual time and answers after random delays, so a run is a function of its seed. A seed
+//! that failed once stays in `REGRESSIONS`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use model::{
+    AppSpec, Balance, BundleId, Bytes, Code, ContentHash, Endpoint, Entry, ExitCause, Limits, ListenAddr, Network,
+    NodeId, Probe, ProbeKind, Problem, Program, Protocol, RequestId, RestartPolicy, ServiceKey, ServiceSpec, StarId,
+    StarPhase, StarTemplate, Time, WallTime,
+};
+use node::{Effect, Event, Node, NodeConfig, Request, RunningStar};
+use state::State;
+
+/// Seeds that found something once: 4, stars of a removed app were never forgotten when another forgetting was under way;
+/// 584, an app put back while it was being removed lost its entry point; 1458, a service put while the nursery was away was
+/// not looked at when it came.
+const REGRESSIONS: [u64; 3] = [4, 584, 1458];
+const SEEDS: u64 = 1_500;
+/// Actions of one life.
+const STEPS: u32 = 40;
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        // xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators", 2016).
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// A star's process as the nursery has it.
+#[derive(Debug, Clone)]
+struct Process {
+    generation: u64,
+    pid: u32,
+    service: ServiceKey,
+    /// It answers probes from then on; `None` for one that never does.
+    ready_at: Option<Time>,
+}
+
+struct World {
+    seed: u64,
+    random: Random,
+    now: Time,
+    node: Node,
+    /// What will be told to the node, by time and order.
+    queue: BTreeMap<(Time, u64), Event>,
+    order: u64,
+    /// Writes under way, oldest first: they are answered in this order.
+    writes: Vec<(u64, state::Command)>,
+    index: u64,
+    /// The state as the log has it, from which a new agent starts.
+    durable: State,
+    processes: BTreeMap<StarId, Process>,
+    /// Ended in the nursery and not yet forgotten there.
+    corpses: BTreeMap<StarId, ExitCause>,
+    nursery_up: bool,
+    next_pid: u32,
+    next_request: u64,
+    unanswered: BTreeSet<RequestId>,
+    routes: BTreeMap<ServiceKey, Vec<Endpoint>>,
+    listening: BTreeSet<ServiceKey>,
+    /// The node has been told that these ended.
+    told_ended: BTreeSet<StarId>,
+    /// Told to finish or to end.
+    retiring: BTreeSet<StarId>,
+    /// Stars of each service that were not, after the last event.
+    serving: BTreeMap<ServiceKey, u32>,
+    faults: bool,
+    trace: Vec<String>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut world = Self {
+            seed,
+            random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            now: Time(1_000_000_000),
+            node: Node::new(config(seed), State::default()),
+            queue: BTreeMap::new(),
+            order: 0,
+            writes: Vec::new(),
+            index: 0,
+            durable: State::default(),
+            processes: BTreeMap::new(),
+            corpses: BTreeMap::new(),
+            nursery_up: false,
+            next_pid: 100,
+            next_request: 0,
+            unanswered: BTreeSet::new(),
+            routes: BTreeMap::new(),
+            listening: BTreeSet::new(),
+            told_ended: BTreeSet::new(),
+            retiring: BTreeSet::new(),
+            serving: BTreeMap::new(),
+            faults: true,
+            trace: Vec::new(),
+        };
+        world.connect_nursery();
+        world
+    }
+
+    fn soon(&mut self, event: Event) {
+        let delay = Duration::from_micros(self.random.below(3_000));
+        self.at(self.now + delay, event);
+    }
+
+    fn at(&mut self, time: Time, event: Event) {
+        self.order += 1;
+        self.queue.insert((time, self.order), event);
+    }
+
+    /// Runs what happens until `until`, then stands there.
+    fn run(&mut self, until: Time) {
+        for _ in 0..200_000 {
+            let event_at = self.queue.first_key_value().map(|((time, _), _)| *time);
+            let tick_at = self.node.next_deadline().map(|time| time.max(self.now));
+            let write_at = (!self.writes.is_empty()).then_some(self.now + Duration::from_micros(200));
+            let Some(next) = [event_at, tick_at, write_at].into_iter().flatten().min().filter(|time| *time <= until)
+            else {
+                self.now = until;
+                return;
+            };
+            self.now = next;
+            if write_at == Some(next) {
+                self.write();
+            } else if event_at == Some(next) {
+                let (_, event) = self.queue.pop_first().unwrap();
+                self.tell(event);
+            } else {
+                self.tell(Event::Tick);
+            }
+        }
+        panic!("seed {}: never quiet\n{}", self.seed, self.trace.join("\n"));
+    }
+
+    /// The disk finishes its oldest write, or refuses it.
+    fn write(&mut self) {
+        let (proposal, command) = self.writes.remove(0);
+        if self.faults && self.random.one_in(15) {
+            let problem = Problem::new(Code::DiskFull, "full");
+            self.tell(Event::ProposalFailed { proposal, problem });
+            return;
+        }
+        self.index += 1;
+        state::apply(&mut self.durable, self.index, &command);
+        self.tell(Event::Committed { index: self.index, command });
+    }
+
+    fn tell(&mut self, event: Event) {
+        match &event {
+            Event::StarExited { star, .. } | Event::StarStartFailed { star, .. } => {
+                self.told_ended.insert(*star);
+            }
+            Event::NurseryUp { ended, .. } => self.told_ended.extend(ended.iter().map(|(star, _)| *star)),
+            _ => {}
+        }
+        let mut text = format!("{} {event:?}", self.now.0 / 1000);
+        text.truncate(220);
+        self.trace.push(text);
+        let mut effects = Vec::new();
+        self.node.handle(self.now, WallTime(self.now.0 / 1_000_000), event, &mut effects);
+        for effect in effects {
+            self.perform(effect);
+        }
+        self.check();
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        let mut text = format!("    {effect:?}");
+        text.truncate(200);
+        self.trace.push(text);
+        if let Effect::Signal { star, .. } | Effect::Kill { star } | Effect::Drain { star, .. } = &effect {
+            self.retiring.insert(*star);
+        }
+        match effect {
+            Effect::Propose { proposal, command } => self.writes.push((proposal, command)),
+            Effect::Reply { id, .. } => {
+                let waited = self.unanswered.remove(&id);
+                self.must(waited, "a request is answered once");
+            }
+            Effect::Start { order } => {
+                if !self.nursery_up {
+                    return;
+                }
+                let star = order.star;
+                self.must(!self.processes.contains_key(&star), "a star is started once");
+                if self.faults && self.random.one_in(12) {
+                    self.corpses.insert(star, ExitCause::StartFailed { reason: "luck".to_owned() });
+                    self.soon(Event::StarStartFailed { star, reason: "luck".to_owned() });
+                    return;
+                }
+                self.next_pid += 1;
+                let never = self.faults && self.random.one_in(15);
+                let ready_at = (!never).then(|| self.now + Duration::from_millis(self.random.below(30)));
+                let (pid, service) = (self.next_pid, order.service);
+                self.processes.insert(star, Process { generation: order.generation, pid, service, ready_at });
+                self.soon(Event::StarStarted { star, pid, start_time: 7 });
+            }
+            Effect::Signal { star, .. } => {
+                // Most end when asked; some have to be killed.
+                if !(self.faults && self.random.one_in(6)) {
+                    self.end(star, ExitCause::Code(0));
+                }
+            }
+            Effect::Kill { star } => self.end(star, ExitCause::Signal(9)),
+            Effect::Forget { star } => {
+                self.corpses.remove(&star);
+            }
+            Effect::Limit { .. } => {}
+            Effect::Probe { star, .. } => {
+                let up = self.nursery_up;
+                let process = self.processes.get(&star);
+                let ok = up && process.and_then(|process| process.ready_at).is_some_and(|at| at <= self.now);
+                let flaky = self.faults && self.random.one_in(25);
+                let outcome = if ok && !flaky { Ok(()) } else { Err("refused".to_owned()) };
+                self.soon(Event::Probed { star, outcome });
+            }
+            Effect::Listen { service, entry } => {
+                if self.faults && self.random.one_in(6) {
+                    let problem = Problem::new(Code::PortInUse, "taken");
+                    self.soon(Event::Listening { service, result: Err(problem) });
+                } else {
+                    self.listening.insert(service.clone());
+                    let address = std::net::SocketAddr::new(entry.listen.ip, entry.listen.port);
+                    self.soon(Event::Listening { service, result: Ok(address) });
+                }
+            }
+            Effect::Unlisten { service } => {
+                self.listening.remove(&service);
+            }
+            Effect::Publish { service, set, .. } => {
+                self.routes.insert(service, set.endpoints);
+            }
+            Effect::Drain { star, .. } => {
+                let slow = self.random.one_in(4);
+                let delay = Duration::from_millis(if slow { 20_000 } else { self.random.below(5) });
+                self.at(self.now + delay, Event::Drained { star });
+            }
+        }
+    }
+
+    /// A process ends; the node hears of it when the nursery can tell.
+    fn end(&mut self, star: StarId, cause: ExitCause) {
+        if !self.nursery_up || self.processes.remove(&star).is_none() {
+            return;
+        }
+        self.corpses.insert(star, cause.clone());
+        self.soon(Event::StarExited { star, cause });
+    }
+
+    fn connect_nursery(&mut self) {
+        self.nursery_up = true;
+        let running = self.processes.iter().map(|(star, process)| RunningStar {
+            star: *star,
+            generation: process.generation,
+            pid: process.pid,
+            start_time: 7,
+        });
+        let running = running.collect();
+        let ended = self.corpses.iter().map(|(star, cause)| (*star, cause.clone())).collect();
+        // Nothing the nursery said before this is still on its way.
+        self.drop_news();
+        self.tell(Event::NurseryUp { running, ended });
+    }
+
+    fn drop_news(&mut self) {
+        self.queue.retain(|_, event| {
+            !matches!(event, Event::StarStarted { .. } | Event::StarExited { .. } | Event::StarStartFailed { .. })
+        });
+    }
+
+    fn act(&mut self) {
+        match self.random.below(20) {
+            0..5 => self.put_app(),
+            5 => {
+                let app = self.app();
+                self.ask(Request::RemoveApp { app: app.parse().unwrap() });
+            }
+            6..9 => {
+                let (service, instances) = (self.service(), self.random.below(6) as u32);
+                self.ask(Request::Scale { service, instances });
+            }
+            9 | 10 => {
+                let service = self.service();
+                self.ask(Request::Restart { service });
+            }
+            11 => {
+                let service = self.service();
+                self.ask(Request::StopService { service });
+            }
+            12 => {
+                let service = self.service();
+                self.ask(Request::StartService { service });
+            }
+            13..17 => {
+                let count = self.processes.len() as u64;
+                if count > 0 {
+                    let at = self.random.below(count) as usize;
+                    let star = *self.processes.keys().nth(at).unwrap();
+                    let cause = if self.random.one_in(2) { ExitCause::OutOfMemory } else { ExitCause::Code(0) };
+                    self.end(star, cause);
+                }
+            }
+            17 => self.lose_nursery(),
+            18 => self.replace_agent(),
+            _ => {}
+        }
+    }
+
+    /// The nursery dies: with it goes what it was about to say, and sometimes its stars.
+    fn lose_nursery(&mut self) {
+        self.drop_news();
+        self.nursery_up = false;
+        self.tell(Event::NurseryDown);
+        let wait = Duration::from_millis(self.random.below(500));
+        self.run(self.now + wait);
+        if self.random.one_in(2) {
+            self.processes.clear();
+        }
+        self.connect_nursery();
+    }
+
+    /// The agent is killed: writes under way may or may not have reached the disk, nobody is answered.
+    fn replace_agent(&mut self) {
+        self.drop_news();
+        for (_, command) in std::mem::take(&mut self.writes) {
+            if self.random.one_in(2) {
+                self.index += 1;
+                state::apply(&mut self.durable, self.index, &command);
+            } else {
+                break;
+            }
+        }
+        self.queue.clear();
+        self.unanswered.clear();
+        self.routes.clear();
+        self.listening.clear();
+        self.trace.push("  agent killed".to_owned());
+        self.node = Node::new(config(self.random.next()), self.durable.clone());
+        self.connect_nursery();
+    }
+
+    fn ask(&mut self, request: Request) {
+        self.next_request += 1;
+        let id = RequestId(self.next_request);
+        self.unanswered.insert(id);
+        self.tell(Event::Request { id, request });
+    }
+
+    fn app(&mut self) -> &'static str {
+        ["one", "two"][self.random.below(2) as usize]
+    }
+
+    fn service(&mut self) -> ServiceKey {
+        ["web", "api", "job"][self.random.below(3) as usize].parse().unwrap()
+    }
+
+    /// App `one` has `web` and perhaps `api`, app `two` has `job`.
+    fn put_app(&mut self) {
+        let app = self.app();
+        let names: &[&str] = if app == "two" {
+            &["job"]
+        } else if self.random.one_in(2) {
+            &["web", "api"]
+        } else {
+            &["web"]
+        };
+        let services = names.iter().map(|name| (name.parse().unwrap(), self.spec(*name == "job"))).collect();
+        let base = self.random.one_in(4).then(|| self.random.below(30));
+        self.ask(Request::PutApp { spec: AppSpec { app: app.parse().unwrap(), services }, base });
+    }
+
+    fn spec(&mut self, is_job: bool) -> ServiceSpec {
+        let version = self.random.below(3).to_string();
+        let port = (!is_job).then_some(8080);
+        let kind = if is_job { ProbeKind::Started } else { ProbeKind::Tcp };
+        let restart = match self.random.below(3) {
+            0 if is_job => RestartPolicy::Never,
+            1 if is_job => RestartPolicy::OnFailure,
+            _ => RestartPolicy::Always,
+        };
+        let listen = ListenAddr::loopback(8000 + self.random.below(3) as u16);
+        let entry = Entry { listen, protocol: Protocol::Http, balance: Balance::RoundRobin };
+        ServiceSpec {
+            template: StarTemplate {
+                program: Program::Script("x.rads".to_owned()),
+                args: vec![version],
+                bundle: BundleId(ContentHash([0; 32])),
+                env: BTreeMap::new(),
+                limits: Limits::DEFAULT,
+                volumes: Vec::new(),
+                network: Network::None,
+                port,
+                probe: Probe::new(kind),
+                restart,
+                grace_ms: 1_000,
+            },
+            instances: self.random.below(5) as u32,
+            entry: port.map(|_| entry),
+        }
+    }
+
+    /// What holds after every event.
+    fn check(&mut self) {
+        self.must(self.node.state() == &self.durable, "the node's state is the log's");
+        for (service, endpoints) in &self.routes {
+            for endpoint in endpoints {
+                let told = self.told_ended.contains(&endpoint.star);
+                self.must(!told, &format!("no route of `{service}` to a star known to have ended"));
+            }
+        }
+        let mut counts = BTreeMap::new();
+        for (key, service) in &self.node.state().services {
+            let of_service = self.processes.iter().filter(|(_, process)| process.service == *key);
+            let serving: Vec<&StarId> =
+                of_service.map(|(star, _)| star).filter(|star| !self.retiring.contains(star)).collect();
+            let most = service.spec.instances + rollout::surge(service.spec.instances);
+            // A service made smaller amid a replacement keeps what it needs until the new stars are ready; it never grows.
+            let most = most.max(self.serving.get(key).copied().unwrap_or(0));
+            let phases =
+                || serving.iter().map(|star| self.node.star_view(**star).map(|view| (view.phase, view.outdated)));
+            let what = format!("`{key}` has at most {most} stars: {:?}", phases().collect::<Vec<_>>());
+            self.must(serving.len() as u32 <= most, &what);
+            counts.insert(key.clone(), serving.len() as u32);
+        }
+        let events = self.node.state().events.len();
+        self.must(events <= state::EVENTS_MAX, "events are bounded");
+        self.serving = counts;
+    }
+
+    /// What holds once faults have stopped and time has passed.
+    fn check_quiet(&self) {
+        self.must(self.unanswered.is_empty(), "every request is answered");
+        let state = self.node.state();
+        for (key, service) in &state.services {
+            let view = self.node.service_view(key).unwrap();
+            self.must(
+                view.ready == service.wanted(),
+                &format!("`{key}` has {} of {} ready", view.ready, service.wanted()),
+            );
+            self.must(!view.changing, &format!("`{key}` is settled"));
+            let running = self.processes.values().filter(|process| process.service == *key).count();
+            self.must(running == service.wanted() as usize, &format!("`{key}` runs {running} of {}", service.wanted()));
+            if service.spec.entry.is_some() {
+                self.must(self.listening.contains(key), &format!("`{key}` listens"));
+                let routed = self.routes.get(key).map_or(0, Vec::len);
+                self.must(routed == service.wanted() as usize, &format!("`{key}` has {routed} routes"));
+            }
+        }
+        for (star, process) in &self.processes {
+            let known = state.stars.get(star).is_some_and(|record| record.phase == StarPhase::Ready);
+            self.must(known, &format!("{star} of `{}` runs and is wanted", process.service));
+        }
+        let listening: Vec<_> = self.listening.iter().filter(|key| !state.services.contains_key(*key)).collect();
+        self.must(listening.is_empty(), &format!("nobody listens for {listening:?}"));
+        for (service, endpoints) in &self.routes {
+            let known = state.services.contains_key(service);
+            self.must(known || endpoints.is_empty(), &format!("no route is left of `{service}`"));
+        }
+        let gone = state.stars.values().filter(|star| !state.services.contains_key(&star.service)).count();
+        self.must(gone == 0, "nothing is kept of services that are gone");
+    }
+
+    fn must(&self, holds: bool, what: &str) {
+        if !holds {
+            let tail = self.trace.len().saturating_sub(120);
+            panic!("seed {}: not so: {what}\n{}", self.seed, self.trace[tail..].join("\n"));
+        }
+    }
+}
+
+fn config(seed: u64) -> NodeConfig {
+    NodeConfig { node: NodeId(1), seed, rootless: false, memory: Bytes::mib(1 << 20), cores: 2 }
+}
+
+fn live(seed: u64) {
+    let mut world = World::new(seed);
+    for _ in 0..STEPS {
+        world.act();
+        let pause = if world.random.one_in(6) { 3_000_000 } else { 30_000 };
+        let pause = Duration::from_micros(world.random.below(pause));
+        world.run(world.now + pause);
+    }
+    world.faults = false;
+    // Whatever never gets ready is given up after its start time, and back-offs end.
+    for process in world.processes.values_mut() {
+        process.ready_at.get_or_insert(world.now);
+    }
+    world.run(world.now + Duration::from_secs(300));
+    world.check_quiet();
+}
+
+#[test]
+fn regressions_stay_mended() {
+    REGRESSIONS.into_iter().for_each(live);
+}
+
+#[test]
+fn whatever_happens_nothing_goes_wrong_and_all_that_is_wanted_runs_in_the_end() {
+    for seed in 1..=SEEDS {
+        live(seed);
+    }
+}
