@@ -24,6 +24,7 @@ pub(crate) fn star_order(order: StartOrder, bundles: &Bundles, data_dir: &Path) 
     if let Some(port) = order.port {
         env.entry("PORT".to_owned()).or_insert_with(|| port.to_string());
     }
+    env.entry("STAR_ID".to_owned()).or_insert_with(|| star.to_string());
     env.entry("STAR_NAME".to_owned()).or_insert_with(|| order.name.clone());
     let launch = match template.program {
         Program::Script(path) => Launch::Script { path },

@@ -24,6 +24,13 @@ pub(crate) fn resident(pid: u32) -> Result<u64, String> {
     Ok(field(&text, "VmRSS:"))
 }
 
+/// The most a process ever had resident, in bytes.
+pub(crate) fn peak(pid: u32) -> Result<u64, String> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    Ok(field(&text, "VmHWM:"))
+}
+
 /// Processor time of a process so far, user and system, in clock ticks of 10 ms.
 pub(crate) fn cpu_ticks(pid: u32) -> Result<u64, String> {
     let path = format!("/proc/{pid}/stat");

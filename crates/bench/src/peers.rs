@@ -3,7 +3,6 @@
 //!
 //! `fork+exec` has no walls: the floor. `bwrap` has namespaces without limits. `crun` has both.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
@@ -116,25 +115,3 @@ fn installed(program: &str) -> Result<(), String> {
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).exists()));
     if found { Ok(()) } else { Err(format!("`{program}` is not installed")) }
 }
-
-/// Most memory a process had resident, in MB, as the kernel counted it until its end.
-pub(crate) fn peak_memory_mb(program: &Path, args: &[&OsStr]) -> Result<f64, String> {
-    let output = Command::new("/usr/bin/env")
-        .args(["python3", "-c", PEAK_SCRIPT])
-        .arg(program)
-        .args(args)
-        .output()
-        .map_err(|error| error.to_string())?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let kib: f64 =
-        text.trim().lines().last().unwrap_or_default().parse().map_err(|_| "no peak was reported".to_owned())?;
-    Ok(kib / 1024.0)
-}
-
-/// `wait4` gives the peak of one child; the standard library of Rust does not offer it.
-const PEAK_SCRIPT: &str = "
-import os, sys
-pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=[(os.POSIX_SPAWN_OPEN, 1, '/dev/null', os.O_WRONLY, 0)])
-_, status, usage = os.wait4(pid, 0)
-print(usage.ru_maxrss if status == 0 else 'failed')
-";

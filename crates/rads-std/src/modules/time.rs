@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rads_vm::{Cx, Params, Value};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::library::{Entry, inline};
 use crate::web::date;
@@ -12,6 +13,7 @@ pub(crate) const ENTRIES: &[Entry] = &[
     inline("time", "now", Params::exactly(0), now),
     inline("time", "now_ms", Params::exactly(0), now_ms),
     inline("time", "monotonic_ms", Params::exactly(0), monotonic_ms),
+    inline("time", "monotonic_ns", Params::exactly(0), monotonic_ns),
     inline("time", "iso", Params::between(0, 1), iso),
 ];
 
@@ -34,6 +36,13 @@ fn now_ms(_: &mut Cx<'_>, _: &[Value]) -> Result<Value, Value> {
 fn monotonic_ms(_: &mut Cx<'_>, _: &[Value]) -> Result<Value, Value> {
     static START: OnceLock<Instant> = OnceLock::new();
     Ok(Value::Float(START.get_or_init(Instant::now).elapsed().as_secs_f64() * 1000.0))
+}
+
+/// Nanoseconds of the machine's monotonic clock (`CLOCK_MONOTONIC`), which every process reads alike: moments of two
+/// programs on one machine can be compared.
+fn monotonic_ns(_: &mut Cx<'_>, _: &[Value]) -> Result<Value, Value> {
+    let now = clock_gettime(ClockId::Monotonic);
+    Ok(Value::Int(now.tv_sec * 1_000_000_000 + now.tv_nsec))
 }
 
 /// `2026-01-31T12:00:00.000Z` of the given milliseconds since 1970, or of now.
