@@ -116,7 +116,7 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
                     done: Default::default(),
                 };
                 state.services.insert(key.clone(), service);
-                format!("service `{key}` created with {} stars", wanted.instances)
+                format!("service `{key}` created with {}", counted(wanted.instances))
             }
             Some(service) if service.spec == *wanted && !service.stopped => continue,
             Some(service) => {
@@ -138,6 +138,10 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
         changes.push(Change::ServicePut { service: key });
     }
     Ok(())
+}
+
+fn counted(stars: u32) -> String {
+    if stars == 1 { "1 star".to_owned() } else { format!("{stars} stars") }
 }
 
 fn remove_app(state: &mut State, app: &AppKey, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
@@ -164,7 +168,7 @@ fn scale(state: &mut State, key: &ServiceKey, instances: u32, wall: WallTime, ch
     let before = std::mem::replace(&mut service.spec.instances, instances);
     service.stopped = false;
     touch_app(state, key, wall);
-    state.record(wall, format!("service `{key}` scaled from {before} to {instances} stars"));
+    state.record(wall, format!("service `{key}` scaled from {before} to {}", counted(instances)));
     changes.push(Change::ServicePut { service: key.clone() });
     Ok(())
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use deploy::{Bundle, Diff, Entry, EntryKind, Evaluated, Fault, Files, ServiceChange, Setting, Source};
 use model::app::INSTANCES_MAX;
 use model::{AppKey, AppSpec, Code, Limits, ListenAddr, Name, Problem, Program, ServiceSpec};
-use rads_syntax::ast::ImportTarget;
+use rads_syntax::ast::{ExprKind, ImportTarget};
 use serde::Serialize;
 
 use super::Failure;
@@ -236,13 +236,19 @@ fn app_name(path: &Path) -> Name {
     text.trim_matches('-').parse().unwrap_or_else(|_| Name::default_namespace())
 }
 
-/// Whether a file is an app: it imports `constellation`. One that does not parse is told so when it is evaluated.
+/// Whether a file is an app: it imports `constellation` or names it, which needs no import. One that does not parse is
+/// told so when it is evaluated.
 fn describes_an_app(text: &str) -> bool {
+    let file = rads_syntax::parse(text).file;
+    let mut is_named = false;
+    rads_syntax::expressions(&file, &mut |expr| {
+        is_named |= matches!(&expr.kind, ExprKind::Name(name) if &**name == "constellation");
+    });
     let is_constellation = |target: &ImportTarget| match target {
         ImportTarget::Module(names) => names.first().is_some_and(|name| &*name.text == "constellation"),
         ImportTarget::File { .. } => false,
     };
-    rads_syntax::imports(&rads_syntax::parse(text).file).iter().any(|import| is_constellation(&import.target))
+    is_named || rads_syntax::imports(&file).iter().any(|import| is_constellation(&import.target))
 }
 
 /// The options of a plain script, in the words of `constellation.deploy`.
@@ -387,6 +393,7 @@ mod tests {
     fn a_file_that_imports_constellation_is_an_app() {
         let check = |text: &str, expected: bool| assert_eq!(describes_an_app(text), expected, "{text}");
         check("import constellation;\nconstellation.deploy(\"a\", {});", true);
+        check("constellation.deploy(\"a\", {});", true);
         check("// import constellation;\nserver.serve();", false);
         check("echo(\"import constellation;\");", false);
     }
