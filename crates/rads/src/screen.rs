@@ -151,6 +151,15 @@ pub(crate) fn duration(length: Duration) -> String {
     }
 }
 
+/// How long something took: a short time is told more closely than an age.
+pub(crate) fn elapsed(time: Duration) -> String {
+    match time.as_millis() {
+        ms @ 0..1_000 => format!("{ms} ms"),
+        1_000..60_000 => format!("{:.1} s", time.as_secs_f64()),
+        _ => duration(time),
+    }
+}
+
 /// `1 star`, `2 stars`.
 pub(crate) fn count(n: usize, thing: &str) -> String {
     if n == 1 { format!("1 {thing}") } else { format!("{n} {thing}s") }
@@ -176,5 +185,6 @@ mod tests {
         check(61_000, "1 min 1 s");
         check(3_600_000, "1 h 0 min");
         check(90_000_000, "1 d 1 h");
+        assert_eq!(elapsed(Duration::from_millis(1_240)), "1.2 s");
     }
 }

@@ -178,6 +178,41 @@ fn up_again_rolls_only_what_changed() {
 }
 
 #[test]
+fn three_hundred_stars_leave_every_counter_where_it_was() {
+    let world = World::new();
+    world.up(&world.hello("instances: 1, ram_mb: 64"));
+    let nursery: u32 = std::fs::read_to_string(world.data().join("nursery.pid")).unwrap().trim().parse().unwrap();
+    let agent = world.agent_pid();
+    let counters = || {
+        let descriptors = |pid: u32| std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+        let mounts = std::fs::read_to_string(format!("/proc/{nursery}/mountinfo")).unwrap().lines().count();
+        let threads = std::fs::read_dir(format!("/proc/{nursery}/task")).unwrap().count();
+        (descriptors(agent), descriptors(nursery), mounts, threads, world.cgroups().len())
+    };
+    let cycle = || {
+        world.rads(&["c", "scale", "hello", "100"]).ok();
+        world.rads(&["c", "scale", "hello", "1"]).ok();
+    };
+    // The nursery makes some namespaces ahead; the first cycle is over when it has as many as it wants.
+    cycle();
+    let (mut before, mut steady) = (counters(), 0);
+    world.wait_for("the counters to come to rest", || {
+        let now = counters();
+        steady = if now == before { steady + 1 } else { 0 };
+        before = now;
+        steady == 50
+    });
+    (0..3).for_each(|_| cycle());
+    let mut after = before;
+    world.wait_for(&format!("the counters to be {before:?} again"), || {
+        after = counters();
+        after == before
+    });
+    world.rads(&["c", "down"]).ok();
+    world.assert_nothing_left();
+}
+
+#[test]
 fn commands_run_within_a_stars_walls() {
     let world = World::new();
     world.up(&hello_3(&world));

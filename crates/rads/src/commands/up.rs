@@ -138,7 +138,7 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
             return Err(problem.after_changes());
         }
     };
-    let elapsed = screen::duration(begun.elapsed());
+    let elapsed = screen::elapsed(begun.elapsed());
     match stars_started(&views).saturating_sub(before) {
         0 => screen::line(format!("changed in {elapsed}")),
         started => screen::line(format!("started {} in {elapsed}", screen::count(started as usize, "star"))),

@@ -157,7 +157,7 @@ impl World {
     }
 
     /// Groups of stars that this data folder knows of: their ids are in their paths.
-    fn cgroups(&self) -> Vec<PathBuf> {
+    pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
         let stars: Vec<String> = fs::read_dir(self.data().join("stars"))
             .map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
             .unwrap_or_default();
