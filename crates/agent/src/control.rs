@@ -1,5 +1,6 @@
 //! The API's requests: changes and looks go to the loop; files, counters and commands are served beside it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +11,12 @@ use api::{
 };
 use bytes::Bytes;
 use isolate::{Enforced, Walls};
-use model::{AppKey, AppSpec, BundleManifest, Code, ContentHash, Problem, ServiceKey, StarId, StarPhase, WallTime};
+use model::{
+    AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, Problem, ServiceKey, StarId, StarPhase, WallTime,
+};
 use node::{Node, Request};
 use proxy::Proxy;
+use state::State;
 use store::Bundles;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -70,6 +74,21 @@ impl Remote {
         let (answer, answered) = oneshot::channel();
         self.ask.send(Incoming::Change { request, answer }).await.map_err(|_| ending())?;
         answered.await.map_err(|_| ending())?.map(|reply| Accepted { index: reply.index })
+    }
+
+    /// A change of what runs, after which some files may be wanted no more.
+    async fn change_apps(&self, request: Request) -> Result<Accepted, Problem> {
+        let accepted = self.change(request).await?;
+        if let Ok(keep) = self.looker().look(|node| bundles_in_use(node.state())).await {
+            let bundles = Arc::clone(&self.bundles);
+            // Nobody waits for it, and what could not be removed now is tried again after the next change.
+            tokio::task::spawn_blocking(move || {
+                if let Err(problem) = bundles.collect(&keep) {
+                    tracing::warn!(%problem, "old bundles not removed");
+                }
+            });
+        }
+        Ok(accepted)
     }
 
     /// Waits until the log has gone beyond `after`, the agent ends or the time is over.
@@ -174,12 +193,12 @@ impl Control for Remote {
                 })
             })
             .await?;
-            self.change(Request::PutApp { spec, base }).await
+            self.change_apps(Request::PutApp { spec, base }).await
         })
     }
 
     fn remove_app(&self, app: AppKey) -> Answer<'_, Accepted> {
-        Box::pin(self.change(Request::RemoveApp { app }))
+        Box::pin(self.change_apps(Request::RemoveApp { app }))
     }
 
     fn services(&self) -> Answer<'_, Vec<ServiceView>> {
@@ -280,6 +299,12 @@ impl Control for Remote {
             Ok(())
         })
     }
+}
+
+/// The bundles that services and stars are made from.
+fn bundles_in_use(state: &State) -> BTreeSet<BundleId> {
+    let wanted = state.services.values().map(|service| service.spec.template.bundle);
+    wanted.chain(state.stars.values().map(|star| star.template.bundle)).collect()
 }
 
 /// Does what blocks on a thread for that.

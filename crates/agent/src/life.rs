@@ -100,8 +100,10 @@ pub async fn run(config: Config) -> Result<(), Problem> {
     tracing::info!(?stars, "agent ending");
     // Streams end, answers on their way arrive, nothing new is taken; then the node has its last word.
     let _ = leave.send(true);
+    let cut = serving.abort_handle();
     if timeout(LEAVE_TIMEOUT, serving).await.is_err() {
         tracing::warn!("connections cut");
+        cut.abort();
     }
     let (ended, end) = oneshot::channel();
     if ask.send(Incoming::End { ended }).await.is_ok() {

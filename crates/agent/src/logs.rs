@@ -136,8 +136,14 @@ impl Follower {
         let lines = self.query.tail.unwrap_or(TAIL_DEFAULT) as usize;
         let mut first = Vec::new();
         for star in stars {
-            let watched = self.query.follow && watcher.add(star.id, &self.folder(star.id))?;
             let folder = self.folder(star.id);
+            if self.query.follow && star.phase == StarPhase::Ended && star.outdated {
+                // What an earlier version said last is no part of what goes on now.
+                let tail = Tail::from_start(&folder);
+                self.stars.insert(star.id, Followed { name: star.name, tail, watched: false, done: true });
+                continue;
+            }
+            let watched = self.query.follow && watcher.add(star.id, &folder)?;
             // As much as two log files may have to be read.
             let opened = tokio::task::spawn_blocking(move || Tail::open(&folder, lines)).await;
             let (tail, found) = opened.map_err(io::Error::other)??;

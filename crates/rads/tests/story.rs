@@ -150,6 +150,51 @@ fn an_agent_that_is_killed_leaves_its_stars_to_the_next_one() {
 }
 
 #[test]
+fn an_agent_that_is_told_to_end_leaves_its_stars_and_an_empty_place() {
+    let world = World::new();
+    let app = hello_3(&world);
+    world.up(&app);
+    let pids = |world: &World| world.stars().iter().map(|star| star.pid).collect::<Vec<_>>();
+    let before = pids(&world);
+    kill(world.agent_pid(), "-TERM");
+    world.wait_for("the agent to be gone", || !world.data().join("agent.sock").exists());
+    world.wait_for("its place to be free", || world.rads(&["up", "-d", app.to_str().unwrap()]).code == 0);
+    assert_eq!(pids(&world), before);
+    world.rads(&["c", "shutdown", "--keep-stars"]).ok();
+    let log = std::fs::read_to_string(world.data().join("agent.log")).unwrap();
+    assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn what_is_in_a_volume_survives_its_stars() {
+    let world = World::new();
+    world.file(
+        "keeper.rads",
+        r#"
+turbo path = "/data/count";
+turbo server = net.http_server("127.0.0.1", env.get("PORT"));
+server.route("/", blast () {
+    turbo count = fs.exists(path) ? str.length(io.read_file(path)) + 1 : 1;
+    io.append_file(path, "x");
+    return "" + count;
+}, "GET");
+server.serve();
+"#,
+    );
+    let app = world.app(
+        "constellation.deploy(\"keeper\", {script: \"keeper.rads\", port: 8080, listen: 0, volumes: {\"/data\": \"kept\"}});",
+    );
+    world.rads(&["up", "-d", app.to_str().unwrap()]).ok();
+    let address = world.address("keeper");
+    assert_eq!(get(address).unwrap(), (200, "1".to_owned()));
+    world.rads(&["c", "restart", "keeper"]).ok();
+    assert_eq!(get(address).unwrap(), (200, "2".to_owned()));
+    world.rads(&["c", "down"]).ok();
+    world.rads(&["up", "-d", app.to_str().unwrap()]).ok();
+    assert_eq!(get(world.address("keeper")).unwrap(), (200, "3".to_owned()));
+}
+
+#[test]
 fn up_again_rolls_only_what_changed() {
     let world = World::new();
     let app = hello_3(&world);
