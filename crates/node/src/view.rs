@@ -165,13 +165,21 @@ impl Node {
             return Some(problem.clone());
         }
         let worst = local.backoff.values().max_by_key(|backoff| backoff.failures())?;
-        // The time of the last event stands for now: nothing changes between events.
-        let failing = worst.failures() >= rollout::CRASH_LOOP_FAILURES;
-        let is_down = self.state.stars_of(key).filter(|star| star.phase == StarPhase::Ready).count()
-            < self.state.services.get(key)?.wanted() as usize;
-        (failing && is_down).then(|| {
-            let last = local.last_failure.as_ref().map(|cause| format!("; the last: {cause}")).unwrap_or_default();
-            format!("its stars end again and again ({} in a row{last})", worst.failures())
+        let record = self.state.services.get(key)?;
+        let ready = || self.state.stars_of(key).filter(|star| star.phase == StarPhase::Ready);
+        let is_current = |star: &&StarRecord| star.revision == record.revision;
+        let is_down = ready().filter(is_current).count() < record.wanted() as usize;
+        if !is_down || worst.failures() < rollout::CRASH_LOOP_FAILURES {
+            return None;
+        }
+        let last = local.last_failure.as_ref().map(|cause| format!("; the last: {cause}")).unwrap_or_default();
+        let times = worst.failures();
+        Some(if ready().any(|star| star.revision != record.revision) {
+            format!(
+                "stars of the new version end again and again ({times} in a row{last}); those of the old one still serve"
+            )
+        } else {
+            format!("its stars end again and again ({times} in a row{last})")
         })
     }
 
