@@ -150,6 +150,23 @@ fn an_agent_that_is_killed_leaves_its_stars_to_the_next_one() {
 }
 
 #[test]
+fn commands_that_need_an_agent_at_the_same_moment_share_one() {
+    let world = World::new();
+    let script = world.file("server.rads", support::HELLO);
+    let begin = |name: &str| {
+        let mut command = world.command(&["c", "create", "--name", name, "--script", script.to_str().unwrap()]);
+        Ended(command.stdout(std::process::Stdio::null()).spawn().unwrap())
+    };
+    let commands = ["one", "two", "three"].map(begin);
+    for mut command in commands {
+        assert!(command.0.wait().unwrap().success());
+    }
+    assert_eq!(world.stars().len(), 3);
+    world.rads(&["c", "down", "--all"]).ok();
+    world.assert_nothing_left();
+}
+
+#[test]
 fn an_agent_that_is_told_to_end_leaves_its_stars_and_an_empty_place() {
     let world = World::new();
     let app = hello_3(&world);

@@ -102,7 +102,11 @@ async fn wait_until_up(data_dir: &Path, pid: u32, log: &Path, log_start: u64) ->
             answer => return answer,
         }
         if !lives {
-            return Err(last_words(log, log_start));
+            // Another command started one at the same moment: that one has the folder and will answer soon.
+            let problem = last_words(log, log_start);
+            if problem.code != Code::AgentRunning || Instant::now() > deadline {
+                return Err(problem);
+            }
         }
         if Instant::now() > deadline {
             let message = format!("the agent (pid {pid}) did not answer within {} s", START_TIMEOUT.as_secs());
