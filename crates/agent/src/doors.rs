@@ -11,11 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use model::StarId;
 use rustix::io::Errno;
-use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
 use crate::link::Link;
-use crate::ready::{Ready, register};
+use crate::ready::register;
 
 /// Doors asked for at once when requests arrive: a proxy opens connections in bursts, and one packet carries them all.
 const BATCH: u8 = 4;
@@ -49,17 +48,16 @@ impl Doors {
             Some(door) => door,
             None => self.fetch(star, need).await?,
         };
-        let door = register(door)?;
-        match connect(&door, port).await {
-            Ok(()) => {
-                let stream = TcpStream::from_std(std::net::TcpStream::from(door.into_inner().0))?;
+        match connect(door, port).await {
+            Ok(door) => {
+                let stream = TcpStream::from_std(std::net::TcpStream::from(door))?;
                 // Small answers are sent at once; with Nagle's algorithm one in two would wait for 40 ms.
                 stream.set_nodelay(true)?;
                 Ok(stream)
             }
-            Err(error) => {
+            Err((door, error)) => {
                 if error.kind() == io::ErrorKind::ConnectionRefused {
-                    self.put(star, [door.into_inner().0]);
+                    self.put(star, door);
                 }
                 Err(error)
             }
@@ -110,16 +108,22 @@ impl proxy::Dial for Doors {
     }
 }
 
-/// Connects a non-blocking socket to a loopback port. Over loopback the answer is mostly there at once.
-async fn connect(door: &AsyncFd<Ready<OwnedFd>>, port: u16) -> io::Result<()> {
+/// Connects a non-blocking socket to a loopback port; one that was refused comes back.
+async fn connect(mut door: OwnedFd, port: u16) -> Result<OwnedFd, (Option<OwnedFd>, io::Error)> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     loop {
         // Asked again, `connect` tells how the attempt ended, and leaves a refused socket fit for another one; reading
         // the socket's error would not.
-        match rustix::net::connect(&door.get_ref().0, &address) {
-            Ok(()) | Err(Errno::ISCONN) => return Ok(()),
-            Err(Errno::INPROGRESS | Errno::ALREADY) => door.writable().await?.clear_ready(),
-            Err(error) => return Err(error.into()),
+        match rustix::net::connect(&door, &address) {
+            Ok(()) | Err(Errno::ISCONN) => return Ok(door),
+            Err(Errno::INPROGRESS | Errno::ALREADY) => {
+                // Over loopback the answer is mostly there at once, so few get here. Only now is there something to
+                // wait for: a socket that does nothing yet counts as hung up.
+                let waiting = register(door).map_err(|error| (None, error))?;
+                waiting.writable().await.map_err(|error| (None, error))?.retain_ready();
+                door = waiting.into_inner().0;
+            }
+            Err(error) => return Err((Some(door), error.into())),
         }
     }
 }
@@ -139,13 +143,14 @@ mod tests {
         drop(listener);
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
-        let door = register(socket).unwrap();
+        let mut door = socket;
         for _ in 0..3 {
-            let refused = connect(&door, address.port()).await.unwrap_err();
-            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+            let (refused, error) = connect(door, address.port()).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+            door = refused.unwrap();
         }
         let listener = TcpListener::bind(address).unwrap();
-        connect(&door, address.port()).await.unwrap();
+        connect(door, address.port()).await.unwrap();
         listener.accept().unwrap();
     }
 }
