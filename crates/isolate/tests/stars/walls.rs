@@ -102,7 +102,8 @@ fn privileges(kit: &Kit) -> Verdict {
         has(&said, "Groups:  ");
     }
     let outside = kit.outside(&["privileges"]);
-    assert!(outside.contains("Seccomp: 0") && !outside.contains("CapBnd: 0000000000000000"), "{outside}");
+    // Of the capability sets nothing can be said here: whoever runs the tests may have few or none.
+    assert!(outside.contains("Seccomp: 0") && outside.contains("NoNewPrivs: 0"), "{outside}");
     Verdict::Held
 }
 
