@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use model::{AppSpec, Code, Entry, Network, Problem, RequestId, ServiceKey};
 use scheduler::check;
-use state::Command;
+use state::{Command, check_put};
 
 use crate::event::{Effect, Request};
 use crate::log::Purpose;
@@ -45,7 +45,7 @@ impl Node {
     }
 
     fn put_app(&mut self, id: RequestId, spec: AppSpec, base: Option<u64>, step: &mut Step<'_>) {
-        if let Err(problem) = self.check_app(&spec) {
+        if let Err(problem) = self.check_app(&spec, base) {
             step.effects.push(Effect::Reply { id, result: Err(problem) });
             return;
         }
@@ -67,8 +67,9 @@ impl Node {
         self.settle_puts(step);
     }
 
-    /// What can be known before anything is done.
-    fn check_app(&self, spec: &AppSpec) -> Result<(), Problem> {
+    /// What can be known before anything is done: a refusal that comes later has closed and opened doors for nothing.
+    fn check_app(&self, spec: &AppSpec, base: Option<u64>) -> Result<(), Problem> {
+        check_put(&self.state, spec, base)?;
         for (name, service) in &spec.services {
             let key = spec.service_key(name);
             check(&self.view(), &key, &service.template)?;
@@ -78,13 +79,20 @@ impl Node {
                     Problem::new(Code::Unsupported, message).help("use `network: \"host\"`, or run the agent as root")
                 );
             }
-            // Two changes at once that open the same door: the second is told.
-            if self.puts.iter().any(|put| put.waiting.contains_key(&key)) {
+            // Two changes of the same doors at once, and undoing the one would close what the other opened: the second is
+            // told, until the first is written or refused.
+            if self.is_being_put(&key) {
                 let message = format!("another change of service `{key}` is under way");
                 return Err(Problem::new(Code::Conflict, message).help("try again in a moment"));
             }
         }
         Ok(())
+    }
+
+    /// A change of the service waits for its entry point or is being written.
+    fn is_being_put(&self, key: &ServiceKey) -> bool {
+        let mut under_way = self.puts.iter().map(|put| &put.spec).chain(self.log.puts());
+        under_way.any(|spec| spec.app.namespace == key.namespace && spec.services.contains_key(&key.name))
     }
 
     fn entry_of(&self, key: &ServiceKey) -> Option<&Entry> {
@@ -121,9 +129,12 @@ impl Node {
         }
         if is_put {
             self.settle_puts(step);
-        } else if self.entry_of(&key).is_none() {
+        } else if self.entry_of(&key).is_none() && !self.is_being_put(&key) {
             // It was removed while the door was being opened.
             step.effects.push(Effect::Unlisten { service: key.clone() });
+            if let Some(service) = self.services.get_mut(&key) {
+                service.address = None;
+            }
             self.dirty.insert(key);
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{Exit, RequestId, StarId, StarPhase, Time};
+use model::{AppSpec, Exit, RequestId, StarId, StarPhase, Time};
 use state::{Command, Transition};
 
 /// Who waits for a proposal.
@@ -78,6 +78,14 @@ impl Log {
             return None;
         }
         Some(std::mem::take(&mut self.waiting).into_values().collect())
+    }
+
+    /// Changes of apps that are being written.
+    pub(crate) fn puts(&self) -> impl Iterator<Item = &AppSpec> {
+        self.under_way.iter().filter_map(|proposal| match &proposal.command {
+            Command::PutApp { spec, .. } => Some(spec),
+            _ => None,
+        })
     }
 
     pub(crate) fn is_under_way(&self, purpose: &Purpose) -> bool {

@@ -216,8 +216,9 @@ impl Node {
                 if !has_entry && local.address.take().is_some() {
                     step.effects.push(Effect::Unlisten { service: service.clone() });
                 }
-                // It was closed after the change opened it: by a removal that came in between.
-                if has_entry && local.address.is_none() {
+                // Open already, and then this costs nothing, unless a removal or an answer to an earlier change closed or
+                // moved it after this change had opened it.
+                if has_entry {
                     self.listen_again(service, step);
                 }
                 self.dirty.insert(service.clone());

@@ -13,7 +13,7 @@ use model::{
     StarPhase, StarTemplate, Time, WallTime,
 };
 use node::{Effect, Event, Node, NodeConfig, Request, RunningStar};
-use state::State;
+use state::{Command, State};
 
 /// Seeds that found something once: 4, stars of a removed app were never forgotten when another forgetting was under way;
 /// 584, an app put back while it was being removed lost its entry point; 1458, a service put while the nursery was away was
@@ -62,7 +62,7 @@ struct World {
     queue: BTreeMap<(Time, u64), Event>,
     order: u64,
     /// Writes under way, oldest first: they are answered in this order.
-    writes: Vec<(u64, state::Command)>,
+    writes: Vec<(u64, Command)>,
     index: u64,
     /// The state as the log has it, from which a new agent starts.
     durable: State,
@@ -74,13 +74,18 @@ struct World {
     next_request: u64,
     unanswered: BTreeSet<RequestId>,
     routes: BTreeMap<ServiceKey, Vec<Endpoint>>,
-    listening: BTreeSet<ServiceKey>,
+    /// Where each service's open door is.
+    listening: BTreeMap<ServiceKey, ListenAddr>,
     /// The node has been told that these ended.
     told_ended: BTreeSet<StarId>,
     /// Told to finish or to end.
     retiring: BTreeSet<StarId>,
     /// Stars of each service that were not, after the last event.
     serving: BTreeMap<ServiceKey, u32>,
+    /// Assignments being written, with the most stars their service might have when they were planned.
+    planned: BTreeMap<u64, (ServiceKey, u32)>,
+    /// The one written last, until the event after it.
+    came_true: Option<(ServiceKey, u32)>,
     faults: bool,
     trace: Vec<String>,
 }
@@ -104,10 +109,12 @@ impl World {
             next_request: 0,
             unanswered: BTreeSet::new(),
             routes: BTreeMap::new(),
-            listening: BTreeSet::new(),
+            listening: BTreeMap::new(),
             told_ended: BTreeSet::new(),
             retiring: BTreeSet::new(),
             serving: BTreeMap::new(),
+            planned: BTreeMap::new(),
+            came_true: None,
             faults: true,
             trace: Vec::new(),
         };
@@ -152,6 +159,7 @@ impl World {
     /// The disk finishes its oldest write, or refuses it.
     fn write(&mut self) {
         let (proposal, command) = self.writes.remove(0);
+        let planned = self.planned.remove(&proposal);
         if self.faults && self.random.one_in(15) {
             let problem = Problem::new(Code::DiskFull, "full");
             self.tell(Event::ProposalFailed { proposal, problem });
@@ -159,6 +167,7 @@ impl World {
         }
         self.index += 1;
         state::apply(&mut self.durable, self.index, &command);
+        self.came_true = planned;
         self.tell(Event::Committed { index: self.index, command });
     }
 
@@ -189,17 +198,19 @@ impl World {
             self.retiring.insert(*star);
         }
         match effect {
-            Effect::Propose { proposal, command } => self.writes.push((proposal, command)),
+            Effect::Propose { proposal, command } => self.propose(proposal, command),
             Effect::Reply { id, .. } => {
                 let waited = self.unanswered.remove(&id);
                 self.must(waited, "a request is answered once");
             }
             Effect::Start { order } => {
-                if !self.nursery_up {
-                    return;
-                }
                 let star = order.star;
+                self.must(self.nursery_up, "nothing is started while the nursery is away");
                 self.must(!self.processes.contains_key(&star), "a star is started once");
+                let record = self.durable.stars.get(&star);
+                let holds = record
+                    .is_some_and(|record| record.generation == order.generation && record.phase == StarPhase::Assigned);
+                self.must(holds, "an order is for a star that is assigned, in its generation");
                 if self.faults && self.random.one_in(12) {
                     self.corpses.insert(star, ExitCause::StartFailed { reason: "luck".to_owned() });
                     self.soon(Event::StarStartFailed { star, reason: "luck".to_owned() });
@@ -232,11 +243,13 @@ impl World {
                 self.soon(Event::Probed { star, outcome });
             }
             Effect::Listen { service, entry } => {
-                if self.faults && self.random.one_in(6) {
+                // A door that is there already stays as it is; one that cannot be opened leaves the one before.
+                let is_open = self.listening.get(&service) == Some(&entry.listen);
+                if !is_open && self.faults && self.random.one_in(6) {
                     let problem = Problem::new(Code::PortInUse, "taken");
                     self.soon(Event::Listening { service, result: Err(problem) });
                 } else {
-                    self.listening.insert(service.clone());
+                    self.listening.insert(service.clone(), entry.listen);
                     let address = std::net::SocketAddr::new(entry.listen.ip, entry.listen.port);
                     self.soon(Event::Listening { service, result: Ok(address) });
                 }
@@ -253,6 +266,20 @@ impl World {
                 self.at(self.now + delay, Event::Drained { star });
             }
         }
+    }
+
+    fn propose(&mut self, proposal: u64, command: Command) {
+        if let Command::Assign { stars, .. } = &command
+            && let Some(service) = stars.first().map(|star| star.service.clone())
+        {
+            let instances = self.durable.services.get(&service).map_or(0, |record| record.spec.instances);
+            self.planned.insert(proposal, (service, instances + rollout::surge(instances)));
+        }
+        self.writes.push((proposal, command));
+        let count = |is_such: fn(&Command) -> bool| self.writes.iter().filter(|(_, write)| is_such(write)).count();
+        let batches = count(|command| matches!(command, Command::Transitions { .. }));
+        let forgets = count(|command| matches!(command, Command::Forget { .. }));
+        self.must(batches <= 1 && forgets <= 1, "transitions and forgetting wait for those before them");
     }
 
     /// A process ends; the node hears of it when the nursery can tell.
@@ -347,6 +374,7 @@ impl World {
                 break;
             }
         }
+        self.planned.clear();
         self.queue.clear();
         self.unanswered.clear();
         self.routes.clear();
@@ -371,11 +399,11 @@ impl World {
         ["web", "api", "job"][self.random.below(3) as usize].parse().unwrap()
     }
 
-    /// App `one` has `web` and perhaps `api`, app `two` has `job`.
+    /// App `one` has `web` and perhaps `api`, app `two` has `job` and may lay claim to `api`.
     fn put_app(&mut self) {
         let app = self.app();
         let names: &[&str] = if app == "two" {
-            &["job"]
+            if self.random.one_in(4) { &["api", "job"] } else { &["job"] }
         } else if self.random.one_in(2) {
             &["web", "api"]
         } else {
@@ -433,6 +461,9 @@ impl World {
             let most = service.spec.instances + rollout::surge(service.spec.instances);
             // A service made smaller amid a replacement keeps what it needs until the new stars are ready; it never grows.
             let most = most.max(self.serving.get(key).copied().unwrap_or(0));
+            // Stars planned before it was made smaller come into being yet, and go again.
+            let planned = self.came_true.iter().filter(|(service, _)| service == key).map(|(_, most)| *most);
+            let most = planned.fold(most, u32::max);
             let phases =
                 || serving.iter().map(|star| self.node.star_view(**star).map(|view| (view.phase, view.outdated)));
             let what = format!("`{key}` has at most {most} stars: {:?}", phases().collect::<Vec<_>>());
@@ -442,6 +473,7 @@ impl World {
         let events = self.node.state().events.len();
         self.must(events <= state::EVENTS_MAX, "events are bounded");
         self.serving = counts;
+        self.came_true = None;
     }
 
     /// What holds once faults have stopped and time has passed.
@@ -457,8 +489,10 @@ impl World {
             self.must(!view.changing, &format!("`{key}` is settled"));
             let running = self.processes.values().filter(|process| process.service == *key).count();
             self.must(running == service.wanted() as usize, &format!("`{key}` runs {running} of {}", service.wanted()));
-            if service.spec.entry.is_some() {
-                self.must(self.listening.contains(key), &format!("`{key}` listens"));
+            if let Some(entry) = &service.spec.entry {
+                let door = self.listening.get(key);
+                self.must(door == Some(&entry.listen), &format!("`{key}` listens on {}, not {door:?}", entry.listen));
+                self.must(view.address.is_some(), &format!("`{key}` shows where it listens"));
                 let routed = self.routes.get(key).map_or(0, Vec::len);
                 self.must(routed == service.wanted() as usize, &format!("`{key}` has {routed} routes"));
             }
@@ -467,7 +501,7 @@ impl World {
             let known = state.stars.get(star).is_some_and(|record| record.phase == StarPhase::Ready);
             self.must(known, &format!("{star} of `{}` runs and is wanted", process.service));
         }
-        let listening: Vec<_> = self.listening.iter().filter(|key| !state.services.contains_key(*key)).collect();
+        let listening: Vec<_> = self.listening.keys().filter(|key| !state.services.contains_key(*key)).collect();
         self.must(listening.is_empty(), &format!("nobody listens for {listening:?}"));
         for (service, endpoints) in &self.routes {
             let known = state.services.contains_key(service);
@@ -493,7 +527,9 @@ fn live(seed: u64) {
     let mut world = World::new(seed);
     for _ in 0..STEPS {
         world.act();
-        let pause = if world.random.one_in(6) { 3_000_000 } else { 30_000 };
+        // Every second life is hurried: what is asked meets what is still being opened, written and started.
+        let usual = if seed.is_multiple_of(2) { 3_000 } else { 30_000 };
+        let pause = if world.random.one_in(6) { 3_000_000 } else { usual };
         let pause = Duration::from_micros(world.random.below(pause));
         world.run(world.now + pause);
     }

@@ -70,21 +70,38 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
 
 type Applied = Result<(), Problem>;
 
-fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
+/// Why an app cannot be put: it changed since `base`, a service asks for too many stars, or belongs to another app. Asked
+/// again when the command is applied; asked before, nothing has to be undone.
+pub fn check_put(state: &State, spec: &AppSpec, base: Option<u64>) -> Result<(), Problem> {
     let app = &spec.app;
-    let before = state.apps.get(app);
-    let version = before.map_or(0, |record| record.version);
+    let version = state.apps.get(app).map_or(0, |record| record.version);
     if base.is_some_and(|base| base != version) {
         let message = format!("app `{app}` changed since this change was planned");
         return Err(Problem::new(Code::Conflict, message).help("look at it again with `rads c plan`, then repeat"));
     }
-    for name in spec.services.keys() {
+    for (name, service) in &spec.services {
+        check_instances(service.instances)?;
         let key = spec.service_key(name);
         if let Some(other) = state.services.get(&key).filter(|service| service.app != *app) {
             let message = format!("service `{key}` belongs to app `{}`", other.app);
             return Err(Problem::new(Code::AlreadyExists, message).help("give it another name or namespace"));
         }
     }
+    Ok(())
+}
+
+fn check_instances(instances: u32) -> Applied {
+    if instances > INSTANCES_MAX {
+        let message = format!("`instances` is between 0 and {INSTANCES_MAX}, not `{instances}`");
+        return Err(Problem::new(Code::InvalidValue, message));
+    }
+    Ok(())
+}
+
+fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
+    check_put(state, spec, base)?;
+    let app = &spec.app;
+    let before = state.apps.get(app);
     let created = before.map_or(wall, |record| record.created);
     let times = before.map_or(0, |record| record.changes) + 1;
     let record = AppRecord { spec: spec.clone(), version: state.index, changes: times, created, changed: wall };
@@ -160,10 +177,7 @@ fn remove_app(state: &mut State, app: &AppKey, wall: WallTime, changes: &mut Vec
 }
 
 fn scale(state: &mut State, key: &ServiceKey, instances: u32, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
-    if instances > INSTANCES_MAX {
-        let message = format!("`instances` is between 0 and {INSTANCES_MAX}, not `{instances}`");
-        return Err(Problem::new(Code::InvalidValue, message));
-    }
+    check_instances(instances)?;
     let service = service_mut(state, key)?;
     let before = std::mem::replace(&mut service.spec.instances, instances);
     service.stopped = false;

@@ -12,6 +12,6 @@ mod apply;
 mod command;
 mod record;
 
-pub use apply::{Change, apply};
+pub use apply::{Change, apply, check_put};
 pub use command::{Assignment, Command, Transition};
 pub use record::{AppRecord, EVENTS_MAX, EventRecord, ServiceRecord, StarRecord, State};
