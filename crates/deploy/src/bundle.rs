@@ -84,7 +84,10 @@ impl<'a> Packer<'a> {
         let path = path.strip_prefix("./").unwrap_or(path);
         let path = path.strip_suffix('/').unwrap_or(path);
         if !is_bundle_path(path) {
-            let problem = Problem::new(Code::InvalidValue, format!("`{}` is no path inside the app's folder", path.escape_debug()));
+            let problem = Problem::new(
+                Code::InvalidValue,
+                format!("`{}` is no path inside the app's folder", path.escape_debug()),
+            );
             return Err(problem.help("assets are relative to the folder of the app's file, without `..`"));
         }
         let kind = self.files.kind(path).map_err(|reason| unreadable(path, &reason))?;

@@ -15,12 +15,22 @@ pub struct Diff {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServiceChange {
     /// With what it will be, in short.
-    Create { stars: u32, summary: Vec<String> },
+    Create {
+        stars: u32,
+        summary: Vec<String>,
+    },
     /// The stars stay.
-    Update { changes: Vec<Change> },
+    Update {
+        changes: Vec<Change>,
+    },
     /// The stars are replaced one after another.
-    Replace { stars: u32, changes: Vec<Change> },
-    Remove { stars: u32 },
+    Replace {
+        stars: u32,
+        changes: Vec<Change>,
+    },
+    Remove {
+        stars: u32,
+    },
 }
 
 /// One field, as it is and as it will be.
@@ -83,7 +93,8 @@ pub fn diff(current: Option<&AppSpec>, wanted: &AppSpec) -> Diff {
         };
         services.extend(change.map(|change| (name.clone(), change)));
     }
-    let removed = current.into_iter().flat_map(|app| &app.services).filter(|(name, _)| !wanted.services.contains_key(*name));
+    let removed =
+        current.into_iter().flat_map(|app| &app.services).filter(|(name, _)| !wanted.services.contains_key(*name));
     services.extend(removed.map(|(name, old)| (name.clone(), ServiceChange::Remove { stars: old.instances })));
     services.sort_by(|(a, _), (b, _)| a.cmp(b));
     Diff { app: wanted.app.clone(), services }
@@ -97,7 +108,8 @@ fn changed(old: &ServiceSpec, new: &ServiceSpec) -> Option<ServiceChange> {
         let value = |fields: &[(String, String)], name: &str| {
             fields.iter().find(|(field, _)| field == name).map_or("(none)".to_owned(), |(_, value)| value.clone())
         };
-        let change = |name: &String| Change { field: name.clone(), old: value(&before, name), new: value(&after, name) };
+        let change =
+            |name: &String| Change { field: name.clone(), old: value(&before, name), new: value(&after, name) };
         names.into_iter().map(change).filter(|change| change.old != change.new).collect()
     };
     let mut changes = pairs(service_fields(old), service_fields(new));
@@ -114,7 +126,8 @@ fn summary(spec: &ServiceSpec) -> Vec<String> {
         let told = ["program", "cpu", "memory", "network"];
         told.contains(&name.as_str()) || name.starts_with("volume ")
     };
-    let mut lines: Vec<String> = template.filter(worth_telling).map(|(name, value)| format!("{name}: {value}")).collect();
+    let mut lines: Vec<String> =
+        template.filter(worth_telling).map(|(name, value)| format!("{name}: {value}")).collect();
     lines.extend(spec.entry.as_ref().map(|entry| format!("entry: {}", entry_text(entry))));
     lines
 }
@@ -173,7 +186,8 @@ fn entry_text(entry: &Entry) -> String {
         model::Balance::RoundRobin => "round robin",
         model::Balance::LeastConnections => "least connections",
     };
-    let listen = if entry.listen.port == 0 { format!("{} (any port)", entry.listen.ip) } else { entry.listen.to_string() };
+    let listen =
+        if entry.listen.port == 0 { format!("{} (any port)", entry.listen.ip) } else { entry.listen.to_string() };
     format!("{protocol}://{listen}, {balance}")
 }
 

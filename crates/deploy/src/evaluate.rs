@@ -111,7 +111,10 @@ fn finish(source: &Source<'_>, drafts: Vec<(Name, Written, Draft)>, echoed: Stri
         {
             let message = format!("`{first}` and `{name}` both listen on {}", entry.listen);
             let path = ["listen"];
-            fault(&path, Problem::new(Code::InvalidValue, message).help("give one of them another `listen`, or 0 for any"));
+            fault(
+                &path,
+                Problem::new(Code::InvalidValue, message).help("give one of them another `listen`, or 0 for any"),
+            );
         }
         match pack(source, &spec.template.program, &draft.assets) {
             Ok(bundle) => {
@@ -197,7 +200,8 @@ impl Recorder<'_> {
                 Step::Yielded => {}
                 Step::Idle if over => break,
                 Step::Idle => {
-                    let problem = Problem::new(Code::ScriptFaulty, "the description waits for something that never comes");
+                    let problem =
+                        Problem::new(Code::ScriptFaulty, "the description waits for something that never comes");
                     return Err(self.at_start(&problem));
                 }
             }
@@ -240,7 +244,8 @@ impl Recorder<'_> {
                 Setting::Map(entries) => settings.extend(entries),
                 Setting::Text(text) if name.is_none() => name = Some(text),
                 other => {
-                    let message = format!("a service is described by its name and one object, not by {}", other.shown());
+                    let message =
+                        format!("a service is described by its name and one object, not by {}", other.shown());
                     return Err(self.at_call(at, &[], &Problem::new(Code::InvalidValue, message)));
                 }
             }

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use model::app::{GRACE_DEFAULT_MS, INSTANCES_MAX};
 use model::{
-    Balance, BundleId, Bytes, Code, ContentHash, Entry, Limits, ListenAddr, Millicores, Name, Network, Probe, ProbeKind,
-    Problem, Program, Protocol, RestartPolicy, ServiceSpec, StarTemplate, VolumeMount,
+    Balance, BundleId, Bytes, Code, ContentHash, Entry, Limits, ListenAddr, Millicores, Name, Network, Probe,
+    ProbeKind, Problem, Program, Protocol, RestartPolicy, ServiceSpec, StarTemplate, VolumeMount,
 };
 
 use crate::setting::Setting;
@@ -187,12 +187,12 @@ fn limits(options: &mut Options, program: &Program) -> Read<Limits> {
 fn entry(options: &mut Options, port: Option<u16>) -> Read<Option<Entry>> {
     let listen = options.take("listen");
     let protocol = options.choice("protocol", &[("http", Protocol::Http), ("tcp", Protocol::Tcp)])?;
-    let balance = options.choice(
-        "balance",
-        &[("round_robin", Balance::RoundRobin), ("least_connections", Balance::LeastConnections)],
-    )?;
+    let balance = options
+        .choice("balance", &[("round_robin", Balance::RoundRobin), ("least_connections", Balance::LeastConnections)])?;
     let Some(port) = port else {
-        for (option, given) in [("listen", listen.is_some()), ("protocol", protocol.is_some()), ("balance", balance.is_some())] {
+        for (option, given) in
+            [("listen", listen.is_some()), ("protocol", protocol.is_some()), ("balance", balance.is_some())]
+        {
             if given {
                 let problem = Problem::new(Code::InvalidValue, format!("`{option}` needs a `port`, and there is none"))
                     .help("say with `port` where the program inside the star listens");
@@ -203,9 +203,8 @@ fn entry(options: &mut Options, port: Option<u16>) -> Read<Option<Entry>> {
     };
     let listen = match listen {
         None => ListenAddr::loopback(port),
-        Some(setting) => {
-            listen_addr(&setting).ok_or_else(|| options.wrong("listen", "a port from 0 to 65535 or \"ip:port\"", &setting))?
-        }
+        Some(setting) => listen_addr(&setting)
+            .ok_or_else(|| options.wrong("listen", "a port from 0 to 65535 or \"ip:port\"", &setting))?,
     };
     Ok(Some(Entry {
         listen,
@@ -298,15 +297,20 @@ fn volumes(options: &mut Options) -> Read<Vec<VolumeMount>> {
         return Ok(Vec::new());
     };
     let Setting::Map(entries) = setting else {
-        return Err(options.wrong("volumes", "an object of paths and volume names, such as {\"/data\": \"db\"}", &setting));
+        return Err(options.wrong(
+            "volumes",
+            "an object of paths and volume names, such as {\"/data\": \"db\"}",
+            &setting,
+        ));
     };
     let mut volumes = Vec::new();
     let mut paths = BTreeSet::new();
     for (path, value) in entries {
         let path = path.strip_suffix('/').unwrap_or(&path).to_owned();
         if !is_volume_path(&path) || !paths.insert(path.clone()) {
-            let problem = Problem::new(Code::InvalidValue, format!("`{}` is no place for a volume", path.escape_debug()))
-                .help("use an absolute path of its own, not below /app, /proc, /dev or /sys, for example /data");
+            let problem =
+                Problem::new(Code::InvalidValue, format!("`{}` is no place for a volume", path.escape_debug()))
+                    .help("use an absolute path of its own, not below /app, /proc, /dev or /sys, for example /data");
             return Err(options.fault_in("volumes", &path, problem));
         }
         let Some(volume) = as_text(&value).and_then(|text| text.parse::<Name>().ok()) else {

@@ -18,7 +18,10 @@ impl Memory {
     fn with(app: &str) -> Self {
         let files = [
             ("app.rads", app),
-            ("server.rads", "import \"lib/util.rads\";\nturbo s = net.http_server(\"127.0.0.1\", 8080);\necho(helper());\n"),
+            (
+                "server.rads",
+                "import \"lib/util.rads\";\nturbo s = net.http_server(\"127.0.0.1\", 8080);\necho(helper());\n",
+            ),
             ("lib/util.rads", "export blast helper() { return io.read_file(\"x\"); }\n"),
             ("faulty.rads", "turbo = 1;\necho(unknown_name);\n"),
             ("static/style.css", "p { }"),
@@ -118,7 +121,9 @@ fn spec(app: &str) -> AppSpec {
 fn a_difference_says_what_stays_and_what_is_replaced() {
     let old = spec("constellation.deploy(\"web\", {script: \"server.rads\", instances: 2, port: 80});");
     let scaled = spec("constellation.deploy(\"web\", {script: \"server.rads\", instances: 5, port: 80});");
-    let other = spec("constellation.deploy(\"web\", {script: \"server.rads\", instances: 2, port: 80, ram_mb: 8, env: {A: 1}});");
+    let other = spec(
+        "constellation.deploy(\"web\", {script: \"server.rads\", instances: 2, port: 80, ram_mb: 8, env: {A: 1}});",
+    );
     let gone = spec("constellation.deploy(\"job\", {command: [\"true\"]});");
     assert!(diff(Some(&old), &old).is_empty());
     assert_eq!(diff(Some(&old), &scaled).to_string(), "  ~ web: in place\n      instances: 2 → 5\n");
@@ -151,7 +156,10 @@ fn options_from_a_command_line_are_checked_alike() {
     let (files, library, env, key) = (Memory::with(""), library(), BTreeMap::new(), "web".parse().unwrap());
     let source = Source { files: &files, entry: "server.rads", app: &key, env: &env, library: &library, colour: false };
     let settings = |instances| {
-        vec![("script".to_owned(), Setting::Text("server.rads".to_owned())), ("instances".to_owned(), Setting::Int(instances))]
+        vec![
+            ("script".to_owned(), Setting::Text("server.rads".to_owned())),
+            ("instances".to_owned(), Setting::Int(instances)),
+        ]
     };
     let made = single_service(&source, &"web".parse().unwrap(), settings(4), true).unwrap();
     assert_eq!(made.spec.services.values().next().unwrap().instances, 4);

@@ -100,15 +100,14 @@ impl Node {
     }
 
     pub(crate) fn listening(&mut self, key: ServiceKey, result: Result<SocketAddr, Problem>, step: &mut Step<'_>) {
-        let put = self.puts.iter_mut().find(|put| put.waiting.contains_key(&key));
+        let mut put = self.puts.iter_mut().find(|put| put.waiting.contains_key(&key));
         let is_put = put.is_some();
-        let put = put.map(|put| {
+        if let Some(put) = &mut put {
             match put.waiting.get_mut(&key) {
                 Some(owed) if *owed > 1 => *owed -= 1,
                 _ => drop(put.waiting.remove(&key)),
             }
-            put
-        });
+        }
         match (result, put) {
             (Ok(address), _) => {
                 // A service to be is remembered by its address already.

@@ -97,6 +97,10 @@ pub struct RunningStar {
 
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "effects are made one by one and performed at once; a box would cost more"
+)]
 pub enum Effect {
     /// Write a command to the log; answered by `Committed` or `ProposalFailed`.
     Propose {

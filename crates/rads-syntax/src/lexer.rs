@@ -335,8 +335,8 @@ impl Lexer<'_> {
     /// One diagnostic for a whole run of characters that start nothing.
     fn strange(&mut self) {
         let start = self.at;
-        let is_strange =
-            |c: char| !(c.is_ascii_graphic() && !"#$@\\".contains(c)) && !c.is_whitespace() && !c.is_alphabetic();
+        let means_something = |c: char| c.is_ascii_graphic() && !"#$@\\".contains(c);
+        let is_strange = |c: char| !means_something(c) && !c.is_whitespace() && !c.is_alphabetic();
         let first = self.rest().chars().next().map_or(1, char::len_utf8);
         self.at += first;
         self.at += self.rest().find(|c| !is_strange(c)).unwrap_or(self.end - self.at);

@@ -1,6 +1,8 @@
 //! Every expression of a file, for those who look for something in it.
 
-use crate::ast::{Block, Expr, ExprKind, File, ForInit, Function, Pattern, PatternKind, Property, Stmt, StmtKind, TemplatePart};
+use crate::ast::{
+    Block, Expr, ExprKind, File, ForInit, Function, Pattern, PatternKind, Property, Stmt, StmtKind, TemplatePart,
+};
 
 /// Calls `seen` with every expression, an outer one before those inside it.
 pub fn expressions<'f>(file: &'f File, seen: &mut dyn FnMut(&'f Expr)) {

@@ -70,7 +70,7 @@ pub fn decide(wanted: Wanted, seen: &[Seen]) -> Actions {
 
     // Old ones that serve nobody are no loss; of those that do, as many as the ready ones make up for. Only room is made
     // for a start that has none: an old star that serves nobody must not hold the replacement up.
-    let (old_ready, old_idle): (Vec<&Seen>, Vec<&Seen>) = old.into_iter().partition(|star| is_ready(&star));
+    let (old_ready, old_idle): (Vec<&Seen>, Vec<&Seen>) = old.into_iter().partition(|star| is_ready(star));
     let spare = (staying_ready + old_ready.len()).saturating_sub(stars);
     actions.drain.extend(surplus.iter().map(|star| star.star));
     actions.drain.extend(old_idle.iter().map(|star| star.star));
