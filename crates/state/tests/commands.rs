@@ -1,0 +1,382 @@
+//! What each command does, and what no sequence of commands does: random ones are applied to a small world of names, so
+//! that they meet each other often, and after each the state has to make sense.
+//!
+//! That states and commands read back from bytes is shown in `store`, whose bytes they are.
+
+use std::collections::BTreeMap;
+
+use model::app::INSTANCES_MAX;
+use model::{
+    AppKey, AppSpec, BundleId, Code, ContentHash, Exit, ExitCause, Limits, Network, NodeId, Probe, ProbeKind, Program,
+    RestartPolicy, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, WallTime,
+};
+use state::{Assignment, Change, Command, EVENTS_MAX, State, Transition, apply};
+
+const WALL: WallTime = WallTime(5);
+
+fn service(instances: u32, version: &str, restart: RestartPolicy) -> ServiceSpec {
+    ServiceSpec {
+        template: StarTemplate {
+            program: Program::Script("x.rads".to_owned()),
+            args: vec![version.to_owned()],
+            bundle: BundleId(ContentHash([0; 32])),
+            env: BTreeMap::new(),
+            limits: Limits::DEFAULT,
+            volumes: Vec::new(),
+            network: Network::None,
+            port: Some(80),
+            probe: Probe::new(ProbeKind::Tcp),
+            restart,
+            grace_ms: 1_000,
+        },
+        instances,
+        entry: None,
+    }
+}
+
+fn put(app: &str, services: &[(&str, ServiceSpec)], base: Option<u64>) -> Command {
+    let services = services.iter().map(|(name, spec)| (name.parse().unwrap(), spec.clone())).collect();
+    Command::PutApp { spec: AppSpec { app: key(app), services }, base, wall: WALL }
+}
+
+fn web(instances: u32, version: &str) -> Command {
+    put("shop", &[("web", service(instances, version, RestartPolicy::Always))], None)
+}
+
+fn scale(instances: u32) -> Command {
+    Command::Scale { service: name("web"), instances, wall: WALL }
+}
+
+fn assign(star: u64, revision: u64) -> Command {
+    let star = Assignment {
+        star: StarId(star),
+        service: name("web"),
+        revision,
+        ordinal: star as u32,
+        node: NodeId(1),
+        port: Some(80),
+    };
+    Command::Assign { stars: vec![star], wall: WALL }
+}
+
+fn moved(star: u64, phase: StarPhase) -> Command {
+    let transition = Transition { star: StarId(star), phase, process: None, exit: None };
+    Command::Transitions { changes: vec![transition], wall: WALL }
+}
+
+fn ended(star: u64, cause: ExitCause, asked: bool) -> Command {
+    let exit = Some(Exit { cause, asked });
+    let transition = Transition { star: StarId(star), phase: StarPhase::Ended, process: None, exit };
+    Command::Transitions { changes: vec![transition], wall: WALL }
+}
+
+fn key(app: &str) -> AppKey {
+    app.parse().unwrap()
+}
+
+fn name(service: &str) -> ServiceKey {
+    service.parse().unwrap()
+}
+
+fn after(commands: &[Command]) -> State {
+    let mut state = State::default();
+    for (at, command) in commands.iter().enumerate() {
+        apply(&mut state, at as u64 + 1, command);
+    }
+    state
+}
+
+/// The code of the refusal of the last command; none when it was taken.
+fn refusal(commands: &[Command]) -> Option<Code> {
+    let (last, before) = commands.split_last().unwrap();
+    let mut state = after(before);
+    let changes = apply(&mut state, commands.len() as u64, last);
+    changes.into_iter().find_map(|change| match change {
+        Change::Refused { problem } => Some(problem.code),
+        _ => None,
+    })
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_its_reason() {
+    let job = |app| put(app, &[("web", service(1, "a", RestartPolicy::Always))], None);
+    let based = |base| put("shop", &[], Some(base));
+    let cases: [(&[Command], Option<Code>); 17] = [
+        (&[web(1, "a")], None),
+        (&[based(0)], None),
+        (&[based(1)], Some(Code::Conflict)),
+        (&[web(1, "a"), based(0)], Some(Code::Conflict)),
+        (&[web(1, "a"), based(1)], None),
+        // A service changed by itself is a change of its app.
+        (&[web(1, "a"), scale(2), based(1)], Some(Code::Conflict)),
+        (&[web(1, "a"), scale(2), based(2)], None),
+        (&[job("shop"), job("blog")], Some(Code::AlreadyExists)),
+        (&[job("shop"), job("team/blog")], None),
+        (&[web(INSTANCES_MAX, "a")], None),
+        (&[web(INSTANCES_MAX + 1, "a")], Some(Code::InvalidValue)),
+        (&[web(1, "a"), scale(INSTANCES_MAX + 1)], Some(Code::InvalidValue)),
+        (&[scale(1)], Some(Code::NotFound)),
+        (&[Command::RemoveApp { app: key("shop"), wall: WALL }], Some(Code::NotFound)),
+        (&[web(1, "a"), assign(7, 1), assign(7, 1)], Some(Code::AlreadyExists)),
+        (&[web(1, "a"), web(1, "b"), assign(7, 1)], Some(Code::Conflict)),
+        (&[web(1, "a"), Command::Stop { service: name("web"), wall: WALL }, assign(7, 1)], Some(Code::Conflict)),
+    ];
+    for (commands, expected) in cases {
+        assert_eq!(refusal(commands), expected, "{commands:?}");
+    }
+}
+
+#[test]
+fn a_star_of_an_assignment_that_does_not_fit_leaves_the_others_standing() {
+    let (Command::Assign { mut stars, .. }, Command::Assign { stars: late, .. }) = (assign(1, 1), assign(2, 9)) else {
+        unreachable!()
+    };
+    stars.extend(late);
+    let state = after(&[web(2, "a"), Command::Assign { stars, wall: WALL }]);
+    assert_eq!(state.stars.keys().collect::<Vec<_>>(), [&StarId(1)]);
+    assert_eq!(state.stars[&StarId(1)].generation, 2);
+}
+
+#[test]
+fn stars_are_replaced_for_another_template_or_a_restart_and_for_nothing_else() {
+    let restart = Command::Restart { service: name("web"), wall: WALL };
+    let stop = Command::Stop { service: name("web"), wall: WALL };
+    let cases: [(&[Command], u64); 6] = [
+        (&[web(1, "a"), web(1, "a")], 1),
+        (&[web(1, "a"), web(4, "a")], 1),
+        (&[web(1, "a"), scale(3)], 1),
+        (&[web(1, "a"), stop], 1),
+        (&[web(1, "a"), web(1, "b")], 2),
+        (&[web(1, "a"), restart], 2),
+    ];
+    for (commands, revision) in cases {
+        assert_eq!(after(commands).services[&name("web")].revision, revision, "{commands:?}");
+    }
+}
+
+#[test]
+fn a_star_moves_down_its_phases_and_only_becomes_ready_again() {
+    use StarPhase::{Draining, Ended, Ready, Starting, Stopping, Unready};
+    let cases = [
+        (vec![Starting, Ready], Ready),
+        (vec![Ready, Starting], Ready),
+        (vec![Ready, Unready, Ready], Ready),
+        (vec![Draining, Ready], Draining),
+        (vec![Stopping, Unready], Stopping),
+        (vec![Ended, Ready], Ended),
+    ];
+    for (phases, expected) in cases {
+        let mut commands = vec![web(1, "a"), assign(1, 1)];
+        commands.extend(phases.iter().map(|phase| moved(1, *phase)));
+        assert_eq!(after(&commands).stars[&StarId(1)].phase, expected, "{phases:?}");
+    }
+}
+
+#[test]
+fn how_a_star_ended_decides_whether_its_place_is_filled_again() {
+    use ExitCause::{Code, OutOfMemory};
+    use RestartPolicy::{Always, Never, OnFailure};
+    let cases = [
+        (Always, Code(0), false, 2, 1),
+        (Always, OutOfMemory, false, 2, 1),
+        (OnFailure, Code(0), false, 1, 0),
+        (OnFailure, Code(1), false, 2, 1),
+        (Never, Code(1), false, 1, 0),
+        // It was told to: no failure, and its place stays to be filled.
+        (Never, Code(0), true, 2, 0),
+        (Always, Code(1), true, 2, 0),
+    ];
+    for (policy, cause, asked, wanted, restarts) in cases {
+        let spec = service(2, "a", policy);
+        let state = after(&[put("shop", &[("web", spec)], None), assign(1, 1), ended(1, cause.clone(), asked)]);
+        let record = &state.services[&name("web")];
+        assert_eq!((record.wanted(), record.restarts), (wanted, restarts), "{policy:?} {cause} asked: {asked}");
+    }
+}
+
+#[test]
+fn only_an_ended_star_is_forgotten() {
+    let forget = Command::Forget { stars: vec![StarId(1), StarId(2)] };
+    let state = after(&[web(2, "a"), assign(1, 1), assign(2, 1), ended(1, ExitCause::Unknown, true), forget]);
+    assert_eq!(state.stars.keys().collect::<Vec<_>>(), [&StarId(2)]);
+}
+
+#[test]
+fn the_oldest_events_go_first() {
+    let mut commands = vec![web(0, "a")];
+    commands.extend((0..EVENTS_MAX as u32 + 10).map(|n| scale(n % 3)));
+    let state = after(&commands);
+    assert_eq!(state.events.len(), EVENTS_MAX);
+    assert_eq!(state.events.back().unwrap().index, state.index);
+    assert_eq!(state.events.front().unwrap().index, state.index + 1 - EVENTS_MAX as u64);
+}
+
+/// xorshift64* (Vigna, "An experimental exploration of Marsaglia's xorshift generators", 2016).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % bound
+    }
+
+    fn one_of<T: Clone>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize].clone()
+    }
+
+    /// Times and numbers at both ends of what there is, too.
+    fn number(&mut self) -> u64 {
+        let small = self.below(40);
+        self.one_of(&[small, small, small, 0, u64::MAX])
+    }
+
+    fn command(&mut self, state: &State) -> Command {
+        let wall = WallTime(self.number());
+        let app = self.one_of(&["shop", "blog", "team/shop"]);
+        let service = name(self.one_of(&["web", "api", "team/web"]));
+        match self.below(13) {
+            0..3 => self.put(app),
+            3 => Command::RemoveApp { app: key(app), wall },
+            4 => Command::Scale { service, instances: self.one_of(&[0, 1, 3, u32::MAX]), wall },
+            5 => Command::Restart { service, wall },
+            6 => Command::Stop { service, wall },
+            7 => Command::Start { service, wall },
+            8 | 9 => {
+                let count = self.below(4);
+                let stars = (0..count).map(|_| self.assignment(&service, state)).collect();
+                Command::Assign { stars, wall }
+            }
+            10 | 11 => {
+                let count = self.below(5);
+                Command::Transitions { changes: (0..count).map(|_| self.transition()).collect(), wall }
+            }
+            _ => {
+                let count = self.below(4);
+                Command::Forget { stars: (0..count).map(|_| StarId(self.below(20))).collect() }
+            }
+        }
+    }
+
+    fn put(&mut self, app: &str) -> Command {
+        let names = self.one_of(&[vec![], vec!["web"], vec!["api"], vec!["web", "api"]]);
+        let mut services = Vec::new();
+        for name in names {
+            let restart = self.one_of(&[RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never]);
+            let instances = self.one_of(&[0, 1, 2, 5, u32::MAX]);
+            services.push((name, self::service(instances, self.one_of(&["a", "b"]), restart)));
+        }
+        let base = self.number();
+        put(app, &services, self.one_of(&[None, None, Some(base)]))
+    }
+
+    fn assignment(&mut self, service: &ServiceKey, state: &State) -> Assignment {
+        let holds = state.services.get(service).map_or(0, |service| service.revision);
+        let revision = self.number();
+        Assignment {
+            star: StarId(self.below(20)),
+            service: service.clone(),
+            revision: self.one_of(&[holds, holds, holds, revision]),
+            ordinal: self.one_of(&[0, 1, 2, 3, u32::MAX]),
+            node: NodeId(self.below(2)),
+            port: self.one_of(&[None, Some(80)]),
+        }
+    }
+
+    fn transition(&mut self) -> Transition {
+        use StarPhase::{Assigned, Draining, Ended, Ready, Starting, Stopping, Unready};
+        let process = Some((self.below(9) as u32, self.number()));
+        let cause = self.one_of(&[ExitCause::Code(0), ExitCause::Code(-1), ExitCause::OutOfMemory, ExitCause::Unknown]);
+        let exit = Some(Exit { cause, asked: self.below(2) == 0 });
+        Transition {
+            star: StarId(self.below(20)),
+            phase: self.one_of(&[Assigned, Starting, Ready, Unready, Draining, Stopping, Ended]),
+            process: self.one_of(&[None, process]),
+            exit: self.one_of(&[None, exit]),
+        }
+    }
+}
+
+/// The commands of one seed. Assignments mostly know the revision that holds, or none would be taken.
+fn sequence(seed: u64) -> Vec<Command> {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut state = State::default();
+    let mut commands = Vec::new();
+    for index in 1..=60 {
+        let command = random.command(&state);
+        apply(&mut state, index, &command);
+        commands.push(command);
+    }
+    commands
+}
+
+const SEEDS: std::ops::Range<u64> = 0..2_000;
+
+#[test]
+fn the_same_commands_give_the_same_state() {
+    for seed in SEEDS {
+        assert_eq!(after(&sequence(seed)), after(&sequence(seed)), "seed {seed}");
+    }
+}
+
+#[test]
+fn whatever_is_said_the_state_makes_sense() {
+    let mut stars = 0;
+    for seed in SEEDS {
+        let mut state = State::default();
+        for (at, command) in sequence(seed).iter().enumerate() {
+            let before = state.clone();
+            let index = at as u64 + 1;
+            let changes = apply(&mut state, index, command);
+            check(&before, &state, &changes).unwrap_or_else(|what| panic!("seed {seed}, {index}: {what}\n{command:?}"));
+        }
+        stars += state.stars.len();
+    }
+    // Or the test would show nothing about them.
+    assert!(stars > 1_000, "only {stars} stars came into being");
+}
+
+fn check(before: &State, state: &State, changes: &[Change]) -> Result<(), &'static str> {
+    let must = |holds: bool, what: &'static str| if holds { Ok(()) } else { Err(what) };
+    must(state.index == before.index + 1, "the index is the command's")?;
+    must(state.events.len() <= EVENTS_MAX, "events are bounded")?;
+
+    let mut unchanged = before.clone();
+    unchanged.index = state.index;
+    let all_refused = changes.iter().all(|change| matches!(change, Change::Refused { .. }));
+    must(!all_refused || *state == unchanged, "a refused command, and one that says nothing new, changes nothing")?;
+
+    for (app, record) in &state.apps {
+        must(record.version <= state.index, "a version is an index that was")?;
+        for (name, spec) in &record.spec.services {
+            let service = state.services.get(&record.spec.service_key(name));
+            must(service.is_some_and(|service| service.app == *app), "an app has the services it asks for")?;
+            must(service.is_some_and(|service| service.spec == *spec), "as it asks for them")?;
+        }
+    }
+    for (key, service) in &state.services {
+        let app = state.apps.get(&service.app);
+        must(app.is_some_and(|app| app.spec.services.contains_key(&key.name)), "a service belongs to an app")?;
+        must(service.spec.instances <= INSTANCES_MAX, "nobody has too many stars")?;
+        must(service.wanted() <= service.spec.instances, "no more stars are wanted than asked for")?;
+        must(service.revision <= state.index, "a revision is an index that was")?;
+    }
+    for (id, star) in &state.stars {
+        must(star.id == *id, "a star is known by its id")?;
+        let is_over = star.phase == StarPhase::Ended;
+        must(star.exit.is_some() == is_over && star.ended.is_some() == is_over, "what has ended says how and when")?;
+        match before.stars.get(id) {
+            None => must(star.generation == state.index, "a new star's generation is the index that brought it")?,
+            Some(was) => {
+                let turned_ready = was.phase == StarPhase::Unready && star.phase == StarPhase::Ready;
+                must(star.phase >= was.phase || turned_ready, "a star goes no way back")?;
+                let same = (star.generation, star.revision, star.ordinal, &star.service, &star.template);
+                let as_was = (was.generation, was.revision, was.ordinal, &was.service, &was.template);
+                must(same == as_was, "a star stays who it is")?;
+            }
+        }
+    }
+    let lost = before.stars.values().filter(|star| !state.stars.contains_key(&star.id));
+    must(lost.into_iter().all(|star| star.phase == StarPhase::Ended), "only ended stars are forgotten")
+}
