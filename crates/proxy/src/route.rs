@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use balancer::{Balancer, Candidate};
 use model::{Balance, EndpointSet, StarId};
 
 use crate::lane::{Lane, StarTraffic, Ticket};
@@ -21,8 +22,7 @@ struct Lanes {
     open: Vec<Arc<Lane>>,
     /// Stars that finish what they have.
     draining: Vec<Arc<Lane>>,
-    /// Where round robin goes on.
-    cursor: usize,
+    balancer: Balancer,
 }
 
 impl Route {
@@ -54,18 +54,11 @@ impl Route {
 
     /// Chooses a star that is not in `tried`.
     pub(crate) fn pick(&self, tried: &[StarId]) -> Option<Ticket> {
-        let mut lanes = self.lanes();
-        let count = lanes.open.len();
-        let start = lanes.cursor;
-        let candidates = (0..count).map(|step| (start + step) % count).filter(|at| {
-            let star = lanes.open[*at].star;
-            !tried.contains(&star)
-        });
-        let at = match lanes.balance {
-            Some(Balance::LeastConnections) => candidates.min_by_key(|at| lanes.open[*at].in_flight()),
-            _ => { candidates }.next(),
-        }?;
-        lanes.cursor = (at + 1) % count;
+        let mut guard = self.lanes();
+        let lanes = &mut *guard;
+        let candidate = |at: usize| Candidate { star: lanes.open[at].star, in_flight: lanes.open[at].in_flight() };
+        let balance = lanes.balance.unwrap_or(Balance::RoundRobin);
+        let at = lanes.balancer.pick(balance, lanes.open.len(), candidate, tried)?;
         Some(lanes.open[at].enter())
     }
 
