@@ -1,0 +1,428 @@
+//! The promises that a node makes about when and in which order, one at a time: what `world.rs` shows to hold in the end,
+//! whatever happens, is shown here to happen as it should when one thing happens.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::{
+    AppSpec, Balance, BundleId, Bytes, Code, ContentHash, Entry, ExitCause, Limits, ListenAddr, Network, NodeId, Probe,
+    ProbeKind, Problem, Program, Protocol, RequestId, RestartPolicy, ServiceKey, ServiceSpec, StarId, StarPhase,
+    StarTemplate, Time, WallTime,
+};
+use node::{Effect, Event, Node, NodeConfig, Request, RunningStar};
+use state::{Command, State};
+
+/// A node whose writes succeed and whose doors open, at once. The rest is up to the test.
+struct Desk {
+    node: Node,
+    now: Time,
+    index: u64,
+    /// All effects but those that are answered here, oldest first.
+    effects: Vec<Effect>,
+}
+
+impl Desk {
+    fn new(state: State) -> Self {
+        let memory = Bytes::mib(1024);
+        let config = NodeConfig { node: NodeId(1), seed: 1, rootless: false, memory, cores: 2 };
+        let index = state.index;
+        Self { node: Node::new(config, state), now: Time(1_000_000_000_000), index, effects: Vec::new() }
+    }
+
+    /// With a nursery in which nothing runs, and `instances` of `web` that are ready.
+    fn serving(instances: u32) -> Self {
+        let mut desk = Self::new(State::default());
+        desk.tell(Event::NurseryUp { running: Vec::new(), ended: Vec::new() });
+        desk.put(web(instances, "a"));
+        for star in desk.started() {
+            desk.make_ready(star);
+        }
+        desk.effects.clear();
+        desk
+    }
+
+    fn tell(&mut self, event: Event) {
+        let mut effects = Vec::new();
+        self.node.handle(self.now, WallTime(self.now.0 / 1_000_000), event, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Propose { command, .. } => {
+                    self.index += 1;
+                    self.tell(Event::Committed { index: self.index, command });
+                }
+                Effect::Listen { service, entry } => {
+                    let address = std::net::SocketAddr::new(entry.listen.ip, entry.listen.port);
+                    self.effects.push(Effect::Listen { service: service.clone(), entry });
+                    self.tell(Event::Listening { service, result: Ok(address) });
+                }
+                effect => self.effects.push(effect),
+            }
+        }
+    }
+
+    fn ask(&mut self, request: Request) -> Result<(), Problem> {
+        self.tell(Event::Request { id: RequestId(1), request });
+        let at = self.effects.iter().position(|effect| matches!(effect, Effect::Reply { .. })).expect("an answer");
+        match self.effects.remove(at) {
+            Effect::Reply { result, .. } => result.map(drop),
+            _ => unreachable!(),
+        }
+    }
+
+    fn put(&mut self, spec: AppSpec) {
+        self.ask(Request::PutApp { spec, base: None }).unwrap();
+    }
+
+    fn make_ready(&mut self, star: StarId) {
+        self.tell(Event::StarStarted { star, pid: pid(star), start_time: 7 });
+        self.tell(Event::Probed { star, outcome: Ok(()) });
+    }
+
+    fn exit(&mut self, star: StarId) {
+        self.tell(Event::StarExited { star, cause: ExitCause::Code(1) });
+    }
+
+    /// Stars ordered since this was asked last.
+    fn started(&mut self) -> Vec<StarId> {
+        let mut started = Vec::new();
+        self.effects.retain(|effect| match effect {
+            Effect::Start { order } => {
+                started.push(order.star);
+                false
+            }
+            _ => true,
+        });
+        started
+    }
+
+    /// Lets time pass, with every deadline of the node kept.
+    fn wait(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(at) = self.node.next_deadline().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            self.tell(Event::Tick);
+        }
+        self.now = until;
+    }
+
+    /// How long it takes until a star is ordered, which has to be within a minute.
+    fn time_to_start(&mut self) -> (Duration, StarId) {
+        let from = self.now;
+        for _ in 0..100 {
+            if let [star] = self.started()[..] {
+                return (self.now - from, star);
+            }
+            let at = self.node.next_deadline().expect("something is due");
+            let time = at - self.now;
+            self.wait(time);
+        }
+        panic!("nothing was started");
+    }
+
+    /// What the node has told others, in a few letters: `drain`, `term`, `kill`, `routes N`.
+    fn told(&mut self) -> Vec<String> {
+        let told = self.effects.drain(..).filter_map(|effect| match effect {
+            Effect::Drain { .. } => Some("drain".to_owned()),
+            Effect::Signal { signal, .. } => Some(format!("signal {signal}")),
+            Effect::Kill { .. } => Some("kill".to_owned()),
+            Effect::Listen { entry, .. } => Some(format!("listen {}", entry.listen.port)),
+            Effect::Unlisten { .. } => Some("unlisten".to_owned()),
+            Effect::Publish { set, .. } => Some(format!("routes {}", set.endpoints.len())),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    fn stars(&self, phase: StarPhase) -> Vec<StarId> {
+        let stars = self.node.state().stars.values();
+        stars.filter(|star| star.phase == phase).map(|star| star.id).collect()
+    }
+}
+
+fn pid(star: StarId) -> u32 {
+    (star.0 % 30_000) as u32 + 1
+}
+
+fn web(instances: u32, version: &str) -> AppSpec {
+    let entry = Entry { listen: ListenAddr::loopback(8000), protocol: Protocol::Http, balance: Balance::RoundRobin };
+    let service = ServiceSpec {
+        template: StarTemplate {
+            program: Program::Script("x.rads".to_owned()),
+            args: vec![version.to_owned()],
+            bundle: BundleId(ContentHash([0; 32])),
+            env: BTreeMap::new(),
+            limits: Limits::DEFAULT,
+            volumes: Vec::new(),
+            network: Network::None,
+            port: Some(8080),
+            probe: Probe::new(ProbeKind::Tcp),
+            restart: RestartPolicy::Always,
+            grace_ms: 10_000,
+        },
+        instances,
+        entry: Some(entry),
+    };
+    AppSpec { app: "shop".parse().unwrap(), services: [("web".parse().unwrap(), service)].into() }
+}
+
+fn key() -> ServiceKey {
+    "web".parse().unwrap()
+}
+
+#[test]
+fn what_was_wanted_before_the_nursery_came_is_started_when_it_comes() {
+    let mut desk = Desk::new(State::default());
+    desk.put(web(3, "a"));
+    assert_eq!(desk.started(), []);
+    desk.tell(Event::NurseryUp { running: Vec::new(), ended: Vec::new() });
+    assert_eq!(desk.started().len(), 3);
+}
+
+#[test]
+fn requests_go_to_a_star_only_while_it_is_ready() {
+    let mut desk = Desk::new(State::default());
+    desk.tell(Event::NurseryUp { running: Vec::new(), ended: Vec::new() });
+    desk.put(web(1, "a"));
+    let star = desk.started()[0];
+    desk.tell(Event::StarStarted { star, pid: 5, start_time: 7 });
+    desk.tell(Event::Probed { star, outcome: Err("refused".to_owned()) });
+    assert_eq!(desk.told(), ["listen 8000", "listen 8000"]);
+    desk.tell(Event::Probed { star, outcome: Ok(()) });
+    assert_eq!(desk.told(), ["routes 1"]);
+    for expected in [vec![], vec![], vec!["routes 0"]] {
+        desk.tell(Event::Probed { star, outcome: Err("refused".to_owned()) });
+        assert_eq!(desk.told(), expected);
+    }
+    desk.tell(Event::Probed { star, outcome: Ok(()) });
+    assert_eq!(desk.told(), ["routes 1"]);
+}
+
+#[test]
+fn a_star_that_starts_is_probed_at_once_then_after_ever_longer_pauses() {
+    let mut desk = Desk::new(State::default());
+    desk.tell(Event::NurseryUp { running: Vec::new(), ended: Vec::new() });
+    desk.put(web(1, "a"));
+    let star = desk.started()[0];
+    desk.tell(Event::StarStarted { star, pid: 5, start_time: 7 });
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        desk.tell(Event::Probed { star, outcome: Err("refused".to_owned()) });
+        let at = desk.node.next_deadline().unwrap();
+        pauses.push((at - desk.now).as_millis());
+        let time = at - desk.now;
+        desk.wait(time);
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 100, 100]);
+}
+
+#[test]
+fn a_star_that_does_not_get_ready_in_time_is_ended_and_replaced() {
+    let mut desk = Desk::serving(0);
+    desk.ask(Request::Scale { service: key(), instances: 1 }).unwrap();
+    let star = desk.started()[0];
+    desk.tell(Event::StarStarted { star, pid: 5, start_time: 7 });
+    desk.told();
+    desk.wait(Duration::from_millis(29_999));
+    assert_eq!(desk.told(), [""; 0]);
+    desk.wait(Duration::from_millis(1));
+    assert_eq!(desk.told(), ["kill"]);
+    desk.tell(Event::StarExited { star, cause: ExitCause::Signal(9) });
+    let exit = desk.node.star_view(star).unwrap().exit.unwrap();
+    assert_eq!((exit.cause, exit.asked), (ExitCause::StartTimeout, false));
+    assert_eq!(desk.started().len(), 1);
+}
+
+#[test]
+fn a_star_that_crashes_is_replaced_at_once_then_later_and_later() {
+    let mut desk = Desk::serving(2);
+    let mut star = desk.stars(StarPhase::Ready)[0];
+    let mut delays = Vec::new();
+    for _ in 0..8 {
+        desk.exit(star);
+        let (delay, next) = desk.time_to_start();
+        delays.push(delay.as_secs());
+        star = next;
+        desk.make_ready(star);
+    }
+    assert_eq!(delays, [0, 1, 2, 4, 8, 16, 30, 30]);
+    desk.wait(Duration::from_secs(60));
+    desk.exit(star);
+    assert_eq!(desk.time_to_start().0, Duration::ZERO);
+}
+
+#[test]
+fn a_script_that_ends_at_once_is_told_of() {
+    let mut desk = Desk::serving(1);
+    desk.exit(desk.stars(StarPhase::Ready)[0]);
+    for _ in 1..rollout::CRASH_LOOP_FAILURES {
+        let (_, star) = desk.time_to_start();
+        desk.tell(Event::StarStarted { star, pid: 5, start_time: 7 });
+        desk.exit(star);
+    }
+    let problem = desk.node.service_view(&key()).unwrap().problem.unwrap();
+    assert_eq!(problem, "its stars end again and again (3 in a row; the last: exit code 1)");
+}
+
+#[test]
+fn a_star_is_taken_from_the_routes_then_drained_then_told_then_killed() {
+    let mut desk = Desk::serving(2);
+    desk.ask(Request::Scale { service: key(), instances: 1 }).unwrap();
+    let told = desk.told();
+    assert_eq!(told.iter().filter(|what| !what.starts_with("listen")).collect::<Vec<_>>(), ["routes 1", "drain"]);
+    let star = desk.stars(StarPhase::Draining)[0];
+    desk.tell(Event::Drained { star });
+    assert_eq!(desk.told(), ["signal 15"]);
+    desk.wait(Duration::from_millis(9_999));
+    assert_eq!(desk.told(), [""; 0]);
+    desk.wait(Duration::from_millis(1));
+    assert_eq!(desk.told(), ["kill"]);
+    // It hangs in the kernel, or the order was lost.
+    desk.wait(Duration::from_secs(5));
+    assert_eq!(desk.told(), ["kill"]);
+    desk.tell(Event::StarExited { star, cause: ExitCause::Signal(9) });
+    assert!(desk.node.star_view(star).unwrap().exit.unwrap().asked);
+    assert_eq!(desk.started(), []);
+}
+
+#[test]
+fn a_drain_that_does_not_end_is_given_up_after_the_grace() {
+    let mut desk = Desk::serving(1);
+    desk.ask(Request::StopService { service: key() }).unwrap();
+    desk.told();
+    desk.wait(Duration::from_secs(10));
+    assert_eq!(desk.told(), ["signal 15"]);
+}
+
+#[test]
+fn a_new_version_that_fails_leaves_the_old_one_serving() {
+    let mut desk = Desk::serving(3);
+    let old = desk.stars(StarPhase::Ready);
+    desk.put(web(3, "b"));
+    for _ in 0..5 {
+        let (_, star) = desk.time_to_start();
+        desk.tell(Event::StarStarted { star, pid: 5, start_time: 7 });
+        desk.exit(star);
+    }
+    assert_eq!(desk.stars(StarPhase::Ready), old);
+    assert!(!desk.told().contains(&"drain".to_owned()));
+    let problem = desk.node.service_view(&key()).unwrap().problem.unwrap();
+    assert!(problem.ends_with("; those of the old one still serve"), "{problem}");
+}
+
+#[test]
+fn a_new_agent_takes_over_what_runs_and_replaces_what_does_not() {
+    let before = Desk::serving(3);
+    let stars = before.stars(StarPhase::Ready);
+    let mut desk = Desk::new(before.node.state().clone());
+    let as_it_was = |star: StarId| {
+        let record = &before.node.state().stars[&star];
+        let (pid, start_time) = record.process.unwrap();
+        RunningStar { star, generation: record.generation, pid, start_time }
+    };
+    let mut other_process = as_it_was(stars[1]);
+    other_process.start_time += 1;
+    let mut other_order = as_it_was(stars[2]);
+    other_order.generation -= 1;
+    let unknown = RunningStar { star: StarId(99), generation: 1, pid: 9, start_time: 9 };
+    let running = vec![as_it_was(stars[0]), other_process, other_order, unknown];
+    desk.tell(Event::NurseryUp { running, ended: Vec::new() });
+    let mut killed: Vec<StarId> = Vec::new();
+    for effect in &desk.effects {
+        match effect {
+            Effect::Kill { star } => killed.push(*star),
+            Effect::Signal { star, .. } => assert_ne!(*star, stars[0]),
+            _ => {}
+        }
+    }
+    assert_eq!(killed, [stars[1], stars[2], StarId(99)]);
+    assert!(desk.stars(StarPhase::Ready).contains(&stars[0]), "it goes on, and stays in the routes");
+    assert_eq!(desk.node.state().stars[&stars[0]].process, before.node.state().stars[&stars[0]].process);
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_any_door_is_touched() {
+    let elsewhere = |mut spec: AppSpec, app: &str| {
+        spec.app = app.parse().unwrap();
+        spec
+    };
+    let moved = |mut spec: AppSpec| {
+        let service = spec.services.values_mut().next().unwrap();
+        service.entry.as_mut().unwrap().listen.port = 9000;
+        spec
+    };
+    let mut too_big = moved(web(1, "a"));
+    too_big.services.values_mut().next().unwrap().template.limits.memory = Some(Bytes::mib(4096));
+    let cases = [
+        (elsewhere(moved(web(1, "a")), "blog"), None, Code::AlreadyExists),
+        (moved(web(1, "a")), Some(0), Code::Conflict),
+        (moved(web(u32::MAX, "a")), None, Code::InvalidValue),
+        (too_big, None, Code::NoCapacity),
+    ];
+    let mut desk = Desk::serving(1);
+    let before = desk.node.state().clone();
+    for (spec, base, code) in cases {
+        let problem = desk.ask(Request::PutApp { spec, base }).unwrap_err();
+        assert_eq!(problem.code, code, "{problem}");
+        assert_eq!(desk.told(), [""; 0], "{problem}");
+    }
+    assert_eq!(desk.node.state(), &before);
+}
+
+#[test]
+fn two_changes_of_one_service_at_once_are_told_apart() {
+    let mut node = Desk::new(State::default()).node;
+    let mut answers = Vec::new();
+    for id in 1..=2 {
+        let request = Request::PutApp { spec: web(1, "a"), base: None };
+        let event = Event::Request { id: RequestId(id), request };
+        node.handle(Time(1), WallTime(1), event, &mut answers);
+    }
+    let refused: Vec<_> = answers
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Reply { id, result: Err(problem) } => Some((*id, problem.code)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(refused, [(RequestId(2), Code::Conflict)]);
+}
+
+#[test]
+fn a_taken_port_changes_nothing() {
+    let mut desk = Desk::serving(1);
+    let before = desk.node.state().clone();
+    let mut spec = web(1, "b");
+    spec.services.values_mut().next().unwrap().entry.as_mut().unwrap().listen.port = 9000;
+    let mut effects = Vec::new();
+    let event = Event::Request { id: RequestId(2), request: Request::PutApp { spec, base: None } };
+    desk.node.handle(desk.now, WallTime(1), event, &mut effects);
+    let problem = Problem::new(Code::PortInUse, "taken");
+    let event = Event::Listening { service: key(), result: Err(problem.clone()) };
+    desk.node.handle(desk.now, WallTime(1), event, &mut effects);
+    assert!(effects.contains(&Effect::Reply { id: RequestId(2), result: Err(problem) }));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Propose { .. })));
+    assert_eq!(desk.node.state(), &before);
+}
+
+#[test]
+fn a_few_ended_stars_are_kept_for_their_logs() {
+    let mut desk = Desk::serving(1);
+    for _ in 0..12 {
+        desk.exit(desk.stars(StarPhase::Ready)[0]);
+        let (_, star) = desk.time_to_start();
+        desk.make_ready(star);
+    }
+    assert_eq!(desk.stars(StarPhase::Ended).len(), 5);
+    let forgotten = desk.effects.iter().filter(|effect| matches!(effect, Effect::Forget { .. })).count();
+    assert_eq!(forgotten, 7);
+}
+
+#[test]
+fn a_command_from_elsewhere_opens_its_doors_too() {
+    let mut desk = Desk::new(State::default());
+    desk.tell(Event::Committed {
+        index: 1,
+        command: Command::PutApp { spec: web(1, "a"), base: None, wall: WallTime(1) },
+    });
+    assert_eq!(desk.told(), ["listen 8000"]);
+}
