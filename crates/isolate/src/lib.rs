@@ -9,6 +9,7 @@
 
 #![deny(unsafe_code)]
 
+mod bridge;
 mod cgroup;
 mod child;
 mod client;

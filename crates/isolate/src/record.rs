@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use model::{ExitCause, Network, StarId};
@@ -22,6 +23,9 @@ pub(crate) struct Record {
     pub(crate) pid: u32,
     pub(crate) start_time: u64,
     pub(crate) network: Network,
+    /// Its own on the nursery's bridge, when it is there.
+    #[serde(default)]
+    pub(crate) address: Option<Ipv4Addr>,
     /// Whether the first process is an init of ours, which forwards signals to the program.
     pub(crate) init: bool,
     /// Which range of user ids it has, in a nursery with privileges.
@@ -40,6 +44,7 @@ impl Record {
             pid: 0,
             start_time: 0,
             network,
+            address: None,
             init: false,
             slot: None,
             groups,

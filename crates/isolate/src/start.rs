@@ -9,6 +9,7 @@ use model::Network;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::bridge::{self, Bridge};
 use crate::cgroup::Hierarchies;
 use crate::child::{self, Masked, Plan};
 use crate::fault::Because;
@@ -33,6 +34,7 @@ pub(crate) struct Site {
     pub(crate) hierarchies: Hierarchies,
     pub(crate) stage: Stage,
     pub(crate) networks: Networks,
+    pub(crate) bridge: Bridge,
     /// `None` without privileges on the host: every star then has the user's own id.
     pub(crate) ids: Option<IdRanges>,
     pub(crate) filter: Vec<Instruction>,
@@ -86,6 +88,9 @@ impl Site {
         if let (Some(ids), Some(slot)) = (&mut self.ids, record.slot) {
             ids.release(slot);
         }
+        if let Some(address) = record.address {
+            self.bridge.release(address);
+        }
         true
     }
 
@@ -102,7 +107,12 @@ impl Site {
         let network = match order.network {
             Network::None => self.networks.take().because(cannot("make a network namespace"))?,
             Network::Host => None,
-            Network::Bridge => return Err(NO_BRIDGE.to_owned()),
+            Network::Bridge => {
+                let network = self.networks.take().because(cannot("make a network namespace"))?;
+                let network = network.ok_or("`network: \"bridge\"` needs root")?;
+                record.address = Some(self.bridge.wire(&self.networks, network.as_fd())?);
+                Some(network)
+            }
         };
         let own_network = order.network == Network::None && network.is_none();
         let namespaces = NAMESPACES | if own_network { libc::CLONE_NEWNET } else { 0 };
@@ -193,10 +203,6 @@ impl Site {
 const NAMESPACES: libc::c_int =
     libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
-/// A veth pair per star, the bridge and its masquerading have no code yet; an order that asks for them is refused
-/// rather than given another network.
-const NO_BRIDGE: &str = "`network: \"bridge\"` is not supported by this version, only \"none\" and \"host\"";
-
 fn why_no_bind(host: &Path, inside: &str, error: &io::Error, mapped: bool) -> String {
     let what = if inside == "/app" { "the bundle".to_owned() } else { format!("the volume at `{inside}`") };
     if mapped && error.raw_os_error() == Some(libc::EINVAL) {
@@ -260,7 +266,11 @@ fn scratch(order: &StarOrder, owner: Option<u32>) -> io::Result<OwnedFd> {
             put(&mount, "hosts", &(local + &fs::read_to_string("/etc/hosts").unwrap_or_default()))?;
             put(&mount, "resolv.conf", &fs::read_to_string("/etc/resolv.conf").unwrap_or_default())?;
         }
-        Network::None | Network::Bridge => put(&mount, "hosts", &local)?,
+        Network::Bridge => {
+            put(&mount, "hosts", &local)?;
+            put(&mount, "resolv.conf", &bridge::resolv_conf())?;
+        }
+        Network::None => put(&mount, "hosts", &local)?,
     }
     Ok(mount)
 }

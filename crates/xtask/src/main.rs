@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod apt;
 mod bench;
 mod command;
 mod tidy;
@@ -65,10 +66,14 @@ fn check() -> Outcome {
     cargo(&with_packages(&["test", "--quiet"], &PURE))
 }
 
+/// Debian packages that end-to-end tests need as root, and the program each brings.
+const TEST_PROGRAMS: [(&str, &str); 2] = [("iptables", "iptables"), ("iproute2", "ip")];
+
 /// One build for all tests, so that a cold run on two cores stays within minutes. End-to-end tests find the
 /// binary that the same build made.
 fn test(filter: &[&str]) -> Outcome {
     tidy::run()?;
+    apt::install(&TEST_PROGRAMS, "(needed only as root)");
     let mut args = vec!["test", "--workspace", "--no-fail-fast"];
     if !filter.is_empty() {
         args.push("--");

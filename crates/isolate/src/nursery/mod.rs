@@ -64,6 +64,7 @@ pub fn serve(config: NurseryConfig, entry: StarEntry) -> Result<(), Fault> {
     let (mut nursery, lock) = settle::settle(&config.data_dir, entry)?;
     let result = nursery.run();
     nursery.site.hierarchies.tear_down();
+    nursery.site.bridge.tear_down();
     place::remove_socket(&config.data_dir);
     let _ = fs::remove_file(place::pid_file(&config.data_dir));
     drop(lock);

@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::{Nursery, Phase, Star, StarEntry};
+use crate::bridge::Bridge;
 use crate::cgroup::Hierarchies;
 use crate::child::masked_proc;
 use crate::fault::{Doing, Fault};
@@ -62,6 +63,7 @@ fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault
         hierarchies,
         stage: Stage::set_up(data_dir.join("root"))?,
         networks: Networks::new(privileged).doing(cannot("open the network namespace"))?,
+        bridge: Bridge::new(name as u32, data_dir),
         ids: privileged.then(|| IdRanges::new(name >> 32)),
         filter: seccomp::program(),
         masked: masked_proc(),
@@ -91,6 +93,7 @@ fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault
     for record in records {
         nursery.adopt(record);
     }
+    nursery.site.bridge.sweep();
     let stars = &nursery.stars;
     nursery.site.hierarchies.sweep(|name| name.parse().is_ok_and(|id| stars.contains_key(&id)));
     Ok((nursery, lock))
@@ -190,6 +193,9 @@ impl Nursery {
             Star { record, folder, phase: Phase::Running, told: Told::default(), network, pidfd: None, logs: None };
         match found {
             Some(pidfd) => {
+                if let Some(address) = star.record.address {
+                    self.site.bridge.adopt(address);
+                }
                 let pipes = Pipes::open(&star.folder).ok();
                 // Out of descriptors: it runs on, unwatched, until a nursery with more of them follows.
                 let _ = self.attend(&mut star, pidfd, pipes);

@@ -207,6 +207,11 @@ impl Kit {
         String::from_utf8(stdout).unwrap()
     }
 
+    /// Ends the nursery as a fault would.
+    pub(crate) fn kill_nursery(&self) {
+        kill(*self.nursery.borrow());
+    }
+
     pub(crate) fn shut_down(&self) {
         self.send(&Request::Shutdown, &[]);
         self.gone();
@@ -227,6 +232,13 @@ impl Drop for Kit {
             std::thread::yield_now();
         }
     }
+}
+
+/// Kills a process and waits for its end.
+pub(crate) fn kill(number: u32) {
+    let pid = rustix::process::Pid::from_raw(number as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    until(|| (!runs(number)).then_some(()), || "it does not die");
 }
 
 /// Whether a process exists and is not only waiting to be reaped.

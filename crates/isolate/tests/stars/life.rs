@@ -139,7 +139,7 @@ fn adoption(kit: &Kit) -> Verdict {
     let before: Vec<_> = [&script, &native, &listens].iter().map(|order| kit.start(order)).collect();
     kit.said(native.star, "ready");
     kit.said(script.star, "number 3");
-    crash(kit);
+    kit.kill_nursery();
     let (stars, _) = kit.open();
     let after: Vec<_> = stars.iter().map(|report| (report.pid, report.start_time)).collect();
     assert_eq!(before, after, "same processes");
@@ -159,21 +159,13 @@ fn adoption(kit: &Kit) -> Verdict {
     Verdict::Held
 }
 
-/// Ends the nursery as a fault would.
-fn crash(kit: &Kit) {
-    let nursery = *kit.nursery.borrow();
-    let pid = rustix::process::Pid::from_raw(nursery as i32).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    until(|| (!runs(nursery)).then_some(()), || "it does not die");
-}
-
 fn unseen(kit: &Kit) -> Verdict {
     let noted = kit.command(&["sh", "-c", "trap 'exit 4' TERM; echo ready; while :; do sleep 0.01; done"]);
     let unknown = kit.script(&["idle"]);
     let (noted_pid, _) = kit.start(&noted);
     let (unknown_pid, _) = kit.start(&unknown);
     kit.said(noted.star, "ready");
-    crash(kit);
+    kit.kill_nursery();
     for (pid, signal) in [(noted_pid, rustix::process::Signal::TERM), (unknown_pid, rustix::process::Signal::KILL)] {
         rustix::process::kill_process(rustix::process::Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
         until(|| (!runs(pid)).then_some(()), || "it does not end");
@@ -386,7 +378,7 @@ fn elsewhere(kit: &Kit) -> Verdict {
     let name = group_name(kit).unwrap();
     let order = kit.script(&["idle"]);
     kit.start(&order);
-    crash(kit);
+    kit.kill_nursery();
     fs::create_dir(&other).unwrap();
     fs::write(other.join("cgroup.procs"), "0").unwrap();
     let (stars, _) = kit.open();

@@ -3,6 +3,7 @@
 //!
 //! What the machine cannot do is skipped with a printed reason; as root nothing is.
 
+mod bridge;
 mod kit;
 mod life;
 mod limits;
@@ -54,7 +55,7 @@ fn run_all(args: &[String]) -> ExitCode {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let root = rustix::process::geteuid().is_root();
     let (mut held, mut failed) = (0, 0);
-    for (name, test) in [walls::TESTS, limits::TESTS, life::TESTS, network::TESTS].concat() {
+    for (name, test) in [walls::TESTS, limits::TESTS, life::TESTS, network::TESTS, bridge::TESTS].concat() {
         if !filter.is_empty() && !filter.iter().any(|part| name.contains(part.as_str())) {
             continue;
         }

@@ -40,9 +40,12 @@ fn open(kit: &Kit, star: StarId, count: u8) -> (Option<String>, Vec<OwnedFd>) {
     (problem, fds)
 }
 
-/// Connects a door and reads what is said behind it.
+/// Connects a door to a port of the star's loopback and reads what is said behind it.
 fn go_through(door: OwnedFd, port: u16) -> std::io::Result<String> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    go_to(door, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+fn go_to(door: OwnedFd, address: SocketAddr) -> std::io::Result<String> {
     match rustix::net::connect(&door, &address) {
         Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
         Err(error) => return Err(error.into()),
@@ -75,6 +78,13 @@ fn doors(kit: &Kit) -> Verdict {
     let refused = go_through(fds.into_iter().next().unwrap(), 81).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     Verdict::Held
+}
+
+/// A door leads to what listens in the star at an address of its own.
+pub(crate) fn answers(kit: &Kit, star: StarId, address: SocketAddr) {
+    let (problem, fds) = open(kit, star, 1);
+    assert_eq!(problem, None);
+    assert_eq!(go_to(fds.into_iter().next().unwrap(), address).unwrap(), "from inside\n");
 }
 
 fn ports(kit: &Kit) -> Verdict {

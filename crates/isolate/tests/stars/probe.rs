@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,9 @@ pub(crate) fn run(words: &[String]) -> i32 {
         ["privileges"] => privileges(),
         ["calls"] => calls(),
         ["connect", port] => connect(port.parse().unwrap()),
-        ["listen", port] => listen(port.parse().unwrap()),
+        ["listen", port] => listen(Ipv4Addr::LOCALHOST, port.parse().unwrap()),
+        ["listen everywhere", port] => listen(Ipv4Addr::UNSPECIFIED, port.parse().unwrap()),
+        ["reach", ref addresses @ ..] => addresses.iter().for_each(|address| reach(address)),
         ["idle"] => idle(),
         ["eat"] => eat(),
         ["fork"] => fork(),
@@ -142,9 +144,28 @@ fn interfaces() -> Vec<String> {
     text.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
 }
 
+/// Says what is answered at an address.
+pub(crate) fn reach(address: &str) {
+    let answer = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_millis(700))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    match answer() {
+        Ok(text) => println!("reach {address}: {}", text.trim_end()),
+        Err(error) => println!("reach {address}: nothing, {:?}", error.kind()),
+    }
+}
+
 /// Answers every connection with one line.
-fn listen(port: u16) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+fn listen(address: Ipv4Addr, port: u16) {
+    let listener = TcpListener::bind((address, port)).unwrap();
+    // Connected, which sends nothing, it has the address this machine would call from.
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let own = socket.connect((Ipv4Addr::new(192, 0, 2, 2), 9)).and_then(|()| socket.local_addr());
+    println!("address {}", own.map_or("none".to_owned(), |own| own.ip().to_string()));
     println!("listens");
     for stream in listener.incoming() {
         let _ = stream.unwrap().write_all(b"from inside\n");
