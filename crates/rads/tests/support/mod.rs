@@ -156,25 +156,28 @@ impl World {
         .collect()
     }
 
-    /// Groups of stars that this data folder knows of: their ids are in their paths.
+    /// Groups made for this data folder and those in them: they carry a hash of its path, FNV-1a, cut to 32 bits.
     pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
-        let stars: Vec<String> = fs::read_dir(self.data().join("stars"))
-            .map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
-            .unwrap_or_default();
-        let mut left = Vec::new();
+        let path = fs::canonicalize(self.data()).unwrap_or_default();
+        let hash = path
+            .as_os_str()
+            .as_encoded_bytes()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        let name = format!("rads-{:08x}", hash as u32);
+        let mut found = Vec::new();
         let mut folders = vec![PathBuf::from("/sys/fs/cgroup")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    let name = entry.file_name().to_string_lossy().into_owned();
-                    if stars.iter().any(|star| name.contains(star.as_str())) {
-                        left.push(entry.path());
+                    if entry.path().to_string_lossy().contains(&name) {
+                        found.push(entry.path());
                     }
                     folders.push(entry.path());
                 }
             }
         }
-        left
+        found
     }
 
     #[track_caller]
@@ -193,6 +196,15 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         let _ = self.command(&["c", "shutdown"]).output();
+        // Where a test left stars without an agent, the nursery is told itself.
+        if let Ok(pid) = fs::read_to_string(self.data().join("nursery.pid")) {
+            let _ = Command::new("kill").args(["-TERM", pid.trim()]).output();
+        }
+        // Killed before it has tidied up, a nursery would leave its groups: force is for what hangs.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.processes().is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         for pid in self.processes() {
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).output();
         }
