@@ -178,6 +178,12 @@ fn an_agent_that_is_told_to_end_leaves_its_stars_and_an_empty_place() {
     world.wait_for("its place to be free", || world.rads(&["up", "-d", app.to_str().unwrap()]).code == 0);
     assert_eq!(pids(&world), before);
     world.rads(&["c", "shutdown", "--keep-stars"]).ok();
+    let kept = std::fs::read_to_string(world.data().join("nursery.pid")).unwrap();
+    assert!(std::path::Path::new("/proc").join(kept.trim()).exists());
+    world.rads(&["c", "shutdown", "--keep-stars"]).refused("C02", "no agent");
+    // Nobody has to start an agent to be rid of what one left.
+    world.rads(&["c", "shutdown"]).ok();
+    world.assert_nothing_left();
     let log = std::fs::read_to_string(world.data().join("agent.log")).unwrap();
     assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
 }

@@ -11,7 +11,6 @@ use api::{Client, StarsThen, Version};
 use model::{Code, Problem};
 use tokio::time::{Instant, sleep};
 
-use super::Connected;
 use crate::screen;
 
 /// Runs the agent here until a signal or a request ends it.
@@ -145,10 +144,17 @@ pub(crate) fn own_program() -> Result<PathBuf, Problem> {
     Ok(if exe.exists() { exe } else { PathBuf::from("/proc/self/exe") })
 }
 
-/// `rads c shutdown`.
-pub(super) async fn shutdown(on: &Connected, keep_stars: bool) -> Result<u8, Problem> {
+/// `rads c shutdown`. Stars whose agent is gone need one to be ended in good order.
+pub(super) async fn shutdown(data_dir: &Path, keep_stars: bool) -> Result<u8, Problem> {
+    let (client, version) = match Client::connect(data_dir).await {
+        Err(problem) if problem.code == Code::NoAgent && !keep_stars && isolate::Client::connect(data_dir).is_ok() => {
+            let (client, version, _) = find_or_start(data_dir).await?;
+            (client, version)
+        }
+        found => found?,
+    };
     let stars = if keep_stars { StarsThen::Keep } else { StarsThen::Stop };
-    shut_down(&on.client, &on.version, stars).await?;
+    shut_down(&client, &version, stars).await?;
     screen::note(match stars {
         StarsThen::Keep => "agent ended; its stars run on",
         StarsThen::Stop => "agent ended, its stars with it",

@@ -72,7 +72,9 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Stop(args) => tell(global, async |on| change::stop(&on.client, args).await),
         Constellation::Start(args) => tell(global, async |on| change::start(&on.client, args).await),
         Constellation::Down(args) => tell(global, async |on| change::down(&on, args).await),
-        Constellation::Shutdown(args) => tell(global, async |on| agent::shutdown(&on, args.keep_stars).await),
+        Constellation::Shutdown(args) => {
+            ask(global, async |place, _| Ok(agent::shutdown(place, args.keep_stars).await?))
+        }
     }
 }
 

@@ -159,11 +159,9 @@ impl World {
     /// Groups made for this data folder and those in them: they carry a hash of its path, FNV-1a, cut to 32 bits.
     pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
         let path = fs::canonicalize(self.data()).unwrap_or_default();
-        let hash = path
-            .as_os_str()
-            .as_encoded_bytes()
-            .iter()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+        let hash = path.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
         let name = format!("rads-{:08x}", hash as u32);
         let mut found = Vec::new();
         let mut folders = vec![PathBuf::from("/sys/fs/cgroup")];
