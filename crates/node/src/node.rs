@@ -198,12 +198,24 @@ impl Node {
                 if let (Some(_), Command::PutApp { spec, .. }) = (&refused, command) {
                     self.undo_listening(spec, step);
                 }
+                if let (None, Command::Scale { service, .. } | Command::Start { service, .. }) = (&refused, command) {
+                    self.start_over(service);
+                }
                 let result = refused.map_or(Ok(Reply { index }), Err);
                 step.effects.push(Effect::Reply { id, result });
             }
             Purpose::Assign => self.assigned(command),
             Purpose::Forget => self.dirty.append(&mut self.forget_later),
             Purpose::Transitions => {}
+        }
+    }
+
+    /// Somebody who asks again has seen to what was wrong: earlier failures neither delay the next start nor count.
+    fn start_over(&mut self, service: &ServiceKey) {
+        if let Some(local) = self.services.get_mut(service) {
+            local.backoff.clear();
+            local.last_failure = None;
+            self.dirty.insert(service.clone());
         }
     }
 

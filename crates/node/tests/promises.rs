@@ -251,6 +251,21 @@ fn a_star_that_crashes_is_replaced_at_once_then_later_and_later() {
 }
 
 #[test]
+fn who_asks_again_does_not_wait_for_the_back_off() {
+    let mut desk = Desk::serving(1);
+    desk.exit(desk.stars(StarPhase::Ready)[0]);
+    for _ in 1..rollout::CRASH_LOOP_FAILURES {
+        let (_, star) = desk.time_to_start();
+        desk.tell(Event::StarStarted { star, pid: 5, start_time: 7 });
+        desk.exit(star);
+    }
+    assert_eq!(desk.started(), []);
+    desk.ask(Request::Scale { service: key(), instances: 1 }).unwrap();
+    assert_eq!(desk.started().len(), 1);
+    assert_eq!(desk.node.service_view(&key()).unwrap().problem, None, "what was before is not held against it");
+}
+
+#[test]
 fn a_script_that_ends_at_once_is_told_of() {
     let mut desk = Desk::serving(1);
     desk.exit(desk.stars(StarPhase::Ready)[0]);

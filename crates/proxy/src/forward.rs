@@ -101,6 +101,7 @@ impl<D: Dial> Way<D> {
                         ticket.fail();
                         return Err(Failure::Broken);
                     }
+                    Try::Unreadable => return Err(Failure::Unreadable),
                 };
             }
             if fresh {
@@ -126,12 +127,16 @@ enum Try {
     Unsent(Request<Question>),
     /// It may have been received; the head is there when it may be sent again.
     Died(Option<request::Parts>),
+    /// What the client sent as its body is none, or ended too early.
+    Unreadable,
 }
 
 async fn ask(upstream: &mut Upstream, request: Request<Question>, may_repeat: bool) -> Try {
     let again = if may_repeat { repeatable(&request) } else { None };
     match upstream.send(request).await {
         Ok(answer) => Try::Answered(answer),
+        // To a client of hyper's, which the proxy is here, the body is what its user gave.
+        Err(error) if error.error().is_user() => Try::Unreadable,
         Err(mut error) => error.take_message().map_or(Try::Died(again), Try::Unsent),
     }
 }
@@ -144,6 +149,8 @@ enum Failure {
     NoStar,
     /// The star took the request and ended the connection without a whole answer.
     Broken,
+    /// The client's fault, which no star is to be blamed for.
+    Unreadable,
 }
 
 impl<D> Way<D> {
@@ -156,17 +163,21 @@ impl<D> Way<D> {
                 answer
             }
             Failure::Broken => own(StatusCode::BAD_GATEWAY, format!("a star of `{}` gave no answer\n", self.service)),
+            Failure::Unreadable => last_answer(StatusCode::BAD_REQUEST, "the body of the request cannot be read\n"),
         }
     }
 }
 
 fn refused(refusal: Refusal) -> Response<Answer> {
-    let (status, why) = match refusal {
-        Refusal::Host => (StatusCode::BAD_REQUEST, "the request needs exactly one `host`\n"),
-        Refusal::Connect => (StatusCode::NOT_IMPLEMENTED, "`CONNECT` is not offered here\n"),
-    };
+    match refusal {
+        Refusal::Host => last_answer(StatusCode::BAD_REQUEST, "the request needs exactly one `host`\n"),
+        Refusal::Connect => last_answer(StatusCode::NOT_IMPLEMENTED, "`CONNECT` is not offered here\n"),
+    }
+}
+
+/// The last one of a connection: where the next request begins is not certain.
+fn last_answer(status: StatusCode, why: &str) -> Response<Answer> {
     let mut answer = own(status, why.to_owned());
-    // Where the next request begins is no longer certain.
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
 }

@@ -295,6 +295,21 @@ async fn malformed_requests_are_refused_and_reach_no_star() {
     assert_eq!(star.served.load(SeqCst), 0);
 }
 
+#[tokio::test]
+async fn a_body_that_cannot_be_read_is_the_clients_fault() {
+    let scene = Scene::new(HTTP).await;
+    scene.star(1).await;
+    scene.publish(&[1]);
+    for chunk in ["ZZ", "ffffffffffffffffff", "-1"] {
+        let mut client = scene.client().await;
+        client.send(&format!("POST /head HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunk}\r\nx")).await;
+        let (status, ..) = client.receive().await.unwrap();
+        assert_eq!(status, 400, "{chunk}");
+        assert!(client.ends().await);
+    }
+    assert_eq!(scene.proxy.stats(&web())[&StarId(1)].errors, 0, "no star is blamed");
+}
+
 /// RFC 9112, section 6.3: the coding counts, the length must not be passed on, and the connection ends.
 #[tokio::test]
 async fn a_length_beside_a_transfer_coding_smuggles_nothing() {

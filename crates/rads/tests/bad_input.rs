@@ -189,8 +189,16 @@ fn a_disk_that_is_full_is_refused_and_what_runs_goes_on() {
     world.rads(&["up", "-d", path]).refused("C0204", "full");
     assert_eq!(support::get(address).unwrap().0, 200);
     assert_eq!(world.stars(), before, "what runs goes on");
+    // An agent that could not even write down why it ends is not started.
+    let other = data.join("other");
+    world.rads(&["--data-dir", other.to_str().unwrap(), "up", "-d", path]).refused("C0204", "cannot write");
+    // The log may have room for one more command, but a star has none.
+    let scaled = world.rads(&["c", "scale", "hello", "2"]);
+    assert_eq!(scaled.code, 1);
+    assert!(scaled.err.contains("full") || scaled.err.contains("no space left on device"), "{}", scaled.err);
     drop(file);
     std::fs::remove_file(&filler).unwrap();
+    world.rads(&["c", "scale", "hello", "2"]).ok();
     world.rads(&["up", "-d", path]).ok();
     assert_ne!(world.stars(), before);
     world.rads(&["c", "down"]).ok();

@@ -79,7 +79,14 @@ const STEP: Duration = Duration::from_millis(2);
 /// the log so far.
 fn prepare(data_dir: &Path, log: &Path) -> Result<u64, Problem> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(data_dir);
-    let opened = made.and_then(|()| OpenOptions::new().append(true).create(true).mode(0o600).open(log)?.metadata());
+    let opened = made.and_then(|()| {
+        // A full disk still gives names to empty files: only what is written shows it.
+        let probe = data_dir.join("probe");
+        let written = fs::write(&probe, [0; 4096]);
+        let _ = fs::remove_file(&probe);
+        written?;
+        OpenOptions::new().append(true).create(true).mode(0o600).open(log)?.metadata()
+    });
     opened.map(|metadata| metadata.len()).map_err(|error| {
         let (code, help) = match error.kind() {
             io::ErrorKind::StorageFull => {
