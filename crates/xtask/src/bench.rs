@@ -12,20 +12,10 @@ const PEERS: [(&str, &str); 4] =
 pub(crate) fn run(args: &[&str]) -> Outcome {
     apt::install(&PEERS, "will be skipped");
     cargo(&["build", "--release", "--quiet", "--package", "rads", "--package", "bench"])?;
-    let program = target_dir()?.join("release/bench");
+    let program = command::target_dir()?.join("release/bench");
     let status = Command::new(&program)
         .args(args)
         .status()
         .map_err(|error| format!("cannot run `{}`: {error}", program.display()))?;
     if status.success() { Ok(()) } else { Err("a figure missed its target".to_owned()) }
-}
-
-fn target_dir() -> Result<std::path::PathBuf, String> {
-    let metadata = command::output("cargo", &["metadata", "--format-version", "1", "--no-deps"])?;
-    let metadata: serde_json::Value =
-        serde_json::from_str(&metadata).map_err(|error| format!("cargo metadata: {error}"))?;
-    metadata["target_directory"]
-        .as_str()
-        .map(Into::into)
-        .ok_or_else(|| "cargo metadata names no target folder".to_owned())
 }

@@ -33,6 +33,27 @@ pub(crate) fn output(program: &str, args: &[&str]) -> Result<String, String> {
     String::from_utf8(result.stdout).map_err(|_| format!("`{program}` printed something other than text"))
 }
 
+/// Runs a program in a folder; what it prints goes to the terminal.
+pub(crate) fn run_in(folder: &Path, program: &str, args: &[&str]) -> Outcome {
+    let status = Command::new(program).args(args).current_dir(folder).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`{program} {}` failed ({status})", args.join(" "))),
+        Err(error) => Err(format!("cannot run `{program}`: {error}")),
+    }
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_dir() -> Result<PathBuf, String> {
+    let metadata = output("cargo", &["metadata", "--format-version", "1", "--no-deps"])?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&metadata).map_err(|error| format!("cargo metadata: {error}"))?;
+    metadata["target_directory"]
+        .as_str()
+        .map(Into::into)
+        .ok_or_else(|| "cargo metadata names no target folder".to_owned())
+}
+
 /// The root of the workspace: two folders above this crate.
 pub(crate) fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,4 +1,4 @@
-//! What builders of the project run: `cargo xtask check | test | tidy | golden | bench`.
+//! What builders of the project run: `cargo xtask check | test | vm-test | tidy | golden | bench`.
 //!
 //! Each task is a list of commands a person could type; this file only decides which, and stops at the first
 //! that fails. What the tasks look at themselves is in the modules.
@@ -9,6 +9,7 @@ mod apt;
 mod bench;
 mod command;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -19,6 +20,7 @@ usage: cargo xtask TASK
 
   check                  under a minute when warm: format, clippy, tidy, tests of the pure crates
   test [FILTER]          everything: tidy, then every test of every crate, end-to-end ones included
+  vm-test [FILTER]       the isolation tests on Debian's kernel with cgroup v2, in an emulated machine (minutes)
   tidy                   arrows between crates, purity, head comments, unsafe code, loose ends
   golden                 rewrite the expected outputs of data-driven tests; read the diff before keeping it
   bench [GROUP] [--quick]
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
     let outcome = match args.first().map(String::as_str) {
         Some("check") => check(),
         Some("test") => test(&rest),
+        Some("vm-test") => vm::run(&rest),
         Some("tidy") => tidy::run(),
         Some("golden") => golden(),
         Some("bench") => bench::run(&rest),
