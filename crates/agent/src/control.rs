@@ -12,7 +12,8 @@ use api::{
 use bytes::Bytes;
 use isolate::{Enforced, Walls};
 use model::{
-    AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, Problem, ServiceKey, StarId, StarPhase, WallTime,
+    AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, LimitsChange, Problem, ServiceKey, StarId, StarPhase,
+    WallTime,
 };
 use node::{Node, Request};
 use proxy::Proxy;
@@ -219,6 +220,10 @@ impl Control for Remote {
             }
             Ok(stats)
         })
+    }
+
+    fn limit(&self, service: ServiceKey, change: LimitsChange) -> Answer<'_, Accepted> {
+        Box::pin(self.change(Request::Limit { service, change }))
     }
 
     fn scale(&self, service: ServiceKey, instances: u32) -> Answer<'_, Accepted> {

@@ -159,9 +159,11 @@ impl Loop {
                 self.doors.forget(star);
                 Event::StarExited { star, cause }
             }
-            FromNursery::Said(Message::Limited { star, problem: Some(problem) }) => {
-                tracing::warn!(%star, problem, "limits not changed");
-                return None;
+            FromNursery::Said(Message::Limited { star, problem }) => {
+                if let Some(problem) = &problem {
+                    tracing::warn!(%star, problem, "limits not changed");
+                }
+                Event::Limited { star, problem }
             }
             FromNursery::Said(Message::Refused { star, reason }) => {
                 tracing::warn!(?star, reason, "nursery refused an order");

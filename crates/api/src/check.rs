@@ -3,7 +3,7 @@
 
 use model::app::INSTANCES_MAX;
 use model::bundle::is_bundle_path;
-use model::{AppSpec, Code, Limits, Name, ProbeKind, Problem, Program, ServiceSpec};
+use model::{AppSpec, Code, Name, ProbeKind, Problem, Program, ServiceSpec};
 
 /// Refuses a spec that no description could have made.
 pub(crate) fn spec(spec: &AppSpec) -> Result<(), Problem> {
@@ -12,28 +12,21 @@ pub(crate) fn spec(spec: &AppSpec) -> Result<(), Problem> {
 
 fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
     let invalid = |what: &str| Err(Problem::new(Code::InvalidValue, format!("service `{name}`: {what}")));
-    let too_low = |what: String| Err(Problem::new(Code::LimitTooLow, format!("service `{name}`: {what}")));
     let template = &service.template;
     if service.instances > INSTANCES_MAX {
         return invalid(&format!("`instances` is at most {INSTANCES_MAX}, not `{}`", service.instances));
     }
-    let memory_min = match &template.program {
+    match &template.program {
         Program::Script(path) if !is_bundle_path(path) => return invalid("the script is no path within the bundle"),
-        Program::Script(_) => Limits::SCRIPT_MEMORY_MIN,
         Program::Command(words) if words.first().is_none_or(String::is_empty) => {
             return invalid("the command is empty");
         }
-        Program::Command(_) => Limits::COMMAND_MEMORY_MIN,
-    };
-    if template.limits.memory.is_some_and(|memory| memory < memory_min) {
-        return too_low(format!("a star needs at least {memory_min} of memory"));
+        _ => {}
     }
-    if template.limits.cpu.is_some_and(|cpu| cpu < Limits::CPU_MIN) {
-        return too_low(format!("a star needs at least {} of a core", Limits::CPU_MIN));
-    }
-    if template.limits.pids == Some(0) {
-        return too_low("a star needs at least 1 process".to_owned());
-    }
+    template.check_limits(&template.limits).map_err(|mut problem| {
+        problem.message = format!("service `{name}`: {}", problem.message);
+        problem
+    })?;
     if template.port == Some(0) {
         return invalid("`port` is between 1 and 65535");
     }
@@ -67,8 +60,8 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
 #[cfg(test)]
 mod tests {
     use model::{
-        BundleId, Bytes, ContentHash, Entry, ListenAddr, Millicores, Network, Probe, RestartPolicy, StarTemplate,
-        VolumeMount,
+        BundleId, Bytes, ContentHash, Entry, Limits, ListenAddr, Millicores, Network, Probe, RestartPolicy,
+        StarTemplate, VolumeMount,
     };
 
     use super::*;

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use model::{AppKey, AppSpec, BundleManifest, Code, ContentHash, Problem, ServiceKey, StarId};
+use model::{AppKey, AppSpec, BundleManifest, Code, ContentHash, LimitsChange, Problem, ServiceKey, StarId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -88,6 +88,11 @@ impl Client {
 
     pub async fn service_stats(&self, service: &ServiceKey) -> Result<Vec<StarStats>, Problem> {
         self.get(&format!("/v1/services/{}/stats", segment(service))).await
+    }
+
+    /// Changes what running stars may use; returns when every one of them does.
+    pub async fn limit(&self, service: &ServiceKey, change: &LimitsChange) -> Result<Accepted, Problem> {
+        self.send(Method::POST, &format!("/v1/services/{}/limits", segment(service)), change).await
     }
 
     pub async fn scale(&self, service: &ServiceKey, instances: u32) -> Result<Accepted, Problem> {

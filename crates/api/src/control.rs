@@ -4,7 +4,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use model::{AppKey, AppSpec, BundleManifest, ContentHash, Problem, ServiceKey, StarId};
+use model::{AppKey, AppSpec, BundleManifest, ContentHash, LimitsChange, Problem, ServiceKey, StarId};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::types::{
@@ -45,6 +45,7 @@ pub trait Control: Send + Sync + 'static {
     fn services(&self) -> Answer<'_, Vec<ServiceView>>;
     fn service(&self, service: ServiceKey) -> Answer<'_, ServiceView>;
     fn service_stats(&self, service: ServiceKey) -> Answer<'_, Vec<StarStats>>;
+    fn limit(&self, service: ServiceKey, change: LimitsChange) -> Answer<'_, Accepted>;
     fn scale(&self, service: ServiceKey, instances: u32) -> Answer<'_, Accepted>;
     fn restart(&self, service: ServiceKey) -> Answer<'_, Accepted>;
     fn stop(&self, service: ServiceKey) -> Answer<'_, Accepted>;

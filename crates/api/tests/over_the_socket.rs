@@ -8,7 +8,7 @@ use api::exec::{EXIT, STDIN, STDOUT, read_frame, write_frame};
 use api::*;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use model::{AppKey, AppSpec, BundleManifest, Code, ContentHash, Problem, ServiceKey, StarId, WallTime};
+use model::{AppKey, AppSpec, BundleManifest, Code, ContentHash, LimitsChange, Problem, ServiceKey, StarId, WallTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -69,6 +69,9 @@ impl Control for Remembering {
     }
     fn service_stats(&self, service: ServiceKey) -> Answer<'_, Vec<StarStats>> {
         self.refuse(format!("service stats {service}"))
+    }
+    fn limit(&self, service: ServiceKey, change: LimitsChange) -> Answer<'_, Accepted> {
+        self.note(format!("limit {service} {change:?}"), Ok(Accepted { index: 9 }))
     }
     fn scale(&self, service: ServiceKey, instances: u32) -> Answer<'_, Accepted> {
         self.note(format!("scale {service} {instances}"), Ok(Accepted { index: 9 }))
@@ -216,6 +219,7 @@ async fn what_cannot_be_meant_is_refused_before_it_reaches_the_agent() {
     check("GET /v1/logs?tail=9999999", "", 422, "tail").await;
     check("POST /v1/services/web/scale", "{", 422, "body").await;
     check("POST /v1/services/web/scale", "{\"instances\": -1}", 422, "body").await;
+    check("POST /v1/services/web/limits", "{\"ram\": 1}", 422, "`ram`").await;
     check("POST /v1/services/web/scale", "{\"instances\": 1, \"instnces\": 2}", 422, "`instnces`").await;
     check("PUT /v1/apps/web", "{\"spec\": {\"app\": \"other\", \"services\": {}}}", 422, "`other`").await;
     check("POST /v1/bundles", "{\"files\": {\"../x\": {\"content\": \"", 422, "body").await;
@@ -237,6 +241,7 @@ async fn the_document_describes_every_route() {
         "/v1/version",
         "/v1/status",
         "/v1/apps/{app}",
+        "/v1/services/{service}/limits",
         "/v1/services/{service}/scale",
         "/v1/stars/{star}/exec",
         "/v1/logs",

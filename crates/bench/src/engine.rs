@@ -80,7 +80,12 @@ impl Engine {
             env: BTreeMap::new(),
             bundle: self.bundle.clone(),
             volumes: Vec::new(),
-            limits: Limits { cpu: Some(Millicores(250)), memory: Some(Bytes::mib(64)), pids: Some(64) },
+            limits: Limits {
+                cpu: Some(Millicores(250)),
+                memory: Some(Bytes::mib(64)),
+                pids: Some(64),
+                ..Limits::UNLIMITED
+            },
             network: Network::None,
         };
         let requested_ns = now_ns();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use model::limits::limit_fields;
 use model::{AppKey, AppSpec, Entry, Name, Network, Probe, ProbeKind, Program, RestartPolicy, ServiceSpec};
 
 /// The difference between what runs and what is wanted.
@@ -117,13 +118,16 @@ fn changed(old: &ServiceSpec, new: &ServiceSpec) -> Option<ServiceChange> {
         return (!changes.is_empty()).then_some(ServiceChange::Update { changes });
     }
     changes.extend(pairs(template_fields(old), template_fields(new)));
+    if old.template.can_become(&new.template) {
+        return Some(ServiceChange::Update { changes });
+    }
     Some(ServiceChange::Replace { stars: old.instances.min(new.instances), changes })
 }
 
 fn summary(spec: &ServiceSpec) -> Vec<String> {
     let template = template_fields(spec).into_iter();
     let worth_telling = |(name, _): &(String, String)| {
-        let told = ["program", "cpu", "memory", "network"];
+        let told = ["program", "cpu", "memory", "soft memory", "network"];
         told.contains(&name.as_str()) || name.starts_with("volume ")
     };
     let mut lines: Vec<String> =
@@ -142,7 +146,6 @@ fn service_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
 /// What makes a star what it is.
 fn template_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
     let template = &spec.template;
-    let unlimited = || "unlimited".to_owned();
     let program = match &template.program {
         Program::Script(path) => path.clone(),
         Program::Command(words) => words.join(" "),
@@ -158,20 +161,19 @@ fn template_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
         RestartPolicy::Never => "never",
     };
     const HASH_DIGITS: usize = 12;
-    let limits = template.limits;
     let mut fields = vec![
         ("program".to_owned(), program),
         ("args".to_owned(), template.args.join(" ")),
         ("files".to_owned(), template.bundle.to_string().chars().take(HASH_DIGITS).collect()),
-        ("cpu".to_owned(), limits.cpu.map_or_else(unlimited, |cpu| cpu.to_string())),
-        ("memory".to_owned(), limits.memory.map_or_else(unlimited, |memory| memory.to_string())),
-        ("pids".to_owned(), limits.pids.map_or_else(unlimited, |pids| pids.to_string())),
+    ];
+    fields.extend(limit_fields(&template.limits).into_iter().map(|(name, value)| (name.to_owned(), value)));
+    fields.extend([
         ("network".to_owned(), network.to_owned()),
         ("port".to_owned(), template.port.map_or("(none)".to_owned(), |port| port.to_string())),
         ("ready".to_owned(), probe_text(&template.probe)),
         ("restart".to_owned(), restart.to_owned()),
         ("grace".to_owned(), format!("{} s", f64::from(template.grace_ms) / 1000.0)),
-    ];
+    ]);
     fields.extend(template.env.iter().map(|(name, value)| (format!("env {name}"), value.clone())));
     fields.extend(template.volumes.iter().map(|mount| (format!("volume {}", mount.path), mount.volume.to_string())));
     fields

@@ -14,7 +14,7 @@ use model::{
 use crate::setting::Setting;
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 21] = [
+pub const OPTIONS: [&str; 22] = [
     "script",
     "command",
     "args",
@@ -23,6 +23,7 @@ pub const OPTIONS: [&str; 21] = [
     "cpu_cores",
     "ram_mb",
     "ram_gb",
+    "ram_soft_mb",
     "pids",
     "port",
     "listen",
@@ -164,19 +165,31 @@ fn limits(options: &mut Options, program: &Program) -> Read<Limits> {
         let message = "`ram_mb` and `ram_gb` say the same thing twice";
         return Err(options.fault("ram_gb", Problem::new(Code::InvalidValue, message)));
     }
+    let (floor, what) = match program {
+        Program::Script(_) => (Limits::SCRIPT_MEMORY_MIN, "a RADS star"),
+        Program::Command(_) => (Limits::COMMAND_MEMORY_MIN, "a star"),
+    };
     let mut limits = Limits::DEFAULT;
     limits.cpu = percent.or(cores).map(|thousandths| Millicores(thousandths.round() as u32));
     if let Some((option, megabytes)) = megabytes.or(gigabytes) {
         let memory = Bytes((megabytes * 1024.0 * 1024.0).round() as u64);
-        let (floor, what) = match program {
-            Program::Script(_) => (Limits::SCRIPT_MEMORY_MIN, "a RADS star"),
-            Program::Command(_) => (Limits::COMMAND_MEMORY_MIN, "a star"),
-        };
         if memory < floor {
             let message = format!("{what} needs at least {floor} to live, `{option}` gives it {memory}");
             return Err(options.fault(option, Problem::new(Code::LimitTooLow, message)));
         }
         limits.memory = Some(memory);
+    }
+    if let Some(megabytes) = options.number("ram_soft_mb", 0.0, RAM_MAX_MB)? {
+        let soft = Bytes((megabytes * 1024.0 * 1024.0).round() as u64);
+        if soft < floor {
+            let message = format!("{what} needs at least {floor} to live, `ram_soft_mb` leaves it {soft}");
+            return Err(options.fault("ram_soft_mb", Problem::new(Code::LimitTooLow, message)));
+        }
+        if let Some(memory) = limits.memory.filter(|memory| soft > *memory) {
+            let message = format!("`ram_soft_mb` is at most the memory it may use at all, {memory}, not {soft}");
+            return Err(options.fault("ram_soft_mb", Problem::new(Code::InvalidValue, message)));
+        }
+        limits.memory_soft = Some(soft);
     }
     if let Some(pids) = options.int("pids", 1, PIDS_MAX)? {
         limits.pids = Some(narrow(pids));

@@ -158,7 +158,12 @@ fn order(star: StarId, folder: &Path, launch: Launch) -> StarOrder {
         env: BTreeMap::new(),
         bundle: folder.join("bundle"),
         volumes: Vec::new(),
-        limits: Limits { cpu: Some(Millicores(500)), memory: Some(Bytes::mib(64)), pids: Some(64) },
+        limits: Limits {
+            cpu: Some(Millicores(500)),
+            memory: Some(Bytes::mib(64)),
+            pids: Some(64),
+            ..Limits::UNLIMITED
+        },
         network: Network::None,
     }
 }

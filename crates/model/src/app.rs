@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::BundleId;
+use crate::limits::Limits;
 use crate::name::{AppKey, Name, ServiceKey};
-use crate::units::{Bytes, Millicores};
+use crate::problem::{Code, Problem};
 
 /// Everything `app.rads` describes. The same file gives the same spec, so two specs can be compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,42 @@ pub struct StarTemplate {
     pub grace_ms: u32,
 }
 
+impl StarTemplate {
+    /// Whether stars of this template become stars of `other` while they run: their limits change, and nothing else.
+    pub fn can_become(&self, other: &Self) -> bool {
+        let as_other = Self { limits: other.limits, ..self.clone() };
+        as_other == *other
+    }
+
+    /// What these limits lack to let a star of this template live.
+    pub fn check_limits(&self, limits: &Limits) -> Result<(), Problem> {
+        let (memory_min, what) = match self.program {
+            Program::Script(_) => (Limits::SCRIPT_MEMORY_MIN, "a RADS star"),
+            Program::Command(_) => (Limits::COMMAND_MEMORY_MIN, "a star"),
+        };
+        let too_low = |message: String| Err(Problem::new(Code::LimitTooLow, message));
+        if let Some(memory) = limits.memory.filter(|memory| *memory < memory_min) {
+            return too_low(format!("{what} needs at least {memory_min} of memory to live, not {memory}"));
+        }
+        if let (Some(soft), Some(memory)) = (limits.memory_soft, limits.memory)
+            && soft > memory
+        {
+            let message = format!("the soft limit of memory, {soft}, is above the limit, {memory}");
+            return Err(Problem::new(Code::InvalidValue, message));
+        }
+        if let Some(soft) = limits.memory_soft.filter(|soft| *soft < memory_min) {
+            return too_low(format!("{what} needs at least {memory_min} of memory to live, the soft limit is {soft}"));
+        }
+        if let Some(cpu) = limits.cpu.filter(|cpu| *cpu < Limits::CPU_MIN) {
+            return too_low(format!("a star needs at least {} of a core, not {cpu}", Limits::CPU_MIN));
+        }
+        if limits.pids == Some(0) {
+            return too_low("a star needs at least 1 process".to_owned());
+        }
+        Ok(())
+    }
+}
+
 /// Grace when the spec names none: enough for requests in flight, short enough to wait for at a terminal.
 pub const GRACE_DEFAULT_MS: u32 = 10_000;
 
@@ -73,28 +110,6 @@ pub enum Program {
     /// A program and its arguments, executed as they are (no shell). A first word with a `/` is a path within
     /// `/app` when relative; one without is looked up on the star's `PATH`.
     Command(Vec<String>),
-}
-
-/// What a star may use. `None` is unlimited, and shown as such.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Limits {
-    pub cpu: Option<Millicores>,
-    /// Memory without swap; reaching it ends the star with an out-of-memory kill.
-    pub memory: Option<Bytes>,
-    /// Processes and threads together.
-    pub pids: Option<u32>,
-}
-
-impl Limits {
-    /// The defaults of a spec that names no limits: no star takes a machine down by mistake.
-    pub const DEFAULT: Self = Self { cpu: None, memory: Some(Bytes::mib(256)), pids: Some(256) };
-    /// A RADS star needs about 1 MiB to live; below this it would die before its first request.
-    pub const SCRIPT_MEMORY_MIN: Bytes = Bytes::mib(4);
-    /// The kernel's own bookkeeping for a process needs this much.
-    pub const COMMAND_MEMORY_MIN: Bytes = Bytes::mib(1);
-    /// Below one percent of a core the kernel's shortest quota (1 ms in 100 ms) cannot express it.
-    pub const CPU_MIN: Millicores = Millicores(10);
 }
 
 /// A named, persistent folder seen at a path inside the star.

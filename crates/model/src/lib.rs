@@ -9,6 +9,7 @@ pub mod app;
 pub mod bundle;
 pub mod endpoint;
 pub mod id;
+pub mod limits;
 pub mod name;
 pub mod problem;
 mod schema;
@@ -17,12 +18,13 @@ pub mod time;
 pub mod units;
 
 pub use app::{
-    AppSpec, Balance, Entry, Limits, ListenAddr, Network, Probe, ProbeKind, Program, Protocol, RestartPolicy,
-    ServiceSpec, StarTemplate, VolumeMount,
+    AppSpec, Balance, Entry, ListenAddr, Network, Probe, ProbeKind, Program, Protocol, RestartPolicy, ServiceSpec,
+    StarTemplate, VolumeMount,
 };
 pub use bundle::{BundleId, BundleManifest, ContentHash, FileEntry};
 pub use endpoint::{Endpoint, EndpointSet};
 pub use id::{NodeId, RequestId, StarId};
+pub use limits::{Limits, LimitsChange};
 pub use name::{AppKey, Name, ServiceKey};
 pub use problem::{Code, Problem};
 pub use star::{Exit, ExitCause, StarPhase};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use model::{AppSpec, Code, Entry, Network, Problem, RequestId, ServiceKey};
+use model::{AppSpec, Code, Entry, LimitsChange, Network, Problem, RequestId, ServiceKey};
 use scheduler::check;
 use state::{Command, check_put};
 
@@ -37,6 +37,13 @@ impl Node {
             Request::PutApp { spec, base } => return self.put_app(id, spec, base, step),
             Request::RemoveApp { app } => Command::RemoveApp { app, wall },
             Request::Scale { service, instances } => Command::Scale { service, instances, wall },
+            Request::Limit { service, change } => match self.check_limits(&service, &change) {
+                Ok(()) => Command::Limit { service, change, wall },
+                Err(problem) => {
+                    step.effects.push(Effect::Reply { id, result: Err(problem) });
+                    return;
+                }
+            },
             Request::Restart { service } => Command::Restart { service, wall },
             Request::StopService { service } => Command::Stop { service, wall },
             Request::StartService { service } => Command::Start { service, wall },
@@ -87,6 +94,14 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    fn check_limits(&self, service: &ServiceKey, change: &LimitsChange) -> Result<(), Problem> {
+        // One that is not there is refused when the command is applied.
+        let Some(record) = self.state.services.get(service) else { return Ok(()) };
+        let mut template = record.spec.template.clone();
+        template.limits = change.of(&template.limits);
+        check(&self.view(), service, &template)
     }
 
     /// A change of the service waits for its entry point or is being written.

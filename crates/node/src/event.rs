@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    AppKey, AppSpec, Balance, EndpointSet, Entry, ExitCause, Limits, ProbeKind, Problem, RequestId, ServiceKey, StarId,
-    StarTemplate,
+    AppKey, AppSpec, Balance, EndpointSet, Entry, ExitCause, Limits, LimitsChange, ProbeKind, Problem, RequestId,
+    ServiceKey, StarId, StarTemplate,
 };
 use state::Command;
 
@@ -47,6 +47,11 @@ pub enum Event {
         star: StarId,
         cause: ExitCause,
     },
+    /// The answer to one `Effect::Limit`: the limits hold, or why they do not.
+    Limited {
+        star: StarId,
+        problem: Option<String>,
+    },
     /// The answer to one `Effect::Probe`.
     Probed {
         star: StarId,
@@ -70,12 +75,31 @@ pub enum Event {
 /// A change somebody asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    PutApp { spec: AppSpec, base: Option<u64> },
-    RemoveApp { app: AppKey },
-    Scale { service: ServiceKey, instances: u32 },
-    Restart { service: ServiceKey },
-    StopService { service: ServiceKey },
-    StartService { service: ServiceKey },
+    PutApp {
+        spec: AppSpec,
+        base: Option<u64>,
+    },
+    RemoveApp {
+        app: AppKey,
+    },
+    Scale {
+        service: ServiceKey,
+        instances: u32,
+    },
+    /// Answered when every running star has the limits, or one cannot have them.
+    Limit {
+        service: ServiceKey,
+        change: LimitsChange,
+    },
+    Restart {
+        service: ServiceKey,
+    },
+    StopService {
+        service: ServiceKey,
+    },
+    StartService {
+        service: ServiceKey,
+    },
 }
 
 /// The change holds.
@@ -127,6 +151,7 @@ pub enum Effect {
     Forget {
         star: StarId,
     },
+    /// Change what a star may use; answered by `Limited`.
     Limit {
         star: StarId,
         limits: Limits,

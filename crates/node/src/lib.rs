@@ -17,6 +17,7 @@
 
 mod change;
 mod event;
+mod limits;
 mod log;
 mod node;
 mod services;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use model::{Bytes, Endpoint, ExitCause, NodeId, ServiceKey, StarId, StarPhase, Time, WallTime};
+use model::{Bytes, Endpoint, ExitCause, Limits, NodeId, RequestId, ServiceKey, StarId, StarPhase, Time, WallTime};
 use rollout::Backoff;
 use scheduler::{Ids, NodeView};
 use state::{Change, Command, StarRecord, State, apply};
@@ -39,6 +39,8 @@ pub struct Node {
     pub(crate) nursery_up: bool,
     /// Changes of apps whose entry points are being opened.
     pub(crate) puts: Vec<PendingPut>,
+    /// Who waits for the limits of a service to hold: the request, the index of its command, the service.
+    pub(crate) limit_waits: Vec<(RequestId, u64, ServiceKey)>,
     /// Services to look at again before this event is over.
     pub(crate) dirty: BTreeSet<ServiceKey>,
     /// Services whose ended stars are looked at when the forgetting that is under way is over.
@@ -63,6 +65,12 @@ pub(crate) struct Local {
     pub(crate) failed_probes: u32,
     /// It was ended because it did not become ready.
     pub(crate) timed_out: bool,
+    /// What the nursery was told last that it may use; unknown for a star that is taken over.
+    pub(crate) limits: Option<Limits>,
+    /// Changes of its limits that the nursery has not answered.
+    pub(crate) limiting: u32,
+    /// Why the limits it should have do not hold.
+    pub(crate) limit_problem: Option<String>,
 }
 
 impl Local {
@@ -78,6 +86,9 @@ impl Local {
             probing: false,
             failed_probes: 0,
             timed_out: false,
+            limits: None,
+            limiting: 0,
+            limit_problem: None,
         }
     }
 }
@@ -122,6 +133,7 @@ impl Node {
             ids: Ids::new(config.seed),
             nursery_up: false,
             puts: Vec::new(),
+            limit_waits: Vec::new(),
             dirty,
             forget_later: BTreeSet::new(),
             begun: false,
@@ -158,6 +170,7 @@ impl Node {
                 self.star_ended(star, ExitCause::StartFailed { reason }, &mut step);
             }
             Event::StarExited { star, cause } => self.star_ended(star, cause, &mut step),
+            Event::Limited { star, problem } => self.limited(star, problem),
             Event::Probed { star, outcome } => self.star_probed(star, outcome, &mut step),
             Event::Drained { star } => self.star_drained(star, &mut step),
             Event::Listening { service, result } => self.listening(service, result, &mut step),
@@ -169,6 +182,7 @@ impl Node {
         while let Some(service) = self.dirty.pop_first() {
             self.reconcile(&service, &mut step);
         }
+        self.settle_limits(&mut step);
         if let Some(changes) = self.log.batch(now) {
             self.propose(Purpose::Transitions, Command::Transitions { changes, wall }, &mut step);
         }
@@ -197,6 +211,10 @@ impl Node {
                 });
                 if let (Some(_), Command::PutApp { spec, .. }) = (&refused, command) {
                     self.undo_listening(spec, step);
+                }
+                if let (None, Command::Limit { service, .. }) = (&refused, command) {
+                    self.limit_waits.push((id, index, service.clone()));
+                    return;
                 }
                 if let (None, Command::Scale { service, .. } | Command::Start { service, .. }) = (&refused, command) {
                     self.start_over(service);
@@ -251,6 +269,7 @@ impl Node {
                     self.order(*star, step);
                 }
             }
+            Change::StarLimited { star } => self.fit(*star, step),
             Change::StarMoved { star, .. } => {
                 if let Some(local) = self.stars.get(star) {
                     self.dirty.insert(local.service.clone());

@@ -27,6 +27,7 @@ impl Node {
             return;
         }
         local.ordered = true;
+        local.limits = Some(record.template.limits);
         step.effects.push(Effect::Start {
             order: StartOrder {
                 star,
@@ -85,6 +86,7 @@ impl Node {
 
     pub(crate) fn nursery_down(&mut self) {
         self.nursery_up = false;
+        self.forget_limiting();
     }
 
     /// Takes over a star that runs: the same process as before, or one whose start nobody wrote down.
@@ -93,6 +95,10 @@ impl Node {
         local.ordered = true;
         let process = (report.pid, report.start_time);
         let in_life = local.phase < StarPhase::Stopping && local.phase != StarPhase::Assigned;
+        // A change may have been written and not have reached it.
+        local.limits = None;
+        self.fit(report.star, step);
+        let Some(local) = self.stars.get_mut(&report.star) else { return };
         match local.phase {
             // Still on its way: `StarStarted` will come.
             StarPhase::Assigned if report.pid == 0 => {}
@@ -291,6 +297,8 @@ impl Node {
     fn end(&mut self, star: StarId, exit: Exit) {
         let Some(local) = self.stars.get_mut(&star) else { return };
         local.phase = StarPhase::Ended;
+        local.limiting = 0;
+        local.limit_problem = None;
         self.timers.clear_star(star);
         self.log.moved(star, StarPhase::Ended, None, Some(exit));
         self.dirty.insert(local.service.clone());

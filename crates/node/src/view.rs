@@ -164,6 +164,9 @@ impl Node {
         if let Some(problem) = &local.listen_problem {
             return Some(problem.clone());
         }
+        if let Some(problem) = self.limit_problem(key) {
+            return Some(problem);
+        }
         let worst = local.backoff.values().max_by_key(|backoff| backoff.failures())?;
         let record = self.state.services.get(key)?;
         let ready = || self.state.stars_of(key).filter(|star| star.phase == StarPhase::Ready);

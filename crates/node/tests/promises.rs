@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::{
-    AppSpec, Balance, BundleId, Bytes, Code, ContentHash, Entry, ExitCause, Limits, ListenAddr, Network, NodeId, Probe,
-    ProbeKind, Problem, Program, Protocol, RequestId, RestartPolicy, ServiceKey, ServiceSpec, StarId, StarPhase,
-    StarTemplate, Time, WallTime,
+    AppSpec, Balance, BundleId, Bytes, Code, ContentHash, Entry, ExitCause, Limits, LimitsChange, ListenAddr, Network,
+    NodeId, Probe, ProbeKind, Problem, Program, Protocol, RequestId, RestartPolicy, ServiceKey, ServiceSpec, StarId,
+    StarPhase, StarTemplate, Time, WallTime,
 };
 use node::{Effect, Event, Node, NodeConfig, Request, RunningStar};
 use state::{Command, State};
@@ -297,6 +297,70 @@ fn a_star_is_taken_from_the_routes_then_drained_then_told_then_killed() {
     desk.tell(Event::StarExited { star, cause: ExitCause::Signal(9) });
     assert!(desk.node.star_view(star).unwrap().exit.unwrap().asked);
     assert_eq!(desk.started(), []);
+}
+
+#[test]
+fn new_limits_are_answered_when_every_star_has_them() {
+    let mut desk = Desk::serving(2);
+    let stars = desk.stars(StarPhase::Ready);
+    let memory = |mib| LimitsChange { memory: Some(Some(Bytes::mib(mib))), ..LimitsChange::default() };
+    let limit = |mib| Request::Limit { service: key(), change: memory(mib) };
+    let told = |desk: &mut Desk| -> Vec<(StarId, Option<Bytes>)> {
+        let told = desk.effects.extract_if(.., |effect| matches!(effect, Effect::Limit { .. }));
+        let told = told.map(|effect| match effect {
+            Effect::Limit { star, limits } => (star, limits.memory),
+            _ => unreachable!(),
+        });
+        told.collect()
+    };
+    let answered = |desk: &mut Desk| {
+        let replies = desk.effects.extract_if(.., |effect| matches!(effect, Effect::Reply { .. }));
+        let replies: Vec<_> = replies.collect();
+        replies.into_iter().next().map(|effect| match effect {
+            Effect::Reply { result, .. } => result.map(drop).map_err(|problem| problem.message),
+            _ => unreachable!(),
+        })
+    };
+    desk.tell(Event::Request { id: RequestId(7), request: limit(64) });
+    assert_eq!(told(&mut desk), stars.iter().map(|star| (*star, Some(Bytes::mib(64)))).collect::<Vec<_>>());
+    desk.tell(Event::Limited { star: stars[0], problem: None });
+    assert_eq!(answered(&mut desk), None, "one star has not answered");
+    desk.tell(Event::Limited { star: stars[1], problem: None });
+    assert_eq!(answered(&mut desk), Some(Ok(())));
+
+    // One that cannot have them is told of, until it can or is gone.
+    desk.tell(Event::Request { id: RequestId(8), request: limit(32) });
+    desk.tell(Event::Limited { star: stars[0], problem: Some("it uses 40 MiB".to_owned()) });
+    desk.exit(stars[1]);
+    let problem = answered(&mut desk).unwrap().unwrap_err();
+    assert!(problem.ends_with("cannot be limited so: it uses 40 MiB"), "{problem}");
+    assert_eq!(desk.node.service_view(&key()).unwrap().problem, Some(problem));
+    let replacement = desk.started()[0];
+    desk.make_ready(replacement);
+    told(&mut desk);
+
+    // A nursery that went away may have heard or not: it is told again, and nobody waits for an answer that is lost.
+    desk.tell(Event::Request { id: RequestId(9), request: limit(48) });
+    assert_eq!(told(&mut desk).len(), 2);
+    desk.tell(Event::NurseryDown);
+    assert!(answered(&mut desk).is_some());
+    let running = [stars[0], replacement].map(|star| RunningStar {
+        star,
+        generation: desk.node.state().stars[&star].generation,
+        pid: pid(star),
+        start_time: 7,
+    });
+    desk.tell(Event::NurseryUp { running: running.to_vec(), ended: Vec::new() });
+    assert_eq!(told(&mut desk), running.each_ref().map(|report| (report.star, Some(Bytes::mib(48)))));
+    for report in running {
+        desk.tell(Event::Limited { star: report.star, problem: None });
+    }
+    assert_eq!(desk.node.service_view(&key()).unwrap().problem, None);
+
+    // What cannot be is refused before anything is written.
+    let refused = desk.ask(limit(1 << 20)).unwrap_err();
+    assert_eq!(refused.code, Code::NoCapacity, "{refused}");
+    assert_eq!(desk.ask(limit(1)).unwrap_err().code, Code::LimitTooLow);
 }
 
 #[test]

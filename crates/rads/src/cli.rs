@@ -84,6 +84,8 @@ pub(crate) enum Constellation {
     Logs(Logs),
     /// Change how many stars a service has
     Scale(Scale),
+    /// Show or change what the stars of a service may use, while they run
+    Limits(LimitsArgs),
     /// Replace the stars of a service, one after another
     Restart(OneService),
     /// End the stars of a service and keep it known
@@ -258,6 +260,52 @@ pub(crate) struct Logs {
 pub(crate) struct Scale {
     pub(crate) name: String,
     pub(crate) instances: u32,
+}
+
+/// Each is a number, or `none` for no limit; without any of them the limits are shown.
+#[derive(Debug, Args)]
+pub(crate) struct LimitsArgs {
+    pub(crate) name: String,
+    /// Processor time, in percent of one core
+    #[arg(long, value_name = "PERCENT", conflicts_with = "cpu_cores")]
+    pub(crate) cpu_percent: Option<Limit>,
+    /// Processor time, in cores
+    #[arg(long, value_name = "CORES")]
+    pub(crate) cpu_cores: Option<Limit>,
+    /// Memory, in MiB
+    #[arg(long, value_name = "MB", conflicts_with = "ram_gb")]
+    pub(crate) ram_mb: Option<Limit>,
+    /// Memory, in GiB
+    #[arg(long, value_name = "GB")]
+    pub(crate) ram_gb: Option<Limit>,
+    /// Memory beyond which the kernel takes back what it can, in MiB
+    #[arg(long, value_name = "MB")]
+    pub(crate) ram_soft_mb: Option<Limit>,
+    /// Processes and threads
+    #[arg(long, value_name = "N")]
+    pub(crate) pids: Option<Limit>,
+}
+
+/// A number, or `none`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Limit {
+    None,
+    To(f64),
+}
+
+impl std::str::FromStr for Limit {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" | "unlimited" => Ok(Self::None),
+            _ => match text.parse::<f64>() {
+                // Beyond any machine; and what is converted from here on cannot overflow.
+                Ok(number) if (0.0..=1e9).contains(&number) => Ok(Self::To(number)),
+                _ => Err("neither a number nor `none`"),
+            },
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -342,3 +342,39 @@ fn answers_are_for_programs_too() {
     let record: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(record["text"], "hello-1 begins");
 }
+
+#[test]
+fn limits_change_while_stars_run() {
+    let world = World::new();
+    let app = world.hello("instances: 2, ram_mb: 64");
+    world.up(&app);
+    let before = world.stars();
+    let shown = world.rads(&["c", "limits", "hello", "--ram-mb", "96", "--cpu-percent", "30"]).ok();
+    assert!(shown.contains("memory 64 MiB → 96 MiB") && shown.contains("cpu unlimited → 30 %"), "{shown}");
+    assert_eq!(world.json(&["c", "limits", "hello"])["memory"], 96 << 20);
+    assert_eq!(world.stars(), before, "the same processes");
+    if world.limits_bite() {
+        let groups = world.cgroups();
+        let limits: Vec<String> = groups
+            .iter()
+            .filter_map(|group| {
+                let read = |file| std::fs::read_to_string(group.join(file)).ok();
+                read("memory.limit_in_bytes").or_else(|| read("memory.max"))
+            })
+            .map(|text| text.trim().to_owned())
+            .collect();
+        assert_eq!(limits.iter().filter(|limit| **limit == (96 << 20).to_string()).count(), 2, "{limits:?}");
+        // Less than it uses is refused, and nobody dies of it.
+        world.rads(&["c", "limits", "hello", "--ram-mb", "none"]).ok();
+    }
+    // The description says otherwise; to follow it takes no restart either.
+    let plan = world.rads(&["c", "plan", app.to_str().unwrap()]);
+    assert_eq!(plan.code, 2);
+    assert!(plan.out.contains("in place") && plan.out.contains("→ 64 MiB"), "{}", plan.out);
+    world.up(&app);
+    assert_eq!(world.stars(), before, "still the same processes");
+    assert_eq!(world.json(&["c", "limits", "hello"])["memory"], 64 << 20);
+    world.rads(&["c", "limits", "hello", "--ram-mb", "1"]).refused("C0103", "4 MiB");
+    world.rads(&["c", "limits", "hello", "--ram-mb", "x"]).refused("C0001", "neither a number nor `none`");
+    world.rads(&["c", "limits", "nobody", "--ram-mb", "64"]).refused("C0104", "`nobody`");
+}

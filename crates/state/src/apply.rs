@@ -1,7 +1,10 @@
 //! From a command to a changed state.
 
 use model::app::INSTANCES_MAX;
-use model::{AppKey, AppSpec, Code, Exit, Problem, RestartPolicy, ServiceKey, StarId, StarPhase, WallTime};
+use model::limits::limits_difference;
+use model::{
+    AppKey, AppSpec, Code, Exit, LimitsChange, Problem, RestartPolicy, ServiceKey, StarId, StarPhase, WallTime,
+};
 
 use crate::command::{Assignment, Command, Transition};
 use crate::record::{AppRecord, ServiceRecord, StarRecord, State};
@@ -29,6 +32,10 @@ pub enum Change {
         star: StarId,
         phase: StarPhase,
     },
+    /// It may use more or less from now on.
+    StarLimited {
+        star: StarId,
+    },
     StarForgotten {
         star: StarId,
     },
@@ -46,6 +53,7 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         Command::PutApp { spec, base, wall } => put_app(state, spec, *base, *wall, &mut changes),
         Command::RemoveApp { app, wall } => remove_app(state, app, *wall, &mut changes),
         Command::Scale { service, instances, wall } => scale(state, service, *instances, *wall, &mut changes),
+        Command::Limit { service, change, wall } => limit(state, service, change, *wall, &mut changes),
         Command::Restart { service, wall } => restart(state, service, *wall, &mut changes),
         Command::Stop { service, wall } => set_stopped(state, service, true, *wall, &mut changes),
         Command::Start { service, wall } => set_stopped(state, service, false, *wall, &mut changes),
@@ -137,7 +145,8 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
             }
             Some(service) if service.spec == *wanted && !service.stopped => continue,
             Some(service) => {
-                let replaced = service.spec.template != wanted.template;
+                let limited = service.spec.template.can_become(&wanted.template);
+                let replaced = service.spec.template != wanted.template && !limited;
                 if replaced {
                     service.revision = index;
                     service.done.clear();
@@ -152,6 +161,7 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
             }
         };
         state.record(wall, what);
+        limit_stars(state, &key, changes);
         changes.push(Change::ServicePut { service: key });
     }
     Ok(())
@@ -185,6 +195,39 @@ fn scale(state: &mut State, key: &ServiceKey, instances: u32, wall: WallTime, ch
     state.record(wall, format!("service `{key}` scaled from {before} to {}", counted(instances)));
     changes.push(Change::ServicePut { service: key.clone() });
     Ok(())
+}
+
+fn limit(
+    state: &mut State,
+    key: &ServiceKey,
+    change: &LimitsChange,
+    wall: WallTime,
+    changes: &mut Vec<Change>,
+) -> Applied {
+    let service = service_mut(state, key)?;
+    let template = &mut service.spec.template;
+    let (before, after) = (template.limits, change.of(&template.limits));
+    template.check_limits(&after)?;
+    if before == after {
+        return Ok(());
+    }
+    template.limits = after;
+    touch_app(state, key, wall);
+    state.record(wall, format!("service `{key}` limited: {}", limits_difference(&before, &after)));
+    limit_stars(state, key, changes);
+    changes.push(Change::ServicePut { service: key.clone() });
+    Ok(())
+}
+
+/// Gives the stars of a service's present revision its limits. Those of an earlier one are on their way out.
+fn limit_stars(state: &mut State, key: &ServiceKey, changes: &mut Vec<Change>) {
+    let Some(service) = state.services.get(key) else { return };
+    let (revision, limits) = (service.revision, service.spec.template.limits);
+    let stars = state.stars.values_mut().filter(|star| star.service == *key && star.revision == revision);
+    for star in stars.filter(|star| star.phase != StarPhase::Ended && star.template.limits != limits) {
+        star.template.limits = limits;
+        changes.push(Change::StarLimited { star: star.id });
+    }
 }
 
 fn restart(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Vec<Change>) -> Applied {

@@ -1,6 +1,6 @@
 //! Everything that can be written to the log. A released variant is never changed, only joined by new ones.
 
-use model::{AppKey, AppSpec, Exit, NodeId, ServiceKey, StarId, StarPhase, WallTime};
+use model::{AppKey, AppSpec, Exit, LimitsChange, NodeId, ServiceKey, StarId, StarPhase, WallTime};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +12,8 @@ pub enum Command {
     RemoveApp { app: AppKey, wall: WallTime },
     /// Changes how many stars a service keeps.
     Scale { service: ServiceKey, instances: u32, wall: WallTime },
+    /// Changes what the stars of a service may use, while they run.
+    Limit { service: ServiceKey, change: LimitsChange, wall: WallTime },
     /// Replaces the stars of a service one after another, as after a change.
     Restart { service: ServiceKey, wall: WallTime },
     /// Keeps the service known but lets no star of it run.

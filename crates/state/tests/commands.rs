@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use model::app::INSTANCES_MAX;
 use model::{
-    AppKey, AppSpec, BundleId, Code, ContentHash, Exit, ExitCause, Limits, Network, NodeId, Probe, ProbeKind, Program,
-    RestartPolicy, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, WallTime,
+    AppKey, AppSpec, BundleId, Bytes, Code, ContentHash, Exit, ExitCause, Limits, LimitsChange, Network, NodeId, Probe,
+    ProbeKind, Program, RestartPolicy, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, WallTime,
 };
 use state::{Assignment, Change, Command, EVENTS_MAX, State, Transition, apply};
 
@@ -74,6 +74,11 @@ fn key(app: &str) -> AppKey {
     app.parse().unwrap()
 }
 
+fn limited(mib: u64) -> Command {
+    let change = LimitsChange { memory: Some(Some(Bytes::mib(mib))), ..LimitsChange::default() };
+    Command::Limit { service: name("web"), change, wall: WALL }
+}
+
 fn name(service: &str) -> ServiceKey {
     service.parse().unwrap()
 }
@@ -101,7 +106,7 @@ fn refusal(commands: &[Command]) -> Option<Code> {
 fn what_does_not_fit_is_refused_with_its_reason() {
     let job = |app| put(app, &[("web", service(1, "a", RestartPolicy::Always))], None);
     let based = |base| put("shop", &[], Some(base));
-    let cases: [(&[Command], Option<Code>); 17] = [
+    let cases: [(&[Command], Option<Code>); 20] = [
         (&[web(1, "a")], None),
         (&[based(0)], None),
         (&[based(1)], Some(Code::Conflict)),
@@ -116,6 +121,9 @@ fn what_does_not_fit_is_refused_with_its_reason() {
         (&[web(INSTANCES_MAX + 1, "a")], Some(Code::InvalidValue)),
         (&[web(1, "a"), scale(INSTANCES_MAX + 1)], Some(Code::InvalidValue)),
         (&[scale(1)], Some(Code::NotFound)),
+        (&[limited(64)], Some(Code::NotFound)),
+        (&[web(1, "a"), limited(1)], Some(Code::LimitTooLow)),
+        (&[web(1, "a"), limited(64), based(1)], Some(Code::Conflict)),
         (&[Command::RemoveApp { app: key("shop"), wall: WALL }], Some(Code::NotFound)),
         (&[web(1, "a"), assign(7, 1), assign(7, 1)], Some(Code::AlreadyExists)),
         (&[web(1, "a"), web(1, "b"), assign(7, 1)], Some(Code::Conflict)),
@@ -236,7 +244,7 @@ impl Random {
         let wall = WallTime(self.number());
         let app = self.one_of(&["shop", "blog", "team/shop"]);
         let service = name(self.one_of(&["web", "api", "team/web"]));
-        match self.below(13) {
+        match self.below(14) {
             0..3 => self.put(app),
             3 => Command::RemoveApp { app: key(app), wall },
             4 => Command::Scale { service, instances: self.one_of(&[0, 1, 3, u32::MAX]), wall },
@@ -247,6 +255,11 @@ impl Random {
                 let count = self.below(4);
                 let stars = (0..count).map(|_| self.assignment(&service, state)).collect();
                 Command::Assign { stars, wall }
+            }
+            12 => {
+                let memory = self.one_of(&[None, Some(None), Some(Some(Bytes(1))), Some(Some(Bytes::mib(64)))]);
+                let pids = self.one_of(&[None, Some(Some(0)), Some(Some(9))]);
+                Command::Limit { service, change: LimitsChange { memory, pids, ..LimitsChange::default() }, wall }
             }
             10 | 11 => {
                 let count = self.below(5);
@@ -379,4 +392,33 @@ fn check(before: &State, state: &State, changes: &[Change]) -> Result<(), &'stat
     }
     let lost = before.stars.values().filter(|star| !state.stars.contains_key(&star.id));
     must(lost.into_iter().all(|star| star.phase == StarPhase::Ended), "only ended stars are forgotten")
+}
+
+#[test]
+fn limits_change_while_stars_run_and_only_theirs() {
+    let mut state = State::default();
+    let mut index = 0;
+    let mut run = |state: &mut State, command: Command| {
+        index += 1;
+        apply(state, index, &command)
+    };
+    run(&mut state, web(2, "a"));
+    run(&mut state, assign(1, 1));
+    run(&mut state, ended(1, ExitCause::Code(1), false));
+    run(&mut state, assign(2, 1));
+    let changes = run(&mut state, limited(64));
+    assert!(changes.contains(&Change::StarLimited { star: StarId(2) }), "{changes:?}");
+    assert!(!changes.contains(&Change::StarLimited { star: StarId(1) }), "it has ended");
+    let memory = |state: &State, star: u64| state.stars[&StarId(star)].template.limits.memory;
+    assert_eq!((memory(&state, 1), memory(&state, 2)), (Limits::DEFAULT.memory, Some(Bytes::mib(64))));
+    assert_eq!(state.services[&name("web")].revision, 1, "nothing is replaced");
+    assert_eq!(run(&mut state, limited(64)), [], "once is enough");
+    // The same by a description: limits in place, anything more by replacement.
+    let changes = run(&mut state, web(2, "a"));
+    assert!(changes.contains(&Change::StarLimited { star: StarId(2) }), "{changes:?}");
+    assert_eq!(state.services[&name("web")].revision, 1);
+    run(&mut state, limited(64));
+    let changes = run(&mut state, web(2, "b"));
+    assert!(!changes.iter().any(|change| matches!(change, Change::StarLimited { .. })), "{changes:?}");
+    assert_eq!(memory(&state, 2), Some(Bytes::mib(64)), "a star that is replaced keeps what it has");
 }

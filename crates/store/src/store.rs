@@ -82,12 +82,12 @@ impl Store {
     /// When more than a few thousand are waiting, `done` is called at once, here, with `Unavailable`.
     pub fn append(&self, command: Command, done: impl FnOnce(Result<u64, Problem>) + Send + 'static) {
         let append = Append { record: command, done: Box::new(done) };
-        let refused = match self.queue.as_ref().map(|queue| queue.try_send(append)) {
-            Some(Ok(())) | None => return,
-            Some(Err(TrySendError::Full(append))) => (append, "the disk is too far behind"),
-            Some(Err(TrySendError::Disconnected(append))) => (append, "the store has ended"),
+        let Some(queue) = &self.queue else { return };
+        let (append, why) = match queue.try_send(append) {
+            Ok(()) => return,
+            Err(TrySendError::Full(append)) => (append, "the disk is too far behind"),
+            Err(TrySendError::Disconnected(append)) => (append, "the store has ended"),
         };
-        let (append, why) = refused;
         (append.done)(Err(Problem::new(Code::Unavailable, why).help("try again in a moment")));
     }
 }

@@ -64,6 +64,7 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(services::list))
         .routes(routes!(services::get))
         .routes(routes!(services::stats))
+        .routes(routes!(services::limit))
         .routes(routes!(services::scale))
         .routes(routes!(services::restart))
         .routes(routes!(services::stop))

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use model::{Problem, ServiceKey};
+use model::{LimitsChange, Problem, ServiceKey};
 
 use super::Shared;
 use crate::refusal::{Body, Path, Reply};
@@ -28,6 +28,21 @@ pub(super) async fn get(State(control): Shared, Path(service): Path<ServiceKey>)
     responses((status = 200, body = Vec<StarStats>), (status = "default", body = Problem)))]
 pub(super) async fn stats(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Vec<StarStats>> {
     Ok(Json(control.service_stats(service).await?))
+}
+
+/// Change what running stars may use
+///
+/// Answered when every star has the new limits, or one cannot have them. A field that is absent stays as it is, one that
+/// is `null` becomes unlimited.
+#[utoipa::path(post, path = "/v1/services/{service}/limits", tag = "services",
+    params(("service" = ServiceKey, Path)), request_body = LimitsChange,
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn limit(
+    State(control): Shared,
+    Path(service): Path<ServiceKey>,
+    Body(change): Body<LimitsChange>,
+) -> Reply<Accepted> {
+    Ok(Json(control.limit(service, change).await?))
 }
 
 /// Change how many stars run

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use model::Limits;
+use model::{Bytes, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::{keyed, number, write};
@@ -88,6 +88,7 @@ impl Groups {
         }
         if let Some(group) = &self.memory {
             group.limit_memory(limits.memory.map(|bytes| bytes.0))?;
+            group.limit_memory_softly(limits.memory_soft.map(|bytes| bytes.0))?;
         }
         if let Some(group) = &self.pids {
             let most = limits.pids.map(|pids| (u64::from(pids) + u64::from(self.own_pids)).to_string());
@@ -176,12 +177,39 @@ impl Group {
         match self.version {
             Version::V1 => self.limit_memory_v1(bytes),
             Version::V2 => {
+                self.make_room(bytes)?;
                 write(&self.dir, "memory.max", bytes.map_or_else(|| "max".to_owned(), |bytes| bytes.to_string()))?;
                 if_there(&self.dir, "memory.swap.max", if bytes.is_some() { "0" } else { "max" })?;
                 // A star that has lost one of its processes is not what was asked for: it ends as a whole.
                 if_there(&self.dir, "memory.oom.group", "1")
             }
         }
+    }
+
+    /// Has the kernel take back what is above a limit to be. Version 2 would set a limit below what is used and kill for
+    /// it; a limit that is too low for a running star is refused instead, as version 1 does.
+    fn make_room(&self, bytes: Option<u64>) -> io::Result<()> {
+        let used = || number(&self.dir, "memory.current").unwrap_or(0);
+        let Some(wanted) = bytes.filter(|bytes| used() > *bytes) else { return Ok(()) };
+        // Lowering the soft limit reclaims at once, before the write returns.
+        let before = std::fs::read_to_string(self.dir.join("memory.high"))?;
+        write(&self.dir, "memory.high", wanted)?;
+        let used = used();
+        write(&self.dir, "memory.high", before.trim())?;
+        if used > wanted {
+            let (used, wanted) = (Bytes(used), Bytes(wanted));
+            return Err(io::Error::other(format!("it uses {used}, more than {wanted}")));
+        }
+        Ok(())
+    }
+
+    /// Beyond it the star gives memory back before others have to. Old kernels lack it, and it is but a wish.
+    fn limit_memory_softly(&self, bytes: Option<u64>) -> io::Result<()> {
+        let (file, none) = match self.version {
+            Version::V1 => ("memory.soft_limit_in_bytes", "-1"),
+            Version::V2 => ("memory.high", "max"),
+        };
+        if_there(&self.dir, file, &bytes.map_or_else(|| none.to_owned(), |bytes| bytes.to_string()))
     }
 
     /// Version 1 counts memory and memory with swap, and wants the second never below the first: a limit that grows
@@ -264,31 +292,44 @@ mod tests {
         fs::remove_dir(parent).unwrap();
     }
 
-    const LIMITS: Limits = Limits { cpu: Some(Millicores(250)), memory: Some(Bytes::mib(64)), pids: Some(10) };
-    const NONE: Limits = Limits { cpu: None, memory: None, pids: None };
+    const LIMITS: Limits = Limits {
+        cpu: Some(Millicores(250)),
+        memory: Some(Bytes::mib(64)),
+        memory_soft: Some(Bytes::mib(48)),
+        pids: Some(10),
+    };
+    const NONE: Limits = Limits::UNLIMITED;
 
     #[test]
     fn limits_are_written_in_the_words_of_each_version() {
-        const V2: [&str; 6] =
-            ["cpu.max", "cpu.max.burst", "memory.max", "memory.swap.max", "memory.oom.group", "pids.max"];
-        const V1: [&str; 6] = [
+        const V2: [&str; 7] = [
+            "cpu.max",
+            "cpu.max.burst",
+            "memory.max",
+            "memory.high",
+            "memory.swap.max",
+            "memory.oom.group",
+            "pids.max",
+        ];
+        const V1: [&str; 7] = [
             "cpu.cfs_quota_us",
             "cpu.cfs_burst_us",
             "memory.limit_in_bytes",
+            "memory.soft_limit_in_bytes",
             "memory.memsw.limit_in_bytes",
             "memory.swappiness",
             "pids.max",
         ];
-        let check = |version, files: [&str; 6], limits, expected: [&str; 6]| {
+        let check = |version, files: [&str; 7], limits, expected: [&str; 7]| {
             let (folder, groups) = group(version, &files.map(|file| (file, "")));
             groups.limit(limits).unwrap();
             let written = files.map(|file| fs::read_to_string(folder.path().join(file)).unwrap());
             assert_eq!(written, expected, "{version:?}");
         };
-        check(Version::V2, V2, &LIMITS, ["25000 100000", "25000", "67108864", "0", "1", "11"]);
-        check(Version::V2, V2, &NONE, ["max", "0", "max", "max", "1", "max"]);
-        check(Version::V1, V1, &LIMITS, ["25000", "25000", "67108864", "67108864", "0", "11"]);
-        check(Version::V1, V1, &NONE, ["-1", "0", "-1", "-1", "60", "max"]);
+        check(Version::V2, V2, &LIMITS, ["25000 100000", "25000", "67108864", "50331648", "0", "1", "11"]);
+        check(Version::V2, V2, &NONE, ["max", "0", "max", "max", "max", "1", "max"]);
+        check(Version::V1, V1, &LIMITS, ["25000", "25000", "67108864", "50331648", "67108864", "0", "11"]);
+        check(Version::V1, V1, &NONE, ["-1", "0", "-1", "-1", "-1", "60", "max"]);
     }
 
     #[test]

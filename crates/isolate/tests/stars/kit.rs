@@ -138,7 +138,7 @@ impl Kit {
             env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
             bundle: self.bundle.clone(),
             volumes: Vec::new(),
-            limits: Limits { cpu: None, memory: None, pids: None },
+            limits: Limits::UNLIMITED,
             network: Network::None,
         }
     }

@@ -5,6 +5,7 @@ mod change;
 mod exec;
 mod find;
 mod language;
+mod limits;
 mod logs;
 mod planning;
 mod progress;
@@ -68,6 +69,7 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Logs(args) => tell(global, async |on| logs::logs(&on.client, args, on.form).await),
         Constellation::Exec(args) => tell(global, async |on| exec::exec(&on.client, args).await),
         Constellation::Scale(args) => tell(global, async |on| change::scale(&on.client, args).await),
+        Constellation::Limits(args) => tell(global, async |on| limits::limits(&on.client, args, on.form).await),
         Constellation::Restart(args) => tell(global, async |on| change::restart(&on.client, args).await),
         Constellation::Stop(args) => tell(global, async |on| change::stop(&on.client, args).await),
         Constellation::Start(args) => tell(global, async |on| change::start(&on.client, args).await),

@@ -13,7 +13,7 @@ use api::Client;
 use bytes::Bytes;
 use deploy::{Bundle, Diff, Entry, EntryKind, Evaluated, Fault, Files, ServiceChange, Setting, Source};
 use model::app::INSTANCES_MAX;
-use model::{AppKey, AppSpec, Code, Limits, ListenAddr, Name, Problem, Program, ServiceSpec};
+use model::{AppKey, AppSpec, Code, ListenAddr, Name, Problem, ServiceSpec};
 use rads_syntax::ast::{ExprKind, ImportTarget};
 use serde::Serialize;
 
@@ -298,25 +298,12 @@ fn apply_to_service(service: &mut ServiceSpec, options: &ServiceOptions) -> Resu
     }
     let template = &mut service.template;
     if let Some(cpu) = options.cpu() {
-        if cpu < Limits::CPU_MIN {
-            let message = format!("a star needs at least {} of a core, not {cpu}", Limits::CPU_MIN);
-            return Err(Problem::new(Code::LimitTooLow, message));
-        }
         template.limits.cpu = Some(cpu);
     }
     if let Some(memory) = options.memory() {
-        let least = match template.program {
-            Program::Script(_) => Limits::SCRIPT_MEMORY_MIN,
-            Program::Command(_) => Limits::COMMAND_MEMORY_MIN,
-        };
-        if memory < least {
-            return Err(Problem::new(
-                Code::LimitTooLow,
-                format!("a star needs at least {least} to live, not {memory}"),
-            ));
-        }
         template.limits.memory = Some(memory);
     }
+    template.check_limits(&template.limits)?;
     template.port = options.port.or(template.port);
     template.env.extend(options.env.iter().cloned());
     if let Some(listen) = options.listen {

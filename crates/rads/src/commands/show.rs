@@ -97,6 +97,15 @@ pub(crate) fn not_enforced(walls: &api::WallsView) -> Vec<(&'static str, &str)> 
         .collect()
 }
 
+/// Says which limits this machine does not hold.
+pub(crate) async fn report_walls(client: &Client) -> Result<(), Problem> {
+    let status = client.status().await?;
+    for (limit, reason) in status.walls.iter().flat_map(not_enforced) {
+        screen::note(format!("note: {limit} limits are not enforced: {reason}"));
+    }
+    Ok(())
+}
+
 /// A service's state in a few words.
 fn state(service: &ServiceView) -> String {
     if let Some(problem) = &service.problem {

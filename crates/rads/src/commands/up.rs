@@ -144,7 +144,7 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
         started => screen::line(format!("started {} in {elapsed}", screen::count(started as usize, "star"))),
     }
     print_addresses(&views);
-    report_walls(client).await?;
+    show::report_walls(client).await?;
     report_ended(client, app).await.map_err(Problem::after_changes)?;
     Ok(Came::Up)
 }
@@ -179,15 +179,6 @@ fn print_addresses(views: &[ServiceView]) {
             screen::line(format!("{scheme}://{address}{label}"));
         }
     }
-}
-
-/// Says once which limits this machine does not hold.
-async fn report_walls(client: &Client) -> Result<(), Problem> {
-    let status = client.status().await?;
-    for (limit, reason) in status.walls.iter().flat_map(show::not_enforced) {
-        screen::note(format!("note: {limit} limits are not enforced: {reason}"));
-    }
-    Ok(())
 }
 
 /// Tells of stars that have ended already and stay so. One that failed is a failure of the command.

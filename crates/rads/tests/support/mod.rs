@@ -156,6 +156,15 @@ impl World {
         .collect()
     }
 
+    /// Whether this machine lets this user limit memory; says so when it does not.
+    pub(crate) fn limits_bite(&self) -> bool {
+        let reason = self.json(&["c", "status"])["walls"]["memory_not_enforced"].clone();
+        if let Some(reason) = reason.as_str() {
+            println!("skipped: memory limits are not enforced: {reason}");
+        }
+        reason.is_null()
+    }
+
     /// Groups made for this data folder and those in them: they carry a hash of its path, FNV-1a, cut to 32 bits.
     pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
         let path = fs::canonicalize(self.data()).unwrap_or_default();

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use model::app::GRACE_DEFAULT_MS;
 use model::{
-    AppKey, AppSpec, Balance, BundleId, ContentHash, Entry, Exit, ExitCause, Limits, ListenAddr, Name, Network, NodeId,
-    Probe, ProbeKind, Program, Protocol, RestartPolicy, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate,
-    VolumeMount, WallTime,
+    AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Entry, Exit, ExitCause, Limits, LimitsChange, ListenAddr,
+    Name, Network, NodeId, Probe, ProbeKind, Program, Protocol, RestartPolicy, ServiceKey, ServiceSpec, StarId,
+    StarPhase, StarTemplate, VolumeMount, WallTime,
 };
 use state::{Assignment, Command, State, Transition};
 
@@ -67,9 +67,14 @@ pub fn one_of_each() -> Vec<Command> {
         Command::Scale { service: service.clone(), instances: 300, wall },
         Command::Restart { service: service.clone(), wall },
         Command::Stop { service: service.clone(), wall },
-        Command::Start { service, wall },
+        Command::Start { service: service.clone(), wall },
         Command::RemoveApp { app: AppKey::in_default(name("shop")), wall },
         Command::Forget { stars: vec![StarId(7), StarId(u64::MAX)] },
+        Command::Limit {
+            service,
+            change: LimitsChange { memory: Some(Some(Bytes::mib(64))), pids: Some(None), ..LimitsChange::default() },
+            wall,
+        },
     ]
 }
 

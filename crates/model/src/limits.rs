@@ -1,0 +1,113 @@
+//! What a star may use, and changes of it.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::units::{Bytes, Millicores};
+
+/// What a star may use. `None` is unlimited, and shown as such.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Limits {
+    pub cpu: Option<Millicores>,
+    /// Memory without swap; reaching it ends the star with an out-of-memory kill.
+    pub memory: Option<Bytes>,
+    /// Memory beyond which the kernel takes back what it can from the star, before it takes from others. Nobody dies of
+    /// it; a star that stays above it gets slower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_soft: Option<Bytes>,
+    /// Processes and threads together.
+    pub pids: Option<u32>,
+}
+
+impl Limits {
+    pub const UNLIMITED: Self = Self { cpu: None, memory: None, memory_soft: None, pids: None };
+    /// The defaults of a spec that names no limits: no star takes a machine down by mistake.
+    pub const DEFAULT: Self = Self { memory: Some(Bytes::mib(256)), pids: Some(256), ..Self::UNLIMITED };
+    /// A RADS star needs about 1 MiB to live; below this it would die before its first request.
+    pub const SCRIPT_MEMORY_MIN: Bytes = Bytes::mib(4);
+    /// The kernel's own bookkeeping for a process needs this much.
+    pub const COMMAND_MEMORY_MIN: Bytes = Bytes::mib(1);
+    /// Below one percent of a core the kernel's shortest quota (1 ms in 100 ms) cannot express it.
+    pub const CPU_MIN: Millicores = Millicores(10);
+}
+
+/// A change of some limits: what is absent stays, what is `null` becomes unlimited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LimitsChange {
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub cpu: Option<Option<Millicores>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub memory: Option<Option<Bytes>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub memory_soft: Option<Option<Bytes>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub pids: Option<Option<u32>>,
+}
+
+/// A field that is there at all, though it may be `null`.
+fn there<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+impl LimitsChange {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub fn of(&self, before: &Limits) -> Limits {
+        Limits {
+            cpu: self.cpu.unwrap_or(before.cpu),
+            memory: self.memory.unwrap_or(before.memory),
+            memory_soft: self.memory_soft.unwrap_or(before.memory_soft),
+            pids: self.pids.unwrap_or(before.pids),
+        }
+    }
+}
+
+/// The names and values of limits, for people.
+pub fn limit_fields(limits: &Limits) -> Vec<(&'static str, String)> {
+    fn text<T: fmt::Display>(value: Option<T>) -> String {
+        value.map_or_else(|| "unlimited".to_owned(), |value| value.to_string())
+    }
+    let mut fields = vec![("cpu", text(limits.cpu)), ("memory", text(limits.memory)), ("pids", text(limits.pids))];
+    if let Some(soft) = limits.memory_soft {
+        fields.insert(2, ("soft memory", soft.to_string()));
+    }
+    fields
+}
+
+/// `memory 64 MiB → 256 MiB`: what differs, for people; empty when nothing does.
+pub fn limits_difference(before: &Limits, after: &Limits) -> String {
+    let (old, new) = (limit_fields(before), limit_fields(after));
+    let value = |fields: &[(&str, String)], name: &str| {
+        fields.iter().find(|(field, _)| *field == name).map_or("none".to_owned(), |(_, value)| value.clone())
+    };
+    let mut names: Vec<&str> = old.iter().chain(&new).map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    names.dedup();
+    let changes = names.into_iter().filter(|name| value(&old, name) != value(&new, name));
+    let changes: Vec<String> =
+        changes.map(|name| format!("{name} {} → {}", value(&old, name), value(&new, name))).collect();
+    changes.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_tells_absent_from_unlimited() {
+        let change: LimitsChange = serde_json::from_str(r#"{"memory": null, "pids": 7}"#).unwrap();
+        assert_eq!(change, LimitsChange { memory: Some(None), pids: Some(Some(7)), ..LimitsChange::default() });
+        let before = Limits { cpu: Some(Millicores(250)), ..Limits::DEFAULT };
+        let after = change.of(&before);
+        assert_eq!(after, Limits { cpu: Some(Millicores(250)), pids: Some(7), ..Limits::UNLIMITED });
+        assert_eq!(limits_difference(&before, &after), "memory 256 MiB → unlimited, pids 256 → 7");
+        assert_eq!(serde_json::to_string(&change).unwrap(), r#"{"memory":null,"pids":7}"#);
+        assert!(serde_json::from_str::<LimitsChange>(r#"{"ram": 1}"#).is_err());
+    }
+}
