@@ -18,7 +18,8 @@ use model::{
 use node::{Node, Request};
 use proxy::Proxy;
 use state::State;
-use store::Bundles;
+use store::bundles::COLLECT_AFTER;
+use store::{Bundles, Roots};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -38,6 +39,7 @@ pub(crate) struct Remote {
     pub(crate) link: Link,
     pub(crate) proxy: Arc<Proxy<Doors>>,
     pub(crate) bundles: Arc<Bundles>,
+    pub(crate) roots: Arc<Roots>,
     pub(crate) data_dir: PathBuf,
     pub(crate) started: WallTime,
     pub(crate) background: bool,
@@ -81,10 +83,11 @@ impl Remote {
     async fn change_apps(&self, request: Request) -> Result<Accepted, Problem> {
         let accepted = self.change(request).await?;
         if let Ok(keep) = self.looker().look(|node| bundles_in_use(node.state())).await {
-            let bundles = Arc::clone(&self.bundles);
+            let (bundles, roots) = (Arc::clone(&self.bundles), Arc::clone(&self.roots));
             // Nobody waits for it, and what could not be removed now is tried again after the next change.
             tokio::task::spawn_blocking(move || {
-                if let Err(problem) = bundles.collect(&keep) {
+                let collected = bundles.collect(&keep).and_then(|_| roots.collect(&keep, COLLECT_AFTER));
+                if let Err(problem) = collected {
                     tracing::warn!(%problem, "old bundles not removed");
                 }
             });
@@ -185,12 +188,16 @@ impl Control for Remote {
 
     fn put_app(&self, spec: AppSpec, base: Option<u64>) -> Answer<'_, Accepted> {
         Box::pin(async move {
-            let (bundles, wanted) = (Arc::clone(&self.bundles), spec.clone());
+            let (bundles, roots, wanted) = (Arc::clone(&self.bundles), Arc::clone(&self.roots), spec.clone());
             beside(move || {
-                let missing = wanted.services.iter().find(|(_, spec)| bundles.path(&spec.template.bundle).is_none());
-                missing.map_or(Ok(()), |(service, _)| {
-                    Err(Problem::new(Code::BundleMissing, format!("the bundle of service `{service}` was not sent"))
-                        .help("send it to `/v1/bundles` first"))
+                wanted.services.iter().try_for_each(|(service, spec)| {
+                    let template = &spec.template;
+                    let bundle = bundles.path(&template.bundle).ok_or_else(|| {
+                        let message = format!("the bundle of service `{service}` was not sent");
+                        Problem::new(Code::BundleMissing, message).help("send it to `/v1/bundles` first")
+                    })?;
+                    // Unpacked before anything is promised: what is wrong with it is told to whoever asks.
+                    template.rootfs.iter().try_for_each(|archive| roots.ensure(&template.bundle, &bundle.join(archive)))
                 })
             })
             .await?;

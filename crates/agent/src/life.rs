@@ -11,7 +11,7 @@ use model::{Bytes, Code, NodeId, Problem};
 use node::{Node, NodeConfig};
 use proxy::Proxy;
 use rustix::process::Resource;
-use store::{Bundles, DataDir, Store};
+use store::{Bundles, DataDir, Roots, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -46,6 +46,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
     let folder = DataDir::open(&config.data_dir)?;
     let (store, recovered) = Store::open(&folder.store())?;
     let bundles = Arc::new(Bundles::new(folder.path())?);
+    let roots = Arc::new(Roots::new(folder.path())?);
     let socket = Socket::bind(folder.path())?;
     let mut signals = Signals::new()?;
     raise_descriptor_limit();
@@ -68,6 +69,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         link: link.clone(),
         proxy: Arc::clone(&proxy),
         bundles: Arc::clone(&bundles),
+        roots: Arc::clone(&roots),
         data_dir: folder.path().to_owned(),
         started: clock::wall(),
         background: config.background,
@@ -78,6 +80,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         clock,
         store,
         bundles,
+        roots,
         data_dir: folder.path().to_owned(),
         link: link.clone(),
         doors,

@@ -10,7 +10,7 @@ use model::{Problem, RequestId, ServiceKey, StarId};
 use node::{Effect, Event, Node, Reply, Request};
 use proxy::Proxy;
 use state::Command;
-use store::{Bundles, Store};
+use store::{Bundles, Roots, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
@@ -56,6 +56,7 @@ pub(crate) struct Loop {
     pub(crate) clock: Clock,
     pub(crate) store: Store,
     pub(crate) bundles: Arc<Bundles>,
+    pub(crate) roots: Arc<Roots>,
     pub(crate) data_dir: PathBuf,
     pub(crate) link: Link,
     pub(crate) doors: Doors,
@@ -186,7 +187,7 @@ impl Loop {
                     let _ = answer.send(result);
                 }
             }
-            Effect::Start { order } => match orders::star_order(order, &self.bundles, &self.data_dir) {
+            Effect::Start { order } => match orders::star_order(order, &self.bundles, &self.roots, &self.data_dir) {
                 Ok(order) => self.link.order(Order::Start(order)),
                 Err((star, reason)) => {
                     let failed = Message::StartFailed { star, reason };

@@ -7,15 +7,27 @@ use std::path::Path;
 use isolate::{Bind, Launch, StarOrder, StarReport};
 use model::{Program, ServiceKey, StarId, VolumeMount};
 use node::{Event, RunningStar, StartOrder};
-use store::Bundles;
+use store::{Bundles, Roots};
 
 /// The order as the nursery takes it. The error names the star that cannot be started.
-pub(crate) fn star_order(order: StartOrder, bundles: &Bundles, data_dir: &Path) -> Result<StarOrder, (StarId, String)> {
+pub(crate) fn star_order(
+    order: StartOrder,
+    bundles: &Bundles,
+    roots: &Roots,
+    data_dir: &Path,
+) -> Result<StarOrder, (StarId, String)> {
     let star = order.star;
     let template = order.template;
     let bundle = bundles
         .path(&template.bundle)
         .ok_or_else(|| (star, format!("bundle `{}` is not in the data folder", template.bundle)))?;
+    let root = match &template.rootfs {
+        None => None,
+        Some(archive) => {
+            let missing = || (star, format!("the root file system `{archive}` is not in the data folder"));
+            Some(roots.path(&template.bundle).ok_or_else(missing)?)
+        }
+    };
     let mut volumes = Vec::with_capacity(template.volumes.len());
     for mount in &template.volumes {
         volumes.push(volume(data_dir, &order.service, mount).map_err(|reason| (star, reason))?);
@@ -38,6 +50,7 @@ pub(crate) fn star_order(order: StartOrder, bundles: &Bundles, data_dir: &Path) 
         args: template.args,
         env,
         bundle,
+        root,
         volumes,
         limits: template.limits,
         network: template.network,

@@ -23,6 +23,14 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
         }
         _ => {}
     }
+    if let Some(archive) = &template.rootfs {
+        if !is_bundle_path(archive) {
+            return invalid("its root file system is no path within the bundle");
+        }
+        if matches!(template.program, Program::Script(_)) {
+            return invalid("a script has no root file system of its own");
+        }
+    }
     template.check_limits(&template.limits).map_err(|mut problem| {
         problem.message = format!("service `{name}`: {}", problem.message);
         problem
@@ -72,6 +80,7 @@ mod tests {
                 program: Program::Script("a.rads".to_owned()),
                 args: Vec::new(),
                 bundle: BundleId(ContentHash([0; 32])),
+                rootfs: None,
                 env: Default::default(),
                 limits: Limits::DEFAULT,
                 volumes: vec![VolumeMount { volume: "v".parse().unwrap(), path: "/data".to_owned() }],

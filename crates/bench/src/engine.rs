@@ -79,6 +79,7 @@ impl Engine {
             args: Vec::new(),
             env: BTreeMap::new(),
             bundle: self.bundle.clone(),
+            root: None,
             volumes: Vec::new(),
             limits: Limits {
                 cpu: Some(Millicores(250)),

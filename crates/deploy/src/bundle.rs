@@ -13,6 +13,8 @@ pub trait Files {
     fn kind(&self, path: &str) -> Result<EntryKind, String>;
     /// What a folder holds, in any order.
     fn list(&self, folder: &str) -> Result<Vec<Entry>, String>;
+    /// Where a symbolic link leads, as it is written there.
+    fn link(&self, path: &str) -> Result<String, String>;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,9 @@ pub struct Bundle {
     pub manifest: BundleManifest,
     pub contents: BTreeMap<ContentHash, Vec<u8>>,
 }
+
+/// What the archive of a root file system's folder is called in a bundle.
+const ROOT_ARCHIVE: &str = ".rootfs.tar";
 
 /// Most bytes of one bundle: it is held in memory while it is sent.
 const BUNDLE_BYTES_MAX: u64 = 512 << 20;
@@ -115,10 +120,69 @@ impl<'a> Packer<'a> {
         Ok(())
     }
 
+    /// Adds a root file system, an archive or a folder that becomes one. Gives the archive's path in the bundle.
+    pub(crate) fn add_root(&mut self, path: &str) -> Result<String, Problem> {
+        match self.files.kind(path).map_err(|reason| unreadable(path, &reason))? {
+            EntryKind::Folder => {
+                let archive = archive(self.files, path)?;
+                self.add_content(ROOT_ARCHIVE, archive, false)?;
+                Ok(ROOT_ARCHIVE.to_owned())
+            }
+            _ => {
+                self.add(path)?;
+                Ok(path.to_owned())
+            }
+        }
+    }
+
     pub(crate) fn pack(self) -> Bundle {
         let id = BundleId(ContentHash(*blake3::hash(&self.manifest.canonical_bytes()).as_bytes()));
         Bundle { id, manifest: self.manifest, contents: self.contents }
     }
+}
+
+/// A tar archive of a folder: the same files give the same bytes. Owners and times are left out, so are devices and
+/// sockets.
+fn archive(files: &dyn Files, folder: &str) -> Result<Vec<u8>, Problem> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let failed = |path: &str, reason: &str| unreadable(path, reason);
+    // What is to be looked at next comes last; within a folder in the order of the names.
+    let mut waiting = vec![(folder.to_owned(), EntryKind::Folder)];
+    while let Some((path, kind)) = waiting.pop() {
+        let name = path.strip_prefix(folder).unwrap_or(&path).trim_start_matches('/');
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_mtime(0);
+        let written = match kind {
+            EntryKind::File { executable } => {
+                let content = files.read(&path).map_err(|reason| failed(&path, &reason))?;
+                header.set_mode(if executable { 0o755 } else { 0o644 });
+                header.set_size(content.len() as u64);
+                builder.append_data(&mut header, name, content.as_slice())
+            }
+            EntryKind::Folder => {
+                let mut entries = files.list(&path).map_err(|reason| failed(&path, &reason))?;
+                entries.sort_by(|a, b| b.name.cmp(&a.name));
+                waiting.extend(entries.into_iter().map(|entry| (format!("{path}/{}", entry.name), entry.kind)));
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_mode(0o755);
+                if name.is_empty() { Ok(()) } else { builder.append_data(&mut header, name, std::io::empty()) }
+            }
+            EntryKind::Link => {
+                let target = files.link(&path).map_err(|reason| failed(&path, &reason))?;
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_mode(0o777);
+                builder.append_link(&mut header, name, target)
+            }
+            EntryKind::Other => Ok(()),
+        };
+        written.map_err(|error| failed(&path, &error.to_string()))?;
+        if builder.get_ref().len() as u64 > BUNDLE_BYTES_MAX {
+            let message = format!("the root file system in `{folder}` is larger than {}", Bytes(BUNDLE_BYTES_MAX));
+            return Err(Problem::new(Code::InvalidValue, message).help("leave out what the program does not need"));
+        }
+    }
+    builder.into_inner().map_err(|error| failed(folder, &error.to_string()))
 }
 
 fn unreadable(path: &str, reason: &str) -> Problem {

@@ -127,7 +127,7 @@ fn changed(old: &ServiceSpec, new: &ServiceSpec) -> Option<ServiceChange> {
 fn summary(spec: &ServiceSpec) -> Vec<String> {
     let template = template_fields(spec).into_iter();
     let worth_telling = |(name, _): &(String, String)| {
-        let told = ["program", "cpu", "memory", "soft memory", "network"];
+        let told = ["program", "cpu", "memory", "soft memory", "network", "rootfs"];
         told.contains(&name.as_str()) || name.starts_with("volume ")
     };
     let mut lines: Vec<String> =
@@ -174,6 +174,7 @@ fn template_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
         ("restart".to_owned(), restart.to_owned()),
         ("grace".to_owned(), format!("{} s", f64::from(template.grace_ms) / 1000.0)),
     ]);
+    fields.extend(template.rootfs.iter().map(|archive| ("rootfs".to_owned(), archive.clone())));
     fields.extend(template.env.iter().map(|(name, value)| (format!("env {name}"), value.clone())));
     fields.extend(template.volumes.iter().map(|mount| (format!("volume {}", mount.path), mount.volume.to_string())));
     fields

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{AppKey, AppSpec, Code, Name, Problem, Program, ServiceSpec};
+use model::{AppKey, AppSpec, Code, Name, Problem, Program, ServiceSpec, StarTemplate};
 use rads_compile::{Compiled, Sources, compile};
 use rads_syntax::{Severity, Span};
 use rads_vm::{Cx, Limits, Location, NativeBody, Natives, Params, Step, TaskId, Value, Vm, core_natives};
@@ -116,7 +116,7 @@ fn finish(source: &Source<'_>, drafts: Vec<(Name, Written, Draft)>, echoed: Stri
                 Problem::new(Code::InvalidValue, message).help("give one of them another `listen`, or 0 for any"),
             );
         }
-        match pack(source, &spec.template.program, &draft.assets) {
+        match pack(source, &mut spec.template, &draft.assets) {
             Ok(bundle) => {
                 spec.template.bundle = bundle.id;
                 bundles.insert(name.clone(), bundle);
@@ -135,10 +135,13 @@ enum PackFault {
     Option(&'static str, Problem),
 }
 
-/// The script with all it imports, or the command's own file, and the assets.
-fn pack(source: &Source<'_>, program: &Program, assets: &[String]) -> Result<Bundle, PackFault> {
+/// The script with all it imports, or the command's own file, the root file system as an archive, and the assets.
+fn pack(source: &Source<'_>, template: &mut StarTemplate, assets: &[String]) -> Result<Bundle, PackFault> {
     let mut packer = Packer::new(source.files);
-    match program {
+    if let Some(rootfs) = &mut template.rootfs {
+        *rootfs = packer.add_root(rootfs).map_err(|problem| PackFault::Option("rootfs", problem))?;
+    }
+    match &template.program {
         Program::Script(script) => {
             source.files.kind(script).map_err(|reason| {
                 let message = format!("cannot read the script `{script}`: {reason}");

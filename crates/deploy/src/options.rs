@@ -14,10 +14,11 @@ use model::{
 use crate::setting::Setting;
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 22] = [
+pub const OPTIONS: [&str; 23] = [
     "script",
     "command",
     "args",
+    "rootfs",
     "instances",
     "cpu_percent",
     "cpu_cores",
@@ -86,6 +87,7 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Read
     let port = options.int("port", 1, 65_535)?.map(narrow);
     let entry = entry(&mut options, port)?;
     let template = StarTemplate {
+        rootfs: rootfs(&mut options, &program)?,
         args: options.texts("args")?,
         env: env(&mut options)?,
         volumes: volumes(&mut options)?,
@@ -150,6 +152,21 @@ fn program(options: &mut Options) -> Read<Program> {
             Err(options.fault_of_all(problem))
         }
     }
+}
+
+fn rootfs(options: &mut Options, program: &Program) -> Read<Option<String>> {
+    let Some(path) = options.text("rootfs")? else { return Ok(None) };
+    let path = path.strip_prefix("./").unwrap_or(&path);
+    let path = path.strip_suffix('/').unwrap_or(path).to_owned();
+    if !model::bundle::is_bundle_path(&path) {
+        let message = format!("`rootfs` is a path inside the app's folder, `{}` is not", path.escape_debug());
+        return Err(options.fault("rootfs", Problem::new(Code::InvalidValue, message)));
+    }
+    if matches!(program, Program::Script(_)) {
+        let problem = Problem::new(Code::InvalidValue, "`rootfs` is for a `command`; a script needs none");
+        return Err(options.fault("rootfs", problem.help("leave `rootfs` out")));
+    }
+    Ok(Some(path))
 }
 
 fn limits(options: &mut Options, program: &Program) -> Read<Limits> {

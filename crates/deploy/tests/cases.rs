@@ -28,6 +28,8 @@ impl Memory {
             ("static/deep/a.txt", "a"),
             ("bin/server", "#!/bin/sh\n"),
             ("link", ""),
+            ("root/bin/sh", "an interpreter"),
+            ("root/link", "bin/sh"),
         ];
         Self(files.into_iter().map(|(path, text)| (path.to_owned(), text.as_bytes().to_vec())).collect())
     }
@@ -39,7 +41,7 @@ impl Files for Memory {
     }
 
     fn kind(&self, path: &str) -> Result<EntryKind, String> {
-        if path == "link" {
+        if path == "link" || path.ends_with("/link") {
             return Ok(EntryKind::Link);
         }
         if self.0.contains_key(path) {
@@ -47,6 +49,10 @@ impl Files for Memory {
         }
         let is_folder = self.0.keys().any(|file| file.strip_prefix(path).is_some_and(|rest| rest.starts_with('/')));
         if is_folder { Ok(EntryKind::Folder) } else { Err("no such file".to_owned()) }
+    }
+
+    fn link(&self, path: &str) -> Result<String, String> {
+        self.read(path).map(|target| String::from_utf8(target).unwrap())
     }
 
     fn list(&self, folder: &str) -> Result<Vec<Entry>, String> {

@@ -157,6 +157,7 @@ fn order(star: StarId, folder: &Path, launch: Launch) -> StarOrder {
         args: Vec::new(),
         env: BTreeMap::new(),
         bundle: folder.join("bundle"),
+        root: None,
         volumes: Vec::new(),
         limits: Limits {
             cpu: Some(Millicores(500)),

@@ -21,6 +21,7 @@ use rustix::thread::UnshareFlags;
 use crate::fault::Because;
 use crate::nursery::{ScriptStart, StarEntry};
 use crate::order::{Launch, StarOrder};
+use crate::overlay::{ETC_FILES, cover_etc};
 use crate::sys::privilege::Instruction;
 use crate::{init, network, sys};
 
@@ -79,6 +80,8 @@ pub(crate) struct Plan<'a> {
     /// Where the exit status is noted, for a nursery that is not the parent.
     pub(crate) exit_note: OwnedFd,
     pub(crate) root: OwnedFd,
+    /// For a root of the star's own: what goes to its `/dev`.
+    pub(crate) devices: Option<OwnedFd>,
     /// Mounted at /run; its `tmp` and `shm` at /tmp and /dev/shm.
     pub(crate) scratch: OwnedFd,
     /// The bundle and the volumes, outer ones first.
@@ -207,6 +210,12 @@ fn enter_root(plan: &Plan<'_>) -> Result<(), String> {
     mount_at(&plan.root, CWD, "/").because(|| cannot("mount the star's root"))?;
     rustix::process::fchdir(&plan.root).because(|| cannot("enter the star's root"))?;
     mount_at(&plan.scratch, CWD, "run").because(|| cannot("mount `/run`"))?;
+    if let Some(devices) = &plan.devices {
+        mount_at(devices, CWD, "dev").because(|| cannot("mount `/dev`"))?;
+        for name in ETC_FILES {
+            cover_etc(name).because(|| format!("cannot cover `/etc/{name}`"))?;
+        }
+    }
     bind("run/tmp", "tmp").because(|| cannot("mount `/tmp`"))?;
     bind("run/shm", "dev/shm").because(|| cannot("mount `/dev/shm`"))?;
     mount_proc(plan.masked)?;
@@ -225,7 +234,9 @@ fn enter_root(plan: &Plan<'_>) -> Result<(), String> {
     rustix::process::pivot_root(".", ".").because(|| cannot("change the root"))?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).because(|| cannot("leave the host's files"))?;
     rustix::process::chdir("/app").because(|| cannot("enter `/app`"))?;
-    check_read_only("/")?;
+    if plan.devices.is_none() {
+        check_read_only("/")?;
+    }
     check_read_only("/app")
 }
 

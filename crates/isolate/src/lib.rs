@@ -22,6 +22,7 @@ pub mod log;
 mod network;
 mod nursery;
 mod order;
+mod overlay;
 mod packet;
 mod pipes;
 pub mod place;

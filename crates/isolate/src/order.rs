@@ -23,6 +23,10 @@ pub struct StarOrder {
     pub env: BTreeMap<String, String>,
     /// The host folder the star sees, read-only, at `/app`.
     pub bundle: PathBuf,
+    /// The host folder that is the star's root in place of the host's programs: read-only, with a writable layer over it
+    /// that is gone with the star. Only for commands.
+    #[serde(default)]
+    pub root: Option<PathBuf>,
     pub volumes: Vec<Bind>,
     pub limits: Limits,
     pub network: Network,

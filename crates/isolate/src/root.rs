@@ -96,9 +96,26 @@ impl Stage {
         result
     }
 
+    /// A folder in which things may be mounted for a moment.
+    pub(crate) fn workshop(&self) -> &Path {
+        &self.folder
+    }
+
     /// A clone of the tree with folders at `mount_points`, not attached anywhere. Costs about 20 µs, and 1 ms when
     /// the tree is new.
     pub(crate) fn root(&mut self, mount_points: &[&str]) -> Result<OwnedFd, String> {
+        let path = self.tree(mount_points)?;
+        clone(&path).because(|| "cannot clone the star's root".to_owned())
+    }
+
+    /// A clone of a tree's `/dev`, likewise.
+    pub(crate) fn devices(&mut self) -> Result<OwnedFd, String> {
+        let path = self.tree(&[])?.join("dev");
+        clone(&path).because(|| "cannot clone the star's devices".to_owned())
+    }
+
+    /// The folder of a tree, built if need be.
+    fn tree(&mut self, mount_points: &[&str]) -> Result<PathBuf, String> {
         let known = self.trees.iter().position(|(points, _)| points == mount_points);
         let tree = match known {
             Some(index) => self.trees.remove(index),
@@ -106,8 +123,7 @@ impl Stage {
         };
         let path = self.folder.join(tree.1.to_string());
         self.trees.push(tree);
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-        rustix::mount::open_tree(CWD, &path, flags).because(|| "cannot clone the star's root".to_owned())
+        Ok(path)
     }
 
     fn build(&mut self, mount_points: &[&str]) -> Result<(Vec<String>, u64), String> {
@@ -127,6 +143,11 @@ impl Stage {
         seal(&path).because(|| "cannot make the stars' root read-only".to_owned())?;
         Ok((mount_points.iter().map(|&point| point.to_owned()).collect(), number))
     }
+}
+
+fn clone(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    Ok(rustix::mount::open_tree(CWD, path, flags)?)
 }
 
 fn here() -> io::Result<OwnedFd> {

@@ -17,6 +17,7 @@ use crate::ids::{self, IdRanges};
 use crate::network::Networks;
 use crate::nursery::StarEntry;
 use crate::order::{Launch, StarOrder};
+use crate::overlay::Layers;
 use crate::pipes::Pipes;
 use crate::record::Record;
 use crate::root::{Stage, detached, tmpfs};
@@ -102,6 +103,13 @@ impl Site {
         let owner = record.slot.map(ids::host_id);
         let (ends, pipes) = Pipes::make(folder, owner).because(cannot("make the star's pipes"))?;
         let points: Vec<&str> = order.volumes.iter().map(|volume| volume.inside.as_str()).collect();
+        let (root, devices) = match &order.root {
+            None => (self.stage.root(&points)?, None),
+            Some(folder) => {
+                let devices = self.stage.devices()?;
+                (self.overlay(order, folder, &points, record.slot)?, Some(devices))
+            }
+        };
         let (go, let_go) = pipe_with(PipeFlags::CLOEXEC).because(cannot("make a pipe"))?;
         let (report, report_to) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).because(cannot("make a pipe"))?;
         let network = match order.network {
@@ -122,7 +130,8 @@ impl Site {
             go,
             report: report_to,
             exit_note: exit_note(folder).because(cannot("make the star's exit note"))?,
-            root: self.stage.root(&points)?,
+            root,
+            devices,
             scratch: scratch(order, owner).because(cannot("make the star's `/tmp`"))?,
             binds: self.binds(order, record.slot)?,
             stdout: ends.out,
@@ -169,6 +178,24 @@ impl Site {
             return Err(error).because(cannot("let the star go"));
         }
         Ok(Launched { record: record.clone(), pidfd, report, network, pipes })
+    }
+
+    /// The star's own root over a folder of the host.
+    fn overlay(
+        &mut self,
+        order: &StarOrder,
+        folder: &Path,
+        points: &[&str],
+        slot: Option<u32>,
+    ) -> Result<OwnedFd, String> {
+        let owners = match (&mut self.ids, slot) {
+            (Some(ids), Some(slot)) => Some(ids.mapping(slot).because(|| "cannot map user ids".to_owned())?),
+            _ => None,
+        };
+        // It counts as the star's memory: half of it leaves the program the other half.
+        let size = order.limits.memory.map_or(SCRATCH_MAX, |limit| limit.0 / 2);
+        let layers = Layers { folder, owners: borrowed(&owners), owner: slot.map(ids::host_id), size, points };
+        layers.assemble(self.stage.workshop())
     }
 
     /// Detached mounts of the bundle and the volumes, an outer one before those inside it.
@@ -238,6 +265,7 @@ fn check(order: &StarOrder) -> Result<(), String> {
         Launch::Script { path } if !normal(path) => {
             Err(format!("`{}` is not a path within the bundle", path.escape_debug()))
         }
+        Launch::Script { .. } if order.root.is_some() => Err("a script has the nursery's own root".to_owned()),
         Launch::Command { argv } if argv.first().is_none_or(String::is_empty) => Err("the command is empty".to_owned()),
         _ => Ok(()),
     }

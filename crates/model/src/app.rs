@@ -50,6 +50,10 @@ pub struct StarTemplate {
     pub args: Vec<String>,
     /// The files at `/app`, by content.
     pub bundle: BundleId,
+    /// The archive (tar, plain or with gzip) in the bundle that is the star's root, in place of the host's programs. Only
+    /// for commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs: Option<String>,
     pub env: BTreeMap<String, String>,
     pub limits: Limits,
     pub volumes: Vec<VolumeMount>,

@@ -150,6 +150,7 @@ fn web(instances: u32, version: &str) -> AppSpec {
             program: Program::Script("x.rads".to_owned()),
             args: vec![version.to_owned()],
             bundle: BundleId(ContentHash([0; 32])),
+            rootfs: None,
             env: BTreeMap::new(),
             limits: Limits::DEFAULT,
             volumes: Vec::new(),

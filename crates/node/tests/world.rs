@@ -430,6 +430,7 @@ impl World {
                 program: Program::Script("x.rads".to_owned()),
                 args: vec![version],
                 bundle: BundleId(ContentHash([0; 32])),
+                rootfs: None,
                 env: BTreeMap::new(),
                 limits: Limits::DEFAULT,
                 volumes: Vec::new(),

@@ -378,3 +378,46 @@ fn limits_change_while_stars_run() {
     world.rads(&["c", "limits", "hello", "--ram-mb", "x"]).refused("C0001", "neither a number nor `none`");
     world.rads(&["c", "limits", "nobody", "--ram-mb", "64"]).refused("C0104", "`nobody`");
 }
+
+/// A root with a shell and what it needs, copied from the host.
+fn shell_root(world: &World) {
+    for program in ["sh", "cat", "sleep"] {
+        let host = ["/bin", "/usr/bin"].map(|folder| std::path::Path::new(folder).join(program));
+        let host = host.into_iter().find(|path| path.exists()).expect("a usual program");
+        let libraries = std::process::Command::new("ldd").arg(&host).output().unwrap().stdout;
+        let libraries = String::from_utf8(libraries).unwrap();
+        let files = libraries.split_whitespace().filter(|word| word.starts_with('/')).map(std::path::PathBuf::from);
+        for file in files.chain([host.clone()]) {
+            let inside = if file == host { format!("bin/{program}") } else { file.display().to_string() };
+            let target = world.file(&format!("root/{}", inside.trim_start_matches('/')), "");
+            std::fs::copy(&file, target).unwrap();
+        }
+    }
+    world.file("root/etc/motd", "from my root\n");
+}
+
+#[test]
+fn a_command_brings_its_own_root() {
+    let world = World::new();
+    shell_root(&world);
+    let app = world.app(
+        "constellation.deploy(\"db\", {command: [\"/bin/sh\", \"-c\", \"while :; do sleep 0.1; done\"], rootfs: \"root\"});",
+    );
+    let path = app.to_str().unwrap();
+    world.rads(&["up", "-d", "--yes", path]).ok();
+    assert_eq!(world.rads(&["c", "exec", "db-1", "--", "/bin/cat", "/etc/motd"]).ok(), "from my root\n");
+    let list = "echo mine > /note; cat /note; test -e /usr/bin/env || echo no host";
+    assert_eq!(world.rads(&["c", "exec", "db-1", "--", "/bin/sh", "-c", list]).ok(), "mine\nno host\n");
+    assert_eq!(world.rads(&["c", "plan", path]).code, 0, "the same folder is the same archive");
+    world.file("root/etc/motd", "from my new root\n");
+    assert_eq!(world.rads(&["c", "plan", path]).code, 2);
+    world.rads(&["up", "-d", "--yes", path]).ok();
+    assert_eq!(world.rads(&["c", "exec", "db", "--", "/bin/cat", "/etc/motd"]).ok(), "from my new root\n");
+    // An archive that is none is told of before anything changes.
+    world.file("bad.tar", "no archive");
+    let bad = world.app("constellation.deploy(\"db\", {command: [\"/bin/sh\"], rootfs: \"bad.tar\"});");
+    world.rads(&["up", "-d", "--yes", bad.to_str().unwrap()]).refused("C0102", "no tar archive");
+    assert_eq!(world.service("db")["ready"], 1);
+    world.rads(&["c", "down", "--all"]).ok();
+    world.assert_nothing_left();
+}

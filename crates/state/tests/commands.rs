@@ -20,6 +20,7 @@ fn service(instances: u32, version: &str, restart: RestartPolicy) -> ServiceSpec
             program: Program::Script("x.rads".to_owned()),
             args: vec![version.to_owned()],
             bundle: BundleId(ContentHash([0; 32])),
+            rootfs: None,
             env: BTreeMap::new(),
             limits: Limits::DEFAULT,
             volumes: Vec::new(),
@@ -384,9 +385,12 @@ fn check(before: &State, state: &State, changes: &[Change]) -> Result<(), &'stat
             Some(was) => {
                 let turned_ready = was.phase == StarPhase::Unready && star.phase == StarPhase::Ready;
                 must(star.phase >= was.phase || turned_ready, "a star goes no way back")?;
-                let same = (star.generation, star.revision, star.ordinal, &star.service, &star.template);
-                let as_was = (was.generation, was.revision, was.ordinal, &was.service, &was.template);
-                must(same == as_was, "a star stays who it is")?;
+                let same = (star.generation, star.revision, star.ordinal, &star.service);
+                let as_was = (was.generation, was.revision, was.ordinal, &was.service);
+                must(same == as_was && was.template.can_become(&star.template), "a star stays who it is")?;
+                let limited = was.template.limits != star.template.limits;
+                let told = changes.contains(&Change::StarLimited { star: *id });
+                must(limited == told && !(limited && is_over), "who may use something else is told, and lives")?;
             }
         }
     }

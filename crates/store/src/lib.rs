@@ -1,7 +1,7 @@
-//! What is on disk: the command log, state snapshots and bundles.
+//! What is on disk: the command log, state snapshots, bundles and root file systems.
 //!
-//! Three independent parts: [`DataDir`] takes the folder, [`Store`] keeps the log of commands and rebuilds the state
-//! from it, [`Bundles`] keeps code by content. Nothing here decides or interprets: what a command means is `state`'s.
+//! Independent parts: [`DataDir`] takes the folder, [`Store`] keeps the log of commands and rebuilds the state from it,
+//! [`Bundles`] keeps code by content, [`Roots`] what stars have as their root. Nothing here decides or interprets: what a command means is `state`'s.
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ mod fault;
 mod ledger;
 pub mod place;
 mod record;
+mod roots;
 #[cfg(test)]
 #[path = "../tests/sample/mod.rs"]
 mod sample;
@@ -19,4 +20,5 @@ mod tip;
 
 pub use bundles::Bundles;
 pub use place::DataDir;
+pub use roots::Roots;
 pub use store::{EXIT_DISK_FAILED, Recovered, Store};

@@ -137,6 +137,7 @@ impl Kit {
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
             env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
             bundle: self.bundle.clone(),
+            root: None,
             volumes: Vec::new(),
             limits: Limits::UNLIMITED,
             network: Network::None,

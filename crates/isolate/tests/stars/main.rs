@@ -8,6 +8,7 @@ mod kit;
 mod life;
 mod limits;
 mod network;
+mod own_root;
 mod probe;
 mod walls;
 
@@ -55,7 +56,9 @@ fn run_all(args: &[String]) -> ExitCode {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let root = rustix::process::geteuid().is_root();
     let (mut held, mut failed) = (0, 0);
-    for (name, test) in [walls::TESTS, limits::TESTS, life::TESTS, network::TESTS, bridge::TESTS].concat() {
+    for (name, test) in
+        [walls::TESTS, limits::TESTS, life::TESTS, network::TESTS, bridge::TESTS, own_root::TESTS].concat()
+    {
         if !filter.is_empty() && !filter.iter().any(|part| name.contains(part.as_str())) {
             continue;
         }

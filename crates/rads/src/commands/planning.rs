@@ -328,6 +328,12 @@ impl Files for Folder {
         fs::symlink_metadata(self.0.join(path)).map(|metadata| kind(&metadata)).map_err(|error| reason(&error))
     }
 
+    fn link(&self, path: &str) -> Result<String, String> {
+        let target = fs::read_link(self.0.join(path)).map_err(|error| reason(&error))?;
+        let text = target.into_os_string().into_string();
+        text.map_err(|target| format!("its target `{}` is not UTF-8 text", target.to_string_lossy()))
+    }
+
     fn list(&self, folder: &str) -> Result<Vec<Entry>, String> {
         let entry = |entry: io::Result<fs::DirEntry>| {
             let entry = entry.map_err(|error| reason(&error))?;
