@@ -74,7 +74,7 @@ pub(crate) fn nursery_up(stars: Vec<StarReport>) -> Event {
 /// that name it.
 fn volume(data_dir: &Path, service: &ServiceKey, mount: &VolumeMount) -> Result<Bind, String> {
     let host = data_dir.join("volumes").join(service.namespace.as_str()).join(mount.volume.as_str());
-    // Stars reach it under another user id; what is inside is theirs.
+    // `volumes` itself is closed to others; this is as the star's root sees its folder.
     let made = DirBuilder::new().recursive(true).mode(0o711).create(&host);
     made.map_err(|error| format!("the folder of volume `{}` cannot be made: {error}", mount.volume))?;
     Ok(Bind { host, inside: mount.path.clone() })

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use model::{AppKey, AppSpec, Code, Name, Problem, Program, ServiceSpec, StarTemplate};
 use rads_compile::{Compiled, Sources, compile};
 use rads_syntax::{Severity, Span};
-use rads_vm::{Cx, Limits, Location, NativeBody, Natives, Params, Step, TaskId, Value, Vm, core_natives};
+use rads_vm::{Cx, Limits, Location, NativeBody, Natives, Params, Step, TaskId, Uncaught, Value, Vm, core_natives};
 
 use crate::bundle::{Bundle, Files, Packer};
 use crate::fault::Fault;
@@ -180,6 +180,19 @@ fn shown(source: &Source<'_>, written: &Written, path: &[&str], problem: &Proble
     Fault::at(problem, file, text, span, source.colour)
 }
 
+/// An error that nothing in the description caught, with its code.
+fn failed(uncaught: &Uncaught) -> Fault {
+    let code = Code::ScriptFaulty;
+    let shown = uncaught.to_string();
+    let text = shown.strip_prefix("error: ").unwrap_or(&shown).trim_end();
+    let bounded = uncaught.kind.as_deref().is_some_and(|kind| matches!(kind, "budget" | "memory" | "depth"));
+    let help = match bounded {
+        true => "\nhelp: an app's file only describes: what computes or waits belongs in a service's own script",
+        false => "",
+    };
+    Fault { code, text: format!("error[{}]: {text}{help}", code.as_str()) }
+}
+
 struct Recorder<'a> {
     source: &'a Source<'a>,
     compiled: Compiled,
@@ -197,7 +210,7 @@ impl Recorder<'_> {
                 Step::Call { task, native, args, at, .. } => self.call(vm, task, native, &args, at)?,
                 Step::Echo { text } => self.echoed.push_str(&text),
                 Step::Finished { task, outcome } => {
-                    outcome.map_err(|uncaught| Fault { code: Code::ScriptFaulty, text: uncaught.to_string() })?;
+                    outcome.map_err(|uncaught| failed(&uncaught))?;
                     over |= task == main;
                 }
                 Step::Yielded => {}

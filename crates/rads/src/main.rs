@@ -21,11 +21,15 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refused(&error),
     };
+    let form = cli.global.output;
     match commands::perform(cli) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             if let commands::Failure::Problem(problem) = failure {
-                screen::problem(&problem);
+                match form {
+                    cli::Form::Text => screen::problem(&problem),
+                    cli::Form::Json => screen::problem_as_json(&problem),
+                }
             }
             ExitCode::FAILURE
         }

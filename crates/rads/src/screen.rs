@@ -48,6 +48,11 @@ pub(crate) fn problem(problem: &Problem) {
     }
 }
 
+/// The same for programs: one line of JSON.
+pub(crate) fn problem_as_json(problem: &Problem) {
+    note(serde_json::to_string(problem).unwrap_or_else(|_| problem.to_string()));
+}
+
 /// Colours, or their absence.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Paint {

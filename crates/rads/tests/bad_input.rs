@@ -196,6 +196,12 @@ fn a_disk_that_is_full_is_refused_and_what_runs_goes_on() {
     let scaled = world.rads(&["c", "scale", "hello", "2"]);
     assert_eq!(scaled.code, 1);
     assert!(scaled.err.contains("full") || scaled.err.contains("no space left on device"), "{}", scaled.err);
+    // Nor does it end when not even its log can grow.
+    for _ in 0..15 {
+        world.rads(&["c", "restart", "hello"]);
+    }
+    assert_eq!(support::get(address).unwrap().0, 200);
+    world.rads(&["c", "status"]).ok();
     drop(file);
     std::fs::remove_file(&filler).unwrap();
     world.rads(&["c", "scale", "hello", "2"]).ok();
@@ -247,4 +253,52 @@ fn another_users_agent_is_not_for_everybody() {
     }
     kill(world.agent_pid(), "-TERM");
     world.wait_for("the agent to end", || !socket.exists());
+}
+
+#[test]
+fn a_folder_in_use_is_left_as_it_is() {
+    let world = World::new();
+    let app = world.hello("instances: 1");
+    std::fs::create_dir(world.data()).unwrap();
+    let mode = |mode| std::fs::set_permissions(world.data(), PermissionsExt::from_mode(mode)).unwrap();
+    mode(0o1777);
+    world.rads(&["up", "-d", app.to_str().unwrap()]).refused("C0203", "others may write");
+    assert_eq!(std::fs::metadata(world.data()).unwrap().permissions().mode() & 0o7777, 0o1777);
+    mode(0o755);
+    world.up(&app);
+    assert_eq!(std::fs::metadata(world.data()).unwrap().permissions().mode() & 0o7777, 0o755);
+}
+
+#[test]
+fn answers_and_problems_are_json_when_asked_for() {
+    let world = World::new();
+    let app = world.hello("instances: 1");
+    let path = app.to_str().unwrap();
+    let up = world.json(&["up", "-d", path]);
+    assert_eq!(up[0]["ready"], 1, "{up}");
+    for words in [vec!["c", "scale", "hello", "2"], vec!["c", "restart", "hello"], vec!["c", "start", "hello"]] {
+        assert_eq!(world.json(&words)["ready"], 2, "{words:?}");
+    }
+    assert_eq!(world.json(&["c", "stop", "hello"])["stopped"], true);
+    for words in [vec!["c", "scale", "nobody", "2"], vec!["c", "scale", "hello", "999999"], vec!["up", "nowhere.rads"]]
+    {
+        let outcome = world.rads(&[&words[..], &["-o", "json"]].concat());
+        assert_eq!((outcome.code, outcome.out.as_str()), (1, ""), "{words:?}");
+        let problem: serde_json::Value = serde_json::from_str(&outcome.err).unwrap();
+        assert!(problem["code"].as_str().is_some_and(|code| code.starts_with('C')), "{problem}");
+    }
+    assert_eq!(world.json(&["c", "down", "--all"]).as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn an_app_is_checked_by_what_it_describes() {
+    let world = World::new();
+    let app = world.hello("instances: 1");
+    let path = app.to_str().unwrap();
+    world.rads(&["check", path]).ok();
+    world.hello("instnces: 1");
+    let outcome = world.rads(&["check", path]);
+    assert!(outcome.code == 1 && outcome.err.contains("`instances`"), "{}", outcome.err);
+    let endless = world.app("loop (true) {}");
+    world.rads(&["check", endless.to_str().unwrap()]).refused("C0", "help:");
 }

@@ -421,3 +421,27 @@ fn a_command_brings_its_own_root() {
     world.rads(&["c", "down", "--all"]).ok();
     world.assert_nothing_left();
 }
+
+#[test]
+fn nobody_else_reaches_what_stars_leave_in_volumes() {
+    let world = World::new();
+    let app = world.hello("instances: 1, volumes: {\"/data\": \"kept\"}");
+    world.up(&app);
+    world.rads(&["c", "exec", "hello-1", "--", "/bin/cp", "/bin/true", "/data/tool"]).ok();
+    world.rads(&["c", "exec", "hello-1", "--", "/bin/chmod", "4755", "/data/tool"]).ok();
+    let tool = world.data().join("volumes/default/kept/tool");
+    assert!(tool.exists());
+    let as_nobody = |path: &std::path::Path| {
+        let mut command = std::process::Command::new(path);
+        std::os::unix::process::CommandExt::uid(&mut command, 65_534);
+        command.current_dir("/").output()
+    };
+    match as_nobody("/bin/true".as_ref()) {
+        Ok(control) if control.status.success() => {
+            let outcome = as_nobody(&tool);
+            let denied = outcome.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+            assert!(denied, "a stranger ran a star's set-user-id program: {outcome:?}");
+        }
+        _ => println!("skipped: only root can try another user"),
+    }
+}

@@ -39,7 +39,7 @@ impl Bundles {
     /// `dir` is the data folder. Unfinished work of an earlier process is removed.
     pub fn new(dir: &Path) -> Result<Self, Problem> {
         let this = Self { blobs: dir.join("blobs"), bundles: dir.join("bundles"), next: AtomicU64::new(0) };
-        for (folder, mode) in [(&this.blobs, 0o700), (&this.bundles, 0o711)] {
+        for (folder, mode) in [(&this.blobs, 0o700), (&this.bundles, 0o700)] {
             let made = DirBuilder::new().recursive(true).mode(mode).create(folder);
             made.map_err(|error| fault::problem("create", folder, &error))?;
             for entry in entries(folder)? {

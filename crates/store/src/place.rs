@@ -1,7 +1,8 @@
 //! The data folder: made, checked and held by one agent at a time.
 //!
-//! The folder can be traversed by everybody (0711), since stars run under other user ids and reach their files through
-//! it; what is private lies in sub-folders of mode 0700. What the sub-folders hold is their owners' business.
+//! What is in it is nobody's business but its owner's: the folder and its sub-folders have mode 0700. Stars run under other
+//! user ids and reach their files all the same, by mounts. It matters most for volumes: to a star its root is root, and
+//! what it puts there, a set-user-id program too, belongs to the host's.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -27,10 +28,10 @@ impl DataDir {
     /// `DataUnwritable` when it cannot be made or written, `AgentRunning` (naming the pid) when another process holds
     /// it, `DiskFull` when not even an empty file fits.
     pub fn open(path: &Path) -> Result<Self, Problem> {
-        make(path, 0o711)?;
+        make_place(path)?;
         // Absolute from here on: the path is handed to processes with another working folder.
         let path = fs::canonicalize(path).map_err(|error| unwritable("open", path, &error))?;
-        for (folder, mode) in [("store", 0o700), ("blobs", 0o700), ("bundles", 0o711)] {
+        for (folder, mode) in [("store", 0o700), ("blobs", 0o700), ("bundles", 0o700), ("volumes", 0o700)] {
             make(&path.join(folder), mode)?;
         }
         let lock = take(&path)?;
@@ -57,6 +58,20 @@ impl DataDir {
 }
 
 const LOCK: &str = "agent.lock";
+
+/// Makes the data folder itself. One that is there already keeps its mode: it may be in use for other things too. But where
+/// others may write, they could put their files in the place of the agent's.
+fn make_place(path: &Path) -> Result<(), Problem> {
+    if !path.exists() {
+        return make(path, 0o700);
+    }
+    let data = fs::metadata(path).map_err(|error| unwritable("read", path, &error))?;
+    if data.is_dir() && data.permissions().mode() & 0o022 != 0 {
+        let message = format!("others may write to `{}`, which makes it no data folder", path.display());
+        return Err(Problem::new(Code::DataUnwritable, message).help("choose a folder of your own, or one in it"));
+    }
+    Ok(())
+}
 
 fn make(path: &Path, mode: u32) -> Result<(), Problem> {
     let made = DirBuilder::new().recursive(true).mode(mode).create(path);
@@ -126,9 +141,10 @@ mod tests {
     fn the_folder_is_made_with_the_permissions_stars_need() {
         let temp = tempfile::tempdir().unwrap();
         let dir = DataDir::open(&temp.path().join("a/b")).unwrap();
-        assert_eq!(mode(dir.path()), 0o711);
+        assert_eq!(mode(dir.path()), 0o700);
         assert_eq!(mode(&dir.store()), 0o700);
-        assert_eq!(mode(&dir.path().join("bundles")), 0o711);
+        assert_eq!(mode(&dir.path().join("bundles")), 0o700);
+        assert_eq!(mode(&dir.path().join("volumes")), 0o700);
         assert!(dir.path().is_absolute());
     }
 

@@ -18,7 +18,10 @@ pub(crate) fn run(data_dir: PathBuf, background: bool) -> Result<u8, Problem> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("RADS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let terminal = io::IsTerminal::is_terminal(&io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal).init();
+    // A log that cannot be written, as on a full disk, is no reason to stop working: told to nobody, it would be a panic.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal);
+    log.log_internal_errors(false).init();
+    end_with_a_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -27,6 +30,16 @@ pub(crate) fn run(data_dir: PathBuf, background: bool) -> Result<u8, Problem> {
     let nursery_args = vec!["nursery".into(), "--data-dir".into(), data_dir.clone().into_os_string()];
     runtime.block_on(agent::run(agent::Config { data_dir, exe, nursery_args, background }))?;
     Ok(0)
+}
+
+/// A panic in one of its tasks ends the whole agent: half of one would hold the folder and do nothing. Its stars run on, and
+/// the next agent takes them over.
+fn end_with_a_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
 }
 
 /// An agent that answers, and whether it was started for this.
@@ -78,7 +91,7 @@ const STEP: Duration = Duration::from_millis(2);
 /// Makes sure that the folder can hold an agent before one is started where nobody sees it fail. Returns the length of
 /// the log so far.
 fn prepare(data_dir: &Path, log: &Path) -> Result<u64, Problem> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(data_dir);
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
     let opened = made.and_then(|()| {
         // A full disk still gives names to empty files: only what is written shows it.
         let probe = data_dir.join("probe");

@@ -4,39 +4,40 @@ use api::{Client, StarsThen};
 use model::{AppKey, Code, Problem, ServiceKey};
 
 use super::{Connected, agent, find, progress};
-use crate::cli::{Down, OneService, Scale};
+use crate::cli::{Down, Form, OneService, Scale};
 use crate::screen;
 
-pub(crate) async fn scale(client: &Client, args: Scale) -> Result<u8, Problem> {
+pub(crate) async fn scale(client: &Client, args: Scale, form: Form) -> Result<u8, Problem> {
     let service = find::service(&args.name)?;
     client.scale(&service, args.instances).await?;
-    settle(client, service).await
+    settle(client, service, form).await
 }
 
-pub(crate) async fn restart(client: &Client, args: OneService) -> Result<u8, Problem> {
+pub(crate) async fn restart(client: &Client, args: OneService, form: Form) -> Result<u8, Problem> {
     let service = find::service(&args.name)?;
     client.restart(&service).await?;
-    settle(client, service).await
+    settle(client, service, form).await
 }
 
-pub(crate) async fn stop(client: &Client, args: OneService) -> Result<u8, Problem> {
+pub(crate) async fn stop(client: &Client, args: OneService, form: Form) -> Result<u8, Problem> {
     let service = find::service(&args.name)?;
     client.stop(&service).await?;
-    settle(client, service).await
+    settle(client, service, form).await
 }
 
-pub(crate) async fn start(client: &Client, args: OneService) -> Result<u8, Problem> {
+pub(crate) async fn start(client: &Client, args: OneService, form: Form) -> Result<u8, Problem> {
     let service = find::service(&args.name)?;
     client.start(&service).await?;
-    settle(client, service).await
+    settle(client, service, form).await
 }
 
-async fn settle(client: &Client, service: ServiceKey) -> Result<u8, Problem> {
+async fn settle(client: &Client, service: ServiceKey, form: Form) -> Result<u8, Problem> {
     let view = progress::settled(client, &service).await.map_err(Problem::after_changes)?;
-    screen::line(match view.stopped {
-        true => format!("{service}: stopped"),
-        false => format!("{service}: {} ready", screen::count(view.ready as usize, "star")),
-    });
+    match form {
+        Form::Json => screen::json(&view)?,
+        Form::Text if view.stopped => screen::line(format!("{service}: stopped")),
+        Form::Text => screen::line(format!("{service}: {} ready", screen::count(view.ready as usize, "star"))),
+    }
     Ok(0)
 }
 
@@ -59,8 +60,9 @@ pub(super) async fn down(on: &Connected, args: Down) -> Result<u8, Problem> {
         client.remove_app(app).await?;
     }
     progress::gone(client, &wanted).await.map_err(Problem::after_changes)?;
-    for app in &wanted {
-        screen::line(format!("{app}: down"));
+    match on.form {
+        Form::Json => screen::json(&wanted)?,
+        Form::Text => wanted.iter().for_each(|app| screen::line(format!("{app}: down"))),
     }
     let none_left = client.apps().await?.is_empty();
     if on.version.background && none_left {

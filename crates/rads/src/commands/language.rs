@@ -11,6 +11,7 @@ use rads_std::{Loaded, RunOptions};
 use rads_vm::Limits;
 
 use super::Failure;
+use super::planning::{self, Overrides};
 use crate::screen;
 
 /// Runs a script on this thread; its exit code is the program's.
@@ -29,8 +30,8 @@ pub(crate) fn run(file: &Path, args: Vec<OsString>) -> Result<u8, Failure> {
 pub(crate) fn check(files: &[PathBuf]) -> Result<u8, Failure> {
     let mut faulty = 0;
     for file in files {
-        match load(file) {
-            Ok(_) => {}
+        match look_at(file) {
+            Ok(()) => {}
             Err(failure) => {
                 faulty += 1;
                 if let Failure::Problem(problem) = failure {
@@ -44,6 +45,14 @@ pub(crate) fn check(files: &[PathBuf]) -> Result<u8, Failure> {
     }
     screen::note(format!("{} checked, no mistakes", screen::count(files.len(), "file")));
     Ok(0)
+}
+
+/// An app is evaluated, which has no effects, with the scripts of its services; any other script is compiled.
+fn look_at(file: &Path) -> Result<(), Failure> {
+    match planning::is_app(file)? {
+        true => planning::file(file, &Overrides::default()).map(drop),
+        false => load(file).map(drop),
+    }
 }
 
 /// Reads and compiles a script; its diagnostics are told here.

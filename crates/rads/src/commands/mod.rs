@@ -68,11 +68,11 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Events(args) => tell(global, async |on| show::events(&on.client, args, on.form).await),
         Constellation::Logs(args) => tell(global, async |on| logs::logs(&on.client, args, on.form).await),
         Constellation::Exec(args) => tell(global, async |on| exec::exec(&on.client, args).await),
-        Constellation::Scale(args) => tell(global, async |on| change::scale(&on.client, args).await),
+        Constellation::Scale(args) => tell(global, async |on| change::scale(&on.client, args, on.form).await),
         Constellation::Limits(args) => tell(global, async |on| limits::limits(&on.client, args, on.form).await),
-        Constellation::Restart(args) => tell(global, async |on| change::restart(&on.client, args).await),
-        Constellation::Stop(args) => tell(global, async |on| change::stop(&on.client, args).await),
-        Constellation::Start(args) => tell(global, async |on| change::start(&on.client, args).await),
+        Constellation::Restart(args) => tell(global, async |on| change::restart(&on.client, args, on.form).await),
+        Constellation::Stop(args) => tell(global, async |on| change::stop(&on.client, args, on.form).await),
+        Constellation::Start(args) => tell(global, async |on| change::start(&on.client, args, on.form).await),
         Constellation::Down(args) => tell(global, async |on| change::down(&on, args).await),
         Constellation::Shutdown(args) => {
             ask(global, async |place, _| Ok(agent::shutdown(place, args.keep_stars).await?))

@@ -53,9 +53,7 @@ pub(crate) struct Planned {
 
 /// Reads an app, or the script of one service: a file that imports `constellation` is an app.
 pub(crate) fn file(path: &Path, overrides: &Overrides) -> Result<Planned, Failure> {
-    language::readable(path)?;
-    let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error.to_string()))?;
-    if !describes_an_app(&text) {
+    if !is_app(path)? {
         return script(path, overrides, Ended::Replaced);
     }
     if overrides.name.is_some() {
@@ -66,6 +64,17 @@ pub(crate) fn file(path: &Path, overrides: &Overrides) -> Result<Planned, Failur
     let mut evaluated = place.evaluate(deploy::evaluate)?;
     apply_to_app(&mut evaluated.spec, &overrides.options)?;
     Ok(Planned::new(evaluated))
+}
+
+/// Whether a file describes an app; any other is the script of a service, or of a program.
+pub(crate) fn is_app(path: &Path) -> Result<bool, Failure> {
+    language::readable(path)?;
+    let text = fs::read(path).map_err(|error| unreadable(path, &reason(&error)))?;
+    let text = String::from_utf8(text).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        unreadable(path, &format!("byte {at} is not UTF-8 text")).help("save it as UTF-8")
+    })?;
+    Ok(describes_an_app(&text))
 }
 
 /// Whether a star of a plain script is replaced when it ends.
@@ -91,7 +100,10 @@ pub(crate) fn script(path: &Path, overrides: &Overrides, ended: Ended) -> Result
 
 impl Planned {
     fn new(evaluated: Evaluated) -> Self {
-        screen::print(&evaluated.echoed);
+        // Standard output is for what the command has to say.
+        if !evaluated.echoed.is_empty() {
+            screen::note(evaluated.echoed.trim_end());
+        }
         Self { spec: evaluated.spec, bundles: evaluated.bundles.into_values().collect() }
     }
 

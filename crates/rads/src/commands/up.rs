@@ -30,7 +30,7 @@ pub(crate) async fn up(data_dir: &Path, args: Up, form: Form) -> Result<u8, Fail
         () = stop.asked() => Ok(Came::Interrupted),
     };
     match came {
-        Ok(Came::Unchanged | Came::Declined) => leave(&client, &version).await?,
+        Ok(Came::Unchanged | Came::Declined) => drop(leave(&client, &version).await?),
         Ok(Came::Up) => {
             let followed = tokio::select! {
                 followed = follow(&client, &planned.spec.app, form) => followed,
@@ -82,7 +82,7 @@ async fn detached(data_dir: &Path, planned: &Planned, go: Go) -> Result<u8, Prob
     let (client, version, _) = agent::find_or_start(data_dir).await?;
     match bring_up(&client, planned, go).await {
         Ok(Came::Up) => Ok(0),
-        Ok(_) => leave(&client, &version).await.map(|()| 0),
+        Ok(_) => leave(&client, &version).await.map(|_| 0),
         Err(problem) => Err(undo(&client, &version, &planned.spec.app, problem).await),
     }
 }
@@ -115,11 +115,18 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
             last_words(client, app).await;
             return Err(failure);
         }
-        screen::line("nothing to change");
-        print_addresses(&views);
+        match go.form {
+            Form::Json => screen::json(&views)?,
+            Form::Text => {
+                screen::line("nothing to change");
+                print_addresses(&views);
+            }
+        }
         return Ok(Came::Unchanged);
     }
-    screen::print(&changes.render());
+    if go.form == Form::Text {
+        screen::print(&changes.render());
+    }
     if go.ask && changes.disturbs() && !confirmed()? {
         return Ok(Came::Declined);
     }
@@ -138,12 +145,17 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
             return Err(problem.after_changes());
         }
     };
-    let elapsed = screen::elapsed(begun.elapsed());
-    match stars_started(&views).saturating_sub(before) {
-        0 => screen::line(format!("changed in {elapsed}")),
-        started => screen::line(format!("started {} in {elapsed}", screen::count(started as usize, "star"))),
+    match go.form {
+        Form::Json => screen::json(&views)?,
+        Form::Text => {
+            let elapsed = screen::elapsed(begun.elapsed());
+            match stars_started(&views).saturating_sub(before) {
+                0 => screen::line(format!("changed in {elapsed}")),
+                started => screen::line(format!("started {} in {elapsed}", screen::count(started as usize, "star"))),
+            }
+            print_addresses(&views);
+        }
     }
-    print_addresses(&views);
     show::report_walls(client).await?;
     report_ended(client, app).await.map_err(Problem::after_changes)?;
     Ok(Came::Up)
@@ -251,7 +263,7 @@ async fn take_down(client: &Client, version: &Version, app: &AppKey, stop: &mut 
     screen::note(format!("\ntaking `{app}` down; ^C again leaves it as it is"));
     let down = async {
         remove(client, app).await?;
-        leave(client, version).await
+        leave(client, version).await.map(drop)
     };
     tokio::select! {
         ended = down => ended,
@@ -279,17 +291,20 @@ async fn undo(client: &Client, version: &Version, app: &AppKey, mut problem: Pro
     if problem.changed && first && remove(client, app).await.is_ok() {
         problem.changed = false;
     }
-    // The first problem is the one to tell.
-    let _ = leave(client, version).await;
+    // The first problem is the one to tell. Without an agent there are no logs to look at any more.
+    if leave(client, version).await.is_ok_and(|ended| ended) && problem.code == Code::CrashLoop {
+        problem = problem.help("what its stars said last is above; correct it and run the command again");
+    }
     problem
 }
 
-/// Ends an agent that was started only because a command needed it, once no app needs it any more.
-async fn leave(client: &Client, version: &Version) -> Result<(), Problem> {
-    if version.background && client.apps().await?.is_empty() {
+/// Ends an agent that was started only because a command needed it, once no app needs it any more. Gives whether it did.
+async fn leave(client: &Client, version: &Version) -> Result<bool, Problem> {
+    let unneeded = version.background && client.apps().await?.is_empty();
+    if unneeded {
         agent::shut_down(client, version, StarsThen::Stop).await?;
     }
-    Ok(())
+    Ok(unneeded)
 }
 
 /// The wish to end, however it comes: ^C, a polite kill, a closed terminal.
