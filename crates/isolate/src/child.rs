@@ -90,6 +90,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) stderr: OwnedFd,
     /// Whether it was born in a network namespace that nobody has furnished.
     pub(crate) own_network: bool,
+    /// Most processes of the star, where no group limits them.
+    pub(crate) processes: Option<u64>,
     /// Whether the groups of the parent can be given up: not without privileges on the host.
     pub(crate) drop_groups: bool,
     pub(crate) masked: &'a [Masked],
@@ -170,7 +172,7 @@ fn raise_walls(plan: &Plan<'_>) -> Result<(), String> {
         wait_for_ids(&plan.go);
     }
     become_root_of_the_star(plan.drop_groups)?;
-    limit_resources();
+    limit_resources(plan.processes)?;
     take_standard_streams(plan)?;
     sys::process::close_all_but(&mut [0, 1, 2, plan.report.as_raw_fd(), plan.exit_note.as_raw_fd()])
         .because(|| "cannot close descriptors".to_owned())?;
@@ -288,13 +290,19 @@ fn check_read_only(path: &str) -> Result<(), String> {
 }
 
 /// Never more than the nursery has. A limit that the kernel does not lower is one the star does not exceed either.
-fn limit_resources() {
+fn limit_resources(processes: Option<u64>) -> Result<(), String> {
     let most = |resource: Resource, value: u64| {
         let value = rustix::process::getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value));
         let _ = rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) });
     };
     most(Resource::Core, 0);
     most(Resource::Nofile, OPEN_FILES_MAX);
+    if let Some(processes) = processes {
+        let limit = Rlimit { current: Some(processes), maximum: Some(processes) };
+        let failed = || "cannot limit the number of processes".to_owned();
+        rustix::process::setrlimit(Resource::Nproc, limit).because(failed)?;
+    }
+    Ok(())
 }
 
 fn take_standard_streams(plan: &Plan<'_>) -> Result<(), String> {

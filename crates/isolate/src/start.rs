@@ -60,6 +60,7 @@ impl Site {
         let mut record = Record::new(order.star, order.generation, order.network);
         record.init = matches!(order.launch, Launch::Command { .. });
         record.groups = self.hierarchies.star(&order.star.to_string(), u32::from(record.init));
+        record.groups.fixed_pids = order.limits.pids.filter(|_| record.groups.pids.is_none());
         if let Some(ids) = &mut self.ids {
             record.slot = Some(ids.take().ok_or("every range of user ids is taken")?);
         }
@@ -137,6 +138,7 @@ impl Site {
             stdout: ends.out,
             stderr: ends.err,
             own_network,
+            processes: record.groups.fixed_pids.map(|pids| u64::from(pids) + u64::from(record.groups.own_pids)),
             drop_groups: record.slot.is_some(),
             masked: &self.masked,
             filter: &self.filter,

@@ -16,6 +16,10 @@ pub(crate) fn data_dir(asked: Option<PathBuf>) -> Result<PathBuf, Problem> {
                     .help("name one with `--data-dir FOLDER` or `RADS_DATA`")
             })?,
     };
+    if folder.to_str().is_none() {
+        let message = format!("the path of the data folder `{}` is not UTF-8 text", folder.display());
+        return Err(Problem::new(Code::Usage, message).help("name another with `--data-dir FOLDER` or `RADS_DATA`"));
+    }
     // The agent and its nursery outlive this process's working folder.
     std::path::absolute(&folder).map_err(|error| {
         Problem::new(Code::Usage, format!("`{}` is not a data folder: {error}", folder.display()))

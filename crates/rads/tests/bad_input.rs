@@ -302,3 +302,13 @@ fn an_app_is_checked_by_what_it_describes() {
     let endless = world.app("loop (true) {}");
     world.rads(&["check", endless.to_str().unwrap()]).refused("C0", "help:");
 }
+
+#[test]
+fn a_data_folder_is_named_in_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let world = World::new();
+    let app = world.hello("instances: 1");
+    let mut command = world.command(&["up", "-d", app.to_str().unwrap()]);
+    command.env("RADS_DATA", world.data().join(std::ffi::OsStr::from_bytes(b"\xff")));
+    support::outcome(command.output().unwrap()).refused("C0001", "not UTF-8 text");
+}

@@ -445,3 +445,40 @@ fn nobody_else_reaches_what_stars_leave_in_volumes() {
         _ => println!("skipped: only root can try another user"),
     }
 }
+
+#[test]
+fn two_ups_of_one_app_at_once_both_succeed() {
+    for _ in 0..5 {
+        let world = World::new();
+        let app = world.hello("instances: 2");
+        let up = || world.command(&["up", "-d", app.to_str().unwrap()]).output().unwrap();
+        let outcomes = std::thread::scope(|scope| {
+            let ups = [scope.spawn(up), scope.spawn(up)];
+            ups.map(|up| support::outcome(up.join().unwrap()))
+        });
+        for outcome in outcomes {
+            outcome.ok();
+            assert_eq!(world.service("hello")["ready"], 2);
+        }
+    }
+}
+
+#[test]
+fn up_returns_when_what_it_describes_is_ready_whatever_was_before() {
+    let world = World::new();
+    let app = world.hello("instances: 2");
+    let path = app.to_str().unwrap();
+    world.up(&app);
+    world.rads(&["c", "stop", "hello"]).ok();
+    let plan = world.rads(&["c", "plan", path]);
+    assert!(plan.code == 2 && plan.out.contains("will start"), "{plan:?}");
+    let address = world.up(&app);
+    assert_eq!(get(address).unwrap().0, 200);
+    for _ in 0..2 {
+        for star in world.stars() {
+            kill(star.pid, "-9");
+        }
+        world.up(&app);
+        assert_eq!(world.service("hello")["ready"], 2);
+    }
+}

@@ -38,6 +38,10 @@ pub(crate) struct Groups {
     pub(crate) pids: Option<Group>,
     /// Processes in the star that are ours, not the user's: its init. They are added to the limit.
     pub(crate) own_pids: u32,
+    /// Where there is no controller for them: the processes that the star's own `RLIMIT_NPROC` allows. The kernel counts
+    /// those of a user namespace apart (from 5.14), and every star has one. It is set at the start and cannot be raised.
+    #[serde(default)]
+    pub(crate) fixed_pids: Option<u32>,
 }
 
 impl Groups {
@@ -93,6 +97,8 @@ impl Groups {
         if let Some(group) = &self.pids {
             let most = limits.pids.map(|pids| (u64::from(pids) + u64::from(self.own_pids)).to_string());
             write(&group.dir, "pids.max", most.unwrap_or_else(|| "max".to_owned()))?;
+        } else if self.fixed_pids != limits.pids {
+            return Err(io::Error::other("without a `pids` controller the number of processes is fixed at the start"));
         }
         Ok(())
     }
@@ -249,8 +255,14 @@ mod tests {
             fs::write(folder.path().join(file), content).unwrap();
         }
         let group = Some(Group { version, dir: folder.path().to_owned() });
-        let groups =
-            Groups { cpu: group.clone(), usage: group.clone(), memory: group.clone(), pids: group, own_pids: 1 };
+        let groups = Groups {
+            cpu: group.clone(),
+            usage: group.clone(),
+            memory: group.clone(),
+            pids: group,
+            own_pids: 1,
+            fixed_pids: None,
+        };
         (folder, groups)
     }
 

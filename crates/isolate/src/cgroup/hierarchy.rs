@@ -71,7 +71,8 @@ impl Hierarchies {
         Walls {
             cpu: enforced(&self.cpu),
             memory: enforced(&self.memory),
-            pids: enforced(&self.pids),
+            // Without a controller each star is bounded by its own rlimit; see `Groups::fixed_pids`.
+            pids: Enforced::Yes,
             rootless,
             cgroup: self.kind.to_owned(),
         }
@@ -88,6 +89,7 @@ impl Hierarchies {
             memory: below(&self.memory),
             pids: below(&self.pids),
             own_pids,
+            fixed_pids: None,
         }
     }
 

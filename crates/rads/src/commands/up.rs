@@ -64,17 +64,22 @@ pub(crate) async fn create(data_dir: &Path, args: Create, form: Form) -> Result<
 
 pub(crate) async fn plan(data_dir: &Path, args: Plan, form: Form) -> Result<u8, Failure> {
     let planned = planning::file(&args.file, &Overrides::listening(args.listen))?;
-    let current = match Client::connect(data_dir).await {
-        Ok((client, _)) => find_app(&client, &planned.spec.app).await?,
-        Err(problem) if problem.code == Code::NoAgent => None,
+    let (current, views) = match Client::connect(data_dir).await {
+        Ok((client, _)) => {
+            let app = &planned.spec.app;
+            (find_app(&client, app).await?, services_of(&client, app).await?)
+        }
+        Err(problem) if problem.code == Code::NoAgent => (None, Vec::new()),
         Err(problem) => return Err(problem.into()),
     };
     let changes = planned.changes(current.as_ref().map(|app| &app.spec));
+    let stopped = stopped(&views);
     match form {
         Form::Json => screen::json(&changes.for_programs())?,
-        Form::Text => screen::print(&changes.render()),
+        Form::Text if changes.is_empty() && stopped.is_empty() => screen::print(&changes.render()),
+        Form::Text => tell_plan(&changes, &stopped),
     }
-    Ok(if changes.is_empty() { 0 } else { 2 })
+    Ok(if changes.is_empty() && stopped.is_empty() { 0 } else { 2 })
 }
 
 /// Brings an app up and leaves it running.
@@ -109,23 +114,13 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
     let app = &planned.spec.app;
     let current = find_app(client, app).await?;
     let changes = planned.changes(current.as_ref().map(|app| &app.spec));
-    if changes.is_empty() {
-        let views = services_of(client, app).await?;
-        if let Some(failure) = views.iter().find_map(progress::failure) {
-            last_words(client, app).await;
-            return Err(failure);
-        }
-        match go.form {
-            Form::Json => screen::json(&views)?,
-            Form::Text => {
-                screen::line("nothing to change");
-                print_addresses(&views);
-            }
-        }
-        return Ok(Came::Unchanged);
+    let views = services_of(client, app).await?;
+    let stopped = stopped(&views);
+    if changes.is_empty() && stopped.is_empty() {
+        return unchanged(client, app, go).await;
     }
     if go.form == Form::Text {
-        screen::print(&changes.render());
+        tell_plan(&changes, &stopped);
     }
     if go.ask && changes.disturbs() && !confirmed()? {
         return Ok(Came::Declined);
@@ -134,17 +129,10 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
     let begun = Instant::now();
     let before = stars_started(&services_of(client, app).await?);
     let base = current.map_or(0, |app| app.version);
-    client.put_app(planned.spec.clone(), Some(base)).await?;
-    let mut bar = Bar::new(go.form);
-    let settled = progress::app_settled(client, app, |views| bar.show(views)).await;
-    bar.clear();
-    let views = match settled {
-        Ok(views) => views,
-        Err(problem) => {
-            last_words(client, app).await;
-            return Err(problem.after_changes());
-        }
-    };
+    if let Put::DoneByAnother = put(client, planned, base).await? {
+        return unchanged(client, app, go).await;
+    }
+    let views = settled(client, app, go.form).await.map_err(Problem::after_changes)?;
     match go.form {
         Form::Json => screen::json(&views)?,
         Form::Text => {
@@ -159,6 +147,75 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
     show::report_walls(client).await?;
     report_ended(client, app).await.map_err(Problem::after_changes)?;
     Ok(Came::Up)
+}
+
+/// For what runs as it is described; it may still be on its way there.
+async fn unchanged(client: &Client, app: &AppKey, go: Go) -> Result<Came, Problem> {
+    let views = settled(client, app, go.form).await?;
+    match go.form {
+        Form::Json => screen::json(&views)?,
+        Form::Text => {
+            screen::line("nothing to change");
+            print_addresses(&views);
+        }
+    }
+    Ok(Came::Unchanged)
+}
+
+/// Waits until every service is ready; when one does not get there, what its stars said comes first.
+async fn settled(client: &Client, app: &AppKey, form: Form) -> Result<Vec<ServiceView>, Problem> {
+    let mut bar = Bar::new(form);
+    let settled = progress::app_settled(client, app, |views| bar.show(views)).await;
+    bar.clear();
+    if settled.is_err() {
+        last_words(client, app).await;
+    }
+    settled
+}
+
+enum Put {
+    Done,
+    /// Somebody else asked for the same at the same moment.
+    DoneByAnother,
+}
+
+/// How long a change of somebody else's may keep this one waiting: its entry points open in a moment, or never.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Asks for the app as it was planned. When another change of it is under way, that one goes first; what it leads to may be
+/// just what was wanted here, or something that was not planned for, which is told.
+async fn put(client: &Client, planned: &Planned, base: u64) -> Result<Put, Problem> {
+    const STEP: Duration = Duration::from_millis(20);
+    let deadline = Instant::now() + CHANGE_TIMEOUT;
+    loop {
+        let problem = match client.put_app(planned.spec.clone(), Some(base)).await {
+            Ok(_) => return Ok(Put::Done),
+            Err(problem) if problem.code == Code::Conflict => problem,
+            Err(problem) => return Err(problem),
+        };
+        tokio::time::sleep(STEP).await;
+        let current = find_app(client, &planned.spec.app).await?;
+        if current.as_ref().is_some_and(|app| planned.changes(Some(&app.spec)).is_empty()) {
+            return Ok(Put::DoneByAnother);
+        }
+        if current.map_or(0, |app| app.version) != base || Instant::now() > deadline {
+            return Err(problem);
+        }
+    }
+}
+
+/// Services that `stop` keeps from running; to bring the app up is to start them.
+fn stopped(views: &[ServiceView]) -> Vec<&ServiceKey> {
+    views.iter().filter(|view| view.stopped).map(|view| &view.service).collect()
+}
+
+fn tell_plan(changes: &planning::Changes, stopped: &[&ServiceKey]) {
+    if !changes.is_empty() {
+        screen::print(&changes.render());
+    }
+    for service in stopped {
+        screen::line(format!("  ~ {service}: stopped, will start"));
+    }
 }
 
 async fn find_app(client: &Client, app: &AppKey) -> Result<Option<AppView>, Problem> {
@@ -290,6 +347,10 @@ async fn undo(client: &Client, version: &Version, app: &AppKey, mut problem: Pro
     };
     if problem.changed && first && remove(client, app).await.is_ok() {
         problem.changed = false;
+    }
+    // Somebody else is at work on it, with this agent.
+    if problem.code == Code::Conflict {
+        return problem;
     }
     // The first problem is the one to tell. Without an agent there are no logs to look at any more.
     if leave(client, version).await.is_ok_and(|ended| ended) && problem.code == Code::CrashLoop {
