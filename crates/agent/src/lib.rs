@@ -19,6 +19,7 @@ mod orders;
 mod probe;
 mod ready;
 mod tail;
+mod terminal;
 mod watcher;
 
 pub use life::{Config, run};

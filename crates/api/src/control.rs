@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Events, ExecCommand, Index, LogQuery, LogRecord, ServiceView, Shutdown,
-    StarStats, StarView, Status, Version,
+    StarStats, StarView, Status, TerminalSize, Version,
 };
 
 /// What a request comes to, in time. Dropping it gives the request up.
@@ -24,6 +24,8 @@ pub struct Exec {
     pub stdin: Box<dyn AsyncWrite + Send + Unpin>,
     pub stdout: Box<dyn AsyncRead + Send + Unpin>,
     pub stderr: Box<dyn AsyncRead + Send + Unpin>,
+    /// Tells its terminal of a new size; `None` when it has none.
+    pub resize: Option<Box<dyn Fn(TerminalSize) + Send>>,
     /// Its exit code.
     pub exit: Answer<'static, i32>,
 }

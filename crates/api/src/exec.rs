@@ -1,6 +1,7 @@
 //! The frames of an `exec` after its connection was upgraded: one byte of kind, four of length (big-endian), payload.
 //!
-//! Client to agent: [`STDIN`], empty at its end. Agent to client: [`STDOUT`], [`STDERR`], and last [`EXIT`] with an
+//! Client to agent: [`STDIN`], empty at its end, and for a command with a terminal [`RESIZE`] with a
+//! [`TerminalSize`](crate::types::TerminalSize) as JSON. Agent to client: [`STDOUT`], [`STDERR`], and last [`EXIT`] with an
 //! [`Ended`](crate::types::Ended) as JSON. Version 1; a new form gets a new `Upgrade` token.
 
 use std::io;
@@ -15,6 +16,7 @@ pub const STDIN: u8 = 0;
 pub const STDOUT: u8 = 1;
 pub const STDERR: u8 = 2;
 pub const EXIT: u8 = 3;
+pub const RESIZE: u8 = 4;
 
 /// Longest payload. A pipe holds 64 KiB, so a read of one never gives more.
 pub const PAYLOAD_MAX: usize = 64 << 10;
@@ -39,7 +41,7 @@ pub async fn read_frame<R: AsyncRead + Unpin>(from: &mut R) -> io::Result<Option
         Err(error) => return Err(error),
     };
     let length = from.read_u32().await? as usize;
-    if kind > EXIT || length > PAYLOAD_MAX {
+    if kind > RESIZE || length > PAYLOAD_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "not a frame of this protocol"));
     }
     let mut payload = vec![0; length];

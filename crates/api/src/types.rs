@@ -170,6 +170,16 @@ pub struct ExecCommand {
     /// Added to the star's own environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Give it a terminal of this size; its output and errors come as one then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<TerminalSize>,
+}
+
+/// In characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TerminalSize {
+    pub rows: u16,
+    pub columns: u16,
 }
 
 /// How a command ended; the last frame of an `exec`.

@@ -108,8 +108,13 @@ impl Control for Remembering {
             repeat.await.unwrap();
             Ok(code)
         });
-        let running =
-            Exec { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr: Box::new(tokio::io::empty()), exit };
+        let running = Exec {
+            stdin: Box::new(stdin),
+            stdout: Box::new(stdout),
+            stderr: Box::new(tokio::io::empty()),
+            resize: None,
+            exit,
+        };
         self.note(format!("exec {star}"), Ok(running))
     }
     fn logs(&self, query: LogQuery) -> Answer<'_, LogStream> {
@@ -287,7 +292,7 @@ async fn logs_come_as_records_until_the_end() {
 #[tokio::test]
 async fn a_command_gets_its_input_and_its_exit_comes_last() {
     let served = Served::start();
-    let command = ExecCommand { argv: vec!["wc".into(), "-c".into()], env: Default::default() };
+    let command = ExecCommand { argv: vec!["wc".into(), "-c".into()], env: Default::default(), terminal: None };
     let mut connection = served.client().await.exec(StarId(5), &command).await.unwrap();
     write_frame(&mut connection, STDIN, b"some text").await.unwrap();
     write_frame(&mut connection, STDIN, b"").await.unwrap();

@@ -119,6 +119,10 @@ fn run(errand: &Errand<'_>, report: &OwnedFd) -> String {
         rustix::stdio::dup2_stdin(input).because(failed)?;
         rustix::stdio::dup2_stdout(output).because(failed)?;
         rustix::stdio::dup2_stderr(error).because(failed)?;
+        if rustix::termios::isatty(input) {
+            // So that ^C reaches what runs in it, and a shell has its jobs.
+            rustix::process::ioctl_tiocsctty(input).because(|| "cannot take the terminal".to_owned())?;
+        }
         sys::process::close_all_but(&mut [0, 1, 2, report.as_raw_fd()])
             .because(|| "cannot close descriptors".to_owned())?;
         give_up_privileges(errand.filter)?;

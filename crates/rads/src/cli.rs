@@ -324,6 +324,9 @@ pub(crate) struct Down {
 
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
+    /// Give it no terminal, though this is one
+    #[arg(short = 'T', long)]
+    pub(crate) no_terminal: bool,
     /// A star, or a service: then its first star
     pub(crate) name: String,
     /// The command and its arguments

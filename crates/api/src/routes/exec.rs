@@ -10,9 +10,9 @@ use tokio::sync::mpsc;
 
 use super::Shared;
 use crate::control::Exec;
-use crate::exec::{EXIT, PAYLOAD_MAX, PROTOCOL, STDERR, STDIN, STDOUT, read_frame, write_frame};
+use crate::exec::{EXIT, PAYLOAD_MAX, PROTOCOL, RESIZE, STDERR, STDIN, STDOUT, read_frame, write_frame};
 use crate::refusal::{Body, Path, Refusal};
-use crate::types::{Ended, ExecCommand};
+use crate::types::{Ended, ExecCommand, TerminalSize};
 
 /// Run a command within a star's walls
 ///
@@ -57,7 +57,7 @@ const FRAMES_WAITING: usize = 8;
 async fn relay<C: AsyncRead + AsyncWrite + Send + 'static>(running: Exec, connection: C) {
     let (from, mut to) = tokio::io::split(connection);
     let (frames, mut sending) = mpsc::channel::<Frame>(FRAMES_WAITING);
-    let Exec { stdin, stdout, stderr, exit } = running;
+    let Exec { stdin, stdout, stderr, resize, exit } = running;
     let output = async move {
         let ((), (), exit) = tokio::join!(pump(stdout, STDOUT, &frames), pump(stderr, STDERR, &frames), exit);
         let ended = exit.map_or_else(Ended::Problem, Ended::Code);
@@ -73,16 +73,26 @@ async fn relay<C: AsyncRead + AsyncWrite + Send + 'static>(running: Exec, connec
     };
     tokio::select! {
         ((), ()) = async { tokio::join!(output, send) } => {}
-        () = feed(from, stdin) => {}
+        () = feed(from, stdin, resize) => {}
     }
 }
 
 type Frame = (u8, Vec<u8>);
 
 /// Writes the caller's input into the command; returns when the caller is gone.
-async fn feed<R: AsyncRead + Unpin>(mut from: R, stdin: Box<dyn AsyncWrite + Send + Unpin>) {
+async fn feed<R: AsyncRead + Unpin>(
+    mut from: R,
+    stdin: Box<dyn AsyncWrite + Send + Unpin>,
+    resize: Option<Box<dyn Fn(TerminalSize) + Send>>,
+) {
     let mut stdin = Some(stdin);
-    while let Ok(Some((STDIN, payload))) = read_frame(&mut from).await {
+    while let Ok(Some((kind @ (STDIN | RESIZE), payload))) = read_frame(&mut from).await {
+        if kind == RESIZE {
+            if let (Some(resize), Ok(size)) = (&resize, serde_json::from_slice(&payload)) {
+                resize(size);
+            }
+            continue;
+        }
         let open = match &mut stdin {
             Some(pipe) if !payload.is_empty() => pipe.write_all(&payload).await.is_ok(),
             _ => false,

@@ -1,0 +1,110 @@
+//! Commands that are used from a terminal, from one.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use rustix::pty::OpenptFlags;
+use rustix::termios::{Winsize, tcsetwinsize};
+use support::World;
+
+/// A program on a terminal: what it draws comes as it draws it.
+struct Screen {
+    terminal: std::fs::File,
+    drawn: Receiver<Vec<u8>>,
+    text: String,
+    program: Child,
+}
+
+impl Screen {
+    fn run(world: &World, args: &[&str], rows: u16, columns: u16) -> Self {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let near = rustix::pty::openpt(flags).unwrap();
+        rustix::pty::unlockpt(&near).unwrap();
+        let far = rustix::pty::ioctl_tiocgptpeer(&near, flags).unwrap();
+        resize(&near, rows, columns);
+        let stream = || Stdio::from(far.try_clone().unwrap());
+        let mut command = world.command(args);
+        let program = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap();
+        drop((command, far));
+        let terminal = std::fs::File::from(near);
+        let mut reader = terminal.try_clone().unwrap();
+        let (tell, drawn) = channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(read @ 1..) = reader.read(&mut bytes) {
+                if tell.send(bytes[..read].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { terminal, drawn, text: String::new(), program }
+    }
+
+    fn type_in(&mut self, keys: &str) {
+        self.terminal.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until something is drawn; what was drawn up to its end is forgotten.
+    #[track_caller]
+    fn shows(&mut self, expected: &str) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(at) = self.text.find(expected) {
+                self.text.drain(..at + expected.len());
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.drawn.recv_timeout(left) {
+                Ok(bytes) => self.text.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => panic!("`{expected}` is not drawn:\n{}", self.text),
+            }
+        }
+    }
+}
+
+fn resize(terminal: &OwnedFd, rows: u16, columns: u16) {
+    tcsetwinsize(terminal, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+}
+
+#[test]
+fn a_shell_in_a_star_has_a_terminal() {
+    let world = World::new();
+    world.up(&world.hello("instances: 1"));
+    let mut screen = Screen::run(&world, &["c", "exec", "hello-1", "--", "/bin/sh"], 30, 100);
+    screen.type_in("tty -s && echo yes-$((40 + 2)); stty size\n");
+    screen.shows("yes-42");
+    screen.shows("30 100");
+    // A new size reaches the program.
+    let terminal = OwnedFd::from(screen.terminal.try_clone().unwrap());
+    resize(&terminal, 50, 120);
+    support::kill(screen.program.id(), "-WINCH");
+    screen.type_in("sleep 0.2; stty size\n");
+    screen.shows("50 120");
+    // ^C ends what runs in the star, not the shell and not this program.
+    screen.type_in("echo asleep-$((1 + 1)); sleep 100\n");
+    screen.shows("asleep-2");
+    screen.type_in("\u{3}");
+    screen.type_in("echo after=$?\n");
+    screen.shows("after=130");
+    screen.type_in("exit 7\n");
+    assert_eq!(screen.program.wait().unwrap().code(), Some(7));
+}
+
+#[test]
+fn without_a_terminal_output_and_errors_stay_apart() {
+    let world = World::new();
+    world.up(&world.hello("instances: 1"));
+    let script = "tty -s || echo none; echo wrong >&2";
+    let outcome = world.rads(&["c", "exec", "hello-1", "--", "/bin/sh", "-c", script]);
+    assert_eq!((outcome.code, outcome.out.as_str(), outcome.err.as_str()), (0, "none\n", "wrong\n"));
+    let mut screen = Screen::run(&world, &["c", "exec", "-T", "hello-1", "--", "/bin/sh", "-c", script], 30, 100);
+    screen.shows("none");
+    assert!(screen.program.wait().unwrap().success());
+}
