@@ -102,6 +102,8 @@ pub(crate) enum Constellation {
     Shutdown(Shutdown),
     /// Show the versions of this program and of the agent
     Version,
+    /// Try what this machine lets stars have, and say how to get the rest
+    Doctor,
     /// Print a completion script for a shell
     Completions {
         #[arg(value_enum)]

@@ -482,3 +482,20 @@ fn up_returns_when_what_it_describes_is_ready_whatever_was_before() {
         assert_eq!(world.service("hello")["ready"], 2);
     }
 }
+
+#[test]
+fn the_doctor_tries_things_and_leaves_nothing() {
+    let world = World::new();
+    let findings = world.json(&["c", "doctor"]);
+    let state = |what: &str| {
+        let found = findings.as_array().unwrap().iter().find(|finding| finding["what"] == what);
+        found.unwrap_or_else(|| panic!("nothing of {what} in {findings}"))["state"].clone()
+    };
+    assert_eq!((state("stars"), state("data folder")), ("works".into(), "works".into()));
+    assert!(!world.data().exists(), "it is made when it is needed");
+    let parent = world.data().parent().unwrap().to_owned();
+    let left: Vec<_> = std::fs::read_dir(parent).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["hello"], "what it tried things in is gone");
+    let broken = world.rads(&["--data-dir", "/proc/nowhere", "c", "doctor"]);
+    assert!(broken.code == 1 && broken.out.contains("BROKEN"), "{broken:?}");
+}

@@ -2,6 +2,7 @@
 
 mod agent;
 mod change;
+mod doctor;
 mod exec;
 mod find;
 mod language;
@@ -56,6 +57,7 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
             screen::print(&String::from_utf8_lossy(&script));
             Ok(0)
         }
+        Constellation::Doctor => Ok(doctor::doctor(&place::data_dir(global.data_dir.clone())?, global.output)?),
         // These find or start an agent themselves, or do without.
         Constellation::Up(args) => ask(global, async |place, form| up::up(place, args, form).await),
         Constellation::Create(args) => ask(global, async |place, form| up::create(place, args, form).await),

@@ -1,0 +1,393 @@
+//! `rads c doctor`: what this machine lets stars have, found by trying it, and how to get the rest.
+//!
+//! Nothing is concluded from versions or settings where it can be tried: stars are started, by a nursery of its own beside
+//! the data folder, and everything is taken away again.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use isolate::{Client, Enforced, Launch, Message, Request, StarOrder, Walls};
+use model::{Bytes, Limits, Millicores, Network, Problem, StarId};
+use serde::Serialize;
+
+use super::agent::own_program;
+use crate::cli::Form;
+use crate::screen::{self, Paint};
+
+/// One thing a star may need.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    what: &'static str,
+    state: State,
+    detail: String,
+    /// How to get it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Works,
+    /// Stars run without it, and say so.
+    Missing,
+    /// No star runs.
+    Broken,
+}
+
+pub(super) fn doctor(data_dir: &Path, form: Form) -> Result<u8, Problem> {
+    let findings = judge(&look(data_dir), rustix::process::geteuid().is_root());
+    match form {
+        Form::Json => screen::json(&findings)?,
+        Form::Text => tell(&findings),
+    }
+    Ok(u8::from(findings.iter().any(|finding| finding.state == State::Broken)))
+}
+
+fn tell(findings: &[Finding]) {
+    let paint = Paint::for_stream(&io::stdout());
+    let uname = rustix::system::uname();
+    let who = if rustix::process::geteuid().is_root() { "root" } else { "an ordinary user" };
+    screen::line(format!(
+        "rads {} on Linux {}, as {who}\n",
+        env!("CARGO_PKG_VERSION"),
+        uname.release().to_string_lossy()
+    ));
+    for finding in findings {
+        let state = match finding.state {
+            State::Works => "ok     ".to_owned(),
+            State::Missing => paint.bold("missing"),
+            State::Broken => paint.red("BROKEN "),
+        };
+        screen::line(format!("{state}  {:<16} {}", finding.what, finding.detail));
+        if let Some(help) = &finding.help {
+            screen::line(format!("{:<26}help: {help}", ""));
+        }
+    }
+}
+
+/// What was tried, and what came of it; an error is the reason in words.
+#[derive(Debug)]
+struct Facts {
+    folder: Result<PathBuf, String>,
+    /// Time of one small write that is on the disk when it returns.
+    sync: Result<Duration, String>,
+    walls: Result<Walls, String>,
+    /// From the order to a program behind its walls.
+    star: Result<Duration, String>,
+    root: Result<(), String>,
+    bridge: Result<(), String>,
+    open_files: Option<u64>,
+}
+
+/// Below it a node runs out of descriptors at a few hundred stars: each costs it four, and each connection two.
+const OPEN_FILES_FEW: u64 = 4_096;
+/// A disk that takes longer to make a write durable slows every change that much.
+const SYNC_SLOW: Duration = Duration::from_millis(20);
+
+fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
+    let works = |what, detail: String| Finding { what, state: State::Works, detail, help: None };
+    let broken = |what, detail: &str, help: &str| Finding {
+        what,
+        state: State::Broken,
+        detail: detail.to_owned(),
+        help: Some(help.to_owned()),
+    };
+    let missing = |what, detail: &str, help: &str| Finding { state: State::Missing, ..broken(what, detail, help) };
+    let mut findings = Vec::new();
+    findings.push(match (&facts.folder, &facts.sync) {
+        (Err(reason), _) | (Ok(_), Err(reason)) => {
+            broken("data folder", reason, "choose another with `--data-dir` or `RADS_DATA`")
+        }
+        (Ok(path), Ok(time)) if *time > SYNC_SLOW => missing(
+            "fast data folder",
+            &format!("`{}`: a durable write takes {}", path.display(), millis(*time)),
+            "put the data folder on a local disk",
+        ),
+        (Ok(path), Ok(time)) => {
+            works("data folder", format!("`{}`: a durable write takes {}", path.display(), millis(*time)))
+        }
+    });
+    findings.push(match &facts.star {
+        Ok(time) => works("stars", format!("one stood behind every wall after {}", millis(*time))),
+        Err(reason) if root => broken("stars", reason, "see the message above; Linux 5.12 or later is needed"),
+        Err(reason) => broken(
+            "stars",
+            reason,
+            "allow user namespaces: `sysctl kernel.unprivileged_userns_clone=1`, \
+             `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or run as root",
+        ),
+    });
+    let Ok(walls) = &facts.walls else { return findings };
+    let delegate =
+        "run as root, or have systemd delegate controllers: `systemctl edit user@.service`, `Delegate=cpu memory pids`";
+    let controllers = "mount the controller, or boot with `systemd.unified_cgroup_hierarchy=1`";
+    for (what, enforced) in
+        [("cpu limits", &walls.cpu), ("memory limits", &walls.memory), ("process limits", &walls.pids)]
+    {
+        findings.push(match enforced {
+            Enforced::Yes if what == "process limits" && !walls.cpu.is_yes() => {
+                works(what, "by a limit of each star's own".to_owned())
+            }
+            Enforced::Yes => works(what, format!("cgroups {}", walls.cgroup)),
+            Enforced::No { reason } => missing(what, reason, if root { controllers } else { delegate }),
+        });
+    }
+    findings.push(match &facts.root {
+        Ok(()) => works("own root", "`rootfs` works, by overlay".to_owned()),
+        Err(reason) => missing("own root", reason, "`rootfs` needs Linux 5.19 or later with overlayfs"),
+    });
+    findings.push(match &facts.bridge {
+        Ok(()) => works("bridge network", "a star calls out by a bridge".to_owned()),
+        Err(reason) if root => missing("bridge network", reason, "install the package `iptables`"),
+        Err(reason) => missing("bridge network", reason, "run as root, or use `network: \"host\"`"),
+    });
+    findings.push(match facts.open_files {
+        Some(limit) if limit < OPEN_FILES_FEW => missing(
+            "open files",
+            &format!("at most {limit}: enough for about {} stars", limit / 8),
+            "raise the hard limit: `ulimit -Hn 65536`, `LimitNOFILE=` of a unit",
+        ),
+        Some(limit) => works("open files", format!("at most {limit}")),
+        None => works("open files", "unlimited".to_owned()),
+    });
+    findings
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1000.0)
+}
+
+fn look(data_dir: &Path) -> Facts {
+    let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let unknown = || "not tried".to_owned();
+    let place = match Trial::beside(data_dir) {
+        Ok(place) => place,
+        Err(error) => {
+            let reason = format!("cannot write beside `{}`: {error}", data_dir.display());
+            let none = Err(reason);
+            return Facts {
+                folder: none,
+                sync: Err(unknown()),
+                walls: Err(unknown()),
+                star: Err("there is no folder to try it in".to_owned()),
+                root: Err(unknown()),
+                bridge: Err(unknown()),
+                open_files,
+            };
+        }
+    };
+    let sync = sync_time(&place.0).map_err(|error| error.to_string());
+    let folder = Ok(data_dir.to_owned());
+    let nursery = match Nursery::start(&place.0) {
+        Ok(nursery) => nursery,
+        Err(reason) => {
+            let (walls, root, bridge) = (Err(unknown()), Err(unknown()), Err(unknown()));
+            return Facts { folder, sync, walls, star: Err(reason), root, bridge, open_files };
+        }
+    };
+    let star = nursery.order(1, None, Network::None);
+    // In an empty root there is no program: that this is what is missing means that all else stood.
+    let root = match nursery.order(2, Some(place.0.join("empty")), Network::None) {
+        Err(reason) if !reason.starts_with("cannot run") => Err(reason),
+        _ => Ok(()),
+    };
+    let bridge = nursery.order(3, None, Network::Bridge).map(drop);
+    Facts { folder, sync, walls: Ok(nursery.walls.clone()), star, root, bridge, open_files }
+}
+
+/// A folder to try things in, on the disk of the data folder; gone when dropped.
+struct Trial(PathBuf);
+
+impl Trial {
+    fn beside(data_dir: &Path) -> io::Result<Self> {
+        let there = data_dir.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+        let folder = there.join(format!(".rads-doctor-{}", std::process::id()));
+        fs::create_dir(&folder)?;
+        let trial = Self(folder);
+        fs::set_permissions(&trial.0, fs::Permissions::from_mode(0o700))?;
+        for name in ["bundle", "empty"] {
+            fs::create_dir(trial.0.join(name))?;
+        }
+        Ok(trial)
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The median of a few.
+fn sync_time(folder: &Path) -> io::Result<Duration> {
+    const TRIES: usize = 9;
+    let file = File::create(folder.join("sync"))?;
+    let mut times = Vec::with_capacity(TRIES);
+    for _ in 0..TRIES {
+        let begun = Instant::now();
+        file.write_all_at(&[7; 4096], 0)?;
+        file.sync_data()?;
+        times.push(begun.elapsed());
+    }
+    (&file).flush()?;
+    times.sort_unstable();
+    Ok(times[TRIES / 2])
+}
+
+/// Longest wait for anything the nursery is asked for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Nursery {
+    client: Client,
+    bundle: PathBuf,
+    walls: Walls,
+}
+
+impl Nursery {
+    fn start(place: &Path) -> Result<Self, String> {
+        let (data, log) = (place.join("data"), place.join("nursery.log"));
+        let exe = own_program().map_err(|problem| problem.message)?;
+        let args = ["nursery".into(), "--data-dir".into(), data.clone().into_os_string()];
+        isolate::launch_detached(&exe, &args, &log).map_err(|fault| fault.to_string())?;
+        let deadline = Instant::now() + PATIENCE;
+        let client = loop {
+            match Client::connect(&data) {
+                Ok(client) => break client,
+                Err(_) if Instant::now() < deadline => {
+                    // What it says, it says before it ends.
+                    let said = fs::read_to_string(&log).unwrap_or_default();
+                    if let Some(reason) = said.lines().next() {
+                        return Err(reason.split_once("]: ").map_or(reason, |(_, reason)| reason).to_owned());
+                    }
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                Err(error) => return Err(format!("the nursery does not come up: {error}")),
+            }
+        };
+        send(&client, &Request::Hello { version: isolate::protocol::VERSION })?;
+        let walls = answer(&client, |message| match message {
+            Message::Welcome { walls, .. } => Some(Ok(walls)),
+            Message::Refused { reason, .. } => Some(Err(reason)),
+            _ => None,
+        })?;
+        Ok(Self { client, bundle: place.join("bundle"), walls })
+    }
+
+    /// Starts a star with limits; how long it took, or why it does not stand.
+    fn order(&self, number: u64, root: Option<PathBuf>, network: Network) -> Result<Duration, String> {
+        let order = StarOrder {
+            star: StarId(number),
+            generation: 1,
+            hostname: format!("doctor-{number}"),
+            launch: Launch::Command { argv: vec!["true".to_owned()] },
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            bundle: self.bundle.clone(),
+            root,
+            volumes: Vec::new(),
+            limits: Limits {
+                cpu: Some(Millicores(250)),
+                memory: Some(Bytes::mib(64)),
+                pids: Some(16),
+                ..Limits::UNLIMITED
+            },
+            network,
+        };
+        send(&self.client, &Request::Start(order))?;
+        answer(&self.client, |message| match message {
+            Message::Started { star, elapsed_us, .. } if star.0 == number => {
+                Some(Ok(Duration::from_micros(elapsed_us)))
+            }
+            Message::StartFailed { star, reason } if star.0 == number => Some(Err(reason)),
+            Message::Refused { reason, .. } => Some(Err(reason)),
+            _ => None,
+        })
+    }
+}
+
+impl Drop for Nursery {
+    fn drop(&mut self) {
+        // It tidies up and hangs up; what it made is gone then.
+        if send(&self.client, &Request::Shutdown).is_ok() {
+            let _ = answer::<()>(&self.client, |_| None);
+        }
+    }
+}
+
+fn send(client: &Client, request: &Request) -> Result<(), String> {
+    client.try_send(request, &[]).map_err(|error| format!("the nursery does not listen: {error}"))
+}
+
+fn answer<T>(client: &Client, mut wanted: impl FnMut(Message) -> Option<Result<T, String>>) -> Result<T, String> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        match client.try_recv() {
+            Ok((message, _)) => {
+                if let Some(found) = wanted(message) {
+                    return found;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_micros(200)),
+            Err(error) => return Err(format!("the nursery ended: {error}")),
+        }
+    }
+    Err("the nursery does not answer".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sound() -> Facts {
+        let walls = Walls {
+            cpu: Enforced::Yes,
+            memory: Enforced::Yes,
+            pids: Enforced::Yes,
+            rootless: false,
+            cgroup: "v2".to_owned(),
+        };
+        Facts {
+            folder: Ok("/var/lib/rads".into()),
+            sync: Ok(Duration::from_micros(130)),
+            walls: Ok(walls),
+            star: Ok(Duration::from_millis(4)),
+            root: Ok(()),
+            bridge: Ok(()),
+            open_files: Some(65_536),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_to_do() {
+        let check = |change: &dyn Fn(&mut Facts), root: bool, what: &str, state: State, help: &str| {
+            let mut facts = sound();
+            change(&mut facts);
+            let findings = judge(&facts, root);
+            let found = findings.iter().find(|finding| finding.what == what).unwrap_or_else(|| panic!("{findings:?}"));
+            assert_eq!(found.state, state, "{found:?}");
+            assert!(found.help.as_deref().unwrap_or_default().contains(help), "{found:?}");
+        };
+        assert!(judge(&sound(), true).iter().all(|finding| finding.state == State::Works));
+        let no = || Err("it failed".to_owned());
+        check(&|facts| facts.folder = Err("no".to_owned()), true, "data folder", State::Broken, "--data-dir");
+        check(&|facts| facts.sync = Ok(Duration::from_secs(1)), true, "fast data folder", State::Missing, "local disk");
+        check(&|facts| facts.star = no(), false, "stars", State::Broken, "user namespaces");
+        check(&|facts| facts.star = no(), true, "stars", State::Broken, "Linux 5.12");
+        check(&|facts| facts.root = no().map(drop::<()>), true, "own root", State::Missing, "5.19");
+        check(&|facts| facts.bridge = no().map(drop::<()>), true, "bridge network", State::Missing, "iptables");
+        check(&|facts| facts.bridge = no().map(drop::<()>), false, "bridge network", State::Missing, "root");
+        check(&|facts| facts.open_files = Some(1024), true, "open files", State::Missing, "ulimit");
+        let unlimited = |facts: &mut Facts| {
+            if let Ok(walls) = &mut facts.walls {
+                walls.memory = Enforced::No { reason: "permission denied".to_owned() };
+            }
+        };
+        check(&unlimited, false, "memory limits", State::Missing, "Delegate");
+        check(&unlimited, true, "memory limits", State::Missing, "controller");
+    }
+}
