@@ -378,9 +378,9 @@ mod tests {
         check(&|facts| facts.sync = Ok(Duration::from_secs(1)), true, "fast data folder", State::Missing, "local disk");
         check(&|facts| facts.star = no(), false, "stars", State::Broken, "user namespaces");
         check(&|facts| facts.star = no(), true, "stars", State::Broken, "Linux 5.12");
-        check(&|facts| facts.root = no().map(drop::<()>), true, "own root", State::Missing, "5.19");
-        check(&|facts| facts.bridge = no().map(drop::<()>), true, "bridge network", State::Missing, "iptables");
-        check(&|facts| facts.bridge = no().map(drop::<()>), false, "bridge network", State::Missing, "root");
+        check(&|facts| facts.root = no().map(drop::<Duration>), true, "own root", State::Missing, "5.19");
+        check(&|facts| facts.bridge = no().map(drop::<Duration>), true, "bridge network", State::Missing, "iptables");
+        check(&|facts| facts.bridge = no().map(drop::<Duration>), false, "bridge network", State::Missing, "root");
         check(&|facts| facts.open_files = Some(1024), true, "open files", State::Missing, "ulimit");
         let unlimited = |facts: &mut Facts| {
             if let Ok(walls) = &mut facts.walls {
