@@ -47,7 +47,11 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
     {
         return invalid("the path of its probe does not start with `/`, or has blanks");
     }
-    if template.probe.timeout_ms == 0 || template.probe.interval_ms == 0 || template.probe.failures == 0 {
+    if template.probe.timeout_ms == 0
+        || template.probe.interval_ms == 0
+        || template.probe.failures == 0
+        || template.probe.restart_after == Some(0)
+    {
         return invalid("times and counts of its probe are above 0");
     }
     let is_volume_path = |path: &str| {

@@ -202,7 +202,8 @@ fn probe_text(probe: &Probe) -> String {
     };
     let seconds = |ms: u32| f64::from(ms) / 1000.0;
     let (every, within) = (seconds(probe.interval_ms), seconds(probe.timeout_ms));
-    format!("{kind}, every {every} s within {within} s, {} s to start", seconds(probe.start_ms))
+    let restart = probe.restart_after.map(|times| format!(", replaced after {times} failures")).unwrap_or_default();
+    format!("{kind}, every {every} s within {within} s, {} s to start{restart}", seconds(probe.start_ms))
 }
 
 impl fmt::Display for Diff {

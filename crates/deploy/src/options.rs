@@ -40,7 +40,7 @@ pub const OPTIONS: [&str; 23] = [
     "namespace",
 ];
 
-const READY_OPTIONS: [&str; 5] = ["http", "tcp", "timeout_ms", "interval_ms", "start_seconds"];
+const READY_OPTIONS: [&str; 6] = ["http", "tcp", "timeout_ms", "interval_ms", "start_seconds", "restart_after"];
 
 /// Machines have fewer cores than this for a while yet.
 const CORES_MAX: f64 = 1024.0;
@@ -297,6 +297,7 @@ fn probe(options: &mut Options, port: Option<u16>) -> Read<Probe> {
     if let Some(start) = ready.number("start_seconds", 0.1, 3600.0)? {
         probe.start_ms = (start * 1000.0).round() as u32;
     }
+    probe.restart_after = ready.int("restart_after", 1, 1_000_000)?.map(narrow);
     Ok(probe)
 }
 

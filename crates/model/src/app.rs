@@ -200,6 +200,9 @@ pub struct Probe {
     pub start_ms: u32,
     /// Failures in a row after which a ready star is taken out of service.
     pub failures: u32,
+    /// Failures in a row after which a star that was ready is ended and replaced; never when `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_after: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,7 +219,7 @@ pub enum ProbeKind {
 
 impl Probe {
     pub fn new(kind: ProbeKind) -> Self {
-        Self { kind, interval_ms: 5_000, timeout_ms: 1_000, start_ms: 30_000, failures: 3 }
+        Self { kind, interval_ms: 5_000, timeout_ms: 1_000, start_ms: 30_000, failures: 3, restart_after: None }
     }
 }
 

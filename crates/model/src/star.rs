@@ -60,6 +60,8 @@ pub enum ExitCause {
     OutOfMemory,
     /// It did not become ready in time and was ended.
     StartTimeout,
+    /// It was ready and did not answer its probe any more.
+    Unhealthy,
     /// It could not be started at all.
     StartFailed { reason: String },
     /// It ended while nobody was its parent; how is not known.
@@ -79,6 +81,7 @@ impl fmt::Display for ExitCause {
             Self::Signal(signal) => write!(f, "killed by {}", signal_name(*signal)),
             Self::OutOfMemory => f.write_str("killed: out of memory"),
             Self::StartTimeout => f.write_str("not ready in time"),
+            Self::Unhealthy => f.write_str("no longer healthy"),
             Self::StartFailed { reason } => write!(f, "not started: {reason}"),
             Self::Unknown => f.write_str("ended unseen"),
         }

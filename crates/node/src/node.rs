@@ -65,6 +65,8 @@ pub(crate) struct Local {
     pub(crate) failed_probes: u32,
     /// It was ended because it did not become ready.
     pub(crate) timed_out: bool,
+    /// It was ended because it failed its probe too often.
+    pub(crate) unhealthy: bool,
     /// What the nursery was told last that it may use; unknown for a star that is taken over.
     pub(crate) limits: Option<Limits>,
     /// Changes of its limits that the nursery has not answered.
@@ -86,6 +88,7 @@ impl Local {
             probing: false,
             failed_probes: 0,
             timed_out: false,
+            unhealthy: false,
             limits: None,
             limiting: 0,
             limit_problem: None,

@@ -181,6 +181,12 @@ impl Node {
             return;
         }
         local.failed_probes = local.failed_probes.saturating_add(1);
+        let was_ready = matches!(local.phase, StarPhase::Ready | StarPhase::Unready);
+        if was_ready && probe.restart_after.is_some_and(|most| local.failed_probes >= most) {
+            local.unhealthy = true;
+            self.kill(star, step);
+            return;
+        }
         let wait = match local.phase {
             // 1, 2, 4 … ms.
             StarPhase::Starting => {
@@ -279,7 +285,11 @@ impl Node {
             return;
         }
         let asked = local.phase >= StarPhase::Draining;
-        let cause = if local.timed_out { ExitCause::StartTimeout } else { cause };
+        let cause = match (local.timed_out, local.unhealthy) {
+            (true, _) => ExitCause::StartTimeout,
+            (_, true) => ExitCause::Unhealthy,
+            _ => cause,
+        };
         let (key, ordinal, revision) = (local.service.clone(), local.ordinal, local.revision);
         let stays_ended = is_over(record.template.restart, &cause);
         if let Some(service) = self.services.get_mut(&key)

@@ -234,6 +234,36 @@ fn a_star_that_does_not_get_ready_in_time_is_ended_and_replaced() {
 }
 
 #[test]
+fn a_star_that_stays_unhealthy_is_replaced_when_that_is_wished() {
+    let mut spec = web(1, "a");
+    let service = spec.services.values_mut().next().unwrap();
+    service.template.probe.restart_after = Some(5);
+    let mut desk = Desk::new(State::default());
+    desk.tell(Event::NurseryUp { running: Vec::new(), ended: Vec::new() });
+    desk.put(spec);
+    let star = desk.started()[0];
+    desk.make_ready(star);
+    desk.told();
+    let fail = |desk: &mut Desk, times: usize| {
+        for _ in 0..times {
+            desk.wait(Duration::from_secs(5));
+            desk.tell(Event::Probed { star, outcome: Err("refused".to_owned()) });
+        }
+    };
+    // Four failures take it out of service, and one answer brings it back.
+    fail(&mut desk, 4);
+    assert_eq!(desk.told(), ["routes 0"]);
+    desk.wait(Duration::from_secs(5));
+    desk.tell(Event::Probed { star, outcome: Ok(()) });
+    assert_eq!(desk.told(), ["routes 1"]);
+    fail(&mut desk, 5);
+    assert_eq!(desk.told(), ["routes 0", "kill"]);
+    desk.tell(Event::StarExited { star, cause: ExitCause::Signal(9) });
+    assert_eq!(desk.node.state().stars[&star].exit.as_ref().unwrap().cause, ExitCause::Unhealthy);
+    assert_eq!(desk.started().len(), 1, "another takes its place");
+}
+
+#[test]
 fn a_star_that_crashes_is_replaced_at_once_then_later_and_later() {
     let mut desk = Desk::serving(2);
     let mut star = desk.stars(StarPhase::Ready)[0];
