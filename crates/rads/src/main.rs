@@ -1,7 +1,7 @@
 //! The program: command line, agent, nursery and language tools in one binary.
 //!
-//! Reading the command line costs a tenth of a millisecond; what a command needs beyond that it sets up itself, so `run`
-//! starts in milliseconds and the nursery, whose pages every star shares, stays small.
+//! The command line is read first; what a command needs beyond that it sets up itself, so `run` starts in milliseconds and
+//! the nursery, whose pages every star shares, stays small.
 
 #![forbid(unsafe_code)]
 
