@@ -226,8 +226,9 @@ fn flood(kit: &Kit) -> Verdict {
     assert!(kept <= 2 * isolate::log::FILE_MAX, "{kept}");
     let said = kit.lines(flood.star).last().unwrap().text.clone();
     let written: u64 = said.strip_prefix("flooded ").unwrap_or_else(|| panic!("{said}")).parse().unwrap();
-    // 10 MiB/s for 1.5 s and what waits in the pipe: the star waits, not the nursery.
-    assert!((4 << 20..32 << 20).contains(&written), "{written}");
+    // At most 10 MiB/s for 1.5 s and what waits in the pipe: the star waits, not the nursery. At least many pipes full, or
+    // it was no flood; an emulated machine manages not much more.
+    assert!((1 << 20..32 << 20).contains(&written), "{written}");
     Verdict::Held
 }
 
