@@ -22,6 +22,9 @@ server.route("/", blast () { return env.get("STAR_NAME") + " " + env.get("STAR_I
 server.serve();
 "#;
 
+/// Between orders, for a nursery to make ahead what one of them used up.
+const REST: Duration = Duration::from_millis(50);
+
 const MIB: f64 = 1024.0 * 1024.0;
 
 pub(crate) fn run(bench: &Bench, report: &mut Report) {
@@ -55,12 +58,15 @@ fn starts(bench: &Bench, report: &mut Report) {
         Ok(times) => report.figure("start_crun", times.median(), "ms", Target::None, &times.spread()),
         Err(reason) => report.skipped("start_crun", reason),
     }
-    let script = Launch::Script { path: "stamp.rads".to_owned() };
-    let command = Launch::Command { argv: vec!["./bench".to_owned(), "stamp".to_owned()] };
-    for (name, launch, limit, times_faster) in
-        [("start_rads_star", script, Some(5.0), 1.0), ("start_native_star", command, None, 2.0)]
-    {
-        match star_starts(bench, &launch, samples) {
+    let script = || Launch::Script { path: "stamp.rads".to_owned() };
+    let command = || Launch::Command { argv: vec!["./bench".to_owned(), "stamp".to_owned()] };
+    for (name, launch, pause, limit, times_faster) in [
+        ("start_rads_star", script(), Duration::ZERO, Some(5.0), 1.0),
+        ("start_native_star", command(), Duration::ZERO, None, 2.0),
+        ("start_rads_star_warm", script(), REST, Some(1.0), 3.0),
+        ("start_native_star_warm", command(), REST, None, 2.0),
+    ] {
+        match star_starts(bench, &launch, samples, pause) {
             Ok(times) => {
                 let target = limit.map_or(Target::None, Target::AtMost);
                 report.figure(name, times.median(), "ms", target, &times.spread());
@@ -74,13 +80,15 @@ fn starts(bench: &Bench, report: &mut Report) {
     }
 }
 
-/// From the order to the first instruction of the program, all walls standing and limits applied.
-fn star_starts(bench: &Bench, launch: &Launch, samples: usize) -> Result<Samples, String> {
+/// From the order to the first instruction of the program, all walls standing and limits applied. Without a `pause` the
+/// orders follow one upon the other and every star is made from nothing; with one the nursery makes ahead what it can.
+fn star_starts(bench: &Bench, launch: &Launch, samples: usize, pause: Duration) -> Result<Samples, String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let stamp = written(folder.path(), "stamp.rads", STAMP)?;
     let mut engine = Engine::start(&bench.rads, folder.path(), &[("stamp.rads", &stamp), ("bench", &bench.this)])?;
     let mut times = Vec::with_capacity(samples);
     for _ in 0..samples {
+        std::thread::sleep(pause);
         let started = engine.order(launch.clone())?;
         let line = engine.first_line(started.star)?;
         let stamp: u64 = line.trim().parse().map_err(|_| format!("the star wrote `{line}`"))?;

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use isolate::{Client, Launch, Message, NurseryConfig, Request, ScriptStart, StarOrder, protocol};
+use isolate::{Client, Launch, Message, NurseryConfig, Request, ScriptStart, StarEntry, StarOrder, protocol};
 use model::units::{Bytes, Millicores};
 use model::{Limits, Network, StarId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,7 +18,8 @@ fn main() {
         // About what a loaded RADS virtual machine holds.
         let heap = vec![7u8; 20 << 20];
         std::hint::black_box(&heap);
-        isolate::serve(NurseryConfig { data_dir: PathBuf::from(&args[2]) }, idle).expect("the nursery runs");
+        let entry = StarEntry { run: idle, rehearse: || {} };
+        isolate::serve(NurseryConfig { data_dir: PathBuf::from(&args[2]) }, entry).expect("the nursery runs");
         return;
     }
     let stars = args.get(1).map_or(100, |count| count.parse().expect("a number of stars"));

@@ -1,29 +1,32 @@
 //! The star's own side of its start: from the moment it is cloned until its program runs.
 //!
 //! It is born in its namespaces but still sees what the nursery sees. Step by step it gives all of that up: its groups,
-//! its ids, its files, its descriptors, its privileges, most system calls. Each step that fails ends it with the reason
+//! its files, its ids, its descriptors; then, with its order, its privileges and most system calls. Each step that fails ends it with the reason
 //! on a pipe. The order matters: what needs a privilege comes before that privilege is dropped.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount,
 };
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::thread::UnshareFlags;
+use serde::{Deserialize, Serialize};
 
 use crate::fault::Because;
 use crate::nursery::{ScriptStart, StarEntry};
-use crate::order::{Launch, StarOrder};
+use crate::order::{BUNDLE, Launch, StarOrder};
 use crate::overlay::{ETC_FILES, cover_etc};
 use crate::sys::privilege::Instruction;
-use crate::{init, network, sys};
+use crate::{init, network, packet, sys};
 
 /// First byte on the report pipe: every wall stands and the program runs.
 pub(crate) const STANDS: u8 = b'+';
@@ -69,13 +72,12 @@ pub(crate) fn masked_proc() -> Vec<Masked> {
     PRIVATE_PROC.into_iter().filter_map(mask).collect()
 }
 
-/// Everything the parent has prepared.
-pub(crate) struct Plan<'a> {
-    pub(crate) order: &'a StarOrder,
+/// What the parent has prepared for a protostar.
+pub(crate) struct Shell<'a> {
     /// Version 1 groups to join.
     pub(crate) tasks: Vec<OwnedFd>,
-    /// Closed unread if the parent dies; one byte once the ids are mapped.
-    pub(crate) go: OwnedFd,
+    /// `GO` once the ids are mapped, then a `Briefing`. Closed before that if the parent dies or thinks better of it.
+    pub(crate) orders: OwnedFd,
     pub(crate) report: OwnedFd,
     /// Where the exit status is noted, for a nursery that is not the parent.
     pub(crate) exit_note: OwnedFd,
@@ -83,31 +85,53 @@ pub(crate) struct Plan<'a> {
     /// For a root of the star's own: what goes to its `/dev`.
     pub(crate) devices: Option<OwnedFd>,
     /// Mounted at /run; its `tmp` and `shm` at /tmp and /dev/shm.
-    pub(crate) scratch: OwnedFd,
-    /// The bundle and the volumes, outer ones first.
-    pub(crate) binds: Vec<(OwnedFd, &'a str)>,
+    pub(crate) scratch: BorrowedFd<'a>,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     /// Whether it was born in a network namespace that nobody has furnished.
     pub(crate) own_network: bool,
-    /// Most processes of the star, where no group limits them.
-    pub(crate) processes: Option<u64>,
     /// Whether the groups of the parent can be given up: not without privileges on the host.
     pub(crate) drop_groups: bool,
+    /// Whether there is time to go through a script's motions before the order comes.
+    pub(crate) rehearse: bool,
     pub(crate) masked: &'a [Masked],
     pub(crate) filter: &'a [Instruction],
     pub(crate) entry: StarEntry,
 }
 
+/// The packet that makes a protostar a star. Beside it come detached mounts for the order's `places`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Briefing<'a> {
+    pub(crate) order: Cow<'a, StarOrder>,
+    /// Most processes of the star, where no group limits them.
+    pub(crate) processes: Option<u64>,
+}
+
+/// What the parent sends when the ids are mapped.
+pub(crate) const GO: &[u8] = b"+";
+
 /// Goes from clone to program and ends with it.
-pub(crate) fn run(plan: &Plan<'_>) -> ! {
-    if let Err(reason) = raise_walls(plan) {
-        say(&plan.report, FAILED, &reason);
+pub(crate) fn run(shell: &Shell<'_>) -> ! {
+    let fail = |reason: String| -> ! {
+        say(&shell.report, FAILED, &reason);
         sys::process::exit(NOT_STARTED)
+    };
+    if let Err(reason) = raise_walls(shell) {
+        fail(reason)
     }
-    match &plan.order.launch {
-        Launch::Script { path } => run_script(plan, path),
-        Launch::Command { argv } => init::run(plan, argv),
+    if shell.rehearse {
+        (shell.entry.rehearse)();
+    }
+    let Briefing { order, .. } = match await_order(shell) {
+        Ok((briefing, binds)) => match settle_in(shell, &briefing, binds) {
+            Ok(()) => briefing,
+            Err(reason) => fail(reason),
+        },
+        Err(reason) => fail(reason),
+    };
+    match &order.launch {
+        Launch::Script { path } => run_script(shell, &order, path),
+        Launch::Command { argv } => init::run(shell, &order, argv),
     }
 }
 
@@ -117,19 +141,19 @@ pub(crate) fn say(report: &OwnedFd, first: u8, text: &str) {
     let _ = rustix::io::write(report, &message);
 }
 
-fn run_script(plan: &Plan<'_>, path: &str) -> ! {
+fn run_script(shell: &Shell<'_>, order: &StarOrder, path: &str) -> ! {
     sys::signal::reset();
     // As every Rust program has it: writing to what nobody reads is an error, not the end.
     sys::signal::ignore(libc::SIGPIPE);
-    let environment = environment(&plan.order.env);
+    let environment = environment(&order.env);
     sys::process::replace_environment(environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    let path = Path::new("/app").join(path);
-    let start = ScriptStart { path: &path, args: &plan.order.args, env: &environment, ready_fd: None };
-    say(&plan.report, STANDS, "");
-    sys::process::close(plan.report.as_fd());
-    let entry = plan.entry;
+    let path = Path::new(BUNDLE).join(path);
+    let start = ScriptStart { path: &path, args: &order.args, env: &environment, ready_fd: None };
+    say(&shell.report, STANDS, "");
+    sys::process::close(shell.report.as_fd());
+    let entry = shell.entry.run;
     let code = std::panic::catch_unwind(AssertUnwindSafe(|| entry(start))).unwrap_or(sys::process::PANICKED);
-    note_exit(&plan.exit_note, sys::process::Ended::Code(code & 0xff));
+    note_exit(&shell.exit_note, sys::process::Ended::Code(code & 0xff));
     sys::process::exit(code)
 }
 
@@ -153,39 +177,69 @@ pub(crate) fn environment(given: &BTreeMap<String, String>) -> BTreeMap<String, 
     environment
 }
 
-fn raise_walls(plan: &Plan<'_>) -> Result<(), String> {
-    join_groups(&plan.tasks)?;
+/// Raises every wall that needs no order.
+fn raise_walls(shell: &Shell<'_>) -> Result<(), String> {
+    join_groups(&shell.tasks)?;
     rustix::process::setsid().because(|| "cannot make a session".to_owned())?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    if plan.own_network {
+    if shell.own_network {
         // The kernel lets only the namespace's own user 0 furnish it, and it has one only now.
-        wait_for_ids(&plan.go);
+        wait_for_ids(&shell.orders);
         network::furnish().because(|| "cannot switch loopback on".to_owned())?;
     }
     // The cgroup namespace begins at the groups just joined.
     sys::namespace::unshare(UnshareFlags::NEWCGROUP).because(|| "cannot make a cgroup namespace".to_owned())?;
-    rustix::system::sethostname(plan.order.short_hostname().as_bytes())
-        .because(|| "cannot set the host name".to_owned())?;
-    enter_root(plan)?;
-    if !plan.own_network {
+    enter_root(shell)?;
+    if !shell.own_network {
         // As late as can be: meanwhile the parent has mapped them.
-        wait_for_ids(&plan.go);
+        wait_for_ids(&shell.orders);
     }
-    become_root_of_the_star(plan.drop_groups)?;
-    limit_resources(plan.processes)?;
-    take_standard_streams(plan)?;
-    sys::process::close_all_but(&mut [0, 1, 2, plan.report.as_raw_fd(), plan.exit_note.as_raw_fd()])
-        .because(|| "cannot close descriptors".to_owned())?;
-    give_up_privileges(plan.filter)
+    become_root_of_the_star(shell.drop_groups)?;
+    // From here on nothing of the nursery's or of another star's is held open, however long the order takes.
+    let Shell { orders, report, exit_note, stdout, stderr, .. } = shell;
+    close_all_but(&[orders, report, exit_note, stdout, stderr])
 }
 
-/// Waits for the parent's word that the star's ids are mapped and its record is written.
-fn wait_for_ids(go: &OwnedFd) {
-    match rustix::io::read(go, &mut [0; 1]) {
+/// Waits for the parent's word that the ids are mapped.
+fn wait_for_ids(orders: &OwnedFd) {
+    match rustix::io::read(orders, &mut [0; GO.len()]) {
         Ok(1) => {}
         // The parent is gone before anybody knows of this star: it must not be.
         _ => sys::process::exit(NOT_STARTED),
     }
+}
+
+fn await_order(shell: &Shell<'_>) -> Result<(Briefing<'static>, Vec<OwnedFd>), String> {
+    let mut fds = [PollFd::from_borrowed_fd(shell.orders.as_fd(), PollFlags::IN)];
+    while poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
+    match packet::receive(shell.orders.as_fd()) {
+        Ok(received) => Ok(received),
+        // There will be none: no star, and nobody to tell.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => sys::process::exit(NOT_STARTED),
+        Err(error) => Err(error).because(|| "cannot read the star's order".to_owned()),
+    }
+}
+
+/// Becomes the star that is ordered, and gives up what that took.
+fn settle_in(shell: &Shell<'_>, briefing: &Briefing<'_>, binds: Vec<OwnedFd>) -> Result<(), String> {
+    let order = &*briefing.order;
+    rustix::system::sethostname(order.short_hostname().as_bytes()).because(|| "cannot set the host name".to_owned())?;
+    if shell.devices.is_some() {
+        for name in ETC_FILES {
+            cover_etc(name).because(|| format!("cannot cover `/etc/{name}`"))?;
+        }
+    }
+    mount_binds(order, binds)?;
+    limit_resources(briefing.processes)?;
+    take_standard_streams(shell)?;
+    close_all_but(&[&shell.report, &shell.exit_note])?;
+    give_up_privileges(shell.filter)
+}
+
+/// Closes every descriptor but these and the standard ones.
+fn close_all_but(keep: &[&OwnedFd]) -> Result<(), String> {
+    let mut keep: Vec<_> = keep.iter().map(|fd| fd.as_raw_fd()).chain([0, 1, 2]).collect();
+    sys::process::close_all_but(&mut keep).because(|| "cannot close descriptors".to_owned())
 }
 
 /// One write per hierarchy. The kernel moves a single-threaded writer of `0` without stopping others.
@@ -206,24 +260,32 @@ fn become_root_of_the_star(drop_groups: bool) -> Result<(), String> {
 }
 
 /// Replaces the host's files by the star's.
-fn enter_root(plan: &Plan<'_>) -> Result<(), String> {
+fn enter_root(shell: &Shell<'_>) -> Result<(), String> {
     let cannot = |what: &str| format!("cannot {what}");
     // On top of the old root: the one place that every path has and every user may reach.
-    mount_at(&plan.root, CWD, "/").because(|| cannot("mount the star's root"))?;
-    rustix::process::fchdir(&plan.root).because(|| cannot("enter the star's root"))?;
-    mount_at(&plan.scratch, CWD, "run").because(|| cannot("mount `/run`"))?;
-    if let Some(devices) = &plan.devices {
+    mount_at(&shell.root, CWD, "/").because(|| cannot("mount the star's root"))?;
+    rustix::process::fchdir(&shell.root).because(|| cannot("enter the star's root"))?;
+    mount_at(shell.scratch, CWD, "run").because(|| cannot("mount `/run`"))?;
+    if let Some(devices) = &shell.devices {
         mount_at(devices, CWD, "dev").because(|| cannot("mount `/dev`"))?;
-        for name in ETC_FILES {
-            cover_etc(name).because(|| format!("cannot cover `/etc/{name}`"))?;
-        }
     }
     bind("run/tmp", "tmp").because(|| cannot("mount `/tmp`"))?;
     bind("run/shm", "dev/shm").because(|| cannot("mount `/dev/shm`"))?;
-    mount_proc(plan.masked)?;
-    for (mount, inside) in &plan.binds {
-        let failed = || match *inside {
-            "/app" => "cannot bind the bundle at `/app`".to_owned(),
+    mount_proc(shell.masked)?;
+    rustix::process::pivot_root(".", ".").because(|| cannot("change the root"))?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).because(|| cannot("leave the host's files"))?;
+    rustix::process::chdir("/").because(|| cannot("enter the star's root"))?;
+    match shell.devices {
+        None => check_read_only("/"),
+        Some(_) => Ok(()),
+    }
+}
+
+/// Mounts the bundle and the volumes, and goes into the bundle.
+fn mount_binds(order: &StarOrder, binds: Vec<OwnedFd>) -> Result<(), String> {
+    for ((_, inside), mount) in order.places().into_iter().zip(binds) {
+        let failed = || match inside {
+            BUNDLE => "cannot bind the bundle at `/app`".to_owned(),
             volume => format!("cannot bind the volume at `{volume}`"),
         };
         // A bundle may hold links; none of them leads a mount elsewhere.
@@ -231,15 +293,10 @@ fn enter_root(plan: &Plan<'_>) -> Result<(), String> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let target = rustix::fs::openat2(CWD, inside.trim_start_matches('/'), flags, Mode::empty(), resolve);
         let target = target.because(failed)?;
-        mount_at(mount, &target, "").because(failed)?;
+        mount_at(&mount, &target, "").because(failed)?;
     }
-    rustix::process::pivot_root(".", ".").because(|| cannot("change the root"))?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).because(|| cannot("leave the host's files"))?;
-    rustix::process::chdir("/app").because(|| cannot("enter `/app`"))?;
-    if plan.devices.is_none() {
-        check_read_only("/")?;
-    }
-    check_read_only("/app")
+    rustix::process::chdir(BUNDLE).because(|| "cannot enter `/app`".to_owned())?;
+    check_read_only(BUNDLE)
 }
 
 fn mount_at(mount: impl AsFd, folder: impl AsFd, target: &str) -> io::Result<()> {
@@ -305,12 +362,12 @@ fn limit_resources(processes: Option<u64>) -> Result<(), String> {
     Ok(())
 }
 
-fn take_standard_streams(plan: &Plan<'_>) -> Result<(), String> {
+fn take_standard_streams(shell: &Shell<'_>) -> Result<(), String> {
     let failed = || "cannot set the standard streams".to_owned();
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).because(failed)?;
     rustix::stdio::dup2_stdin(&null).because(failed)?;
-    rustix::stdio::dup2_stdout(&plan.stdout).because(failed)?;
-    rustix::stdio::dup2_stderr(&plan.stderr).because(failed)
+    rustix::stdio::dup2_stdout(&shell.stdout).because(failed)?;
+    rustix::stdio::dup2_stderr(&shell.stderr).because(failed)
 }
 
 /// Shared with what is executed inside a running star.

@@ -65,10 +65,14 @@ impl IdRanges {
 
     /// The slot's mapping as a user namespace.
     pub(crate) fn mapping(&mut self, slot: u32) -> io::Result<OwnedFd> {
-        match self.mappings.get(&slot) {
-            Some(mapping) => mapping.try_clone(),
-            None => make_mapping(slot),
+        if let Some(mapping) = self.mappings.get(&slot) {
+            return mapping.try_clone();
         }
+        let mapping = make_mapping(slot)?;
+        if (slot + SLOTS - self.first) % SLOTS < KEPT {
+            self.mappings.insert(slot, mapping.try_clone()?);
+        }
+        Ok(mapping)
     }
 
     fn missing(&self) -> Option<u32> {

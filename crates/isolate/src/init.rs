@@ -8,32 +8,33 @@ use std::os::fd::AsFd;
 
 use rustix::process::DumpableBehavior;
 
-use crate::child::{Command, FAILED, Plan, STANDS, environment, note_exit, say};
+use crate::child::{Command, FAILED, STANDS, Shell, environment, note_exit, say};
 use crate::fault::plain;
+use crate::order::StarOrder;
 use crate::sys;
 use crate::sys::process::Ended;
 
 /// Starts the program and stays with it to its end.
-pub(crate) fn run(plan: &Plan<'_>, argv: &[String]) -> ! {
+pub(crate) fn run(shell: &Shell<'_>, order: &StarOrder, argv: &[String]) -> ! {
     sys::signal::block_all();
     // Its memory is the nursery's, with what other stars were started with: not for the program beside it to read.
     if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        say(&plan.report, FAILED, &format!("cannot close the init's memory: {error}"));
+        say(&shell.report, FAILED, &format!("cannot close the init's memory: {error}"));
         sys::process::exit(125)
     }
-    let environment = environment(&plan.order.env);
-    let spawned = Command::new(argv.iter().chain(&plan.order.args), &environment).and_then(|command| {
+    let environment = environment(&order.env);
+    let spawned = Command::new(argv.iter().chain(&order.args), &environment).and_then(|command| {
         sys::exec::spawn(&command.candidates, &command.argv, &command.environment)
             .map_err(|error| format!("cannot run `{}`: {}", argv[0], plain(&error)))
     });
     match spawned {
         Ok(program) => {
-            say(&plan.report, STANDS, "");
-            sys::process::close(plan.report.as_fd());
-            end_as(attend(program), plan)
+            say(&shell.report, STANDS, "");
+            sys::process::close(shell.report.as_fd());
+            end_as(attend(program), shell)
         }
         Err(reason) => {
-            say(&plan.report, FAILED, &reason);
+            say(&shell.report, FAILED, &reason);
             sys::process::exit(125)
         }
     }
@@ -57,8 +58,8 @@ fn attend(program: u32) -> Ended {
 
 /// Ends with the program's exit code. Process 1 cannot die of a signal of its own, so a signal is told by the note,
 /// and by 128 and its number.
-fn end_as(ended: Ended, plan: &Plan<'_>) -> ! {
-    note_exit(&plan.exit_note, ended);
+fn end_as(ended: Ended, shell: &Shell<'_>) -> ! {
+    note_exit(&shell.exit_note, ended);
     match ended {
         Ended::Code(code) => sys::process::exit(code),
         Ended::Signal(signal) => sys::process::exit(128 + signal),

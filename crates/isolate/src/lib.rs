@@ -27,6 +27,7 @@ mod packet;
 mod pipes;
 pub mod place;
 pub mod protocol;
+mod protostar;
 mod record;
 mod root;
 mod seccomp;

@@ -73,6 +73,11 @@ impl LogWriter {
         Self { folder: folder.to_owned(), open: None }
     }
 
+    /// The folder has another name now.
+    pub(crate) fn moved(&mut self, folder: &Path) {
+        folder.clone_into(&mut self.folder);
+    }
+
     /// Writes whole lines, already in the log's form. They go out in one write, so that a reader that follows sees
     /// them whole.
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {

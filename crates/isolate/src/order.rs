@@ -3,7 +3,7 @@
 //! Plain data. Who decides it is the agent; what it turns into is `start`.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use model::{Limits, Network, StarId};
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,21 @@ impl StarOrder {
         let start = self.hostname.len().saturating_sub(HOSTNAME_MAX);
         self.hostname.get(start..).unwrap_or_default().trim_start_matches('-')
     }
+
+    /// The host folders the star sees and where: the bundle, then the volumes, an outer one before those inside it.
+    pub(crate) fn places(&self) -> Vec<(&Path, &str)> {
+        let mut volumes: Vec<_> = self.volumes.iter().collect();
+        volumes.sort_by_key(|volume| &volume.inside);
+        let volumes = volumes.into_iter().map(|volume| (volume.host.as_path(), volume.inside.as_str()));
+        std::iter::once((self.bundle.as_path(), BUNDLE)).chain(volumes).collect()
+    }
 }
+
+/// Where a star sees its bundle.
+pub(crate) const BUNDLE: &str = "/app";
+
+/// Most volumes of a star: their mounts travel to it in one packet, as many descriptors as a packet of doors has.
+pub(crate) const VOLUMES_MAX: usize = crate::protocol::DOORS_MAX as usize - 1;
 
 /// Overwrites what only one star is to know. A RADS star is a copy of the nursery: what is left lying about in its memory
 /// is in every later star's.

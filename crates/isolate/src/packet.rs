@@ -27,20 +27,56 @@ const VALUE_MAX: u64 = 16 << 20;
 /// The doors of one batch and the file of a large value.
 const FDS_MAX: usize = crate::protocol::DOORS_MAX as usize + 1;
 
-/// Sends one value. `WouldBlock` means that nothing was sent.
+/// Sends one value. `WouldBlock` means that nothing was sent. Nothing of it is left in this process's memory.
 pub(crate) fn send<T: Serialize>(socket: BorrowedFd<'_>, value: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut bytes = vec![INLINE];
-    rmp_serde::encode::write_named(&mut bytes, value).map_err(io::Error::other)?;
-    if bytes.len() <= PACKET_MAX {
-        return send_bytes(socket, &bytes, fds);
-    }
-    if bytes.len() as u64 > VALUE_MAX {
+    let mut packet = [INLINE; PACKET_MAX];
+    let mut rest = &mut packet[1..];
+    let encoded = rmp_serde::encode::write_named(&mut rest, value);
+    let unused = rest.len();
+    let sent = match encoded {
+        Ok(()) => send_bytes(socket, &packet[..PACKET_MAX - unused], fds),
+        Err(rmp_serde::encode::Error::InvalidValueWrite(_)) => send_in_file(socket, value, fds),
+        Err(error) => Err(io::Error::other(error)),
+    };
+    clear(&mut packet[..PACKET_MAX - unused]);
+    sent
+}
+
+fn send_in_file<T: Serialize>(socket: BorrowedFd<'_>, value: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    // Measured first: a buffer that grows leaves copies of its content behind.
+    let mut length = Length(0);
+    rmp_serde::encode::write_named(&mut length, value).map_err(io::Error::other)?;
+    if length.0 > VALUE_MAX {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "larger than 16 MiB"));
     }
-    let file = sealed_file(&bytes[1..])?;
+    let mut bytes = Vec::with_capacity(length.0 as usize);
+    rmp_serde::encode::write_named(&mut bytes, value).map_err(io::Error::other)?;
+    let file = sealed_file(&bytes);
+    clear(&mut bytes);
+    let file = file?;
     let mut with_file = vec![file.as_fd()];
     with_file.extend_from_slice(fds);
     send_bytes(socket, &[IN_FILE], &with_file)
+}
+
+/// Counts what is written to it.
+struct Length(u64);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Overwrites what only one star is to know: see `order::scrub`.
+fn clear(bytes: &mut [u8]) {
+    bytes.fill(0);
+    std::hint::black_box(&bytes);
 }
 
 fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -87,11 +123,9 @@ pub(crate) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result
     Ok((value, fds))
 }
 
-/// Leaves nothing of the value in `bytes`: see `order::scrub`.
 fn decode<T: DeserializeOwned>(bytes: &mut [u8]) -> io::Result<T> {
     let value = rmp_serde::from_slice(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error));
-    bytes.fill(0);
-    std::hint::black_box(&bytes);
+    clear(bytes);
     value
 }
 

@@ -82,6 +82,11 @@ impl Pipes {
         })
     }
 
+    /// The star's folder has another name now.
+    pub(crate) fn moved(&mut self, folder: &Path) {
+        self.log.moved(folder);
+    }
+
     /// Removes the names; what is open stays.
     pub(crate) fn remove(folder: &Path) {
         for (_, name) in NAMES {

@@ -31,6 +31,11 @@ pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Makes a folder that must not be there yet, for its owner only.
+pub(crate) fn make_new(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
 /// Listens on the nursery's socket. The caller holds the lock, so a socket left by a dead nursery is replaced.
 pub(crate) fn listen(data_dir: &Path) -> io::Result<OwnedFd> {
     let path = data_dir.join(SOCKET);

@@ -1,33 +1,29 @@
-//! The nursery's side of a start: everything is prepared, the star is cloned, its ids are mapped, it is let go.
+//! The nursery's side of a start: a protostar gets its order and becomes a star.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use model::Network;
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_string, fspick};
 
 use crate::bridge::{self, Bridge};
 use crate::cgroup::Hierarchies;
-use crate::child::{self, Masked, Plan};
+use crate::child::{Briefing, Masked};
 use crate::fault::Because;
-use crate::ids::{self, IdRanges};
+use crate::ids::IdRanges;
 use crate::network::Networks;
 use crate::nursery::StarEntry;
-use crate::order::{Launch, StarOrder};
-use crate::overlay::Layers;
+use crate::order::{BUNDLE, Launch, StarOrder, VOLUMES_MAX};
 use crate::pipes::Pipes;
+use crate::protostar::{Ahead, Protostar, SCRATCH_MAX};
 use crate::record::Record;
-use crate::root::{Stage, detached, tmpfs};
-use crate::sys;
+use crate::root::{Stage, detached};
 use crate::sys::privilege::Instruction;
-
-/// Room of a star's `/tmp`, `/dev/shm` and `/run` together when its memory is unlimited.
-const SCRATCH_MAX: u64 = 256 << 20;
-/// Files in them: each costs kernel memory.
-const SCRATCH_FILES: &str = "65536";
+use crate::{packet, place, sys};
 
 /// What a nursery holds ready for every start.
 pub(crate) struct Site {
@@ -41,9 +37,10 @@ pub(crate) struct Site {
     pub(crate) filter: Vec<Instruction>,
     pub(crate) masked: Vec<Masked>,
     pub(crate) entry: StarEntry,
+    pub(crate) ahead: Ahead,
 }
 
-/// A star on its way: cloned and let go, its walls not yet reported.
+/// A star on its way: it has its order, its walls are not yet reported.
 pub(crate) struct Launched {
     pub(crate) record: Record,
     pub(crate) pidfd: OwnedFd,
@@ -54,31 +51,34 @@ pub(crate) struct Launched {
 }
 
 impl Site {
-    /// Starts a star in `folder`, which exists and is empty. On failure nothing but the folder is left of it.
-    pub(crate) fn launch(&mut self, order: &StarOrder, folder: &Path) -> Result<Launched, String> {
+    /// Starts a star. Its folder is made; on failure nothing is left of it.
+    pub(crate) fn launch(&mut self, order: &StarOrder) -> Result<Launched, String> {
         check(order)?;
-        let mut record = Record::new(order.star, order.generation, order.network);
-        record.init = matches!(order.launch, Launch::Command { .. });
-        record.groups = self.hierarchies.star(&order.star.to_string(), u32::from(record.init));
-        record.groups.fixed_pids = order.limits.pids.filter(|_| record.groups.pids.is_none());
-        if let Some(ids) = &mut self.ids {
-            record.slot = Some(ids.take().ok_or("every range of user ids is taken")?);
+        let mut protostar = self.protostar(order)?;
+        match self.ignite(&mut protostar, order) {
+            Ok(()) => {
+                let Protostar { record, pidfd, report, network, pipes, .. } = protostar;
+                Ok(Launched { record, pidfd, report, network, pipes })
+            }
+            Err(reason) => {
+                self.abandon(protostar);
+                Err(reason)
+            }
         }
-        self.launch_with(order, folder, &mut record).inspect_err(|_| {
-            self.clean_up(&record);
-        })
     }
 
     /// Whether something made ahead is missing.
     pub(crate) fn wants_spares(&self) -> bool {
-        self.networks.wants_more() || self.ids.as_ref().is_some_and(IdRanges::wants_more)
+        self.networks.wants_more() || self.ids.as_ref().is_some_and(IdRanges::wants_more) || self.wants_protostars()
     }
 
-    /// Makes one such thing: well under a millisecond.
-    pub(crate) fn make_spare(&mut self) -> io::Result<()> {
+    /// Makes one such thing, the cheapest that is missing: a protostar takes a millisecond or two, the others less.
+    pub(crate) fn make_spare(&mut self) -> Result<(), String> {
+        let failed = || "cannot make spares".to_owned();
         match &mut self.ids {
-            Some(ids) if ids.wants_more() => ids.prepare(),
-            _ => self.networks.prepare(),
+            Some(ids) if ids.wants_more() => ids.prepare().because(failed),
+            _ if self.networks.wants_more() => self.networks.prepare().because(failed),
+            _ => self.form_ahead(),
         }
     }
 
@@ -96,144 +96,68 @@ impl Site {
         true
     }
 
-    fn launch_with(&mut self, order: &StarOrder, folder: &Path, record: &mut Record) -> Result<Launched, String> {
+    /// Makes a protostar the star that is ordered: everything that is its alone.
+    fn ignite(&mut self, protostar: &mut Protostar, order: &StarOrder) -> Result<(), String> {
         let cannot = |what: &'static str| move || format!("cannot {what}");
-        record.groups.create().because(cannot("make the star's cgroups"))?;
+        let Protostar { record, network, .. } = protostar;
+        record.star = order.star;
+        record.generation = order.generation;
+        record.network = order.network;
+        record.init = matches!(order.launch, Launch::Command { .. });
+        record.groups.own_pids = u32::from(record.init);
+        record.groups.fixed_pids = order.limits.pids.filter(|_| record.groups.pids.is_none());
         record.groups.limit(&order.limits).map_err(|error| error.to_string())?;
-        let birthplace = record.groups.birthplace().because(cannot("open the star's cgroup"))?;
-        let owner = record.slot.map(ids::host_id);
-        let (ends, pipes) = Pipes::make(folder, owner).because(cannot("make the star's pipes"))?;
-        let points: Vec<&str> = order.volumes.iter().map(|volume| volume.inside.as_str()).collect();
-        let (root, devices) = match &order.root {
-            None => (self.stage.root(&points)?, None),
-            Some(folder) => {
-                let devices = self.stage.devices()?;
-                (self.overlay(order, folder, &points, record.slot)?, Some(devices))
-            }
-        };
-        let (go, let_go) = pipe_with(PipeFlags::CLOEXEC).because(cannot("make a pipe"))?;
-        let (report, report_to) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).because(cannot("make a pipe"))?;
-        let network = match order.network {
-            Network::None => self.networks.take().because(cannot("make a network namespace"))?,
-            Network::Host => None,
-            Network::Bridge => {
-                let network = self.networks.take().because(cannot("make a network namespace"))?;
-                let network = network.ok_or("`network: \"bridge\"` needs root")?;
-                record.address = Some(self.bridge.wire(&self.networks, network.as_fd())?);
-                Some(network)
-            }
-        };
-        let own_network = order.network == Network::None && network.is_none();
-        let namespaces = NAMESPACES | if own_network { libc::CLONE_NEWNET } else { 0 };
-        let plan = Plan {
-            order,
-            tasks: record.groups.tasks().because(cannot("open the star's cgroups"))?,
-            go,
-            report: report_to,
-            exit_note: exit_note(folder).because(cannot("make the star's exit note"))?,
-            root,
-            devices,
-            scratch: scratch(order, owner).because(cannot("make the star's `/tmp`"))?,
-            binds: self.binds(order, record.slot)?,
-            stdout: ends.out,
-            stderr: ends.err,
-            own_network,
-            processes: record.groups.fixed_pids.map(|pids| u64::from(pids) + u64::from(record.groups.own_pids)),
-            drop_groups: record.slot.is_some(),
-            masked: &self.masked,
-            filter: &self.filter,
-            entry: self.entry,
-        };
-        let clone = || {
-            sys::process::clone(namespaces, borrowed(&birthplace), || {
-                sys::process::close(let_go.as_fd());
-                child::run(&plan)
-            })
-        };
-        let clone = || self.stage.clone_from_bare(clone);
-        let cloned = match &network {
-            Some(network) => self.networks.inside(network.as_fd(), clone),
-            None => clone(),
-        };
-        let (pid, pidfd) = cloned.because(cannot("make the star's namespaces"))?;
-        drop(plan);
-        record.pid = pid;
-        let mut network = network;
-        let mut release = || -> io::Result<()> {
-            record.start_time = start_time(pid)?;
-            if own_network {
-                network = Some(network_of(pid)?);
-            }
-            // On disk before the star does anything: whatever happens to the nursery now, the next one knows it.
-            record.create(folder)?;
-            ids::map(pid, record.slot)?;
-            rustix::io::write(&let_go, b"+")?;
-            Ok(())
-        };
-        if let Err(error) = release() {
-            // It waits for the word that will not come; its end is quick.
-            let _ = sys::signal::send(pidfd.as_fd(), libc::SIGKILL);
-            let _ = rustix::process::waitid(
-                rustix::process::WaitId::PidFd(pidfd.as_fd()),
-                rustix::process::WaitIdOptions::EXITED,
-            );
-            return Err(error).because(cannot("let the star go"));
+        let binds = self.binds(order, record.slot)?;
+        if order.network == Network::Bridge {
+            let network = network.as_ref().filter(|_| self.ids.is_some());
+            let network = network.ok_or("`network: \"bridge\"` needs root")?;
+            record.address = Some(self.bridge.wire(&self.networks, network.as_fd())?);
         }
-        Ok(Launched { record: record.clone(), pidfd, report, network, pipes })
+        furnish(&protostar.scratch, order).because(cannot("make the star's `/run`"))?;
+        let folder = place::star(&self.data_dir, order.star);
+        let cwd = rustix::fs::CWD;
+        rustix::fs::renameat_with(cwd, &protostar.folder, cwd, &folder, RenameFlags::NOREPLACE)
+            .because(|| format!("cannot make `{}`", folder.display()))?;
+        protostar.folder = folder;
+        protostar.pipes.moved(&protostar.folder);
+        // On disk before the star does anything: whatever happens to the nursery now, the next one knows it.
+        record.create(&protostar.folder).because(cannot("keep the star's record"))?;
+        let processes = record.groups.fixed_pids.map(|pids| u64::from(pids) + u64::from(record.groups.own_pids));
+        let briefing = Briefing { order: Cow::Borrowed(order), processes };
+        let binds: Vec<_> = binds.iter().map(AsFd::as_fd).collect();
+        packet::send(protostar.orders.as_fd(), &briefing, &binds).because(cannot("tell the star its order"))
     }
 
-    /// The star's own root over a folder of the host.
-    fn overlay(
-        &mut self,
-        order: &StarOrder,
-        folder: &Path,
-        points: &[&str],
-        slot: Option<u32>,
-    ) -> Result<OwnedFd, String> {
-        let owners = match (&mut self.ids, slot) {
-            (Some(ids), Some(slot)) => Some(ids.mapping(slot).because(|| "cannot map user ids".to_owned())?),
-            _ => None,
-        };
-        // It counts as the star's memory: half of it leaves the program the other half.
-        let size = order.limits.memory.map_or(SCRATCH_MAX, |limit| limit.0 / 2);
-        let layers = Layers { folder, owners: borrowed(&owners), owner: slot.map(ids::host_id), size, points };
-        layers.assemble(self.stage.workshop())
+    /// The user namespace through which a slot's star sees the owners of files; `None` without privileges.
+    pub(crate) fn owners(&mut self, slot: Option<u32>) -> Result<Option<OwnedFd>, String> {
+        match (&mut self.ids, slot) {
+            (Some(ids), Some(slot)) => ids.mapping(slot).because(|| "cannot map user ids".to_owned()).map(Some),
+            _ => Ok(None),
+        }
     }
 
-    /// Detached mounts of the bundle and the volumes, an outer one before those inside it.
-    fn binds<'a>(&mut self, order: &'a StarOrder, slot: Option<u32>) -> Result<Vec<(OwnedFd, &'a str)>, String> {
-        let mut folders = vec![(order.bundle.as_path(), "/app", sys::mount::READ_ONLY)];
-        let mut volumes: Vec<_> = order.volumes.iter().collect();
-        volumes.sort_by_key(|volume| &volume.inside);
-        for volume in volumes {
+    /// Detached mounts of the bundle and the volumes, in the order of `StarOrder::places`.
+    fn binds(&mut self, order: &StarOrder, slot: Option<u32>) -> Result<Vec<OwnedFd>, String> {
+        for volume in &order.volumes {
             if let Some(below) = volume.inside.strip_prefix("/app/") {
                 // The only place that is not ours to shape: the bundle lends an empty folder.
                 let failed = || format!("cannot make a place for the volume at `{}`", volume.inside);
                 fs::create_dir_all(order.bundle.join(below)).because(failed)?;
             }
-            folders.push((&volume.host, &volume.inside, 0));
         }
-        let owners = match (&mut self.ids, slot) {
-            (Some(ids), Some(slot)) => Some(ids.mapping(slot).because(|| "cannot map user ids".to_owned())?),
-            _ => None,
-        };
+        let owners = self.owners(slot)?;
         let owners = borrowed(&owners);
-        let mount = |(host, inside, attributes): (&Path, &'a str, u64)| {
-            let mount = detached(host, attributes | sys::mount::NO_SUID | sys::mount::NO_DEV, owners);
-            let mount = mount.map_err(|error| why_no_bind(host, inside, &error, owners.is_some()))?;
-            Ok((mount, inside))
+        let mount = |(host, inside): (&Path, &str)| {
+            let read_only = if inside == BUNDLE { sys::mount::READ_ONLY } else { 0 };
+            let mount = detached(host, read_only | sys::mount::NO_SUID | sys::mount::NO_DEV, owners);
+            mount.map_err(|error| why_no_bind(host, inside, &error, owners.is_some()))
         };
-        folders.into_iter().map(mount).collect()
+        order.places().into_iter().map(mount).collect()
     }
 }
 
-/// Every namespace but the network's, which was made ahead, and the cgroup's, which must not be entered before the
-/// groups are joined.
-const NAMESPACES: libc::c_int =
-    libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-
 fn why_no_bind(host: &Path, inside: &str, error: &io::Error, mapped: bool) -> String {
-    let what = if inside == "/app" { "the bundle".to_owned() } else { format!("the volume at `{inside}`") };
+    let what = if inside == BUNDLE { "the bundle".to_owned() } else { format!("the volume at `{inside}`") };
     if mapped && error.raw_os_error() == Some(libc::EINVAL) {
         return format!(
             "cannot bind {what}: the file system of `{}` cannot show files under other owners (no idmapped mounts)",
@@ -248,6 +172,9 @@ fn check(order: &StarOrder) -> Result<(), String> {
     let label = |c: char| c.is_ascii_alphanumeric() || c == '-';
     if order.short_hostname().is_empty() || !order.hostname.chars().all(label) {
         return Err(format!("`{}` is not a host name", order.hostname.escape_debug()));
+    }
+    if order.volumes.len() > VOLUMES_MAX {
+        return Err(format!("at most {VOLUMES_MAX} volumes, not {}", order.volumes.len()));
     }
     let normal = |path: &str| path.split('/').all(|part| !matches!(part, "" | "." | "..")) && !path.contains('\0');
     for volume in &order.volumes {
@@ -273,36 +200,27 @@ fn check(order: &StarOrder) -> Result<(), String> {
     }
 }
 
-/// The star's own writable memory file system, with its few files in it.
-fn scratch(order: &StarOrder, owner: Option<u32>) -> io::Result<OwnedFd> {
+/// Sizes a star's own memory file system and puts its files there.
+fn furnish(scratch: &OwnedFd, order: &StarOrder) -> io::Result<()> {
     let size = order.limits.memory.map_or(SCRATCH_MAX, |limit| limit.0).to_string();
-    let id = owner.unwrap_or(0).to_string();
-    let options = [("size", &*size), ("nr_inodes", SCRATCH_FILES), ("mode", "0755"), ("uid", &*id), ("gid", &*id)];
-    let mount = tmpfs(&options)?;
-    let sticky = Mode::RWXU | Mode::RWXG | Mode::RWXO | Mode::SVTX;
-    for folder in ["tmp", "shm"] {
-        rustix::fs::mkdirat(&mount, folder, sticky)?;
-        // The nursery's mask took bits away.
-        rustix::fs::chmodat(&mount, folder, sticky, AtFlags::empty())?;
-        if let Some(id) = owner {
-            rustix::fs::chownat(&mount, folder, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)), AtFlags::empty())?;
-        }
-    }
+    let context = fspick(scratch, "", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;
+    fsconfig_set_string(context.as_fd(), "size", &*size)?;
+    fsconfig_reconfigure(context.as_fd())?;
     let name = order.short_hostname();
-    put(&mount, "hostname", &format!("{name}\n"))?;
+    put(scratch, "hostname", &format!("{name}\n"))?;
     let local = format!("127.0.0.1 localhost {name}\n::1 localhost\n");
     match order.network {
         Network::Host => {
-            put(&mount, "hosts", &(local + &fs::read_to_string("/etc/hosts").unwrap_or_default()))?;
-            put(&mount, "resolv.conf", &fs::read_to_string("/etc/resolv.conf").unwrap_or_default())?;
+            put(scratch, "hosts", &(local + &fs::read_to_string("/etc/hosts").unwrap_or_default()))?;
+            put(scratch, "resolv.conf", &fs::read_to_string("/etc/resolv.conf").unwrap_or_default())?;
         }
         Network::Bridge => {
-            put(&mount, "hosts", &local)?;
-            put(&mount, "resolv.conf", &bridge::resolv_conf())?;
+            put(scratch, "hosts", &local)?;
+            put(scratch, "resolv.conf", &bridge::resolv_conf())?;
         }
-        Network::None => put(&mount, "hosts", &local)?,
+        Network::None => put(scratch, "hosts", &local)?,
     }
-    Ok(mount)
+    Ok(())
 }
 
 fn put(folder: &OwnedFd, name: &str, text: &str) -> io::Result<()> {
@@ -310,11 +228,6 @@ fn put(folder: &OwnedFd, name: &str, text: &str) -> io::Result<()> {
     let file = rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH)?;
     rustix::io::write(&file, text.as_bytes())?;
     Ok(())
-}
-
-fn exit_note(folder: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(folder.join("exit"), flags, Mode::RUSR | Mode::WUSR)?)
 }
 
 /// When a process began, in clock ticks since boot: with its pid it names one process for ever.

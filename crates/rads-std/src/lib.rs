@@ -1,7 +1,7 @@
 //! The RADS library and the loop that performs what the machine asks: files, HTTP, SQLite, time.
 //!
 //! [`load`] compiles a program, [`run`] runs it on the calling thread and gives the exit code, [`natives`] is the
-//! registry that both the compiler and the machine need. The machine itself is `rads-vm`; nothing here interprets.
+//! registry that both the compiler and the machine need, [`rehearse`] warms a process for what will follow. The machine itself is `rads-vm`; nothing here interprets.
 //!
 //! - `event_loop`, `machine`: when the program runs, waits and ends; `handler`: requests in, replies out.
 //! - `library`, `modules`: what scripts can call. `server`, `database`, `template`, `web`: the same without a script.
@@ -15,6 +15,7 @@ mod library;
 mod loading;
 mod machine;
 mod modules;
+mod rehearsal;
 mod server;
 mod template;
 mod web;
@@ -22,3 +23,4 @@ mod web;
 pub use event_loop::{RunOptions, run};
 pub use library::natives;
 pub use loading::{Loaded, load};
+pub use rehearsal::rehearse;

@@ -29,6 +29,12 @@ const SLICE: u32 = 10_000;
 /// Steps in one go for the same reason: a script that calls the host in a loop uses up no slice.
 const STEPS: usize = 64;
 
+/// The library's functions by their number.
+pub(crate) fn functions() -> &'static [Option<HostFn>] {
+    static FUNCTIONS: OnceLock<Vec<Option<HostFn>>> = OnceLock::new();
+    FUNCTIONS.get_or_init(host_functions)
+}
+
 /// What the program may see and what it has opened.
 pub(crate) struct World {
     pub(crate) root: PathBuf,
@@ -146,9 +152,7 @@ impl Machine {
     }
 
     fn perform(self: &Rc<Machine>, vm: &mut Vm, task: TaskId, native: u32, args: &[Value]) {
-        static FUNCTIONS: OnceLock<Vec<Option<HostFn>>> = OnceLock::new();
-        let functions = FUNCTIONS.get_or_init(host_functions);
-        let Some(function) = functions.get(native as usize).copied().flatten() else {
+        let Some(function) = functions().get(native as usize).copied().flatten() else {
             let error = vm.heap().error("internal", format!("native {native} is not part of this library"));
             return vm.resume(task, Err(error));
         };

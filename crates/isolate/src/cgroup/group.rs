@@ -50,6 +50,11 @@ impl Groups {
         [&self.cpu, &self.usage, &self.memory, &self.pids].into_iter().flatten().collect()
     }
 
+    /// The directories' own names.
+    pub(crate) fn names(&self) -> BTreeSet<String> {
+        self.dirs().into_iter().filter_map(|group| Some(group.dir.file_name()?.to_str()?.to_owned())).collect()
+    }
+
     /// Makes the directories. What exists already is an error: a star's group is never shared.
     pub(crate) fn create(&self) -> io::Result<()> {
         for group in self.dirs() {

@@ -93,10 +93,11 @@ impl Hierarchies {
         }
     }
 
-    /// Removes groups of stars that are not `known`: a nursery that was killed while starting one may leave it.
+    /// Removes groups of stars that are not `known`: a nursery that was killed leaves those it was starting or had made
+    /// ahead.
     pub(crate) fn sweep(&self, known: impl Fn(&str) -> bool) {
-        for parent in self.parents() {
-            let Ok(entries) = fs::read_dir(&parent.dir) else { continue };
+        for dir in self.parents().map(|parent| &parent.dir).chain(&self.inherited) {
+            let Ok(entries) = fs::read_dir(dir) else { continue };
             for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
                 if !entry.file_name().to_str().is_some_and(&known) {
                     // Fails while a process is left in it, which is then not ours to end.
@@ -113,6 +114,8 @@ impl Hierarchies {
 
     /// Removes the parents, and leaves the nursery where it was found.
     pub(crate) fn tear_down(&self) {
+        // What a nursery before this one left may not have been empty until now.
+        self.sweep(|_| false);
         for dir in self.parents().map(|parent| &parent.dir).chain(&self.inherited) {
             let _ = fs::remove_dir(dir);
         }

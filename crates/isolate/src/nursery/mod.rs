@@ -49,10 +49,17 @@ pub struct ScriptStart<'a> {
     pub ready_fd: Option<OwnedFd>,
 }
 
-/// What a RADS star runs, given by the program. Its result is the star's exit code.
-pub type StarEntry = fn(ScriptStart<'_>) -> i32;
+/// What a RADS star runs, given by the program.
+#[derive(Debug, Clone, Copy)]
+pub struct StarEntry {
+    /// Runs the script; the result is the star's exit code.
+    pub run: fn(ScriptStart<'_>) -> i32,
+    /// Goes through the motions of `run` without a script, in a process made ahead: what it touches is then in that
+    /// process's memory and need not be copied while somebody waits. It must leave nothing open and start no threads.
+    pub rehearse: fn(),
+}
 
-/// How long nothing must happen before spares are made: longer than the pause between two orders of a burst.
+/// How long nothing must happen before something is made ahead: longer than the pause between two orders of a burst.
 const QUIET: Duration = Duration::from_millis(3);
 /// How often a group that still empties is tried again. The kernel needs a few milliseconds at most.
 const RETRY: Duration = Duration::from_millis(2);
@@ -255,10 +262,9 @@ impl Nursery {
             return self.refuse(peer, Some(id), "a star of this id is known already");
         }
         let folder = place::star(&self.site.data_dir, id);
-        let launched = match fs::create_dir(&folder).and_then(|()| make_private(&folder)) {
-            Ok(()) => self.site.launch(order, &folder),
-            Err(error) => Err(format!("cannot make `{}`: {}", folder.display(), plain(&error))),
-        };
+        let launched = self.site.launch(order);
+        // What failed a while ago may succeed again.
+        self.spares_fail = false;
         let mut star = Star {
             record: Record::new(id, order.generation, order.network),
             folder,
@@ -273,6 +279,8 @@ impl Nursery {
         });
         if let Err(reason) = outcome {
             self.site.clean_up(&star.record);
+            // How it ended is kept there all the same; without it only the agent that asked knows.
+            let _ = place::make_private(&star.folder);
             star.conclude(ExitCause::StartFailed { reason: reason.clone() });
             self.peers.broadcast(&Message::StartFailed { star: id, reason }, &mut self.poller);
         }
@@ -478,6 +486,7 @@ impl Nursery {
 
     fn shut_down(&mut self) {
         self.stopping = true;
+        self.site.abandon_ahead();
         self.stars.values_mut().for_each(Star::kill);
     }
 }
@@ -508,8 +517,4 @@ impl Star {
         // On a full disk only a nursery that follows this one would miss it.
         let _ = self.record.save(&self.folder);
     }
-}
-
-fn make_private(folder: &Path) -> std::io::Result<()> {
-    fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))
 }

@@ -1,5 +1,6 @@
 //! How a nursery settles on a data folder: alone on it, in namespaces of its own, with the stars it finds there.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -68,6 +69,7 @@ fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault
         filter: seccomp::program(),
         masked: masked_proc(),
         entry,
+        ahead: Default::default(),
     };
     // The usual tree, so that the first star does not wait for it. A failure will be told when one is started.
     let _ = site.stage.root(&[]);
@@ -94,8 +96,8 @@ fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault
         nursery.adopt(record);
     }
     nursery.site.bridge.sweep();
-    let stars = &nursery.stars;
-    nursery.site.hierarchies.sweep(|name| name.parse().is_ok_and(|id| stars.contains_key(&id)));
+    let known: BTreeSet<_> = nursery.stars.values().flat_map(|star| star.record.groups.names()).collect();
+    nursery.site.hierarchies.sweep(|name| known.contains(name));
     Ok((nursery, lock))
 }
 

@@ -93,7 +93,7 @@ fn kill(kit: &Kit) -> Verdict {
     Verdict::Held
 }
 
-fn descendants(pid: u32) -> Vec<u32> {
+pub(crate) fn descendants(pid: u32) -> Vec<u32> {
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     let children: Vec<u32> = children.split_whitespace().map(|pid| pid.parse().unwrap()).collect();
     children.iter().flat_map(|&child| [vec![child], descendants(child)].concat()).collect()

@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use isolate::{NurseryConfig, ScriptStart};
+use isolate::{NurseryConfig, ScriptStart, StarEntry};
 use model::{Code, Problem};
 use rads_std::{Loaded, RunOptions};
 use rads_vm::Limits;
@@ -100,7 +100,7 @@ fn text_argument(argument: OsString) -> Result<String, Problem> {
 /// The nursery's whole life. The library is built before the first star, so that every star shares it.
 pub(crate) fn nursery(data_dir: PathBuf) -> Result<u8, Problem> {
     rads_std::natives();
-    isolate::serve(NurseryConfig { data_dir }, star)
+    isolate::serve(NurseryConfig { data_dir }, StarEntry { run: star, rehearse: rads_std::rehearse })
         .map(|()| 0)
         .map_err(|fault| Problem::new(Code::Internal, fault.to_string()))
 }

@@ -1,0 +1,271 @@
+//! A star before it has an order: its process runs, its walls stand but for the last, and it waits.
+//!
+//! Raising walls takes the kernel two milliseconds and is the same work for every star of the same *shape*. So each star
+//! is made in two steps: first a protostar of its shape, then the order that makes it this star and no other. Protostars
+//! of the usual shape are made ahead while the nursery has nothing else to do; a star of another shape has one made for it,
+//! and the nursery goes through the order's particulars while the protostar raises its walls.
+//!
+//! A protostar holds nothing of any order: whoever's star it becomes, there is nothing of another's in it.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use model::{Network, StarId};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitId, WaitIdOptions};
+
+use crate::child::{self, GO, Shell};
+use crate::fault::Because;
+use crate::ids;
+use crate::order::StarOrder;
+use crate::overlay::Layers;
+use crate::pipes::Pipes;
+use crate::record::Record;
+use crate::root::tmpfs;
+use crate::start::{Site, borrowed, network_of, start_time};
+use crate::{place, sys};
+
+/// Room of a star's `/tmp`, `/dev/shm` and `/run` together when its memory is unlimited.
+pub(crate) const SCRATCH_MAX: u64 = 256 << 20;
+/// Files in them: each costs kernel memory.
+const SCRATCH_FILES: &str = "65536";
+
+/// Protostars of the usual shape kept ready. Each holds half a megabyte; a usual change of a service starts no more at once.
+const AHEAD: usize = 4;
+
+/// What has to be known of a star before its walls are raised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shape<'a> {
+    /// Its own root, and the bytes it may write there.
+    own_root: Option<(&'a Path, u64)>,
+    /// Where its volumes go: the root needs folders there.
+    points: Vec<&'a str>,
+    /// Whether it stays in the host's network.
+    host_network: bool,
+}
+
+impl<'a> Shape<'a> {
+    const USUAL: Self = Self { own_root: None, points: Vec::new(), host_network: false };
+
+    pub(crate) fn of(order: &'a StarOrder) -> Self {
+        // It counts as the star's memory: half of it leaves the program the other half.
+        let size = order.limits.memory.map_or(SCRATCH_MAX, |limit| limit.0 / 2);
+        Self {
+            own_root: order.root.as_deref().map(|folder| (folder, size)),
+            points: order.volumes.iter().map(|volume| volume.inside.as_str()).collect(),
+            host_network: order.network == Network::Host,
+        }
+    }
+}
+
+pub(crate) struct Protostar {
+    /// What is known so far; `star` is not.
+    pub(crate) record: Record,
+    /// Holds its pipes and its exit note; takes the star's name when there is one.
+    pub(crate) folder: PathBuf,
+    pub(crate) pidfd: OwnedFd,
+    /// The order goes here. Closed unsent, it ends the protostar: nobody can be left with one if the nursery dies.
+    pub(crate) orders: OwnedFd,
+    /// What the star says of its start; see `child`.
+    pub(crate) report: OwnedFd,
+    pub(crate) network: Option<OwnedFd>,
+    pub(crate) pipes: Pipes,
+    /// The star's own writable memory file system.
+    pub(crate) scratch: OwnedFd,
+}
+
+/// The protostars made ahead.
+#[derive(Default)]
+pub(crate) struct Ahead {
+    ready: Vec<Protostar>,
+    /// Names what is made; no two things of one nursery have the same.
+    made: u64,
+}
+
+impl Site {
+    /// A protostar of the order's shape, from those made ahead if there is one.
+    pub(crate) fn protostar(&mut self, order: &StarOrder) -> Result<Protostar, String> {
+        let shape = Shape::of(order);
+        while shape == Shape::USUAL
+            && let Some(protostar) = self.ahead.ready.pop()
+        {
+            if protostar.lives() {
+                return Ok(protostar);
+            }
+            self.abandon(protostar);
+        }
+        self.form(&order.star.to_string(), &shape, false)
+    }
+
+    pub(crate) fn wants_protostars(&self) -> bool {
+        self.ahead.ready.len() < AHEAD
+    }
+
+    /// Makes one more ahead.
+    pub(crate) fn form_ahead(&mut self) -> Result<(), String> {
+        self.ahead.made += 1;
+        let name = format!("protostar-{}-{}", std::process::id(), self.ahead.made);
+        let protostar = self.form(&name, &Shape::USUAL, true)?;
+        self.ahead.ready.push(protostar);
+        Ok(())
+    }
+
+    /// Ends those that were made ahead.
+    pub(crate) fn abandon_ahead(&mut self) {
+        for protostar in std::mem::take(&mut self.ahead.ready) {
+            self.abandon(protostar);
+        }
+    }
+
+    /// Ends a protostar and gives back what it held.
+    pub(crate) fn abandon(&mut self, protostar: Protostar) {
+        let _ = sys::signal::send(protostar.pidfd.as_fd(), libc::SIGKILL);
+        let _ = rustix::process::waitid(WaitId::PidFd(protostar.pidfd.as_fd()), WaitIdOptions::EXITED);
+        self.clean_up(&protostar.record);
+        let _ = fs::remove_dir_all(&protostar.folder);
+    }
+
+    /// Makes one. `name` is its groups' and, until it has an order, its folder's. On failure nothing is left of it.
+    fn form(&mut self, name: &str, shape: &Shape<'_>, rehearse: bool) -> Result<Protostar, String> {
+        let mut record = Record::new(StarId(0), 0, Network::None);
+        record.groups = self.hierarchies.star(name, 0);
+        if let Some(ids) = &mut self.ids {
+            record.slot = Some(ids.take().ok_or("every range of user ids is taken")?);
+        }
+        let folder = place::stars(&self.data_dir).join(format!("{name}.new"));
+        let formed = self.form_with(&mut record, &folder, shape, rehearse);
+        formed.inspect_err(|_| {
+            self.clean_up(&record);
+            let _ = fs::remove_dir_all(&folder);
+        })
+    }
+
+    fn form_with(
+        &mut self,
+        record: &mut Record,
+        folder: &Path,
+        shape: &Shape<'_>,
+        rehearse: bool,
+    ) -> Result<Protostar, String> {
+        let cannot = |what: &'static str| move || format!("cannot {what}");
+        record.groups.create().because(cannot("make the star's cgroups"))?;
+        let birthplace = record.groups.birthplace().because(cannot("open the star's cgroup"))?;
+        let owner = record.slot.map(ids::host_id);
+        place::make_new(folder).because(|| format!("cannot make `{}`", folder.display()))?;
+        let (ends, pipes) = Pipes::make(folder, owner).because(cannot("make the star's pipes"))?;
+        let (root, devices) = match shape.own_root {
+            None => (self.stage.root(&shape.points)?, None),
+            Some(own) => {
+                let devices = self.stage.devices()?;
+                (self.overlay(own, &shape.points, record.slot)?, Some(devices))
+            }
+        };
+        let (orders, orders_from) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .because(cannot("make a socket"))?;
+        let (report, report_to) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).because(cannot("make a pipe"))?;
+        let network = match shape.host_network {
+            true => None,
+            false => self.networks.take().because(cannot("make a network namespace"))?,
+        };
+        let own_network = !shape.host_network && network.is_none();
+        let namespaces = NAMESPACES | if own_network { libc::CLONE_NEWNET } else { 0 };
+        let scratch = scratch(owner).because(cannot("make the star's `/tmp`"))?;
+        let shell = Shell {
+            tasks: record.groups.tasks().because(cannot("open the star's cgroups"))?,
+            orders: orders_from,
+            report: report_to,
+            exit_note: exit_note(folder).because(cannot("make the star's exit note"))?,
+            root,
+            devices,
+            scratch: scratch.as_fd(),
+            stdout: ends.out,
+            stderr: ends.err,
+            own_network,
+            drop_groups: record.slot.is_some(),
+            rehearse,
+            masked: &self.masked,
+            filter: &self.filter,
+            entry: self.entry,
+        };
+        let clone = || {
+            sys::process::clone(namespaces, borrowed(&birthplace), || {
+                sys::process::close(orders.as_fd());
+                child::run(&shell)
+            })
+        };
+        let clone = || self.stage.clone_from_bare(clone);
+        let cloned = match &network {
+            Some(network) => self.networks.inside(network.as_fd(), clone),
+            None => clone(),
+        };
+        let (pid, pidfd) = cloned.because(cannot("make the star's namespaces"))?;
+        drop(shell);
+        record.pid = pid;
+        let mut network = network;
+        let mut release = || -> io::Result<()> {
+            record.start_time = start_time(pid)?;
+            if own_network {
+                network = Some(network_of(pid)?);
+            }
+            ids::map(pid, record.slot)?;
+            rustix::io::write(&orders, GO)?;
+            Ok(())
+        };
+        if let Err(error) = release() {
+            // It waits for the word that will not come; its end is quick.
+            let _ = sys::signal::send(pidfd.as_fd(), libc::SIGKILL);
+            let _ = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+            return Err(error).because(cannot("let the star go"));
+        }
+        let (record, folder) = (record.clone(), folder.to_owned());
+        Ok(Protostar { record, folder, pidfd, orders, report, network, pipes, scratch })
+    }
+
+    /// The star's own root over a folder of the host.
+    fn overlay(&mut self, own: (&Path, u64), points: &[&str], slot: Option<u32>) -> Result<OwnedFd, String> {
+        let owners = self.owners(slot)?;
+        let (folder, size) = own;
+        let layers = Layers { folder, owners: borrowed(&owners), owner: slot.map(ids::host_id), size, points };
+        layers.assemble(self.stage.workshop())
+    }
+}
+
+impl Protostar {
+    fn lives(&self) -> bool {
+        let mut fds = [PollFd::from_borrowed_fd(self.pidfd.as_fd(), PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec::default())) == Ok(0)
+    }
+}
+
+/// Every namespace but the network's, which was made ahead, and the cgroup's, which must not be entered before the
+/// groups are joined.
+const NAMESPACES: libc::c_int =
+    libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+
+/// The star's own writable memory file system with its folders; its size and its files come with the order.
+fn scratch(owner: Option<u32>) -> io::Result<OwnedFd> {
+    let id = owner.unwrap_or(0).to_string();
+    let size = SCRATCH_MAX.to_string();
+    let options = [("size", &*size), ("nr_inodes", SCRATCH_FILES), ("mode", "0755"), ("uid", &*id), ("gid", &*id)];
+    let mount = tmpfs(&options)?;
+    let sticky = Mode::RWXU | Mode::RWXG | Mode::RWXO | Mode::SVTX;
+    for folder in ["tmp", "shm"] {
+        rustix::fs::mkdirat(&mount, folder, sticky)?;
+        // The nursery's mask took bits away.
+        rustix::fs::chmodat(&mount, folder, sticky, AtFlags::empty())?;
+        if let Some(id) = owner {
+            rustix::fs::chownat(&mount, folder, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)), AtFlags::empty())?;
+        }
+    }
+    Ok(mount)
+}
+
+fn exit_note(folder: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(folder.join("exit"), flags, Mode::RUSR | Mode::WUSR)?)
+}

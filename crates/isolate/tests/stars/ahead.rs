@@ -1,0 +1,96 @@
+//! Stars from protostars, which a nursery at rest makes ahead.
+
+use std::fs;
+
+use isolate::Message;
+use model::{Bytes, ExitCause};
+
+use crate::kit::{Kit, kill, runs, until};
+use crate::life::descendants;
+use crate::{Test, Verdict};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("a_star_made_ahead_is_the_one_ordered", ordered),
+    ("a_protostar_that_died_becomes_no_star", dead),
+    ("protostars_end_with_their_nursery", orphaned),
+];
+
+/// The processes of all protostars a nursery keeps, once it has made them.
+pub(crate) fn protostars(kit: &Kit) -> Vec<u32> {
+    let named = || {
+        let folders = fs::read_dir(kit.data_dir.join("stars")).unwrap().flatten();
+        let names = folders.map(|folder| folder.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with("protostar-")).count()
+    };
+    let made = || {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        let before = named();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        (before > 0 && named() == before).then_some(())
+    };
+    until(made, || "no protostars are made");
+    descendants(*kit.nursery.borrow())
+}
+
+fn ordered(kit: &Kit) -> Verdict {
+    let ready = protostars(kit);
+    let tell = "cat /proc/sys/kernel/hostname /etc/hostname; echo $GREETING; pwd; cat hello.txt; echo; \
+                stat -f -c '%b %S' /tmp; ls /proc/self/fd; echo ready; sleep 1000";
+    let mut order = kit.command(&["sh", "-c", tell]);
+    order.hostname = "made-ahead".to_owned();
+    order.limits.memory = Some(Bytes::mib(64));
+    let (pid, _) = kit.start(&order);
+    assert!(ready.contains(&pid), "{pid} was not there before: {ready:?}");
+    kit.said(order.star, "ready");
+    let said = kit.log(order.star);
+    let expected =
+        ["made-ahead", "made-ahead", "hello", "/app", "from the bundle", "16384 4096", "0", "1", "2", "3", "ready"];
+    assert_eq!(said.lines().collect::<Vec<_>>(), expected, "3 is the listing's own");
+    // The limit bites, though the group is older than the order.
+    if kit.walls.memory.is_yes() {
+        let used = isolate::stats(&kit.data_dir, order.star).unwrap().memory_bytes.unwrap();
+        assert!(used > 0 && used < 64 << 20, "{used}");
+        let mut bomb = kit.script(&["eat"]);
+        bomb.limits.memory = Some(Bytes::mib(32));
+        protostars(kit);
+        assert_eq!(kit.run(&bomb).0, ExitCause::OutOfMemory);
+    }
+    Verdict::Held
+}
+
+fn dead(kit: &Kit) -> Verdict {
+    for pid in protostars(kit) {
+        kill(pid);
+    }
+    for order in [kit.script(&["exit", "3"]), kit.command(&["sh", "-c", "exit 3"])] {
+        assert_eq!(kit.run(&order).0, ExitCause::Code(3));
+    }
+    // Those that died are replaced.
+    let ready = protostars(kit);
+    let order = kit.script(&["idle"]);
+    let (pid, _) = kit.start(&order);
+    assert!(ready.contains(&pid));
+    Verdict::Held
+}
+
+fn orphaned(kit: &Kit) -> Verdict {
+    let star = kit.script(&["idle"]);
+    let (pid, _) = kit.start(&star);
+    let left: Vec<u32> = protostars(kit).into_iter().filter(|&protostar| protostar != pid).collect();
+    assert!(!left.is_empty());
+    kit.kill_nursery();
+    until(|| left.iter().all(|&pid| !runs(pid)).then_some(()), || "a protostar goes on without its nursery");
+    assert!(runs(pid), "the star itself does not mind");
+    let folder = kit.data_dir.join("stars");
+    let names = || -> Vec<String> {
+        let entries = fs::read_dir(&folder).unwrap().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let old: Vec<String> = names().into_iter().filter(|name| name.starts_with("protostar-")).collect();
+    let (stars, _) = kit.open();
+    assert_eq!(stars.iter().map(|report| report.pid).collect::<Vec<_>>(), [pid]);
+    assert!(names().iter().all(|name| !old.contains(name)), "{old:?} are still there");
+    kit.send(&isolate::Request::Kill { star: star.star }, &[]);
+    kit.expect(|message| matches!(message, Message::Exited { .. }));
+    Verdict::Held
+}
