@@ -1,6 +1,7 @@
 //! Figures of the project and its peers, measured in one run on one machine.
 //!
-//! `bench [stars|lang] [--quick]`: prints a line a figure (see `report`), exits 1 when one misses its target.
+//! `bench [stars|lang] [--quick] [--only=NAME]`: prints a line a figure (see `report`), exits 1 when one misses its target.
+//! `--only` leaves out the figures of stars whose names do not begin so.
 //! Peers that are not installed are named and skipped.
 
 #![forbid(unsafe_code)]
@@ -41,6 +42,14 @@ pub(crate) struct Bench {
     pub(crate) this: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) depth: Depth,
+    /// How the names of the figures begin that are asked for.
+    pub(crate) only: String,
+}
+
+impl Bench {
+    pub(crate) fn wants(&self, figure: &str) -> bool {
+        figure.starts_with(&self.only)
+    }
 }
 
 fn main() -> ExitCode {
@@ -56,7 +65,8 @@ fn main() -> ExitCode {
         eprintln!("bench: no group `{unknown}`; there are `stars` and `lang`");
         return ExitCode::from(2);
     }
-    let bench = match locate(depth) {
+    let only = args.iter().find_map(|arg| arg.strip_prefix("--only=")).unwrap_or_default();
+    let bench = match locate(depth, only) {
         Ok(bench) => bench,
         Err(reason) => {
             eprintln!("bench: {reason}");
@@ -80,7 +90,7 @@ fn main() -> ExitCode {
 }
 
 /// `rads` is built beside this program by `cargo xtask bench`.
-fn locate(depth: Depth) -> Result<Bench, String> {
+fn locate(depth: Depth, only: &str) -> Result<Bench, String> {
     let this = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
     let rads = this.with_file_name("rads");
     if !rads.exists() {
@@ -88,5 +98,5 @@ fn locate(depth: Depth) -> Result<Bench, String> {
     }
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let root = root.ancestors().nth(2).map(PathBuf::from).ok_or("the source tree has moved")?;
-    Ok(Bench { rads, this, root, depth })
+    Ok(Bench { rads, this, root, depth, only: only.to_owned() })
 }

@@ -35,7 +35,9 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) {
         ("crash_to_ready", crash),
         ("agent_idle", agent_at_rest),
     ] {
-        if let Err(reason) = figures(bench, report) {
+        if bench.wants(name)
+            && let Err(reason) = figures(bench, report)
+        {
             report.failed(name, &reason);
         }
     }
@@ -44,16 +46,21 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) {
 /// Rows 1 and 2. The peers first, so that ours can be held against crun.
 fn starts(bench: &Bench, report: &mut Report) {
     let samples = bench.depth.samples(100);
-    for (name, times) in [
-        ("start_fork_exec", peers::fork_exec(&bench.this, samples)),
-        ("start_bwrap", peers::bubblewrap(&bench.this, samples)),
-    ] {
-        match times {
+    for (name, peer) in
+        [("start_fork_exec", peers::fork_exec as fn(&Path, usize) -> _), ("start_bwrap", peers::bubblewrap)]
+    {
+        if !bench.wants(name) {
+            continue;
+        }
+        match peer(&bench.this, samples) {
             Ok(times) => report.figure(name, times.median(), "ms", Target::None, &times.spread()),
             Err(reason) => report.skipped(name, &reason),
         }
     }
-    let crun = peers::crun(&bench.this, samples);
+    let crun = match bench.wants("start_crun") || bench.wants("start_rads_star") {
+        true => peers::crun(&bench.this, samples),
+        false => Err("not asked for".to_owned()),
+    };
     match &crun {
         Ok(times) => report.figure("start_crun", times.median(), "ms", Target::None, &times.spread()),
         Err(reason) => report.skipped("start_crun", reason),
@@ -66,6 +73,9 @@ fn starts(bench: &Bench, report: &mut Report) {
         ("start_rads_star_warm", script(), REST, Some(1.0), 3.0),
         ("start_native_star_warm", command(), REST, None, 2.0),
     ] {
+        if !bench.wants(name) {
+            continue;
+        }
         match star_starts(bench, &launch, samples, pause) {
             Ok(times) => {
                 let target = limit.map_or(Target::None, Target::AtMost);

@@ -76,7 +76,8 @@ pub(crate) fn masked_proc() -> Vec<Masked> {
 pub(crate) struct Shell<'a> {
     /// Version 1 groups to join.
     pub(crate) tasks: Vec<OwnedFd>,
-    /// `GO` once the ids are mapped, then a `Briefing`. Closed before that if the parent dies or thinks better of it.
+    /// `GO` once the ids are mapped, then a `Briefing`, then `GO` once the star's limits are set and its record is on disk.
+    /// Closed before that if the parent dies or thinks better of it.
     pub(crate) orders: OwnedFd,
     pub(crate) report: OwnedFd,
     /// Where the exit status is noted, for a nursery that is not the parent.
@@ -107,7 +108,7 @@ pub(crate) struct Briefing<'a> {
     pub(crate) processes: Option<u64>,
 }
 
-/// What the parent sends when the ids are mapped.
+/// What the parent sends when it has done its part.
 pub(crate) const GO: &[u8] = b"+";
 
 /// Goes from clone to program and ends with it.
@@ -142,7 +143,7 @@ pub(crate) fn say(report: &OwnedFd, first: u8, text: &str) {
 }
 
 fn run_script(shell: &Shell<'_>, order: &StarOrder, path: &str) -> ! {
-    sys::signal::reset();
+    sys::signal::unblock_all();
     // As every Rust program has it: writing to what nobody reads is an error, not the end.
     sys::signal::ignore(libc::SIGPIPE);
     let environment = environment(&order.env);
@@ -184,24 +185,27 @@ fn raise_walls(shell: &Shell<'_>) -> Result<(), String> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
     if shell.own_network {
         // The kernel lets only the namespace's own user 0 furnish it, and it has one only now.
-        wait_for_ids(&shell.orders);
+        wait_for(&shell.orders);
         network::furnish().because(|| "cannot switch loopback on".to_owned())?;
     }
     // The cgroup namespace begins at the groups just joined.
     sys::namespace::unshare(UnshareFlags::NEWCGROUP).because(|| "cannot make a cgroup namespace".to_owned())?;
     enter_root(shell)?;
     if !shell.own_network {
-        // As late as can be: meanwhile the parent has mapped them.
-        wait_for_ids(&shell.orders);
+        // As late as can be: meanwhile the parent has mapped the ids.
+        wait_for(&shell.orders);
     }
     become_root_of_the_star(shell.drop_groups)?;
+    close_ways_back()?;
+    limit_resources();
+    sys::signal::default_all();
     // From here on nothing of the nursery's or of another star's is held open, however long the order takes.
     let Shell { orders, report, exit_note, stdout, stderr, .. } = shell;
     close_all_but(&[orders, report, exit_note, stdout, stderr])
 }
 
-/// Waits for the parent's word that the ids are mapped.
-fn wait_for_ids(orders: &OwnedFd) {
+/// Waits for the parent's `GO`.
+fn wait_for(orders: &OwnedFd) {
     match rustix::io::read(orders, &mut [0; GO.len()]) {
         Ok(1) => {}
         // The parent is gone before anybody knows of this star: it must not be.
@@ -230,10 +234,18 @@ fn settle_in(shell: &Shell<'_>, briefing: &Briefing<'_>, binds: Vec<OwnedFd>) ->
         }
     }
     mount_binds(order, binds)?;
-    limit_resources(briefing.processes)?;
+    if let Some(processes) = briefing.processes {
+        let limit = Rlimit { current: Some(processes), maximum: Some(processes) };
+        let failed = || "cannot limit the number of processes".to_owned();
+        rustix::process::setrlimit(Resource::Nproc, limit).because(failed)?;
+    }
     take_standard_streams(shell)?;
-    close_all_but(&[&shell.report, &shell.exit_note])?;
-    give_up_privileges(shell.filter)
+    close_all_but(&[&shell.report, &shell.exit_note, &shell.orders])?;
+    give_up_privileges(shell.filter)?;
+    // Meanwhile the parent has set the limits and noted that there is this star.
+    wait_for(&shell.orders);
+    sys::process::close(shell.orders.as_fd());
+    Ok(())
 }
 
 /// Closes every descriptor but these and the standard ones.
@@ -347,19 +359,13 @@ fn check_read_only(path: &str) -> Result<(), String> {
 }
 
 /// Never more than the nursery has. A limit that the kernel does not lower is one the star does not exceed either.
-fn limit_resources(processes: Option<u64>) -> Result<(), String> {
+fn limit_resources() {
     let most = |resource: Resource, value: u64| {
         let value = rustix::process::getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value));
         let _ = rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) });
     };
     most(Resource::Core, 0);
     most(Resource::Nofile, OPEN_FILES_MAX);
-    if let Some(processes) = processes {
-        let limit = Rlimit { current: Some(processes), maximum: Some(processes) };
-        let failed = || "cannot limit the number of processes".to_owned();
-        rustix::process::setrlimit(Resource::Nproc, limit).because(failed)?;
-    }
-    Ok(())
 }
 
 fn take_standard_streams(shell: &Shell<'_>) -> Result<(), String> {
@@ -370,10 +376,14 @@ fn take_standard_streams(shell: &Shell<'_>) -> Result<(), String> {
     rustix::stdio::dup2_stderr(&shell.stderr).because(failed)
 }
 
-/// Shared with what is executed inside a running star.
+/// Shared with what is executed inside a running star, as is the next.
+pub(crate) fn close_ways_back() -> Result<(), String> {
+    sys::privilege::close_ways_back().because(|| "cannot give privileges up for good".to_owned())
+}
+
+/// Comes after `close_ways_back`.
 pub(crate) fn give_up_privileges(filter: &[Instruction]) -> Result<(), String> {
     sys::privilege::drop_capabilities().because(|| "cannot drop capabilities".to_owned())?;
-    sys::privilege::no_new_privileges().because(|| "cannot set no_new_privs".to_owned())?;
     sys::privilege::filter_calls(filter).because(|| "cannot load the system call filter".to_owned())
 }
 

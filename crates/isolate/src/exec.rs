@@ -8,7 +8,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Gid, Uid, WaitId, WaitIdOptions, WaitIdStatus};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
-use crate::child::{Command, environment, give_up_privileges};
+use crate::child::{Command, close_ways_back, environment, give_up_privileges};
 use crate::fault::{Because, plain};
 use crate::record::Record;
 use crate::sys::privilege::Instruction;
@@ -125,6 +125,7 @@ fn run(errand: &Errand<'_>, report: &OwnedFd) -> String {
         }
         sys::process::close_all_but(&mut [0, 1, 2, report.as_raw_fd()])
             .because(|| "cannot close descriptors".to_owned())?;
+        close_ways_back()?;
         give_up_privileges(errand.filter)?;
         Command::new(errand.argv.iter(), &environment(errand.env))
     };

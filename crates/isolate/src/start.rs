@@ -12,7 +12,7 @@ use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_string, fspi
 
 use crate::bridge::{self, Bridge};
 use crate::cgroup::Hierarchies;
-use crate::child::{Briefing, Masked};
+use crate::child::{Briefing, GO, Masked};
 use crate::fault::Because;
 use crate::ids::IdRanges;
 use crate::network::Networks;
@@ -106,14 +106,19 @@ impl Site {
         record.init = matches!(order.launch, Launch::Command { .. });
         record.groups.own_pids = u32::from(record.init);
         record.groups.fixed_pids = order.limits.pids.filter(|_| record.groups.pids.is_none());
-        record.groups.limit(&order.limits).map_err(|error| error.to_string())?;
+        let processes = record.groups.fixed_pids.map(|pids| u64::from(pids) + u64::from(record.groups.own_pids));
         let binds = self.binds(order, record.slot)?;
+        furnish(&protostar.scratch, order).because(cannot("make the star's `/run`"))?;
+        let briefing = Briefing { order: Cow::Borrowed(order), processes };
+        let binds: Vec<_> = binds.iter().map(AsFd::as_fd).collect();
+        packet::send(protostar.orders.as_fd(), &briefing, &binds).because(cannot("tell the star its order"))?;
+        // While it goes through that, and gives up what it took, the rest is done here.
+        record.groups.limit(&order.limits).map_err(|error| error.to_string())?;
         if order.network == Network::Bridge {
             let network = network.as_ref().filter(|_| self.ids.is_some());
             let network = network.ok_or("`network: \"bridge\"` needs root")?;
             record.address = Some(self.bridge.wire(&self.networks, network.as_fd())?);
         }
-        furnish(&protostar.scratch, order).because(cannot("make the star's `/run`"))?;
         let folder = place::star(&self.data_dir, order.star);
         let cwd = rustix::fs::CWD;
         rustix::fs::renameat_with(cwd, &protostar.folder, cwd, &folder, RenameFlags::NOREPLACE)
@@ -122,10 +127,8 @@ impl Site {
         protostar.pipes.moved(&protostar.folder);
         // On disk before the star does anything: whatever happens to the nursery now, the next one knows it.
         record.create(&protostar.folder).because(cannot("keep the star's record"))?;
-        let processes = record.groups.fixed_pids.map(|pids| u64::from(pids) + u64::from(record.groups.own_pids));
-        let briefing = Briefing { order: Cow::Borrowed(order), processes };
-        let binds: Vec<_> = binds.iter().map(AsFd::as_fd).collect();
-        packet::send(protostar.orders.as_fd(), &briefing, &binds).because(cannot("tell the star its order"))
+        rustix::io::write(&protostar.orders, GO).because(cannot("let the star go"))?;
+        Ok(())
     }
 
     /// The user namespace through which a slot's star sees the owners of files; `None` without privileges.

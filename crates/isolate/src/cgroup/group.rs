@@ -165,8 +165,8 @@ impl Group {
         };
         // A burst may not exceed its quota, so it is taken away before the quota may shrink. Kernels before 5.14
         // have no bursts: the quota holds all the same.
-        let burst = self.dir.join(burst_file).exists();
-        if burst && number(&self.dir, burst_file) != Some(0) {
+        let burst = number(&self.dir, burst_file);
+        if burst.is_some_and(|burst| burst > 0) {
             write(&self.dir, burst_file, 0)?;
         }
         match (self.version, quota_us) {
@@ -177,7 +177,7 @@ impl Group {
         }
         match quota_us {
             // Best effort: a parent with a tighter quota makes the kernel refuse bursts.
-            Some(quota) if burst => drop(write(&self.dir, burst_file, quota)),
+            Some(quota) if burst.is_some() => drop(write(&self.dir, burst_file, quota)),
             _ => {}
         }
         Ok(())
@@ -243,7 +243,10 @@ impl Group {
 
 /// Writes a file that not every kernel has.
 fn if_there(dir: &Path, file: &str, value: &str) -> io::Result<()> {
-    if dir.join(file).exists() { write(dir, file, value) } else { Ok(()) }
+    match write(dir, file, value) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 #[cfg(test)]
@@ -338,7 +341,7 @@ mod tests {
             "pids.max",
         ];
         let check = |version, files: [&str; 7], limits, expected: [&str; 7]| {
-            let (folder, groups) = group(version, &files.map(|file| (file, "")));
+            let (folder, groups) = group(version, &files.map(|file| (file, if file.contains("burst") { "0" } else { "" })));
             groups.limit(limits).unwrap();
             let written = files.map(|file| fs::read_to_string(folder.path().join(file)).unwrap());
             assert_eq!(written, expected, "{version:?}");

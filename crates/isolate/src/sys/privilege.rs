@@ -19,9 +19,8 @@ fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<libc::c_lon
     check(unsafe { libc::prctl(option, argument, 0, 0, 0) }.into())
 }
 
-/// Empties every set of capabilities: bounding, ambient, inheritable, permitted, effective. Nothing brings them back.
-pub(crate) fn drop_capabilities() -> io::Result<()> {
-    // The bounding set and the bits first: changing them needs a capability itself.
+/// Sees to it that no exec and no change of ids grants anything. What this process may do itself it still may.
+pub(crate) fn close_ways_back() -> io::Result<()> {
     for capability in 0..CAPABILITIES_MAX {
         match prctl(libc::PR_CAPBSET_DROP, capability) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
@@ -30,17 +29,17 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
     }
     prctl(libc::PR_SET_SECUREBITS, SECURE_BITS)?;
     rustix::thread::clear_ambient_capability_set()?;
+    Ok(rustix::thread::set_no_new_privs(true)?)
+}
+
+/// Gives up every capability. Nothing brings them back once the ways back are closed.
+pub(crate) fn drop_capabilities() -> io::Result<()> {
     let none = rustix::thread::CapabilitySet::empty();
     let sets = rustix::thread::CapabilitySets { effective: none, permitted: none, inheritable: none };
     Ok(rustix::thread::set_capabilities(None, sets)?)
 }
 
-/// No exec of this process or what it starts grants anything.
-pub(crate) fn no_new_privileges() -> io::Result<()> {
-    Ok(rustix::thread::set_no_new_privs(true)?)
-}
-
-/// Filters every system call from here on. Needs `no_new_privileges` before.
+/// Filters every system call from here on. Needs `close_ways_back` before.
 pub(crate) fn filter_calls(program: &[Instruction]) -> io::Result<()> {
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
     // SAFETY: the kernel copies `len` instructions from the live slice and checks them; it does not write to them.

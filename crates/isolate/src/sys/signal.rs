@@ -38,10 +38,19 @@ pub(crate) fn block_all() {
 
 /// Default dispositions and an empty mask, as a program expects them when it begins.
 pub(crate) fn reset() {
+    default_all();
+    unblock_all();
+}
+
+/// What a signal does by default it does again, unless it is blocked.
+pub(crate) fn default_all() {
     for signal in 1..=64 {
         // SAFETY: SIG_DFL needs no handler to stay alive. Numbers that cannot be changed are refused by the kernel.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+}
+
+pub(crate) fn unblock_all() {
     set_mask(&none());
 }
 
