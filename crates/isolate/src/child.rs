@@ -26,6 +26,7 @@ use crate::nursery::{ScriptStart, StarEntry};
 use crate::order::{BUNDLE, Launch, StarOrder};
 use crate::overlay::{ETC_FILES, cover_etc};
 use crate::sys::privilege::Instruction;
+use crate::sys::title::Title;
 use crate::{init, network, packet, sys};
 
 /// First byte on the report pipe: every wall stands and the program runs.
@@ -98,6 +99,7 @@ pub(crate) struct Shell<'a> {
     pub(crate) masked: &'a [Masked],
     pub(crate) filter: &'a [Instruction],
     pub(crate) entry: StarEntry,
+    pub(crate) title: Option<Title>,
 }
 
 /// The packet that makes a protostar a star. Beside it come detached mounts for the order's `places`.
@@ -113,6 +115,7 @@ pub(crate) const GO: &[u8] = b"+";
 
 /// Goes from clone to program and ends with it.
 pub(crate) fn run(shell: &Shell<'_>) -> ! {
+    show_as(shell, "rads protostar", "protostar");
     let fail = |reason: String| -> ! {
         say(&shell.report, FAILED, &reason);
         sys::process::exit(NOT_STARTED)
@@ -130,9 +133,20 @@ pub(crate) fn run(shell: &Shell<'_>) -> ! {
         },
         Err(reason) => fail(reason),
     };
+    let name = order.short_hostname();
+    match &order.launch {
+        Launch::Script { .. } => show_as(shell, &format!("rads star {name}"), name),
+        Launch::Command { .. } => show_as(shell, &format!("rads init of star {name}"), name),
+    }
     match &order.launch {
         Launch::Script { path } => run_script(shell, &order, path),
         Launch::Command { argv } => init::run(shell, &order, argv),
+    }
+}
+
+fn show_as(shell: &Shell<'_>, line: &str, name: &str) {
+    if let Some(title) = shell.title {
+        title.set(line, name);
     }
 }
 

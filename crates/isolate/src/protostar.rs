@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use model::{Network, StarId};
+use model::{Limits, Network, StarId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -22,7 +22,7 @@ use rustix::process::{WaitId, WaitIdOptions};
 use crate::child::{self, GO, Shell};
 use crate::fault::Because;
 use crate::ids;
-use crate::order::StarOrder;
+use crate::order::{Launch, StarOrder};
 use crate::overlay::Layers;
 use crate::pipes::Pipes;
 use crate::record::Record;
@@ -31,7 +31,7 @@ use crate::start::{Site, borrowed, network_of, start_time};
 use crate::{place, sys};
 
 /// Room of a star's `/tmp`, `/dev/shm` and `/run` together when its memory is unlimited.
-pub(crate) const SCRATCH_MAX: u64 = 256 << 20;
+const SCRATCH_MAX: u64 = 256 << 20;
 /// Files in them: each costs kernel memory.
 const SCRATCH_FILES: &str = "65536";
 
@@ -77,14 +77,51 @@ pub(crate) struct Protostar {
     pub(crate) pipes: Pipes,
     /// The star's own writable memory file system.
     pub(crate) scratch: OwnedFd,
+    /// What its groups and its memory file system have been set to.
+    pub(crate) bounds: Bounds,
+}
+
+/// What an order says of limits, in a form that can be set before the order comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    limits: Limits,
+    /// Whether an init of ours counts among the processes.
+    init: bool,
+}
+
+impl Bounds {
+    pub(crate) fn of(order: &StarOrder) -> Self {
+        Self { limits: order.limits, init: matches!(order.launch, Launch::Command { .. }) }
+    }
+
+    /// Sets a star's groups, and says in its record what it cannot set.
+    pub(crate) fn set(&self, record: &mut Record) -> Result<(), String> {
+        let Self { limits, init } = self;
+        record.init = *init;
+        record.groups.own_pids = u32::from(*init);
+        record.groups.fixed_pids = limits.pids.filter(|_| record.groups.pids.is_none());
+        record.groups.limit(limits).map_err(|error| error.to_string())
+    }
+
+    /// Bytes of the star's `/tmp`, `/dev/shm` and `/run` together.
+    pub(crate) fn scratch(&self) -> u64 {
+        self.limits.memory.map_or(SCRATCH_MAX, |limit| limit.0)
+    }
 }
 
 /// The protostars made ahead.
-#[derive(Default)]
 pub(crate) struct Ahead {
     ready: Vec<Protostar>,
+    /// Those of the last order: as often as not the next one has the same, and then they are set already.
+    pub(crate) bounds: Bounds,
     /// Names what is made; no two things of one nursery have the same.
     made: u64,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self { ready: Vec::new(), bounds: Bounds { limits: Limits::UNLIMITED, init: false }, made: 0 }
+    }
 }
 
 impl Site {
@@ -99,7 +136,7 @@ impl Site {
             }
             self.abandon(protostar);
         }
-        self.form(&order.star.to_string(), &shape, false)
+        self.form(&order.star.to_string(), &shape, Bounds::of(order), false)
     }
 
     pub(crate) fn wants_protostars(&self) -> bool {
@@ -110,7 +147,7 @@ impl Site {
     pub(crate) fn form_ahead(&mut self) -> Result<(), String> {
         self.ahead.made += 1;
         let name = format!("protostar-{}-{}", std::process::id(), self.ahead.made);
-        let protostar = self.form(&name, &Shape::USUAL, true)?;
+        let protostar = self.form(&name, &Shape::USUAL, self.ahead.bounds, true)?;
         self.ahead.ready.push(protostar);
         Ok(())
     }
@@ -131,14 +168,14 @@ impl Site {
     }
 
     /// Makes one. `name` is its groups' and, until it has an order, its folder's. On failure nothing is left of it.
-    fn form(&mut self, name: &str, shape: &Shape<'_>, rehearse: bool) -> Result<Protostar, String> {
+    fn form(&mut self, name: &str, shape: &Shape<'_>, bounds: Bounds, rehearse: bool) -> Result<Protostar, String> {
         let mut record = Record::new(StarId(0), 0, Network::None);
         record.groups = self.hierarchies.star(name, 0);
         if let Some(ids) = &mut self.ids {
             record.slot = Some(ids.take().ok_or("every range of user ids is taken")?);
         }
         let folder = place::stars(&self.data_dir).join(format!("{name}.new"));
-        let formed = self.form_with(&mut record, &folder, shape, rehearse);
+        let formed = self.form_with(&mut record, &folder, shape, bounds, rehearse);
         formed.inspect_err(|_| {
             self.clean_up(&record);
             let _ = fs::remove_dir_all(&folder);
@@ -150,10 +187,12 @@ impl Site {
         record: &mut Record,
         folder: &Path,
         shape: &Shape<'_>,
+        bounds: Bounds,
         rehearse: bool,
     ) -> Result<Protostar, String> {
         let cannot = |what: &'static str| move || format!("cannot {what}");
         record.groups.create().because(cannot("make the star's cgroups"))?;
+        bounds.set(record)?;
         let birthplace = record.groups.birthplace().because(cannot("open the star's cgroup"))?;
         let owner = record.slot.map(ids::host_id);
         place::make_new(folder).because(|| format!("cannot make `{}`", folder.display()))?;
@@ -174,7 +213,7 @@ impl Site {
         };
         let own_network = !shape.host_network && network.is_none();
         let namespaces = NAMESPACES | if own_network { libc::CLONE_NEWNET } else { 0 };
-        let scratch = scratch(owner).because(cannot("make the star's `/tmp`"))?;
+        let scratch = scratch(owner, bounds.scratch()).because(cannot("make the star's `/tmp`"))?;
         let shell = Shell {
             tasks: record.groups.tasks().because(cannot("open the star's cgroups"))?,
             orders: orders_from,
@@ -191,6 +230,7 @@ impl Site {
             masked: &self.masked,
             filter: &self.filter,
             entry: self.entry,
+            title: self.title,
         };
         let clone = || {
             sys::process::clone(namespaces, borrowed(&birthplace), || {
@@ -223,7 +263,7 @@ impl Site {
             return Err(error).because(cannot("let the star go"));
         }
         let (record, folder) = (record.clone(), folder.to_owned());
-        Ok(Protostar { record, folder, pidfd, orders, report, network, pipes, scratch })
+        Ok(Protostar { record, folder, pidfd, orders, report, network, pipes, scratch, bounds })
     }
 
     /// The star's own root over a folder of the host.
@@ -247,10 +287,10 @@ impl Protostar {
 const NAMESPACES: libc::c_int =
     libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
-/// The star's own writable memory file system with its folders; its size and its files come with the order.
-fn scratch(owner: Option<u32>) -> io::Result<OwnedFd> {
+/// The star's own writable memory file system with its folders; its files come with the order.
+fn scratch(owner: Option<u32>, size: u64) -> io::Result<OwnedFd> {
     let id = owner.unwrap_or(0).to_string();
-    let size = SCRATCH_MAX.to_string();
+    let size = size.to_string();
     let options = [("size", &*size), ("nr_inodes", SCRATCH_FILES), ("mode", "0755"), ("uid", &*id), ("gid", &*id)];
     let mount = tmpfs(&options)?;
     let sticky = Mode::RWXU | Mode::RWXG | Mode::RWXO | Mode::SVTX;

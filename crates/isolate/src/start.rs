@@ -19,10 +19,11 @@ use crate::network::Networks;
 use crate::nursery::StarEntry;
 use crate::order::{BUNDLE, Launch, StarOrder, VOLUMES_MAX};
 use crate::pipes::Pipes;
-use crate::protostar::{Ahead, Protostar, SCRATCH_MAX};
+use crate::protostar::{Ahead, Bounds, Protostar};
 use crate::record::Record;
 use crate::root::{Stage, detached};
 use crate::sys::privilege::Instruction;
+use crate::sys::title::Title;
 use crate::{packet, place, sys};
 
 /// What a nursery holds ready for every start.
@@ -38,6 +39,8 @@ pub(crate) struct Site {
     pub(crate) masked: Vec<Masked>,
     pub(crate) entry: StarEntry,
     pub(crate) ahead: Ahead,
+    /// `None` where the kernel does not tell: stars then look like the nursery.
+    pub(crate) title: Option<Title>,
 }
 
 /// A star on its way: it has its order, its walls are not yet reported.
@@ -103,9 +106,12 @@ impl Site {
         record.star = order.star;
         record.generation = order.generation;
         record.network = order.network;
-        record.init = matches!(order.launch, Launch::Command { .. });
-        record.groups.own_pids = u32::from(record.init);
-        record.groups.fixed_pids = order.limits.pids.filter(|_| record.groups.pids.is_none());
+        let bounds = Bounds::of(order);
+        if protostar.bounds != bounds {
+            bounds.set(record)?;
+            resize(&protostar.scratch, bounds.scratch()).because(cannot("size the star's `/tmp`"))?;
+        }
+        self.ahead.bounds = bounds;
         let processes = record.groups.fixed_pids.map(|pids| u64::from(pids) + u64::from(record.groups.own_pids));
         let binds = self.binds(order, record.slot)?;
         furnish(&protostar.scratch, order).because(cannot("make the star's `/run`"))?;
@@ -113,7 +119,6 @@ impl Site {
         let binds: Vec<_> = binds.iter().map(AsFd::as_fd).collect();
         packet::send(protostar.orders.as_fd(), &briefing, &binds).because(cannot("tell the star its order"))?;
         // While it goes through that, and gives up what it took, the rest is done here.
-        record.groups.limit(&order.limits).map_err(|error| error.to_string())?;
         if order.network == Network::Bridge {
             let network = network.as_ref().filter(|_| self.ids.is_some());
             let network = network.ok_or("`network: \"bridge\"` needs root")?;
@@ -203,12 +208,14 @@ fn check(order: &StarOrder) -> Result<(), String> {
     }
 }
 
-/// Sizes a star's own memory file system and puts its files there.
-fn furnish(scratch: &OwnedFd, order: &StarOrder) -> io::Result<()> {
-    let size = order.limits.memory.map_or(SCRATCH_MAX, |limit| limit.0).to_string();
+fn resize(scratch: &OwnedFd, bytes: u64) -> io::Result<()> {
     let context = fspick(scratch, "", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;
-    fsconfig_set_string(context.as_fd(), "size", &*size)?;
-    fsconfig_reconfigure(context.as_fd())?;
+    fsconfig_set_string(context.as_fd(), "size", bytes.to_string())?;
+    Ok(fsconfig_reconfigure(context.as_fd())?)
+}
+
+/// Puts a star's own files into its memory file system.
+fn furnish(scratch: &OwnedFd, order: &StarOrder) -> io::Result<()> {
     let name = order.short_hostname();
     put(scratch, "hostname", &format!("{name}\n"))?;
     let local = format!("127.0.0.1 localhost {name}\n::1 localhost\n");

@@ -4,9 +4,10 @@
 //! imports; files that import each other run in the order in which they were first met.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rads_syntax::ast::{File, ImportTarget, StmtKind};
-use rads_syntax::{Diagnostic, Span};
+use rads_syntax::{Diagnostic, Parse, Span};
 use rads_vm::{FileId, Natives};
 
 use crate::{Sources, codes};
@@ -19,7 +20,7 @@ const MOST_FILES: usize = 1000;
 pub(crate) struct Unit {
     pub(crate) path: String,
     pub(crate) text: String,
-    pub(crate) ast: File,
+    pub(crate) ast: Arc<File>,
     /// Imported units, by the place of the import statement.
     pub(crate) imports: BTreeMap<u32, usize>,
     /// Part of the library: compiled only as far as it is used.
@@ -46,11 +47,11 @@ pub(crate) fn load(sources: &dyn Sources, entry: &str, natives: &Natives) -> Loa
     let entry = normalise("", entry).unwrap_or_else(|| entry.to_owned());
     match sources.read(&entry) {
         Ok(text) => {
-            loader.add(entry, text, false);
+            loader.add(entry, text);
         }
         Err(why) => {
             let message = format!("cannot read `{entry}`: {why}");
-            loader.add(entry, String::new(), false);
+            loader.add(entry, String::new());
             loader.diagnostics.push((FileId(0), Diagnostic::error(codes::IMPORT_FAILED, Span::default(), message)));
         }
     }
@@ -62,20 +63,35 @@ pub(crate) fn load(sources: &dyn Sources, entry: &str, natives: &Natives) -> Loa
     }
     loader.order();
     for source in natives.preludes() {
-        loader.add("library".to_owned(), (*source).to_owned(), true);
+        let (path, at) = ("library".to_owned(), loader.units.len());
+        let (text, ast) = ((*source).to_owned(), parsed(source));
+        loader.units.push(Unit { path, text, ast, imports: BTreeMap::new(), library: true, turn: at });
     }
     Loaded { units: loader.units, diagnostics: loader.diagnostics }
 }
 
+/// One of the library's own sources, parsed once per process: every program has them, and they are longer than most.
+fn parsed(source: &'static str) -> Arc<File> {
+    static PARSED: Mutex<Vec<(&str, Arc<File>)>> = Mutex::new(Vec::new());
+    let mut parsed = PARSED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, file)) = parsed.iter().find(|(known, _)| std::ptr::eq(*known, source)) {
+        return Arc::clone(file);
+    }
+    let Parse { file, diagnostics } = rads_syntax::parse(source);
+    assert!(diagnostics.is_empty(), "the library has faults: {diagnostics:?}");
+    let file = Arc::new(file);
+    parsed.push((source, Arc::clone(&file)));
+    file
+}
+
 impl Loader<'_> {
-    fn add(&mut self, path: String, text: String, library: bool) -> usize {
+    fn add(&mut self, path: String, text: String) -> usize {
         let at = self.units.len();
         let parse = rads_syntax::parse(&text);
         self.diagnostics.extend(parse.diagnostics.into_iter().map(|d| (FileId(at as u32), d)));
-        if !library {
-            self.by_path.insert(path.clone(), at);
-        }
-        self.units.push(Unit { path, text, ast: parse.file, imports: BTreeMap::new(), library, turn: at });
+        self.by_path.insert(path.clone(), at);
+        let ast = Arc::new(parse.file);
+        self.units.push(Unit { path, text, ast, imports: BTreeMap::new(), library: false, turn: at });
         at
     }
 
@@ -119,7 +135,7 @@ impl Loader<'_> {
             return Err(error(format!("the program has more than {MOST_FILES} files")));
         }
         match self.sources.read(&full) {
-            Ok(text) => Ok(self.add(full, text, false)),
+            Ok(text) => Ok(self.add(full, text)),
             Err(why) => {
                 Err(error(format!("cannot import `{full}`: {why}")).help("the path is relative to the importing file"))
             }

@@ -341,7 +341,8 @@ mod tests {
             "pids.max",
         ];
         let check = |version, files: [&str; 7], limits, expected: [&str; 7]| {
-            let (folder, groups) = group(version, &files.map(|file| (file, if file.contains("burst") { "0" } else { "" })));
+            let (folder, groups) =
+                group(version, &files.map(|file| (file, if file.contains("burst") { "0" } else { "" })));
             groups.limit(limits).unwrap();
             let written = files.map(|file| fs::read_to_string(folder.path().join(file)).unwrap());
             assert_eq!(written, expected, "{version:?}");

@@ -22,6 +22,7 @@ use crate::network::Networks;
 use crate::nursery::peers::Peers;
 use crate::nursery::poller::{Poller, Source};
 use crate::pipes::Pipes;
+use crate::protostar::Ahead;
 use crate::record::Record;
 use crate::root::Stage;
 use crate::star::Told;
@@ -69,7 +70,8 @@ fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault
         filter: seccomp::program(),
         masked: masked_proc(),
         entry,
-        ahead: Default::default(),
+        ahead: Ahead::default(),
+        title: sys::title::Title::find().ok(),
     };
     // The usual tree, so that the first star does not wait for it. A failure will be told when one is started.
     let _ = site.stage.root(&[]);

@@ -10,6 +10,7 @@ pub(crate) mod net;
 pub(crate) mod privilege;
 pub(crate) mod process;
 pub(crate) mod signal;
+pub(crate) mod title;
 
 use std::io;
 

@@ -46,6 +46,10 @@ fn ordered(kit: &Kit) -> Verdict {
     let expected =
         ["made-ahead", "made-ahead", "hello", "/app", "from the bundle", "16384 4096", "0", "1", "2", "3", "ready"];
     assert_eq!(said.lines().collect::<Vec<_>>(), expected, "3 is the listing's own");
+    // An operator finds it by its name, also among the host's processes.
+    let shown = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    assert_eq!(String::from_utf8_lossy(&shown).trim_end_matches('\0'), "rads init of star made-ahead");
+    assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).unwrap(), "made-ahead\n");
     // The limit bites, though the group is older than the order.
     if kit.walls.memory.is_yes() {
         let used = isolate::stats(&kit.data_dir, order.star).unwrap().memory_bytes.unwrap();
