@@ -23,6 +23,8 @@ enum Verdict {
     NoTerminalInput,
     /// The usual Linux personality only.
     UsualPersonality,
+    /// Pipes for bytes, not those that carry the kernel's notifications (`O_NOTIFICATION_PIPE`, which is `O_EXCL`).
+    PlainPipes,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -134,6 +136,10 @@ fn decide(verdict: Verdict) -> Vec<Instruction> {
             test.push(jump_if(libc::BPF_JEQ, libc::TIOCLINUX as u32, 0, 1));
             either(test, refused(libc::EPERM))
         }
+        Verdict::PlainPipes => either(
+            vec![load(SECOND_ARGUMENT), jump_if(libc::BPF_JSET, libc::O_EXCL as u32, 0, 1)],
+            refused(libc::EPERM),
+        ),
         Verdict::UsualPersonality => {
             let mut test = vec![load(FIRST_ARGUMENT)];
             test.push(jump_if(libc::BPF_JEQ, 0, 2, 0));
@@ -183,7 +189,7 @@ fn table() -> Vec<(libc::c_long, Verdict)> {
         SYS_mkdirat SYS_mknodat SYS_fchownat SYS_newfstatat SYS_unlinkat SYS_renameat SYS_renameat2 SYS_linkat
         SYS_symlinkat SYS_readlinkat SYS_fchmodat SYS_fchmodat2 SYS_faccessat SYS_faccessat2 SYS_utimensat SYS_splice
         SYS_tee SYS_vmsplice SYS_sync_file_range SYS_fallocate SYS_preadv SYS_pwritev SYS_preadv2 SYS_pwritev2
-        SYS_sendfile SYS_copy_file_range SYS_statx SYS_close_range SYS_memfd_create SYS_fadvise64 SYS_pipe2
+        SYS_sendfile SYS_copy_file_range SYS_statx SYS_close_range SYS_memfd_create SYS_fadvise64
         SYS_inotify_init1 SYS_inotify_add_watch SYS_inotify_rm_watch);
     // Waiting and timers.
     calls!(table, Verdict::Allow,
@@ -231,6 +237,7 @@ fn table() -> Vec<(libc::c_long, Verdict)> {
     calls!(table, Verdict::CommonSockets, SYS_socket SYS_socketpair);
     calls!(table, Verdict::NoTerminalInput, SYS_ioctl);
     calls!(table, Verdict::UsualPersonality, SYS_personality);
+    calls!(table, Verdict::PlainPipes, SYS_pipe2);
     calls!(table, Verdict::Deny,
         SYS_mount SYS_umount2 SYS_pivot_root SYS_chroot SYS_open_tree SYS_move_mount SYS_fsopen SYS_fsconfig
         SYS_fsmount SYS_fspick SYS_mount_setattr SYS_swapon SYS_swapoff SYS_quotactl SYS_unshare SYS_setns

@@ -20,10 +20,11 @@ usage: cargo xtask TASK
 
   check                  under a minute when warm: format, clippy, tidy, tests of the pure crates
   test [FILTER]          everything: tidy, then every test of every crate, end-to-end ones included
+  test escape [GROUP]    ways out of a star, each with its control, as one static program
   vm-test [FILTER]       the isolation tests on Debian's kernel with cgroup v2, in an emulated machine (minutes)
   tidy                   arrows between crates, purity, head comments, unsafe code, loose ends
   golden                 rewrite the expected outputs of data-driven tests; read the diff before keeping it
-  bench [GROUP] [--quick]
+  bench [GROUP] [--quick] [--only=NAME]
                          measure the project and its peers in one run; groups: stars, lang
 ";
 
@@ -75,6 +76,9 @@ const TEST_PROGRAMS: [(&str, &str); 2] = [("iptables", "iptables"), ("iproute2",
 /// One build for all tests, so that a cold run on two cores stays within minutes. End-to-end tests find the
 /// binary that the same build made.
 fn test(filter: &[&str]) -> Outcome {
+    if let ["escape", rest @ ..] = filter {
+        return escape(rest);
+    }
     tidy::run()?;
     apt::install(&TEST_PROGRAMS, "(needed only as root)");
     let mut args = vec!["test", "--workspace", "--no-fail-fast"];
@@ -82,6 +86,17 @@ fn test(filter: &[&str]) -> Outcome {
         args.push("--");
         args.extend(filter);
     }
+    cargo(&args)
+}
+
+/// The ways out of a star, as one static program: an attacker brings no libraries.
+fn escape(rest: &[&str]) -> Outcome {
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let rustflags = format!("target.{target}.rustflags=[\"-C\", \"target-feature=+crt-static\"]");
+    let mut args =
+        vec!["test", "--package", "isolate", "--test", "escape", "--target", &target, "--config", &rustflags];
+    args.push("--");
+    args.extend(rest);
     cargo(&args)
 }
 
