@@ -139,6 +139,10 @@ impl Site {
         self.form(&order.star.to_string(), &shape, Bounds::of(order), false)
     }
 
+    pub(crate) fn has_no_protostar(&self) -> bool {
+        self.ahead.ready.is_empty()
+    }
+
     pub(crate) fn wants_protostars(&self) -> bool {
         self.ahead.ready.len() < AHEAD
     }

@@ -75,9 +75,12 @@ impl Site {
         self.networks.wants_more() || self.ids.as_ref().is_some_and(IdRanges::wants_more) || self.wants_protostars()
     }
 
-    /// Makes one such thing, the cheapest that is missing: a protostar takes a millisecond or two, the others less.
+    /// Makes one such thing: a protostar, which takes a millisecond or two, or what makes the next one cheaper.
     pub(crate) fn make_spare(&mut self) -> Result<(), String> {
         let failed = || "cannot make spares".to_owned();
+        if self.has_no_protostar() {
+            return self.form_ahead();
+        }
         match &mut self.ids {
             Some(ids) if ids.wants_more() => ids.prepare().because(failed),
             _ if self.networks.wants_more() => self.networks.prepare().because(failed),

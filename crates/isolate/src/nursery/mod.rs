@@ -59,7 +59,8 @@ pub struct StarEntry {
     pub rehearse: fn(),
 }
 
-/// How long nothing must happen before something is made ahead: longer than the pause between two orders of a burst.
+/// How long nothing must happen before more is made ahead than the next start needs: longer than the pause between two
+/// orders of a burst.
 const QUIET: Duration = Duration::from_millis(3);
 /// How often a group that still empties is tried again. The kernel needs a few milliseconds at most.
 const RETRY: Duration = Duration::from_millis(2);
@@ -147,6 +148,8 @@ impl Nursery {
             }
             let prepare = !self.stopping && !self.spares_fail && self.site.wants_spares();
             let timeout = match (leaving, prepare, self.resting.is_empty()) {
+                // Whatever comes meanwhile would have to make it itself.
+                (_, true, _) if self.site.has_no_protostar() && !self.starts() => Some(Duration::ZERO),
                 (true, ..) => Some(RETRY),
                 (_, true, _) => Some(QUIET),
                 (_, _, false) => Some(TICK),
@@ -179,6 +182,11 @@ impl Nursery {
             Source::Log(star, source) => self.drain(star, source),
             Source::ExecEnd(exec) => self.take_exec_end(exec),
         }
+    }
+
+    /// Whether a star is on its way: what is made ahead now would be in its way.
+    fn starts(&self) -> bool {
+        self.stars.values().any(|star| matches!(star.phase, Phase::Starting { .. }))
     }
 
     fn take_signals(&mut self) {
