@@ -151,7 +151,9 @@ impl Site {
     pub(crate) fn form_ahead(&mut self) -> Result<(), String> {
         self.ahead.made += 1;
         let name = format!("protostar-{}-{}", std::process::id(), self.ahead.made);
-        let protostar = self.form(&name, &Shape::USUAL, self.ahead.bounds, true)?;
+        // The init of a command would only carry the memory that this touches.
+        let rehearse = !self.ahead.bounds.init;
+        let protostar = self.form(&name, &Shape::USUAL, self.ahead.bounds, rehearse)?;
         self.ahead.ready.push(protostar);
         Ok(())
     }
