@@ -5,6 +5,7 @@
 
 mod ahead;
 mod bridge;
+mod hostile;
 mod kit;
 mod life;
 mod limits;
@@ -57,9 +58,17 @@ fn run_all(args: &[String]) -> ExitCode {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let root = rustix::process::geteuid().is_root();
     let (mut held, mut failed) = (0, 0);
-    for (name, test) in
-        [walls::TESTS, limits::TESTS, life::TESTS, ahead::TESTS, network::TESTS, bridge::TESTS, own_root::TESTS]
-            .concat()
+    for (name, test) in [
+        walls::TESTS,
+        limits::TESTS,
+        life::TESTS,
+        ahead::TESTS,
+        hostile::TESTS,
+        network::TESTS,
+        bridge::TESTS,
+        own_root::TESTS,
+    ]
+    .concat()
     {
         if !filter.is_empty() && !filter.iter().any(|part| name.contains(part.as_str())) {
             continue;
