@@ -40,6 +40,18 @@ impl Agent {
         self.process.id()
     }
 
+    /// Starts `rads ARGS` against this agent and leaves it running.
+    pub(crate) fn spawn(&self, args: &[&str]) -> Result<Child, String> {
+        let mut command = Command::new(&self.rads);
+        command
+            .args(args)
+            .env("RADS_DATA", &self.data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command.spawn().map_err(|error| format!("cannot run rads: {error}"))
+    }
+
     /// Runs `rads ARGS` against this agent and gives what it printed.
     pub(crate) fn run(&self, args: &[&str]) -> Result<String, String> {
         let output = Command::new(&self.rads)

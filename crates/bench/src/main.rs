@@ -1,6 +1,6 @@
 //! Figures of the project and its peers, measured in one run on one machine.
 //!
-//! `bench [stars|lang] [--quick] [--only=NAME]`: prints a line a figure (see `report`), exits 1 when one misses its target.
+//! `bench [stars|hostile|lang] [--quick] [--only=NAME]`: prints a line a figure (see `report`), exits 1 when one misses its target.
 //! `--only` leaves out the figures of stars whose names do not begin so.
 //! Peers that are not installed are named and skipped.
 
@@ -9,6 +9,7 @@
 mod agent;
 mod clock;
 mod engine;
+mod hostile;
 mod lang;
 mod memory;
 mod peers;
@@ -61,8 +62,8 @@ fn main() -> ExitCode {
     }
     let depth = if args.iter().any(|arg| arg == "--quick") { Depth::Quick } else { Depth::Full };
     let groups: Vec<&str> = args.iter().map(String::as_str).filter(|arg| !arg.starts_with("--")).collect();
-    if let Some(unknown) = groups.iter().find(|group| !["stars", "lang"].contains(group)) {
-        eprintln!("bench: no group `{unknown}`; there are `stars` and `lang`");
+    if let Some(unknown) = groups.iter().find(|group| !["stars", "hostile", "lang"].contains(group)) {
+        eprintln!("bench: no group `{unknown}`; there are `stars`, `hostile` and `lang`");
         return ExitCode::from(2);
     }
     let only = args.iter().find_map(|arg| arg.strip_prefix("--only=")).unwrap_or_default();
@@ -78,6 +79,9 @@ fn main() -> ExitCode {
     println!("# fsync on (as the disk gives it), network: loopback only, profile: release");
     if wanted("stars") {
         stars::run(&bench, &mut report);
+    }
+    if wanted("hostile") {
+        hostile::run(&bench, &mut report);
     }
     if wanted("lang") {
         lang::run(&bench, &mut report);

@@ -226,7 +226,7 @@ fn idle_app(folder: &Path, instances: u32) -> Result<String, String> {
 }
 
 /// The port the system chose, from `rads c status -o json`.
-fn entry_port(agent: &Agent) -> Result<u16, String> {
+pub(crate) fn entry_port(agent: &Agent) -> Result<u16, String> {
     let status = json(&agent.run(&["c", "status", "-o", "json"])?)?;
     find(&status, &|value| {
         let address = value.as_str()?.strip_prefix("127.0.0.1:")?;

@@ -25,7 +25,7 @@ usage: cargo xtask TASK
   tidy                   arrows between crates, purity, head comments, unsafe code, loose ends
   golden                 rewrite the expected outputs of data-driven tests; read the diff before keeping it
   bench [GROUP] [--quick] [--only=NAME]
-                         measure the project and its peers in one run; groups: stars, lang
+                         measure the project and its peers in one run; groups: stars, hostile, lang
 ";
 
 /// Crates without effects: their tests need no machine and take seconds.

@@ -1,0 +1,158 @@
+//! What a hostile star costs its neighbour (reliability row 14): the p99 of the neighbour's answers with the hostile star
+//! running, held against the same without it, in turns.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::agent::Agent;
+use crate::report::{Report, Samples, Target};
+use crate::{Bench, Depth};
+
+const NEIGHBOUR: &str = r#"
+turbo server = net.http_server("127.0.0.1", 8080);
+server.route("/", blast () { return "neighbour"; });
+server.serve();
+"#;
+
+/// Each with a quarter of a core, 64 MB and 64 processes: a script, or a command of a shell.
+const HOSTILE: [(&str, &str); 11] = [
+    ("endless_loop_rads", "turbo n = 0; while (true) { n = n + 1; }"),
+    ("memory_bomb_rads", "turbo all = []; while (true) { all.push(\"0123456789\".repeat(1000)); }"),
+    ("deep_recursion_rads", "blast deep(n) { return deep(n + 1) + 1; } while (true) { try { deep(0); } catch (e) {} }"),
+    ("endless_loop", "while :; do :; done"),
+    ("fork_bomb", "bomb() { bomb | bomb & }; bomb; while :; do sleep 1; done"),
+    ("memory_bomb", "while :; do tail /dev/zero; done"),
+    ("descriptors", "while :; do exec {f}</dev/null; done 2>/dev/null"),
+    ("disk_fill", "while :; do cat /dev/zero > /tmp/fill; done 2>/dev/null"),
+    ("inode_fill", "i=0; while :; do : > /tmp/$i; i=$((i+1)); done 2>/dev/null"),
+    ("log_flood", "yes & yes >&2"),
+    ("regex_bomb", "while :; do perl -e '(\"a\" x 28) =~ /^(a+)+$/; (\"a\" x 28 . \"b\") =~ /^(a|aa)+$/' ; done"),
+];
+
+/// Between two requests: a neighbour that is used, not one that is measured to its limit.
+const PAUSE: Duration = Duration::from_millis(2);
+/// Turns with and without.
+const TURNS: usize = 4;
+
+pub(crate) fn run(bench: &Bench, report: &mut Report) {
+    if let Err(reason) = all(bench, report) {
+        report.failed("neighbours_of_hostile_stars", &reason);
+    }
+}
+
+fn all(bench: &Bench, report: &mut Report) -> Result<(), String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let agent = Agent::start(&bench.rads, folder.path())?;
+    let app = service(folder.path(), "neighbour", NEIGHBOUR, "port: 8080, listen: 0,")?;
+    agent.run(&["up", "-d", "--yes", &app])?;
+    let port = crate::stars::entry_port(&agent)?;
+    let each = if bench.depth == Depth::Quick { 100 } else { 400 };
+    for (name, what) in HOSTILE {
+        let figure = format!("neighbour_of_{name}");
+        if !bench.wants(&figure) {
+            continue;
+        }
+        let script = if name.ends_with("_rads") { what } else { "" };
+        let app = match script {
+            "" => command(folder.path(), name, what)?,
+            script => service(folder.path(), name, script, "")?,
+        };
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        for _ in 0..TURNS {
+            alone.extend(requests(port, each)?);
+            let service = name.replace('_', "-");
+            let mut up = agent.spawn(&["up", "-d", "--yes", &app])?;
+            until_known(&agent, &service)?;
+            // Whoever waits for such a star would see it fail and take it back.
+            let _ = up.kill();
+            let _ = up.wait();
+            std::thread::sleep(Duration::from_millis(100));
+            beside.extend(requests(port, each)?);
+            agent.run(&["c", "down", &service])?;
+        }
+        let (alone, beside) = (Samples::new(alone).ok_or("no samples")?, Samples::new(beside).ok_or("no samples")?);
+        let ratio = beside.quantile(0.99) / alone.quantile(0.99);
+        let note = format!(
+            "p99 {:.2} ms beside it, {:.2} alone; p50 {:.2}, {:.2}; n={}",
+            beside.quantile(0.99),
+            alone.quantile(0.99),
+            beside.median(),
+            alone.median(),
+            TURNS * each,
+        );
+        report.figure(&figure, ratio, "x", Target::AtMost(1.2), &note);
+    }
+    Ok(())
+}
+
+fn until_known(agent: &Agent, service: &str) -> Result<(), String> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !agent.run(&["c", "status"])?.contains(service) {
+        if Instant::now() > deadline {
+            return Err(format!("`{service}` is not there after 5 s"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Milliseconds of each of `count` answers over one connection, through the proxy.
+fn requests(port: u16, count: usize) -> Result<Vec<f64>, String> {
+    let failed = |error: std::io::Error| format!("the neighbour does not answer: {error}");
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(failed)?;
+    let mut reader = BufReader::new(stream.try_clone().map_err(failed)?);
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        std::thread::sleep(PAUSE);
+        let begun = Instant::now();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n").map_err(failed)?;
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).map_err(failed)? == 0 {
+                return Err("the neighbour hung up".to_owned());
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().map_err(|_| "an answer without a length")?;
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        reader.read_exact(&mut vec![0; length]).map_err(failed)?;
+        times.push(begun.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(times)
+}
+
+fn service(folder: &Path, name: &str, script: &str, more: &str) -> Result<String, String> {
+    write(folder, name, &format!("script: \"{name}.rads\", {more}"), Some(script))
+}
+
+fn command(folder: &Path, name: &str, words: &str) -> Result<String, String> {
+    let words = words.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$");
+    write(folder, name, &format!("command: [\"bash\", \"-c\", \"{words}\"],"), None)
+}
+
+/// An app of one service with the limits of this group; gives the path of its description.
+fn write(folder: &Path, name: &str, what: &str, script: Option<&str>) -> Result<String, String> {
+    let service = name.replace('_', "-");
+    let folder = folder.join(&service);
+    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+    fs::create_dir_all(&folder).map_err(failed)?;
+    if let Some(script) = script {
+        fs::write(folder.join(format!("{name}.rads")), script).map_err(failed)?;
+    }
+    let app = format!(
+        "import constellation;\nconstellation.deploy(\"{service}\", {{ {what} instances: 1, \
+         cpu_percent: 25, ram_mb: 64, pids: 64 }});\n"
+    );
+    let path = folder.join("app.rads");
+    fs::write(&path, app).map_err(failed)?;
+    Ok(path.display().to_string())
+}
