@@ -149,6 +149,39 @@ fn an_agent_that_is_killed_leaves_its_stars_to_the_next_one() {
     world.assert_nothing_left();
 }
 
+/// A script that writes a number every few milliseconds, and never one twice.
+const COUNTS: &str = "turbo n = 0; while (true) { echo(`number ${n}`); n = n + 1; sleep(5); }";
+
+#[test]
+fn no_kill_of_the_agent_loses_a_line_or_restarts_a_star() {
+    // `cargo xtask test soak` asks for more.
+    let kills: u32 = std::env::var("RADS_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
+    let world = World::new();
+    world.file("count.rads", COUNTS);
+    let app = world.app("constellation.deploy(\"count\", {script: \"count.rads\", instances: 3});");
+    world.rads(&["up", "-d", app.to_str().unwrap()]).ok();
+    let identity =
+        |stars: Vec<Star>| stars.into_iter().map(|star| (star.id, star.pid, star.start_time)).collect::<Vec<_>>();
+    let before = identity(world.stars());
+    for round in 0..kills {
+        kill(world.agent_pid(), "-9");
+        world.wait_for("the agent to be gone", || world.rads(&["c", "status"]).code == 1);
+        world.rads(&["up", "-d", app.to_str().unwrap()]).ok();
+        assert_eq!(identity(world.stars()), before, "after {} kills", round + 1);
+    }
+    for (id, ..) in &before {
+        let log = world.rads(&["c", "logs", id, "--tail", "1000000"]).ok();
+        let numbers = log.lines().filter_map(|line| line.rsplit_once("number ")?.1.trim().parse::<u64>().ok());
+        let numbers: Vec<u64> = numbers.collect();
+        let first = *numbers.first().expect("it counts");
+        assert!(numbers.len() as u32 > kills, "{log}");
+        assert!(numbers.iter().copied().eq(first..first + numbers.len() as u64), "a line is missing or there twice");
+        assert_eq!(first, 0, "from the beginning");
+    }
+    world.rads(&["c", "down"]).ok();
+    world.assert_nothing_left();
+}
+
 #[test]
 fn commands_that_need_an_agent_at_the_same_moment_share_one() {
     let world = World::new();

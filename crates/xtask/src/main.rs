@@ -21,6 +21,7 @@ usage: cargo xtask TASK
   check                  under a minute when warm: format, clippy, tidy, tests of the pure crates
   test [FILTER]          everything: tidy, then every test of every crate, end-to-end ones included
   test escape [GROUP]    ways out of a star, each with its control, as one static program
+  test soak              10,000 stars and 100 kills of an agent, each without a trace
   vm-test [FILTER]       the isolation tests on Debian's kernel with cgroup v2, in an emulated machine (minutes)
   tidy                   arrows between crates, purity, head comments, unsafe code, loose ends
   golden                 rewrite the expected outputs of data-driven tests; read the diff before keeping it
@@ -76,8 +77,10 @@ const TEST_PROGRAMS: [(&str, &str); 2] = [("iptables", "iptables"), ("iproute2",
 /// One build for all tests, so that a cold run on two cores stays within minutes. End-to-end tests find the
 /// binary that the same build made.
 fn test(filter: &[&str]) -> Outcome {
-    if let ["escape", rest @ ..] = filter {
-        return escape(rest);
+    match filter {
+        ["escape", rest @ ..] => return escape(rest),
+        ["soak"] => return soak(),
+        _ => {}
     }
     tidy::run()?;
     apt::install(&TEST_PROGRAMS, "(needed only as root)");
@@ -98,6 +101,14 @@ fn escape(rest: &[&str]) -> Outcome {
     args.push("--");
     args.extend(rest);
     cargo(&args)
+}
+
+/// What every run of the tests does a few times, often: stars started and ended, agents killed.
+fn soak() -> Outcome {
+    let stars = ["test", "--package", "isolate", "--test", "stars", "--", "hundreds_of_stars"];
+    command::cargo_with_env(&stars, &[("RADS_CHURN", "10000")])?;
+    let agents = ["test", "--package", "rads", "--test", "story", "--", "no_kill_of_the_agent"];
+    command::cargo_with_env(&agents, &[("RADS_KILLS", "100")])
 }
 
 fn golden() -> Outcome {
