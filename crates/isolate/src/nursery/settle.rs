@@ -103,13 +103,15 @@ fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault
     Ok((nursery, lock))
 }
 
-/// The lock of the data folder. It ends with this process, however it ends; stars do not inherit it.
+/// The lock of the data folder. It is the process's, not the open file's: a star that was being made when the nursery was
+/// killed may still have its descriptors, and must not keep the next nursery out. No other part of this process may open
+/// and close the file, which would end the lock.
 fn lock(data_dir: &Path) -> Result<File, Fault> {
     let path = place::pid_file(data_dir);
     let doing = || format!("cannot lock `{}`", path.display());
     let mut options = OpenOptions::new();
     let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).doing(doing)?;
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    if rustix::fs::fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut pid = String::new();
         let _ = file.read_to_string(&mut pid);
         return Err(Fault::AlreadyRunning { data_dir: data_dir.to_owned(), pid: pid.trim().parse().unwrap_or(0) });

@@ -13,6 +13,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_star_made_ahead_is_the_one_ordered", ordered),
     ("a_protostar_that_died_becomes_no_star", dead),
     ("protostars_end_with_their_nursery", orphaned),
+    ("a_nursery_killed_while_it_makes_stars_is_followed", followed),
 ];
 
 /// The processes of all protostars a nursery keeps, once it has made them.
@@ -96,5 +97,15 @@ fn orphaned(kit: &Kit) -> Verdict {
     assert!(names().iter().all(|name| !old.contains(name)), "{old:?} are still there");
     kit.send(&isolate::Request::Kill { star: star.star }, &[]);
     kit.expect(|message| matches!(message, Message::Exited { .. }));
+    Verdict::Held
+}
+
+/// Whatever is being made when the nursery dies holds what it held for some more moments.
+fn followed(kit: &Kit) -> Verdict {
+    for round in 0..40 {
+        std::thread::sleep(std::time::Duration::from_micros(round * 250));
+        kit.kill_nursery();
+        kit.open();
+    }
     Verdict::Held
 }

@@ -58,9 +58,20 @@ impl Kit {
         let args = ["nursery".into(), self.data_dir.clone().into()];
         let log = self.data_dir.parent().unwrap().join("nursery.log");
         isolate::launch_detached(&exe, &args, &log).unwrap();
-        let connected = until(|| Client::connect(&self.data_dir).ok(), || fs::read_to_string(&log).unwrap());
+        let connected = until(|| self.answers(), || fs::read_to_string(&log).unwrap());
         self.client.replace(Some(connected));
-        self.hello()
+        self.welcome()
+    }
+
+    /// A connection on which someone answers. What a killed nursery was making holds its socket for some more moments:
+    /// it takes connections and resets them.
+    fn answers(&self) -> Option<Client> {
+        let client = Client::connect(&self.data_dir).ok()?;
+        client.try_send(&Request::Hello { version: protocol::VERSION }, &[]).ok()?;
+        let _ = poll(&mut [PollFd::from_borrowed_fd(client.as_fd(), PollFlags::IN)], None);
+        let received = client.try_recv().ok()?;
+        self.seen.borrow_mut().push_back(received);
+        Some(client)
     }
 
     /// Another connection in place of the one there was.
@@ -68,11 +79,11 @@ impl Kit {
         self.client.replace(None);
         self.seen.borrow_mut().clear();
         self.client.replace(Some(Client::connect(&self.data_dir).unwrap()));
-        self.hello()
+        self.send(&Request::Hello { version: protocol::VERSION }, &[]);
+        self.welcome()
     }
 
-    fn hello(&self) -> (Vec<StarReport>, Walls) {
-        self.send(&Request::Hello { version: protocol::VERSION }, &[]);
+    fn welcome(&self) -> (Vec<StarReport>, Walls) {
         let (message, _) = self.expect(|message| matches!(message, Message::Welcome { .. }));
         let Message::Welcome { pid, stars, walls, .. } = message else { unreachable!() };
         self.nursery.replace(pid);
