@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
-use api::{LogQuery, LogRecord, LogStream, StarView, TAIL_DEFAULT};
+use api::{LogPart, LogQuery, LogRecord, LogStream, StarView, TAIL_DEFAULT, TAIL_MAX};
 use futures_util::stream;
 use isolate::log::{LogLine, LogSource};
 use model::{AppKey, Code, Problem, ServiceKey, StarId, StarPhase, WallTime};
@@ -33,7 +33,18 @@ pub(crate) async fn open(mut sources: Sources, query: LogQuery) -> Result<LogStr
     // Seen before looking: a star that comes in between is found at the first turn.
     sources.seen.mark_unchanged();
     let target = query.target.clone();
-    let stars = sources.looker.look(move |node| matching(node, target.as_deref())).await??;
+    let mut stars = sources.looker.look(move |node| matching(node, target.as_deref())).await??;
+    if query.previous {
+        if query.follow {
+            return Err(Problem::new(Code::InvalidValue, "a star that has ended has no lines to follow"));
+        }
+        stars = previous(stars);
+        if stars.is_empty() {
+            let what = query.target.as_deref().unwrap_or("the stars");
+            let message = format!("nothing is kept of a star that ran before `{what}`");
+            return Err(Problem::new(Code::NotFound, message).help("`rads c list --all` shows those that ended"));
+        }
+    }
     let (records, reading) = mpsc::channel(AHEAD_MAX);
     tokio::spawn(async move {
         let follower = Follower { sources, query, records, stars: BTreeMap::new() };
@@ -63,6 +74,18 @@ fn matching(node: &Node, target: Option<&str>) -> Result<Vec<StarView>, Problem>
     };
     let found: Vec<_> = stars.into_iter().filter(means).collect();
     if found.is_empty() && !known { Err(nothing(target)) } else { Ok(found) }
+}
+
+/// Of each name the star that ended last.
+fn previous(stars: Vec<StarView>) -> Vec<StarView> {
+    let mut last: BTreeMap<String, StarView> = BTreeMap::new();
+    for star in stars.into_iter().filter(|star| star.phase == StarPhase::Ended) {
+        match last.get(&star.name) {
+            Some(other) if other.since >= star.since => {}
+            _ => drop(last.insert(star.name.clone(), star)),
+        }
+    }
+    last.into_values().collect()
 }
 
 fn nothing(target: &str) -> Problem {
@@ -133,7 +156,10 @@ impl Follower {
 
     /// The last lines of the stars there are, oldest first.
     async fn begin(&mut self, stars: Vec<StarView>, watcher: &mut Watcher) -> Result<(), Stopped> {
-        let lines = self.query.tail.unwrap_or(TAIL_DEFAULT) as usize;
+        let wanted = self.query.tail.unwrap_or(TAIL_DEFAULT) as usize;
+        // What is chosen by what is in it can only be counted once it is read.
+        let choosy = self.query.since.is_some() || self.query.stream.is_some();
+        let lines = if choosy { TAIL_MAX as usize } else { wanted };
         let mut first = Vec::new();
         for star in stars {
             let folder = self.folder(star.id);
@@ -146,7 +172,9 @@ impl Follower {
             let watched = self.query.follow && watcher.add(star.id, &folder)?;
             // As much as two log files may have to be read.
             let opened = tokio::task::spawn_blocking(move || Tail::open(&folder, lines)).await;
-            let (tail, found) = opened.map_err(io::Error::other)??;
+            let (tail, mut found) = opened.map_err(io::Error::other)??;
+            found.retain(|line| wants(&self.query, line));
+            let found = found.split_off(found.len().saturating_sub(wanted));
             first.extend(found.into_iter().map(|line| record(star.id, &star.name, line)));
             self.stars.insert(star.id, Followed { name: star.name, tail, watched, done: false });
         }
@@ -186,7 +214,8 @@ impl Follower {
 
     async fn read(&mut self, star: StarId) -> Result<(), Stopped> {
         let Some(followed) = self.stars.get_mut(&star) else { return Ok(()) };
-        let lines = followed.tail.read()?;
+        let mut lines = followed.tail.read()?;
+        lines.retain(|line| wants(&self.query, line));
         let name = followed.name.clone();
         for line in lines {
             self.send(record(star, &name, line)).await?;
@@ -201,6 +230,14 @@ impl Follower {
     fn folder(&self, star: StarId) -> PathBuf {
         isolate::place::star(&self.sources.data_dir, star)
     }
+}
+
+fn wants(query: &LogQuery, line: &LogLine) -> bool {
+    let part = match line.source {
+        LogSource::Out => LogPart::Stdout,
+        LogSource::Err => LogPart::Stderr,
+    };
+    query.since.is_none_or(|since| line.unix_ms >= since.0) && query.stream.is_none_or(|wanted| wanted == part)
 }
 
 fn record(star: StarId, name: &str, line: LogLine) -> LogRecord {

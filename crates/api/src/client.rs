@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn queries_leave_out_what_is_not_given_and_escape_the_rest() {
-        let which = LogQuery { target: Some("a/b c&d".to_owned()), follow: true, tail: None };
+        let which = LogQuery { target: Some("a/b c&d".to_owned()), follow: true, ..LogQuery::default() };
         assert_eq!(query(&which).unwrap(), "follow=true&target=a%2Fb%20c%26d");
     }
 }

@@ -135,8 +135,23 @@ pub struct LogQuery {
     /// Go on with new lines, and with stars that start later.
     #[serde(default)]
     pub follow: bool,
-    /// So many of the last lines of each star first; 100 when it is left out.
+    /// So many of the last lines of each star first, after every other choice; 100 when it is left out.
     pub tail: Option<u32>,
+    /// No lines from before this moment.
+    pub since: Option<WallTime>,
+    /// Only what came this way.
+    pub stream: Option<LogPart>,
+    /// The star that ran before the present one of the same name, instead of those that run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub previous: bool,
+}
+
+/// Which of a star's two outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogPart {
+    Stdout,
+    Stderr,
 }
 
 /// Lines of each star shown when nobody says how many: a screen or two.

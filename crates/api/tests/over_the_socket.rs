@@ -277,7 +277,13 @@ async fn the_socket_is_for_its_owner_and_gone_when_the_agent_is() {
 #[tokio::test]
 async fn logs_come_as_records_until_the_end() {
     let served = Served::start();
-    let which = LogQuery { target: Some("hello".into()), follow: true, tail: Some(3) };
+    let which = LogQuery {
+        target: Some("hello".into()),
+        follow: true,
+        tail: Some(3),
+        stream: Some(LogPart::Stderr),
+        ..LogQuery::default()
+    };
     let mut logs = served.client().await.logs(&which).await.unwrap();
     let mut names = Vec::new();
     while let Some(record) = logs.next().await {

@@ -253,9 +253,24 @@ pub(crate) struct Logs {
     /// Go on with new lines until ^C
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Show so many of the last lines of each star
-    #[arg(long, value_name = "N", default_value_t = api::TAIL_DEFAULT)]
-    pub(crate) tail: u32,
+    /// Show so many of the last lines of each star [default: 100, with --since all]
+    #[arg(long, value_name = "N")]
+    pub(crate) tail: Option<u32>,
+    /// Show no lines from before: a time ago (`90s`, `10m`, `2h`, `7d`) or a moment (`2026-11-23 14:05`, universal time)
+    #[arg(long, value_name = "WHEN", value_parser = crate::moment::since)]
+    pub(crate) since: Option<crate::moment::Since>,
+    /// Show only what came by standard output
+    #[arg(long, conflicts_with = "stderr")]
+    pub(crate) stdout: bool,
+    /// Show only what came by standard error
+    #[arg(long)]
+    pub(crate) stderr: bool,
+    /// Show when each line came, in universal time
+    #[arg(short, long)]
+    pub(crate) timestamps: bool,
+    /// Show the star that ran before the present one of the same name
+    #[arg(short, long, conflicts_with = "follow")]
+    pub(crate) previous: bool,
 }
 
 #[derive(Debug, Args)]
@@ -401,6 +416,8 @@ mod tests {
             "rads c deploy app.rads --instances 3 --cpu-cores 2 --ram-gb 4 --autoscale-min 2 --autoscale-max 20",
             "rads c scale hello 10",
             "rads c logs -f hello --tail 5",
+            "rads c logs hello --since 10m --stderr -t",
+            "rads c logs hello-1 --previous",
             "rads c exec hello-1 -- ls -l /app",
             "rads c completions bash",
             "rads c down hello",

@@ -7,6 +7,7 @@
 
 mod cli;
 mod commands;
+mod moment;
 mod place;
 mod screen;
 

@@ -149,6 +149,35 @@ fn an_agent_that_is_killed_leaves_its_stars_to_the_next_one() {
     world.assert_nothing_left();
 }
 
+#[test]
+fn logs_are_chosen_by_time_by_stream_and_by_life() {
+    let world = World::new();
+    let app = world.app(
+        "constellation.deploy(\"two\", {command: [\"sh\", \"-c\", \"echo out; echo err >&2; exec sleep 1000\"]});",
+    );
+    world.rads(&["up", "-d", app.to_str().unwrap()]).ok();
+    let logs = |args: &[&str]| world.rads(&[&["c", "logs", "two"], args].concat()).ok();
+    world.wait_for("both lines", || logs(&[]).lines().count() == 2);
+    let only = |args: &[&str], expected: &str| assert_eq!(logs(args), format!("two-1 | {expected}\n"), "{args:?}");
+    only(&["--stdout"], "out");
+    only(&["--stderr"], "err");
+    // The last of those chosen, not of all.
+    only(&["--stdout", "--tail", "1"], "out");
+    assert_eq!(logs(&["--since", "1h"]).lines().count(), 2);
+    assert_eq!(logs(&["--since", "2099-01-01"]), "");
+    let stamped = logs(&["-t", "--stdout"]);
+    assert!(stamped.starts_with("20") && stamped.as_bytes().get(19) == Some(&b' '), "{stamped}");
+    world.rads(&["c", "logs", "two", "--previous"]).refused("C0104", "nothing is kept");
+    let first = world.stars()[0].clone();
+    kill(first.pid, "-9");
+    world.wait_for("another star", || world.stars().iter().any(|star| star.id != first.id && star.phase == "ready"));
+    let json = logs(&["--previous", "-o", "json"]);
+    assert!(json.contains(&first.id) && json.lines().count() == 2, "{json}");
+    world.rads(&["c", "logs", "--since", "yesterday"]).refused("C0001", "like `10m`");
+    world.rads(&["c", "down"]).ok();
+    world.assert_nothing_left();
+}
+
 /// A script that writes a number every few milliseconds, and never one twice.
 const COUNTS: &str = "turbo n = 0; while (true) { echo(`number ${n}`); n = n + 1; sleep(5); }";
 

@@ -2,15 +2,28 @@
 
 use std::io;
 
-use api::{Client, LogQuery, LogReader, LogRecord};
+use api::{Client, LogPart, LogQuery, LogReader, LogRecord};
 use model::Problem;
 
 use crate::cli::{Form, Logs};
+use crate::moment;
 use crate::screen::{self, Paint};
 
 pub(crate) async fn logs(client: &Client, args: Logs, form: Form) -> Result<u8, Problem> {
-    let which = LogQuery { target: args.name, follow: args.follow, tail: Some(args.tail) };
-    let mut printer = Printer::new(form);
+    let since = args.since.map(|since| since.moment(moment::now()));
+    let which = LogQuery {
+        target: args.name,
+        follow: args.follow,
+        tail: args.tail.or(since.map(|_| api::TAIL_MAX)),
+        since,
+        stream: match (args.stdout, args.stderr) {
+            (true, _) => Some(LogPart::Stdout),
+            (_, true) => Some(LogPart::Stderr),
+            _ => None,
+        },
+        previous: args.previous,
+    };
+    let mut printer = Printer { timestamps: args.timestamps, ..Printer::new(form) };
     let mut records = client.logs(&which).await?;
     tokio::select! {
         ended = print_all(&mut records, &mut printer) => ended?,
@@ -32,11 +45,12 @@ pub(crate) struct Printer {
     form: Form,
     paint: Paint,
     width: usize,
+    timestamps: bool,
 }
 
 impl Printer {
     pub(crate) fn new(form: Form) -> Self {
-        Self { form, paint: Paint::for_stream(&io::stdout()), width: 0 }
+        Self { form, paint: Paint::for_stream(&io::stdout()), width: 0, timestamps: false }
     }
 
     pub(crate) fn print(&mut self, record: &LogRecord) {
@@ -50,7 +64,8 @@ impl Printer {
         // Neighbouring stars differ in the last number of their names.
         let number = record.name.rsplit('-').next().and_then(|n| n.parse().ok()).unwrap_or(record.star.0);
         let name = if record.error { self.paint.red(&name) } else { self.paint.nth(number, &name) };
-        screen::line(format!("{name} {}", printable(&record.text)));
+        let at = if self.timestamps { format!("{} ", moment::clock_time(record.at)) } else { String::new() };
+        screen::line(format!("{at}{name} {}", printable(&record.text)));
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use api::{Client, EventView, ServiceView, StarStats, StarView, Status, Version};
-use model::{Bytes, Code, Problem, StarId, StarPhase, WallTime};
+use model::{Bytes, Code, Problem, StarId, StarPhase};
 use serde::Serialize;
 use tokio::time::sleep;
 
 use super::find;
 use crate::cli::{Events, Form, List, Stats};
+use crate::moment::{clock_time, now};
 use crate::screen::{self, Table};
 
 #[derive(Serialize)]
@@ -254,46 +255,4 @@ fn print_event(event: &EventView, form: Form) {
         Form::Json => serde_json::to_string(event).unwrap_or_default(),
         Form::Text => format!("{}  {}", clock_time(event.wall), event.what),
     });
-}
-
-/// `2026-11-23 14:05:09` in universal time.
-fn clock_time(wall: WallTime) -> String {
-    let seconds = wall.0 / 1000;
-    let (mut day, time) = (seconds / 86_400, seconds % 86_400);
-    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let mut year = 1970;
-    while day >= 365 + u64::from(is_leap(year)) {
-        day -= 365 + u64::from(is_leap(year));
-        year += 1;
-    }
-    let february = 28 + u64::from(is_leap(year));
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if day < length {
-            break;
-        }
-        day -= length;
-        month += 1;
-    }
-    let (hour, minute, second) = (time / 3_600, time / 60 % 60, time % 60);
-    format!("{year:04}-{month:02}-{:02} {hour:02}:{minute:02}:{second:02}", day + 1)
-}
-
-fn now() -> WallTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_read_as_calendar_and_clock() {
-        let check = |ms: u64, expected: &str| assert_eq!(clock_time(WallTime(ms)), expected);
-        check(0, "1970-01-01 00:00:00");
-        check(951_782_400_000, "2000-02-29 00:00:00");
-        check(1_709_251_199_999, "2024-02-29 23:59:59");
-        check(4_102_444_799_000, "2099-12-31 23:59:59");
-    }
 }

@@ -294,7 +294,7 @@ async fn last_words(client: &Client, app: &AppKey) {
 }
 
 async fn tell_last_words(client: &Client, service: &ServiceKey) {
-    let which = LogQuery { target: Some(service.to_string()), follow: false, tail: Some(LAST_WORDS) };
+    let which = LogQuery { target: Some(service.to_string()), tail: Some(LAST_WORDS), ..LogQuery::default() };
     // Without its words the problem still stands for itself.
     let Ok(mut records) = client.logs(&which).await else { return };
     let mut lines = Vec::new();
@@ -309,7 +309,7 @@ async fn tell_last_words(client: &Client, service: &ServiceKey) {
 
 /// Prints the logs of an app's stars until the agent ends them.
 async fn follow(client: &Client, app: &AppKey, form: Form) -> Result<(), Problem> {
-    let which = LogQuery { target: Some(app.to_string()), follow: true, tail: None };
+    let which = LogQuery { target: Some(app.to_string()), follow: true, ..LogQuery::default() };
     let mut records = client.logs(&which).await?;
     print_all(&mut records, &mut Printer::new(form)).await?;
     Err(Problem::new(Code::Unavailable, "the agent ended").help("see `agent.log` in its data folder"))
