@@ -14,7 +14,7 @@ use model::{
 use crate::setting::Setting;
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 23] = [
+pub const OPTIONS: [&str; 24] = [
     "script",
     "command",
     "args",
@@ -26,6 +26,7 @@ pub const OPTIONS: [&str; 23] = [
     "ram_gb",
     "ram_soft_mb",
     "pids",
+    "open_files",
     "port",
     "listen",
     "protocol",
@@ -211,6 +212,8 @@ fn limits(options: &mut Options, program: &Program) -> Read<Limits> {
     if let Some(pids) = options.int("pids", 1, PIDS_MAX)? {
         limits.pids = Some(narrow(pids));
     }
+    let (fewest, most) = (i64::from(Limits::OPEN_FILES_MIN), i64::from(Limits::OPEN_FILES_MAX));
+    limits.open_files = options.int("open_files", fewest, most)?.map(narrow);
     Ok(limits)
 }
 

@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
+use model::Limits;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags};
 use rustix::mount::{
@@ -36,9 +37,6 @@ pub(crate) const FAILED: u8 = b'-';
 
 /// Exit code of a star whose walls could not be raised; nobody sees it but in the host's process accounting.
 const NOT_STARTED: i32 = 125;
-
-/// Most open files of a star, where the nursery itself may have as many.
-const OPEN_FILES_MAX: u64 = 65_536;
 
 /// Parts of /proc that tell of the host or of the kernel's memory.
 const PRIVATE_PROC: [&str; 13] = [
@@ -211,7 +209,7 @@ fn raise_walls(shell: &Shell<'_>) -> Result<(), String> {
     }
     become_root_of_the_star(shell.drop_groups)?;
     close_ways_back()?;
-    limit_resources();
+    limit_resources()?;
     sys::signal::default_all();
     // From here on nothing of the nursery's or of another star's is held open, however long the order takes.
     let Shell { orders, report, exit_note, stdout, stderr, .. } = shell;
@@ -252,6 +250,9 @@ fn settle_in(shell: &Shell<'_>, briefing: &Briefing<'_>, binds: Vec<OwnedFd>) ->
         let limit = Rlimit { current: Some(processes), maximum: Some(processes) };
         let failed = || "cannot limit the number of processes".to_owned();
         rustix::process::setrlimit(Resource::Nproc, limit).because(failed)?;
+    }
+    if order.limits.open_files.is_some() {
+        limit_open_files(order.limits.open_files)?;
     }
     take_standard_streams(shell)?;
     close_all_but(&[&shell.report, &shell.exit_note, &shell.orders])?;
@@ -372,14 +373,26 @@ fn check_read_only(path: &str) -> Result<(), String> {
     }
 }
 
-/// Never more than the nursery has. A limit that the kernel does not lower is one the star does not exceed either.
-fn limit_resources() {
-    let most = |resource: Resource, value: u64| {
-        let value = rustix::process::getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value));
-        let _ = rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) });
-    };
-    most(Resource::Core, 0);
-    most(Resource::Nofile, OPEN_FILES_MAX);
+fn limit_resources() -> Result<(), String> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::setrlimit(Resource::Core, none).because(|| "cannot forbid core files".to_owned())?;
+    limit_open_files(None)
+}
+
+fn limit_open_files(files: Option<u32>) -> Result<(), String> {
+    let failed = || "cannot limit the open files".to_owned();
+    rustix::process::setrlimit(Resource::Nofile, open_files(files)?).because(failed)
+}
+
+/// A limit of open files as the kernel takes it, of which this process has as many to give.
+pub(crate) fn open_files(files: Option<u32>) -> Result<Rlimit, String> {
+    let most = u64::from(Limits::OPEN_FILES_MAX);
+    let most = rustix::process::getrlimit(Resource::Nofile).maximum.map_or(most, |maximum| maximum.min(most));
+    let wanted = files.map_or(most, u64::from);
+    if wanted > most {
+        return Err(format!("a process may have {most} open files here, not {wanted} (see `rads c doctor`)"));
+    }
+    Ok(Rlimit { current: Some(wanted), maximum: Some(wanted) })
 }
 
 fn take_standard_streams(shell: &Shell<'_>) -> Result<(), String> {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Gid, Uid, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{Gid, Resource, Rlimit, Uid, WaitId, WaitIdOptions, WaitIdStatus};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::child::{Command, close_ways_back, environment, give_up_privileges};
@@ -41,6 +42,7 @@ pub(crate) fn start(errand: &Errand<'_>) -> Result<Running, String> {
     let tasks = errand.record.groups.tasks().because(failed)?;
     let birthplace = errand.record.groups.birthplace().because(failed)?;
     let star = star::member(errand.record).because(failed)?;
+    let limits = limits(errand.record.pid).because(failed)?;
     let give_up = |reason: String| -> Infallible {
         let _ = rustix::io::write(&report_to, reason.as_bytes());
         sys::process::exit(126)
@@ -49,7 +51,7 @@ pub(crate) fn start(errand: &Errand<'_>) -> Result<Running, String> {
         if let Err(reason) = enter(errand, star.as_fd(), &tasks) {
             return give_up(reason);
         }
-        let command = sys::process::clone(0, None, || give_up(run(errand, &report_to)));
+        let command = sys::process::clone(0, None, || give_up(run(errand, &limits, &report_to)));
         match command.because(failed) {
             Ok((_, pidfd)) => wait_for(&pidfd),
             Err(reason) => give_up(reason),
@@ -109,8 +111,14 @@ fn enter(errand: &Errand<'_>, star: BorrowedFd<'_>, tasks: &[OwnedFd]) -> Result
     rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).because(refused)
 }
 
+/// What each process of the star may use is what the command may use.
+fn limits(pid: u32) -> io::Result<[(Resource, Rlimit); 3]> {
+    let limit = |resource| sys::process::rlimit(pid, resource).map(|limit| (resource, limit));
+    Ok([limit(Resource::Core)?, limit(Resource::Nofile)?, limit(Resource::Nproc)?])
+}
+
 /// The command's own side; returns only with the reason why nothing was executed.
-fn run(errand: &Errand<'_>, report: &OwnedFd) -> String {
+fn run(errand: &Errand<'_>, limits: &[(Resource, Rlimit)], report: &OwnedFd) -> String {
     let prepare = || -> Result<Command, String> {
         rustix::process::setsid().because(|| "cannot make a session".to_owned())?;
         rustix::process::chdir("/app").because(|| "cannot enter `/app`".to_owned())?;
@@ -126,6 +134,10 @@ fn run(errand: &Errand<'_>, report: &OwnedFd) -> String {
         sys::process::close_all_but(&mut [0, 1, 2, report.as_raw_fd()])
             .because(|| "cannot close descriptors".to_owned())?;
         close_ways_back()?;
+        for (resource, limit) in limits {
+            let failed = || "cannot take over the star's limits".to_owned();
+            rustix::process::setrlimit(*resource, *limit).because(failed)?;
+        }
         give_up_privileges(errand.filter)?;
         Command::new(errand.argv.iter(), &environment(errand.env))
     };

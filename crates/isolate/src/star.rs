@@ -5,16 +5,20 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use model::ExitCause;
-use rustix::process::{WaitId, WaitIdOptions};
+use model::{ExitCause, Limits};
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, WaitId, WaitIdOptions};
 
 use crate::record::Record;
-use crate::sys;
 use crate::sys::process::Ended;
+use crate::{child, sys};
 
 /// What the kernel does by default with a signal that would end any ordinary process: all but these.
 const HARMLESS: [i32; 7] =
     [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH, libc::SIGSTOP, libc::SIGTSTP, libc::SIGTTIN];
+
+/// How often a star's processes are gone through until all have a new limit.
+const LOOKS: usize = 10;
 
 /// What was sent to a star on the nursery's word; it decides how an end by SIGKILL is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,6 +55,44 @@ pub(crate) fn kill(record: &Record, pidfd: BorrowedFd<'_>, told: &mut Told) {
     record.groups.kill();
     // It may have ended already, which is what is wanted.
     let _ = sys::signal::send(pidfd, libc::SIGKILL);
+}
+
+/// Sets the limits of a star that runs. The first failure ends it; the limits before it stand.
+pub(crate) fn limit(record: &Record, limits: &Limits) -> Result<(), String> {
+    record.groups.limit(limits).map_err(|error| error.to_string())?;
+    let open_files = child::open_files(limits.open_files)?;
+    // What is born meanwhile may have its parent's limit from before; the next look finds it.
+    for _ in 0..LOOKS {
+        let mut all = true;
+        for pid in processes(record.pid).into_iter().filter_map(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+            match rustix::process::prlimit(Some(pid), Resource::Nofile, open_files) {
+                Ok(before) => all &= before == open_files,
+                Err(Errno::SRCH) => {}
+                Err(Errno::PERM) => {
+                    return Err("to give a running star more open files takes the capability SYS_RESOURCE".to_owned());
+                }
+                Err(error) => return Err(format!("cannot limit the open files: {error}")),
+            }
+        }
+        if all {
+            return Ok(());
+        }
+    }
+    Err("the star makes processes faster than their open files can be limited".to_owned())
+}
+
+/// The process and all it has brought forth. What was executed in a star from outside is not among them.
+fn processes(first: u32) -> Vec<u32> {
+    let mut found = vec![first];
+    let mut looked_at = 0;
+    while let Some(&pid) = found.get(looked_at) {
+        looked_at += 1;
+        for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+    }
+    found
 }
 
 /// Whether a process handles, ignores or waits for a signal itself.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use model::Network;
 use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
 use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_string, fspick};
 
 use crate::bridge::{self, Bridge};
@@ -135,8 +136,11 @@ impl Site {
         protostar.pipes.moved(&protostar.folder);
         // On disk before the star does anything: whatever happens to the nursery now, the next one knows it.
         record.create(&protostar.folder).because(cannot("keep the star's record"))?;
-        rustix::io::write(&protostar.orders, GO).because(cannot("let the star go"))?;
-        Ok(())
+        match rustix::io::write(&protostar.orders, GO) {
+            // It has failed already, and its report says why.
+            Ok(_) | Err(Errno::PIPE) => Ok(()),
+            Err(error) => Err(error).because(cannot("let the star go")),
+        }
     }
 
     /// The user namespace through which a slot's star sees the owners of files; `None` without privileges.

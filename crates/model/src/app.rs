@@ -98,6 +98,9 @@ impl StarTemplate {
         if limits.pids == Some(0) {
             return too_low("a star needs at least 1 process".to_owned());
         }
+        if let Some(files) = limits.open_files.filter(|files| *files < Limits::OPEN_FILES_MIN) {
+            return too_low(format!("a star needs at least {} open files, not {files}", Limits::OPEN_FILES_MIN));
+        }
         Ok(())
     }
 }

@@ -19,10 +19,13 @@ pub struct Limits {
     pub memory_soft: Option<Bytes>,
     /// Processes and threads together.
     pub pids: Option<u32>,
+    /// Descriptors each process may have open. `None`: as many as the machine gives, at most `OPEN_FILES_MAX`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<u32>,
 }
 
 impl Limits {
-    pub const UNLIMITED: Self = Self { cpu: None, memory: None, memory_soft: None, pids: None };
+    pub const UNLIMITED: Self = Self { cpu: None, memory: None, memory_soft: None, pids: None, open_files: None };
     /// The defaults of a spec that names no limits: no star takes a machine down by mistake.
     pub const DEFAULT: Self = Self { memory: Some(Bytes::mib(256)), pids: Some(256), ..Self::UNLIMITED };
     /// A RADS star needs about 1 MiB to live; below this it would die before its first request.
@@ -31,6 +34,10 @@ impl Limits {
     pub const COMMAND_MEMORY_MIN: Bytes = Bytes::mib(1);
     /// Below one percent of a core the kernel's shortest quota (1 ms in 100 ms) cannot express it.
     pub const CPU_MIN: Millicores = Millicores(10);
+    /// A program has its standard streams, and a RADS star needs a dozen more before its first request.
+    pub const OPEN_FILES_MIN: u32 = 32;
+    /// Programs that close or try every descriptor there could be get slow beyond this.
+    pub const OPEN_FILES_MAX: u32 = 65_536;
 }
 
 /// A change of some limits: what is absent stays, what is `null` becomes unlimited.
@@ -46,6 +53,8 @@ pub struct LimitsChange {
     pub memory_soft: Option<Option<Bytes>>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
     pub pids: Option<Option<u32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub open_files: Option<Option<u32>>,
 }
 
 /// A field that is there at all, though it may be `null`.
@@ -64,6 +73,7 @@ impl LimitsChange {
             memory: self.memory.unwrap_or(before.memory),
             memory_soft: self.memory_soft.unwrap_or(before.memory_soft),
             pids: self.pids.unwrap_or(before.pids),
+            open_files: self.open_files.unwrap_or(before.open_files),
         }
     }
 }
@@ -76,6 +86,9 @@ pub fn limit_fields(limits: &Limits) -> Vec<(&'static str, String)> {
     let mut fields = vec![("cpu", text(limits.cpu)), ("memory", text(limits.memory)), ("pids", text(limits.pids))];
     if let Some(soft) = limits.memory_soft {
         fields.insert(2, ("soft memory", soft.to_string()));
+    }
+    if let Some(files) = limits.open_files {
+        fields.push(("open files", files.to_string()));
     }
     fields
 }

@@ -301,6 +301,9 @@ pub(crate) struct LimitsArgs {
     /// Processes and threads
     #[arg(long, value_name = "N")]
     pub(crate) pids: Option<Limit>,
+    /// Open files of each process
+    #[arg(long, value_name = "N")]
+    pub(crate) open_files: Option<Limit>,
 }
 
 /// A number, or `none`.

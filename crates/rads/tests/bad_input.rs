@@ -61,6 +61,7 @@ fn values_out_of_range_and_limits_too_low_are_refused() {
         ("instances: -1", "instances"),
         ("cpu_percent: 0", "cpu_percent"),
         ("pids: 0", "pids"),
+        ("open_files: 31", "open_files"),
         ("ram_mb: 1", "ram_mb"),
     ] {
         let app = world.hello(options);

@@ -537,9 +537,13 @@ fn up_returns_when_what_it_describes_is_ready_whatever_was_before() {
     let address = world.up(&app);
     assert_eq!(get(address).unwrap().0, 200);
     for _ in 0..2 {
-        for star in world.stars() {
+        let before = world.stars();
+        for star in &before {
             kill(star.pid, "-9");
         }
+        // A death takes a moment, and so does the news of it; whoever asks in between is told that all is well.
+        let known = || world.stars().iter().all(|star| before.iter().all(|dead| dead.pid != star.pid));
+        world.wait_for("the deaths to be known", known);
         world.up(&app);
         assert_eq!(world.service("hello")["ready"], 2);
     }

@@ -235,7 +235,7 @@ impl Nursery {
             }
             Request::Limit { star, limits } => {
                 let problem = match self.stars.get(&star) {
-                    Some(known) if known.lives() => known.record.groups.limit(&limits).err().map(|e| e.to_string()),
+                    Some(known) if known.lives() => star::limit(&known.record, &limits).err(),
                     _ => Some("the star does not run".to_owned()),
                 };
                 self.tell(peer, Message::Limited { star, problem });

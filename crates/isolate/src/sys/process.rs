@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 
+use rustix::process::{Resource, Rlimit};
+
 use super::check;
 
 /// `CLONE_INTO_CGROUP`; the libc crate's constant of that name is cut to 32 bits.
@@ -76,6 +78,15 @@ pub(crate) fn reap_any() -> io::Result<Option<(u32, Ended)>> {
     // SAFETY: writes the status to a live local.
     let pid = check(unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) }.into())?;
     Ok((pid > 0).then(|| (pid as u32, Ended::from_status(status))))
+}
+
+/// What another process may use of a resource.
+pub(crate) fn rlimit(pid: u32, resource: Resource) -> io::Result<Rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: reads the limit into a live local and sets none.
+    check(unsafe { libc::prlimit(pid as libc::pid_t, resource as _, std::ptr::null(), &raw mut limit) }.into())?;
+    let finite = |value| (value != libc::RLIM_INFINITY).then_some(value);
+    Ok(Rlimit { current: finite(limit.rlim_cur), maximum: finite(limit.rlim_max) })
 }
 
 /// Closes every descriptor but those listed.

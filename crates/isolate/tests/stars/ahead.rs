@@ -16,21 +16,14 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_nursery_killed_while_it_makes_stars_is_followed", followed),
 ];
 
-/// The processes of all protostars a nursery keeps, once it has made them.
+/// How many a nursery at rest keeps.
+const AHEAD: usize = 4;
+
+/// The protostars of a nursery, once it has made them all.
 pub(crate) fn protostars(kit: &Kit) -> Vec<u32> {
-    let named = || {
-        let folders = fs::read_dir(kit.data_dir.join("stars")).unwrap().flatten();
-        let names = folders.map(|folder| folder.file_name().to_string_lossy().into_owned());
-        names.filter(|name| name.starts_with("protostar-")).count()
-    };
-    let made = || {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-        let before = named();
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        (before > 0 && named() == before).then_some(())
-    };
-    until(made, || "no protostars are made");
-    descendants(*kit.nursery.borrow())
+    let named = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "protostar\n");
+    let found = || descendants(*kit.nursery.borrow()).into_iter().filter(|pid| named(pid) && runs(*pid)).collect();
+    until(|| Some(found()).filter(|all: &Vec<u32>| all.len() == AHEAD), || format!("only {:?} are made", found()))
 }
 
 fn ordered(kit: &Kit) -> Verdict {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -127,6 +127,22 @@ impl Kit {
             received.err().filter(|error| error.kind() != io::ErrorKind::WouldBlock)
         };
         until(gone, || "the nursery does not end");
+    }
+
+    /// Runs a command within a star: how it ended, and all it said.
+    pub(crate) fn exec(&self, star: StarId, argv: &[&str]) -> (Result<i32, String>, String) {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let null = fs::File::open("/dev/null").unwrap();
+        let argv = argv.iter().map(|&word| word.to_owned()).collect();
+        let env = [("WORD".to_owned(), "given".to_owned())].into();
+        let request = Request::Exec { star, token: 8, argv, env };
+        self.send(&request, &[null.as_fd(), writer.as_fd(), writer.as_fd()]);
+        drop(writer);
+        let mut said = String::new();
+        fs::File::from(reader).read_to_string(&mut said).unwrap();
+        let (message, _) = self.expect(|message| matches!(message, Message::ExecEnded { token: 8, .. }));
+        let Message::ExecEnded { result, .. } = message else { unreachable!() };
+        (result, said)
     }
 
     /// An order for a probe, to be changed as needed.

@@ -1,8 +1,6 @@
 //! How stars begin, end, and outlive those who look after them.
 
 use std::fs;
-use std::io::Read;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -245,20 +243,7 @@ fn sources(kit: &Kit) -> Verdict {
 fn exec(kit: &Kit) -> Verdict {
     let order = kit.script(&["idle"]);
     kit.start(&order);
-    let run = |argv: &[&str]| {
-        let (reader, writer) = rustix::pipe::pipe().unwrap();
-        let null = fs::File::open("/dev/null").unwrap();
-        let argv = argv.iter().map(|&word| word.to_owned()).collect();
-        let env = [("WORD".to_owned(), "given".to_owned())].into();
-        let request = Request::Exec { star: order.star, token: 8, argv, env };
-        kit.send(&request, &[null.as_fd(), writer.as_fd(), writer.as_fd()]);
-        drop(writer);
-        let mut said = String::new();
-        fs::File::from(reader).read_to_string(&mut said).unwrap();
-        let (message, _) = kit.expect(|message| matches!(message, Message::ExecEnded { token: 8, .. }));
-        let Message::ExecEnded { result, .. } = message else { unreachable!() };
-        (result, said)
-    };
+    let run = |argv: &[&str]| kit.exec(order.star, argv);
     let (result, said) = run(&[
         "sh",
         "-c",

@@ -1,8 +1,9 @@
 //! Limits that bite, and that change while a star runs.
 
-use isolate::{Enforced, Message, Request};
+use isolate::{Enforced, Message, Request, StarOrder};
 use model::units::{Bytes, Millicores};
 use model::{ExitCause, Limits};
+use rustix::thread::CapabilitySet;
 
 use crate::kit::Kit;
 use crate::{Test, Verdict};
@@ -13,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_fork_bomb_stays_within_its_processes", processes),
     ("a_quarter_of_a_core_is_a_quarter", processor),
     ("limits_change_while_a_star_runs", live),
+    ("open_files_are_limited_and_the_limit_changes", open_files),
     ("counters_are_read_without_the_nursery", counters),
 ];
 
@@ -141,6 +143,52 @@ fn live(kit: &Kit) -> Verdict {
     let problem = change(Limits { memory: Some(Bytes(4096)), ..NONE });
     assert!(problem.is_some());
     assert!(crate::kit::runs(pid), "and nobody dies of it");
+    Verdict::Held
+}
+
+fn open_files(kit: &Kit) -> Verdict {
+    let count = "$n = 3; while (open(my $f, '<', '/dev/null')) { push @f, $f; $n++ } print \"$n $!\\n\"; ";
+    let perl = |code: &str| kit.command(&["perl", "-e", &["$| = 1; ", count, code].concat()]);
+    let said = |order: &StarOrder, expected: &str| kit.said(order.star, expected);
+    let mut order = perl("exit if !fork; sleep 1000");
+    order.limits = Limits { open_files: Some(40), ..NONE };
+    kit.start(&order);
+    said(&order, "40 Too many open files");
+    // The same holds for what is executed in it, and for a script.
+    let exec = || kit.exec(order.star, &["sh", "-c", "ulimit -n; ulimit -Hn"]);
+    assert_eq!(exec(), (Ok(0), "40\n40\n".to_owned()));
+    let mut script = kit.script(&["exit", "0"]);
+    script.limits = Limits { open_files: Some(Limits::OPEN_FILES_MIN), ..NONE };
+    assert_eq!(kit.run(&script).0, ExitCause::Code(0));
+
+    // A change reaches every process of the star, at once.
+    let mut family = kit.command(&["sh", "-c", "(while sleep 0.01; do ulimit -Hn; done) & wait"]);
+    family.limits = order.limits;
+    kit.start(&family);
+    said(&family, "40");
+    let change = |star, open_files| {
+        kit.send(&Request::Limit { star, limits: Limits { open_files, ..NONE } }, &[]);
+        let (message, _) = kit.expect(|message| matches!(message, Message::Limited { .. }));
+        let Message::Limited { problem, .. } = message else { unreachable!() };
+        problem
+    };
+    assert_eq!(change(family.star, Some(33)), None);
+    said(&family, "33");
+    assert_eq!(change(order.star, Some(33)), None);
+    assert_eq!(exec(), (Ok(0), "33\n33\n".to_owned()));
+    let may_raise = rustix::thread::capabilities(None).unwrap().effective.contains(CapabilitySet::SYS_RESOURCE);
+    match change(family.star, Some(50)) {
+        None => drop(said(&family, "50")),
+        // Not every container's root may.
+        Some(problem) => assert!(!may_raise && problem.contains("SYS_RESOURCE"), "{problem}"),
+    }
+    // More than there is is refused, not cut.
+    let problem = change(family.star, Some(Limits::OPEN_FILES_MAX + 1)).unwrap();
+    assert!(problem.contains("a process may have"), "{problem}");
+    let mut greedy = kit.script(&["idle"]);
+    greedy.limits = Limits { open_files: Some(Limits::OPEN_FILES_MAX + 1), ..NONE };
+    let reason = kit.start_fails(&greedy);
+    assert!(reason.contains("a process may have"), "{reason}");
     Verdict::Held
 }
 

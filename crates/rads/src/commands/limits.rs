@@ -44,12 +44,14 @@ fn change(args: &LimitsArgs) -> LimitsChange {
         })
     }
     const MIB: f64 = 1_048_576.0;
-    let cores = |thousandths: u64| Millicores(u32::try_from(thousandths).unwrap_or(u32::MAX));
+    let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let cores = |thousandths: u64| Millicores(narrow(thousandths));
     LimitsChange {
         cpu: scaled(args.cpu_percent, 10.0, cores).or_else(|| scaled(args.cpu_cores, 1000.0, cores)),
         memory: scaled(args.ram_mb, MIB, Bytes).or_else(|| scaled(args.ram_gb, 1024.0 * MIB, Bytes)),
         memory_soft: scaled(args.ram_soft_mb, MIB, Bytes),
-        pids: scaled(args.pids, 1.0, |pids| u32::try_from(pids).unwrap_or(u32::MAX)),
+        pids: scaled(args.pids, 1.0, narrow),
+        open_files: scaled(args.open_files, 1.0, narrow),
     }
 }
 
@@ -73,8 +75,8 @@ mod tests {
         check("rads c limits web --ram-mb 0.5", LimitsChange { memory: Some(Some(Bytes(524_288))), ..none });
         check("rads c limits web --ram-gb 2", LimitsChange { memory: Some(Some(Bytes(2 << 30))), ..none });
         check(
-            "rads c limits web --cpu-percent 12.5 --pids none",
-            LimitsChange { cpu: Some(Some(Millicores(125))), pids: Some(None), ..none },
+            "rads c limits web --cpu-percent 12.5 --pids none --open-files 64",
+            LimitsChange { cpu: Some(Some(Millicores(125))), pids: Some(None), open_files: Some(Some(64)), ..none },
         );
         for line in
             ["rads c limits web --ram-mb -1", "rads c limits web --pids many", "rads c limits web --ram-mb 1e99"]
