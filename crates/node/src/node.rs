@@ -47,6 +47,8 @@ pub struct Node {
     pub(crate) forget_later: BTreeSet<ServiceKey>,
     /// The entry points of what was there at the start have been asked for.
     pub(crate) begun: bool,
+    /// Why the last thing of its own was not written; nothing once something is.
+    pub(crate) not_written: Option<String>,
 }
 
 /// A star as this node sees it: ahead of the log by what has happened but is not written yet.
@@ -140,6 +142,7 @@ impl Node {
             dirty,
             forget_later: BTreeSet::new(),
             begun: false,
+            not_written: None,
         }
     }
 
@@ -205,6 +208,7 @@ impl Node {
         for change in &changes {
             self.changed(change, step);
         }
+        self.not_written = None;
         let Some(proposal) = self.log.committed(command) else { return };
         match proposal.purpose {
             Purpose::Request(id) => {
@@ -301,6 +305,9 @@ impl Node {
 
     /// A proposal failed: somebody is told, or it is tried again a moment later.
     fn not_written(&mut self, failed: Proposal, problem: model::Problem, step: &mut Step<'_>) {
+        if !matches!(failed.purpose, Purpose::Request(_)) {
+            self.not_written = Some(problem.message.clone());
+        }
         match failed.purpose {
             Purpose::Request(id) => {
                 if let Command::PutApp { spec, .. } = &failed.command {

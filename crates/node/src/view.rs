@@ -150,7 +150,7 @@ impl Node {
             ready: u32::try_from(ready).unwrap_or(u32::MAX),
             stopped: record.stopped,
             changing,
-            problem: self.problem_of(key),
+            problem: self.problem_of(key).or_else(|| self.not_written.clone().filter(|_| changing)),
             address: local.and_then(|local| local.address),
             protocol: record.spec.entry.as_ref().map(|entry| entry.protocol),
             started: record.started,

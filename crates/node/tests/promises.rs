@@ -17,6 +17,8 @@ struct Desk {
     node: Node,
     now: Time,
     index: u64,
+    /// Nothing can be written.
+    disk_full: bool,
     /// All effects but those that are answered here, oldest first.
     effects: Vec<Effect>,
 }
@@ -26,7 +28,13 @@ impl Desk {
         let memory = Bytes::mib(1024);
         let config = NodeConfig { node: NodeId(1), seed: 1, rootless: false, memory, cores: 2 };
         let index = state.index;
-        Self { node: Node::new(config, state), now: Time(1_000_000_000_000), index, effects: Vec::new() }
+        Self {
+            node: Node::new(config, state),
+            now: Time(1_000_000_000_000),
+            index,
+            disk_full: false,
+            effects: Vec::new(),
+        }
     }
 
     /// With a nursery in which nothing runs, and `instances` of `web` that are ready.
@@ -46,6 +54,10 @@ impl Desk {
         self.node.handle(self.now, WallTime(self.now.0 / 1_000_000), event, &mut effects);
         for effect in effects {
             match effect {
+                Effect::Propose { proposal, .. } if self.disk_full => {
+                    let problem = Problem::new(Code::DiskFull, "the disk is full");
+                    self.tell(Event::ProposalFailed { proposal, problem });
+                }
                 Effect::Propose { command, .. } => {
                     self.index += 1;
                     self.tell(Event::Committed { index: self.index, command });
@@ -279,6 +291,24 @@ fn a_star_that_crashes_is_replaced_at_once_then_later_and_later() {
     desk.wait(Duration::from_secs(60));
     desk.exit(star);
     assert_eq!(desk.time_to_start().0, Duration::ZERO);
+}
+
+#[test]
+fn what_waits_for_a_disk_says_so_until_it_is_written() {
+    let mut desk = Desk::serving(1);
+    desk.ask(Request::Scale { service: key(), instances: 2 }).unwrap();
+    let [star] = desk.started()[..] else { panic!() };
+    desk.disk_full = true;
+    desk.make_ready(star);
+    let view = |desk: &Desk| desk.node.service_view(&key()).unwrap();
+    assert_eq!((view(&desk).changing, view(&desk).problem.as_deref()), (true, Some("the disk is full")));
+    desk.disk_full = false;
+    desk.wait(Duration::from_secs(5));
+    assert_eq!((view(&desk).changing, view(&desk).problem, view(&desk).ready), (false, None, 2));
+    // What was refused to whoever asked is told to them, and to nobody else.
+    desk.disk_full = true;
+    desk.ask(Request::Restart { service: key() }).unwrap_err();
+    assert_eq!(view(&desk).problem, None);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -92,6 +93,8 @@ pub(crate) enum Constellation {
     Stop(OneService),
     /// Start a stopped service again
     Start(OneService),
+    /// Wait until a star, or all of a service that ends by itself, has ended; exit as it did
+    Wait(Wait),
     /// Take an app down, and the agent with the last one if `up` or `deploy` started it
     Down(Down),
     /// Run a command within a star's walls
@@ -355,6 +358,15 @@ pub(crate) struct Exec {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Wait {
+    /// A service (`restart: "never"` or `"on_failure"`), or a star
+    pub(crate) name: String,
+    /// Fail when it has not ended after so long (`90s`, `10m`, `2h`)
+    #[arg(long, value_name = "TIME", value_parser = crate::moment::duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Events {
     /// Go on with new events until ^C
     #[arg(short, long)]
@@ -422,6 +434,7 @@ mod tests {
             "rads c logs hello --since 10m --stderr -t",
             "rads c logs hello-1 --previous",
             "rads c exec hello-1 -- ls -l /app",
+            "rads c wait job --timeout 90s",
             "rads c completions bash",
             "rads c down hello",
         ] {

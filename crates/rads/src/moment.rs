@@ -52,19 +52,24 @@ impl Since {
 /// `90s`, `10m`, `2h`, `7d`, or a moment as `rads` prints it, to the day, the minute or the second; a `T` and a `Z` are welcome.
 pub(crate) fn since(text: &str) -> Result<Since, String> {
     let wrong = || "neither a time ago like `10m` nor a moment like `2026-11-23 14:05`, in universal time".to_owned();
-    if let Some((number, unit)) = text.split_at_checked(text.len().saturating_sub(1))
-        && let Some(seconds) = match unit {
-            "s" => Some(1),
-            "m" => Some(60),
-            "h" => Some(3_600),
-            "d" => Some(DAY_SECONDS),
-            _ => None,
-        }
-    {
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        return Ok(Since::Ago(Duration::from_secs(number.saturating_mul(seconds))));
-    }
-    at(text).map(Since::At).ok_or_else(wrong)
+    let ago = duration(text).ok().map(Since::Ago);
+    ago.or_else(|| at(text).map(Since::At)).ok_or_else(wrong)
+}
+
+/// `90s`, `10m`, `2h`, `7d`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = || {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let unit = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            "d" => DAY_SECONDS,
+            _ => return None,
+        };
+        Some(Duration::from_secs(number.parse::<u64>().ok()?.saturating_mul(unit)))
+    };
+    parsed().ok_or_else(|| "a time is written as in `90s`, `10m`, `2h` or `7d`".to_owned())
 }
 
 fn at(text: &str) -> Option<WallTime> {

@@ -178,6 +178,36 @@ fn logs_are_chosen_by_time_by_stream_and_by_life() {
     world.assert_nothing_left();
 }
 
+#[test]
+fn waiting_ends_when_the_work_is_done_and_tells_how() {
+    let world = World::new();
+    let app = world.app(
+        "constellation.deploy(\"good\", {command: [\"sh\", \"-c\", \"sleep 0.5\"], restart: \"never\", instances: 2});
+         constellation.deploy(\"bad\", {command: [\"sh\", \"-c\", \"sleep 1; exit $STAR_CODE\"], env: {STAR_CODE: \"7\"}, \
+         restart: \"never\"});
+         constellation.deploy(\"ever\", {command: [\"sleep\", \"1000\"]});",
+    );
+    world.rads(&["up", "-d", app.to_str().unwrap()]).ok();
+    assert_eq!(world.rads(&["c", "wait", "good"]).ok(), "good-1  exit code 0\ngood-2  exit code 0\n");
+    let bad = world.rads(&["c", "wait", "bad", "--timeout", "60s"]);
+    assert_eq!((bad.code, bad.out.as_str()), (7, "bad-1  exit code 7\n"));
+    // A star that will be replaced is waited for all the same: itself, not the one after it.
+    world.rads(&["c", "wait", "ever-1", "--timeout", "1s"]).refused("C0304", "has not ended");
+    let star = world.stars().into_iter().find(|star| star.name == "ever-1").unwrap();
+    let killed = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| world.rads(&["c", "wait", &star.id]));
+        kill(star.pid, "-9");
+        waiting.join().unwrap()
+    });
+    assert_eq!((killed.code, killed.out.as_str()), (137, "ever-1  killed by SIGKILL\n"));
+    world.rads(&["c", "stop", "ever"]).ok();
+    assert_eq!(world.rads(&["c", "wait", "ever"]).code, 143);
+    world.rads(&["c", "wait", "nobody"]).refused("C0104", "nobody");
+    world.rads(&["c", "wait", "good", "--timeout", "soon"]).refused("C0001", "as in `90s`");
+    world.rads(&["c", "down"]).ok();
+    world.assert_nothing_left();
+}
+
 /// A script that writes a number every few milliseconds, and never one twice.
 const COUNTS: &str = "turbo n = 0; while (true) { echo(`number ${n}`); n = n + 1; sleep(5); }";
 

@@ -12,6 +12,7 @@ mod planning;
 mod progress;
 mod show;
 mod up;
+mod wait;
 
 use std::path::Path;
 
@@ -75,6 +76,7 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Restart(args) => tell(global, async |on| change::restart(&on.client, args, on.form).await),
         Constellation::Stop(args) => tell(global, async |on| change::stop(&on.client, args, on.form).await),
         Constellation::Start(args) => tell(global, async |on| change::start(&on.client, args, on.form).await),
+        Constellation::Wait(args) => tell(global, async |on| wait::wait(&on.client, args, on.form).await),
         Constellation::Down(args) => tell(global, async |on| change::down(&on, args).await),
         Constellation::Shutdown(args) => {
             ask(global, async |place, _| Ok(agent::shutdown(place, args.keep_stars).await?))

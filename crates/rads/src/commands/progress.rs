@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 /// Longest wait for a change to hold. A star has 30 s to become ready, and a rolling change has several turns.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(300);
-/// Longest single wait at the agent.
-const WAIT_MS: u64 = 10_000;
+/// Longest single wait at the agent. Problems of the node, a full disk among them, do not move the index: they are seen
+/// this much later.
+const WAIT_MS: u64 = 1_000;
 
 /// Waits until a service is as it was last asked to be.
 pub(crate) async fn settled(client: &Client, service: &ServiceKey) -> Result<ServiceView, Problem> {
