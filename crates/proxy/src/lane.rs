@@ -91,6 +91,12 @@ impl Lane {
         idle.push_back((now, upstream));
     }
 
+    /// Connections may rest here, also when they were closed before.
+    pub(crate) fn keep_idle(&self) {
+        let _idle = self.idle();
+        self.closed.store(false, SeqCst);
+    }
+
     /// Closes the connections at rest, now and from now on.
     pub(crate) fn close_idle(&self) {
         let mut idle = self.idle();

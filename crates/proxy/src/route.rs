@@ -20,7 +20,9 @@ struct Lanes {
     balance: Option<Balance>,
     /// Stars that may be chosen, in the order of the set.
     open: Vec<Arc<Lane>>,
-    /// Stars that finish what they have.
+    /// Stars that left the set busy and finish what they have; a set that names one again has it back.
+    away: Vec<Arc<Lane>>,
+    /// Stars that finish what they have for good, whatever a set says.
     draining: Vec<Arc<Lane>>,
     balancer: Balancer,
 }
@@ -36,19 +38,24 @@ impl Route {
         lanes.generation = set.generation;
         lanes.balance = Some(balance);
         let mut before = std::mem::take(&mut lanes.open);
+        before.append(&mut lanes.away);
         for endpoint in &set.endpoints {
             let same = |lane: &Arc<Lane>| lane.star == endpoint.star && lane.port == endpoint.port;
             if lanes.draining.iter().any(same) {
                 continue;
             }
             let lane = match before.iter().position(same) {
-                Some(at) => before.swap_remove(at),
+                Some(at) => {
+                    let lane = before.swap_remove(at);
+                    lane.keep_idle();
+                    lane
+                }
                 None => Arc::new(Lane::new(endpoint.star, endpoint.port)),
             };
             lanes.open.push(lane);
         }
         // Kept while busy, so that a drain that follows finds what is in flight.
-        lanes.draining.append(&mut before);
+        lanes.away = before;
         lanes.retire();
     }
 
@@ -65,10 +72,10 @@ impl Route {
     /// Chooses the star no more, closes its connections at rest, and ends when nothing is in flight there.
     pub(crate) fn drain(self: &Arc<Self>, star: StarId) -> impl Future<Output = ()> + Send + use<> {
         let lane = {
-            let mut lanes = self.lanes();
-            if let Some(at) = lanes.open.iter().position(|lane| lane.star == star) {
-                let lane = lanes.open.remove(at);
-                lanes.draining.push(lane);
+            let mut guard = self.lanes();
+            let lanes = &mut *guard;
+            for left in [&mut lanes.open, &mut lanes.away] {
+                lanes.draining.extend(left.extract_if(.., |lane| lane.star == star));
             }
             lanes.draining.iter().find(|lane| lane.star == star).cloned()
         };
@@ -87,12 +94,12 @@ impl Route {
     /// Whether no star is left, not even a draining one.
     pub(crate) fn is_empty(&self) -> bool {
         let lanes = self.lanes();
-        lanes.open.is_empty() && lanes.draining.is_empty()
+        lanes.all().next().is_none()
     }
 
     pub(crate) fn traffic(&self) -> BTreeMap<StarId, StarTraffic> {
         let lanes = self.lanes();
-        lanes.open.iter().chain(&lanes.draining).map(|lane| (lane.star, lane.traffic())).collect()
+        lanes.all().map(|lane| (lane.star, lane.traffic())).collect()
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
@@ -102,11 +109,17 @@ impl Route {
 }
 
 impl Lanes {
+    fn all(&self) -> impl Iterator<Item = &Arc<Lane>> {
+        self.open.iter().chain(&self.away).chain(&self.draining)
+    }
+
     /// Forgets stars that have left and have nothing in flight.
     fn retire(&mut self) {
-        self.draining.retain(|lane| {
-            lane.close_idle();
-            lane.in_flight() > 0
-        });
+        for lanes in [&mut self.away, &mut self.draining] {
+            lanes.retain(|lane| {
+                lane.close_idle();
+                lane.in_flight() > 0
+            });
+        }
     }
 }

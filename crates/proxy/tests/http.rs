@@ -351,6 +351,23 @@ async fn a_drain_waits_for_what_is_in_flight_and_takes_nothing_new() {
     soon(scene.proxy.drain(&web(), StarId(7))).await;
 }
 
+#[tokio::test]
+async fn a_star_that_leaves_busy_and_comes_back_is_chosen_again() {
+    let scene = Scene::new(HTTP).await;
+    let star = scene.star(1).await;
+    scene.publish(&[1]);
+    let mut waiting = scene.client().await;
+    waiting.send("GET /hold HTTP/1.1\r\nhost: web\r\n\r\n").await;
+    soon(star.held.notified()).await;
+    scene.publish(&[]);
+    assert_eq!(scene.client().await.get("/").await.0, 503);
+    scene.publish(&[1]);
+    assert_eq!(scene.client().await.get("/").await.0, 200);
+    star.release.notify_one();
+    assert_eq!(waiting.receive().await.unwrap().0, 200);
+    assert_eq!(scene.proxy.stats(&web())[&StarId(1)].requests, 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_fails_while_stars_are_replaced_under_load() {
     const CLIENTS: usize = 32;
