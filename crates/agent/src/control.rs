@@ -27,7 +27,7 @@ use crate::clock;
 use crate::doors::Doors;
 use crate::link::Link;
 use crate::main_loop::{Incoming, Seen};
-use crate::{exec, logs};
+use crate::{exec, logs, orders};
 
 /// What the API side holds of a running agent.
 pub(crate) struct Remote {
@@ -237,6 +237,14 @@ impl Control for Remote {
         Box::pin(self.change(Request::Scale { service, instances }))
     }
 
+    fn pause(&self, service: ServiceKey) -> Answer<'_, Accepted> {
+        Box::pin(self.change(Request::Pause { service }))
+    }
+
+    fn resume(&self, service: ServiceKey) -> Answer<'_, Accepted> {
+        Box::pin(self.change(Request::Resume { service }))
+    }
+
     fn restart(&self, service: ServiceKey) -> Answer<'_, Accepted> {
         Box::pin(self.change(Request::Restart { service }))
     }
@@ -267,11 +275,19 @@ impl Control for Remote {
     fn exec(&self, star: StarId, command: ExecCommand) -> Answer<'_, Exec> {
         Box::pin(async move {
             let view = self.star_of(star).await?;
-            if matches!(view.phase, StarPhase::Assigned | StarPhase::Ended) {
+            let not_now = |help: String| {
                 let message = format!("star `{}` does not run: it is {}", view.name, view.phase);
-                return Err(Problem::new(Code::Conflict, message).help("see `rads c list` for those that do"));
+                Err(Problem::new(Code::Conflict, message).help(help))
+            };
+            match view.phase {
+                StarPhase::Assigned | StarPhase::Ended => not_now("see `rads c list` for those that do".to_owned()),
+                StarPhase::Paused => not_now(format!("`rads c resume {}` lets it go on", view.service)),
+                _ => {
+                    let environment = move |node: &Node| node.state().stars.get(&star).map(orders::environment_of);
+                    let environment = self.looker().look(environment).await?.unwrap_or_default();
+                    exec::start(self.link.clone(), star, environment, command)
+                }
             }
-            exec::start(self.link.clone(), star, command)
         })
     }
 

@@ -1,18 +1,31 @@
-//! A command within a star: three pipes or a terminal, whose far ends go to the nursery.
+//! A command within a star: three pipes or a terminal, whose far ends go to the nursery. And what a node has run there by
+//! itself: hooks, whose output goes to the star's log, and probes, of whose output the end is kept.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
 
 use api::{Exec, ExecCommand, TerminalSize};
+use isolate::Launch;
 use model::{Code, Problem, StarId};
 use tokio::net::unix::pipe;
 
 use crate::link::Link;
 use crate::terminal::Terminal;
 
-/// Starts a command; it runs until it ends or its pipes are dropped.
-pub(crate) fn start(link: Link, star: StarId, command: ExecCommand) -> Result<Exec, Problem> {
+/// Starts a command; it runs until it ends or its pipes are dropped. The star's own environment is `environment`.
+pub(crate) fn start(
+    link: Link,
+    star: StarId,
+    mut environment: BTreeMap<String, String>,
+    command: ExecCommand,
+) -> Result<Exec, Problem> {
     let ExecCommand { argv, env, terminal } = command;
+    environment.extend(env);
+    let launch = Launch::Command { argv };
     let ends = match terminal {
         Some(size) => Ends::terminal(size),
         None => Ends::pipes(),
@@ -21,7 +34,74 @@ pub(crate) fn start(link: Link, star: StarId, command: ExecCommand) -> Result<Ex
         let message = format!("no pipes or terminal for the command: {error}");
         Problem::new(Code::Unavailable, message).help("try again in a moment")
     })?;
-    Ok(near(Box::pin(async move { link.exec(star, argv, env, far).await })))
+    Ok(near(Box::pin(async move { link.exec(star, launch, environment, far).await })))
+}
+
+/// A hook or a probe to run.
+#[derive(Debug)]
+pub(crate) struct Errand {
+    pub(crate) star: StarId,
+    pub(crate) launch: Launch,
+    /// The star's own.
+    pub(crate) env: BTreeMap<String, String>,
+}
+
+/// Runs a hook to its end. It may take any time: whoever waits for it ends the star, and it with the star.
+pub(crate) async fn hook(link: &Link, data_dir: &Path, errand: Errand) -> Result<i32, Problem> {
+    let ends = File::open("/dev/null").and_then(|null| {
+        let [out, err] = isolate::outputs(data_dir, errand.star)?;
+        Ok(vec![null.into(), out, err])
+    });
+    let ends = ends.map_err(|error| Problem::new(Code::Unavailable, format!("the star's log: {error}")))?;
+    link.exec(errand.star, errand.launch, errand.env, ends).await
+}
+
+/// How much of the end of a probe's output is looked at for what to tell when it fails.
+const TOLD_MAX: usize = 1024;
+
+/// Runs a probe: fine when it ends with 0 in time.
+pub(crate) async fn probe(link: &Link, time: Duration, errand: Errand) -> Result<(), String> {
+    let ends = pipe::pipe().and_then(|(theirs, output)| {
+        let out = theirs.into_blocking_fd()?;
+        Ok((output, vec![File::open("/dev/null")?.into(), out.try_clone()?, out]))
+    });
+    let (output, ends) = ends.map_err(|error| format!("no pipe for it: {error}"))?;
+    let mut said = Vec::new();
+    let exit = link.exec_within(time, errand.star, errand.launch, errand.env, ends);
+    let ended = {
+        let mut exit = std::pin::pin!(exit);
+        loop {
+            // It is read on, so that it never waits; its end is not waited for: what it left behind may keep it open.
+            tokio::select! {
+                biased;
+                ended = &mut exit => break ended,
+                Ok(()) = output.readable() => if !take_in(&output, &mut said) { break exit.await },
+            }
+        }
+    };
+    take_in(&output, &mut said);
+    match ended.map_err(|problem| problem.message)? {
+        0 => Ok(()),
+        code => {
+            let said = String::from_utf8_lossy(&said);
+            let last = said.trim_end().lines().last().map(|line| format!(": {line}")).unwrap_or_default();
+            Err(format!("it ended with exit code {code}{last}"))
+        }
+    }
+}
+
+/// Reads what is there and keeps its end. `false` at the end of it all.
+fn take_in(output: &pipe::Receiver, said: &mut Vec<u8>) -> bool {
+    let mut some = [0; 4096];
+    match output.try_read(&mut some) {
+        Ok(0) => false,
+        Ok(read) => {
+            said.extend_from_slice(&some[..read]);
+            said.drain(..said.len().saturating_sub(TOLD_MAX));
+            true
+        }
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
 }
 
 struct Ends {

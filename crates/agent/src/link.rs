@@ -8,9 +8,12 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use isolate::{Client, Message, Request, StarReport, Walls};
+use isolate::{Client, Launch, Message, Request, StarReport, Walls};
 use model::{Code, Problem, StarId};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
@@ -53,6 +56,8 @@ pub(crate) struct Link {
     /// Unbounded, so that the loop never waits for the nursery; the node has but a few orders per star outstanding.
     orders: mpsc::UnboundedSender<Request>,
     questions: mpsc::Sender<Question>,
+    /// Of commands, which whoever asked may end before they end.
+    next_token: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -64,7 +69,8 @@ enum Question {
     },
     Exec {
         star: StarId,
-        argv: Vec<String>,
+        token: u64,
+        launch: Launch,
         env: BTreeMap<String, String>,
         pipes: Vec<OwnedFd>,
         answer: ExecAnswer,
@@ -83,7 +89,7 @@ impl Link {
         let (orders, ordered) = mpsc::unbounded_channel();
         let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
         tokio::spawn(keep(place, Queues { ordered, asked, heard }));
-        Self { orders, questions }
+        Self { orders, questions, next_token: Arc::default() }
     }
 
     /// Sends an order. Lost when the nursery is down: the loop hears of that, and orders anew when it is up.
@@ -103,13 +109,42 @@ impl Link {
     pub(crate) async fn exec(
         &self,
         star: StarId,
-        argv: Vec<String>,
+        launch: Launch,
+        env: BTreeMap<String, String>,
+        pipes: Vec<OwnedFd>,
+    ) -> Result<i32, Problem> {
+        let token = self.next_token.fetch_add(1, Relaxed);
+        self.exec_as(token, star, launch, env, pipes).await
+    }
+
+    /// The same, but a command that has not ended in time is killed, and is an error.
+    pub(crate) async fn exec_within(
+        &self,
+        time: Duration,
+        star: StarId,
+        launch: Launch,
+        env: BTreeMap<String, String>,
+        pipes: Vec<OwnedFd>,
+    ) -> Result<i32, Problem> {
+        let token = self.next_token.fetch_add(1, Relaxed);
+        let ended = timeout(time, self.exec_as(token, star, launch, env, pipes)).await;
+        ended.unwrap_or_else(|_| {
+            self.order(Request::EndExec { token });
+            Err(Problem::new(Code::Timeout, format!("it did not end within {} ms", time.as_millis())))
+        })
+    }
+
+    async fn exec_as(
+        &self,
+        token: u64,
+        star: StarId,
+        launch: Launch,
         env: BTreeMap<String, String>,
         pipes: Vec<OwnedFd>,
     ) -> Result<i32, Problem> {
         let (answer, answered) = oneshot::channel();
         let down = || Problem::new(Code::Unavailable, "the nursery is down").help("it is started again by itself");
-        self.questions.send(Question::Exec { star, argv, env, pipes, answer }).await.map_err(|_| down())?;
+        self.questions.send(Question::Exec { star, token, launch, env, pipes, answer }).await.map_err(|_| down())?;
         let ended = answered.await.map_err(|_| down())?;
         ended.map_err(|reason| Problem::new(Code::StartFailed, format!("the command did not run: {reason}")))
     }
@@ -209,6 +244,7 @@ struct Talk {
     waiting: VecDeque<(Request, Vec<OwnedFd>)>,
     next_token: u64,
     doors: HashMap<u64, oneshot::Sender<Result<Vec<OwnedFd>, String>>>,
+    /// By tokens of their own.
     commands: HashMap<u64, ExecAnswer>,
     /// Who waits for the nursery's end. Dropped, and so answered, with the rest.
     last: Option<oneshot::Sender<()>>,
@@ -271,9 +307,9 @@ impl Talk {
                 self.doors.insert(token, answer);
                 (Request::Door { star, token, count }, Vec::new())
             }
-            Question::Exec { star, argv, env, pipes, answer } => {
+            Question::Exec { star, token, launch, env, pipes, answer } => {
                 self.commands.insert(token, answer);
-                (Request::Exec { star, token, argv, env }, pipes)
+                (Request::Exec { star, token, launch, env }, pipes)
             }
             Question::Shutdown { answer } => {
                 self.last = Some(answer);

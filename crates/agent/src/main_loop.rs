@@ -5,17 +5,18 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use isolate::{Message, Request as Order, Walls};
-use model::{Problem, RequestId, ServiceKey, StarId};
+use isolate::{Launch, Message, Request as Order, Walls};
+use model::{ProbeKind, Problem, RequestId, ServiceKey, StarId};
 use node::{Effect, Event, Node, Reply, Request};
 use proxy::Proxy;
-use state::Command;
+use state::{Command, StarRecord};
 use store::{Bundles, Roots, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
 use crate::clock::{self, Clock};
 use crate::doors::Doors;
+use crate::exec::{self, Errand};
 use crate::link::{FromNursery, Link};
 use crate::orders;
 use crate::probe::{Attempt, probe};
@@ -32,6 +33,8 @@ pub(crate) enum Incoming {
     Stored { proposal: u64, command: Command, result: Result<u64, Problem> },
     /// A probe ended.
     Probed { star: StarId, outcome: Result<(), String> },
+    /// The command that a star runs before it stops has ended.
+    HookEnded { star: StarId },
     /// Nothing is in flight at a star that gets no more requests.
     Drained { star: StarId },
     /// An entry point was opened, or could not be.
@@ -124,6 +127,7 @@ impl Loop {
                 Event::ProposalFailed { proposal, problem }
             }
             Some(Incoming::Probed { star, outcome }) => Event::Probed { star, outcome },
+            Some(Incoming::HookEnded { star }) => Event::HookEnded { star },
             Some(Incoming::Drained { star }) => Event::Drained { star },
             Some(Incoming::Listening { service, result }) => Event::Listening { service, result },
             Some(Incoming::End { ended }) => {
@@ -166,6 +170,12 @@ impl Loop {
                 }
                 Event::Limited { star, problem }
             }
+            FromNursery::Said(Message::Frozen { star, problem }) => {
+                if let Some(problem) = &problem {
+                    tracing::warn!(%star, problem, "star not paused or resumed");
+                }
+                Event::Frozen { star, problem }
+            }
             FromNursery::Said(Message::Refused { star, reason }) => {
                 tracing::warn!(?star, reason, "nursery refused an order");
                 return None;
@@ -188,7 +198,7 @@ impl Loop {
                 }
             }
             Effect::Start { order } => match orders::star_order(order, &self.bundles, &self.roots, &self.data_dir) {
-                Ok(order) => self.link.order(Order::Start(order)),
+                Ok(order) => self.link.order(Order::Start(Box::new(order))),
                 Err((star, reason)) => {
                     let failed = Message::StartFailed { star, reason };
                     let _ = self.done.send(Incoming::Nursery(FromNursery::Said(failed)));
@@ -198,11 +208,34 @@ impl Loop {
             Effect::Kill { star } => self.link.order(Order::Kill { star }),
             Effect::Forget { star } => self.link.order(Order::Forget { star }),
             Effect::Limit { star, limits } => self.link.order(Order::Limit { star, limits }),
-            Effect::Probe { star, port, host_network, kind, timeout } => {
-                let attempt = Attempt { star, port, host_network, kind, timeout };
-                let (doors, done) = (self.doors.clone(), self.done.clone());
+            Effect::Freeze { star, frozen } => self.link.order(Order::Freeze { star, frozen }),
+            Effect::Hook { star, command } => {
+                let (link, done, data_dir) = (self.link.clone(), self.done.clone(), self.data_dir.clone());
+                let errand = self.errand(star, |record| orders::command_in(record, &command));
                 tokio::spawn(async move {
-                    let outcome = probe(&doors, &attempt).await;
+                    if let Some(errand) = errand {
+                        match exec::hook(&link, &data_dir, errand).await {
+                            Ok(0) => {}
+                            Ok(code) => tracing::warn!(%star, code, "hook failed"),
+                            Err(problem) => tracing::warn!(%star, %problem, "hook failed"),
+                        }
+                    }
+                    let _ = done.send(Incoming::HookEnded { star });
+                });
+            }
+            Effect::Probe { star, port, host_network, kind, timeout } => {
+                let inside = match &kind {
+                    ProbeKind::Exec { command } => self.errand(star, |record| orders::command_in(record, command)),
+                    ProbeKind::Script { path } => self.errand(star, |_| Launch::Script { path: path.clone() }),
+                    ProbeKind::Started | ProbeKind::Tcp | ProbeKind::Http { .. } => None,
+                };
+                let attempt = Attempt { star, port: port.unwrap_or_default(), host_network, kind, timeout };
+                let (doors, link, done) = (self.doors.clone(), self.link.clone(), self.done.clone());
+                tokio::spawn(async move {
+                    let outcome = match inside {
+                        Some(errand) => exec::probe(&link, timeout, errand).await,
+                        None => probe(&doors, &attempt).await,
+                    };
                     let _ = done.send(Incoming::Probed { star, outcome });
                 });
             }
@@ -225,6 +258,12 @@ impl Loop {
                 });
             }
         }
+    }
+
+    /// What is to be run within a star; nothing when it is not known any more.
+    fn errand(&self, star: StarId, launch: impl FnOnce(&StarRecord) -> Launch) -> Option<Errand> {
+        let record = self.node.state().stars.get(&star)?;
+        Some(Errand { star, launch: launch(record), env: orders::environment_of(record) })
     }
 
     /// Lets those who wait for the log to move on know that it did.

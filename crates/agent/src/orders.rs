@@ -1,5 +1,6 @@
 //! What the node's orders become for the nursery: names turn into folders of this machine.
 
+use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::path::Path;
 use isolate::{Bind, Launch, StarOrder, StarReport};
 use model::{Program, ServiceKey, StarId, VolumeMount};
 use node::{Event, RunningStar, StartOrder};
+use state::StarRecord;
 use store::{Bundles, Roots};
 
 /// The order as the nursery takes it. The error names the star that cannot be started.
@@ -32,22 +34,20 @@ pub(crate) fn star_order(
     for mount in &template.volumes {
         volumes.push(volume(data_dir, &order.service, mount).map_err(|reason| (star, reason))?);
     }
-    let mut env = template.env;
-    if let Some(port) = order.port {
-        env.entry("PORT".to_owned()).or_insert_with(|| port.to_string());
-    }
-    env.entry("STAR_ID".to_owned()).or_insert_with(|| star.to_string());
-    env.entry("STAR_NAME".to_owned()).or_insert_with(|| order.name.clone());
+    let own = own_variables(star, &order.name, order.port);
+    let env = environment(&template.env, &own);
+    let words = |words: Vec<String>| words.iter().map(|word| expand(word, &own)).collect();
     let launch = match template.program {
         Program::Script(path) => Launch::Script { path },
-        Program::Command(argv) => Launch::Command { argv },
+        Program::Command(argv) => Launch::Command { argv: words(argv) },
     };
     Ok(StarOrder {
         star,
         generation: order.generation,
         hostname: order.name,
         launch,
-        args: template.args,
+        args: words(template.args),
+        before: words(template.hooks.before_start),
         env,
         bundle,
         root,
@@ -55,6 +55,56 @@ pub(crate) fn star_order(
         limits: template.limits,
         network: template.network,
     })
+}
+
+/// What every star is told of itself.
+fn own_variables(star: StarId, name: &str, port: Option<u16>) -> BTreeMap<String, String> {
+    let mut own = BTreeMap::from([("STAR_ID".to_owned(), star.to_string()), ("STAR_NAME".to_owned(), name.to_owned())]);
+    own.extend(port.map(|port| ("PORT".to_owned(), port.to_string())));
+    own
+}
+
+/// A star's environment: what its description gives it, in which what the star is told of itself may be named, and that.
+fn environment(given: &BTreeMap<String, String>, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut env = own.clone();
+    env.extend(given.iter().map(|(name, value)| (name.clone(), expand(value, own))));
+    env
+}
+
+/// The environment of a star that is known.
+pub(crate) fn environment_of(record: &StarRecord) -> BTreeMap<String, String> {
+    environment(&record.template.env, &own_variables(record.id, &record.name(), record.port))
+}
+
+/// A command to run in a star that is known, in which what the star is told of itself may be named.
+pub(crate) fn command_in(record: &StarRecord, command: &[String]) -> Launch {
+    let own = own_variables(record.id, &record.name(), record.port);
+    Launch::Command { argv: command.iter().map(|word| expand(word, &own)).collect() }
+}
+
+/// Puts values in place of `$NAME` and `${NAME}`. A name that has none stays as it is written, for a shell to read.
+fn expand(text: &str, values: &BTreeMap<String, String>) -> String {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('$') {
+        result.push_str(before);
+        let (name, behind) = match after.strip_prefix('{').and_then(|braced| braced.split_once('}')) {
+            Some(braced) => braced,
+            None => after.split_at(after.find(|c| !is_word(c)).unwrap_or(after.len())),
+        };
+        rest = match values.get(name) {
+            Some(value) => {
+                result.push_str(value);
+                behind
+            }
+            None => {
+                result.push('$');
+                after
+            }
+        };
+    }
+    result + rest
 }
 
 /// What the nursery reports when it is met.
@@ -78,4 +128,28 @@ fn volume(data_dir: &Path, service: &ServiceKey, mount: &VolumeMount) -> Result<
     let made = DirBuilder::new().recursive(true).mode(0o711).create(&host);
     made.map_err(|error| format!("the folder of volume `{}` cannot be made: {error}", mount.volume))?;
     Ok(Bind { host, inside: mount.path.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_star_is_told_of_itself_can_be_named() {
+        let own = own_variables(StarId(7), "web-1", Some(8080));
+        let check = |text: &str, expected: &str| assert_eq!(expand(text, &own), expected, "{text}");
+        check("--port=$PORT", "--port=8080");
+        check("http://$STAR_NAME:${PORT}/", "http://web-1:8080/");
+        check("$PORT$PORT", "80808080");
+        for left in ["$PORTS", "$HOME", "${PORT", "${HOME}", "$", "$$", "a$", "echo $$ $1 ${x:-y}", ""] {
+            check(left, left);
+        }
+        let given =
+            BTreeMap::from([("URL".to_owned(), "tcp://:$PORT".to_owned()), ("PORT".to_owned(), "1".to_owned())]);
+        let env = environment(&given, &own);
+        assert_eq!(
+            (env["URL"].as_str(), env["PORT"].as_str(), env["STAR_NAME"].as_str()),
+            ("tcp://:8080", "1", "web-1")
+        );
+    }
 }

@@ -36,7 +36,8 @@ pub(crate) async fn probe(doors: &Doors, attempt: &Attempt) -> Result<(), String
         })?;
         match &attempt.kind {
             ProbeKind::Http { path } => get(stream, path).await,
-            ProbeKind::Started | ProbeKind::Tcp => Ok(()),
+            // What is run in the star is `exec`'s.
+            ProbeKind::Started | ProbeKind::Tcp | ProbeKind::Exec { .. } | ProbeKind::Script { .. } => Ok(()),
         }
     });
     tried.await.unwrap_or_else(|_| Err(format!("no answer within {} ms", attempt.timeout.as_millis())))

@@ -38,14 +38,32 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
     if template.port == Some(0) {
         return invalid("`port` is between 1 and 65535");
     }
-    let asks_a_port = !matches!(template.probe.kind, ProbeKind::Started);
-    if template.port.is_none() && (asks_a_port || service.entry.is_some()) {
+    if template.port.is_none() && (template.probe.kind.needs_port() || service.entry.is_some()) {
         return invalid("it has no `port` to be reached at");
     }
     if let ProbeKind::Http { path } = &template.probe.kind
         && (!path.starts_with('/') || path.contains(|c: char| c.is_whitespace() || c.is_control()))
     {
         return invalid("the path of its probe does not start with `/`, or has blanks");
+    }
+    match &template.probe.kind {
+        ProbeKind::Exec { command } if command.first().is_none_or(String::is_empty) => {
+            return invalid("the command of its probe is empty");
+        }
+        ProbeKind::Script { path } if !is_bundle_path(path) => {
+            return invalid("the script of its probe is no path within the bundle");
+        }
+        _ => {}
+    }
+    if template.stop_signal.is_some_and(|signal| !(1..=64).contains(&signal)) {
+        return invalid("its stop signal is no signal's number");
+    }
+    if template.deadline_ms == Some(0) {
+        return invalid("its deadline is above 0");
+    }
+    let hooks = [&template.hooks.before_start, &template.hooks.before_stop];
+    if hooks.into_iter().any(|hook| hook.first().is_some_and(String::is_empty)) {
+        return invalid("the command of a hook is empty");
     }
     if template.probe.timeout_ms == 0
         || template.probe.interval_ms == 0
@@ -62,8 +80,12 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
         return invalid(&format!("`{}` is no place for a volume", mount.path.escape_debug()));
     }
     let text = |name: &str, value: &str| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
-    if template.env.iter().any(|(name, value)| text(name, value)) || template.args.iter().any(|arg| arg.contains('\0'))
-    {
+    let command: &[String] = match &template.program {
+        Program::Command(words) => words,
+        Program::Script(_) => &[],
+    };
+    let mut words = template.args.iter().chain(command).chain(hooks.into_iter().flatten());
+    if template.env.iter().any(|(name, value)| text(name, value)) || words.any(|word| word.contains('\0')) {
         return invalid("its environment or arguments hold what no program can be given");
     }
     Ok(())
@@ -93,6 +115,9 @@ mod tests {
                 probe: Probe::new(ProbeKind::Tcp),
                 restart: RestartPolicy::Always,
                 grace_ms: 0,
+                stop_signal: None,
+                deadline_ms: None,
+                hooks: Default::default(),
             },
             instances: 1,
             entry: Some(Entry {
@@ -123,6 +148,12 @@ mod tests {
         refused("no `port`", |service| service.template.port = None);
         refused("probe", |service| service.template.probe.kind = ProbeKind::Http { path: "/a b".to_owned() });
         refused("volume", |service| service.template.volumes[0].path = "/proc/x".to_owned());
+        refused("probe", |service| service.template.probe.kind = ProbeKind::Exec { command: Vec::new() });
+        refused("probe", |service| service.template.probe.kind = ProbeKind::Script { path: "/x".to_owned() });
+        refused("signal", |service| service.template.stop_signal = Some(65));
+        refused("deadline", |service| service.template.deadline_ms = Some(0));
+        refused("hook", |service| service.template.hooks.before_stop = vec![String::new()]);
+        refused("arguments", |service| service.template.hooks.before_start = vec!["a\0".to_owned()]);
         refused("environment", |service| service.template.args.push("\0".to_owned()));
     }
 }

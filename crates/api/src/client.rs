@@ -99,6 +99,14 @@ impl Client {
         self.send(Method::POST, &format!("/v1/services/{}/scale", segment(service)), &Scale { instances }).await
     }
 
+    pub async fn pause(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
+        self.send(Method::POST, &format!("/v1/services/{}/pause", segment(service)), &()).await
+    }
+
+    pub async fn resume(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
+        self.send(Method::POST, &format!("/v1/services/{}/resume", segment(service)), &()).await
+    }
+
     pub async fn restart(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
         self.send(Method::POST, &format!("/v1/services/{}/restart", segment(service)), &()).await
     }

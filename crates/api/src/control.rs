@@ -49,6 +49,8 @@ pub trait Control: Send + Sync + 'static {
     fn service_stats(&self, service: ServiceKey) -> Answer<'_, Vec<StarStats>>;
     fn limit(&self, service: ServiceKey, change: LimitsChange) -> Answer<'_, Accepted>;
     fn scale(&self, service: ServiceKey, instances: u32) -> Answer<'_, Accepted>;
+    fn pause(&self, service: ServiceKey) -> Answer<'_, Accepted>;
+    fn resume(&self, service: ServiceKey) -> Answer<'_, Accepted>;
     fn restart(&self, service: ServiceKey) -> Answer<'_, Accepted>;
     fn stop(&self, service: ServiceKey) -> Answer<'_, Accepted>;
     fn start(&self, service: ServiceKey) -> Answer<'_, Accepted>;

@@ -76,6 +76,12 @@ impl Control for Remembering {
     fn scale(&self, service: ServiceKey, instances: u32) -> Answer<'_, Accepted> {
         self.note(format!("scale {service} {instances}"), Ok(Accepted { index: 9 }))
     }
+    fn pause(&self, service: ServiceKey) -> Answer<'_, Accepted> {
+        self.note(format!("pause {service}"), Ok(Accepted { index: 9 }))
+    }
+    fn resume(&self, service: ServiceKey) -> Answer<'_, Accepted> {
+        self.note(format!("resume {service}"), Ok(Accepted { index: 9 }))
+    }
     fn restart(&self, service: ServiceKey) -> Answer<'_, Accepted> {
         self.note(format!("restart {service}"), Ok(Accepted { index: 9 }))
     }
@@ -190,12 +196,22 @@ async fn requests_arrive_as_they_were_meant() {
     assert_eq!(client.put_app(spec, Some(0)).await.unwrap().index, 7);
     client.scale(&web, 10).await.unwrap();
     client.restart(&web).await.unwrap();
+    client.pause(&web).await.unwrap();
+    client.resume(&web).await.unwrap();
     client.put_blob(ContentHash([1; 32]), Bytes::from_static(b"abc")).await.unwrap();
     assert_eq!(client.index(41, 0).await.unwrap(), 42);
     client.shutdown(StarsThen::Keep).await.unwrap();
     let blob = format!("blob {} 3", ContentHash([1; 32]));
-    let expected =
-        ["put team-a/web Some(0)", "scale team-a/web 10", "restart team-a/web", &blob, "index", "shutdown Keep"];
+    let expected = [
+        "put team-a/web Some(0)",
+        "scale team-a/web 10",
+        "restart team-a/web",
+        "pause team-a/web",
+        "resume team-a/web",
+        &blob,
+        "index",
+        "shutdown Keep",
+    ];
     assert_eq!(served.asked(), expected);
 }
 

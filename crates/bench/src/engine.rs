@@ -77,6 +77,7 @@ impl Engine {
             hostname: format!("bench-{}", star.0),
             launch,
             args: Vec::new(),
+            before: Vec::new(),
             env: BTreeMap::new(),
             bundle: self.bundle.clone(),
             root: None,
@@ -90,7 +91,7 @@ impl Engine {
             network: Network::None,
         };
         let requested_ns = now_ns();
-        self.send(&Request::Start(order))?;
+        self.send(&Request::Start(Box::new(order)))?;
         let pid = self.wait_for(|message| match message {
             Message::Started { star: started, pid, .. } if started == star => Some(Ok(pid)),
             Message::StartFailed { reason, .. } | Message::Refused { reason, .. } => Some(Err(reason)),

@@ -174,6 +174,12 @@ fn template_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
         ("restart".to_owned(), restart.to_owned()),
         ("grace".to_owned(), format!("{} s", f64::from(template.grace_ms) / 1000.0)),
     ]);
+    let named = |name: &str, value: String| (name.to_owned(), value);
+    fields.extend(template.stop_signal.map(|signal| named("stop signal", model::star::signal_name(signal))));
+    fields.extend(template.deadline_ms.map(|deadline| named("deadline", format!("{} s", deadline as f64 / 1000.0))));
+    for (name, hook) in [("before start", &template.hooks.before_start), ("before stop", &template.hooks.before_stop)] {
+        fields.extend((!hook.is_empty()).then(|| named(name, hook.join(" "))));
+    }
     fields.extend(template.rootfs.iter().map(|archive| ("rootfs".to_owned(), archive.clone())));
     fields.extend(template.env.iter().map(|(name, value)| (format!("env {name}"), value.clone())));
     fields.extend(template.volumes.iter().map(|mount| (format!("volume {}", mount.path), mount.volume.to_string())));
@@ -199,6 +205,8 @@ fn probe_text(probe: &Probe) -> String {
         ProbeKind::Started => "when started".to_owned(),
         ProbeKind::Tcp => "when it accepts connections".to_owned(),
         ProbeKind::Http { path } => format!("GET {path}"),
+        ProbeKind::Exec { command } => format!("when `{}` ends with 0", command.join(" ")),
+        ProbeKind::Script { path } => format!("when {path} ends with 0"),
     };
     let seconds = |ms: u32| f64::from(ms) / 1000.0;
     let (every, within) = (seconds(probe.interval_ms), seconds(probe.timeout_ms));

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use model::{AppKey, AppSpec, Code, Name, Problem, Program, ServiceSpec, StarTemplate};
+use model::{AppKey, AppSpec, Code, Name, ProbeKind, Problem, Program, ServiceSpec, StarTemplate};
 use rads_compile::{Compiled, Sources, compile};
 use rads_syntax::{Severity, Span};
 use rads_vm::{Cx, Limits, Location, NativeBody, Natives, Params, Step, TaskId, Uncaught, Value, Vm, core_natives};
@@ -135,40 +135,56 @@ enum PackFault {
     Option(&'static str, Problem),
 }
 
-/// The script with all it imports, or the command's own file, the root file system as an archive, and the assets.
+/// The scripts with all they import, the commands' own files, the root file system as an archive, and the assets.
 fn pack(source: &Source<'_>, template: &mut StarTemplate, assets: &[String]) -> Result<Bundle, PackFault> {
     let mut packer = Packer::new(source.files);
     if let Some(rootfs) = &mut template.rootfs {
         *rootfs = packer.add_root(rootfs).map_err(|problem| PackFault::Option("rootfs", problem))?;
     }
     match &template.program {
-        Program::Script(script) => {
-            source.files.kind(script).map_err(|reason| {
-                let message = format!("cannot read the script `{script}`: {reason}");
-                let problem = Problem::new(Code::FileUnreadable, message);
-                PackFault::Option("script", problem.help("the path is relative to the folder of the app's file"))
-            })?;
-            let texts = Texts::new(source.files);
-            let compiled = compile(&texts, script, source.library);
-            if compiled.program.is_none() {
-                return Err(PackFault::Diagnostics(diagnostics(&compiled, source.colour)));
-            }
-            for (path, content) in texts.read.into_inner() {
-                packer.add_content(&path, content, false).map_err(|problem| PackFault::Option("script", problem))?;
-            }
-        }
-        Program::Command(words) => {
-            // A first word that is a path within the app is part of it; any other is the host's.
-            let own = words.first().filter(|word| word.contains('/') && !word.starts_with('/'));
-            if let Some(path) = own {
-                packer.add(path).map_err(|problem| PackFault::Option("command", problem))?;
-            }
-        }
+        Program::Script(script) => add_script(source, &mut packer, script, "script")?,
+        Program::Command(words) => add_program(&mut packer, words, "command")?,
     }
+    match &template.probe.kind {
+        ProbeKind::Script { path } => add_script(source, &mut packer, path, "ready")?,
+        ProbeKind::Exec { command } => add_program(&mut packer, command, "ready")?,
+        ProbeKind::Started | ProbeKind::Tcp | ProbeKind::Http { .. } => {}
+    }
+    add_program(&mut packer, &template.hooks.before_start, "before_start")?;
+    add_program(&mut packer, &template.hooks.before_stop, "before_stop")?;
     for path in assets {
         packer.add(path).map_err(|problem| PackFault::Option("assets", problem))?;
     }
     Ok(packer.pack())
+}
+
+/// Adds a script that an option names, and all it imports.
+fn add_script(
+    source: &Source<'_>,
+    packer: &mut Packer<'_>,
+    script: &str,
+    option: &'static str,
+) -> Result<(), PackFault> {
+    source.files.kind(script).map_err(|reason| {
+        let message = format!("cannot read the script `{script}`: {reason}");
+        let problem = Problem::new(Code::FileUnreadable, message);
+        PackFault::Option(option, problem.help("the path is relative to the folder of the app's file"))
+    })?;
+    let texts = Texts::new(source.files);
+    let compiled = compile(&texts, script, source.library);
+    if compiled.program.is_none() {
+        return Err(PackFault::Diagnostics(diagnostics(&compiled, source.colour)));
+    }
+    for (path, content) in texts.read.into_inner() {
+        packer.add_content(&path, content, false).map_err(|problem| PackFault::Option(option, problem))?;
+    }
+    Ok(())
+}
+
+/// Adds the program of a command that an option gives, when it is a path within the app; any other is the host's.
+fn add_program(packer: &mut Packer<'_>, words: &[String], option: &'static str) -> Result<(), PackFault> {
+    let own = words.first().filter(|word| word.contains('/') && !word.starts_with('/'));
+    own.map_or(Ok(()), |path| packer.add(path)).map_err(|problem| PackFault::Option(option, problem))
 }
 
 fn shown(source: &Source<'_>, written: &Written, path: &[&str], problem: &Problem) -> Fault {

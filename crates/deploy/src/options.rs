@@ -7,14 +7,14 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use model::app::{GRACE_DEFAULT_MS, INSTANCES_MAX};
 use model::{
-    Balance, BundleId, Bytes, Code, ContentHash, Entry, Limits, ListenAddr, Millicores, Name, Network, Probe,
+    Balance, BundleId, Bytes, Code, ContentHash, Entry, Hooks, Limits, ListenAddr, Millicores, Name, Network, Probe,
     ProbeKind, Problem, Program, Protocol, RestartPolicy, ServiceSpec, StarTemplate, VolumeMount,
 };
 
 use crate::setting::Setting;
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 24] = [
+pub const OPTIONS: [&str; 28] = [
     "script",
     "command",
     "args",
@@ -38,10 +38,15 @@ pub const OPTIONS: [&str; 24] = [
     "network",
     "restart",
     "grace_seconds",
+    "stop_signal",
+    "deadline_seconds",
+    "before_start",
+    "before_stop",
     "namespace",
 ];
 
-const READY_OPTIONS: [&str; 6] = ["http", "tcp", "timeout_ms", "interval_ms", "start_seconds", "restart_after"];
+const READY_OPTIONS: [&str; 8] =
+    ["http", "tcp", "exec", "script", "timeout_ms", "interval_ms", "start_seconds", "restart_after"];
 
 /// Machines have fewer cores than this for a while yet.
 const CORES_MAX: f64 = 1024.0;
@@ -49,6 +54,8 @@ const CORES_MAX: f64 = 1024.0;
 const RAM_MAX_MB: f64 = 16.0 * 1024.0 * 1024.0;
 /// The kernel's own bound on process ids (`/proc/sys/kernel/pid_max` at most).
 const PIDS_MAX: i64 = 4_194_304;
+/// A year: beyond it a star runs for ever.
+const DEADLINE_MAX_SECONDS: f64 = 31_536_000.0;
 /// Longer than a day is no grace.
 const GRACE_MAX_SECONDS: f64 = 86_400.0;
 
@@ -109,6 +116,14 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Read
         grace_ms: options
             .number("grace_seconds", 0.0, GRACE_MAX_SECONDS)?
             .map_or(GRACE_DEFAULT_MS, |seconds| (seconds * 1000.0).round() as u32),
+        stop_signal: stop_signal(&mut options)?,
+        deadline_ms: options
+            .number("deadline_seconds", 0.1, DEADLINE_MAX_SECONDS)?
+            .map(|seconds| (seconds * 1000.0).round() as u64),
+        hooks: Hooks {
+            before_start: command(&mut options, "before_start")?.unwrap_or_default(),
+            before_stop: command(&mut options, "before_stop")?.unwrap_or_default(),
+        },
         bundle: BundleId(ContentHash([0; 32])),
         program,
         limits,
@@ -121,28 +136,11 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Read
 }
 
 fn program(options: &mut Options) -> Read<Program> {
-    let script = options.text("script")?;
-    let command = options.take("command");
+    let script = script(options, "script")?;
+    let command = command(options, "command")?;
     match (script, command) {
-        (Some(script), None) => {
-            if !model::bundle::is_bundle_path(&script) {
-                let message = format!("`script` is a path inside the app's folder, `{script}` is not");
-                return Err(options.fault("script", Problem::new(Code::InvalidValue, message)));
-            }
-            Ok(Program::Script(script))
-        }
-        (None, Some(Setting::List(words))) if !words.is_empty() => {
-            let words = words.iter().map(as_text).collect::<Option<Vec<_>>>();
-            words.map(Program::Command).ok_or_else(|| options.wrong("command", "an array of strings", &Setting::Null))
-        }
-        (None, Some(other)) => {
-            let mut fault = options.wrong("command", "an array of strings with the program first", &other);
-            if let Setting::Text(line) = &other {
-                let words: Vec<String> = line.split_whitespace().map(|word| format!("\"{word}\"")).collect();
-                fault.problem = fault.problem.help(format!("no shell reads it: write [{}]", words.join(", ")));
-            }
-            Err(fault)
-        }
+        (Some(script), None) => Ok(Program::Script(script)),
+        (None, Some(words)) => Ok(Program::Command(words)),
         (Some(_), Some(_)) => {
             let message = "a star runs either a `script` or a `command`, not both";
             Err(options.fault("command", Problem::new(Code::InvalidValue, message)))
@@ -153,6 +151,42 @@ fn program(options: &mut Options) -> Read<Program> {
             Err(options.fault_of_all(problem))
         }
     }
+}
+
+/// A script of the bundle.
+fn script(options: &mut Options, name: &str) -> Read<Option<String>> {
+    let path = options.text(name)?;
+    if let Some(path) = path.as_ref().filter(|path| !model::bundle::is_bundle_path(path)) {
+        let message = format!("`{name}` is a path inside the app's folder, `{path}` is not");
+        return Err(options.fault(name, Problem::new(Code::InvalidValue, message)));
+    }
+    Ok(path)
+}
+
+/// A program and its arguments.
+fn command(options: &mut Options, name: &str) -> Read<Option<Vec<String>>> {
+    let Some(setting) = options.take(name) else { return Ok(None) };
+    let words = match &setting {
+        Setting::List(words) => words.iter().map(as_text).collect::<Option<Vec<_>>>(),
+        _ => None,
+    };
+    if let Some(words) = words.filter(|words| words.first().is_some_and(|program| !program.is_empty())) {
+        return Ok(Some(words));
+    }
+    let mut fault = options.wrong(name, "an array of strings with the program first", &setting);
+    if let Setting::Text(line) = &setting {
+        let words: Vec<String> = line.split_whitespace().map(|word| format!("\"{word}\"")).collect();
+        fault.problem = fault.problem.help(format!("no shell reads it: write [{}]", words.join(", ")));
+    }
+    Err(fault)
+}
+
+/// Signals that mean "stop" to programs. The others end them at once or are for something else.
+const STOP_SIGNALS: [&str; 6] = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"];
+
+fn stop_signal(options: &mut Options) -> Read<Option<i32>> {
+    let signals = STOP_SIGNALS.map(|name| (name, model::star::signal_number(name)));
+    Ok(options.choice("stop_signal", &signals)?.flatten())
 }
 
 fn rootfs(options: &mut Options, program: &Program) -> Read<Option<String>> {
@@ -280,14 +314,24 @@ fn probe(options: &mut Options, port: Option<u16>) -> Read<Probe> {
         let message = format!("`http` is a path that starts with `/`, `{}` is not", path.escape_debug());
         return Err(ready.fault("http", Problem::new(Code::InvalidValue, message)));
     }
+    let exec = command(&mut ready, "exec")?;
+    let script = script(&mut ready, "script")?;
+    let kinds = [("http", http.is_some()), ("tcp", tcp), ("exec", exec.is_some()), ("script", script.is_some())];
+    let mut given = kinds.iter().filter(|(_, given)| *given).map(|(name, _)| name);
+    if let (Some(one), Some(other)) = (given.next(), given.next()) {
+        let message = format!("a star is asked in one way, not by `{one}` and by `{other}`");
+        return Err(ready.fault(other, Problem::new(Code::InvalidValue, message)));
+    }
     if (http.is_some() || tcp) && port.is_none() {
         let problem = Problem::new(Code::InvalidValue, "`ready` needs a `port` to ask on, and there is none");
         return Err(options.fault("ready", problem));
     }
-    let kind = match http {
-        Some(path) => ProbeKind::Http { path },
-        None if tcp => ProbeKind::Tcp,
-        None => by_default,
+    let kind = match (http, exec, script) {
+        (Some(path), ..) => ProbeKind::Http { path },
+        (_, Some(command), _) => ProbeKind::Exec { command },
+        (.., Some(path)) => ProbeKind::Script { path },
+        _ if tcp => ProbeKind::Tcp,
+        _ => by_default,
     };
     let mut probe = Probe::new(kind);
     const HOUR_MS: i64 = 3_600_000;

@@ -59,7 +59,7 @@ fn measure(folder: &Path, count: u64) {
             next += 1;
             let begun = Instant::now();
             let star = StarId(next);
-            send(&client, &Request::Start(order(star, folder, launch())));
+            send(&client, &Request::Start(Box::new(order(star, folder, launch()))));
             match wait(&client) {
                 Message::Started { elapsed_us, .. } => nursery_side.push(elapsed_us),
                 other => panic!("{other:?}"),
@@ -84,7 +84,7 @@ fn measure(folder: &Path, count: u64) {
 /// Sockets made inside a star's network and handed over, one at a time.
 fn doors(client: &Client, order: StarOrder) {
     let star = order.star;
-    send(client, &Request::Start(order));
+    send(client, &Request::Start(Box::new(order)));
     assert!(matches!(wait(client), Message::Started { .. }));
     let door = |token| {
         let begun = Instant::now();
@@ -113,7 +113,7 @@ fn crowd(
     let begun = Instant::now();
     let mut pids = Vec::new();
     for &star in &stars {
-        send(client, &Request::Start(order(star, folder, launch())));
+        send(client, &Request::Start(Box::new(order(star, folder, launch()))));
     }
     for _ in &stars {
         match wait(client) {
@@ -156,6 +156,7 @@ fn order(star: StarId, folder: &Path, launch: Launch) -> StarOrder {
         hostname: "bench".to_owned(),
         launch,
         args: Vec::new(),
+        before: Vec::new(),
         env: BTreeMap::new(),
         bundle: folder.join("bundle"),
         root: None,

@@ -155,10 +155,14 @@ pub(crate) fn say(report: &OwnedFd, first: u8, text: &str) {
 }
 
 fn run_script(shell: &Shell<'_>, order: &StarOrder, path: &str) -> ! {
+    let environment = environment(&order.env);
+    if let Err(reason) = init::run_before(order, &environment) {
+        say(&shell.report, FAILED, &reason);
+        sys::process::exit(NOT_STARTED)
+    }
     sys::signal::unblock_all();
     // As every Rust program has it: writing to what nobody reads is an error, not the end.
     sys::signal::ignore(libc::SIGPIPE);
-    let environment = environment(&order.env);
     sys::process::replace_environment(environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let path = Path::new(BUNDLE).join(path);
     let start = ScriptStart { path: &path, args: &order.args, env: &environment, ready_fd: None };

@@ -1,9 +1,12 @@
-//! A command run inside a star that runs already: behind the same walls, in the same groups.
+//! A command or a script run inside a star that runs already: behind the same walls, in the same groups.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Gid, Resource, Rlimit, Uid, WaitId, WaitIdOptions, WaitIdStatus};
@@ -11,25 +14,32 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::child::{Command, close_ways_back, environment, give_up_privileges};
 use crate::fault::{Because, plain};
+use crate::nursery::ScriptStart;
+use crate::order::{BUNDLE, Launch};
 use crate::record::Record;
 use crate::sys::privilege::Instruction;
+use crate::sys::title::Title;
 use crate::{star, sys};
 
 /// A command on its way.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) pidfd: OwnedFd,
+    pid: u32,
     report: OwnedFd,
 }
 
 /// What to run, and where.
 pub(crate) struct Errand<'a> {
     pub(crate) record: &'a Record,
-    pub(crate) argv: &'a [String],
+    pub(crate) launch: &'a Launch,
     pub(crate) env: &'a BTreeMap<String, String>,
     /// Standard input, output and error.
     pub(crate) streams: &'a [OwnedFd; 3],
     pub(crate) filter: &'a [Instruction],
+    /// What a script is run with.
+    pub(crate) entry: fn(ScriptStart<'_>) -> i32,
+    pub(crate) title: Option<&'a Title>,
 }
 
 /// Starts the command. Whether it could be executed is known when it ends.
@@ -48,6 +58,9 @@ pub(crate) fn start(errand: &Errand<'_>) -> Result<Running, String> {
         sys::process::exit(126)
     };
     let go_in = || {
+        if let Some(title) = errand.title {
+            title.set("rads exec", "rads exec");
+        }
         if let Err(reason) = enter(errand, star.as_fd(), &tasks) {
             return give_up(reason);
         }
@@ -58,8 +71,8 @@ pub(crate) fn start(errand: &Errand<'_>) -> Result<Running, String> {
         }
     };
     let birthplace = birthplace.as_ref().map(AsFd::as_fd);
-    let (_, pidfd) = sys::process::clone(0, birthplace, go_in).because(failed)?;
-    Ok(Running { pidfd, report })
+    let (pid, pidfd) = sys::process::clone(0, birthplace, go_in).because(failed)?;
+    Ok(Running { pidfd, pid, report })
 }
 
 /// Ends as the command does; see `Running::result`.
@@ -75,6 +88,18 @@ fn code(status: WaitIdStatus) -> Option<i32> {
 }
 
 impl Running {
+    /// Kills the command and the rest of its process group; the process that waits for it ends by itself then.
+    pub(crate) fn kill(&self) {
+        let pid = self.pid;
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        for command in children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()) {
+            // Before it has its own group, itself. It may have ended, which is what is wanted.
+            if sys::signal::kill(-command, libc::SIGKILL).is_err() {
+                let _ = sys::signal::kill(command, libc::SIGKILL);
+            }
+        }
+    }
+
     /// Its exit code once it has ended, 128 and the signal's number if one ended it; or why it never ran.
     pub(crate) fn result(self) -> Result<i32, String> {
         let status = rustix::process::waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
@@ -119,7 +144,8 @@ fn limits(pid: u32) -> io::Result<[(Resource, Rlimit); 3]> {
 
 /// The command's own side; returns only with the reason why nothing was executed.
 fn run(errand: &Errand<'_>, limits: &[(Resource, Rlimit)], report: &OwnedFd) -> String {
-    let prepare = || -> Result<Command, String> {
+    let environment = environment(errand.env);
+    let prepare = || -> Result<(), String> {
         rustix::process::setsid().because(|| "cannot make a session".to_owned())?;
         rustix::process::chdir("/app").because(|| "cannot enter `/app`".to_owned())?;
         let [input, output, error] = errand.streams;
@@ -138,14 +164,35 @@ fn run(errand: &Errand<'_>, limits: &[(Resource, Rlimit)], report: &OwnedFd) -> 
             let failed = || "cannot take over the star's limits".to_owned();
             rustix::process::setrlimit(*resource, *limit).because(failed)?;
         }
-        give_up_privileges(errand.filter)?;
-        Command::new(errand.argv.iter(), &environment(errand.env))
+        give_up_privileges(errand.filter)
     };
-    match prepare() {
+    let execute = |argv: &[String]| -> Result<Infallible, String> {
+        let command = Command::new(argv.iter(), &environment)?;
+        let error = sys::exec::replace(&command.candidates, &command.argv, &command.environment);
+        Err(format!("cannot run `{}`: {}", argv[0], plain(&error)))
+    };
+    let run = || match errand.launch {
+        Launch::Command { argv } => execute(argv),
+        Launch::Script { path } => run_script(errand.entry, path, &environment, report),
+    };
+    match prepare().and_then(|()| run()) {
         Err(reason) => reason,
-        Ok(command) => {
-            let error = sys::exec::replace(&command.candidates, &command.argv, &command.environment);
-            format!("cannot run `{}`: {}", errand.argv[0], plain(&error))
-        }
     }
+}
+
+fn run_script(
+    entry: fn(ScriptStart<'_>) -> i32,
+    path: &str,
+    environment: &BTreeMap<String, String>,
+    report: &OwnedFd,
+) -> ! {
+    sys::process::close(report.as_fd());
+    sys::signal::default_all();
+    sys::signal::unblock_all();
+    sys::signal::ignore(libc::SIGPIPE);
+    sys::process::replace_environment(environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let path = Path::new(BUNDLE).join(path);
+    let start = ScriptStart { path: &path, args: &[], env: environment, ready_fd: None };
+    let code = std::panic::catch_unwind(AssertUnwindSafe(|| entry(start))).unwrap_or(sys::process::PANICKED);
+    sys::process::exit(code)
 }

@@ -4,6 +4,7 @@
 //! nothing, and orphans become its children. A program is not written for that. So a copy of the nursery stays
 //! behind as process 1: it passes signals on, reaps orphans, notes how the program ended, and ends as it did.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 
 use rustix::process::DumpableBehavior;
@@ -23,11 +24,11 @@ pub(crate) fn run(shell: &Shell<'_>, order: &StarOrder, argv: &[String]) -> ! {
         sys::process::exit(125)
     }
     let environment = environment(&order.env);
-    let spawned = Command::new(argv.iter().chain(&order.args), &environment).and_then(|command| {
-        sys::exec::spawn(&command.candidates, &command.argv, &command.environment)
-            .map_err(|error| format!("cannot run `{}`: {}", argv[0], plain(&error)))
-    });
-    match spawned {
+    let spawned = || {
+        run_before(order, &environment)?;
+        spawn(argv.iter().chain(&order.args), &environment)
+    };
+    match spawned() {
         Ok(program) => {
             say(&shell.report, STANDS, "");
             sys::process::close(shell.report.as_fd());
@@ -38,6 +39,28 @@ pub(crate) fn run(shell: &Shell<'_>, order: &StarOrder, argv: &[String]) -> ! {
             sys::process::exit(125)
         }
     }
+}
+
+/// Runs what the star runs before its program, if anything, to its end.
+pub(crate) fn run_before(order: &StarOrder, environment: &BTreeMap<String, String>) -> Result<(), String> {
+    if order.before.is_empty() {
+        return Ok(());
+    }
+    sys::signal::block_all();
+    let what = order.before.join(" ");
+    match attend(spawn(order.before.iter(), environment).map_err(|reason| format!("before its start: {reason}"))?) {
+        Ended::Code(0) => Ok(()),
+        Ended::Code(code) => Err(format!("`{what}`, to be run before it, ended with exit code {code}")),
+        Ended::Signal(signal) => {
+            Err(format!("`{what}`, to be run before it, was killed by {}", model::star::signal_name(signal)))
+        }
+    }
+}
+
+fn spawn<'a>(argv: impl Iterator<Item = &'a String>, environment: &BTreeMap<String, String>) -> Result<u32, String> {
+    let command = Command::new(argv, environment)?;
+    sys::exec::spawn(&command.candidates, &command.argv, &command.environment)
+        .map_err(|error| format!("cannot run `{}`: {}", command.argv[0].to_string_lossy(), plain(&error)))
 }
 
 /// Passes signals on and reaps until the program has ended.

@@ -42,6 +42,7 @@ pub use detach::launch_detached;
 pub use fault::Fault;
 pub use nursery::{NurseryConfig, ScriptStart, StarEntry, serve};
 pub use order::{Bind, Launch, StarOrder};
+pub use pipes::outputs;
 pub use protocol::{Message, Request, StarReport};
 pub use stats::{StarStats, stats};
 pub use walls::{Enforced, Walls};

@@ -19,6 +19,10 @@ pub struct StarOrder {
     pub hostname: String,
     pub launch: Launch,
     pub args: Vec<String>,
+    /// A command run to its end within the walls before all else; unless it ends with 0, the star does not start. None when
+    /// empty.
+    #[serde(default)]
+    pub before: Vec<String>,
     /// The whole environment: nothing is inherited. `PATH` and `HOME` are added when they are missing.
     pub env: BTreeMap<String, String>,
     /// The host folder the star sees, read-only, at `/app`.
@@ -77,6 +81,33 @@ pub enum Launch {
     /// A program and its first arguments, executed as they are; `StarOrder::args` are appended. A first word with
     /// a `/` is taken relative to `/app`, one without is looked up on the star's `PATH`.
     Command { argv: Vec<String> },
+}
+
+impl Launch {
+    /// Refuses what nobody could run.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Script { path } if !is_normal(path) => {
+                Err(format!("`{}` is not a path within the bundle", path.escape_debug()))
+            }
+            Self::Command { argv } if argv.first().is_none_or(String::is_empty) => {
+                Err("the command is empty".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn into_words(self) -> Vec<String> {
+        match self {
+            Self::Script { path } => vec![path],
+            Self::Command { argv } => argv,
+        }
+    }
+}
+
+/// Whether a relative path is one that leads nowhere but down.
+pub(crate) fn is_normal(path: &str) -> bool {
+    path.split('/').all(|part| !matches!(part, "" | "." | "..")) && !path.contains('\0')
 }
 
 /// A host folder seen inside the star, writable.

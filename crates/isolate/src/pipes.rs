@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use model::StarId;
 use rustix::buffer::spare_capacity;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
@@ -46,6 +47,15 @@ pub(crate) enum Drained {
     Empty,
     /// Enough for this tick.
     Enough,
+}
+
+/// A running star's standard output and error, to write into its log beside it.
+pub fn outputs(data_dir: &Path, star: StarId) -> io::Result<[OwnedFd; 2]> {
+    let folder = crate::place::star(data_dir, star);
+    // For reading too, as the star has them: opened for writing alone it would wait for a reader that is no more.
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let open = |name: &str| Ok::<_, io::Error>(rustix::fs::open(folder.join(name), flags, Mode::empty())?);
+    Ok([open("stdout")?, open("stderr")?])
 }
 
 impl Pipes {

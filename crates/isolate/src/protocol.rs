@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use model::{ExitCause, Limits, StarId};
 use serde::{Deserialize, Serialize};
 
-use crate::order::StarOrder;
+use crate::order::{Launch, StarOrder};
 use crate::walls::Walls;
 
 /// The version spoken here, compared in `Hello`.
@@ -25,19 +25,24 @@ pub enum Request {
     /// The first request of a connection; until it is welcomed, every other is refused.
     Hello { version: u32 },
     /// Answered by `Started` or `StartFailed`, and by `Refused` when the id is known already.
-    Start(StarOrder),
+    Start(Box<StarOrder>),
     /// Sends a signal to the star's program, not to what it started. No answer; a star that ended is left alone.
     Signal { star: StarId, signal: i32 },
     /// Ends everything in the star at once. Answered by `Exited`.
     Kill { star: StarId },
     /// Changes the limits of a running star. Answered by `Limited`.
     Limit { star: StarId, limits: Limits },
+    /// Halts everything in a running star, or lets it go on; twice is once. Answered by `Frozen`.
+    Freeze { star: StarId, frozen: bool },
     /// Asks for `count` TCP sockets (non-blocking, IPv4, not connected) made inside the star's network namespace, or
     /// the host's for a star on the host network. Answered by `Doors` with the same token.
     Door { star: StarId, token: u64, count: u8 },
-    /// Runs a command inside the star's walls, with the three descriptors that come along as its standard input,
-    /// output and error. Answered by `ExecEnded` with the same token.
-    Exec { star: StarId, token: u64, argv: Vec<String>, env: BTreeMap<String, String> },
+    /// Runs a command or a script inside the star's walls, with the three descriptors that come along as its standard
+    /// input, output and error. Answered by `ExecEnded` with the same token.
+    Exec { star: StarId, token: u64, launch: Launch, env: BTreeMap<String, String> },
+    /// Kills what was run under a token, and the rest of its process group. Answered by its `ExecEnded`; one that has
+    /// ended is left alone.
+    EndExec { token: u64 },
     /// Removes an ended star's folder with its logs; the nursery knows it no more. Refused while it runs.
     Forget { star: StarId },
     /// Kills every star, removes what the nursery made (its logs stay) and ends it.
@@ -70,6 +75,8 @@ pub enum Message {
     Exited { star: StarId, cause: ExitCause },
     /// The limits stand, or `problem` says which does not and why.
     Limited { star: StarId, problem: Option<String> },
+    /// The star halts or goes on, or `problem` says why not.
+    Frozen { star: StarId, problem: Option<String> },
     /// The sockets come along in the packet; none with a problem.
     Doors { star: StarId, token: u64, problem: Option<String> },
     /// The command's exit code (128 and the signal's number when one ended it), or why it did not run.

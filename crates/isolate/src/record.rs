@@ -31,6 +31,9 @@ pub(crate) struct Record {
     /// Which range of user ids it has, in a nursery with privileges.
     pub(crate) slot: Option<u32>,
     pub(crate) groups: Groups,
+    /// Its processes were stopped one by one, for want of a group to freeze it in.
+    #[serde(default)]
+    pub(crate) stopped: bool,
     pub(crate) ended: Option<ExitCause>,
 }
 
@@ -48,6 +51,7 @@ impl Record {
             init: false,
             slot: None,
             groups,
+            stopped: false,
             ended: None,
         }
     }

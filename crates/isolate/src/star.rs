@@ -1,5 +1,6 @@
 //! One star as the nursery knows it: what it is, how it is spoken to, how it ended.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,6 +10,7 @@ use model::{ExitCause, Limits};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, WaitId, WaitIdOptions};
 
+use crate::fault::Because;
 use crate::record::Record;
 use crate::sys::process::Ended;
 use crate::{child, sys};
@@ -55,6 +57,49 @@ pub(crate) fn kill(record: &Record, pidfd: BorrowedFd<'_>, told: &mut Told) {
     record.groups.kill();
     // It may have ended already, which is what is wanted.
     let _ = sys::signal::send(pidfd, libc::SIGKILL);
+    // A version 1 freezer keeps even from dying. With the kill on its way nothing of the star's own runs any more.
+    let _ = record.groups.thaw();
+}
+
+/// Halts everything in the star. Where there is no group for that, its processes are stopped one by one, which they can
+/// see of each other, and commands executed in it run on.
+pub(crate) fn freeze(record: &Record) -> Result<(), String> {
+    let result = if record.groups.can_freeze() { record.groups.freeze() } else { stop(record.pid) };
+    result.because(|| "cannot freeze the star".to_owned())
+}
+
+/// Lets everything in the star go on.
+pub(crate) fn thaw(record: &Record) -> Result<(), String> {
+    if record.groups.can_freeze() {
+        return record.groups.thaw().because(|| "cannot thaw the star".to_owned());
+    }
+    if !record.stopped {
+        return Ok(());
+    }
+    // The first last: whoever waits for others finds them running again.
+    for pid in processes(record.pid).into_iter().rev() {
+        // It may have ended, killed while it was stopped.
+        let _ = sys::signal::kill(pid as i32, libc::SIGCONT);
+    }
+    Ok(())
+}
+
+/// Stops a process and all it has brought forth: what it makes until it is stopped is found by another look.
+fn stop(first: u32) -> io::Result<()> {
+    let mut stopped = BTreeSet::new();
+    for _ in 0..LOOKS {
+        let running: Vec<u32> = processes(first).into_iter().filter(|pid| !stopped.contains(pid)).collect();
+        if running.is_empty() {
+            return Ok(());
+        }
+        for pid in running {
+            match sys::signal::kill(pid as i32, libc::SIGSTOP) {
+                Err(error) if error.raw_os_error() != Some(libc::ESRCH) => return Err(error),
+                _ => stopped.insert(pid),
+            };
+        }
+    }
+    Err(io::Error::other("it makes processes faster than they can be stopped"))
 }
 
 /// Sets the limits of a star that runs. The first failure ends it; the limits before it stand.

@@ -18,7 +18,7 @@ use crate::fault::Because;
 use crate::ids::IdRanges;
 use crate::network::Networks;
 use crate::nursery::StarEntry;
-use crate::order::{BUNDLE, Launch, StarOrder, VOLUMES_MAX};
+use crate::order::{BUNDLE, Launch, StarOrder, VOLUMES_MAX, is_normal};
 use crate::pipes::Pipes;
 use crate::protostar::{Ahead, Bounds, Protostar};
 use crate::record::Record;
@@ -191,27 +191,22 @@ fn check(order: &StarOrder) -> Result<(), String> {
     if order.volumes.len() > VOLUMES_MAX {
         return Err(format!("at most {VOLUMES_MAX} volumes, not {}", order.volumes.len()));
     }
-    let normal = |path: &str| path.split('/').all(|part| !matches!(part, "" | "." | "..")) && !path.contains('\0');
     for volume in &order.volumes {
         let relative = volume.inside.strip_prefix('/').unwrap_or_default();
         let first = relative.split('/').next().unwrap_or_default();
-        if !normal(relative) || relative == "app" || ["proc", "dev", "sys", "tmp", "run"].contains(&first) {
+        if !is_normal(relative) || relative == "app" || ["proc", "dev", "sys", "tmp", "run"].contains(&first) {
             return Err(format!("a volume cannot be at `{}`", volume.inside.escape_debug()));
         }
     }
     if let Some(name) = order.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
         return Err(format!("`{}` is not a variable's name", name.escape_debug()));
     }
-    if order.env.values().chain(&order.args).any(|text| text.contains('\0')) {
+    if order.env.values().chain(&order.args).chain(&order.before).any(|text| text.contains('\0')) {
         return Err("a variable or an argument holds a NUL byte".to_owned());
     }
     match &order.launch {
-        Launch::Script { path } if !normal(path) => {
-            Err(format!("`{}` is not a path within the bundle", path.escape_debug()))
-        }
         Launch::Script { .. } if order.root.is_some() => Err("a script has the nursery's own root".to_owned()),
-        Launch::Command { argv } if argv.first().is_none_or(String::is_empty) => Err("the command is empty".to_owned()),
-        _ => Ok(()),
+        launch => launch.check(),
     }
 }
 

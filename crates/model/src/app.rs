@@ -62,8 +62,35 @@ pub struct StarTemplate {
     pub port: Option<u16>,
     pub probe: Probe,
     pub restart: RestartPolicy,
-    /// Milliseconds between SIGTERM and SIGKILL.
+    /// Milliseconds between the order to stop and SIGKILL.
     pub grace_ms: u32,
+    /// The signal that tells it to stop; SIGTERM when `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<i32>,
+    /// Milliseconds it may run, from its start; then it is told to stop. `None`: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_ms: Option<u64>,
+    /// What else is run within its walls, when.
+    #[serde(default, skip_serializing_if = "Hooks::is_empty")]
+    pub hooks: Hooks,
+}
+
+/// Commands run within a star's walls at the turns of its life. An empty one is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Hooks {
+    /// To its end before the program starts; the star does not start unless it ends with 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before_start: Vec<String>,
+    /// To its end, but for no longer than the grace, before the star is told to stop.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before_stop: Vec<String>,
+}
+
+impl Hooks {
+    pub fn is_empty(&self) -> bool {
+        self.before_start.is_empty() && self.before_stop.is_empty()
+    }
 }
 
 impl StarTemplate {
@@ -218,6 +245,17 @@ pub enum ProbeKind {
     Tcp,
     /// Ready when `GET path` answers 200–399.
     Http { path: String },
+    /// Ready when a command within its walls ends with 0.
+    Exec { command: Vec<String> },
+    /// Ready when a RADS script of its bundle, run within its walls, ends with 0.
+    Script { path: String },
+}
+
+impl ProbeKind {
+    /// Whether it asks at the star's port.
+    pub fn needs_port(&self) -> bool {
+        matches!(self, Self::Tcp | Self::Http { .. })
+    }
 }
 
 impl Probe {

@@ -18,8 +18,8 @@ pub mod time;
 pub mod units;
 
 pub use app::{
-    AppSpec, Balance, Entry, ListenAddr, Network, Probe, ProbeKind, Program, Protocol, RestartPolicy, ServiceSpec,
-    StarTemplate, VolumeMount,
+    AppSpec, Balance, Entry, Hooks, ListenAddr, Network, Probe, ProbeKind, Program, Protocol, RestartPolicy,
+    ServiceSpec, StarTemplate, VolumeMount,
 };
 pub use bundle::{BundleId, BundleManifest, ContentHash, FileEntry};
 pub use endpoint::{Endpoint, EndpointSet};

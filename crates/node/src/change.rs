@@ -45,6 +45,8 @@ impl Node {
                 }
             },
             Request::Restart { service } => Command::Restart { service, wall },
+            Request::Pause { service } => Command::Pause { service, wall },
+            Request::Resume { service } => Command::Resume { service, wall },
             Request::StopService { service } => Command::Stop { service, wall },
             Request::StartService { service } => Command::Start { service, wall },
         };

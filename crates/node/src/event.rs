@@ -52,6 +52,15 @@ pub enum Event {
         star: StarId,
         problem: Option<String>,
     },
+    /// The answer to one `Effect::Freeze`: it holds, or why not.
+    Frozen {
+        star: StarId,
+        problem: Option<String>,
+    },
+    /// The answer to one `Effect::Hook`, however the command ended.
+    HookEnded {
+        star: StarId,
+    },
     /// The answer to one `Effect::Probe`.
     Probed {
         star: StarId,
@@ -92,6 +101,14 @@ pub enum Request {
         change: LimitsChange,
     },
     Restart {
+        service: ServiceKey,
+    },
+    /// Let its stars stand still where they are.
+    Pause {
+        service: ServiceKey,
+    },
+    /// Let them go on.
+    Resume {
         service: ServiceKey,
     },
     StopService {
@@ -156,10 +173,21 @@ pub enum Effect {
         star: StarId,
         limits: Limits,
     },
+    /// Halt everything in a star, or let it go on; answered by `Frozen`.
+    Freeze {
+        star: StarId,
+        frozen: bool,
+    },
+    /// Run a command within a star to its end; answered by `HookEnded`.
+    Hook {
+        star: StarId,
+        command: Vec<String>,
+    },
     /// Look once whether a star answers; answered by `Probed`.
     Probe {
         star: StarId,
-        port: u16,
+        /// Where it listens, for the kinds that ask there.
+        port: Option<u16>,
         host_network: bool,
         kind: ProbeKind,
         timeout: Duration,

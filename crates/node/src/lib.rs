@@ -9,6 +9,7 @@
 //! - `change`: requests for changes, from the first look to the answer; entry points are opened before a change is
 //!   proposed, so that a taken port changes nothing.
 //! - `stars`: the life of each star on this node: order, probe, drain, stop, end.
+//! - `limits`, `pause`: what stars may use, and whether they stand still, changed while they run.
 //! - `services`: what `rollout` decides for each service, and what the proxy is told.
 //! - `log`: proposals under way, transitions gathered into batches.
 //! - `timers`: what falls due when. `view`: what people and programs are shown.
@@ -20,6 +21,7 @@ mod event;
 mod limits;
 mod log;
 mod node;
+mod pause;
 mod services;
 mod stars;
 mod timers;

@@ -69,6 +69,14 @@ pub(crate) struct Local {
     pub(crate) timed_out: bool,
     /// It was ended because it failed its probe too often.
     pub(crate) unhealthy: bool,
+    /// It was told to stop because it had run for as long as it may.
+    pub(crate) overdue: bool,
+    /// A command runs in it after which it is told to stop.
+    pub(crate) in_hook: bool,
+    /// Whether it was told to stand still when it was told last; unknown for a star that is taken over.
+    pub(crate) still: Option<bool>,
+    /// Why it does not stand still, or does not go on.
+    pub(crate) freeze_problem: Option<String>,
     /// What the nursery was told last that it may use; unknown for a star that is taken over.
     pub(crate) limits: Option<Limits>,
     /// Changes of its limits that the nursery has not answered.
@@ -91,6 +99,10 @@ impl Local {
             failed_probes: 0,
             timed_out: false,
             unhealthy: false,
+            overdue: false,
+            in_hook: false,
+            still: (record.phase == StarPhase::Assigned).then_some(false),
+            freeze_problem: None,
             limits: None,
             limiting: 0,
             limit_problem: None,
@@ -177,6 +189,8 @@ impl Node {
             }
             Event::StarExited { star, cause } => self.star_ended(star, cause, &mut step),
             Event::Limited { star, problem } => self.limited(star, problem),
+            Event::Frozen { star, problem } => self.frozen(star, problem),
+            Event::HookEnded { star } => self.hook_ended(star, &mut step),
             Event::Probed { star, outcome } => self.star_probed(star, outcome, &mut step),
             Event::Drained { star } => self.star_drained(star, &mut step),
             Event::Listening { service, result } => self.listening(service, result, &mut step),
@@ -258,6 +272,9 @@ impl Node {
                 if has_entry {
                     self.listen_again(service, step);
                 }
+                let of_service = self.stars.iter().filter(|(_, local)| local.service == *service);
+                let stars: Vec<StarId> = of_service.map(|(star, _)| *star).collect();
+                stars.into_iter().for_each(|star| self.hold(star, step));
                 self.dirty.insert(service.clone());
             }
             Change::ServiceRemoved { service } => {
@@ -348,6 +365,7 @@ impl Node {
             Timer::Start(star) => self.start_overdue(star, step),
             Timer::Drain(star) => self.star_drained(star, step),
             Timer::Kill(star) => self.kill(star, step),
+            Timer::Deadline(star) => self.deadline(star, step),
             Timer::Service(service) => {
                 self.dirty.insert(service);
             }

@@ -33,7 +33,12 @@ impl Node {
             service.backoff.clear();
             service.last_failure = None;
         }
-        let Actions { start, drain } = decide(wanted, &self.seen(key));
+        let Actions { mut start, mut drain } = decide(wanted, &self.seen(key));
+        if self.state.services.get(key).is_some_and(|record| record.paused) {
+            // What stands still stays as it is; only what is not there yet may turn out to be too much.
+            start = 0;
+            drain.retain(|star| self.stars.get(star).is_some_and(|local| local.phase == StarPhase::Assigned));
+        }
         // Nothing is started that could not be ordered; what serves goes on meanwhile.
         if start > 0 && self.nursery_up {
             self.assign(key, start, step);
@@ -55,6 +60,8 @@ impl Node {
                 let phase = match local.phase {
                     StarPhase::Ended if self.holds_its_place(*star, local) => StarPhase::Ready,
                     StarPhase::Ended => return None,
+                    // Whether another comes in its place is known when it has ended.
+                    _ if local.overdue => StarPhase::Unready,
                     phase => phase,
                 };
                 Some(Seen { star: *star, revision: local.revision, ordinal: local.ordinal, phase })

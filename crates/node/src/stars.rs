@@ -28,6 +28,11 @@ impl Node {
         }
         local.ordered = true;
         local.limits = Some(record.template.limits);
+        if !record.template.hooks.before_start.is_empty() {
+            // What runs first may hang; the time it may take to get ready begins with it.
+            let limit = Duration::from_millis(record.template.probe.start_ms.into());
+            self.timers.set(Timer::Start(star), step.now + limit);
+        }
         step.effects.push(Effect::Start {
             order: StartOrder {
                 star,
@@ -94,7 +99,6 @@ impl Node {
         let Some(local) = self.stars.get_mut(&report.star) else { return };
         local.ordered = true;
         let process = (report.pid, report.start_time);
-        let in_life = local.phase < StarPhase::Stopping && local.phase != StarPhase::Assigned;
         // A change may have been written and not have reached it.
         local.limits = None;
         self.fit(report.star, step);
@@ -108,12 +112,16 @@ impl Node {
             _ if local.process.is_some_and(|known| known != process) => {
                 step.effects.push(Effect::Kill { star: report.star });
             }
-            StarPhase::Stopping | StarPhase::Draining => self.stop(report.star, step),
+            StarPhase::Stopping | StarPhase::Draining => {
+                self.hold_again(report.star, step);
+                self.stop(report.star, step);
+            }
             _ => {
-                debug_assert!(in_life);
                 if local.phase == StarPhase::Starting {
                     self.await_start(report.star, step);
                 }
+                self.await_deadline(report.star, step);
+                self.hold_again(report.star, step);
                 self.probe(report.star, step);
             }
         }
@@ -136,10 +144,27 @@ impl Node {
         local.process = Some(process);
         self.log.moved(star, StarPhase::Starting, Some(process), None);
         self.await_start(star, step);
+        self.await_deadline(star, step);
         self.probe(star, step);
+        // It may have been paused while it was on its way.
+        self.hold(star, step);
     }
 
-    fn await_start(&mut self, star: StarId, step: &mut Step<'_>) {
+    /// Sets the end of the time it may run. The wall clock measures it across agents, and only it can.
+    fn await_deadline(&mut self, star: StarId, step: &mut Step<'_>) {
+        let Some(record) = self.state.stars.get(&star) else { return };
+        let Some(deadline) = record.template.deadline_ms.map(Duration::from_millis) else { return };
+        let ran = record.started.map_or(Duration::ZERO, |started| step.wall.since(started));
+        self.timers.set(Timer::Deadline(star), step.now + deadline.saturating_sub(ran));
+    }
+
+    pub(crate) fn deadline(&mut self, star: StarId, step: &mut Step<'_>) {
+        let Some(local) = self.stars.get_mut(&star).filter(|local| local.phase < StarPhase::Draining) else { return };
+        local.overdue = true;
+        self.stop(star, step);
+    }
+
+    pub(crate) fn await_start(&mut self, star: StarId, step: &mut Step<'_>) {
         if let Some(record) = self.state.stars.get(&star) {
             let limit = Duration::from_millis(record.template.probe.start_ms.into());
             self.timers.set(Timer::Start(star), step.now + limit);
@@ -153,13 +178,12 @@ impl Node {
             return;
         }
         let template = &record.template;
-        let (kind, port) = match (&template.probe.kind, local.port) {
-            (ProbeKind::Started, _) | (_, None) => {
-                self.ready(star);
-                return;
-            }
-            (kind, Some(port)) => (kind.clone(), port),
-        };
+        let kind = template.probe.kind.clone();
+        if kind == ProbeKind::Started || (kind.needs_port() && local.port.is_none()) {
+            self.ready(star);
+            return;
+        }
+        let port = local.port;
         local.probing = true;
         let host_network = template.network == Network::Host;
         let timeout = Duration::from_millis(template.probe.timeout_ms.into());
@@ -215,7 +239,11 @@ impl Node {
     }
 
     pub(crate) fn start_overdue(&mut self, star: StarId, step: &mut Step<'_>) {
-        let Some(local) = self.stars.get_mut(&star).filter(|local| local.phase == StarPhase::Starting) else { return };
+        let is_starting = |local: &&mut Local| match local.phase {
+            StarPhase::Assigned => local.ordered,
+            phase => phase == StarPhase::Starting,
+        };
+        let Some(local) = self.stars.get_mut(&star).filter(is_starting) else { return };
         local.timed_out = true;
         self.kill(star, step);
     }
@@ -244,7 +272,7 @@ impl Node {
                 self.timers.set(Timer::Drain(star), step.now + grace);
                 return true;
             }
-            StarPhase::Starting | StarPhase::Ready | StarPhase::Unready => self.stop(star, step),
+            StarPhase::Starting | StarPhase::Ready | StarPhase::Unready | StarPhase::Paused => self.stop(star, step),
             StarPhase::Draining | StarPhase::Stopping | StarPhase::Ended => {}
         }
         false
@@ -257,15 +285,36 @@ impl Node {
         }
     }
 
-    /// SIGTERM now, the kill after its grace.
+    /// Its hook now, or the signal; the kill after its grace, whatever came of that.
     fn stop(&mut self, star: StarId, step: &mut Step<'_>) {
         let (Some(local), Some(record)) = (self.stars.get_mut(&star), self.state.stars.get(&star)) else { return };
-        local.phase = StarPhase::Stopping;
+        let was = std::mem::replace(&mut local.phase, StarPhase::Stopping);
         self.timers.clear_star(star);
         self.log.moved(star, StarPhase::Stopping, None, None);
-        step.effects.push(Effect::Signal { star, signal: SIGTERM });
-        let grace = Duration::from_millis(record.template.grace_ms.into());
-        self.timers.set(Timer::Kill(star), step.now + grace);
+        let template = &record.template;
+        self.timers.set(Timer::Kill(star), step.now + Duration::from_millis(template.grace_ms.into()));
+        let hook = template.hooks.before_stop.clone();
+        local.in_hook = !hook.is_empty();
+        if was == StarPhase::Paused {
+            self.freeze(star, false, step);
+        }
+        if hook.is_empty() {
+            self.tell_to_stop(star, step);
+        } else {
+            step.effects.push(Effect::Hook { star, command: hook });
+        }
+    }
+
+    fn tell_to_stop(&mut self, star: StarId, step: &mut Step<'_>) {
+        let signal = self.state.stars.get(&star).and_then(|record| record.template.stop_signal).unwrap_or(SIGTERM);
+        step.effects.push(Effect::Signal { star, signal });
+    }
+
+    pub(crate) fn hook_ended(&mut self, star: StarId, step: &mut Step<'_>) {
+        let Some(local) = self.stars.get_mut(&star) else { return };
+        if std::mem::take(&mut local.in_hook) && local.phase == StarPhase::Stopping {
+            self.tell_to_stop(star, step);
+        }
     }
 
     pub(crate) fn kill(&mut self, star: StarId, step: &mut Step<'_>) {
@@ -284,11 +333,12 @@ impl Node {
         if local.phase == StarPhase::Ended {
             return;
         }
-        let asked = local.phase >= StarPhase::Draining;
-        let cause = match (local.timed_out, local.unhealthy) {
-            (true, _) => ExitCause::StartTimeout,
-            (_, true) => ExitCause::Unhealthy,
-            _ => cause,
+        let asked = local.phase >= StarPhase::Draining && !local.overdue;
+        let cause = match cause {
+            _ if local.timed_out => ExitCause::StartTimeout,
+            _ if local.unhealthy => ExitCause::Unhealthy,
+            _ if local.overdue => ExitCause::Deadline,
+            cause => cause,
         };
         let (key, ordinal, revision) = (local.service.clone(), local.ordinal, local.revision);
         let stays_ended = is_over(record.template.restart, &cause);
@@ -309,6 +359,7 @@ impl Node {
         local.phase = StarPhase::Ended;
         local.limiting = 0;
         local.limit_problem = None;
+        local.freeze_problem = None;
         self.timers.clear_star(star);
         self.log.moved(star, StarPhase::Ended, None, Some(exit));
         self.dirty.insert(local.service.clone());

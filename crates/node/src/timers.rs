@@ -15,6 +15,8 @@ pub(crate) enum Timer {
     Drain(StarId),
     /// The star should have ended.
     Kill(StarId),
+    /// The star has run for as long as it may.
+    Deadline(StarId),
     /// A star of the service may start again, or a crash loop is over.
     Service(ServiceKey),
     /// Open the entry point that could not be opened.
@@ -44,9 +46,16 @@ impl Timers {
     }
 
     pub(crate) fn clear_star(&mut self, star: StarId) {
-        for timer in [Timer::Probe(star), Timer::Start(star), Timer::Drain(star), Timer::Kill(star)] {
+        self.clear_probes(star);
+        for timer in [Timer::Drain(star), Timer::Kill(star), Timer::Deadline(star)] {
             self.clear(&timer);
         }
+    }
+
+    /// Those that ask something of a star that runs.
+    pub(crate) fn clear_probes(&mut self, star: StarId) {
+        self.clear(&Timer::Probe(star));
+        self.clear(&Timer::Start(star));
     }
 
     pub(crate) fn next(&self) -> Option<Time> {

@@ -50,6 +50,9 @@ pub struct ServiceView {
     /// Stars that requests go to.
     pub ready: u32,
     pub stopped: bool,
+    /// Its stars stand still.
+    #[serde(default)]
+    pub paused: bool,
     /// It is not yet as it was asked to be.
     pub changing: bool,
     /// Why it is not getting there by itself.
@@ -138,10 +141,13 @@ impl Node {
         let record = self.state.services.get(key)?;
         let local = self.services.get(key);
         let running = || self.state.stars_of(key).filter(|star| star.phase != StarPhase::Ended);
-        let is_settled = |star: &StarRecord| star.phase == StarPhase::Ready && star.revision == record.revision;
+        let settled = if record.paused { StarPhase::Paused } else { StarPhase::Ready };
+        let is_settled =
+            |star: &StarRecord| star.phase == settled && (record.paused || star.revision == record.revision);
         let ready = running().filter(|star| star.phase == StarPhase::Ready).count();
         let desired = record.wanted();
-        let changing = !running().all(is_settled) || running().count() != desired as usize;
+        let is_short = running().count() != desired as usize && !record.paused;
+        let changing = !running().all(is_settled) || is_short;
         Some(ServiceView {
             service: key.clone(),
             app: record.app.clone(),
@@ -149,6 +155,7 @@ impl Node {
             desired,
             ready: u32::try_from(ready).unwrap_or(u32::MAX),
             stopped: record.stopped,
+            paused: record.paused,
             changing,
             problem: self.problem_of(key).or_else(|| self.not_written.clone().filter(|_| changing)),
             address: local.and_then(|local| local.address),
@@ -167,6 +174,9 @@ impl Node {
         if let Some(problem) = self.limit_problem(key) {
             return Some(problem);
         }
+        if let Some(problem) = self.freeze_problem(key) {
+            return Some(problem);
+        }
         let worst = local.backoff.values().max_by_key(|backoff| backoff.failures())?;
         let record = self.state.services.get(key)?;
         let ready = || self.state.stars_of(key).filter(|star| star.phase == StarPhase::Ready);
@@ -183,6 +193,13 @@ impl Node {
             )
         } else {
             format!("its stars end again and again ({times} in a row{last})")
+        })
+    }
+
+    fn freeze_problem(&self, key: &ServiceKey) -> Option<String> {
+        self.stars.iter().find_map(|(star, local)| {
+            let problem = local.freeze_problem.as_ref().filter(|_| local.service == *key)?;
+            Some(format!("star `{}`: {problem}", self.state.stars.get(star)?.name()))
         })
     }
 

@@ -131,18 +131,27 @@ impl Desk {
         panic!("nothing was started");
     }
 
-    /// What the node has told others, in a few letters: `drain`, `term`, `kill`, `routes N`.
+    /// What the node has told others, in a few letters: `drain`, `signal N`, `kill`, `routes N` and so on.
     fn told(&mut self) -> Vec<String> {
         let told = self.effects.drain(..).filter_map(|effect| match effect {
             Effect::Drain { .. } => Some("drain".to_owned()),
             Effect::Signal { signal, .. } => Some(format!("signal {signal}")),
             Effect::Kill { .. } => Some("kill".to_owned()),
+            Effect::Freeze { frozen, .. } => Some(if frozen { "freeze" } else { "thaw" }.to_owned()),
+            Effect::Hook { command, .. } => Some(format!("hook {}", command.join(" "))),
             Effect::Listen { entry, .. } => Some(format!("listen {}", entry.listen.port)),
             Effect::Unlisten { .. } => Some("unlisten".to_owned()),
             Effect::Publish { set, .. } => Some(format!("routes {}", set.endpoints.len())),
             _ => None,
         });
         told.collect()
+    }
+
+    /// The same, but for entry points, which are asked for again after every change.
+    fn told_of_stars(&mut self) -> Vec<String> {
+        let mut told = self.told();
+        told.retain(|what| !what.starts_with("listen"));
+        told
     }
 
     fn stars(&self, phase: StarPhase) -> Vec<StarId> {
@@ -171,6 +180,9 @@ fn web(instances: u32, version: &str) -> AppSpec {
             probe: Probe::new(ProbeKind::Tcp),
             restart: RestartPolicy::Always,
             grace_ms: 10_000,
+            stop_signal: None,
+            deadline_ms: None,
+            hooks: Default::default(),
         },
         instances,
         entry: Some(entry),
@@ -243,6 +255,158 @@ fn a_star_that_does_not_get_ready_in_time_is_ended_and_replaced() {
     let exit = desk.node.star_view(star).unwrap().exit.unwrap();
     assert_eq!((exit.cause, exit.asked), (ExitCause::StartTimeout, false));
     assert_eq!(desk.started().len(), 1);
+}
+
+/// A node with one star of a template changed so, which is ready.
+fn serving_one(change: impl FnOnce(&mut StarTemplate)) -> (Desk, StarId) {
+    let mut spec = web(1, "a");
+    change(&mut spec.services.values_mut().next().unwrap().template);
+    let mut desk = Desk::new(State::default());
+    desk.tell(Event::NurseryUp { running: Vec::new(), ended: Vec::new() });
+    desk.put(spec);
+    let star = desk.started()[0];
+    desk.make_ready(star);
+    desk.effects.clear();
+    (desk, star)
+}
+
+#[test]
+fn a_paused_star_gets_no_requests_and_is_probed_again_before_it_does() {
+    let (mut desk, star) = serving_one(|_| {});
+    desk.ask(Request::Pause { service: key() }).unwrap();
+    assert_eq!(desk.told_of_stars(), ["freeze", "routes 0"]);
+    assert_eq!(desk.stars(StarPhase::Paused), [star]);
+    let view = desk.node.service_view(&key()).unwrap();
+    assert!(view.paused && !view.changing && view.ready == 0);
+    // It is not missed, not probed and not given up, however long it takes.
+    desk.wait(Duration::from_secs(3600));
+    assert_eq!((desk.started(), desk.told_of_stars()), (vec![], vec![]));
+    desk.ask(Request::Resume { service: key() }).unwrap();
+    assert_eq!(desk.told_of_stars(), ["thaw"]);
+    desk.tell(Event::Probed { star, outcome: Ok(()) });
+    assert_eq!(desk.told_of_stars(), ["routes 1"]);
+    let problem = desk.ask(Request::Resume { service: key() }).unwrap_err();
+    assert!(problem.message.contains("not paused"), "{problem}");
+}
+
+#[test]
+fn a_paused_star_goes_on_before_it_is_told_to_stop() {
+    let (mut desk, star) = serving_one(|_| {});
+    desk.ask(Request::Pause { service: key() }).unwrap();
+    desk.told_of_stars();
+    desk.ask(Request::StopService { service: key() }).unwrap();
+    let told = desk.told_of_stars();
+    assert!(told.iter().position(|what| what == "thaw") < told.iter().position(|what| what == "signal 15"), "{told:?}");
+    desk.tell(Event::StarExited { star, cause: ExitCause::Code(0) });
+    let problem = desk.ask(Request::Pause { service: key() }).unwrap_err();
+    assert!(problem.message.contains("is stopped"), "{problem}");
+    // The same when its app is taken away.
+    let (mut desk, _) = serving_one(|_| {});
+    desk.ask(Request::Pause { service: key() }).unwrap();
+    desk.told_of_stars();
+    desk.ask(Request::RemoveApp { app: "shop".parse().unwrap() }).unwrap();
+    assert_eq!(desk.told_of_stars(), ["unlisten", "thaw", "signal 15"]);
+}
+
+#[test]
+fn a_nursery_that_comes_learns_what_is_to_stand_still() {
+    let (mut desk, star) = serving_one(|_| {});
+    let running =
+        RunningStar { star, generation: desk.node.state().stars[&star].generation, pid: pid(star), start_time: 7 };
+    desk.tell(Event::NurseryDown);
+    desk.ask(Request::Pause { service: key() }).unwrap();
+    assert_eq!(desk.told_of_stars(), ["routes 0"]);
+    desk.tell(Event::NurseryUp { running: vec![running.clone()], ended: Vec::new() });
+    assert_eq!(desk.told_of_stars(), ["freeze"]);
+    desk.tell(Event::NurseryDown);
+    desk.ask(Request::Resume { service: key() }).unwrap();
+    assert_eq!(desk.told_of_stars(), [""; 0]);
+    desk.tell(Event::NurseryUp { running: vec![running], ended: Vec::new() });
+    assert_eq!(desk.told_of_stars(), ["thaw"]);
+}
+
+#[test]
+fn why_a_star_does_not_stand_still_is_told() {
+    let (mut desk, star) = serving_one(|_| {});
+    desk.ask(Request::Pause { service: key() }).unwrap();
+    desk.tell(Event::Frozen { star, problem: Some("no group".to_owned()) });
+    let problem = desk.node.service_view(&key()).unwrap().problem.unwrap();
+    assert!(problem.contains("`web-1`: no group"), "{problem}");
+}
+
+#[test]
+fn a_star_is_told_to_stop_by_the_signal_it_wants_and_after_its_hook() {
+    let hook = |template: &mut StarTemplate| {
+        template.stop_signal = Some(3);
+        template.hooks.before_stop = vec!["./drain".to_owned(), "now".to_owned()];
+    };
+    let (mut desk, star) = serving_one(hook);
+    desk.ask(Request::StopService { service: key() }).unwrap();
+    assert_eq!(desk.told_of_stars(), ["routes 0", "drain"]);
+    desk.tell(Event::Drained { star });
+    assert_eq!(desk.told_of_stars(), ["hook ./drain now"]);
+    desk.tell(Event::HookEnded { star });
+    assert_eq!(desk.told_of_stars(), ["signal 3"]);
+    desk.tell(Event::HookEnded { star });
+    assert_eq!(desk.told_of_stars(), [""; 0]);
+    // A hook that hangs has the grace and no more.
+    let (mut desk, star) = serving_one(hook);
+    desk.ask(Request::StopService { service: key() }).unwrap();
+    desk.tell(Event::Drained { star });
+    desk.told_of_stars();
+    desk.wait(Duration::from_millis(9_999));
+    assert_eq!(desk.told_of_stars(), [""; 0]);
+    desk.wait(Duration::from_millis(1));
+    assert_eq!(desk.told_of_stars(), ["kill"]);
+}
+
+#[test]
+fn a_star_ends_at_its_deadline_and_that_is_told_apart() {
+    let job = |template: &mut StarTemplate| {
+        template.deadline_ms = Some(60_000);
+        template.restart = RestartPolicy::Never;
+    };
+    let (mut desk, star) = serving_one(job);
+    desk.wait(Duration::from_millis(59_999));
+    assert_eq!(desk.told_of_stars(), [""; 0]);
+    desk.wait(Duration::from_millis(1));
+    // Its place is its own until it has ended, and after.
+    assert_eq!(desk.started(), []);
+    assert_eq!(desk.told_of_stars(), ["signal 15", "routes 0"]);
+    desk.tell(Event::StarExited { star, cause: ExitCause::Code(0) });
+    let exit = desk.node.star_view(star).unwrap().exit.unwrap();
+    assert_eq!((exit.cause, exit.asked), (ExitCause::Deadline, false));
+    assert_eq!(desk.started(), []);
+    // The time runs on while nobody looks.
+    let (mut desk, star) = serving_one(job);
+    desk.wait(Duration::from_secs(20));
+    let running =
+        RunningStar { star, generation: desk.node.state().stars[&star].generation, pid: pid(star), start_time: 7 };
+    let mut next = Desk::new(desk.node.state().clone());
+    next.now = desk.now + Duration::from_secs(30);
+    next.tell(Event::NurseryUp { running: vec![running], ended: Vec::new() });
+    next.told();
+    next.wait(Duration::from_millis(9_999));
+    assert_eq!(next.stars(StarPhase::Stopping), []);
+    next.wait(Duration::from_millis(1));
+    assert_eq!(next.stars(StarPhase::Stopping), [star]);
+}
+
+#[test]
+fn what_runs_before_a_star_has_no_more_time_than_its_start() {
+    let mut desk = Desk::new(State::default());
+    desk.tell(Event::NurseryUp { running: Vec::new(), ended: Vec::new() });
+    let mut spec = web(1, "a");
+    spec.services.values_mut().next().unwrap().template.hooks.before_start = vec!["./migrate".to_owned()];
+    desk.put(spec);
+    let star = desk.started()[0];
+    desk.told_of_stars();
+    desk.wait(Duration::from_millis(29_999));
+    assert_eq!(desk.told_of_stars(), [""; 0]);
+    desk.wait(Duration::from_millis(1));
+    assert_eq!(desk.told_of_stars(), ["kill"]);
+    desk.tell(Event::StarStartFailed { star, reason: "killed".to_owned() });
+    assert_eq!(desk.node.star_view(star).unwrap().exit.unwrap().cause, ExitCause::StartTimeout);
 }
 
 #[test]

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{
-    AppSpec, Balance, BundleId, Bytes, Code, ContentHash, Endpoint, Entry, ExitCause, Limits, ListenAddr, Network,
-    NodeId, Probe, ProbeKind, Problem, Program, Protocol, RequestId, RestartPolicy, ServiceKey, ServiceSpec, StarId,
-    StarPhase, StarTemplate, Time, WallTime,
+    AppSpec, Balance, BundleId, Bytes, Code, ContentHash, Endpoint, Entry, ExitCause, Hooks, Limits, ListenAddr,
+    Network, NodeId, Probe, ProbeKind, Problem, Program, Protocol, RequestId, RestartPolicy, ServiceKey, ServiceSpec,
+    StarId, StarPhase, StarTemplate, Time, WallTime,
 };
 use node::{Effect, Event, Node, NodeConfig, Request, RunningStar};
 use state::{Command, State};
@@ -51,6 +51,8 @@ struct Process {
     service: ServiceKey,
     /// It answers probes from then on; `None` for one that never does.
     ready_at: Option<Time>,
+    /// It stands still: it answers nothing and no signal but a kill reaches it.
+    frozen: bool,
 }
 
 struct World {
@@ -87,13 +89,16 @@ struct World {
     /// The one written last, until the event after it.
     came_true: Option<(ServiceKey, u32)>,
     faults: bool,
+    /// Services are paused and resumed too, and stars have hooks. Lives from before that go as they went.
+    pauses: bool,
     trace: Vec<String>,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, pauses: bool) -> Self {
         let mut world = Self {
             seed,
+            pauses,
             random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             now: Time(1_000_000_000),
             node: Node::new(config(seed), State::default()),
@@ -194,7 +199,11 @@ impl World {
         let mut text = format!("    {effect:?}");
         text.truncate(200);
         self.trace.push(text);
-        if let Effect::Signal { star, .. } | Effect::Kill { star } | Effect::Drain { star, .. } = &effect {
+        if let Effect::Signal { star, .. }
+        | Effect::Kill { star }
+        | Effect::Drain { star, .. }
+        | Effect::Hook { star, .. } = &effect
+        {
             self.retiring.insert(*star);
         }
         match effect {
@@ -220,10 +229,13 @@ impl World {
                 let never = self.faults && self.random.one_in(15);
                 let ready_at = (!never).then(|| self.now + Duration::from_millis(self.random.below(30)));
                 let (pid, service) = (self.next_pid, order.service);
-                self.processes.insert(star, Process { generation: order.generation, pid, service, ready_at });
+                self.processes
+                    .insert(star, Process { generation: order.generation, pid, service, ready_at, frozen: false });
                 self.soon(Event::StarStarted { star, pid, start_time: 7 });
             }
             Effect::Signal { star, .. } => {
+                let frozen = self.processes.get(&star).is_some_and(|process| process.frozen);
+                self.must(!frozen || !self.nursery_up, "a star that stands still is not asked to stop");
                 // Most end when asked; some have to be killed.
                 if !(self.faults && self.random.one_in(6)) {
                     self.end(star, ExitCause::Code(0));
@@ -233,11 +245,25 @@ impl World {
             Effect::Forget { star } => {
                 self.corpses.remove(&star);
             }
+            Effect::Freeze { star, frozen } => {
+                self.must(self.nursery_up, "nobody is asked to freeze while the nursery is away");
+                if let Some(process) = self.processes.get_mut(&star) {
+                    process.frozen = frozen;
+                }
+                self.soon(Event::Frozen { star, problem: None });
+            }
+            Effect::Hook { star, .. } => {
+                // Some hang until the star is killed.
+                if !(self.faults && self.random.one_in(6)) {
+                    self.soon(Event::HookEnded { star });
+                }
+            }
             Effect::Limit { .. } => {}
             Effect::Probe { star, .. } => {
                 let up = self.nursery_up;
                 let process = self.processes.get(&star);
-                let ok = up && process.and_then(|process| process.ready_at).is_some_and(|at| at <= self.now);
+                let answers = process.filter(|process| !process.frozen).and_then(|process| process.ready_at);
+                let ok = up && answers.is_some_and(|at| at <= self.now);
                 let flaky = self.faults && self.random.one_in(25);
                 let outcome = if ok && !flaky { Ok(()) } else { Err("refused".to_owned()) };
                 self.soon(Event::Probed { star, outcome });
@@ -346,6 +372,12 @@ impl World {
             }
             17 => self.lose_nursery(),
             18 => self.replace_agent(),
+            19 if self.pauses => {
+                let service = self.service();
+                let request =
+                    if self.random.one_in(3) { Request::Resume { service } } else { Request::Pause { service } };
+                self.ask(request);
+            }
             _ => {}
         }
     }
@@ -425,6 +457,8 @@ impl World {
         };
         let listen = ListenAddr::loopback(8000 + self.random.below(3) as u16);
         let entry = Entry { listen, protocol: Protocol::Http, balance: Balance::RoundRobin };
+        let hooked = self.pauses && self.random.one_in(3);
+        let before_stop = if hooked { vec!["./drain".to_owned()] } else { Vec::new() };
         ServiceSpec {
             template: StarTemplate {
                 program: Program::Script("x.rads".to_owned()),
@@ -439,6 +473,9 @@ impl World {
                 probe: Probe::new(kind),
                 restart,
                 grace_ms: 1_000,
+                stop_signal: None,
+                deadline_ms: None,
+                hooks: Hooks { before_stop, ..Hooks::default() },
             },
             instances: self.random.below(5) as u32,
             entry: port.map(|_| entry),
@@ -483,6 +520,17 @@ impl World {
         let state = self.node.state();
         for (key, service) in &state.services {
             let view = self.node.service_view(key).unwrap();
+            let frozen = |process: &&Process| process.service == *key && process.frozen;
+            let still = self.processes.values().filter(frozen).count();
+            if service.paused {
+                let running = self.processes.values().filter(|process| process.service == *key).count();
+                self.must(still == running && view.ready == 0, &format!("`{key}` stands still: {still} of {running}"));
+                self.must(!view.changing, &format!("`{key}` is settled"));
+                let routed = self.routes.get(key).map_or(0, Vec::len);
+                self.must(routed == 0, &format!("`{key}` stands still and has {routed} routes"));
+                continue;
+            }
+            self.must(still == 0, &format!("{still} stars of `{key}` stand still"));
             self.must(
                 view.ready == service.wanted(),
                 &format!("`{key}` has {} of {} ready", view.ready, service.wanted()),
@@ -499,7 +547,8 @@ impl World {
             }
         }
         for (star, process) in &self.processes {
-            let known = state.stars.get(star).is_some_and(|record| record.phase == StarPhase::Ready);
+            let wanted = if process.frozen { StarPhase::Paused } else { StarPhase::Ready };
+            let known = state.stars.get(star).is_some_and(|record| record.phase == wanted);
             self.must(known, &format!("{star} of `{}` runs and is wanted", process.service));
         }
         let listening: Vec<_> = self.listening.keys().filter(|key| !state.services.contains_key(*key)).collect();
@@ -524,8 +573,8 @@ fn config(seed: u64) -> NodeConfig {
     NodeConfig { node: NodeId(1), seed, rootless: false, memory: Bytes::mib(1 << 20), cores: 2 }
 }
 
-fn live(seed: u64) {
-    let mut world = World::new(seed);
+fn live(seed: u64, pauses: bool) {
+    let mut world = World::new(seed, pauses);
     for _ in 0..STEPS {
         world.act();
         // Every second life is hurried: what is asked meets what is still being opened, written and started.
@@ -545,12 +594,19 @@ fn live(seed: u64) {
 
 #[test]
 fn regressions_stay_mended() {
-    REGRESSIONS.into_iter().for_each(live);
+    REGRESSIONS.into_iter().for_each(|seed| live(seed, false));
 }
 
 #[test]
 fn whatever_happens_nothing_goes_wrong_and_all_that_is_wanted_runs_in_the_end() {
     for seed in 1..=SEEDS {
-        live(seed);
+        live(seed, false);
+    }
+}
+
+#[test]
+fn nor_when_services_are_paused_and_stars_have_hooks() {
+    for seed in 1..=SEEDS {
+        live(seed, true);
     }
 }

@@ -93,6 +93,10 @@ pub(crate) enum Constellation {
     Stop(OneService),
     /// Start a stopped service again
     Start(OneService),
+    /// Let the stars of a service stand still: they keep their memory and get no processor time
+    Pause(OneService),
+    /// Let the stars of a paused service go on
+    Resume(OneService),
     /// Wait until a star, or all of a service that ends by itself, has ended; exit as it did
     Wait(Wait),
     /// Take an app down, and the agent with the last one if `up` or `deploy` started it

@@ -57,6 +57,8 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         Command::Restart { service, wall } => restart(state, service, *wall, &mut changes),
         Command::Stop { service, wall } => set_stopped(state, service, true, *wall, &mut changes),
         Command::Start { service, wall } => set_stopped(state, service, false, *wall, &mut changes),
+        Command::Pause { service, wall } => pause(state, service, *wall, &mut changes),
+        Command::Resume { service, wall } => resume(state, service, *wall, &mut changes),
         Command::Assign { stars, wall } => {
             stars.iter().for_each(|star| changes.push(assign(state, star, *wall)));
             Ok(())
@@ -136,6 +138,7 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
                     spec: wanted.clone(),
                     revision: index,
                     stopped: false,
+                    paused: false,
                     started: 0,
                     restarts: 0,
                     done: Default::default(),
@@ -143,7 +146,7 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
                 state.services.insert(key.clone(), service);
                 format!("service `{key}` created with {}", counted(wanted.instances))
             }
-            Some(service) if service.spec == *wanted && !service.stopped => continue,
+            Some(service) if service.spec == *wanted && !service.stopped && !service.paused => continue,
             Some(service) => {
                 let limited = service.spec.template.can_become(&wanted.template);
                 let replaced = service.spec.template != wanted.template && !limited;
@@ -152,7 +155,7 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
                     service.done.clear();
                 }
                 service.spec = wanted.clone();
-                service.stopped = false;
+                (service.stopped, service.paused) = (false, false);
                 if replaced {
                     format!("service `{key}` changed: its stars are replaced")
                 } else {
@@ -190,7 +193,7 @@ fn scale(state: &mut State, key: &ServiceKey, instances: u32, wall: WallTime, ch
     check_instances(instances)?;
     let service = service_mut(state, key)?;
     let before = std::mem::replace(&mut service.spec.instances, instances);
-    service.stopped = false;
+    (service.stopped, service.paused) = (false, false);
     touch_app(state, key, wall);
     state.record(wall, format!("service `{key}` scaled from {before} to {}", counted(instances)));
     changes.push(Change::ServicePut { service: key.clone() });
@@ -234,7 +237,7 @@ fn restart(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Ve
     let index = state.index;
     let service = service_mut(state, key)?;
     service.revision = index;
-    service.stopped = false;
+    (service.stopped, service.paused) = (false, false);
     service.done.clear();
     state.record(wall, format!("service `{key}` restarted: its stars are replaced"));
     changes.push(Change::ServicePut { service: key.clone() });
@@ -249,12 +252,39 @@ fn set_stopped(
     changes: &mut Vec<Change>,
 ) -> Applied {
     let service = service_mut(state, key)?;
-    if service.stopped == stopped {
-        return Ok(());
+    match (service.stopped == stopped, service.paused) {
+        (true, false) => return Ok(()),
+        // What is done stays done.
+        (true, true) => return resume(state, key, wall, changes),
+        (false, _) => {}
     }
-    service.stopped = stopped;
+    (service.stopped, service.paused) = (stopped, false);
     service.done.clear();
     state.record(wall, format!("service `{key}` {}", if stopped { "stopped" } else { "started" }));
+    changes.push(Change::ServicePut { service: key.clone() });
+    Ok(())
+}
+
+fn pause(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
+    let service = service_mut(state, key)?;
+    if service.stopped {
+        let problem = Problem::new(Code::Conflict, format!("service `{key}` is stopped: there is nothing to pause"));
+        return Err(problem.help(format!("`rads c start {key}` starts it")));
+    }
+    if !std::mem::replace(&mut service.paused, true) {
+        state.record(wall, format!("service `{key}` paused"));
+        changes.push(Change::ServicePut { service: key.clone() });
+    }
+    Ok(())
+}
+
+fn resume(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
+    let service = service_mut(state, key)?;
+    if !std::mem::replace(&mut service.paused, false) {
+        let problem = Problem::new(Code::Conflict, format!("service `{key}` is not paused"));
+        return Err(problem.help("`rads c status` shows how it is"));
+    }
+    state.record(wall, format!("service `{key}` resumed"));
     changes.push(Change::ServicePut { service: key.clone() });
     Ok(())
 }
@@ -310,8 +340,7 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime) -> Change 
 
 fn transit(state: &mut State, transition: &Transition, wall: WallTime) -> Option<Change> {
     let star = state.stars.get_mut(&transition.star)?;
-    let turns_ready = (star.phase, transition.phase) == (StarPhase::Unready, StarPhase::Ready);
-    if transition.phase <= star.phase && !turns_ready {
+    if !star.phase.leads_to(transition.phase) {
         return None;
     }
     star.phase = transition.phase;

@@ -20,6 +20,10 @@ pub enum Command {
     Stop { service: ServiceKey, wall: WallTime },
     /// Lets the stars of a stopped service run again.
     Start { service: ServiceKey, wall: WallTime },
+    /// Lets the stars of a service stand still where they are.
+    Pause { service: ServiceKey, wall: WallTime },
+    /// Lets the stars of a paused service go on.
+    Resume { service: ServiceKey, wall: WallTime },
     /// Brings stars into being. Each is checked again; those that no longer fit are refused, the others stand.
     Assign { stars: Vec<Assignment>, wall: WallTime },
     /// What became of stars. A transition of an unknown star or back to an earlier phase changes nothing.

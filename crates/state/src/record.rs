@@ -39,6 +39,9 @@ pub struct ServiceRecord {
     /// are replaced.
     pub revision: u64,
     pub stopped: bool,
+    /// Its stars stand still. Whatever asks it to run, or to end, ends that too.
+    #[serde(default)]
+    pub paused: bool,
     /// Stars ever assigned.
     pub started: u64,
     /// Stars of this service that ended without being asked to.

@@ -66,6 +66,8 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(services::stats))
         .routes(routes!(services::limit))
         .routes(routes!(services::scale))
+        .routes(routes!(services::pause))
+        .routes(routes!(services::resume))
         .routes(routes!(services::restart))
         .routes(routes!(services::stop))
         .routes(routes!(services::start))

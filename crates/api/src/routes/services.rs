@@ -57,6 +57,24 @@ pub(super) async fn scale(
     Ok(Json(control.scale(service, scale.instances).await?))
 }
 
+/// Let every star stand still
+///
+/// It keeps its memory and gets no processor time and no requests.
+#[utoipa::path(post, path = "/v1/services/{service}/pause", tag = "services",
+    params(("service" = ServiceKey, Path)),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn pause(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
+    Ok(Json(control.pause(service).await?))
+}
+
+/// Let the stars of a paused service go on
+#[utoipa::path(post, path = "/v1/services/{service}/resume", tag = "services",
+    params(("service" = ServiceKey, Path)),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn resume(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
+    Ok(Json(control.resume(service).await?))
+}
+
 /// Replace every star, one after another
 #[utoipa::path(post, path = "/v1/services/{service}/restart", tag = "services",
     params(("service" = ServiceKey, Path)),

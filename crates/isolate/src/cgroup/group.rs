@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,8 @@ use crate::stats::StarStats;
 
 /// The quota's period. The kernel's default: shorter ones cost more switches, longer ones stall a star visibly.
 const PERIOD_US: u64 = 100_000;
+/// How often a star's processes are gone through until all of them are frozen. Those that are make no new ones.
+const LOOKS: usize = 100;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Version {
@@ -36,6 +38,9 @@ pub(crate) struct Groups {
     pub(crate) usage: Option<Group>,
     pub(crate) memory: Option<Group>,
     pub(crate) pids: Option<Group>,
+    /// Version 1: made when the star is frozen for the first time, which few ever are. Version 2 freezes any group.
+    #[serde(default)]
+    pub(crate) freezer: Option<Group>,
     /// Processes in the star that are ours, not the user's: its init. They are added to the limit.
     pub(crate) own_pids: u32,
     /// Where there is no controller for them: the processes that the star's own `RLIMIT_NPROC` allows. The kernel counts
@@ -47,7 +52,7 @@ pub(crate) struct Groups {
 impl Groups {
     /// The distinct directories.
     pub(super) fn dirs(&self) -> BTreeSet<&Group> {
-        [&self.cpu, &self.usage, &self.memory, &self.pids].into_iter().flatten().collect()
+        [&self.cpu, &self.usage, &self.memory, &self.pids, &self.freezer].into_iter().flatten().collect()
     }
 
     /// The directories' own names.
@@ -108,6 +113,65 @@ impl Groups {
         Ok(())
     }
 
+    /// Whether a group is there in which everything in the star can be halted.
+    pub(crate) fn can_freeze(&self) -> bool {
+        self.freezing().is_some()
+    }
+
+    fn freezing(&self) -> Option<&Group> {
+        let v2 = || self.dirs().into_iter().find(|group| group.version == Version::V2);
+        self.freezer.as_ref().or_else(v2)
+    }
+
+    /// Makes the version 1 group to freeze the star in. It is of no effect until the star is in it.
+    pub(crate) fn add_freezer(&mut self, group: Group) -> io::Result<()> {
+        fs::create_dir(&group.dir)?;
+        self.freezer = Some(group);
+        Ok(())
+    }
+
+    /// Halts everything in the star. The kernel does so as soon as it comes by each process.
+    pub(crate) fn freeze(&self) -> io::Result<()> {
+        let Some(Group { version, dir }) = self.freezing() else { return Ok(()) };
+        if *version == Version::V2 {
+            return write(dir, "cgroup.freeze", 1);
+        }
+        write(dir, "freezer.state", "FROZEN")?;
+        // What comes in freezes. Meanwhile what is born of a process outside is outside too; of one inside, nothing is
+        // born any more.
+        for _ in 0..LOOKS {
+            let inside: BTreeSet<u32> = pids(dir)?.into_iter().collect();
+            let outside: Vec<u32> = self.members()?.into_iter().filter(|pid| !inside.contains(pid)).collect();
+            if outside.is_empty() {
+                return Ok(());
+            }
+            let door = OpenOptions::new().write(true).open(dir.join("cgroup.procs"))?;
+            for pid in outside {
+                match (&door).write_all(pid.to_string().as_bytes()) {
+                    // It has ended.
+                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                    other => other?,
+                }
+            }
+        }
+        Err(io::Error::other("it makes processes faster than they can be frozen"))
+    }
+
+    /// Lets everything go on.
+    pub(crate) fn thaw(&self) -> io::Result<()> {
+        match self.freezing() {
+            Some(Group { version: Version::V1, dir }) => write(dir, "freezer.state", "THAWED"),
+            Some(Group { version: Version::V2, dir }) => write(dir, "cgroup.freeze", 0),
+            None => Ok(()),
+        }
+    }
+
+    /// Every process in the star, commands executed in it included; nothing where it has no groups.
+    fn members(&self) -> io::Result<Vec<u32>> {
+        let mut limiting = [&self.pids, &self.memory, &self.cpu, &self.usage].into_iter().flatten();
+        limiting.next().map_or(Ok(Vec::new()), |group| pids(&group.dir))
+    }
+
     /// How many of the star's processes the kernel has killed for want of memory.
     pub(crate) fn oom_kills(&self) -> u64 {
         let Some(group) = &self.memory else { return 0 };
@@ -154,6 +218,12 @@ impl Groups {
         }
         stats
     }
+}
+
+/// The processes in a group.
+fn pids(dir: &Path) -> io::Result<Vec<u32>> {
+    let text = fs::read_to_string(dir.join("cgroup.procs"))?;
+    Ok(text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
 }
 
 impl Group {
@@ -268,6 +338,7 @@ mod tests {
             usage: group.clone(),
             memory: group.clone(),
             pids: group,
+            freezer: None,
             own_pids: 1,
             fixed_pids: None,
         };

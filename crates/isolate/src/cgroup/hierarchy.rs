@@ -22,6 +22,8 @@ pub(crate) struct Hierarchies {
     usage: Parent,
     memory: Parent,
     pids: Parent,
+    /// Version 1 only: version 2 freezes any group.
+    freezer: Parent,
     kind: &'static str,
     /// Parents made by nurseries before this one, which may have been in other groups than this one is.
     inherited: BTreeSet<PathBuf>,
@@ -60,7 +62,9 @@ impl Hierarchies {
         };
         let usage = if mounts.v1("cpuacct").is_some() { "cpuacct" } else { "cpu" };
         let (cpu, usage) = (parent("cpu"), parent(usage));
-        Self { cpu, usage, memory: parent("memory"), pids: parent("pids"), kind, inherited: BTreeSet::new(), leaf }
+        let freezer = mounts.v1("freezer").ok_or_else(String::new).and_then(|own| v1_parent(&own, name));
+        let (memory, pids, inherited) = (parent("memory"), parent("pids"), BTreeSet::new());
+        Self { cpu, usage, memory, pids, freezer, kind, inherited, leaf }
     }
 
     pub(crate) fn walls(&self, rootless: bool) -> Walls {
@@ -88,9 +92,15 @@ impl Hierarchies {
             usage: below(&self.usage),
             memory: below(&self.memory),
             pids: below(&self.pids),
+            freezer: None,
             own_pids,
             fixed_pids: None,
         }
+    }
+
+    /// The version 1 group in which a star can be frozen, not made yet; `None` where there is none.
+    pub(crate) fn freezer(&self, star: &str) -> Option<Group> {
+        self.freezer.as_ref().ok().map(|parent| Group { version: parent.version, dir: parent.dir.join(star) })
     }
 
     /// Removes groups of stars that are not `known`: a nursery that was killed leaves those it was starting or had made
@@ -129,7 +139,7 @@ impl Hierarchies {
     }
 
     fn parents(&self) -> impl Iterator<Item = &Group> {
-        [&self.cpu, &self.usage, &self.memory, &self.pids].into_iter().flatten()
+        [&self.cpu, &self.usage, &self.memory, &self.pids, &self.freezer].into_iter().flatten()
     }
 }
 

@@ -20,7 +20,7 @@ use self::peers::Peers;
 use self::poller::{Poller, Source, Token};
 use crate::fault::{Doing, Fault, plain};
 use crate::log::LogSource;
-use crate::order::{StarOrder, scrub};
+use crate::order::{Launch, StarOrder, scrub};
 use crate::pipes::{Drained, Pipes, TICK};
 use crate::protocol::{DOORS_MAX, Message, Request, StarReport, VERSION};
 use crate::record::Record;
@@ -240,12 +240,22 @@ impl Nursery {
                 };
                 self.tell(peer, Message::Limited { star, problem });
             }
+            Request::Freeze { star, frozen } => {
+                let problem = self.freeze(star, frozen).err();
+                self.tell(peer, Message::Frozen { star, problem });
+            }
             Request::Door { star, token, count } => self.open_doors(peer, star, token, count),
-            Request::Exec { star, token, argv, env } => {
-                if let Err(reason) = self.exec(peer, star, token, &argv, &env, fds) {
+            Request::Exec { star, token, launch, env } => {
+                if let Err(reason) = self.exec(peer, star, token, &launch, &env, fds) {
                     self.tell(peer, Message::ExecEnded { token, result: Err(reason) });
                 }
-                scrub(env.into_values().chain(argv));
+                scrub(env.into_values().chain(launch.into_words()));
+            }
+            Request::EndExec { token } => {
+                let mut execs = self.execs.values();
+                if let Some(exec) = execs.find(|exec| (exec.peer, exec.asked_as) == (peer, token)) {
+                    exec.running.kill();
+                }
             }
             Request::Forget { star } => self.forget(peer, star),
             Request::Shutdown => self.shut_down(),
@@ -405,6 +415,28 @@ impl Nursery {
         }
     }
 
+    fn freeze(&mut self, id: StarId, frozen: bool) -> Result<(), String> {
+        let star = self.stars.get_mut(&id).filter(|star| matches!(star.phase, Phase::Running));
+        let Some(Star { record, folder, .. }) = star else { return Err("the star does not run".to_owned()) };
+        let keep = |record: &Record| {
+            record.save(folder).map_err(|error| format!("cannot keep the star's record: {}", plain(&error)))
+        };
+        if !frozen {
+            star::thaw(record)?;
+            return if std::mem::take(&mut record.stopped) { keep(record) } else { Ok(()) };
+        }
+        let freezer = record.groups.names().pop_first().and_then(|name| self.site.hierarchies.freezer(&name));
+        if let (false, Some(group)) = (record.groups.can_freeze(), freezer) {
+            let added = record.groups.add_freezer(group);
+            added.map_err(|error| format!("cannot make a group to freeze the star in: {}", plain(&error)))?;
+            // The next nursery has to know what to thaw and to remove.
+            keep(record)?;
+        } else if !record.groups.can_freeze() && !std::mem::replace(&mut record.stopped, true) {
+            keep(record)?;
+        }
+        star::freeze(record)
+    }
+
     fn open_doors(&mut self, peer: u64, id: StarId, token: u64, count: u8) {
         let doors = match self.stars.get(&id) {
             Some(star) if star.lives() && count <= DOORS_MAX => {
@@ -426,18 +458,18 @@ impl Nursery {
         peer: u64,
         id: StarId,
         asked_as: u64,
-        argv: &[String],
+        launch: &Launch,
         env: &BTreeMap<String, String>,
         fds: Vec<OwnedFd>,
     ) -> Result<(), String> {
         let streams: [OwnedFd; 3] = fds.try_into().map_err(|_| "three descriptors are needed")?;
         let star = self.stars.get(&id).filter(|star| matches!(star.phase, Phase::Running));
         let Some(Star { record, .. }) = star else { return Err("the star does not run".to_owned()) };
-        if argv.first().is_none_or(String::is_empty) {
-            return Err("the command is empty".to_owned());
-        }
-        let filter = &self.site.filter;
-        let running = exec::start(&exec::Errand { record, argv, env, streams: &streams, filter })?;
+        launch.check()?;
+        let Site { filter, entry, title, .. } = &self.site;
+        let errand =
+            exec::Errand { record, launch, env, streams: &streams, filter, entry: entry.run, title: title.as_ref() };
+        let running = exec::start(&errand)?;
         let number = self.next_exec;
         self.next_exec += 1;
         let token = self.poller.add(&running.pidfd, Source::ExecEnd(number)).map_err(|error| plain(&error))?;

@@ -93,7 +93,7 @@ fn by_the_hundred(kit: &Kit) -> Verdict {
     let neighbour = kit.script(&["count"]);
     kit.start(&neighbour);
     let orders: Vec<_> = (0..100).map(|_| kit.command(&["false"])).collect();
-    orders.iter().for_each(|order| kit.send(&Request::Start(order.clone()), &[]));
+    orders.iter().for_each(|order| kit.send(&Request::Start(Box::new(order.clone())), &[]));
     orders.iter().for_each(|order| assert_eq!(kit.end(order.star), ExitCause::Code(1)));
     let last = kit.lines(neighbour.star).len();
     kit.said(neighbour.star, &format!("number {}", last + 10));

@@ -133,9 +133,9 @@ impl Kit {
     pub(crate) fn exec(&self, star: StarId, argv: &[&str]) -> (Result<i32, String>, String) {
         let (reader, writer) = rustix::pipe::pipe().unwrap();
         let null = fs::File::open("/dev/null").unwrap();
-        let argv = argv.iter().map(|&word| word.to_owned()).collect();
+        let launch = Launch::Command { argv: argv.iter().map(|&word| word.to_owned()).collect() };
         let env = [("WORD".to_owned(), "given".to_owned())].into();
-        let request = Request::Exec { star, token: 8, argv, env };
+        let request = Request::Exec { star, token: 8, launch, env };
         self.send(&request, &[null.as_fd(), writer.as_fd(), writer.as_fd()]);
         drop(writer);
         let mut said = String::new();
@@ -162,6 +162,7 @@ impl Kit {
             hostname: "star-one".to_owned(),
             launch,
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            before: Vec::new(),
             env: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
             bundle: self.bundle.clone(),
             root: None,
@@ -173,7 +174,7 @@ impl Kit {
 
     /// Starts a star that must start, and returns its pid and start time.
     pub(crate) fn start(&self, order: &StarOrder) -> (u32, u64) {
-        self.send(&Request::Start(order.clone()), &[]);
+        self.send(&Request::Start(Box::new(order.clone())), &[]);
         let id = order.star;
         let (message, _) = self.expect(|message| match message {
             Message::Started { star, .. } | Message::StartFailed { star, .. } => *star == id,
@@ -188,7 +189,7 @@ impl Kit {
 
     /// Why a star that must not start did not.
     pub(crate) fn start_fails(&self, order: &StarOrder) -> String {
-        self.send(&Request::Start(order.clone()), &[]);
+        self.send(&Request::Start(Box::new(order.clone())), &[]);
         let (message, _) =
             self.expect(|message| matches!(message, Message::StartFailed { .. } | Message::Started { .. }));
         match message {

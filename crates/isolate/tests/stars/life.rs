@@ -1,6 +1,7 @@
 //! How stars begin, end, and outlive those who look after them.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -15,6 +16,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("endings_are_told_apart", endings),
     ("signals_reach_the_program", signals),
     ("a_stopped_program_goes_on_where_it_was", stopped),
+    ("a_frozen_star_stands_still_until_it_is_thawed", freezing),
+    ("a_frozen_star_can_be_killed", killed_frozen),
+    ("the_next_nursery_thaws_what_the_last_one_froze", thawed_by_the_next),
     ("kill_ends_everything_at_once", kill),
     ("orphans_are_reaped_behind_a_native_program", orphans),
     ("a_star_outlives_its_agent", agent_lost),
@@ -24,6 +28,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("orders_that_make_no_sense_are_refused", refusals),
     ("a_log_flood_is_bounded_and_starves_nobody", flood),
     ("output_and_errors_are_kept_apart", sources),
+    ("what_comes_before_the_program_must_succeed", before),
+    ("a_command_inside_can_be_ended", end_exec),
     ("a_command_runs_inside_the_walls", exec),
     ("hundreds_of_stars_leave_nothing", churn),
     ("shutdown_leaves_nothing", shutdown),
@@ -77,6 +83,75 @@ fn stopped(kit: &Kit) -> Verdict {
             until(|| ((state(program) == "T") == stopped).then_some(()), || state(program));
         }
     }
+    Verdict::Held
+}
+
+const TICKING: &str = "(while :; do echo child; sleep 0.01; done) & while :; do echo parent; sleep 0.01; done";
+
+fn freeze(kit: &Kit, star: StarId, frozen: bool) {
+    kit.send(&Request::Freeze { star, frozen }, &[]);
+    let (answer, _) = kit.expect(|message| matches!(message, Message::Frozen { .. }));
+    assert_eq!(answer, Message::Frozen { star, problem: None });
+}
+
+/// Waits until a star has written so many more lines of a kind.
+fn ticks(kit: &Kit, star: StarId, kind: &str, more: usize) {
+    let count = || kit.log(star).matches(kind).count();
+    let before = count();
+    until(|| (count() >= before + more).then_some(()), || format!("`{kind}` is silent"));
+}
+
+fn freezing(kit: &Kit) -> Verdict {
+    let orders = [kit.command(&["sh", "-c", TICKING]), kit.command(&["sh", "-c", TICKING])];
+    let [still, control] = orders.each_ref().map(|order| {
+        kit.start(order);
+        ticks(kit, order.star, "child", 1);
+        order.star
+    });
+    for _ in 0..2 {
+        freeze(kit, still, true);
+        // Twice is once.
+        freeze(kit, still, true);
+        // What it wrote before is read by then.
+        ticks(kit, control, "child", 5);
+        let before = kit.log(still);
+        ticks(kit, control, "child", 20);
+        ticks(kit, control, "parent", 20);
+        assert_eq!(kit.log(still), before);
+        freeze(kit, still, false);
+        ticks(kit, still, "child", 5);
+        ticks(kit, still, "parent", 5);
+    }
+    kit.send(&Request::Freeze { star: StarId(99), frozen: true }, &[]);
+    let (answer, _) = kit.expect(|message| matches!(message, Message::Frozen { .. }));
+    assert!(matches!(answer, Message::Frozen { problem: Some(why), .. } if why.contains("does not run")));
+    Verdict::Held
+}
+
+fn killed_frozen(kit: &Kit) -> Verdict {
+    for order in [kit.command(&["sh", "-c", TICKING]), kit.script(&["idle"])] {
+        kit.start(&order);
+        freeze(kit, order.star, true);
+        kit.send(&Request::Kill { star: order.star }, &[]);
+        assert_eq!(kit.end(order.star), ExitCause::Signal(9));
+    }
+    Verdict::Held
+}
+
+fn thawed_by_the_next(kit: &Kit) -> Verdict {
+    let name = group_name(kit);
+    let order = kit.command(&["sh", "-c", TICKING]);
+    kit.start(&order);
+    ticks(kit, order.star, "child", 1);
+    freeze(kit, order.star, true);
+    kit.kill_nursery();
+    kit.open();
+    freeze(kit, order.star, false);
+    ticks(kit, order.star, "child", 5);
+    kit.send(&Request::Kill { star: order.star }, &[]);
+    kit.end(order.star);
+    kit.shut_down();
+    assert_eq!(name.map_or(0, |name| groups(Path::new("/sys/fs/cgroup"), &name)), 0);
     Verdict::Held
 }
 
@@ -192,7 +267,7 @@ fn refusals(kit: &Kit) -> Verdict {
     };
     let order = kit.script(&["idle"]);
     kit.start(&order);
-    refused(Request::Start(order.clone()), "known already");
+    refused(Request::Start(Box::new(order.clone())), "known already");
     refused(Request::Forget { star: order.star }, "still runs");
     refused(Request::Kill { star: StarId(77) }, "no such star");
     refused(Request::Signal { star: order.star, signal: 0 }, "cannot be sent");
@@ -237,6 +312,59 @@ fn sources(kit: &Kit) -> Verdict {
     lines.sort_by(|a, b| a.0.cmp(&b.0));
     use isolate::log::LogSource::{Err, Out};
     assert_eq!(lines, [("err".into(), Err), ("out".into(), Out), ("unfinished".into(), Out)]);
+    Verdict::Held
+}
+
+fn before(kit: &Kit) -> Verdict {
+    let words = |script: &str| ["sh", "-c", script].map(str::to_owned).to_vec();
+    for mut order in [kit.command(&["echo", "program"]), kit.script(&["exit", "0"])] {
+        // Behind the same walls, in the same folder, with the same variables.
+        order.before = words("echo before $GREETING in $(pwd); sleep 0.05 & exit 0");
+        let (cause, log) = kit.run(&order);
+        assert_eq!(cause, ExitCause::Code(0));
+        assert!(log.starts_with("before hello in /app\n"), "{log}");
+    }
+    for mut order in [kit.command(&["echo", "program"]), kit.script(&["exit", "0"])] {
+        order.before = words("echo no database; exit 3");
+        let reason = kit.start_fails(&order);
+        assert!(reason.contains("echo no database; exit 3`") && reason.ends_with("exit code 3"), "{reason}");
+        assert_eq!(kit.log(order.star), "no database\n", "what it said is kept, and the program did not run");
+    }
+    let mut order = kit.command(&["echo", "program"]);
+    order.before = vec!["no-such-program".to_owned()];
+    assert!(kit.start_fails(&order).contains("cannot run `no-such-program`"));
+    // One that hangs is ended with the star.
+    let mut order = kit.command(&["echo", "program"]);
+    order.before = words("echo begun; sleep 1000");
+    kit.send(&Request::Start(Box::new(order.clone())), &[]);
+    kit.said(order.star, "begun");
+    kit.send(&Request::Kill { star: order.star }, &[]);
+    let (message, _) = kit.expect(|message| matches!(message, Message::StartFailed { .. } | Message::Exited { .. }));
+    assert!(!kit.log(order.star).contains("program"), "{message:?}");
+    Verdict::Held
+}
+
+fn end_exec(kit: &Kit) -> Verdict {
+    let order = kit.command(&["sleep", "1000"]);
+    let (pid, _) = kit.start(&order);
+    let null = fs::File::open("/dev/null").unwrap();
+    let launch = isolate::Launch::Command { argv: ["sh", "-c", "sleep 999 & sleep 998"].map(str::to_owned).to_vec() };
+    kit.send(&Request::Exec { star: order.star, token: 5, launch, env: Default::default() }, &[null.as_fd(); 3]);
+    let sleeping = |what: &str| {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let lines = processes.filter_map(|entry| fs::read_to_string(entry.path().join("cmdline")).ok());
+        lines.filter(|line| line.trim_end_matches('\0') == format!("sleep\0{what}")).count()
+    };
+    let both = || (sleeping("999"), sleeping("998"));
+    until(|| (both() == (1, 1)).then_some(()), || format!("{:?}", both()));
+    // Only whoever asked for it can end it, by its own token.
+    kit.send(&Request::EndExec { token: 6 }, &[]);
+    kit.send(&Request::EndExec { token: 5 }, &[]);
+    let (message, _) = kit.expect(|message| matches!(message, Message::ExecEnded { .. }));
+    assert_eq!(message, Message::ExecEnded { token: 5, result: Ok(137) });
+    until(|| (both() == (0, 0)).then_some(()), || format!("{:?}", both()));
+    kit.send(&Request::EndExec { token: 5 }, &[]);
+    assert!(runs(pid));
     Verdict::Held
 }
 
@@ -358,7 +486,7 @@ fn churn(kit: &Kit) -> Verdict {
                 _ => kit.script(&["exit", "1"]),
             })
             .collect();
-        orders.iter().for_each(|order| kit.send(&Request::Start(order.clone()), &[]));
+        orders.iter().for_each(|order| kit.send(&Request::Start(Box::new(order.clone())), &[]));
         for order in &orders {
             kit.expect(|message| matches!(message, Message::Started { star, .. } if *star == order.star));
         }

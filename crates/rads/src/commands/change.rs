@@ -31,11 +31,24 @@ pub(crate) async fn start(client: &Client, args: OneService, form: Form) -> Resu
     settle(client, service, form).await
 }
 
+pub(crate) async fn pause(client: &Client, args: OneService, form: Form) -> Result<u8, Problem> {
+    let service = find::service(&args.name)?;
+    client.pause(&service).await?;
+    settle(client, service, form).await
+}
+
+pub(crate) async fn resume(client: &Client, args: OneService, form: Form) -> Result<u8, Problem> {
+    let service = find::service(&args.name)?;
+    client.resume(&service).await?;
+    settle(client, service, form).await
+}
+
 async fn settle(client: &Client, service: ServiceKey, form: Form) -> Result<u8, Problem> {
     let view = progress::settled(client, &service).await.map_err(Problem::after_changes)?;
     match form {
         Form::Json => screen::json(&view)?,
         Form::Text if view.stopped => screen::line(format!("{service}: stopped")),
+        Form::Text if view.paused => screen::line(format!("{service}: paused")),
         Form::Text => screen::line(format!("{service}: {} ready", screen::count(view.ready as usize, "star"))),
     }
     Ok(0)

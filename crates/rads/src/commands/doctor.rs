@@ -286,6 +286,7 @@ impl Nursery {
             hostname: format!("doctor-{number}"),
             launch: Launch::Command { argv: vec!["true".to_owned()] },
             args: Vec::new(),
+            before: Vec::new(),
             env: BTreeMap::new(),
             bundle: self.bundle.clone(),
             root,
@@ -298,7 +299,7 @@ impl Nursery {
             },
             network,
         };
-        send(&self.client, &Request::Start(order))?;
+        send(&self.client, &Request::Start(Box::new(order)))?;
         answer(&self.client, |message| match message {
             Message::Started { star, elapsed_us, .. } if star.0 == number => {
                 Some(Ok(Duration::from_micros(elapsed_us)))

@@ -76,6 +76,8 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Restart(args) => tell(global, async |on| change::restart(&on.client, args, on.form).await),
         Constellation::Stop(args) => tell(global, async |on| change::stop(&on.client, args, on.form).await),
         Constellation::Start(args) => tell(global, async |on| change::start(&on.client, args, on.form).await),
+        Constellation::Pause(args) => tell(global, async |on| change::pause(&on.client, args, on.form).await),
+        Constellation::Resume(args) => tell(global, async |on| change::resume(&on.client, args, on.form).await),
         Constellation::Wait(args) => tell(global, async |on| wait::wait(&on.client, args, on.form).await),
         Constellation::Down(args) => tell(global, async |on| change::down(&on, args).await),
         Constellation::Shutdown(args) => {

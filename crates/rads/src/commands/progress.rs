@@ -115,7 +115,7 @@ async fn wait(client: &Client, index: u64, wait_ms: u64, deadline: Instant, what
 }
 
 fn is_settled(view: &ServiceView) -> bool {
-    let wanted = if view.stopped { 0 } else { view.desired };
+    let wanted = if view.stopped || view.paused { 0 } else { view.desired };
     view.ready == wanted && !view.changing
 }
 

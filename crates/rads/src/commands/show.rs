@@ -114,6 +114,7 @@ fn state(service: &ServiceView) -> String {
     }
     match service {
         _ if service.stopped => "stopped".to_owned(),
+        _ if service.paused && !service.changing => "paused".to_owned(),
         _ if service.ready == service.desired && !service.changing => "ready".to_owned(),
         _ => "changing".to_owned(),
     }

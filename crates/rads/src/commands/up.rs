@@ -73,13 +73,13 @@ pub(crate) async fn plan(data_dir: &Path, args: Plan, form: Form) -> Result<u8, 
         Err(problem) => return Err(problem.into()),
     };
     let changes = planned.changes(current.as_ref().map(|app| &app.spec));
-    let stopped = stopped(&views);
+    let resting = resting(&views);
     match form {
         Form::Json => screen::json(&changes.for_programs())?,
-        Form::Text if changes.is_empty() && stopped.is_empty() => screen::print(&changes.render()),
-        Form::Text => tell_plan(&changes, &stopped),
+        Form::Text if changes.is_empty() && resting.is_empty() => screen::print(&changes.render()),
+        Form::Text => tell_plan(&changes, &resting),
     }
-    Ok(if changes.is_empty() && stopped.is_empty() { 0 } else { 2 })
+    Ok(if changes.is_empty() && resting.is_empty() { 0 } else { 2 })
 }
 
 /// Brings an app up and leaves it running.
@@ -115,12 +115,12 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
     let current = find_app(client, app).await?;
     let changes = planned.changes(current.as_ref().map(|app| &app.spec));
     let views = services_of(client, app).await?;
-    let stopped = stopped(&views);
-    if changes.is_empty() && stopped.is_empty() {
+    let resting = resting(&views);
+    if changes.is_empty() && resting.is_empty() {
         return unchanged(client, app, go).await;
     }
     if go.form == Form::Text {
-        tell_plan(&changes, &stopped);
+        tell_plan(&changes, &resting);
     }
     if go.ask && changes.disturbs() && !confirmed()? {
         return Ok(Came::Declined);
@@ -205,16 +205,18 @@ async fn put(client: &Client, planned: &Planned, base: u64) -> Result<Put, Probl
 }
 
 /// Services that `stop` keeps from running; to bring the app up is to start them.
-fn stopped(views: &[ServiceView]) -> Vec<&ServiceKey> {
-    views.iter().filter(|view| view.stopped).map(|view| &view.service).collect()
+/// Services that are to run again, whatever else changes.
+fn resting(views: &[ServiceView]) -> Vec<&ServiceView> {
+    views.iter().filter(|view| view.stopped || view.paused).collect()
 }
 
-fn tell_plan(changes: &planning::Changes, stopped: &[&ServiceKey]) {
+fn tell_plan(changes: &planning::Changes, resting: &[&ServiceView]) {
     if !changes.is_empty() {
         screen::print(&changes.render());
     }
-    for service in stopped {
-        screen::line(format!("  ~ {service}: stopped, will start"));
+    for view in resting {
+        let (is, will) = if view.paused { ("paused", "go on") } else { ("stopped", "start") };
+        screen::line(format!("  ~ {}: {is}, will {will}", view.service));
     }
 }
 

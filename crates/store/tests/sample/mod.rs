@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use model::app::GRACE_DEFAULT_MS;
 use model::{
-    AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Entry, Exit, ExitCause, Limits, LimitsChange, ListenAddr,
-    Name, Network, NodeId, Probe, ProbeKind, Program, Protocol, RestartPolicy, ServiceKey, ServiceSpec, StarId,
-    StarPhase, StarTemplate, VolumeMount, WallTime,
+    AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Entry, Exit, ExitCause, Hooks, Limits, LimitsChange,
+    ListenAddr, Name, Network, NodeId, Probe, ProbeKind, Program, Protocol, RestartPolicy, ServiceKey, ServiceSpec,
+    StarId, StarPhase, StarTemplate, VolumeMount, WallTime,
 };
 use state::{Assignment, Command, State, Transition};
 
@@ -71,11 +71,37 @@ pub fn one_of_each() -> Vec<Command> {
         Command::RemoveApp { app: AppKey::in_default(name("shop")), wall },
         Command::Forget { stars: vec![StarId(7), StarId(u64::MAX)] },
         Command::Limit {
-            service,
+            service: service.clone(),
             change: LimitsChange { memory: Some(Some(Bytes::mib(64))), pids: Some(None), ..LimitsChange::default() },
             wall,
         },
+        Command::PutApp { spec: hooked(), base: None, wall },
+        Command::Pause { service: service.clone(), wall },
+        Command::Transitions {
+            changes: vec![
+                step(StarPhase::Paused, None, None),
+                step(StarPhase::Ended, None, exit(ExitCause::Unhealthy)),
+                step(StarPhase::Ended, None, exit(ExitCause::Deadline)),
+            ],
+            wall,
+        },
+        Command::Resume { service, wall },
     ]
+}
+
+/// What the first released app could not say.
+fn hooked() -> AppSpec {
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect();
+    let mut spec = app();
+    for (n, service) in spec.services.values_mut().enumerate() {
+        let template = &mut service.template;
+        template.stop_signal = Some(2);
+        template.deadline_ms = Some(60_000);
+        template.hooks = Hooks { before_start: words("./migrate --all"), before_stop: words("./drain") };
+        let kinds = [ProbeKind::Exec { command: words("./healthy") }, ProbeKind::Script { path: "ok.rads".to_owned() }];
+        template.probe.kind = kinds[n % 2].clone();
+    }
+    spec
 }
 
 fn name(text: &str) -> Name {
@@ -108,6 +134,9 @@ fn service(n: u64) -> ServiceSpec {
         probe: Probe::new(kinds[n as usize % 3].clone()),
         restart: [RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never][n as usize % 3],
         grace_ms: GRACE_DEFAULT_MS,
+        stop_signal: None,
+        deadline_ms: None,
+        hooks: Hooks::default(),
     };
     let protocol = if script { Protocol::Http } else { Protocol::Tcp };
     let balance = if script { Balance::RoundRobin } else { Balance::LeastConnections };
