@@ -71,6 +71,8 @@ fn a_star_that_runs_into_its_deadline_ends_and_says_so() {
     let waited = world.rads(&["c", "wait", "job", "--timeout", "30s"]);
     assert_eq!((waited.code, waited.out.as_str()), (1, "job-1  ran into its deadline\n"));
     assert_eq!(world.service("job")["started"], 1);
+    let status = world.rads(&["c", "status"]).ok();
+    assert!(status.ends_with("  ended\n"), "{status}");
     world.rads(&["c", "down", "--all"]).ok();
 }
 

@@ -115,6 +115,8 @@ fn state(service: &ServiceView) -> String {
     match service {
         _ if service.stopped => "stopped".to_owned(),
         _ if service.paused && !service.changing => "paused".to_owned(),
+        // Stars that end by themselves and are not started again.
+        _ if service.desired == 0 && service.spec.instances > 0 && !service.changing => "ended".to_owned(),
         _ if service.ready == service.desired && !service.changing => "ready".to_owned(),
         _ => "changing".to_owned(),
     }
