@@ -10,7 +10,7 @@ use api::{
     ServiceView, Shutdown, StarStats, StarView, StarsThen, Status, Version, WAIT_MAX_MS, WallsView,
 };
 use bytes::Bytes;
-use isolate::{Enforced, Walls};
+use isolate::{DiskMeans, Enforced, Walls};
 use model::{
     AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, LimitsChange, Problem, ServiceKey, StarId, StarPhase,
     WallTime,
@@ -358,8 +358,15 @@ fn walls_view(nursery_pid: u32, walls: Walls) -> WallsView {
         Enforced::Yes => None,
         Enforced::No { reason } => Some(reason),
     };
+    let (disk, disk_in_memory) = match walls.disk {
+        DiskMeans::ProjectQuota => ("project_quota", None),
+        DiskMeans::Image => ("image", None),
+        DiskMeans::Memory { reason } => ("memory", Some(reason)),
+    };
     WallsView {
         nursery_pid,
+        disk: disk.to_owned(),
+        disk_in_memory,
         rootless: walls.rootless,
         cgroup: walls.cgroup,
         cpu_not_enforced: reason(walls.cpu),

@@ -127,7 +127,7 @@ fn volume(data_dir: &Path, service: &ServiceKey, mount: &VolumeMount) -> Result<
     // `volumes` itself is closed to others; this is as the star's root sees its folder.
     let made = DirBuilder::new().recursive(true).mode(0o711).create(&host);
     made.map_err(|error| format!("the folder of volume `{}` cannot be made: {error}", mount.volume))?;
-    Ok(Bind { host, inside: mount.path.clone() })
+    Ok(Bind { host, inside: mount.path.clone(), size: mount.size })
 }
 
 #[cfg(test)]

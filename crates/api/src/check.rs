@@ -79,6 +79,11 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
     if let Some(mount) = template.volumes.iter().find(|mount| !is_volume_path(&mount.path)) {
         return invalid(&format!("`{}` is no place for a volume", mount.path.escape_debug()));
     }
+    for mount in &template.volumes {
+        if let Some(size) = mount.size {
+            model::app::check_disk(&format!("volume `{}`", mount.volume), size)?;
+        }
+    }
     let text = |name: &str, value: &str| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
     let command: &[String] = match &template.program {
         Program::Command(words) => words,
@@ -109,7 +114,7 @@ mod tests {
                 rootfs: None,
                 env: Default::default(),
                 limits: Limits::DEFAULT,
-                volumes: vec![VolumeMount { volume: "v".parse().unwrap(), path: "/data".to_owned() }],
+                volumes: vec![VolumeMount { volume: "v".parse().unwrap(), path: "/data".to_owned(), size: None }],
                 network: Network::None,
                 port: Some(8080),
                 probe: Probe::new(ProbeKind::Tcp),
@@ -148,6 +153,8 @@ mod tests {
         refused("no `port`", |service| service.template.port = None);
         refused("probe", |service| service.template.probe.kind = ProbeKind::Http { path: "/a b".to_owned() });
         refused("volume", |service| service.template.volumes[0].path = "/proc/x".to_owned());
+        refused("at least", |service| service.template.volumes[0].size = Some(Bytes::mib(1)));
+        refused("at most", |service| service.template.limits.disk = Some(Bytes(u64::MAX)));
         refused("probe", |service| service.template.probe.kind = ProbeKind::Exec { command: Vec::new() });
         refused("probe", |service| service.template.probe.kind = ProbeKind::Script { path: "/x".to_owned() });
         refused("signal", |service| service.template.stop_signal = Some(65));

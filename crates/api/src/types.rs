@@ -52,6 +52,12 @@ pub struct WallsView {
     pub cpu_not_enforced: Option<String>,
     pub memory_not_enforced: Option<String>,
     pub pids_not_enforced: Option<String>,
+    /// By what disks of stars and sized volumes are bounded: `project_quota`, `image`, or `memory`, which bounds no volumes.
+    #[serde(default)]
+    pub disk: String,
+    /// Why by memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_in_memory: Option<String>,
 }
 
 /// A moment in the node's log.

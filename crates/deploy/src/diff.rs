@@ -3,7 +3,9 @@
 use std::fmt;
 
 use model::limits::limit_fields;
-use model::{AppKey, AppSpec, Entry, Name, Network, Probe, ProbeKind, Program, RestartPolicy, ServiceSpec};
+use model::{
+    AppKey, AppSpec, Entry, Name, Network, Probe, ProbeKind, Program, RestartPolicy, ServiceSpec, VolumeMount,
+};
 
 /// The difference between what runs and what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +129,7 @@ fn changed(old: &ServiceSpec, new: &ServiceSpec) -> Option<ServiceChange> {
 fn summary(spec: &ServiceSpec) -> Vec<String> {
     let template = template_fields(spec).into_iter();
     let worth_telling = |(name, _): &(String, String)| {
-        let told = ["program", "cpu", "memory", "soft memory", "network", "rootfs"];
+        let told = ["program", "cpu", "memory", "soft memory", "disk", "network", "rootfs"];
         told.contains(&name.as_str()) || name.starts_with("volume ")
     };
     let mut lines: Vec<String> =
@@ -182,8 +184,15 @@ fn template_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
     }
     fields.extend(template.rootfs.iter().map(|archive| ("rootfs".to_owned(), archive.clone())));
     fields.extend(template.env.iter().map(|(name, value)| (format!("env {name}"), value.clone())));
-    fields.extend(template.volumes.iter().map(|mount| (format!("volume {}", mount.path), mount.volume.to_string())));
+    fields.extend(template.volumes.iter().map(|mount| (format!("volume {}", mount.path), volume_text(mount))));
     fields
+}
+
+fn volume_text(mount: &VolumeMount) -> String {
+    match mount.size {
+        Some(size) => format!("{}, {size}", mount.volume),
+        None => mount.volume.to_string(),
+    }
 }
 
 fn entry_text(entry: &Entry) -> String {

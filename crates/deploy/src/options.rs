@@ -14,7 +14,7 @@ use model::{
 use crate::setting::Setting;
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 28] = [
+pub const OPTIONS: [&str; 29] = [
     "script",
     "command",
     "args",
@@ -27,6 +27,7 @@ pub const OPTIONS: [&str; 28] = [
     "ram_soft_mb",
     "pids",
     "open_files",
+    "disk_mb",
     "port",
     "listen",
     "protocol",
@@ -47,6 +48,8 @@ pub const OPTIONS: [&str; 28] = [
 
 const READY_OPTIONS: [&str; 8] =
     ["http", "tcp", "exec", "script", "timeout_ms", "interval_ms", "start_seconds", "restart_after"];
+
+const VOLUME_OPTIONS: [&str; 2] = ["name", "size_mb"];
 
 /// Machines have fewer cores than this for a while yet.
 const CORES_MAX: f64 = 1024.0;
@@ -248,7 +251,15 @@ fn limits(options: &mut Options, program: &Program) -> Read<Limits> {
     }
     let (fewest, most) = (i64::from(Limits::OPEN_FILES_MIN), i64::from(Limits::OPEN_FILES_MAX));
     limits.open_files = options.int("open_files", fewest, most)?.map(narrow);
+    limits.disk = megabytes_of(options, "disk_mb")?;
     Ok(limits)
+}
+
+/// The size of a disk or of a volume.
+fn megabytes_of(options: &mut Options, name: &str) -> Read<Option<Bytes>> {
+    const MIB: f64 = 1_048_576.0;
+    let (least, most) = (Limits::DISK_MIN.0 as f64 / MIB, Limits::DISK_MAX.0 as f64 / MIB);
+    Ok(options.number(name, least, most)?.map(|megabytes| Bytes((megabytes * MIB).round() as u64)))
 }
 
 fn entry(options: &mut Options, port: Option<u16>) -> Read<Option<Entry>> {
@@ -377,7 +388,7 @@ fn volumes(options: &mut Options) -> Read<Vec<VolumeMount>> {
     let Setting::Map(entries) = setting else {
         return Err(options.wrong(
             "volumes",
-            "an object of paths and volume names, such as {\"/data\": \"db\"}",
+            "an object of paths and volumes, such as {\"/data\": \"db\"} or {\"/data\": {name: \"db\", size_mb: 100}}",
             &setting,
         ));
     };
@@ -391,11 +402,24 @@ fn volumes(options: &mut Options) -> Read<Vec<VolumeMount>> {
                     .help("use an absolute path of its own, not below /app, /proc, /dev or /sys, for example /data");
             return Err(options.fault_in("volumes", &path, problem));
         }
+        let (value, size) = match value {
+            Setting::Map(settings) => {
+                let mut volume = Options::new(settings, &VOLUME_OPTIONS, &["volumes", &path])?;
+                let size = megabytes_of(&mut volume, "size_mb")?;
+                (volume.take("name").unwrap_or(Setting::Null), size)
+            }
+            value => (value, None),
+        };
         let Some(volume) = as_text(&value).and_then(|text| text.parse::<Name>().ok()) else {
             let message = format!("the volume at `{path}` needs a name of a-z, 0-9 and `-`, not {}", value.shown());
             return Err(options.fault_in("volumes", &path, Problem::new(Code::InvalidValue, message)));
         };
-        volumes.push(VolumeMount { volume, path });
+        let other = |mount: &&VolumeMount| mount.volume == volume && mount.size != size;
+        if let Some(VolumeMount { path: elsewhere, .. }) = volumes.iter().find(other) {
+            let message = format!("volume `{volume}` has one size at `{elsewhere}` and another at `{path}`");
+            return Err(options.fault_in("volumes", &path, Problem::new(Code::InvalidValue, message)));
+        }
+        volumes.push(VolumeMount { volume, path, size });
     }
     volumes.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(volumes)

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::Because;
 use crate::nursery::{ScriptStart, StarEntry};
-use crate::order::{BUNDLE, Launch, StarOrder};
+use crate::order::{BUNDLE, Launch, Place, StarOrder};
 use crate::overlay::{ETC_FILES, cover_etc};
 use crate::sys::privilege::Instruction;
 use crate::sys::title::Title;
@@ -86,6 +86,8 @@ pub(crate) struct Shell<'a> {
     pub(crate) devices: Option<OwnedFd>,
     /// Mounted at /run; its `tmp` and `shm` at /tmp and /dev/shm.
     pub(crate) scratch: BorrowedFd<'a>,
+    /// Mounted at /tmp instead, when it has a disk.
+    pub(crate) tmp: Option<OwnedFd>,
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     /// Whether it was born in a network namespace that nobody has furnished.
@@ -300,7 +302,11 @@ fn enter_root(shell: &Shell<'_>) -> Result<(), String> {
     if let Some(devices) = &shell.devices {
         mount_at(devices, CWD, "dev").because(|| cannot("mount `/dev`"))?;
     }
-    bind("run/tmp", "tmp").because(|| cannot("mount `/tmp`"))?;
+    match &shell.tmp {
+        Some(disk) => mount_at(disk, CWD, "tmp"),
+        None => bind("run/tmp", "tmp"),
+    }
+    .because(|| cannot("mount `/tmp`"))?;
     bind("run/shm", "dev/shm").because(|| cannot("mount `/dev/shm`"))?;
     mount_proc(shell.masked)?;
     rustix::process::pivot_root(".", ".").because(|| cannot("change the root"))?;
@@ -314,7 +320,7 @@ fn enter_root(shell: &Shell<'_>) -> Result<(), String> {
 
 /// Mounts the bundle and the volumes, and goes into the bundle.
 fn mount_binds(order: &StarOrder, binds: Vec<OwnedFd>) -> Result<(), String> {
-    for ((_, inside), mount) in order.places().into_iter().zip(binds) {
+    for (Place { inside, .. }, mount) in order.places().into_iter().zip(binds) {
         let failed = || match inside {
             BUNDLE => "cannot bind the bundle at `/app`".to_owned(),
             volume => format!("cannot bind the volume at `{volume}`"),

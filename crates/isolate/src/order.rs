@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::{Limits, Network, StarId};
+use model::{Bytes, Limits, Network, StarId};
 use serde::{Deserialize, Serialize};
 
 /// One star to start. A star id is used once: an order for an id that is known is refused.
@@ -44,12 +44,24 @@ impl StarOrder {
     }
 
     /// The host folders the star sees and where: the bundle, then the volumes, an outer one before those inside it.
-    pub(crate) fn places(&self) -> Vec<(&Path, &str)> {
+    pub(crate) fn places(&self) -> Vec<Place<'_>> {
         let mut volumes: Vec<_> = self.volumes.iter().collect();
         volumes.sort_by_key(|volume| &volume.inside);
-        let volumes = volumes.into_iter().map(|volume| (volume.host.as_path(), volume.inside.as_str()));
-        std::iter::once((self.bundle.as_path(), BUNDLE)).chain(volumes).collect()
+        let volumes = volumes.into_iter().map(|volume| Place {
+            host: &volume.host,
+            inside: &volume.inside,
+            size: volume.size.map(|size| size.0),
+        });
+        std::iter::once(Place { host: &self.bundle, inside: BUNDLE, size: None }).chain(volumes).collect()
     }
+}
+
+/// A host folder that a star sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place<'a> {
+    pub(crate) host: &'a Path,
+    pub(crate) inside: &'a str,
+    pub(crate) size: Option<u64>,
 }
 
 /// Where a star sees its bundle.
@@ -116,4 +128,7 @@ pub struct Bind {
     pub host: PathBuf,
     /// Absolute and normalised, not below `/proc`, `/dev` or `/sys`.
     pub inside: String,
+    /// Most bytes of it. Where it is kept in an image, that lies beside `host`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Bytes>,
 }

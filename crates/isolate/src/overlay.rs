@@ -1,7 +1,7 @@
-//! A root of the star's own: a read-only folder of the host below, a writable memory file system above.
+//! A root of the star's own: a read-only folder of the host below, a writable layer above, in memory or on the star's disk.
 //!
 //! Files in the folder belong to whoever runs the nursery and are seen as the star's root's. What the star changes lies in
-//! the upper layer, which is as large as the star's memory at most, and is gone with the star. The folder's content is a
+//! the upper layer, which is as large as the star's memory or its disk at most, and is gone with the star. The folder's content is a
 //! stranger's: wherever something of ours goes, what is there is looked at first, and no link is followed.
 
 use std::fs;
@@ -29,10 +29,18 @@ pub(crate) struct Layers<'a> {
     pub(crate) owners: Option<BorrowedFd<'a>>,
     /// The star's root as the host numbers it.
     pub(crate) owner: Option<u32>,
-    /// Bytes of the upper layer.
-    pub(crate) size: u64,
+    pub(crate) above: Above<'a>,
     /// Where volumes go.
     pub(crate) points: &'a [&'a str],
+}
+
+/// Where the upper layer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Above<'a> {
+    /// In memory, so many bytes at most.
+    Memory(u64),
+    /// In a folder that has an empty `upper` and `work`, the star's.
+    Folder(&'a Path),
 }
 
 impl Layers<'_> {
@@ -60,15 +68,20 @@ impl Layers<'_> {
     fn mount(&self, below: &Path, above: &Path) -> io::Result<OwnedFd> {
         let attributes = sys::mount::READ_ONLY | sys::mount::NO_SUID | sys::mount::NO_DEV;
         attach(&detached(self.folder, attributes, self.owners)?, below)?;
-        let id = self.owner.unwrap_or(0).to_string();
-        let size = self.size.to_string();
-        let memory = tmpfs(&[("size", &*size), ("mode", "0755"), ("uid", &*id), ("gid", &*id)])?;
-        attach(&memory, above)?;
-        for name in ["upper", "work"] {
-            let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
-            rustix::fs::mkdirat(&memory, name, mode)?;
-            self.give(memory.as_fd(), name)?;
-        }
+        let above = match self.above {
+            Above::Folder(folder) => folder,
+            Above::Memory(size) => {
+                let (id, size) = (self.owner.unwrap_or(0).to_string(), size.to_string());
+                let memory = tmpfs(&[("size", &*size), ("mode", "0755"), ("uid", &*id), ("gid", &*id)])?;
+                attach(&memory, above)?;
+                for name in ["upper", "work"] {
+                    let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
+                    rustix::fs::mkdirat(&memory, name, mode)?;
+                    self.give(memory.as_fd(), name)?;
+                }
+                above
+            }
+        };
         let open = |folder: &Path, name: &str| {
             rustix::fs::open(folder.join(name), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         };

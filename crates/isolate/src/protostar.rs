@@ -20,10 +20,11 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions};
 
 use crate::child::{self, GO, Shell};
+use crate::disk::Area;
 use crate::fault::Because;
 use crate::ids;
 use crate::order::{Launch, StarOrder};
-use crate::overlay::Layers;
+use crate::overlay::{Above, Layers};
 use crate::pipes::Pipes;
 use crate::record::Record;
 use crate::root::tmpfs;
@@ -43,6 +44,8 @@ const AHEAD: usize = 4;
 pub(crate) struct Shape<'a> {
     /// Its own root, and the bytes it may write there.
     own_root: Option<(&'a Path, u64)>,
+    /// Bytes of its disk, when it has one.
+    disk: Option<u64>,
     /// Where its volumes go: the root needs folders there.
     points: Vec<&'a str>,
     /// Whether it stays in the host's network.
@@ -50,13 +53,14 @@ pub(crate) struct Shape<'a> {
 }
 
 impl<'a> Shape<'a> {
-    const USUAL: Self = Self { own_root: None, points: Vec::new(), host_network: false };
+    const USUAL: Self = Self { own_root: None, disk: None, points: Vec::new(), host_network: false };
 
     pub(crate) fn of(order: &'a StarOrder) -> Self {
         // It counts as the star's memory: half of it leaves the program the other half.
         let size = order.limits.memory.map_or(SCRATCH_MAX, |limit| limit.0 / 2);
         Self {
             own_root: order.root.as_deref().map(|folder| (folder, size)),
+            disk: order.limits.disk.map(|size| size.0),
             points: order.volumes.iter().map(|volume| volume.inside.as_str()).collect(),
             host_network: order.network == Network::Host,
         }
@@ -169,7 +173,7 @@ impl Site {
     pub(crate) fn abandon(&mut self, protostar: Protostar) {
         let _ = sys::signal::send(protostar.pidfd.as_fd(), libc::SIGKILL);
         let _ = rustix::process::waitid(WaitId::PidFd(protostar.pidfd.as_fd()), WaitIdOptions::EXITED);
-        self.clean_up(&protostar.record);
+        self.clean_up(&protostar.record, &protostar.folder);
         let _ = fs::remove_dir_all(&protostar.folder);
     }
 
@@ -183,7 +187,7 @@ impl Site {
         let folder = place::stars(&self.data_dir).join(format!("{name}.new"));
         let formed = self.form_with(&mut record, &folder, shape, bounds, rehearse);
         formed.inspect_err(|_| {
-            self.clean_up(&record);
+            self.clean_up(&record, &folder);
             let _ = fs::remove_dir_all(&folder);
         })
     }
@@ -203,11 +207,17 @@ impl Site {
         let owner = record.slot.map(ids::host_id);
         place::make_new(folder).because(|| format!("cannot make `{}`", folder.display()))?;
         let (ends, pipes) = Pipes::make(folder, owner).because(cannot("make the star's pipes"))?;
+        let disk = shape
+            .disk
+            .map(|size| self.disks.make(folder, size, owner, shape.own_root.is_some(), self.stage.workshop()));
+        let disk = disk.transpose()?;
         let (root, devices) = match shape.own_root {
             None => (self.stage.root(&shape.points)?, None),
             Some(own) => {
                 let devices = self.stage.devices()?;
-                (self.overlay(own, &shape.points, record.slot)?, Some(devices))
+                let (below, size) = own;
+                let above = disk.as_ref().map_or(Above::Memory(size), |disk| Above::Folder(disk.folder()));
+                (self.overlay(below, above, &shape.points, record.slot)?, Some(devices))
             }
         };
         let (orders, orders_from) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -228,6 +238,7 @@ impl Site {
             root,
             devices,
             scratch: scratch.as_fd(),
+            tmp: disk.map(Area::into_tmp),
             stdout: ends.out,
             stderr: ends.err,
             own_network,
@@ -273,10 +284,15 @@ impl Site {
     }
 
     /// The star's own root over a folder of the host.
-    fn overlay(&mut self, own: (&Path, u64), points: &[&str], slot: Option<u32>) -> Result<OwnedFd, String> {
+    fn overlay(
+        &mut self,
+        folder: &Path,
+        above: Above<'_>,
+        points: &[&str],
+        slot: Option<u32>,
+    ) -> Result<OwnedFd, String> {
         let owners = self.owners(slot)?;
-        let (folder, size) = own;
-        let layers = Layers { folder, owners: borrowed(&owners), owner: slot.map(ids::host_id), size, points };
+        let layers = Layers { folder, owners: borrowed(&owners), owner: slot.map(ids::host_id), above, points };
         layers.assemble(self.stage.workshop())
     }
 }

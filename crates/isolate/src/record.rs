@@ -5,7 +5,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use model::{ExitCause, Network, StarId};
+use model::{ExitCause, Limits, Network, StarId};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Groups;
@@ -35,6 +35,9 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) stopped: bool,
     pub(crate) ended: Option<ExitCause>,
+    /// What it may use, as it was ordered last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limits: Option<Limits>,
 }
 
 impl Record {
@@ -53,6 +56,7 @@ impl Record {
             groups,
             stopped: false,
             ended: None,
+            limits: None,
         }
     }
 

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags,
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -184,6 +185,13 @@ pub(crate) fn tmpfs(options: &[(&str, &str)]) -> io::Result<OwnedFd> {
     rustix::mount::fsconfig_create(context.as_fd())?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     Ok(rustix::mount::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Changes how many bytes a tmpfs may hold.
+pub(crate) fn resize(mount: &OwnedFd, bytes: u64) -> io::Result<()> {
+    let context = rustix::mount::fspick(mount, "", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;
+    rustix::mount::fsconfig_set_string(context.as_fd(), "size", bytes.to_string())?;
+    Ok(rustix::mount::fsconfig_reconfigure(context.as_fd())?)
 }
 
 pub(crate) fn attach(mount: &OwnedFd, target: &Path) -> io::Result<()> {

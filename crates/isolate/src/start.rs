@@ -9,20 +9,20 @@ use std::path::{Path, PathBuf};
 use model::Network;
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
-use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_string, fspick};
 
 use crate::bridge::{self, Bridge};
 use crate::cgroup::Hierarchies;
 use crate::child::{Briefing, GO, Masked};
+use crate::disk::Disks;
 use crate::fault::Because;
 use crate::ids::IdRanges;
 use crate::network::Networks;
 use crate::nursery::StarEntry;
-use crate::order::{BUNDLE, Launch, StarOrder, VOLUMES_MAX, is_normal};
+use crate::order::{BUNDLE, Launch, Place, StarOrder, VOLUMES_MAX, is_normal};
 use crate::pipes::Pipes;
 use crate::protostar::{Ahead, Bounds, Protostar};
 use crate::record::Record;
-use crate::root::{Stage, detached};
+use crate::root::{Stage, detached, resize};
 use crate::sys::privilege::Instruction;
 use crate::sys::title::Title;
 use crate::{packet, place, sys};
@@ -40,6 +40,7 @@ pub(crate) struct Site {
     pub(crate) masked: Vec<Masked>,
     pub(crate) entry: StarEntry,
     pub(crate) ahead: Ahead,
+    pub(crate) disks: Disks,
     /// `None` where the kernel does not tell: stars then look like the nursery.
     pub(crate) title: Option<Title>,
 }
@@ -89,8 +90,8 @@ impl Site {
         }
     }
 
-    /// Gives back what a star held outside its namespaces. `false` while its groups are not empty yet.
-    pub(crate) fn clean_up(&mut self, record: &Record) -> bool {
+    /// Gives back what a star held outside its namespaces. `false` while its groups are not empty yet. `folder` is its folder.
+    pub(crate) fn clean_up(&mut self, record: &Record, folder: &Path) -> bool {
         if !record.groups.remove() {
             return false;
         }
@@ -100,6 +101,7 @@ impl Site {
         if let Some(address) = record.address {
             self.bridge.release(address);
         }
+        self.disks.give_back(folder);
         true
     }
 
@@ -110,6 +112,7 @@ impl Site {
         record.star = order.star;
         record.generation = order.generation;
         record.network = order.network;
+        record.limits = Some(order.limits);
         let bounds = Bounds::of(order);
         if protostar.bounds != bounds {
             bounds.set(record)?;
@@ -162,7 +165,12 @@ impl Site {
         }
         let owners = self.owners(slot)?;
         let owners = borrowed(&owners);
-        let mount = |(host, inside): (&Path, &str)| {
+        let mount = |Place { host, inside, size }: Place<'_>| {
+            if inside != BUNDLE
+                && let Some(volume) = self.disks.volume(host, size, owners, self.stage.workshop())?
+            {
+                return Ok(volume);
+            }
             let read_only = if inside == BUNDLE { sys::mount::READ_ONLY } else { 0 };
             let mount = detached(host, read_only | sys::mount::NO_SUID | sys::mount::NO_DEV, owners);
             mount.map_err(|error| why_no_bind(host, inside, &error, owners.is_some()))
@@ -208,12 +216,6 @@ fn check(order: &StarOrder) -> Result<(), String> {
         Launch::Script { .. } if order.root.is_some() => Err("a script has the nursery's own root".to_owned()),
         launch => launch.check(),
     }
-}
-
-fn resize(scratch: &OwnedFd, bytes: u64) -> io::Result<()> {
-    let context = fspick(scratch, "", FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH)?;
-    fsconfig_set_string(context.as_fd(), "size", bytes.to_string())?;
-    Ok(fsconfig_reconfigure(context.as_fd())?)
 }
 
 /// Puts a star's own files into its memory file system.

@@ -9,10 +9,32 @@ pub struct Walls {
     pub cpu: Enforced,
     pub memory: Enforced,
     pub pids: Enforced,
+    /// By what the disks of stars and sized volumes are bounded.
+    #[serde(default)]
+    pub disk: DiskMeans,
     /// No privileges on the host: stars run under the user's own id, in user namespaces.
     pub rootless: bool,
     /// Which cgroups the limits use: `v1`, `hybrid`, `v2` or `none`.
     pub cgroup: String,
+}
+
+/// How what stars write is bounded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskMeans {
+    /// By the file system of the data folder.
+    ProjectQuota,
+    /// By a file system in a file, one for each.
+    Image,
+    /// A star's disk is in memory and counts as such; volumes are not bounded.
+    Memory { reason: String },
+}
+
+impl Default for DiskMeans {
+    /// What a nursery that does not know the word means.
+    fn default() -> Self {
+        Self::Memory { reason: "the nursery is of an earlier version".to_owned() }
+    }
 }
 
 /// Whether a limit bites.

@@ -10,6 +10,7 @@ use crate::bundle::BundleId;
 use crate::limits::Limits;
 use crate::name::{AppKey, Name, ServiceKey};
 use crate::problem::{Code, Problem};
+use crate::units::Bytes;
 
 /// Everything `app.rads` describes. The same file gives the same spec, so two specs can be compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +129,9 @@ impl StarTemplate {
         if let Some(files) = limits.open_files.filter(|files| *files < Limits::OPEN_FILES_MIN) {
             return too_low(format!("a star needs at least {} open files, not {files}", Limits::OPEN_FILES_MIN));
         }
+        if let Some(disk) = limits.disk {
+            check_disk("a disk", disk)?;
+        }
         Ok(())
     }
 }
@@ -153,6 +157,19 @@ pub struct VolumeMount {
     pub volume: Name,
     /// Absolute and normalised; not `/`, `/app`, `/proc`, `/dev`, `/sys` or below one of the last three.
     pub path: String,
+    /// Most bytes of it; `None`: as many as its file system has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Bytes>,
+}
+
+/// Whether a disk or a volume of that size can be.
+pub fn check_disk(what: &str, size: Bytes) -> Result<(), Problem> {
+    let (min, max) = (Limits::DISK_MIN, Limits::DISK_MAX);
+    match size {
+        _ if size < min => Err(Problem::new(Code::LimitTooLow, format!("{what} is at least {min}, not {size}"))),
+        _ if size > max => Err(Problem::new(Code::InvalidValue, format!("{what} is at most {max}, not {size}"))),
+        _ => Ok(()),
+    }
 }
 
 /// What a star can reach. Incoming requests always come through the door its node opens.

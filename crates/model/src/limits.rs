@@ -22,10 +22,15 @@ pub struct Limits {
     /// Descriptors each process may have open. `None`: as many as the machine gives, at most `OPEN_FILES_MAX`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_files: Option<u32>,
+    /// What it may write to its disk: its `/tmp`, and what it changes in a root of its own. `None`: it has no disk, and both are
+    /// memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Bytes>,
 }
 
 impl Limits {
-    pub const UNLIMITED: Self = Self { cpu: None, memory: None, memory_soft: None, pids: None, open_files: None };
+    pub const UNLIMITED: Self =
+        Self { cpu: None, memory: None, memory_soft: None, pids: None, open_files: None, disk: None };
     /// The defaults of a spec that names no limits: no star takes a machine down by mistake.
     pub const DEFAULT: Self = Self { memory: Some(Bytes::mib(256)), pids: Some(256), ..Self::UNLIMITED };
     /// A RADS star needs about 1 MiB to live; below this it would die before its first request.
@@ -38,6 +43,10 @@ impl Limits {
     pub const OPEN_FILES_MIN: u32 = 32;
     /// Programs that close or try every descriptor there could be get slow beyond this.
     pub const OPEN_FILES_MAX: u32 = 65_536;
+    /// A file system takes some of its own.
+    pub const DISK_MIN: Bytes = Bytes::mib(4);
+    /// Beyond it an image takes seconds to be made. Volumes have the same bounds.
+    pub const DISK_MAX: Bytes = Bytes::mib(4 << 20);
 }
 
 /// A change of some limits: what is absent stays, what is `null` becomes unlimited.
@@ -55,6 +64,8 @@ pub struct LimitsChange {
     pub pids: Option<Option<u32>>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
     pub open_files: Option<Option<u32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub disk: Option<Option<Bytes>>,
 }
 
 /// A field that is there at all, though it may be `null`.
@@ -74,6 +85,7 @@ impl LimitsChange {
             memory_soft: self.memory_soft.unwrap_or(before.memory_soft),
             pids: self.pids.unwrap_or(before.pids),
             open_files: self.open_files.unwrap_or(before.open_files),
+            disk: self.disk.unwrap_or(before.disk),
         }
     }
 }
@@ -89,6 +101,9 @@ pub fn limit_fields(limits: &Limits) -> Vec<(&'static str, String)> {
     }
     if let Some(files) = limits.open_files {
         fields.push(("open files", files.to_string()));
+    }
+    if let Some(disk) = limits.disk {
+        fields.push(("disk", disk.to_string()));
     }
     fields
 }

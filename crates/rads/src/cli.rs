@@ -311,6 +311,9 @@ pub(crate) struct LimitsArgs {
     /// Open files of each process
     #[arg(long, value_name = "N")]
     pub(crate) open_files: Option<Limit>,
+    /// Disk for `/tmp`, and for what is changed in a root of its own, in MiB
+    #[arg(long, value_name = "MB")]
+    pub(crate) disk_mb: Option<Limit>,
 }
 
 /// A number, or `none`.

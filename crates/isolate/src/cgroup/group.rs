@@ -388,7 +388,7 @@ mod tests {
         memory: Some(Bytes::mib(64)),
         memory_soft: Some(Bytes::mib(48)),
         pids: Some(10),
-        open_files: None,
+        ..Limits::UNLIMITED
     };
     const NONE: Limits = Limits::UNLIMITED;
 

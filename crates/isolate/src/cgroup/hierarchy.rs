@@ -10,7 +10,7 @@ use rustix::fs::Access;
 use super::group::{Group, Groups, Version};
 use super::write;
 use crate::fault::plain;
-use crate::walls::{Enforced, Walls};
+use crate::walls::{DiskMeans, Enforced, Walls};
 
 /// The version 2 controllers a star is limited by.
 const WANTED: [&str; 3] = ["cpu", "memory", "pids"];
@@ -77,6 +77,7 @@ impl Hierarchies {
             memory: enforced(&self.memory),
             // Without a controller each star is bounded by its own rlimit; see `Groups::fixed_pids`.
             pids: Enforced::Yes,
+            disk: DiskMeans::default(),
             rootless,
             cgroup: self.kind.to_owned(),
         }

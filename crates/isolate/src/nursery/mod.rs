@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use model::{ExitCause, StarId};
+use model::{ExitCause, Limits, StarId};
 
 use self::peers::Peers;
 use self::poller::{Poller, Source, Token};
@@ -71,6 +71,7 @@ const RETRY: Duration = Duration::from_millis(2);
 pub fn serve(config: NurseryConfig, entry: StarEntry) -> Result<(), Fault> {
     let (mut nursery, lock) = settle::settle(&config.data_dir, entry)?;
     let result = nursery.run();
+    nursery.site.disks.empty_trash();
     nursery.site.hierarchies.tear_down();
     nursery.site.bridge.tear_down();
     place::remove_socket(&config.data_dir);
@@ -147,17 +148,21 @@ impl Nursery {
                 return Ok(());
             }
             let prepare = !self.stopping && !self.spares_fail && self.site.wants_spares();
+            let tidy = self.site.disks.has_trash();
             let timeout = match (leaving, prepare, self.resting.is_empty()) {
                 // Whatever comes meanwhile would have to make it itself.
                 (_, true, _) if self.site.has_no_protostar() && !self.starts() => Some(Duration::ZERO),
                 (true, ..) => Some(RETRY),
                 (_, true, _) => Some(QUIET),
+                _ if tidy => Some(QUIET),
                 (_, _, false) => Some(TICK),
                 _ => None,
             };
             let ready = self.poller.wait(timeout).doing(|| "cannot wait for events".to_owned())?;
             if ready.is_empty() && prepare {
                 self.spares_fail = self.site.make_spare().is_err();
+            } else if ready.is_empty() && tidy {
+                self.site.disks.empty_trash_a_little();
             }
             for (token, source) in ready {
                 // An event before it may have ended what this one is about.
@@ -234,10 +239,7 @@ impl Nursery {
                 }
             }
             Request::Limit { star, limits } => {
-                let problem = match self.stars.get(&star) {
-                    Some(known) if known.lives() => star::limit(&known.record, &limits).err(),
-                    _ => Some("the star does not run".to_owned()),
-                };
+                let problem = self.limit(star, &limits).err();
                 self.tell(peer, Message::Limited { star, problem });
             }
             Request::Freeze { star, frozen } => {
@@ -296,7 +298,7 @@ impl Nursery {
             self.watch(&mut star, asked, launched).map_err(|error| format!("cannot watch the star: {}", plain(&error)))
         });
         if let Err(reason) = outcome {
-            self.site.clean_up(&star.record);
+            self.site.clean_up(&star.record, &star.folder);
             // How it ended is kept there all the same; without it only the agent that asked knows.
             let _ = place::make_private(&star.folder);
             star.conclude(ExitCause::StartFailed { reason: reason.clone() });
@@ -387,7 +389,10 @@ impl Nursery {
     fn see_off(&mut self) {
         let mut told = Vec::new();
         for (&id, star) in &mut self.stars {
-            if !matches!(star.phase, Phase::Leaving(_)) || star.pidfd.is_some() || !self.site.clean_up(&star.record) {
+            if !matches!(star.phase, Phase::Leaving(_))
+                || star.pidfd.is_some()
+                || !self.site.clean_up(&star.record, &star.folder)
+            {
                 continue;
             }
             let Phase::Leaving(outcome) = std::mem::replace(&mut star.phase, Phase::Ended) else { continue };
@@ -413,6 +418,17 @@ impl Nursery {
         if star::signal(&star.record, pidfd.as_fd(), signal, &mut star.told).is_err() {
             self.refuse(peer, Some(id), "the signal cannot be sent");
         }
+    }
+
+    /// Sets the limits of a star that runs; the first failure ends it, and what it had is kept for the next change.
+    fn limit(&mut self, id: StarId, limits: &Limits) -> Result<(), String> {
+        let star = self.stars.get_mut(&id).filter(|star| star.lives()).ok_or("the star does not run")?;
+        let before = star.record.limits.unwrap_or(Limits::UNLIMITED);
+        star::limit(&star.record, limits)?;
+        let Site { disks, stage, .. } = &self.site;
+        disks.resize(&star.record, &star.folder, before.disk, limits.disk, stage.workshop())?;
+        star.record.limits = Some(*limits);
+        star.record.save(&star.folder).map_err(|error| format!("cannot keep the star's record: {}", plain(&error)))
     }
 
     fn freeze(&mut self, id: StarId, frozen: bool) -> Result<(), String> {

@@ -16,6 +16,7 @@ use super::{Nursery, Phase, Star, StarEntry};
 use crate::bridge::Bridge;
 use crate::cgroup::Hierarchies;
 use crate::child::masked_proc;
+use crate::disk::Disks;
 use crate::fault::{Doing, Fault};
 use crate::ids::IdRanges;
 use crate::network::Networks;
@@ -28,6 +29,7 @@ use crate::root::Stage;
 use crate::star::Told;
 use crate::start::{Site, network_of};
 use crate::sys::signal::SignalFd;
+use crate::walls::Walls;
 use crate::{place, seccomp, star, sys};
 
 /// The nursery, ready to run, and the lock that makes it the only one.
@@ -52,14 +54,15 @@ fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault
     raise_open_files();
     place::make_private(&place::stars(data_dir)).doing(cannot("make the stars' folder"))?;
 
-    let records = records(data_dir);
     let privileged = is_privileged();
+    let mut disks = Disks::probe(data_dir, privileged);
+    let records = records(data_dir, &mut disks);
     if !privileged {
         enter_user_namespace(&records)?;
     }
     let name = group_name(data_dir);
     let hierarchies = Hierarchies::set_up(&format!("rads-{:08x}", name as u32), privileged);
-    let walls = hierarchies.walls(!privileged);
+    let walls = Walls { disk: disks.means().clone(), ..hierarchies.walls(!privileged) };
     let mut site = Site {
         data_dir: data_dir.to_owned(),
         hierarchies,
@@ -71,6 +74,7 @@ fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault
         masked: masked_proc(),
         entry,
         ahead: Ahead::default(),
+        disks,
         title: sys::title::Title::find().ok(),
     };
     // The usual tree, so that the first star does not wait for it. A failure will be told when one is started.
@@ -164,11 +168,12 @@ fn raise_open_files() {
 }
 
 /// The stars that are known on disk. A folder without a record never held one: a nursery died while making it.
-fn records(data_dir: &Path) -> Vec<Record> {
+fn records(data_dir: &Path, disks: &mut Disks) -> Vec<Record> {
     let entries = fs::read_dir(place::stars(data_dir)).into_iter().flatten().flatten();
     let (known, empty): (Vec<_>, Vec<_>) =
         entries.map(|entry| entry.path()).partition(|path| path.join("record").exists());
     for folder in empty {
+        disks.give_back(&folder);
         let _ = fs::remove_dir_all(folder);
     }
     known.iter().filter_map(|folder| Record::load(folder).ok()).collect()
@@ -212,7 +217,7 @@ impl Nursery {
                     0 => ExitCause::StartFailed { reason: "the nursery ended while starting it".to_owned() },
                     _ => star::cause(&star.record, &star.folder, None, Told::default()),
                 };
-                self.site.clean_up(&star.record);
+                self.site.clean_up(&star.record, &star.folder);
                 star.conclude(cause);
             }
         }

@@ -4,11 +4,13 @@
 
 pub(crate) mod detach;
 pub(crate) mod exec;
+pub(crate) mod loopback;
 pub(crate) mod mount;
 pub(crate) mod namespace;
 pub(crate) mod net;
 pub(crate) mod privilege;
 pub(crate) mod process;
+pub(crate) mod quota;
 pub(crate) mod signal;
 pub(crate) mod title;
 

@@ -114,7 +114,7 @@ fn words(kit: &Kit) -> Verdict {
     }
     for inside in ["/", "/app", "/proc/x", "/sys", "/dev/shm", "/tmp", "/run/x", "/a/../b", "/a//b", "a", "/a\0b"] {
         let mut order = kit.script(&["exit", "0"]);
-        order.volumes = vec![isolate::Bind { host: kit.bundle.clone(), inside: inside.to_owned() }];
+        order.volumes = vec![isolate::Bind { host: kit.bundle.clone(), inside: inside.to_owned(), size: None }];
         assert!(kit.start_fails(&order).contains("a volume cannot be at"), "{inside:?}");
     }
     for path in ["../probe.rads", "/probe.rads", "", "a/../b", "a\0b"] {

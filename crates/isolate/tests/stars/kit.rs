@@ -36,6 +36,7 @@ impl Kit {
             cpu: isolate::Enforced::Yes,
             memory: isolate::Enforced::Yes,
             pids: isolate::Enforced::Yes,
+            disk: isolate::DiskMeans::default(),
             rootless: false,
             cgroup: String::new(),
         };

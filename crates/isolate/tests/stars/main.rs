@@ -5,6 +5,7 @@
 
 mod ahead;
 mod bridge;
+mod disk;
 mod hostile;
 mod kit;
 mod life;
@@ -67,6 +68,7 @@ fn run_all(args: &[String]) -> ExitCode {
         network::TESTS,
         bridge::TESTS,
         own_root::TESTS,
+        disk::TESTS,
     ]
     .concat()
     {

@@ -19,7 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// A root with a shell, a few programs and the libraries they need, copied from the host.
-fn root(kit: &Kit) -> PathBuf {
+pub(crate) fn root(kit: &Kit) -> PathBuf {
     let root = kit.bundle.with_file_name("rootfs");
     if root.exists() {
         return root;
@@ -44,7 +44,7 @@ fn root(kit: &Kit) -> PathBuf {
     root
 }
 
-fn shell(kit: &Kit, script: &str) -> StarOrder {
+pub(crate) fn shell(kit: &Kit, script: &str) -> StarOrder {
     let mut order = kit.command(&["/bin/sh", "-c", script]);
     order.root = Some(root(kit));
     order
@@ -59,7 +59,7 @@ fn brings(kit: &Kit) -> Verdict {
         id -u; pwd; cat hello.txt; echo; echo kept > /srv/data/note; cat /proc/1/comm > /dev/null && echo has proc; \
         echo x > /dev/null && ls /dev",
     );
-    order.volumes.push(Bind { host: volume.clone(), inside: "/srv/data".to_owned() });
+    order.volumes.push(Bind { host: volume.clone(), inside: "/srv/data".to_owned(), size: None });
     // As volumes are made: the star's root gets what is in it.
     if !kit.walls.rootless {
         fs::set_permissions(&volume, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
@@ -110,7 +110,7 @@ fn hostile(kit: &Kit) -> Verdict {
     }
     let mut order = shell(kit, "true");
     symlink("/etc", usual.join("data")).unwrap();
-    order.volumes.push(Bind { host: kit.bundle.clone(), inside: "/data/x".to_owned() });
+    order.volumes.push(Bind { host: kit.bundle.clone(), inside: "/data/x".to_owned(), size: None });
     assert_eq!(kit.start_fails(&order), "`/data` of its root file system is no folder");
     // A link where a file of ours goes is replaced for this star, not followed.
     symlink(&outside, usual.join("etc/hostname")).unwrap();

@@ -143,7 +143,7 @@ fn volumes(kit: &Kit) -> Verdict {
         let _ = fs::remove_file(host.join("note"));
         for (number, expected) in [(1, false), (2, true)] {
             let mut order = kit.script(&["volume", inside, &format!("by star {number}")]);
-            order.volumes = vec![Bind { host: host.clone(), inside: inside.to_owned() }];
+            order.volumes = vec![Bind { host: host.clone(), inside: inside.to_owned(), size: None }];
             let (_, said) = kit.run(&order);
             assert_eq!(able(&said), if expected { vec!["read", "write"] } else { vec!["write"] }, "{inside}:\n{said}");
             has(&said, "owner Ok(0)");
@@ -182,14 +182,14 @@ fn impossible(kit: &Kit) -> Verdict {
         "is not a path within the bundle",
     );
     for inside in ["/", "data", "/proc/x", "/a/../b", "/app", "/a//b", "/tmp/x"] {
-        let volume = Bind { host: kit.bundle.clone(), inside: inside.to_owned() };
+        let volume = Bind { host: kit.bundle.clone(), inside: inside.to_owned(), size: None };
         check(with(&|order| order.volumes = vec![volume.clone()]), "a volume cannot be at");
     }
-    let volume = Bind { host: "/no/such/volume".into(), inside: "/data".to_owned() };
+    let volume = Bind { host: "/no/such/volume".into(), inside: "/data".to_owned(), size: None };
     check(with(&|order| order.volumes = vec![volume.clone()]), "cannot bind the volume at `/data`");
     // A link in the bundle must not lead a mount out of the star's own files.
     let _ = std::os::unix::fs::symlink("/etc", kit.bundle.join("link"));
-    let volume = Bind { host: kit.bundle.clone(), inside: "/app/link".to_owned() };
+    let volume = Bind { host: kit.bundle.clone(), inside: "/app/link".to_owned(), size: None };
     check(with(&|order| order.volumes = vec![volume.clone()]), "the volume at `/app/link`");
     Verdict::Held
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use isolate::{Client, Enforced, Launch, Message, Request, StarOrder, Walls};
+use isolate::{Client, DiskMeans, Enforced, Launch, Message, Request, StarOrder, Walls};
 use model::{Bytes, Limits, Millicores, Network, Problem, StarId};
 use serde::Serialize;
 
@@ -81,6 +81,7 @@ struct Facts {
     star: Result<Duration, String>,
     root: Result<(), String>,
     bridge: Result<(), String>,
+    disk: Result<(), String>,
     open_files: Option<u64>,
 }
 
@@ -146,6 +147,16 @@ fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
         Err(reason) if root => missing("bridge network", reason, "install the package `iptables`"),
         Err(reason) => missing("bridge network", reason, "run as root, or use `network: \"host\"`"),
     });
+    let image = "install the package `e2fsprogs`, or put the data folder on ext4 or XFS mounted with `prjquota`";
+    findings.push(match (&facts.disk, &walls.disk) {
+        (Err(reason), _) => missing("disk limits", reason, image),
+        (Ok(()), DiskMeans::ProjectQuota) => works("disk limits", "by the file system's project quota".to_owned()),
+        (Ok(()), DiskMeans::Image) => works("disk limits", "by a file system in an image, one for each".to_owned()),
+        (Ok(()), DiskMeans::Memory { reason }) => {
+            let detail = format!("disks are in memory and sizes of volumes not enforced: {reason}");
+            missing("disk limits", &detail, if root { image } else { "run as root" })
+        }
+    });
     findings.push(match facts.open_files {
         Some(limit) if limit < OPEN_FILES_FEW => missing(
             "open files",
@@ -177,6 +188,7 @@ fn look(data_dir: &Path) -> Facts {
                 star: Err("there is no folder to try it in".to_owned()),
                 root: Err(unknown()),
                 bridge: Err(unknown()),
+                disk: Err(unknown()),
                 open_files,
             };
         }
@@ -186,18 +198,19 @@ fn look(data_dir: &Path) -> Facts {
     let nursery = match Nursery::start(&place.0) {
         Ok(nursery) => nursery,
         Err(reason) => {
-            let (walls, root, bridge) = (Err(unknown()), Err(unknown()), Err(unknown()));
-            return Facts { folder, sync, walls, star: Err(reason), root, bridge, open_files };
+            let (walls, root, bridge, disk) = (Err(unknown()), Err(unknown()), Err(unknown()), Err(unknown()));
+            return Facts { folder, sync, walls, star: Err(reason), root, bridge, disk, open_files };
         }
     };
-    let star = nursery.order(1, None, Network::None);
+    let star = nursery.order(1, |_| {});
     // In an empty root there is no program: that this is what is missing means that all else stood.
-    let root = match nursery.order(2, Some(place.0.join("empty")), Network::None) {
+    let root = match nursery.order(2, |order| order.root = Some(place.0.join("empty"))) {
         Err(reason) if !reason.starts_with("cannot run") => Err(reason),
         _ => Ok(()),
     };
-    let bridge = nursery.order(3, None, Network::Bridge).map(drop);
-    Facts { folder, sync, walls: Ok(nursery.walls.clone()), star, root, bridge, open_files }
+    let bridge = nursery.order(3, |order| order.network = Network::Bridge).map(drop);
+    let disk = nursery.order(4, |order| order.limits.disk = Some(Limits::DISK_MIN)).map(drop);
+    Facts { folder, sync, walls: Ok(nursery.walls.clone()), star, root, bridge, disk, open_files }
 }
 
 /// A folder to try things in, on the disk of the data folder; gone when dropped.
@@ -278,9 +291,9 @@ impl Nursery {
         Ok(Self { client, bundle: place.join("bundle"), walls })
     }
 
-    /// Starts a star with limits; how long it took, or why it does not stand.
-    fn order(&self, number: u64, root: Option<PathBuf>, network: Network) -> Result<Duration, String> {
-        let order = StarOrder {
+    /// Starts a star with limits, changed as told; how long it took, or why it does not stand.
+    fn order(&self, number: u64, change: impl FnOnce(&mut StarOrder)) -> Result<Duration, String> {
+        let mut order = StarOrder {
             star: StarId(number),
             generation: 1,
             hostname: format!("doctor-{number}"),
@@ -289,7 +302,7 @@ impl Nursery {
             before: Vec::new(),
             env: BTreeMap::new(),
             bundle: self.bundle.clone(),
-            root,
+            root: None,
             volumes: Vec::new(),
             limits: Limits {
                 cpu: Some(Millicores(250)),
@@ -297,8 +310,9 @@ impl Nursery {
                 pids: Some(16),
                 ..Limits::UNLIMITED
             },
-            network,
+            network: Network::None,
         };
+        change(&mut order);
         send(&self.client, &Request::Start(Box::new(order)))?;
         answer(&self.client, |message| match message {
             Message::Started { star, elapsed_us, .. } if star.0 == number => {
@@ -349,6 +363,7 @@ mod tests {
             cpu: Enforced::Yes,
             memory: Enforced::Yes,
             pids: Enforced::Yes,
+            disk: DiskMeans::Image,
             rootless: false,
             cgroup: "v2".to_owned(),
         };
@@ -359,6 +374,7 @@ mod tests {
             star: Ok(Duration::from_millis(4)),
             root: Ok(()),
             bridge: Ok(()),
+            disk: Ok(()),
             open_files: Some(65_536),
         }
     }
@@ -383,6 +399,13 @@ mod tests {
         check(&|facts| facts.bridge = no().map(drop::<Duration>), true, "bridge network", State::Missing, "iptables");
         check(&|facts| facts.bridge = no().map(drop::<Duration>), false, "bridge network", State::Missing, "root");
         check(&|facts| facts.open_files = Some(1024), true, "open files", State::Missing, "ulimit");
+        check(&|facts| facts.disk = no().map(drop::<Duration>), true, "disk limits", State::Missing, "e2fsprogs");
+        let in_memory = |facts: &mut Facts| {
+            if let Ok(walls) = &mut facts.walls {
+                walls.disk = DiskMeans::Memory { reason: "quotas take root".to_owned() };
+            }
+        };
+        check(&in_memory, false, "disk limits", State::Missing, "root");
         let unlimited = |facts: &mut Facts| {
             if let Ok(walls) = &mut facts.walls {
                 walls.memory = Enforced::No { reason: "permission denied".to_owned() };

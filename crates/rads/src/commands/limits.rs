@@ -26,7 +26,7 @@ pub(crate) async fn limits(client: &Client, args: LimitsArgs, form: Form) -> Res
             screen::line(format!("{service}: {} ({stars}, none restarted)", limits_difference(&before, &after)));
         }
     }
-    show::report_walls(client).await?;
+    show::report_walls(client, &[&now.spec.template]).await?;
     Ok(0)
 }
 
@@ -52,6 +52,7 @@ fn change(args: &LimitsArgs) -> LimitsChange {
         memory_soft: scaled(args.ram_soft_mb, MIB, Bytes),
         pids: scaled(args.pids, 1.0, narrow),
         open_files: scaled(args.open_files, 1.0, narrow),
+        disk: scaled(args.disk_mb, MIB, Bytes),
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use api::{Client, EventView, ServiceView, StarStats, StarView, Status, Version};
-use model::{Bytes, Code, Problem, StarId, StarPhase};
+use model::{Bytes, Code, Problem, StarId, StarPhase, StarTemplate};
 use serde::Serialize;
 use tokio::time::sleep;
 
@@ -68,6 +68,11 @@ pub(crate) async fn status(client: &Client, form: Form) -> Result<u8, Problem> {
             for (limit, reason) in not_enforced(walls) {
                 screen::line(format!("         {limit} limits are not enforced: {reason}"));
             }
+            if let Some(reason) = &walls.disk_in_memory {
+                screen::line(format!(
+                    "         disks of stars are in memory, and sizes of volumes not enforced: {reason}"
+                ));
+            }
         }
         None => screen::line("nursery  down; it is started again by itself"),
     }
@@ -98,11 +103,20 @@ pub(crate) fn not_enforced(walls: &api::WallsView) -> Vec<(&'static str, &str)> 
         .collect()
 }
 
-/// Says which limits this machine does not hold.
-pub(crate) async fn report_walls(client: &Client) -> Result<(), Problem> {
+/// Says which limits this machine does not hold: those of every star, and those that stars of these templates ask for.
+pub(crate) async fn report_walls(client: &Client, asked: &[&StarTemplate]) -> Result<(), Problem> {
     let status = client.status().await?;
     for (limit, reason) in status.walls.iter().flat_map(not_enforced) {
         screen::note(format!("note: {limit} limits are not enforced: {reason}"));
+    }
+    let asks = |what: fn(&StarTemplate) -> bool| asked.iter().any(|template| what(template));
+    if let Some(reason) = status.walls.as_ref().and_then(|walls| walls.disk_in_memory.as_ref()) {
+        if asks(|template| template.limits.disk.is_some()) {
+            screen::note(format!("note: disks of stars are in memory and count as it: {reason}"));
+        }
+        if asks(|template| template.volumes.iter().any(|mount| mount.size.is_some())) {
+            screen::note(format!("note: sizes of volumes are not enforced: {reason}"));
+        }
     }
     Ok(())
 }

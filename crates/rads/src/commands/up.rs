@@ -144,7 +144,8 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
             print_addresses(&views);
         }
     }
-    show::report_walls(client).await?;
+    let templates: Vec<_> = planned.spec.services.values().map(|service| &service.template).collect();
+    show::report_walls(client, &templates).await?;
     report_ended(client, app).await.map_err(Problem::after_changes)?;
     Ok(Came::Up)
 }

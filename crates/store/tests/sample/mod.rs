@@ -128,7 +128,7 @@ fn service(n: u64) -> ServiceSpec {
         rootfs: None,
         env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
         limits: Limits::DEFAULT,
-        volumes: vec![VolumeMount { volume: name("data"), path: "/data".to_owned() }],
+        volumes: vec![VolumeMount { volume: name("data"), path: "/data".to_owned(), size: None }],
         network: [Network::None, Network::Host, Network::Bridge][n as usize % 3],
         port: Some(8080),
         probe: Probe::new(kinds[n as usize % 3].clone()),
