@@ -12,15 +12,15 @@ use api::{
 use bytes::Bytes;
 use isolate::{DiskMeans, Enforced, Walls};
 use model::{
-    AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, LimitsChange, Problem, ServiceKey, StarId, StarPhase,
-    WallTime,
+    AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, LimitsChange, Problem, SecretChange, SecretKey,
+    SecretView, ServiceKey, StarId, StarPhase, WallTime,
 };
 use node::{Node, Request};
 use proxy::Proxy;
 use state::State;
 use store::bundles::COLLECT_AFTER;
-use store::{Bundles, Roots};
-use tokio::sync::{mpsc, oneshot, watch};
+use store::{Bundles, Roots, Secrets};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::clock;
@@ -40,6 +40,9 @@ pub(crate) struct Remote {
     pub(crate) proxy: Arc<Proxy<Doors>>,
     pub(crate) bundles: Arc<Bundles>,
     pub(crate) roots: Arc<Roots>,
+    pub(crate) secrets: Arc<Secrets>,
+    /// Held from the look whether a secret is there, or in use, until that look has become a fact.
+    pub(crate) secrets_settle: Mutex<()>,
     pub(crate) data_dir: PathBuf,
     pub(crate) started: WallTime,
     pub(crate) background: bool,
@@ -201,7 +204,15 @@ impl Control for Remote {
                 })
             })
             .await?;
-            self.change_apps(Request::PutApp { spec, base }).await
+            let mut settle = None;
+            if spec.services.values().any(|service| !service.template.secrets().is_empty()) {
+                settle = Some(self.secrets_settle.lock().await);
+                let (secrets, wanted) = (Arc::clone(&self.secrets), spec.clone());
+                beside(move || orders::check_secrets(&wanted, &secrets)).await?;
+            }
+            let put = self.change_apps(Request::PutApp { spec, base }).await;
+            drop(settle);
+            put
         })
     }
 
@@ -283,7 +294,10 @@ impl Control for Remote {
                 StarPhase::Assigned | StarPhase::Ended => not_now("see `rads c list` for those that do".to_owned()),
                 StarPhase::Paused => not_now(format!("`rads c resume {}` lets it go on", view.service)),
                 _ => {
-                    let environment = move |node: &Node| node.state().stars.get(&star).map(orders::environment_of);
+                    let secrets = Arc::clone(&self.secrets);
+                    let environment = move |node: &Node| {
+                        node.state().stars.get(&star).map(|record| orders::environment_of(record, &secrets))
+                    };
                     let environment = self.looker().look(environment).await?.unwrap_or_default();
                     exec::start(self.link.clone(), star, environment, command)
                 }
@@ -320,6 +334,35 @@ impl Control for Remote {
         Box::pin(beside(move || bundles.put_blob(&hash, &content)))
     }
 
+    fn secrets(&self) -> Answer<'_, Vec<SecretView>> {
+        let secrets = Arc::clone(&self.secrets);
+        Box::pin(beside(move || secrets.list()))
+    }
+
+    fn put_secret(&self, secret: SecretKey, value: Bytes) -> Answer<'_, Accepted> {
+        Box::pin(async move {
+            let (secrets, key) = (Arc::clone(&self.secrets), secret.clone());
+            let change = beside(move || secrets.set(&key, &value, clock::wall())).await?;
+            self.change(Request::NoteSecret { secret, change }).await.map_err(Problem::after_changes)
+        })
+    }
+
+    fn delete_secret(&self, secret: SecretKey) -> Answer<'_, Accepted> {
+        Box::pin(async move {
+            let _settle = self.secrets_settle.lock().await;
+            let key = secret.clone();
+            if let Some(service) = self.looker().look(move |node| uses(node.state(), &key)).await? {
+                let message = format!("secret `{secret}` is in use by service `{service}`");
+                let help = "take it out of the app first, or set another value with `rads c secrets set`";
+                return Err(Problem::new(Code::Conflict, message).help(help));
+            }
+            let (secrets, key) = (Arc::clone(&self.secrets), secret.clone());
+            beside(move || secrets.delete(&key)).await?;
+            let noted = Request::NoteSecret { secret, change: SecretChange::Deleted };
+            self.change(noted).await.map_err(Problem::after_changes)
+        })
+    }
+
     fn shutdown(&self, shutdown: Shutdown) -> Answer<'_, ()> {
         Box::pin(async move {
             // Full means that somebody asked already.
@@ -333,6 +376,12 @@ impl Control for Remote {
 fn bundles_in_use(state: &State) -> BTreeSet<BundleId> {
     let wanted = state.services.values().map(|service| service.spec.template.bundle);
     wanted.chain(state.stars.values().map(|star| star.template.bundle)).collect()
+}
+
+/// A service that names a secret.
+fn uses(state: &State, secret: &SecretKey) -> Option<ServiceKey> {
+    let mut services = state.services.iter().filter(|(key, _)| key.namespace == secret.namespace);
+    services.find(|(_, service)| service.spec.template.secrets().contains(&secret.name)).map(|(key, _)| key.clone())
 }
 
 /// Does what blocks on a thread for that.

@@ -11,9 +11,9 @@ use model::{Bytes, Code, NodeId, Problem};
 use node::{Node, NodeConfig};
 use proxy::Proxy;
 use rustix::process::Resource;
-use store::{Bundles, DataDir, Roots, Store};
+use store::{Bundles, DataDir, Roots, Secrets, Store};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::clock::{self, Clock};
@@ -47,6 +47,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
     let (store, recovered) = Store::open(&folder.store())?;
     let bundles = Arc::new(Bundles::new(folder.path())?);
     let roots = Arc::new(Roots::new(folder.path())?);
+    let secrets = Arc::new(Secrets::new(folder.path()));
     let socket = Socket::bind(folder.path())?;
     let mut signals = Signals::new()?;
     raise_descriptor_limit();
@@ -70,6 +71,8 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         proxy: Arc::clone(&proxy),
         bundles: Arc::clone(&bundles),
         roots: Arc::clone(&roots),
+        secrets: Arc::clone(&secrets),
+        secrets_settle: Mutex::default(),
         data_dir: folder.path().to_owned(),
         started: clock::wall(),
         background: config.background,
@@ -81,6 +84,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         store,
         bundles,
         roots,
+        secrets,
         data_dir: folder.path().to_owned(),
         link: link.clone(),
         doors,

@@ -10,7 +10,7 @@ use model::{ProbeKind, Problem, RequestId, ServiceKey, StarId};
 use node::{Effect, Event, Node, Reply, Request};
 use proxy::Proxy;
 use state::{Command, StarRecord};
-use store::{Bundles, Roots, Store};
+use store::{Bundles, Roots, Secrets, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
@@ -60,6 +60,7 @@ pub(crate) struct Loop {
     pub(crate) store: Store,
     pub(crate) bundles: Arc<Bundles>,
     pub(crate) roots: Arc<Roots>,
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) data_dir: PathBuf,
     pub(crate) link: Link,
     pub(crate) doors: Doors,
@@ -197,13 +198,16 @@ impl Loop {
                     let _ = answer.send(result);
                 }
             }
-            Effect::Start { order } => match orders::star_order(order, &self.bundles, &self.roots, &self.data_dir) {
-                Ok(order) => self.link.order(Order::Start(Box::new(order))),
-                Err((star, reason)) => {
-                    let failed = Message::StartFailed { star, reason };
-                    let _ = self.done.send(Incoming::Nursery(FromNursery::Said(failed)));
+            Effect::Start { order } => {
+                let (bundles, roots, secrets) = (&self.bundles, &self.roots, &self.secrets);
+                match orders::star_order(order, bundles, roots, secrets, &self.data_dir) {
+                    Ok(order) => self.link.order(Order::Start(Box::new(order))),
+                    Err((star, reason)) => {
+                        let failed = Message::StartFailed { star, reason };
+                        let _ = self.done.send(Incoming::Nursery(FromNursery::Said(failed)));
+                    }
                 }
-            },
+            }
             Effect::Signal { star, signal } => self.link.order(Order::Signal { star, signal }),
             Effect::Kill { star } => self.link.order(Order::Kill { star }),
             Effect::Forget { star } => self.link.order(Order::Forget { star }),
@@ -263,7 +267,7 @@ impl Loop {
     /// What is to be run within a star; nothing when it is not known any more.
     fn errand(&self, star: StarId, launch: impl FnOnce(&StarRecord) -> Launch) -> Option<Errand> {
         let record = self.node.state().stars.get(&star)?;
-        Some(Errand { star, launch: launch(record), env: orders::environment_of(record) })
+        Some(Errand { star, launch: launch(record), env: orders::environment_of(record, &self.secrets) })
     }
 
     /// Lets those who wait for the log to move on know that it did.

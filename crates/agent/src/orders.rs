@@ -5,17 +5,18 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use isolate::{Bind, Launch, StarOrder, StarReport};
-use model::{Program, ServiceKey, StarId, VolumeMount};
+use isolate::{Bind, FileBind, Interior, Launch, Private, Secret, StarOrder, StarReport, Tmpfs};
+use model::{AppSpec, Code, Name, Problem, Program, SecretKey, ServiceKey, StarId, VolumeMount};
 use node::{Event, RunningStar, StartOrder};
 use state::StarRecord;
-use store::{Bundles, Roots};
+use store::{Bundles, Roots, Secrets};
 
 /// The order as the nursery takes it. The error names the star that cannot be started.
 pub(crate) fn star_order(
     order: StartOrder,
     bundles: &Bundles,
     roots: &Roots,
+    secrets: &Secrets,
     data_dir: &Path,
 ) -> Result<StarOrder, (StarId, String)> {
     let star = order.star;
@@ -35,7 +36,10 @@ pub(crate) fn star_order(
         volumes.push(volume(data_dir, &order.service, mount).map_err(|reason| (star, reason))?);
     }
     let own = own_variables(star, &order.name, order.port);
-    let env = environment(&template.env, &own);
+    let hidden = secret_variables(&order.service.namespace, &template.interior.env_secrets, secrets);
+    let env = environment(&template.env, &own, hidden.map_err(|problem| (star, problem.message))?);
+    let interior = interior(&order.service.namespace, &template.interior, &bundle, secrets);
+    let interior = interior.map_err(|reason| (star, reason))?;
     let words = |words: Vec<String>| words.iter().map(|word| expand(word, &own)).collect();
     let launch = match template.program {
         Program::Script(path) => Launch::Script { path },
@@ -54,7 +58,72 @@ pub(crate) fn star_order(
         volumes,
         limits: template.limits,
         network: template.network,
+        interior,
+        weakened: template.weakened,
     })
+}
+
+/// What the description names becomes what the nursery mounts: bundled paths become files, secrets their values.
+fn interior(namespace: &Name, asked: &model::Interior, bundle: &Path, secrets: &Secrets) -> Result<Interior, String> {
+    let tmpfs = |(inside, tmpfs): (&String, &model::Tmpfs)| Tmpfs { inside: inside.clone(), size: tmpfs.size.0 };
+    let mut files = Vec::with_capacity(asked.binds.len());
+    for (inside, source) in &asked.binds {
+        let host = bundle.join(source);
+        // A bundle holds no links; see `store::Bundles`.
+        let metadata = host.symlink_metadata().map_err(|error| format!("the bundle has no `{source}`: {error}"))?;
+        files.push(FileBind { host, inside: inside.clone(), file: metadata.is_file(), read_only: true });
+    }
+    let mut opened = Vec::with_capacity(asked.secrets.len());
+    for (inside, name) in &asked.secrets {
+        let mut value = secrets.open(&in_namespace(namespace, name)).map_err(|problem| problem.message)?;
+        opened.push(Secret { inside: inside.clone(), content: Private::new(std::mem::take(&mut *value)) });
+    }
+    Ok(Interior {
+        tmpfs: asked.tmpfs.iter().map(tmpfs).collect(),
+        files,
+        secrets: opened,
+        workdir: asked.workdir.clone(),
+        user: asked.user,
+    })
+}
+
+fn in_namespace(namespace: &Name, name: &Name) -> SecretKey {
+    SecretKey { namespace: namespace.clone(), name: name.clone() }
+}
+
+/// The variables in which a star reads secrets, with their values.
+fn secret_variables(
+    namespace: &Name,
+    asked: &BTreeMap<String, Name>,
+    secrets: &Secrets,
+) -> Result<BTreeMap<String, String>, Problem> {
+    let variable = |(variable, name): (&String, &Name)| {
+        let secret = in_namespace(namespace, name);
+        let value = secrets.open(&secret)?;
+        let text = std::str::from_utf8(&value).ok().filter(|text| !text.contains('\0'));
+        let text = text.ok_or_else(|| {
+            let message = format!("secret `{secret}` holds bytes that no variable can, which `env_secrets` asks for");
+            Problem::new(Code::InvalidValue, message).help("read it from a file, by `secrets`")
+        })?;
+        Ok((variable.clone(), text.to_owned()))
+    };
+    asked.iter().map(variable).collect()
+}
+
+/// Refuses a spec whose secrets are not there, or not what they are to be used as.
+pub(crate) fn check_secrets(spec: &AppSpec, secrets: &Secrets) -> Result<(), Problem> {
+    let namespace = &spec.app.namespace;
+    for (service, spec) in &spec.services {
+        let of_service = |mut problem: Problem| {
+            problem.message = format!("service `{service}`: {}", problem.message);
+            problem
+        };
+        for name in spec.template.secrets() {
+            secrets.open(&in_namespace(namespace, name)).map_err(of_service)?;
+        }
+        secret_variables(namespace, &spec.template.interior.env_secrets, secrets).map_err(of_service)?;
+    }
+    Ok(())
 }
 
 /// What every star is told of itself.
@@ -65,15 +134,22 @@ fn own_variables(star: StarId, name: &str, port: Option<u16>) -> BTreeMap<String
 }
 
 /// A star's environment: what its description gives it, in which what the star is told of itself may be named, and that.
-fn environment(given: &BTreeMap<String, String>, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+fn environment(
+    given: &BTreeMap<String, String>,
+    own: &BTreeMap<String, String>,
+    hidden: BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
     let mut env = own.clone();
+    env.extend(hidden);
     env.extend(given.iter().map(|(name, value)| (name.clone(), expand(value, own))));
     env
 }
 
-/// The environment of a star that is known.
-pub(crate) fn environment_of(record: &StarRecord) -> BTreeMap<String, String> {
-    environment(&record.template.env, &own_variables(record.id, &record.name(), record.port))
+/// The environment of a star that is known. A secret that is gone since it started is left out.
+pub(crate) fn environment_of(record: &StarRecord, secrets: &Secrets) -> BTreeMap<String, String> {
+    let hidden = secret_variables(&record.service.namespace, &record.template.interior.env_secrets, secrets);
+    let own = own_variables(record.id, &record.name(), record.port);
+    environment(&record.template.env, &own, hidden.unwrap_or_default())
 }
 
 /// A command to run in a star that is known, in which what the star is told of itself may be named.
@@ -146,7 +222,7 @@ mod tests {
         }
         let given =
             BTreeMap::from([("URL".to_owned(), "tcp://:$PORT".to_owned()), ("PORT".to_owned(), "1".to_owned())]);
-        let env = environment(&given, &own);
+        let env = environment(&given, &own, BTreeMap::new());
         assert_eq!(
             (env["URL"].as_str(), env["PORT"].as_str(), env["STAR_NAME"].as_str()),
             ("tcp://:8080", "1", "web-1")

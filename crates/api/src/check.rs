@@ -72,16 +72,14 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
     {
         return invalid("times and counts of its probe are above 0");
     }
-    let is_volume_path = |path: &str| {
-        let within = path.strip_prefix('/').filter(|rest| is_bundle_path(rest));
-        within.is_some_and(|rest| !matches!(rest.split('/').next(), Some("app" | "proc" | "dev" | "sys")))
+    let of_service = |mut problem: Problem| {
+        problem.message = format!("service `{name}`: {}", problem.message);
+        problem
     };
-    if let Some(mount) = template.volumes.iter().find(|mount| !is_volume_path(&mount.path)) {
-        return invalid(&format!("`{}` is no place for a volume", mount.path.escape_debug()));
-    }
+    template.check_interior().map_err(|misplaced| of_service(misplaced.problem))?;
     for mount in &template.volumes {
         if let Some(size) = mount.size {
-            model::app::check_disk(&format!("volume `{}`", mount.volume), size)?;
+            model::app::check_disk(&format!("volume `{}`", mount.volume), size).map_err(of_service)?;
         }
     }
     let text = |name: &str, value: &str| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
@@ -123,6 +121,8 @@ mod tests {
                 stop_signal: None,
                 deadline_ms: None,
                 hooks: Default::default(),
+                interior: Default::default(),
+                weakened: Default::default(),
             },
             instances: 1,
             entry: Some(Entry {
@@ -155,6 +155,10 @@ mod tests {
         refused("volume", |service| service.template.volumes[0].path = "/proc/x".to_owned());
         refused("at least", |service| service.template.volumes[0].size = Some(Bytes::mib(1)));
         refused("at most", |service| service.template.limits.disk = Some(Bytes(u64::MAX)));
+        refused("twice", |service| drop(service.template.interior.binds.insert("/data".to_owned(), "a".to_owned())));
+        refused("inside", |service| drop(service.template.interior.binds.insert("/x".to_owned(), "../a".to_owned())));
+        refused("workdir", |service| service.template.interior.workdir = Some("/a/../b".to_owned()));
+        refused("weaken", |service| service.template.weakened.no_seccomp = true);
         refused("probe", |service| service.template.probe.kind = ProbeKind::Exec { command: Vec::new() });
         refused("probe", |service| service.template.probe.kind = ProbeKind::Script { path: "/x".to_owned() });
         refused("signal", |service| service.template.stop_signal = Some(65));

@@ -11,7 +11,10 @@ use http_body_util::{BodyExt, Full, LengthLimitError};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use model::{AppKey, AppSpec, BundleManifest, Code, ContentHash, LimitsChange, Problem, ServiceKey, StarId};
+use model::{
+    AppKey, AppSpec, BundleManifest, Code, ContentHash, LimitsChange, Problem, SecretKey, SecretView, ServiceKey,
+    StarId,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -145,6 +148,21 @@ impl Client {
         let kind = Some("application/octet-stream");
         let response = self.request(Method::PUT, &format!("/v1/blobs/{hash}"), kind, content).await?;
         self.read(response).await
+    }
+
+    pub async fn secrets(&self) -> Result<Vec<SecretView>, Problem> {
+        self.get("/v1/secrets").await
+    }
+
+    pub async fn put_secret(&self, secret: &SecretKey, value: Bytes) -> Result<Accepted, Problem> {
+        let kind = Some("application/octet-stream");
+        let path = format!("/v1/secrets/{}", segment(secret));
+        let response = self.request(Method::PUT, &path, kind, value).await?;
+        self.read(response).await
+    }
+
+    pub async fn delete_secret(&self, secret: &SecretKey) -> Result<Accepted, Problem> {
+        self.send(Method::DELETE, &format!("/v1/secrets/{}", segment(secret)), &()).await
     }
 
     pub async fn shutdown(&self, stars: StarsThen) -> Result<(), Problem> {

@@ -4,7 +4,9 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use model::{AppKey, AppSpec, BundleManifest, ContentHash, LimitsChange, Problem, ServiceKey, StarId};
+use model::{
+    AppKey, AppSpec, BundleManifest, ContentHash, LimitsChange, Problem, SecretKey, SecretView, ServiceKey, StarId,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::types::{
@@ -65,6 +67,13 @@ pub trait Control: Send + Sync + 'static {
     fn put_bundle(&self, manifest: BundleManifest) -> Answer<'_, BundleStatus>;
     /// Stores one file; refused when its content does not have this hash.
     fn put_blob(&self, hash: ContentHash, content: Bytes) -> Answer<'_, ()>;
+
+    /// Names, never values.
+    fn secrets(&self) -> Answer<'_, Vec<SecretView>>;
+    /// Answers once the value is on disk, sealed. Stars that run keep the value they have.
+    fn put_secret(&self, secret: SecretKey, value: Bytes) -> Answer<'_, Accepted>;
+    /// Refused while a service names it.
+    fn delete_secret(&self, secret: SecretKey) -> Answer<'_, Accepted>;
 
     /// Answers first, then ends the agent.
     fn shutdown(&self, shutdown: Shutdown) -> Answer<'_, ()>;

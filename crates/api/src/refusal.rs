@@ -45,6 +45,7 @@ fn status(code: Code) -> StatusCode {
         | Code::AlreadyExists
         | Code::NoCapacity
         | Code::BundleMissing
+        | Code::SecretMissing
         | Code::AgentRunning
         | Code::PortInUse => StatusCode::CONFLICT,
         Code::Forbidden => StatusCode::FORBIDDEN,

@@ -8,7 +8,10 @@ use api::exec::{EXIT, STDIN, STDOUT, read_frame, write_frame};
 use api::*;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use model::{AppKey, AppSpec, BundleManifest, Code, ContentHash, LimitsChange, Problem, ServiceKey, StarId, WallTime};
+use model::{
+    AppKey, AppSpec, BundleManifest, Code, ContentHash, LimitsChange, Problem, SecretKey, SecretView, ServiceKey,
+    StarId, WallTime,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -140,6 +143,15 @@ impl Control for Remembering {
     }
     fn put_blob(&self, hash: ContentHash, content: Bytes) -> Answer<'_, ()> {
         self.note(format!("blob {hash} {}", content.len()), Ok(()))
+    }
+    fn secrets(&self) -> Answer<'_, Vec<SecretView>> {
+        self.note("secrets".into(), Ok(Vec::new()))
+    }
+    fn put_secret(&self, secret: SecretKey, value: Bytes) -> Answer<'_, Accepted> {
+        self.note(format!("secret {secret} {}", value.len()), Ok(Accepted { index: 10 }))
+    }
+    fn delete_secret(&self, secret: SecretKey) -> Answer<'_, Accepted> {
+        self.note(format!("delete secret {secret}"), Ok(Accepted { index: 11 }))
     }
     fn shutdown(&self, shutdown: Shutdown) -> Answer<'_, ()> {
         self.note(format!("shutdown {:?}", shutdown.stars), Ok(()))

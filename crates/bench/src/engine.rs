@@ -89,6 +89,8 @@ impl Engine {
                 ..Limits::UNLIMITED
             },
             network: Network::None,
+            interior: Default::default(),
+            weakened: Default::default(),
         };
         let requested_ns = now_ns();
         self.send(&Request::Start(Box::new(order)))?;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use model::limits::limit_fields;
 use model::{
-    AppKey, AppSpec, Entry, Name, Network, Probe, ProbeKind, Program, RestartPolicy, ServiceSpec, VolumeMount,
+    AppKey, AppSpec, Entry, Interior, Name, Network, Probe, ProbeKind, Program, RestartPolicy, ServiceSpec, VolumeMount,
 };
 
 /// The difference between what runs and what is wanted.
@@ -129,8 +129,10 @@ fn changed(old: &ServiceSpec, new: &ServiceSpec) -> Option<ServiceChange> {
 fn summary(spec: &ServiceSpec) -> Vec<String> {
     let template = template_fields(spec).into_iter();
     let worth_telling = |(name, _): &(String, String)| {
-        let told = ["program", "cpu", "memory", "soft memory", "disk", "network", "rootfs"];
-        told.contains(&name.as_str()) || name.starts_with("volume ")
+        let told =
+            ["program", "cpu", "memory", "soft memory", "disk", "network", "rootfs", "user", "workdir", "weaker walls"];
+        let kinds = ["volume ", "tmpfs ", "bind ", "secret "];
+        told.contains(&name.as_str()) || kinds.iter().any(|kind| name.starts_with(kind))
     };
     let mut lines: Vec<String> =
         template.filter(worth_telling).map(|(name, value)| format!("{name}: {value}")).collect();
@@ -185,6 +187,15 @@ fn template_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
     fields.extend(template.rootfs.iter().map(|archive| ("rootfs".to_owned(), archive.clone())));
     fields.extend(template.env.iter().map(|(name, value)| (format!("env {name}"), value.clone())));
     fields.extend(template.volumes.iter().map(|mount| (format!("volume {}", mount.path), volume_text(mount))));
+    let Interior { tmpfs, binds, secrets, env_secrets, workdir, user } = &template.interior;
+    fields.extend(tmpfs.iter().map(|(path, tmpfs)| (format!("tmpfs {path}"), tmpfs.size.to_string())));
+    fields.extend(binds.iter().map(|(path, source)| (format!("bind {path}"), source.clone())));
+    fields.extend(secrets.iter().map(|(path, secret)| (format!("secret {path}"), secret.to_string())));
+    fields.extend(env_secrets.iter().map(|(name, secret)| (format!("secret ${name}"), secret.to_string())));
+    fields.extend(workdir.iter().map(|folder| named("workdir", folder.clone())));
+    fields.extend(user.iter().map(|user| named("user", user.to_string())));
+    let missing = template.missing_walls();
+    fields.extend((!missing.is_empty()).then(|| named("weaker walls", missing)));
     fields
 }
 

@@ -123,6 +123,7 @@ fn finish(source: &Source<'_>, drafts: Vec<(Name, Written, Draft)>, echoed: Stri
             }
             Err(PackFault::Diagnostics(found)) => faults.extend(found),
             Err(PackFault::Option(path, problem)) => fault(&[path], problem),
+            Err(PackFault::Entry(option, entry, problem)) => fault(&[option, &entry], problem),
         }
         services.insert(name, spec);
     }
@@ -133,6 +134,8 @@ enum PackFault {
     /// The service's script is faulty; these are its own diagnostics.
     Diagnostics(Vec<Fault>),
     Option(&'static str, Problem),
+    /// An entry of an option.
+    Entry(&'static str, String, Problem),
 }
 
 /// The scripts with all they import, the commands' own files, the root file system as an archive, and the assets.
@@ -152,6 +155,9 @@ fn pack(source: &Source<'_>, template: &mut StarTemplate, assets: &[String]) -> 
     }
     add_program(&mut packer, &template.hooks.before_start, "before_start")?;
     add_program(&mut packer, &template.hooks.before_stop, "before_stop")?;
+    for (inside, path) in &template.interior.binds {
+        packer.add(path).map_err(|problem| PackFault::Entry("binds", inside.clone(), problem))?;
+    }
     for path in assets {
         packer.add(path).map_err(|problem| PackFault::Option("assets", problem))?;
     }

@@ -6,15 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use model::app::{GRACE_DEFAULT_MS, INSTANCES_MAX};
+use model::interior::Misplaced;
 use model::{
-    Balance, BundleId, Bytes, Code, ContentHash, Entry, Hooks, Limits, ListenAddr, Millicores, Name, Network, Probe,
-    ProbeKind, Problem, Program, Protocol, RestartPolicy, ServiceSpec, StarTemplate, VolumeMount,
+    Balance, BundleId, Bytes, Capability, Code, ContentHash, Entry, Hooks, Interior, Limits, ListenAddr, Millicores,
+    Name, Network, Probe, ProbeKind, Problem, Program, Protocol, RestartPolicy, ServiceSpec, StarTemplate, Tmpfs, User,
+    VolumeMount, Weakened,
 };
 
 use crate::setting::Setting;
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 29] = [
+pub const OPTIONS: [&str; 36] = [
     "script",
     "command",
     "args",
@@ -35,6 +37,13 @@ pub const OPTIONS: [&str; 29] = [
     "ready",
     "env",
     "volumes",
+    "tmpfs",
+    "binds",
+    "secrets",
+    "env_secrets",
+    "workdir",
+    "user",
+    "weaken",
     "assets",
     "network",
     "restart",
@@ -92,6 +101,7 @@ impl Defaults {
 }
 
 pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Read<Draft> {
+    no_module(&settings)?;
     let mut options = Options::new(settings, &OPTIONS, &[])?;
     let program = program(&mut options)?;
     let limits = limits(&mut options, &program)?;
@@ -127,15 +137,30 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Read
             before_start: command(&mut options, "before_start")?.unwrap_or_default(),
             before_stop: command(&mut options, "before_stop")?.unwrap_or_default(),
         },
+        interior: interior(&mut options)?,
+        weakened: weakened(&mut options)?,
         bundle: BundleId(ContentHash([0; 32])),
         program,
         limits,
         port,
     };
+    template.check_interior().map_err(|Misplaced { path, problem }| OptionFault { path, problem })?;
     let instances = options.int("instances", 0, i64::from(INSTANCES_MAX))?.map_or(1, narrow);
     let assets = options.texts("assets")?;
     let namespace = options.name("namespace")?;
     Ok(Draft { namespace, spec: ServiceSpec { template, instances, entry }, assets })
+}
+
+/// WASM is not there yet, and somebody who tries it is to know that nothing else is wrong.
+fn no_module(settings: &[(String, Setting)]) -> Read<()> {
+    let is_module = |(name, value): &&(String, Setting)| match value {
+        Setting::Text(path) => name == "wasm" || name == "script" && path.ends_with(".wasm"),
+        _ => name == "wasm",
+    };
+    let Some((name, _)) = settings.iter().find(is_module) else { return Ok(()) };
+    let problem = Problem::new(Code::Unsupported, "this version runs no WASM modules")
+        .help("run it by a `command` whose program is a WASM runtime, in a `rootfs` or from the host");
+    Err(OptionFault { path: vec![name.clone()], problem })
 }
 
 fn program(options: &mut Options) -> Read<Program> {
@@ -393,15 +418,8 @@ fn volumes(options: &mut Options) -> Read<Vec<VolumeMount>> {
         ));
     };
     let mut volumes = Vec::new();
-    let mut paths = BTreeSet::new();
     for (path, value) in entries {
         let path = path.strip_suffix('/').unwrap_or(&path).to_owned();
-        if !is_volume_path(&path) || !paths.insert(path.clone()) {
-            let problem =
-                Problem::new(Code::InvalidValue, format!("`{}` is no place for a volume", path.escape_debug()))
-                    .help("use an absolute path of its own, not below /app, /proc, /dev or /sys, for example /data");
-            return Err(options.fault_in("volumes", &path, problem));
-        }
         let (value, size) = match value {
             Setting::Map(settings) => {
                 let mut volume = Options::new(settings, &VOLUME_OPTIONS, &["volumes", &path])?;
@@ -411,7 +429,8 @@ fn volumes(options: &mut Options) -> Read<Vec<VolumeMount>> {
             value => (value, None),
         };
         let Some(volume) = as_text(&value).and_then(|text| text.parse::<Name>().ok()) else {
-            let message = format!("the volume at `{path}` needs a name of a-z, 0-9 and `-`, not {}", value.shown());
+            let shown = path.escape_debug();
+            let message = format!("the volume at `{shown}` needs a name of a-z, 0-9 and `-`, not {}", value.shown());
             return Err(options.fault_in("volumes", &path, Problem::new(Code::InvalidValue, message)));
         };
         let other = |mount: &&VolumeMount| mount.volume == volume && mount.size != size;
@@ -425,9 +444,119 @@ fn volumes(options: &mut Options) -> Read<Vec<VolumeMount>> {
     Ok(volumes)
 }
 
-fn is_volume_path(path: &str) -> bool {
-    let within = path.strip_prefix('/').filter(|rest| model::bundle::is_bundle_path(rest));
-    within.is_some_and(|rest| !matches!(rest.split('/').next(), Some("app" | "proc" | "dev" | "sys")))
+/// What it finds inside and as whom it runs. Whether the places can be is the template's to say, when all are known.
+fn interior(options: &mut Options) -> Read<Interior> {
+    let mut interior = Interior::default();
+    for (path, value) in places(options, "tmpfs", "{\"/cache\": {size_mb: 16}}")? {
+        let Setting::Map(settings) = value else {
+            let message =
+                format!("`tmpfs.{}` is an object such as {{size_mb: 16}}, not {}", path.escape_debug(), value.shown());
+            return Err(options.fault_in("tmpfs", &path, Problem::new(Code::InvalidValue, message)));
+        };
+        let mut own = Options::new(settings, &["size_mb"], &["tmpfs", &path])?;
+        let Some(megabytes) = own.number("size_mb", 0.0, RAM_MAX_MB)? else {
+            let message = format!("`tmpfs.{}` needs its `size_mb`", path.escape_debug());
+            return Err(options.fault_in("tmpfs", &path, Problem::new(Code::InvalidValue, message)));
+        };
+        interior.tmpfs.insert(path, Tmpfs { size: Bytes((megabytes * 1024.0 * 1024.0).round() as u64) });
+    }
+    for (path, value) in places(options, "binds", "{\"/etc/app.conf\": \"conf/app.conf\"}")? {
+        let Setting::Text(source) = value else {
+            let message = format!(
+                "what is bound at `{}` is a path inside the app's folder, not {}",
+                path.escape_debug(),
+                value.shown()
+            );
+            return Err(options.fault_in("binds", &path, Problem::new(Code::InvalidValue, message)));
+        };
+        let source = source.strip_prefix("./").unwrap_or(&source);
+        interior.binds.insert(path, source.strip_suffix('/').unwrap_or(source).to_owned());
+    }
+    for (path, value) in places(options, "secrets", "{\"/run/secrets/db\": \"db-password\"}")? {
+        let name = secret(options, "secrets", &path, &value)?;
+        interior.secrets.insert(path, name);
+    }
+    for (variable, value) in entries(options, "env_secrets", "{\"DB_PASSWORD\": \"db-password\"}")? {
+        let name = secret(options, "env_secrets", &variable, &value)?;
+        interior.env_secrets.insert(variable, name);
+    }
+    interior.workdir = options.text("workdir")?.map(|folder| match folder.strip_suffix('/') {
+        Some(rest) if !rest.is_empty() => rest.to_owned(),
+        _ => folder,
+    });
+    interior.user = match options.take("user") {
+        None => None,
+        Some(setting) => {
+            let user = match &setting {
+                Setting::Int(id) => id.to_string().parse::<User>().ok(),
+                Setting::Text(text) => text.parse().ok(),
+                _ => None,
+            };
+            let wanted = "a number from 0 to 65535 or two as \"1000:1000\"";
+            Some(user.ok_or_else(|| options.wrong("user", wanted, &setting))?)
+        }
+    };
+    Ok(interior)
+}
+
+/// Paths inside the star and what is there. Two that differ by a `/` at their end are one, asked for twice.
+fn places(options: &mut Options, name: &str, example: &str) -> Read<Vec<(String, Setting)>> {
+    let mut entries = entries(options, name, example)?;
+    let mut seen = BTreeSet::new();
+    for (path, _) in &mut entries {
+        let shorter = path.strip_suffix('/').unwrap_or(path).to_owned();
+        if !seen.insert(shorter.clone()) {
+            let message = format!("`{}` is asked for twice", shorter.escape_debug());
+            return Err(options.fault_in(name, &shorter, Problem::new(Code::InvalidValue, message)));
+        }
+        *path = shorter;
+    }
+    Ok(entries)
+}
+
+fn entries(options: &mut Options, name: &str, example: &str) -> Read<Vec<(String, Setting)>> {
+    match options.take(name) {
+        None => Ok(Vec::new()),
+        Some(Setting::Map(entries)) => Ok(entries),
+        Some(other) => Err(options.wrong(name, &format!("an object such as {example}"), &other)),
+    }
+}
+
+fn secret(options: &Options, option: &str, key: &str, value: &Setting) -> Read<Name> {
+    let name = match value {
+        Setting::Text(text) => text.parse::<Name>().ok(),
+        _ => None,
+    };
+    name.ok_or_else(|| {
+        // Not shown: somebody may have written the value itself there.
+        let message = format!("`{option}` names for `{}` a secret by a-z, 0-9 and `-`", key.escape_debug());
+        let problem = Problem::new(Code::InvalidValue, message);
+        options.fault_in(option, key, problem.help("set its value with `rads c secrets set NAME`"))
+    })
+}
+
+const WEAKEN_OPTIONS: [&str; 2] = ["seccomp", "capabilities"];
+
+fn weakened(options: &mut Options) -> Read<Weakened> {
+    let example = "{seccomp: \"off\"} or {capabilities: [\"setuid\", \"setgid\"]}";
+    let settings = entries(options, "weaken", example)?;
+    let mut weaken = Options::new(settings, &WEAKEN_OPTIONS, &["weaken"])?;
+    let no_seccomp = weaken.choice("seccomp", &[("off", true)])?.unwrap_or(false);
+    let mut capabilities = BTreeSet::new();
+    for name in weaken.texts("capabilities")? {
+        let lower = name.to_ascii_lowercase();
+        let plain = lower.strip_prefix("cap_").unwrap_or(&lower);
+        let Some(known) = Capability::ALL.into_iter().find(|capability| capability.as_str() == plain) else {
+            let message = format!("no star can be given the capability `{}`", name.escape_debug());
+            let help = match plain {
+                "net_bind_service" => "it is not needed: in its own network a star may listen on every port".to_owned(),
+                _ => format!("those there are: {}", Capability::ALL.map(Capability::as_str).join(", ")),
+            };
+            return Err(weaken.fault("capabilities", Problem::new(Code::InvalidValue, message).help(help)));
+        };
+        capabilities.insert(known);
+    }
+    Ok(Weakened { no_seccomp, capabilities })
 }
 
 fn as_text(setting: &Setting) -> Option<String> {

@@ -168,6 +168,8 @@ fn order(star: StarId, folder: &Path, launch: Launch) -> StarOrder {
             ..Limits::UNLIMITED
         },
         network: Network::None,
+        interior: Default::default(),
+        weakened: Default::default(),
     }
 }
 

@@ -5,14 +5,14 @@
 //! on a pipe. The order matters: what needs a privilege comes before that privilege is dropped.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
-use model::Limits;
+use model::{Capability, Limits, User, Weakened};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags};
 use rustix::mount::{
@@ -24,8 +24,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::Because;
 use crate::nursery::{ScriptStart, StarEntry};
-use crate::order::{BUNDLE, Launch, Place, StarOrder};
+use crate::order::{BUNDLE, Content, Launch, StarOrder};
 use crate::overlay::{ETC_FILES, cover_etc};
+use crate::points::{Point, Tree};
+use crate::record::Stance;
 use crate::sys::privilege::Instruction;
 use crate::sys::title::Title;
 use crate::{init, network, packet, sys};
@@ -98,6 +100,8 @@ pub(crate) struct Shell<'a> {
     pub(crate) rehearse: bool,
     pub(crate) masked: &'a [Masked],
     pub(crate) filter: &'a [Instruction],
+    /// What it keeps of its rights over its own namespaces: nothing but where an order asks for it.
+    pub(crate) capabilities: &'a BTreeSet<Capability>,
     pub(crate) entry: StarEntry,
     pub(crate) title: Option<Title>,
 }
@@ -214,7 +218,7 @@ fn raise_walls(shell: &Shell<'_>) -> Result<(), String> {
         wait_for(&shell.orders);
     }
     become_root_of_the_star(shell.drop_groups)?;
-    close_ways_back()?;
+    close_ways_back(shell.capabilities)?;
     limit_resources()?;
     sys::signal::default_all();
     // From here on nothing of the nursery's or of another star's is held open, however long the order takes.
@@ -251,7 +255,7 @@ fn settle_in(shell: &Shell<'_>, briefing: &Briefing<'_>, binds: Vec<OwnedFd>) ->
             cover_etc(name).because(|| format!("cannot cover `/etc/{name}`"))?;
         }
     }
-    mount_binds(order, binds)?;
+    mount_places(order, binds)?;
     if let Some(processes) = briefing.processes {
         let limit = Rlimit { current: Some(processes), maximum: Some(processes) };
         let failed = || "cannot limit the number of processes".to_owned();
@@ -262,7 +266,10 @@ fn settle_in(shell: &Shell<'_>, briefing: &Briefing<'_>, binds: Vec<OwnedFd>) ->
     }
     take_standard_streams(shell)?;
     close_all_but(&[&shell.report, &shell.exit_note, &shell.orders])?;
-    give_up_privileges(shell.filter)?;
+    let stance = Stance::of(order);
+    give_streams(&stance)?;
+    become_user(&stance)?;
+    give_up_privileges(&stance, shell.filter)?;
     // Meanwhile the parent has set the limits and noted that there is this star.
     wait_for(&shell.orders);
     sys::process::close(shell.orders.as_fd());
@@ -318,22 +325,65 @@ fn enter_root(shell: &Shell<'_>) -> Result<(), String> {
     }
 }
 
-/// Mounts the bundle and the volumes, and goes into the bundle.
-fn mount_binds(order: &StarOrder, binds: Vec<OwnedFd>) -> Result<(), String> {
-    for (Place { inside, .. }, mount) in order.places().into_iter().zip(binds) {
-        let failed = || match inside {
-            BUNDLE => "cannot bind the bundle at `/app`".to_owned(),
-            volume => format!("cannot bind the volume at `{volume}`"),
-        };
-        // A bundle may hold links; none of them leads a mount elsewhere.
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+/// Mounts what the order puts into the star, and goes where its programs start.
+fn mount_places(order: &StarOrder, mounts: Vec<OwnedFd>) -> Result<(), String> {
+    let places = order.places();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty()).because(|| "cannot open the star's root".to_owned())?;
+    let tree = Tree { root: &root, owner: None, whose: "" };
+    for (place, mount) in places.iter().zip(mounts) {
+        if place.is_own_memory() {
+            tree.make(&Point { path: place.inside.trim_start_matches('/').to_owned(), file: place.is_file() })?;
+        }
+        let failed = || format!("cannot mount {} at `{}`", place.what(), place.inside);
+        // A bundle or a root may hold links; none of them leads a mount elsewhere.
+        let kind = if place.is_file() { OFlags::NOFOLLOW } else { OFlags::DIRECTORY };
+        let flags = OFlags::PATH | OFlags::CLOEXEC | kind;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let target = rustix::fs::openat2(CWD, inside.trim_start_matches('/'), flags, Mode::empty(), resolve);
+        let target = rustix::fs::openat2(CWD, place.inside.trim_start_matches('/'), flags, Mode::empty(), resolve);
         let target = target.because(failed)?;
         mount_at(&mount, &target, "").because(failed)?;
+        if let (Content::Volume(_), Some(user)) = (place.content, order.interior.user) {
+            give_empty(place.inside, user).because(failed)?;
+        }
     }
-    rustix::process::chdir(BUNDLE).because(|| "cannot enter `/app`".to_owned())?;
-    check_read_only(BUNDLE)
+    places.iter().filter(|place| place.is_read_only()).try_for_each(|place| check_read_only(place.inside))?;
+    let stance = Stance::of(order);
+    enter_workdir(&stance)
+}
+
+/// A volume that nothing is in yet belongs to whom the star runs as, who could not write to it otherwise.
+fn give_empty(volume: &str, user: User) -> io::Result<()> {
+    let is_empty = std::fs::read_dir(volume)?.next().is_none();
+    if is_empty { std::os::unix::fs::chown(volume, Some(user.uid), Some(user.gid)) } else { Ok(()) }
+}
+
+/// Goes where a star's programs start.
+pub(crate) fn enter_workdir(stance: &Stance) -> Result<(), String> {
+    let folder = stance.workdir();
+    rustix::process::chdir(folder).because(|| format!("cannot enter `{folder}`"))
+}
+
+/// So that programs which open `/dev/stdout` anew may.
+fn give_streams(stance: &Stance) -> Result<(), String> {
+    let Some(user) = stance.user.filter(|user| user.uid != 0) else { return Ok(()) };
+    let (uid, gid) = (Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
+    let mut streams = [rustix::stdio::stdout(), rustix::stdio::stderr()].into_iter();
+    streams
+        .try_for_each(|stream| rustix::fs::fchown(stream, uid, gid))
+        .because(|| "cannot give the streams away".to_owned())
+}
+
+/// From the star's root to whom it runs as. Comes after all that needs the root's rights.
+pub(crate) fn become_user(stance: &Stance) -> Result<(), String> {
+    let Some(user) = stance.user.filter(|user| (user.uid, user.gid) != (0, 0)) else { return Ok(()) };
+    let refused = || format!("cannot become the user {user}");
+    if !stance.weakened.capabilities.is_empty() {
+        sys::privilege::keep_capabilities().because(refused)?;
+    }
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    rustix::thread::set_thread_res_gid(gid, gid, gid).because(refused)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).because(refused)
 }
 
 fn mount_at(mount: impl AsFd, folder: impl AsFd, target: &str) -> io::Result<()> {
@@ -414,14 +464,23 @@ fn take_standard_streams(shell: &Shell<'_>) -> Result<(), String> {
 }
 
 /// Shared with what is executed inside a running star, as is the next.
-pub(crate) fn close_ways_back() -> Result<(), String> {
-    sys::privilege::close_ways_back().because(|| "cannot give privileges up for good".to_owned())
+pub(crate) fn close_ways_back(keep: &BTreeSet<Capability>) -> Result<(), String> {
+    sys::privilege::close_ways_back(&numbers(keep)).because(|| "cannot give privileges up for good".to_owned())
 }
 
-/// Comes after `close_ways_back`.
-pub(crate) fn give_up_privileges(filter: &[Instruction]) -> Result<(), String> {
-    sys::privilege::drop_capabilities().because(|| "cannot drop capabilities".to_owned())?;
-    sys::privilege::filter_calls(filter).because(|| "cannot load the system call filter".to_owned())
+/// Comes after `close_ways_back` with the same capabilities.
+pub(crate) fn give_up_privileges(stance: &Stance, filter: &[Instruction]) -> Result<(), String> {
+    let Weakened { no_seccomp, capabilities } = &stance.weakened;
+    let failed = || "cannot drop capabilities".to_owned();
+    sys::privilege::drop_capabilities(&numbers(capabilities)).because(failed)?;
+    match no_seccomp {
+        true => Ok(()),
+        false => sys::privilege::filter_calls(filter).because(|| "cannot load the system call filter".to_owned()),
+    }
+}
+
+fn numbers(capabilities: &BTreeSet<Capability>) -> Vec<u32> {
+    capabilities.iter().map(|capability| capability.number()).collect()
 }
 
 /// The program's path candidates, arguments and environment as `exec` wants them.
@@ -432,7 +491,7 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    /// A first word with a `/` is taken from the current folder, one without is looked up on the `PATH` given.
+    /// A first word with a `/` is taken from `/app` when it is relative, one without is looked up on the `PATH` given.
     pub(crate) fn new<'a>(
         argv: impl Iterator<Item = &'a String>,
         environment: &BTreeMap<String, String>,
@@ -442,7 +501,7 @@ impl Command {
         let program = argv.first().filter(|program| !program.is_empty()).ok_or("the command is empty")?;
         let program = program.to_str().map_err(|_| "the command is not text")?;
         let candidates = match program.contains('/') {
-            true => vec![text(program.to_owned())?],
+            true => vec![text(Path::new(BUNDLE).join(program).to_string_lossy().into_owned())?],
             false => {
                 let path = environment.get("PATH").map_or("", String::as_str);
                 let folders = path.split(':').filter(|folder| folder.starts_with('/'));

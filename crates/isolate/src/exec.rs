@@ -12,7 +12,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Gid, Resource, Rlimit, Uid, WaitId, WaitIdOptions, WaitIdStatus};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
-use crate::child::{Command, close_ways_back, environment, give_up_privileges};
+use crate::child::{Command, become_user, close_ways_back, enter_workdir, environment, give_up_privileges};
 use crate::fault::{Because, plain};
 use crate::nursery::ScriptStart;
 use crate::order::{BUNDLE, Launch};
@@ -145,9 +145,10 @@ fn limits(pid: u32) -> io::Result<[(Resource, Rlimit); 3]> {
 /// The command's own side; returns only with the reason why nothing was executed.
 fn run(errand: &Errand<'_>, limits: &[(Resource, Rlimit)], report: &OwnedFd) -> String {
     let environment = environment(errand.env);
+    let stance = &errand.record.stance;
     let prepare = || -> Result<(), String> {
         rustix::process::setsid().because(|| "cannot make a session".to_owned())?;
-        rustix::process::chdir("/app").because(|| "cannot enter `/app`".to_owned())?;
+        enter_workdir(stance)?;
         let [input, output, error] = errand.streams;
         let failed = || "cannot set the standard streams".to_owned();
         rustix::stdio::dup2_stdin(input).because(failed)?;
@@ -159,12 +160,13 @@ fn run(errand: &Errand<'_>, limits: &[(Resource, Rlimit)], report: &OwnedFd) -> 
         }
         sys::process::close_all_but(&mut [0, 1, 2, report.as_raw_fd()])
             .because(|| "cannot close descriptors".to_owned())?;
-        close_ways_back()?;
+        close_ways_back(&stance.weakened.capabilities)?;
         for (resource, limit) in limits {
             let failed = || "cannot take over the star's limits".to_owned();
             rustix::process::setrlimit(*resource, *limit).because(failed)?;
         }
-        give_up_privileges(errand.filter)
+        become_user(stance)?;
+        give_up_privileges(stance, errand.filter)
     };
     let execute = |argv: &[String]| -> Result<Infallible, String> {
         let command = Command::new(argv.iter(), &environment)?;

@@ -13,7 +13,7 @@ use crate::sys::process;
 /// that take ids for signed numbers begin to err.
 const BASE: u32 = 0x7000_0000;
 /// Ids per star: every id a 16-bit program knows.
-pub(crate) const PER_STAR: u32 = 0x1_0000;
+pub(crate) const PER_STAR: u32 = model::interior::IDS_PER_STAR;
 /// How many ranges fit below 2³¹, and so how many stars one machine holds with privileges.
 const SLOTS: u32 = (0x8000_0000 - BASE) / PER_STAR;
 

@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use model::{Bytes, Limits, Network, StarId};
+use model::{Bytes, Limits, Network, StarId, User, Weakened};
 use serde::{Deserialize, Serialize};
+
+use crate::private::Private;
 
 /// One star to start. A star id is used once: an order for an id that is known is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +36,104 @@ pub struct StarOrder {
     pub volumes: Vec<Bind>,
     pub limits: Limits,
     pub network: Network,
+    /// What else it finds inside, and as whom it runs.
+    #[serde(default)]
+    pub interior: Interior,
+    /// Walls it does without.
+    #[serde(default)]
+    pub weakened: Weakened,
+}
+
+/// What a star finds inside beside its bundle and volumes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interior {
+    pub tmpfs: Vec<Tmpfs>,
+    pub files: Vec<FileBind>,
+    pub secrets: Vec<Secret>,
+    /// The folder its programs start in; `/app` when `None`.
+    pub workdir: Option<String>,
+    /// As whom its programs run; its root when `None`.
+    pub user: Option<User>,
+}
+
+/// A memory file system of the star's own. What lies in it counts as its memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tmpfs {
+    pub inside: String,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A host file or folder seen inside the star.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileBind {
+    pub host: PathBuf,
+    pub inside: String,
+    /// It is a file, not a folder.
+    pub file: bool,
+    /// As every bind is that an agent orders. Without it there is a hole in the first wall, which tests of the second need.
+    pub read_only: bool,
+}
+
+/// A file of the star's own with what only it is to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret {
+    pub inside: String,
+    /// Taken out of the order before it goes on to the star, which reads it from the file.
+    pub content: Private,
+}
+
+/// Something that is mounted at a place inside a star.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) inside: &'a str,
+    pub(crate) content: Content<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Content<'a> {
+    Bundle(&'a Path),
+    Volume(&'a Bind),
+    Tmpfs(u64),
+    Bind(&'a FileBind),
+    /// The secret of this number.
+    Secret(usize),
+}
+
+impl Place<'_> {
+    /// Whether it is a file, not a folder.
+    pub(crate) fn is_file(&self) -> bool {
+        match self.content {
+            Content::Bundle(_) | Content::Volume(_) | Content::Tmpfs(_) => false,
+            Content::Bind(bind) => bind.file,
+            Content::Secret(_) => true,
+        }
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        match self.content {
+            Content::Bundle(_) | Content::Secret(_) => true,
+            Content::Bind(bind) => bind.read_only,
+            Content::Volume(_) | Content::Tmpfs(_) => false,
+        }
+    }
+
+    /// Whether it lies in what is the star's own to write to, from its first moment on: its `/run` and `/tmp`.
+    pub(crate) fn is_own_memory(&self) -> bool {
+        self.inside.starts_with("/run/") || self.inside.starts_with("/tmp/")
+    }
+
+    /// As a message names it.
+    pub(crate) fn what(&self) -> String {
+        let inside = self.inside;
+        match self.content {
+            Content::Bundle(_) => "the bundle".to_owned(),
+            Content::Volume(_) => format!("the volume at `{inside}`"),
+            Content::Tmpfs(_) => format!("the memory file system at `{inside}`"),
+            Content::Bind(_) => format!("what is bound at `{inside}`"),
+            Content::Secret(_) => format!("the secret at `{inside}`"),
+        }
+    }
 }
 
 impl StarOrder {
@@ -43,32 +143,33 @@ impl StarOrder {
         self.hostname.get(start..).unwrap_or_default().trim_start_matches('-')
     }
 
-    /// The host folders the star sees and where: the bundle, then the volumes, an outer one before those inside it.
+    /// What is mounted inside and where: the bundle, then the rest, an outer one before those inside it.
     pub(crate) fn places(&self) -> Vec<Place<'_>> {
-        let mut volumes: Vec<_> = self.volumes.iter().collect();
-        volumes.sort_by_key(|volume| &volume.inside);
-        let volumes = volumes.into_iter().map(|volume| Place {
-            host: &volume.host,
-            inside: &volume.inside,
-            size: volume.size.map(|size| size.0),
-        });
-        std::iter::once(Place { host: &self.bundle, inside: BUNDLE, size: None }).chain(volumes).collect()
+        let Interior { tmpfs, files, secrets, .. } = &self.interior;
+        let volumes = self.volumes.iter().map(|volume| (&volume.inside, Content::Volume(volume)));
+        let mut rest: Vec<_> = volumes
+            .chain(tmpfs.iter().map(|tmpfs| (&tmpfs.inside, Content::Tmpfs(tmpfs.size))))
+            .chain(files.iter().map(|bind| (&bind.inside, Content::Bind(bind))))
+            .chain(secrets.iter().enumerate().map(|(number, secret)| (&secret.inside, Content::Secret(number))))
+            .map(|(inside, content)| Place { inside, content })
+            .collect();
+        rest.sort_by_key(|place| place.inside);
+        std::iter::once(Place { inside: BUNDLE, content: Content::Bundle(&self.bundle) }).chain(rest).collect()
     }
-}
 
-/// A host folder that a star sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place<'a> {
-    pub(crate) host: &'a Path,
-    pub(crate) inside: &'a str,
-    pub(crate) size: Option<u64>,
+    /// What only this star is to know, taken out of the order.
+    pub(crate) fn take_secrets(&mut self) -> Vec<Private> {
+        self.interior.secrets.iter_mut().map(|secret| std::mem::take(&mut secret.content)).collect()
+    }
 }
 
 /// Where a star sees its bundle.
 pub(crate) const BUNDLE: &str = "/app";
 
-/// Most volumes of a star: their mounts travel to it in one packet, as many descriptors as a packet of doors has.
-pub(crate) const VOLUMES_MAX: usize = crate::protocol::DOORS_MAX as usize - 1;
+/// Most places beside the bundle: their mounts travel to the star in one packet, as many descriptors as a packet of doors
+/// has.
+pub(crate) const PLACES_MAX: usize = crate::protocol::DOORS_MAX as usize - 1;
+const _: () = assert!(PLACES_MAX == model::interior::PLACES_MAX);
 
 /// Overwrites what only one star is to know. A RADS star is a copy of the nursery: what is left lying about in its memory
 /// is in every later star's.
@@ -87,6 +188,7 @@ const HOSTNAME_MAX: usize = 64;
 /// What runs in the star.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+// A WASM module comes as a variant of its own, with an entry function like the script's in `StarEntry`.
 pub enum Launch {
     /// A RADS script by its path within `/app`: the nursery's own copy, no exec. `StarOrder::args` are its arguments.
     Script { path: String },

@@ -9,10 +9,11 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, UnmountFlags};
 
 use crate::fault::Because;
+use crate::points::{self, Point, Tree};
 use crate::root::{attach, detached, tmpfs};
 use crate::sys;
 
@@ -30,8 +31,8 @@ pub(crate) struct Layers<'a> {
     /// The star's root as the host numbers it.
     pub(crate) owner: Option<u32>,
     pub(crate) above: Above<'a>,
-    /// Where volumes go.
-    pub(crate) points: &'a [&'a str],
+    /// Where the order's mounts go.
+    pub(crate) points: &'a [Point],
 }
 
 /// Where the upper layer is.
@@ -77,7 +78,7 @@ impl Layers<'_> {
                 for name in ["upper", "work"] {
                     let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
                     rustix::fs::mkdirat(&memory, name, mode)?;
-                    self.give(memory.as_fd(), name)?;
+                    points::give(memory.as_fd(), name, self.owner)?;
                 }
                 above
             }
@@ -104,71 +105,31 @@ impl Layers<'_> {
 
     /// Makes the places where the star's own mounts go.
     fn furnish(&self, root: &OwnedFd) -> Result<(), String> {
-        for name in FOLDERS {
-            self.folder(root, name)?;
-        }
+        let tree = Tree { root, owner: self.owner, whose: " of its root file system" };
+        FOLDERS.iter().try_for_each(|name| tree.folder(name))?;
         for point in self.points {
-            let mut path = String::new();
-            for part in point.trim_start_matches('/').split('/') {
-                path = if path.is_empty() { part.to_owned() } else { format!("{path}/{part}") };
-                // The bundle's own folders; see `start`.
-                if path == "app" {
-                    break;
-                }
-                self.folder(root, &path)?;
+            // The bundle's own folders; see `start`.
+            match point.path.split('/').next() {
+                Some("app") => {}
+                _ => tree.make(point)?,
             }
         }
         for name in ETC_FILES {
-            self.file(root, &format!("etc/{name}")).because(|| format!("cannot make `/etc/{name}`"))?;
+            replace_link(&tree, &format!("etc/{name}")).because(|| format!("cannot make `/etc/{name}`"))?;
         }
         Ok(())
     }
-
-    /// A folder that is none of links.
-    fn folder(&self, root: &OwnedFd, path: &str) -> Result<(), String> {
-        let failed = || format!("cannot make `/{path}` in the star's root");
-        match kind(root, path).because(failed)? {
-            Some(FileType::Directory) => Ok(()),
-            Some(_) => Err(format!("`/{path}` of its root file system is no folder")),
-            None => {
-                let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
-                rustix::fs::mkdirat(root, path, mode).because(failed)?;
-                self.give(root.as_fd(), path).because(failed)
-            }
-        }
-    }
-
-    /// A file that is no link, in a folder that `folder` made sure of.
-    fn file(&self, root: &OwnedFd, path: &str) -> io::Result<()> {
-        match kind(root, path)? {
-            Some(FileType::RegularFile) => return Ok(()),
-            Some(FileType::Directory) => return Err(io::ErrorKind::IsADirectory.into()),
-            Some(_) => rustix::fs::unlinkat(root, path, AtFlags::empty())?,
-            None => {}
-        }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(root, path, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH)?;
-        self.give(root.as_fd(), path)
-    }
-
-    fn give(&self, folder: BorrowedFd<'_>, path: &str) -> io::Result<()> {
-        let Some(owner) = self.owner else { return Ok(()) };
-        let (uid, gid) = (Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)));
-        Ok(rustix::fs::chownat(folder, path, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?)
-    }
 }
 
-/// What is at a path, the last part not followed and none before it a link.
-fn kind(root: &OwnedFd, path: &str) -> io::Result<Option<FileType>> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let (folder, name) = path.rsplit_once('/').unwrap_or((".", path));
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let folder = rustix::fs::openat2(root, folder, flags | OFlags::DIRECTORY, Mode::empty(), resolve)?;
-    match rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
-        Err(rustix::io::Errno::NOENT) => Ok(None),
-        Err(error) => Err(error.into()),
+/// A file that is no link, in a folder that is known to be none.
+fn replace_link(tree: &Tree<'_>, path: &str) -> io::Result<()> {
+    match points::kind(tree.root, path)? {
+        Some(FileType::RegularFile) => return Ok(()),
+        Some(FileType::Directory) => return Err(io::ErrorKind::IsADirectory.into()),
+        Some(_) => rustix::fs::unlinkat(tree.root, path, AtFlags::empty())?,
+        None => {}
     }
+    tree.create(path)
 }
 
 /// Puts a file of the star's `/run` over one of its root's `/etc`, both known to be what they seem.

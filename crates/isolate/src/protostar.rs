@@ -7,12 +7,13 @@
 //!
 //! A protostar holds nothing of any order: whoever's star it becomes, there is nothing of another's in it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use model::{Limits, Network, StarId};
+use model::{Capability, Limits, Network, StarId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -23,9 +24,10 @@ use crate::child::{self, GO, Shell};
 use crate::disk::Area;
 use crate::fault::Because;
 use crate::ids;
-use crate::order::{Launch, StarOrder};
+use crate::order::{Launch, Place, StarOrder};
 use crate::overlay::{Above, Layers};
 use crate::pipes::Pipes;
+use crate::points::Point;
 use crate::record::Record;
 use crate::root::tmpfs;
 use crate::start::{Site, borrowed, network_of, start_time};
@@ -34,7 +36,7 @@ use crate::{place, sys};
 /// Room of a star's `/tmp`, `/dev/shm` and `/run` together when its memory is unlimited.
 const SCRATCH_MAX: u64 = 256 << 20;
 /// Files in them: each costs kernel memory.
-const SCRATCH_FILES: &str = "65536";
+pub(crate) const SCRATCH_FILES: &str = "65536";
 
 /// Protostars of the usual shape kept ready. Each holds half a megabyte; a usual change of a service starts no more at once.
 const AHEAD: usize = 4;
@@ -46,14 +48,17 @@ pub(crate) struct Shape<'a> {
     own_root: Option<(&'a Path, u64)>,
     /// Bytes of its disk, when it has one.
     disk: Option<u64>,
-    /// Where its volumes go: the root needs folders there.
-    points: Vec<&'a str>,
+    /// Where its mounts go: the root needs something there to mount them on.
+    points: Vec<Point>,
+    /// What it may do that stars may not: it is given up for good with the other walls.
+    capabilities: BTreeSet<Capability>,
     /// Whether it stays in the host's network.
     host_network: bool,
 }
 
 impl<'a> Shape<'a> {
-    const USUAL: Self = Self { own_root: None, disk: None, points: Vec::new(), host_network: false };
+    const USUAL: Self =
+        Self { own_root: None, disk: None, points: Vec::new(), capabilities: BTreeSet::new(), host_network: false };
 
     pub(crate) fn of(order: &'a StarOrder) -> Self {
         // It counts as the star's memory: half of it leaves the program the other half.
@@ -61,10 +66,16 @@ impl<'a> Shape<'a> {
         Self {
             own_root: order.root.as_deref().map(|folder| (folder, size)),
             disk: order.limits.disk.map(|size| size.0),
-            points: order.volumes.iter().map(|volume| volume.inside.as_str()).collect(),
+            // The bundle's is always there, and those in its own memory the star makes itself.
+            points: order.places().iter().skip(1).filter(|place| !place.is_own_memory()).map(point).collect(),
+            capabilities: order.weakened.capabilities.clone(),
             host_network: order.network == Network::Host,
         }
     }
+}
+
+fn point(place: &Place<'_>) -> Point {
+    Point { path: place.inside.trim_start_matches('/').to_owned(), file: place.is_file() }
 }
 
 pub(crate) struct Protostar {
@@ -246,6 +257,7 @@ impl Site {
             rehearse,
             masked: &self.masked,
             filter: &self.filter,
+            capabilities: &shape.capabilities,
             entry: self.entry,
             title: self.title,
         };
@@ -288,7 +300,7 @@ impl Site {
         &mut self,
         folder: &Path,
         above: Above<'_>,
-        points: &[&str],
+        points: &[Point],
         slot: Option<u32>,
     ) -> Result<OwnedFd, String> {
         let owners = self.owners(slot)?;

@@ -5,10 +5,11 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use model::{ExitCause, Limits, Network, StarId};
+use model::{ExitCause, Limits, Network, StarId, User, Weakened};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Groups;
+use crate::order::{BUNDLE, StarOrder};
 
 /// The form of the file; a later one is read beside this for a release.
 const VERSION: u32 = 1;
@@ -34,10 +35,30 @@ pub(crate) struct Record {
     /// Its processes were stopped one by one, for want of a group to freeze it in.
     #[serde(default)]
     pub(crate) stopped: bool,
+    #[serde(default)]
+    pub(crate) stance: Stance,
     pub(crate) ended: Option<ExitCause>,
     /// What it may use, as it was ordered last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limits: Option<Limits>,
+}
+
+/// As what a star's programs run, which holds for whatever is run in it later, too.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stance {
+    pub(crate) workdir: Option<String>,
+    pub(crate) user: Option<User>,
+    pub(crate) weakened: Weakened,
+}
+
+impl Stance {
+    pub(crate) fn of(order: &StarOrder) -> Self {
+        Self { workdir: order.interior.workdir.clone(), user: order.interior.user, weakened: order.weakened.clone() }
+    }
+
+    pub(crate) fn workdir(&self) -> &str {
+        self.workdir.as_deref().unwrap_or(BUNDLE)
+    }
 }
 
 impl Record {
@@ -55,6 +76,7 @@ impl Record {
             slot: None,
             groups,
             stopped: false,
+            stance: Stance::default(),
             ended: None,
             limits: None,
         }

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
     UnmountFlags,
@@ -21,6 +21,7 @@ use rustix::mount::{
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::fault::{Because, Doing, Fault};
+use crate::points::{Point, Tree};
 use crate::sys;
 use crate::sys::mount::Reach;
 
@@ -67,8 +68,8 @@ pub(crate) struct Stage {
     /// A namespace with nothing in it but /proc. Stars are born there: a copy of it costs little, however many mounts
     /// the host has.
     bare: OwnedFd,
-    /// Where volumes go, and the tree's number; the one used last comes last.
-    trees: Vec<(Vec<String>, u64)>,
+    /// Where mounts go, and the tree's number; the one used last comes last.
+    trees: Vec<(Vec<Point>, u64)>,
     next: u64,
 }
 
@@ -104,7 +105,7 @@ impl Stage {
 
     /// A clone of the tree with folders at `mount_points`, not attached anywhere. Costs about 20 µs, and 1 ms when
     /// the tree is new.
-    pub(crate) fn root(&mut self, mount_points: &[&str]) -> Result<OwnedFd, String> {
+    pub(crate) fn root(&mut self, mount_points: &[Point]) -> Result<OwnedFd, String> {
         let path = self.tree(mount_points)?;
         clone(&path).because(|| "cannot clone the star's root".to_owned())
     }
@@ -116,7 +117,7 @@ impl Stage {
     }
 
     /// The folder of a tree, built if need be.
-    fn tree(&mut self, mount_points: &[&str]) -> Result<PathBuf, String> {
+    fn tree(&mut self, mount_points: &[Point]) -> Result<PathBuf, String> {
         let known = self.trees.iter().position(|(points, _)| points == mount_points);
         let tree = match known {
             Some(index) => self.trees.remove(index),
@@ -127,7 +128,7 @@ impl Stage {
         Ok(path)
     }
 
-    fn build(&mut self, mount_points: &[&str]) -> Result<(Vec<String>, u64), String> {
+    fn build(&mut self, mount_points: &[Point]) -> Result<(Vec<Point>, u64), String> {
         if self.trees.len() >= TREES_MAX {
             let path = self.folder.join(self.trees.remove(0).1.to_string());
             // Clones that stars have go on: only this name for it ends.
@@ -138,11 +139,14 @@ impl Stage {
         self.next += 1;
         let path = self.folder.join(number.to_string());
         fs::create_dir(&path).and_then(|()| furnish(&path)).because(|| "cannot build a root for stars".to_owned())?;
-        for point in mount_points {
-            make_mount_point(&path, point)?;
+        let sealed = make_mount_points(&path, mount_points)
+            .and_then(|()| seal(&path).because(|| "cannot make the stars' root read-only".to_owned()));
+        if let Err(reason) = sealed {
+            let _ = rustix::mount::unmount(&path, UnmountFlags::DETACH);
+            let _ = fs::remove_dir(&path);
+            return Err(reason);
         }
-        seal(&path).because(|| "cannot make the stars' root read-only".to_owned())?;
-        Ok((mount_points.iter().map(|&point| point.to_owned()).collect(), number))
+        Ok((mount_points.to_vec(), number))
     }
 }
 
@@ -259,16 +263,19 @@ fn furnish_etc(etc: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// An empty folder where a volume goes. Below `/app` the bundle's own folder is used (see `start`), below the host's
-/// programs only what exists.
-fn make_mount_point(root: &Path, point: &str) -> Result<(), String> {
-    let relative = point.trim_start_matches('/');
-    let first = relative.split('/').next().unwrap_or_default();
-    let existing = first == "app" || PROGRAMS.contains(&first);
-    if existing {
-        return Ok(());
+/// Empty folders and files where the order's mounts go. Below `/app` the bundle's own folder is used (see `start`), below the
+/// host's programs only what exists.
+fn make_mount_points(root: &Path, points: &[Point]) -> Result<(), String> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(root, flags, Mode::empty()).because(|| "cannot open the star's root".to_owned())?;
+    let tree = Tree { root: &root, owner: None, whose: "" };
+    for point in points {
+        let first = point.path.split('/').next().unwrap_or_default();
+        if first != "app" && !PROGRAMS.contains(&first) {
+            tree.make(point)?;
+        }
     }
-    fs::create_dir_all(root.join(relative)).because(|| format!("cannot make a place for the volume at `{point}`"))
+    Ok(())
 }
 
 /// Read-only from here on: the tree's own mount, not those below it, which have their own attributes.

@@ -6,7 +6,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use model::Network;
+use model::interior::{PlaceKind, check_place};
+use model::{Network, User};
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
@@ -18,14 +19,16 @@ use crate::fault::Because;
 use crate::ids::IdRanges;
 use crate::network::Networks;
 use crate::nursery::StarEntry;
-use crate::order::{BUNDLE, Launch, Place, StarOrder, VOLUMES_MAX, is_normal};
+use crate::order::{Content, Interior, Launch, PLACES_MAX, Place, StarOrder};
 use crate::pipes::Pipes;
-use crate::protostar::{Ahead, Bounds, Protostar};
-use crate::record::Record;
-use crate::root::{Stage, detached, resize};
+use crate::private::Private;
+use crate::protostar::{Ahead, Bounds, Protostar, SCRATCH_FILES};
+use crate::record::{Record, Stance};
+use crate::root::{Stage, detached, resize, tmpfs};
 use crate::sys::privilege::Instruction;
 use crate::sys::title::Title;
-use crate::{packet, place, sys};
+use crate::vault::Vault;
+use crate::{ids, packet, place, sys};
 
 /// What a nursery holds ready for every start.
 pub(crate) struct Site {
@@ -57,10 +60,10 @@ pub(crate) struct Launched {
 
 impl Site {
     /// Starts a star. Its folder is made; on failure nothing is left of it.
-    pub(crate) fn launch(&mut self, order: &StarOrder) -> Result<Launched, String> {
-        check(order)?;
+    pub(crate) fn launch(&mut self, order: &StarOrder, secrets: &[Private]) -> Result<Launched, String> {
+        check(order, self.ids.is_some())?;
         let mut protostar = self.protostar(order)?;
-        match self.ignite(&mut protostar, order) {
+        match self.ignite(&mut protostar, order, secrets) {
             Ok(()) => {
                 let Protostar { record, pidfd, report, network, pipes, .. } = protostar;
                 Ok(Launched { record, pidfd, report, network, pipes })
@@ -106,13 +109,14 @@ impl Site {
     }
 
     /// Makes a protostar the star that is ordered: everything that is its alone.
-    fn ignite(&mut self, protostar: &mut Protostar, order: &StarOrder) -> Result<(), String> {
+    fn ignite(&mut self, protostar: &mut Protostar, order: &StarOrder, secrets: &[Private]) -> Result<(), String> {
         let cannot = |what: &'static str| move || format!("cannot {what}");
         let Protostar { record, network, .. } = protostar;
         record.star = order.star;
         record.generation = order.generation;
         record.network = order.network;
         record.limits = Some(order.limits);
+        record.stance = Stance::of(order);
         let bounds = Bounds::of(order);
         if protostar.bounds != bounds {
             bounds.set(record)?;
@@ -120,11 +124,11 @@ impl Site {
         }
         self.ahead.bounds = bounds;
         let processes = record.groups.fixed_pids.map(|pids| u64::from(pids) + u64::from(record.groups.own_pids));
-        let binds = self.binds(order, record.slot)?;
+        let mounts = self.mounts(order, secrets, record.slot)?;
         furnish(&protostar.scratch, order).because(cannot("make the star's `/run`"))?;
         let briefing = Briefing { order: Cow::Borrowed(order), processes };
-        let binds: Vec<_> = binds.iter().map(AsFd::as_fd).collect();
-        packet::send(protostar.orders.as_fd(), &briefing, &binds).because(cannot("tell the star its order"))?;
+        let mounts: Vec<_> = mounts.iter().map(AsFd::as_fd).collect();
+        packet::send(protostar.orders.as_fd(), &briefing, &mounts).because(cannot("tell the star its order"))?;
         // While it goes through that, and gives up what it took, the rest is done here.
         if order.network == Network::Bridge {
             let network = network.as_ref().filter(|_| self.ids.is_some());
@@ -154,33 +158,59 @@ impl Site {
         }
     }
 
-    /// Detached mounts of the bundle and the volumes, in the order of `StarOrder::places`.
-    fn binds(&mut self, order: &StarOrder, slot: Option<u32>) -> Result<Vec<OwnedFd>, String> {
-        for volume in &order.volumes {
-            if let Some(below) = volume.inside.strip_prefix("/app/") {
+    /// Detached mounts of everything that goes into the star, in the order of `StarOrder::places`.
+    fn mounts(&mut self, order: &StarOrder, secrets: &[Private], slot: Option<u32>) -> Result<Vec<OwnedFd>, String> {
+        let places = order.places();
+        for place in places.iter().filter(|place| !place.is_file()) {
+            if let Some(below) = place.inside.strip_prefix("/app/") {
                 // The only place that is not ours to shape: the bundle lends an empty folder.
-                let failed = || format!("cannot make a place for the volume at `{}`", volume.inside);
+                let failed = || format!("cannot make a place for {}", place.what());
                 fs::create_dir_all(order.bundle.join(below)).because(failed)?;
             }
         }
         let owners = self.owners(slot)?;
         let owners = borrowed(&owners);
-        let mount = |Place { host, inside, size }: Place<'_>| {
-            if inside != BUNDLE
-                && let Some(volume) = self.disks.volume(host, size, owners, self.stage.workshop())?
-            {
-                return Ok(volume);
-            }
-            let read_only = if inside == BUNDLE { sys::mount::READ_ONLY } else { 0 };
-            let mount = detached(host, read_only | sys::mount::NO_SUID | sys::mount::NO_DEV, owners);
-            mount.map_err(|error| why_no_bind(host, inside, &error, owners.is_some()))
+        let user = order.interior.user.unwrap_or(User { uid: 0, gid: 0 });
+        let base = slot.map(ids::host_id);
+        let owner = base.map(|base| (base + user.uid, base + user.gid));
+        let vault = match secrets {
+            [] => None,
+            _ => Some(
+                Vault::open(self.stage.workshop(), secrets, owner).because(|| "cannot lay secrets down".to_owned())?,
+            ),
         };
-        order.places().into_iter().map(mount).collect()
+        let mount = |place: &Place<'_>| {
+            let read_only = if place.is_read_only() { sys::mount::READ_ONLY } else { 0 };
+            let attributes = read_only | sys::mount::NO_SUID | sys::mount::NO_DEV;
+            let (host, mount) = match (place.content, &vault) {
+                (Content::Bundle(host), _) => (host, detached(host, attributes, owners)),
+                (Content::Volume(volume), _) => {
+                    let size = volume.size.map(|size| size.0);
+                    if let Some(volume) = self.disks.volume(&volume.host, size, owners, self.stage.workshop())? {
+                        return Ok(volume);
+                    }
+                    (volume.host.as_path(), detached(&volume.host, attributes, owners))
+                }
+                (Content::Bind(bind), _) => (bind.host.as_path(), detached(&bind.host, attributes, owners)),
+                (Content::Tmpfs(size), _) => (Path::new("memory"), memory(size, owner)),
+                (Content::Secret(number), Some(vault)) => (Path::new("memory"), vault.file(number)),
+                (Content::Secret(_), None) => return Err(format!("{} has no value", place.what())),
+            };
+            mount.map_err(|error| why_no_mount(place, host, &error, owners.is_some()))
+        };
+        places.iter().map(mount).collect()
     }
 }
 
-fn why_no_bind(host: &Path, inside: &str, error: &io::Error, mapped: bool) -> String {
-    let what = if inside == BUNDLE { "the bundle".to_owned() } else { format!("the volume at `{inside}`") };
+/// A memory file system of the star's own, for all its users.
+fn memory(size: u64, owner: Option<(u32, u32)>) -> io::Result<OwnedFd> {
+    let (uid, gid) = owner.unwrap_or_default();
+    let (size, uid, gid) = (size.to_string(), uid.to_string(), gid.to_string());
+    tmpfs(&[("size", &*size), ("nr_inodes", SCRATCH_FILES), ("mode", "1777"), ("uid", &*uid), ("gid", &*gid)])
+}
+
+fn why_no_mount(place: &Place<'_>, host: &Path, error: &io::Error, mapped: bool) -> String {
+    let what = place.what();
     if mapped && error.raw_os_error() == Some(libc::EINVAL) {
         return format!(
             "cannot bind {what}: the file system of `{}` cannot show files under other owners (no idmapped mounts)",
@@ -191,20 +221,32 @@ fn why_no_bind(host: &Path, inside: &str, error: &io::Error, mapped: bool) -> St
 }
 
 /// Refuses what the walls could not carry. The agent has checked it for the user; this is for the nursery's own sake.
-fn check(order: &StarOrder) -> Result<(), String> {
+fn check(order: &StarOrder, mapped: bool) -> Result<(), String> {
     let label = |c: char| c.is_ascii_alphanumeric() || c == '-';
     if order.short_hostname().is_empty() || !order.hostname.chars().all(label) {
         return Err(format!("`{}` is not a host name", order.hostname.escape_debug()));
     }
-    if order.volumes.len() > VOLUMES_MAX {
-        return Err(format!("at most {VOLUMES_MAX} volumes, not {}", order.volumes.len()));
+    let places = order.places();
+    if places.len() > PLACES_MAX + 1 {
+        return Err(format!("at most {PLACES_MAX} places beside the bundle, not {}", places.len() - 1));
     }
-    for volume in &order.volumes {
-        let relative = volume.inside.strip_prefix('/').unwrap_or_default();
-        let first = relative.split('/').next().unwrap_or_default();
-        if !is_normal(relative) || relative == "app" || ["proc", "dev", "sys", "tmp", "run"].contains(&first) {
-            return Err(format!("a volume cannot be at `{}`", volume.inside.escape_debug()));
+    for place in &places[1..] {
+        let (kind, what) = match place.content {
+            Content::Bundle(_) | Content::Volume(_) => (PlaceKind::Volume, "a volume"),
+            Content::Tmpfs(_) => (PlaceKind::Tmpfs, "a memory file system"),
+            Content::Bind(_) => (PlaceKind::Bind, "a bind"),
+            Content::Secret(_) => (PlaceKind::Secret, "a secret"),
+        };
+        if let Err(why) = check_place(kind, place.inside) {
+            return Err(format!("{what} cannot be at `{}`: {why}", place.inside.escape_debug()));
         }
+    }
+    let Interior { workdir, user, .. } = &order.interior;
+    if let Some(workdir) = workdir.as_ref().filter(|workdir| !workdir.starts_with('/') || workdir.contains('\0')) {
+        return Err(format!("`{}` is no folder to start in", workdir.escape_debug()));
+    }
+    if user.is_some_and(|user| (user.uid, user.gid) != (0, 0)) && !mapped {
+        return Err("without root a star has no user but its root".to_owned());
     }
     if let Some(name) = order.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
         return Err(format!("`{}` is not a variable's name", name.escape_debug()));

@@ -7,10 +7,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::BundleId;
+use crate::interior::Interior;
 use crate::limits::Limits;
 use crate::name::{AppKey, Name, ServiceKey};
 use crate::problem::{Code, Problem};
 use crate::units::Bytes;
+use crate::weakened::Weakened;
 
 /// Everything `app.rads` describes. The same file gives the same spec, so two specs can be compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +76,11 @@ pub struct StarTemplate {
     /// What else is run within its walls, when.
     #[serde(default, skip_serializing_if = "Hooks::is_empty")]
     pub hooks: Hooks,
+    #[serde(default, skip_serializing_if = "Interior::is_empty")]
+    pub interior: Interior,
+    /// Walls it does without.
+    #[serde(default, skip_serializing_if = "Weakened::is_empty")]
+    pub weakened: Weakened,
 }
 
 /// Commands run within a star's walls at the turns of its life. An empty one is none.
@@ -142,6 +149,7 @@ pub const GRACE_DEFAULT_MS: u32 = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
+// A WASM module will be a variant of its own here and in `isolate::Launch`; until then `deploy` refuses one by name.
 pub enum Program {
     /// A RADS script, by its path within the bundle.
     Script(String),
@@ -155,7 +163,7 @@ pub enum Program {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct VolumeMount {
     pub volume: Name,
-    /// Absolute and normalised; not `/`, `/app`, `/proc`, `/dev`, `/sys` or below one of the last three.
+    /// Absolute and normalised; see [`crate::interior::check_place`].
     pub path: String,
     /// Most bytes of it; `None`: as many as its file system has.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,13 +9,16 @@ pub mod app;
 pub mod bundle;
 pub mod endpoint;
 pub mod id;
+pub mod interior;
 pub mod limits;
 pub mod name;
 pub mod problem;
 mod schema;
+pub mod secret;
 pub mod star;
 pub mod time;
 pub mod units;
+pub mod weakened;
 
 pub use app::{
     AppSpec, Balance, Entry, Hooks, ListenAddr, Network, Probe, ProbeKind, Program, Protocol, RestartPolicy,
@@ -24,9 +27,12 @@ pub use app::{
 pub use bundle::{BundleId, BundleManifest, ContentHash, FileEntry};
 pub use endpoint::{Endpoint, EndpointSet};
 pub use id::{NodeId, RequestId, StarId};
+pub use interior::{Interior, Tmpfs, User};
 pub use limits::{Limits, LimitsChange};
-pub use name::{AppKey, Name, ServiceKey};
+pub use name::{AppKey, Name, SecretKey, ServiceKey};
 pub use problem::{Code, Problem};
+pub use secret::{SecretChange, SecretView};
 pub use star::{Exit, ExitCause, StarPhase};
 pub use time::{Time, WallTime};
 pub use units::{Bytes, Millicores};
+pub use weakened::{Capability, Weakened};

@@ -125,6 +125,10 @@ key!(
     /// A service in its namespace; written `name`, or `namespace/name` outside the default one.
     ServiceKey
 );
+key!(
+    /// A secret in its namespace; written `name`, or `namespace/name` outside the default one.
+    SecretKey
+);
 
 #[cfg(test)]
 mod tests {

@@ -94,6 +94,8 @@ codes! {
     NoCapacity = "C0107",
     /// A file or bundle the spec needs was not sent.
     BundleMissing = "C0108",
+    /// A secret the spec needs was not set.
+    SecretMissing = "C0109",
     // 02xx: agent and places
     /// No agent answers on this data folder.
     NoAgent = "C0201",

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use model::{AppSpec, Code, Entry, LimitsChange, Network, Problem, RequestId, ServiceKey};
+use model::{AppSpec, Code, Entry, LimitsChange, Network, Problem, RequestId, ServiceKey, StarTemplate};
 use scheduler::check;
 use state::{Command, check_put};
 
@@ -49,6 +49,7 @@ impl Node {
             Request::Resume { service } => Command::Resume { service, wall },
             Request::StopService { service } => Command::Stop { service, wall },
             Request::StartService { service } => Command::Start { service, wall },
+            Request::NoteSecret { secret, change } => Command::SecretChanged { secret, change, wall },
         };
         self.propose(Purpose::Request(id), command, step);
     }
@@ -87,6 +88,9 @@ impl Node {
                 return Err(
                     Problem::new(Code::Unsupported, message).help("use `network: \"host\"`, or run the agent as root")
                 );
+            }
+            if self.config.rootless {
+                rootless_can(&key, &service.template)?;
             }
             // Two changes of the same doors at once, and undoing the one would close what the other opened: the second is
             // told, until the first is written or refused.
@@ -220,4 +224,20 @@ impl Node {
             step.effects.push(Effect::Listen { service: key.clone(), entry: entry.clone() });
         }
     }
+}
+
+/// Refuses what an ordinary user's stars cannot have: they have one id, that user's.
+fn rootless_can(key: &ServiceKey, template: &StarTemplate) -> Result<(), Problem> {
+    let refused = |what: String| {
+        let message = format!("service `{key}` asks for {what}, and without root a star has no id but its root's");
+        Err(Problem::new(Code::Unsupported, message).help("leave it out, or run the agent as root"))
+    };
+    if let Some(user) = template.interior.user.filter(|user| (user.uid, user.gid) != (0, 0)) {
+        return refused(format!("`user: \"{user}\"`"));
+    }
+    let mut capabilities = template.weakened.capabilities.iter();
+    if let Some(capability) = capabilities.find(|capability| capability.needs_ids()) {
+        return refused(format!("the capability `{capability}`"));
+    }
+    Ok(())
 }

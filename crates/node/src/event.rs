@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{
     AppKey, AppSpec, Balance, EndpointSet, Entry, ExitCause, Limits, LimitsChange, ProbeKind, Problem, RequestId,
-    ServiceKey, StarId, StarTemplate,
+    SecretChange, SecretKey, ServiceKey, StarId, StarTemplate,
 };
 use state::Command;
 
@@ -116,6 +116,11 @@ pub enum Request {
     },
     StartService {
         service: ServiceKey,
+    },
+    /// Note what became of a secret.
+    NoteSecret {
+        secret: SecretKey,
+        change: SecretChange,
     },
 }
 

@@ -25,8 +25,12 @@ struct Desk {
 
 impl Desk {
     fn new(state: State) -> Self {
+        Self::of(state, false)
+    }
+
+    fn of(state: State, rootless: bool) -> Self {
         let memory = Bytes::mib(1024);
-        let config = NodeConfig { node: NodeId(1), seed: 1, rootless: false, memory, cores: 2 };
+        let config = NodeConfig { node: NodeId(1), seed: 1, rootless, memory, cores: 2 };
         let index = state.index;
         Self {
             node: Node::new(config, state),
@@ -183,6 +187,8 @@ fn web(instances: u32, version: &str) -> AppSpec {
             stop_signal: None,
             deadline_ms: None,
             hooks: Default::default(),
+            interior: Default::default(),
+            weakened: Default::default(),
         },
         instances,
         entry: Some(entry),
@@ -670,6 +676,35 @@ fn what_cannot_be_is_refused_before_any_door_is_touched() {
         assert_eq!(desk.told(), [""; 0], "{problem}");
     }
     assert_eq!(desk.node.state(), &before);
+}
+
+#[test]
+fn what_an_ordinary_users_stars_cannot_have_is_refused_there_and_only_there() {
+    let with = |change: fn(&mut StarTemplate)| {
+        let mut app = web(1, "a");
+        let template = &mut app.services.values_mut().next().unwrap().template;
+        template.program = Program::Command(vec!["x".to_owned()]);
+        change(template);
+        Request::PutApp { spec: app, base: None }
+    };
+    let user = |template: &mut StarTemplate| template.interior.user = Some(model::User { uid: 1000, gid: 0 });
+    let own = |template: &mut StarTemplate| template.interior.user = Some(model::User { uid: 0, gid: 0 });
+    let setuid = |template: &mut StarTemplate| template.weakened.capabilities = [model::Capability::Setuid].into();
+    let kill = |template: &mut StarTemplate| template.weakened.capabilities = [model::Capability::Kill].into();
+    let bridge = |template: &mut StarTemplate| template.network = Network::Bridge;
+    for (request, says) in [
+        (with(user), "`user: \"1000:0\"`"),
+        (with(setuid), "the capability `setuid`"),
+        (with(bridge), "`network: \"bridge\"`"),
+    ] {
+        let mut desk = Desk::of(State::default(), true);
+        let problem = desk.ask(request.clone()).unwrap_err();
+        assert!(problem.code == Code::Unsupported && problem.message.contains(says), "{problem}");
+        assert_eq!(Desk::new(State::default()).ask(request), Ok(()));
+    }
+    for request in [with(own), with(kill)] {
+        assert_eq!(Desk::of(State::default(), true).ask(request), Ok(()));
+    }
 }
 
 #[test]

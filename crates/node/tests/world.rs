@@ -476,6 +476,8 @@ impl World {
                 stop_signal: None,
                 deadline_ms: None,
                 hooks: Hooks { before_stop, ..Hooks::default() },
+                interior: Default::default(),
+                weakened: Default::default(),
             },
             instances: self.random.below(5) as u32,
             entry: port.map(|_| entry),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use model::{Bytes, ListenAddr, Millicores, Name};
+use model::{Bytes, ListenAddr, Millicores, Name, SecretKey};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -103,6 +103,9 @@ pub(crate) enum Constellation {
     Down(Down),
     /// Run a command within a star's walls
     Exec(Exec),
+    /// Keep what only stars are to know
+    #[command(subcommand)]
+    Secrets(Secrets),
     /// Show what happened
     Events(Events),
     /// End the agent
@@ -364,6 +367,27 @@ pub(crate) struct Exec {
     pub(crate) command: Vec<String>,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Secrets {
+    /// Set a secret: from a file, from standard input, or typed unseen
+    Set(SecretSet),
+    /// List secrets, without their values
+    #[command(visible_alias = "ls")]
+    List,
+    /// Delete a secret that no app uses
+    #[command(visible_alias = "rm")]
+    Delete { name: SecretKey },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SecretSet {
+    /// `name`, or `namespace/name`
+    pub(crate) name: SecretKey,
+    /// Read the value from a file instead of standard input, byte by byte
+    #[arg(long, value_name = "FILE")]
+    pub(crate) from_file: Option<PathBuf>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
     /// A service (`restart: "never"` or `"on_failure"`), or a star
@@ -443,6 +467,10 @@ mod tests {
             "rads c exec hello-1 -- ls -l /app",
             "rads c wait job --timeout 90s",
             "rads c completions bash",
+            "rads c secrets set db-password --from-file password.txt",
+            "rads c secrets set team/db-password",
+            "rads c secrets list -o json",
+            "rads c secrets delete db-password",
             "rads c down hello",
         ] {
             assert!(Cli::try_parse_from(text.split(' ')).is_ok(), "{text}");

@@ -3,7 +3,8 @@
 use model::app::INSTANCES_MAX;
 use model::limits::limits_difference;
 use model::{
-    AppKey, AppSpec, Code, Exit, LimitsChange, Problem, RestartPolicy, ServiceKey, StarId, StarPhase, WallTime,
+    AppKey, AppSpec, Code, Exit, LimitsChange, Problem, RestartPolicy, SecretChange, ServiceKey, StarId, StarPhase,
+    WallTime,
 };
 
 use crate::command::{Assignment, Command, Transition};
@@ -71,6 +72,15 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
             stars.iter().for_each(|star| changes.extend(forget(state, *star)));
             Ok(())
         }
+        Command::SecretChanged { secret, change, wall } => {
+            let what = match change {
+                SecretChange::Created => "set",
+                SecretChange::Replaced => "set anew",
+                SecretChange::Deleted => "deleted",
+            };
+            state.record(*wall, format!("secret `{secret}` {what}"));
+            Ok(())
+        }
     };
     if let Err(problem) = result {
         changes.push(Change::Refused { problem });
@@ -131,6 +141,7 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
     for (name, wanted) in &spec.services {
         let key = spec.service_key(name);
         let index = state.index;
+        let before = state.services.get(&key).map(|service| service.spec.template.missing_walls()).unwrap_or_default();
         let what = match state.services.get_mut(&key) {
             None => {
                 let service = ServiceRecord {
@@ -164,6 +175,11 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
             }
         };
         state.record(wall, what);
+        match (before, wanted.template.missing_walls()) {
+            (before, now) if before == now => {}
+            (_, now) if now.is_empty() => state.record(wall, format!("service `{key}` has every wall again")),
+            (_, now) => state.record(wall, format!("service `{key}` runs with weaker walls: {now}")),
+        }
         limit_stars(state, &key, changes);
         changes.push(Change::ServicePut { service: key });
     }

@@ -1,6 +1,8 @@
 //! Everything that can be written to the log. A released variant is never changed, only joined by new ones.
 
-use model::{AppKey, AppSpec, Exit, LimitsChange, NodeId, ServiceKey, StarId, StarPhase, WallTime};
+use model::{
+    AppKey, AppSpec, Exit, LimitsChange, NodeId, SecretChange, SecretKey, ServiceKey, StarId, StarPhase, WallTime,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +32,8 @@ pub enum Command {
     Transitions { changes: Vec<Transition>, wall: WallTime },
     /// Drops ended stars and what is known of them.
     Forget { stars: Vec<StarId> },
+    /// Notes what became of a secret. Its value is kept elsewhere, sealed, and never comes here.
+    SecretChanged { secret: SecretKey, change: SecretChange, wall: WallTime },
 }
 
 /// One star to be. Nothing is left to choose; its generation is the index of the command.

@@ -32,6 +32,8 @@ fn service(instances: u32, version: &str, restart: RestartPolicy) -> ServiceSpec
             stop_signal: None,
             deadline_ms: None,
             hooks: Default::default(),
+            interior: Default::default(),
+            weakened: Default::default(),
         },
         instances,
         entry: None,
@@ -428,4 +430,29 @@ fn limits_change_while_stars_run_and_only_theirs() {
     let changes = run(&mut state, web(2, "b"));
     assert!(!changes.iter().any(|change| matches!(change, Change::StarLimited { .. })), "{changes:?}");
     assert_eq!(memory(&state, 2), Some(Bytes::mib(64)), "a star that is replaced keeps what it has");
+}
+
+#[test]
+fn weaker_walls_and_secrets_are_among_the_events() {
+    let mut state = State::default();
+    let last = |state: &State| state.events.back().unwrap().what.clone();
+    let mut weak = service(1, "a", RestartPolicy::Always);
+    weak.template.program = Program::Command(vec!["x".to_owned()]);
+    let usual = weak.clone();
+    weak.template.network = Network::Host;
+    weak.template.weakened.no_seccomp = true;
+    weak.template.weakened.capabilities = [model::Capability::Setuid].into();
+    apply(&mut state, 1, &put("shop", &[("web", weak.clone())], None));
+    let expected =
+        "service `web` runs with weaker walls: the host's network, no system call filter, capabilities setuid";
+    assert_eq!(last(&state), expected);
+    weak.template.args.push("more".to_owned());
+    apply(&mut state, 2, &put("shop", &[("web", weak)], None));
+    assert_eq!(last(&state), "service `web` changed: its stars are replaced", "told once");
+    apply(&mut state, 3, &put("shop", &[("web", usual)], None));
+    assert_eq!(last(&state), "service `web` has every wall again");
+    let secret = "team/db".parse().unwrap();
+    let noted = Command::SecretChanged { secret, change: model::SecretChange::Replaced, wall: WALL };
+    assert_eq!(apply(&mut state, 4, &noted), []);
+    assert_eq!(last(&state), "secret `team/db` set anew");
 }

@@ -1,7 +1,8 @@
-//! What is on disk: the command log, state snapshots, bundles and root file systems.
+//! What is on disk: the command log, state snapshots, bundles, root file systems and secrets.
 //!
 //! Independent parts: [`DataDir`] takes the folder, [`Store`] keeps the log of commands and rebuilds the state from it,
-//! [`Bundles`] keeps code by content, [`Roots`] what stars have as their root. Nothing here decides or interprets: what a command means is `state`'s.
+//! [`Bundles`] keeps code by content, [`Roots`] what stars have as their root,
+//! [`Secrets`] what only they may know. Nothing here decides or interprets: what a command means is `state`'s.
 
 #![forbid(unsafe_code)]
 
@@ -15,10 +16,12 @@ mod roots;
 #[cfg(test)]
 #[path = "../tests/sample/mod.rs"]
 mod sample;
+pub mod secrets;
 mod store;
 mod tip;
 
 pub use bundles::Bundles;
 pub use place::DataDir;
 pub use roots::Roots;
+pub use secrets::Secrets;
 pub use store::{EXIT_DISK_FAILED, Recovered, Store};

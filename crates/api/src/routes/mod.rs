@@ -4,6 +4,7 @@ mod apps;
 mod bundles;
 mod exec;
 mod node;
+mod secrets;
 mod services;
 mod stars;
 
@@ -78,6 +79,8 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(exec::exec))
         .routes(routes!(bundles::put))
         .routes(routes!(bundles::blob))
+        .routes(routes!(secrets::list))
+        .routes(routes!(secrets::put, secrets::remove))
 }
 
 fn not_a_route(status: StatusCode, message: &str) -> impl IntoResponse {

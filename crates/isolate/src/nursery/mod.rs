@@ -22,6 +22,7 @@ use crate::fault::{Doing, Fault, plain};
 use crate::log::LogSource;
 use crate::order::{Launch, StarOrder, scrub};
 use crate::pipes::{Drained, Pipes, TICK};
+use crate::private::Private;
 use crate::protocol::{DOORS_MAX, Message, Request, StarReport, VERSION};
 use crate::record::Record;
 use crate::star::Told;
@@ -226,8 +227,9 @@ impl Nursery {
                 let reason = format!("this nursery speaks version {VERSION}, not {version}");
                 self.refuse(peer, None, &reason);
             }
-            Request::Start(order) => {
-                self.start(peer, &order);
+            Request::Start(mut order) => {
+                let secrets = order.take_secrets();
+                self.start(peer, &order, &secrets);
                 scrub(order.env.into_values().chain(order.args));
             }
             Request::Signal { star, signal } => self.signal(peer, star, signal),
@@ -272,7 +274,7 @@ impl Nursery {
         self.tell(peer, Message::Refused { star, reason: reason.to_owned() });
     }
 
-    fn start(&mut self, peer: u64, order: &StarOrder) {
+    fn start(&mut self, peer: u64, order: &StarOrder, secrets: &[Private]) {
         let asked = Instant::now();
         let id = order.star;
         if self.stopping {
@@ -282,7 +284,7 @@ impl Nursery {
             return self.refuse(peer, Some(id), "a star of this id is known already");
         }
         let folder = place::star(&self.site.data_dir, id);
-        let launched = self.site.launch(order);
+        let launched = self.site.launch(order, secrets);
         // What failed a while ago may succeed again.
         self.spares_fail = false;
         let mut star = Star {

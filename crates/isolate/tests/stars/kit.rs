@@ -170,6 +170,8 @@ impl Kit {
             volumes: Vec::new(),
             limits: Limits::UNLIMITED,
             network: Network::None,
+            interior: Default::default(),
+            weakened: Default::default(),
         }
     }
 

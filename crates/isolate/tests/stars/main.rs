@@ -7,6 +7,7 @@ mod ahead;
 mod bridge;
 mod disk;
 mod hostile;
+mod interior;
 mod kit;
 mod life;
 mod limits;
@@ -69,6 +70,7 @@ fn run_all(args: &[String]) -> ExitCode {
         bridge::TESTS,
         own_root::TESTS,
         disk::TESTS,
+        interior::TESTS,
     ]
     .concat()
     {

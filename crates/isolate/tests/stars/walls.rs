@@ -181,7 +181,7 @@ fn impossible(kit: &Kit) -> Verdict {
         with(&|order| order.launch = Launch::Script { path: "../../etc/passwd".to_owned() }),
         "is not a path within the bundle",
     );
-    for inside in ["/", "data", "/proc/x", "/a/../b", "/app", "/a//b", "/tmp/x"] {
+    for inside in ["/", "data", "/proc/x", "/a/../b", "/app", "/a//b", "/run", "/dev/shm/x"] {
         let volume = Bind { host: kit.bundle.clone(), inside: inside.to_owned(), size: None };
         check(with(&|order| order.volumes = vec![volume.clone()]), "a volume cannot be at");
     }

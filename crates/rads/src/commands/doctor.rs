@@ -311,6 +311,8 @@ impl Nursery {
                 ..Limits::UNLIMITED
             },
             network: Network::None,
+            interior: Default::default(),
+            weakened: Default::default(),
         };
         change(&mut order);
         send(&self.client, &Request::Start(Box::new(order)))?;

@@ -120,7 +120,8 @@ fn star(start: ScriptStart<'_>) -> i32 {
         args: start.args.to_vec(),
         env,
         limits: Limits::default(),
-        root: app.to_owned(),
+        // Where relative paths begin: `/app`, or the star's `workdir`.
+        root: env::current_dir().unwrap_or_else(|_| app.to_owned()),
         ready: start.ready_fd,
     };
     rads_std::run(loaded, options)

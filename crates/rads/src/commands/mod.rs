@@ -10,6 +10,7 @@ mod limits;
 mod logs;
 mod planning;
 mod progress;
+mod secrets;
 mod show;
 mod up;
 mod wait;
@@ -64,6 +65,7 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Create(args) => ask(global, async |place, form| up::create(place, args, form).await),
         Constellation::Deploy(args) => ask(global, async |place, form| up::deploy(place, args, form).await),
         Constellation::Plan(args) => ask(global, async |place, form| up::plan(place, args, form).await),
+        Constellation::Secrets(what) => ask(global, async |place, form| Ok(secrets::secrets(place, what, form).await?)),
         Constellation::Version => ask(global, async |place, form| Ok(show::version(place, form).await?)),
         Constellation::Status => tell(global, async |on| show::status(&on.client, on.form).await),
         Constellation::List(args) => tell(global, async |on| show::list(&on.client, args, on.form).await),

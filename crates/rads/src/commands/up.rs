@@ -363,7 +363,7 @@ async fn undo(client: &Client, version: &Version, app: &AppKey, mut problem: Pro
 }
 
 /// Ends an agent that was started only because a command needed it, once no app needs it any more. Gives whether it did.
-async fn leave(client: &Client, version: &Version) -> Result<bool, Problem> {
+pub(super) async fn leave(client: &Client, version: &Version) -> Result<bool, Problem> {
     let unneeded = version.background && client.apps().await?.is_empty();
     if unneeded {
         agent::shut_down(client, version, StarsThen::Stop).await?;

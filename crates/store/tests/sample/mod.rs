@@ -137,6 +137,8 @@ fn service(n: u64) -> ServiceSpec {
         stop_signal: None,
         deadline_ms: None,
         hooks: Hooks::default(),
+        interior: Default::default(),
+        weakened: Default::default(),
     };
     let protocol = if script { Protocol::Http } else { Protocol::Tcp };
     let balance = if script { Balance::RoundRobin } else { Balance::LeastConnections };

@@ -1,0 +1,39 @@
+//! Secrets: values come in, names go out.
+
+use axum::Json;
+use axum::body::{Body as RawBody, to_bytes};
+use axum::extract::{Request, State};
+use model::secret::SECRET_MAX;
+use model::{Code, Problem, SecretKey, SecretView};
+
+use super::Shared;
+use crate::refusal::{Path, Refusal, Reply};
+use crate::types::Accepted;
+
+/// Every secret, without its value
+#[utoipa::path(get, path = "/v1/secrets", tag = "secrets", responses(
+    (status = 200, body = Vec<SecretView>), (status = "default", body = Problem)))]
+pub(super) async fn list(State(control): Shared) -> Reply<Vec<SecretView>> {
+    Ok(Json(control.secrets().await?))
+}
+
+/// Set a secret's value
+///
+/// The body is the value, byte by byte. Stars that run keep the value they have.
+#[utoipa::path(put, path = "/v1/secrets/{secret}", tag = "secrets", params(("secret" = SecretKey, Path)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn put(State(control): Shared, Path(secret): Path<SecretKey>, request: Request) -> Reply<Accepted> {
+    let body: RawBody = request.into_body();
+    let value = to_bytes(body, SECRET_MAX.0 as usize).await.map_err(|_| {
+        Refusal(Problem::new(Code::InvalidValue, format!("a secret has at most {SECRET_MAX}, and this is more")))
+    })?;
+    Ok(Json(control.put_secret(secret, value).await?))
+}
+
+/// Delete a secret that no service names
+#[utoipa::path(delete, path = "/v1/secrets/{secret}", tag = "secrets", params(("secret" = SecretKey, Path)),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn remove(State(control): Shared, Path(secret): Path<SecretKey>) -> Reply<Accepted> {
+    Ok(Json(control.delete_secret(secret).await?))
+}

@@ -1,0 +1,140 @@
+//! What a star finds inside, from the app's file to its program: secrets above all, which are to be nowhere else.
+
+mod support;
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use support::{Outcome, World, outcome};
+
+/// Sets a secret by standard input.
+fn set(world: &World, name: &str, value: &[u8]) -> Outcome {
+    let mut command = world.command(&["c", "secrets", "set", name]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // One that refuses its line does not read on.
+    let _ = child.stdin.take().unwrap().write_all(value);
+    outcome(child.wait_with_output().unwrap())
+}
+
+const APP: &str = r#"constellation.deploy("keeper", {
+    command: ["sh", "-c", "test \"$(cat /run/secrets/db)\" = \"$DB\" && echo they agree; cat /etc/app.conf; echo $(pwd); exec sleep 1000"],
+    secrets: {"/run/secrets/db": "db-password"},
+    env_secrets: {DB: "db-password"},
+    binds: {"/etc/app.conf": "conf/app.conf"},
+    tmpfs: {"/cache": {size_mb: 1}},
+    workdir: "/cache",
+});
+"#;
+
+#[test]
+fn a_secret_reaches_its_star_and_nothing_else() {
+    let world = World::new();
+    let app = world.app(APP);
+    world.file("conf/app.conf", "bound\n");
+    let up = ["up", "-d", app.to_str().unwrap()];
+    let refused = world.rads(&up);
+    refused.refused("C0109", "there is no secret `db-password`");
+    assert!(refused.err.contains("rads c secrets set db-password"), "{}", refused.err);
+    assert!(!world.data().join("agent.sock").exists(), "an agent that nothing needs ends");
+
+    let value = "kx73-hunter2-qw91";
+    assert_eq!(set(&world, "db-password", value.as_bytes()).ok(), "db-password: set\n");
+    world.rads(&up).ok();
+    world.wait_for("the star to speak", || world.rads(&["c", "logs", "keeper"]).ok().contains("/cache"));
+    let said = world.rads(&["c", "logs", "keeper"]).ok();
+    assert!(said.contains("they agree") && said.contains("bound"), "{said}");
+    let exec = |words: &[&str]| world.rads(&[&["c", "exec", "keeper", "--"], words].concat());
+    assert_eq!(exec(&["cat", "/run/secrets/db"]).ok(), value);
+    assert_eq!(exec(&["sh", "-c", "printf %s $DB"]).ok(), value, "what runs in the star later has it too");
+
+    // Everything that can be asked, and everything that is on disk or was said in a log.
+    for words in [
+        &["c", "plan", app.to_str().unwrap()][..],
+        &["c", "status"],
+        &["c", "list", "--all"],
+        &["c", "events"],
+        &["c", "secrets", "list"],
+    ] {
+        for form in ["text", "json"] {
+            let shown = world.rads(&[words, &["-o", form]].concat());
+            assert!(!format!("{}{}", shown.out, shown.err).contains(value), "{words:?}: {}", shown.out);
+        }
+    }
+    assert!(world.rads(&["c", "events"]).ok().contains("secret `db-password` set"));
+    let mut folders = vec![world.data().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                Ok(kind) if kind.is_file() => {
+                    let bytes = fs::read(entry.path()).unwrap_or_default();
+                    let found = bytes.windows(value.len()).any(|window| window == value.as_bytes());
+                    assert!(!found, "{}", entry.path().display());
+                }
+                _ => {}
+            }
+        }
+    }
+    let lines =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    assert!(!lines.into_iter().any(|line| String::from_utf8_lossy(&line).contains(value)));
+
+    // A new value is seen by stars that start after it, and none is restarted for it.
+    let before = world.stars();
+    set(&world, "db-password", b"another").ok();
+    assert_eq!(world.stars(), before);
+    assert_eq!(exec(&["cat", "/run/secrets/db"]).ok(), value);
+    world.rads(&["c", "restart", "keeper"]).ok();
+    assert_eq!(exec(&["cat", "/run/secrets/db"]).ok(), "another");
+
+    // What is in use stays; a value that no variable can hold stops the next star with its reason.
+    world.rads(&["c", "secrets", "delete", "db-password"]).refused("C0105", "in use by service `keeper`");
+    set(&world, "db-password", b"a\0b").ok();
+    world.rads(&["c", "restart", "keeper"]).refused("C03", "holds bytes that no variable can");
+    assert_eq!(exec(&["cat", "/run/secrets/db"]).ok(), "another", "the star of before still runs");
+    world.rads(&["c", "down"]).ok();
+    world.rads(&["c", "secrets", "delete", "db-password"]).ok();
+    world.rads(&["c", "secrets", "delete", "db-password"]).refused("C0109", "no secret `db-password`");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_secret_that_cannot_be_is_refused_and_changes_nothing() {
+    let world = World::new();
+    for name in ["", "..", "../x", "a/../b", "a/b/c", "A", "a b", "a\nb", &"x".repeat(64)] {
+        let refused = set(&world, name, b"x");
+        assert_eq!(refused.code, 1, "{name:?}: {}{}", refused.out, refused.err);
+        assert!(refused.err.contains("error[C0001]"), "{name:?}: {}", refused.err);
+    }
+    set(&world, "empty", b"").refused("C0102", "nothing was given");
+    set(&world, "large", &vec![7; 65_537]).refused("C0102", "at most 64 KiB");
+    world.rads(&["c", "secrets", "set", "x", "--from-file", "/no/such"]).refused("C0002", "`/no/such`");
+    assert!(!world.data().join("secrets").exists());
+    let listed = world.rads(&["c", "secrets", "list", "-o", "json"]).ok();
+    assert_eq!(listed.trim(), "[]");
+    // Byte by byte, from a file as from a pipe, in a namespace of its own.
+    let bytes: Vec<u8> = (0..=255).collect();
+    let file = world.file("value", "");
+    fs::write(&file, &bytes).unwrap();
+    world.rads(&["c", "secrets", "set", "team/odd", "--from-file", file.to_str().unwrap()]).ok();
+    let listed = world.rads(&["c", "secrets", "list"]).ok();
+    assert!(listed.contains("team/odd"), "{listed}");
+}
+
+#[test]
+fn weaker_walls_are_told_before_and_kept_among_the_events() {
+    let world = World::new();
+    let app = world.app(
+        "constellation.deploy(\"weak\", {command: [\"sleep\", \"1000\"], weaken: {seccomp: \"off\"}, network: \"host\"});",
+    );
+    let planned = world.rads(&["c", "plan", app.to_str().unwrap()]);
+    let told = "weaker walls: the host's network, no system call filter";
+    assert!(planned.code == 2 && planned.out.contains(told), "{}{}", planned.out, planned.err);
+    world.rads(&["up", "-d", app.to_str().unwrap()]).ok();
+    let events = world.rads(&["c", "events"]).ok();
+    let noted = "service `weak` runs with weaker walls: the host's network, no system call filter";
+    assert!(events.contains(noted), "{events}");
+    let status = world.rads(&["c", "exec", "weak", "--", "grep", "Seccomp:", "/proc/self/status"]).ok();
+    assert_eq!(status, "Seccomp:\t0\n");
+}
