@@ -1,33 +1,40 @@
 //! The API's requests: changes and looks go to the loop; files, counters and commands are served beside it.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::{
-    Accepted, After, Answer, AppView, BundleStatus, Control, Events, Exec, ExecCommand, Index, LogQuery, LogStream,
-    ServiceView, Shutdown, StarStats, StarView, StarsThen, Status, Version, WAIT_MAX_MS, WallsView,
+    Accepted, After, Answer, AppView, BundleStatus, Control, Copy, Events, Exec, ExecCommand, Index, LogQuery,
+    LogStream, ServiceView, Shutdown, StarStats, StarView, StarsThen, Status, Version, WAIT_MAX_MS, WallsView,
 };
 use bytes::Bytes;
+use isolate::parcel::{Copying, Naming};
 use isolate::{DiskMeans, Enforced, Walls};
 use model::{
-    AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, LimitsChange, Problem, SecretChange, SecretKey,
-    SecretView, ServiceKey, StarId, StarPhase, WallTime,
+    AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, LimitsChange, Network, Problem, SecretChange,
+    SecretKey, SecretView, ServiceKey, StarId, StarPhase, WallTime,
 };
 use node::{Node, Request};
 use proxy::Proxy;
 use state::State;
 use store::bundles::COLLECT_AFTER;
 use store::{Bundles, Roots, Secrets};
+use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::clock;
-use crate::doors::Doors;
+use crate::disk_use::DiskUse;
+use crate::doors::{Doors, Need};
 use crate::link::Link;
 use crate::main_loop::{Incoming, Seen};
 use crate::{exec, logs, orders};
+
+/// A door is on this machine; when it does not open within this, it will not.
+const DIAL_FOR: Duration = Duration::from_secs(5);
 
 /// What the API side holds of a running agent.
 pub(crate) struct Remote {
@@ -44,6 +51,8 @@ pub(crate) struct Remote {
     /// Held from the look whether a secret is there, or in use, until that look has become a fact.
     pub(crate) secrets_settle: Mutex<()>,
     pub(crate) data_dir: PathBuf,
+    pub(crate) disk: Arc<DiskUse>,
+    pub(crate) doors: Doors,
     pub(crate) started: WallTime,
     pub(crate) background: bool,
 }
@@ -122,11 +131,29 @@ impl Remote {
         self.looker().look(move |node| node.star_view(star)).await?.ok_or_else(|| no_star(star))
     }
 
+    /// A star within which something can be done now.
+    async fn running(&self, star: StarId) -> Result<StarView, Problem> {
+        let view = self.star_of(star).await?;
+        let not_now = |help: String| {
+            let message = format!("star `{}` does not run: it is {}", view.name, view.phase);
+            Err(Problem::new(Code::Conflict, message).help(help))
+        };
+        match view.phase {
+            StarPhase::Assigned | StarPhase::Ended => not_now("see `rads c list` for those that do".to_owned()),
+            StarPhase::Paused => not_now(format!("`rads c resume {}` lets it go on", view.service)),
+            _ => Ok(view),
+        }
+    }
+
     /// Reads a star's counters; a star that has ended has none.
     async fn counters(&self, star: StarView) -> Result<StarStats, Problem> {
         let traffic = self.proxy.stats(&star.service).get(&star.id).copied().unwrap_or_default();
-        let (folder, id) = (self.data_dir.clone(), star.id);
-        let used = beside(move || Ok(isolate::stats(&folder, id).unwrap_or_default())).await?;
+        let id = star.id;
+        let limits = move |node: &Node| node.state().stars.get(&id).map(|star| star.template.limits);
+        let limits = self.looker().look(limits).await?;
+        let (folder, disk) = (self.data_dir.clone(), Arc::clone(&self.disk));
+        let read = move || Ok((isolate::stats(&folder, id).unwrap_or_default(), disk.of(&folder, id)));
+        let (used, disk_bytes) = beside(read).await?;
         Ok(StarStats {
             star: star.id,
             name: star.name,
@@ -134,10 +161,18 @@ impl Remote {
             at: clock::wall(),
             cpu_usage_us: used.cpu_usage_us,
             throttled_us: used.throttled_us,
+            throttled_periods: used.nr_throttled,
             memory_bytes: used.memory_bytes,
-            memory_peak: used.memory_peak,
+            memory_working_set_bytes: used.memory_working_set,
+            memory_peak_bytes: used.memory_peak,
+            memory_limit_bytes: limits.and_then(|limits| limits.memory).map(|bytes| bytes.0),
+            disk_bytes,
+            network_received_bytes: used.network_received,
+            network_sent_bytes: used.network_sent,
+            network_loopback_bytes: used.network_loopback,
             pids: used.pids,
             fds: used.fds,
+            restarts: star.restarts,
             requests: traffic.requests,
             in_flight: traffic.in_flight,
             errors: traffic.errors,
@@ -285,23 +320,48 @@ impl Control for Remote {
 
     fn exec(&self, star: StarId, command: ExecCommand) -> Answer<'_, Exec> {
         Box::pin(async move {
-            let view = self.star_of(star).await?;
-            let not_now = |help: String| {
-                let message = format!("star `{}` does not run: it is {}", view.name, view.phase);
-                Err(Problem::new(Code::Conflict, message).help(help))
+            self.running(star).await?;
+            let secrets = Arc::clone(&self.secrets);
+            let environment = move |node: &Node| {
+                node.state().stars.get(&star).map(|record| orders::environment_of(record, &secrets))
             };
-            match view.phase {
-                StarPhase::Assigned | StarPhase::Ended => not_now("see `rads c list` for those that do".to_owned()),
-                StarPhase::Paused => not_now(format!("`rads c resume {}` lets it go on", view.service)),
-                _ => {
-                    let secrets = Arc::clone(&self.secrets);
-                    let environment = move |node: &Node| {
-                        node.state().stars.get(&star).map(|record| orders::environment_of(record, &secrets))
-                    };
-                    let environment = self.looker().look(environment).await?.unwrap_or_default();
-                    exec::start(self.link.clone(), star, environment, command)
-                }
+            let environment = self.looker().look(environment).await?.unwrap_or_default();
+            exec::start(self.link.clone(), star, environment, command)
+        })
+    }
+
+    fn copy(&self, star: StarId, copy: Copy) -> Answer<'_, Exec> {
+        Box::pin(async move {
+            self.running(star).await?;
+            exec::copy(
+                self.link.clone(),
+                star,
+                match copy {
+                    Copy::Out { path } => Copying::Out { path },
+                    Copy::In { path, archive: false } => Copying::In { path, naming: Naming::One },
+                    Copy::In { path, archive: true } => Copying::In { path, naming: Naming::All },
+                },
+            )
+        })
+    }
+
+    fn dial(&self, star: StarId, port: u16) -> Answer<'_, TcpStream> {
+        Box::pin(async move {
+            let view = self.running(star).await?;
+            let network = move |node: &Node| node.state().stars.get(&star).map(|star| star.template.network);
+            if self.looker().look(network).await? == Some(Network::Host) {
+                let message = format!("star `{}` is on the host's network", view.name);
+                let help = format!("what listens there is reached at 127.0.0.1:{port} without a door");
+                return Err(Problem::new(Code::Unsupported, message).help(help));
             }
+            let connected = timeout(DIAL_FOR, self.doors.connect(star, port, Need::One)).await;
+            connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| match error.kind() {
+                io::ErrorKind::ConnectionRefused => {
+                    let message = format!("nothing listens on port {port} in star `{}`", view.name);
+                    Problem::new(Code::Unavailable, message)
+                }
+                _ => Problem::new(Code::Unavailable, format!("port {port} of star `{}`: {error}", view.name)),
+            })
         })
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use api::{Exec, ExecCommand, TerminalSize};
 use isolate::Launch;
+use isolate::parcel::Copying;
 use model::{Code, Problem, StarId};
 use tokio::net::unix::pipe;
 
@@ -35,6 +36,15 @@ pub(crate) fn start(
         Problem::new(Code::Unavailable, message).help("try again in a moment")
     })?;
     Ok(near(Box::pin(async move { link.exec(star, launch, environment, far).await })))
+}
+
+/// Starts a copy of files; it runs until it ends or its pipes are dropped.
+pub(crate) fn copy(link: Link, star: StarId, copying: Copying) -> Result<Exec, Problem> {
+    let Ends { near, far } = Ends::pipes().map_err(|error| {
+        let message = format!("no pipes for the copy: {error}");
+        Problem::new(Code::Unavailable, message).help("try again in a moment")
+    })?;
+    Ok(near(Box::pin(async move { link.copy(star, copying, far).await })))
 }
 
 /// A hook or a probe to run.

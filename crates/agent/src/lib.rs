@@ -9,6 +9,7 @@
 
 mod clock;
 mod control;
+mod disk_use;
 mod doors;
 mod exec;
 mod life;

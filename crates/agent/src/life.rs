@@ -74,6 +74,8 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         secrets: Arc::clone(&secrets),
         secrets_settle: Mutex::default(),
         data_dir: folder.path().to_owned(),
+        disk: Arc::default(),
+        doors: doors.clone(),
         started: clock::wall(),
         background: config.background,
     };

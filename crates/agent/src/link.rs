@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use isolate::parcel::Copying;
 use isolate::{Client, Launch, Message, Request, StarReport, Walls};
 use model::{Code, Problem, StarId};
 use tokio::io::unix::AsyncFd;
@@ -75,6 +76,13 @@ enum Question {
         pipes: Vec<OwnedFd>,
         answer: ExecAnswer,
     },
+    Copy {
+        star: StarId,
+        token: u64,
+        copying: Copying,
+        pipes: Vec<OwnedFd>,
+        answer: ExecAnswer,
+    },
     /// End the nursery and every star, and have no other; answered when it is gone.
     Shutdown {
         answer: oneshot::Sender<()>,
@@ -117,7 +125,13 @@ impl Link {
         self.exec_as(token, star, launch, env, pipes).await
     }
 
-    /// The same, but a command that has not ended in time is killed, and is an error.
+    /// Copies files within a star; resolves to its exit code when it ends.
+    pub(crate) async fn copy(&self, star: StarId, copying: Copying, pipes: Vec<OwnedFd>) -> Result<i32, Problem> {
+        let token = self.next_token.fetch_add(1, Relaxed);
+        self.ask_to_run("copy", |answer| Question::Copy { star, token, copying, pipes, answer }).await
+    }
+
+    /// The same as `exec`, but a command that has not ended in time is killed, and is an error.
     pub(crate) async fn exec_within(
         &self,
         time: Duration,
@@ -142,11 +156,15 @@ impl Link {
         env: BTreeMap<String, String>,
         pipes: Vec<OwnedFd>,
     ) -> Result<i32, Problem> {
+        self.ask_to_run("command", |answer| Question::Exec { star, token, launch, env, pipes, answer }).await
+    }
+
+    async fn ask_to_run(&self, what: &str, question: impl FnOnce(ExecAnswer) -> Question) -> Result<i32, Problem> {
         let (answer, answered) = oneshot::channel();
         let down = || Problem::new(Code::Unavailable, "the nursery is down").help("it is started again by itself");
-        self.questions.send(Question::Exec { star, token, launch, env, pipes, answer }).await.map_err(|_| down())?;
+        self.questions.send(question(answer)).await.map_err(|_| down())?;
         let ended = answered.await.map_err(|_| down())?;
-        ended.map_err(|reason| Problem::new(Code::StartFailed, format!("the command did not run: {reason}")))
+        ended.map_err(|reason| Problem::new(Code::StartFailed, format!("the {what} did not run: {reason}")))
     }
 
     /// Ends the nursery and every star; returns when both are gone.
@@ -310,6 +328,10 @@ impl Talk {
             Question::Exec { star, token, launch, env, pipes, answer } => {
                 self.commands.insert(token, answer);
                 (Request::Exec { star, token, launch, env }, pipes)
+            }
+            Question::Copy { star, token, copying, pipes, answer } => {
+                self.commands.insert(token, answer);
+                (Request::Copy { star, token, copying }, pipes)
             }
             Question::Shutdown { answer } => {
                 self.last = Some(answer);

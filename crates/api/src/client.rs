@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, LengthLimitError};
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use model::{
@@ -20,10 +21,10 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
-use crate::exec::PROTOCOL;
+use crate::exec::{BYTES, PROTOCOL};
 use crate::serve::socket_path;
 use crate::types::{
-    Accepted, After, AppView, BundleStatus, Events, ExecCommand, Index, LogQuery, LogRecord, PutApp, Scale,
+    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, LogQuery, LogRecord, PutApp, Scale,
     ServiceView, Shutdown, StarStats, StarView, StarsThen, Status, Version,
 };
 
@@ -175,13 +176,33 @@ impl Client {
         star: StarId,
         command: &ExecCommand,
     ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>, Problem> {
-        let body = encode(command)?;
-        let path = format!("/v1/stars/{star}/exec");
-        let request = Request::post(&path)
+        self.upgrade(&format!("/v1/stars/{star}/exec"), PROTOCOL, encode(command)?).await
+    }
+
+    /// Copies files within a star, likewise.
+    pub async fn copy(
+        &self,
+        star: StarId,
+        copy: &Copy,
+    ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>, Problem> {
+        self.upgrade(&format!("/v1/stars/{star}/copy"), PROTOCOL, encode(copy)?).await
+    }
+
+    /// A connection to a port within a star.
+    pub async fn dial(
+        &self,
+        star: StarId,
+        port: u16,
+    ) -> Result<impl AsyncRead + AsyncWrite + Send + Unpin + use<>, Problem> {
+        self.upgrade(&format!("/v1/stars/{star}/ports/{port}"), BYTES, Bytes::new()).await
+    }
+
+    async fn upgrade(&self, path: &str, protocol: &str, body: Bytes) -> Result<TokioIo<Upgraded>, Problem> {
+        let request = Request::post(path)
             .header(header::HOST, HOST)
             .header(header::CONTENT_TYPE, JSON)
             .header(header::CONNECTION, "upgrade")
-            .header(header::UPGRADE, PROTOCOL);
+            .header(header::UPGRADE, protocol);
         let response = self.exchange(request.body(Full::new(body)).map_err(internal)?).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let refusal = self.read::<serde::de::IgnoredAny>(response).await;
@@ -222,14 +243,14 @@ impl Client {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Problem> {
-        let stream = self.dial().await?;
+        let stream = self.socket().await?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.lost(&error))?;
         tokio::spawn(connection.with_upgrades());
         sender.send_request(request).await.map_err(|error| self.lost(&error))
     }
 
-    async fn dial(&self) -> Result<UnixStream, Problem> {
+    async fn socket(&self) -> Result<UnixStream, Problem> {
         let path = socket_path(&self.data_dir);
         UnixStream::connect(&path).await.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => no_agent(&self.data_dir),

@@ -8,10 +8,11 @@ use model::{
     AppKey, AppSpec, BundleManifest, ContentHash, LimitsChange, Problem, SecretKey, SecretView, ServiceKey, StarId,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use crate::types::{
-    Accepted, After, AppView, BundleStatus, Events, ExecCommand, Index, LogQuery, LogRecord, ServiceView, Shutdown,
-    StarStats, StarView, Status, TerminalSize, Version,
+    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, LogQuery, LogRecord, ServiceView,
+    Shutdown, StarStats, StarView, Status, TerminalSize, Version,
 };
 
 /// What a request comes to, in time. Dropping it gives the request up.
@@ -61,6 +62,10 @@ pub trait Control: Send + Sync + 'static {
     fn star(&self, star: StarId) -> Answer<'_, StarView>;
     fn star_stats(&self, star: StarId) -> Answer<'_, StarStats>;
     fn exec(&self, star: StarId, command: ExecCommand) -> Answer<'_, Exec>;
+    /// Copies files within the star's walls: a tar stream by its standard output or input.
+    fn copy(&self, star: StarId, copy: Copy) -> Answer<'_, Exec>;
+    /// A connection to a port within the star.
+    fn dial(&self, star: StarId, port: u16) -> Answer<'_, TcpStream>;
     fn logs(&self, query: LogQuery) -> Answer<'_, LogStream>;
 
     /// Stores a bundle whose files are all there; says which are not.

@@ -12,6 +12,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// The `Upgrade` token of this framing.
 pub const PROTOCOL: &str = "rads-exec/1";
 
+/// The `Upgrade` token of a connection that carries a star's bytes as they are.
+pub const BYTES: &str = "rads-bytes/1";
+
 pub const STDIN: u8 = 0;
 pub const STDOUT: u8 = 1;
 pub const STDERR: u8 = 2;

@@ -35,6 +35,7 @@ fn status(code: Code) -> StatusCode {
     match code {
         Code::Usage
         | Code::FileUnreadable
+        | Code::FileUnwritable
         | Code::ScriptFaulty
         | Code::UnknownOption
         | Code::InvalidValue

@@ -114,14 +114,31 @@ pub struct StarStats {
     pub at: WallTime,
     /// Processor time used since the start, in microseconds.
     pub cpu_usage_us: Option<u64>,
-    /// Time spent waiting because the quota was used up, in microseconds.
+    /// Time spent waiting because the quota was used up, in microseconds, and how many periods of 100 ms that cut short.
     pub throttled_us: Option<u64>,
+    pub throttled_periods: Option<u64>,
+    /// Charged now, page cache included; without a memory controller what its processes have.
     pub memory_bytes: Option<u64>,
-    pub memory_peak: Option<u64>,
+    /// Without page cache that was not used lately.
+    pub memory_working_set_bytes: Option<u64>,
+    /// The most that was ever charged.
+    pub memory_peak_bytes: Option<u64>,
+    /// What it may use; `null` for no limit.
+    pub memory_limit_bytes: Option<u64>,
+    /// What its writable places hold: volumes, memory file systems, the layer over a root of its own. `null` also for
+    /// more than 100,000 files.
+    pub disk_bytes: Option<u64>,
+    /// By interfaces of its own other than loopback; `null` when it has none.
+    pub network_received_bytes: Option<u64>,
+    pub network_sent_bytes: Option<u64>,
+    /// Over its own loopback, where requests come in; `null` on the host's network.
+    pub network_loopback_bytes: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
-    /// Open descriptors of the star's first process.
+    /// Open descriptors of all its processes together.
     pub fds: Option<u64>,
+    /// How often the star of this name ended without being asked to.
+    pub restarts: u64,
     /// Requests (connections, for TCP) that ended there since it was last published.
     pub requests: u64,
     pub in_flight: u32,
@@ -194,6 +211,22 @@ pub struct ExecCommand {
     /// Give it a terminal of this size; its output and errors come as one then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terminal: Option<TerminalSize>,
+}
+
+/// Files to copy as a tar stream (ustar with GNU's long names). Sockets, pipes and devices are left out: each is named on
+/// standard error, and the exit code is 3.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Copy {
+    /// What is at a path, to standard output.
+    Out { path: String },
+    /// From standard input to a path. An `archive` goes into that folder as it is; else what comes is one file or folder,
+    /// put there as `cp` would. Standard output gets the numbers of files, of bytes, and of what was left out.
+    In {
+        path: String,
+        #[serde(default)]
+        archive: bool,
+    },
 }
 
 /// In characters.

@@ -13,7 +13,7 @@ use model::{
     StarId, WallTime,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
 
 #[derive(Default)]
@@ -125,6 +125,23 @@ impl Control for Remembering {
             exit,
         };
         self.note(format!("exec {star}"), Ok(running))
+    }
+    fn copy(&self, star: StarId, copy: Copy) -> Answer<'_, Exec> {
+        self.refuse(format!("copy {star} {copy:?}"))
+    }
+    /// Somebody who says what was said.
+    fn dial(&self, star: StarId, port: u16) -> Answer<'_, TcpStream> {
+        self.asked.lock().unwrap().push(format!("dial {star} {port}"));
+        Box::pin(async move {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut echo, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let (mut from, mut to) = echo.split();
+                tokio::io::copy(&mut from, &mut to).await.unwrap();
+            });
+            Ok(stream)
+        })
     }
     fn logs(&self, query: LogQuery) -> Answer<'_, LogStream> {
         let record = |n: u64| LogRecord {

@@ -1,4 +1,4 @@
-//! A command or a script run inside a star that runs already: behind the same walls, in the same groups.
+//! A command, a script or a copy of files inside a star that runs already: behind the same walls, in the same groups.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -9,13 +9,14 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Gid, Resource, Rlimit, Uid, WaitId, WaitIdOptions, WaitIdStatus};
+use rustix::process::{DumpableBehavior, Gid, Resource, Rlimit, Uid, WaitId, WaitIdOptions, WaitIdStatus};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::child::{Command, become_user, close_ways_back, enter_workdir, environment, give_up_privileges};
 use crate::fault::{Because, plain};
 use crate::nursery::ScriptStart;
 use crate::order::{BUNDLE, Launch};
+use crate::parcel::{self, Copying};
 use crate::record::Record;
 use crate::sys::privilege::Instruction;
 use crate::sys::title::Title;
@@ -29,10 +30,17 @@ pub(crate) struct Running {
     report: OwnedFd,
 }
 
+/// What is done within the star.
+#[derive(Clone, Copy)]
+pub(crate) enum Task<'a> {
+    Run(&'a Launch),
+    Copy(&'a Copying),
+}
+
 /// What to run, and where.
 pub(crate) struct Errand<'a> {
     pub(crate) record: &'a Record,
-    pub(crate) launch: &'a Launch,
+    pub(crate) task: Task<'a>,
     pub(crate) env: &'a BTreeMap<String, String>,
     /// Standard input, output and error.
     pub(crate) streams: &'a [OwnedFd; 3],
@@ -147,6 +155,11 @@ fn run(errand: &Errand<'_>, limits: &[(Resource, Rlimit)], report: &OwnedFd) -> 
     let environment = environment(errand.env);
     let stance = &errand.record.stance;
     let prepare = || -> Result<(), String> {
+        if matches!(errand.task, Task::Copy(_)) {
+            // What passes through it is for the star's files and the user, and its streams are for nobody else to write to.
+            rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+                .because(|| "cannot close the copy's memory".to_owned())?;
+        }
         rustix::process::setsid().because(|| "cannot make a session".to_owned())?;
         enter_workdir(stance)?;
         let [input, output, error] = errand.streams;
@@ -173,9 +186,10 @@ fn run(errand: &Errand<'_>, limits: &[(Resource, Rlimit)], report: &OwnedFd) -> 
         let error = sys::exec::replace(&command.candidates, &command.argv, &command.environment);
         Err(format!("cannot run `{}`: {}", argv[0], plain(&error)))
     };
-    let run = || match errand.launch {
-        Launch::Command { argv } => execute(argv),
-        Launch::Script { path } => run_script(errand.entry, path, &environment, report),
+    let run = || match errand.task {
+        Task::Run(Launch::Command { argv }) => execute(argv),
+        Task::Run(Launch::Script { path }) => run_script(errand.entry, path, &environment, report),
+        Task::Copy(copying) => run_copy(copying, report),
     };
     match prepare().and_then(|()| run()) {
         Err(reason) => reason,
@@ -196,5 +210,14 @@ fn run_script(
     let path = Path::new(BUNDLE).join(path);
     let start = ScriptStart { path: &path, args: &[], env: environment, ready_fd: None };
     let code = std::panic::catch_unwind(AssertUnwindSafe(|| entry(start))).unwrap_or(sys::process::PANICKED);
+    sys::process::exit(code)
+}
+
+fn run_copy(copying: &Copying, report: &OwnedFd) -> ! {
+    sys::process::close(report.as_fd());
+    sys::signal::default_all();
+    sys::signal::unblock_all();
+    sys::signal::ignore(libc::SIGPIPE);
+    let code = std::panic::catch_unwind(|| parcel::serve(copying)).unwrap_or(sys::process::PANICKED);
     sys::process::exit(code)
 }

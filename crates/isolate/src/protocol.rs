@@ -10,6 +10,7 @@ use model::{ExitCause, Limits, StarId};
 use serde::{Deserialize, Serialize};
 
 use crate::order::{Launch, StarOrder};
+use crate::parcel::Copying;
 use crate::walls::Walls;
 
 /// The version spoken here, compared in `Hello`.
@@ -40,6 +41,8 @@ pub enum Request {
     /// Runs a command or a script inside the star's walls, with the three descriptors that come along as its standard
     /// input, output and error. Answered by `ExecEnded` with the same token.
     Exec { star: StarId, token: u64, launch: Launch, env: BTreeMap<String, String> },
+    /// Copies files within the star's walls, as a tar stream: by its standard streams, as `Exec`. Answered by `ExecEnded`.
+    Copy { star: StarId, token: u64, copying: Copying },
     /// Kills what was run under a token, and the rest of its process group. Answered by its `ExecEnded`; one that has
     /// ended is left alone.
     EndExec { token: u64 },

@@ -140,6 +140,16 @@ fn processes(first: u32) -> Vec<u32> {
     found
 }
 
+/// Every process of the star, commands executed in it included where it has groups, without an init of ours.
+pub(crate) fn members(record: &Record) -> Vec<u32> {
+    let mut members = record.groups.members().unwrap_or_default();
+    if members.is_empty() {
+        members = processes(record.pid);
+    }
+    members.retain(|pid| !(record.init && *pid == record.pid));
+    members
+}
+
 /// Whether a process handles, ignores or waits for a signal itself.
 fn minds(pid: u32, signal: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();

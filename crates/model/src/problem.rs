@@ -77,6 +77,8 @@ codes! {
     FileUnreadable = "C0002",
     /// A script does not parse, compile or evaluate; its diagnostics were printed before.
     ScriptFaulty = "C0003",
+    /// A file named by the user cannot be written.
+    FileUnwritable = "C0004",
     // 01xx: specs
     /// An option that no spec has.
     UnknownOption = "C0101",

@@ -86,6 +86,9 @@ pub struct StarView {
     /// When it came into the phase that counts: started, or ended.
     pub since: Option<WallTime>,
     pub exit: Option<Exit>,
+    /// How often the star of this name ended without being asked to, those before it included.
+    #[serde(default)]
+    pub restarts: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,7 +217,8 @@ impl Node {
     }
 
     fn view_of(&self, star: &StarRecord) -> StarView {
-        let revision = self.state.services.get(&star.service).map(|service| service.revision);
+        let service = self.state.services.get(&star.service);
+        let revision = service.map(|service| service.revision);
         StarView {
             id: star.id,
             name: star.name(),
@@ -228,6 +232,7 @@ impl Node {
             start_time: star.process.map(|(_, start_time)| start_time),
             since: star.ended.or(star.started),
             exit: star.exit.clone(),
+            restarts: service.and_then(|service| service.restarts_by.get(&star.ordinal).copied()).unwrap_or_default(),
         }
     }
 

@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use model::{Bytes, ListenAddr, Millicores, Name, SecretKey};
 
+use crate::commands::top::board::SortBy;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  it worked (`plan`: nothing would change)
@@ -81,6 +83,8 @@ pub(crate) enum Constellation {
     Deploy(Deploy),
     /// Show what stars use
     Stats(Stats),
+    /// Watch what stars use; without a terminal it is printed once
+    Top(Top),
     /// Show what stars printed
     Logs(Logs),
     /// Change how many stars a service has
@@ -103,6 +107,10 @@ pub(crate) enum Constellation {
     Down(Down),
     /// Run a command within a star's walls
     Exec(Exec),
+    /// Copy files into a star or out of one
+    Cp(Cp),
+    /// Let a local port lead to a port within a star, until ^C
+    PortForward(PortForward),
     /// Keep what only stars are to know
     #[command(subcommand)]
     Secrets(Secrets),
@@ -257,6 +265,18 @@ pub(crate) struct Stats {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// An app, a service or a star [default: all]
+    pub(crate) name: Option<String>,
+    /// What the stars are ordered by
+    #[arg(short, long, value_enum, default_value = "cpu", value_name = "COLUMN")]
+    pub(crate) sort: SortBy,
+    /// How often it is drawn anew (`2s`) [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = crate::moment::duration)]
+    pub(crate) interval: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Logs {
     /// An app, a service or a star [default: all]
     pub(crate) name: Option<String>,
@@ -388,6 +408,28 @@ pub(crate) struct SecretSet {
     pub(crate) from_file: Option<PathBuf>,
 }
 
+/// One side is in a star, `hello-1:/path`; the other is a file or folder here, or `-` for a tar archive by standard input or
+/// output. In a folder that is there, what is copied keeps its name. Modes are kept; sockets, pipes and devices are left out.
+#[derive(Debug, Args)]
+pub(crate) struct Cp {
+    #[arg(value_name = "FROM")]
+    pub(crate) from: String,
+    #[arg(value_name = "TO")]
+    pub(crate) to: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PortForward {
+    /// A star, or a service: then its first star
+    pub(crate) name: String,
+    /// The port within the star, and before it the local one if it is another; 0 takes any free one
+    #[arg(value_name = "[LOCAL:]PORT")]
+    pub(crate) ports: crate::commands::forward::Ports,
+    /// Listen on this address instead of 127.0.0.1
+    #[arg(long, value_name = "IP")]
+    pub(crate) address: Option<std::net::IpAddr>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Wait {
     /// A service (`restart: "never"` or `"on_failure"`), or a star
@@ -466,6 +508,11 @@ mod tests {
             "rads c logs hello-1 --previous",
             "rads c exec hello-1 -- ls -l /app",
             "rads c wait job --timeout 90s",
+            "rads c cp hello-1:/data/file .",
+            "rads c cp - hello:/data",
+            "rads c port-forward hello-1 15432:5432",
+            "rads c top",
+            "rads c top hello --sort memory --interval 5s",
             "rads c completions bash",
             "rads c secrets set db-password --from-file password.txt",
             "rads c secrets set team/db-password",

@@ -108,3 +108,35 @@ fn without_a_terminal_output_and_errors_stay_apart() {
     screen.shows("none");
     assert!(screen.program.wait().unwrap().success());
 }
+
+#[test]
+fn top_draws_filters_and_gives_the_terminal_back() {
+    let world = World::new();
+    world.up(&world.hello("instances: 2"));
+    let mut screen = Screen::run(&world, &["c", "top"], 24, 80);
+    screen.shows("\u{1b}[?1049h");
+    screen.shows("hello-2");
+    screen.type_in("/-1\r");
+    screen.shows("only `-1`");
+    screen.type_in("q");
+    screen.shows("\u{1b}[?1049l");
+    assert_eq!(screen.program.wait().unwrap().code(), Some(0));
+    // Whatever ends it, the terminal is as before.
+    for (signal, code) in [("-TERM", 143), ("-HUP", 129), ("-INT", 130)] {
+        let mut screen = Screen::run(&world, &["c", "top"], 24, 80);
+        let before = rustix::termios::tcgetattr(&screen.terminal).unwrap();
+        screen.shows("hello-1");
+        support::kill(screen.program.id(), signal);
+        screen.shows("\u{1b}[?1049l");
+        assert_eq!(screen.program.wait().unwrap().code(), Some(code));
+        let after = rustix::termios::tcgetattr(&screen.terminal).unwrap();
+        assert!(after.local_modes.contains(rustix::termios::LocalModes::ICANON), "{:?}", before.local_modes);
+    }
+    // An agent that goes away is told of, and the table stays.
+    let mut screen = Screen::run(&world, &["c", "top"], 24, 80);
+    screen.shows("hello-1");
+    world.rads(&["c", "shutdown"]).ok();
+    screen.shows("no agent answers");
+    screen.type_in("\u{3}");
+    assert_eq!(screen.program.wait().unwrap().code(), Some(0));
+}

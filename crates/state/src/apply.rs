@@ -152,6 +152,7 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
                     paused: false,
                     started: 0,
                     restarts: 0,
+                    restarts_by: Default::default(),
                     done: Default::default(),
                 };
                 state.services.insert(key.clone(), service);
@@ -386,6 +387,9 @@ fn transit(state: &mut State, transition: &Transition, wall: WallTime) -> Option
             service.done.insert(ordinal);
         }
         service.restarts += u64::from(!is_over);
+        if !is_over {
+            *service.restarts_by.entry(ordinal).or_default() += 1;
+        }
     }
     state.record(wall, format!("star `{name}` ended: {}", exit.cause));
     Some(moved)

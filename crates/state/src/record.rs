@@ -46,6 +46,9 @@ pub struct ServiceRecord {
     pub started: u64,
     /// Stars of this service that ended without being asked to.
     pub restarts: u64,
+    /// The same, by ordinal: how often the star of each name was replaced.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub restarts_by: BTreeMap<u32, u64>,
     /// Ordinals of this revision that ran to their end and stay ended, as the restart policy says.
     pub done: BTreeSet<u32>,
 }

@@ -3,6 +3,7 @@
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use model::{Code, Problem, StarId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -10,9 +11,9 @@ use tokio::sync::mpsc;
 
 use super::Shared;
 use crate::control::Exec;
-use crate::exec::{EXIT, PAYLOAD_MAX, PROTOCOL, RESIZE, STDERR, STDIN, STDOUT, read_frame, write_frame};
+use crate::exec::{BYTES, EXIT, PAYLOAD_MAX, PROTOCOL, RESIZE, STDERR, STDIN, STDOUT, read_frame, write_frame};
 use crate::refusal::{Body, Path, Refusal};
-use crate::types::{Ended, ExecCommand, TerminalSize};
+use crate::types::{Copy, Ended, ExecCommand, TerminalSize};
 
 /// Run a command within a star's walls
 ///
@@ -25,28 +26,80 @@ pub(super) async fn exec(
     Path(star): Path<StarId>,
     mut request: Request,
 ) -> Result<Response, Refusal> {
-    let asked = request.headers().get(header::UPGRADE).is_some_and(|value| value == PROTOCOL);
-    let upgrade = asked.then(|| hyper::upgrade::on(&mut request));
-    let Some(upgrade) = upgrade else {
-        let problem = Problem::new(Code::Usage, format!("`exec` needs the header `upgrade: {PROTOCOL}`"));
-        return Err(Refusal(problem));
-    };
+    let upgrade = upgrade_of(&mut request, PROTOCOL)?;
     let Body(command) = <Body<ExecCommand> as axum::extract::FromRequest<_>>::from_request(request, &()).await?;
     if command.argv.is_empty() {
         return Err(Refusal(Problem::new(Code::InvalidValue, "`argv` is empty: nothing to run")));
     }
     let running = control.exec(star, command).await?;
+    Ok(switch(upgrade, PROTOCOL, |connection| relay(running, connection)))
+}
+
+/// Copy files within a star's walls
+///
+/// Answers `101` and goes on with the frames of `rads-exec/1`: a tar stream one way, complaints on standard error, and the
+/// exit code last.
+#[utoipa::path(post, path = "/v1/stars/{star}/copy", tag = "stars", params(("star" = StarId, Path)),
+    request_body = Copy,
+    responses((status = 101, description = "the copy runs"), (status = "default", body = Problem)))]
+pub(super) async fn copy(
+    State(control): Shared,
+    Path(star): Path<StarId>,
+    mut request: Request,
+) -> Result<Response, Refusal> {
+    let upgrade = upgrade_of(&mut request, PROTOCOL)?;
+    let Body(copy) = <Body<Copy> as axum::extract::FromRequest<_>>::from_request(request, &()).await?;
+    let running = control.copy(star, copy).await?;
+    Ok(switch(upgrade, PROTOCOL, |connection| relay(running, connection)))
+}
+
+/// Connect to a port within a star
+///
+/// Answers `101` once the connection stands, and goes on with its bytes both ways.
+#[utoipa::path(post, path = "/v1/stars/{star}/ports/{port}", tag = "stars",
+    params(("star" = StarId, Path), ("port" = u16, Path)),
+    responses((status = 101, description = "connected"), (status = "default", body = Problem)))]
+pub(super) async fn dial(
+    State(control): Shared,
+    Path((star, port)): Path<(StarId, u16)>,
+    mut request: Request,
+) -> Result<Response, Refusal> {
+    let upgrade = upgrade_of(&mut request, BYTES)?;
+    if port == 0 {
+        return Err(Refusal(Problem::new(Code::InvalidValue, "a port is between 1 and 65535")));
+    }
+    let mut stream = control.dial(star, port).await?;
+    Ok(switch(upgrade, BYTES, async move |mut connection| {
+        // How it ends is between the two.
+        let _ = tokio::io::copy_bidirectional(&mut connection, &mut stream).await;
+    }))
+}
+
+/// The connection that a request is to become.
+fn upgrade_of(request: &mut Request, protocol: &str) -> Result<OnUpgrade, Refusal> {
+    if request.headers().get(header::UPGRADE).is_some_and(|value| value == protocol) {
+        return Ok(hyper::upgrade::on(request));
+    }
+    Err(Refusal(Problem::new(Code::Usage, format!("this needs the header `upgrade: {protocol}`"))))
+}
+
+/// Answers with the switch, and goes on with the connection.
+fn switch<F: Future<Output = ()> + Send + 'static>(
+    upgrade: OnUpgrade,
+    protocol: &'static str,
+    go_on: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
+) -> Response {
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(connection) => relay(running, TokioIo::new(connection)).await,
-            Err(error) => tracing::debug!(%error, "caller of exec gone"),
+            Ok(connection) => go_on(TokioIo::new(connection)).await,
+            Err(error) => tracing::debug!(%error, protocol, "caller gone"),
         }
     });
     let headers = [
-        (header::UPGRADE, HeaderValue::from_static(PROTOCOL)),
+        (header::UPGRADE, HeaderValue::from_static(protocol)),
         (header::CONNECTION, HeaderValue::from_static("upgrade")),
     ];
-    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }
 
 /// Frames waiting to be sent. Pipes wait when it is full: at most 8 × 64 KiB are held.

@@ -77,6 +77,8 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(stars::stats))
         .routes(routes!(stars::logs))
         .routes(routes!(exec::exec))
+        .routes(routes!(exec::copy))
+        .routes(routes!(exec::dial))
         .routes(routes!(bundles::put))
         .routes(routes!(bundles::blob))
         .routes(routes!(secrets::list))

@@ -167,7 +167,7 @@ impl Groups {
     }
 
     /// Every process in the star, commands executed in it included; nothing where it has no groups.
-    fn members(&self) -> io::Result<Vec<u32>> {
+    pub(crate) fn members(&self) -> io::Result<Vec<u32>> {
         let mut limiting = [&self.pids, &self.memory, &self.cpu, &self.usage].into_iter().flatten();
         limiting.next().map_or(Ok(Vec::new()), |group| pids(&group.dir))
     }
@@ -210,7 +210,13 @@ impl Groups {
                 Version::V1 => ("memory.usage_in_bytes", "memory.max_usage_in_bytes"),
                 Version::V2 => ("memory.current", "memory.peak"),
             };
+            let idle = match version {
+                Version::V1 => "total_inactive_file",
+                Version::V2 => "inactive_file",
+            };
             stats.memory_bytes = number(dir, now);
+            stats.memory_working_set =
+                stats.memory_bytes.and_then(|bytes| Some(bytes.saturating_sub(keyed(dir, "memory.stat", idle)?)));
             stats.memory_peak = number(dir, peak);
         }
         if let Some(Group { dir, .. }) = &self.pids {
@@ -441,9 +447,10 @@ mod tests {
             throttled_us: Some(30),
             nr_throttled: Some(2),
             memory_bytes: Some(4096),
+            memory_working_set: Some(3072),
             memory_peak: Some(8192),
             pids: Some(2),
-            fds: None,
+            ..StarStats::default()
         };
         let (_folder, v2) = group(
             Version::V2,
@@ -451,6 +458,7 @@ mod tests {
                 ("cpu.stat", "usage_usec 1500\nnr_periods 9\nnr_throttled 2\nthrottled_usec 30\n"),
                 ("memory.current", "4096\n"),
                 ("memory.peak", "8192\n"),
+                ("memory.stat", "anon 9\ninactive_file 1024\nactive_file 7\n"),
                 ("pids.current", "3\n"),
                 ("memory.events", "oom 1\noom_kill 1\n"),
             ],
@@ -463,6 +471,7 @@ mod tests {
                 ("cpu.stat", "nr_periods 9\nnr_throttled 2\nthrottled_time 30000\n"),
                 ("memory.usage_in_bytes", "4096\n"),
                 ("memory.max_usage_in_bytes", "8192\n"),
+                ("memory.stat", "inactive_file 8\ntotal_inactive_file 1024\n"),
                 ("pids.current", "3\n"),
                 ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n"),
             ],

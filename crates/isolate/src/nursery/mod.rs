@@ -18,9 +18,10 @@ use model::{ExitCause, Limits, StarId};
 
 use self::peers::Peers;
 use self::poller::{Poller, Source, Token};
+use crate::exec::Task;
 use crate::fault::{Doing, Fault, plain};
 use crate::log::LogSource;
-use crate::order::{Launch, StarOrder, scrub};
+use crate::order::{StarOrder, scrub};
 use crate::pipes::{Drained, Pipes, TICK};
 use crate::private::Private;
 use crate::protocol::{DOORS_MAX, Message, Request, StarReport, VERSION};
@@ -250,10 +251,17 @@ impl Nursery {
             }
             Request::Door { star, token, count } => self.open_doors(peer, star, token, count),
             Request::Exec { star, token, launch, env } => {
-                if let Err(reason) = self.exec(peer, star, token, &launch, &env, fds) {
+                let ran = launch.check().and_then(|()| self.exec(peer, star, token, Task::Run(&launch), &env, fds));
+                if let Err(reason) = ran {
                     self.tell(peer, Message::ExecEnded { token, result: Err(reason) });
                 }
                 scrub(env.into_values().chain(launch.into_words()));
+            }
+            Request::Copy { star, token, copying } => {
+                let copied = self.exec(peer, star, token, Task::Copy(&copying), &BTreeMap::new(), fds);
+                if let Err(reason) = copied {
+                    self.tell(peer, Message::ExecEnded { token, result: Err(reason) });
+                }
             }
             Request::EndExec { token } => {
                 let mut execs = self.execs.values();
@@ -476,17 +484,16 @@ impl Nursery {
         peer: u64,
         id: StarId,
         asked_as: u64,
-        launch: &Launch,
+        task: Task<'_>,
         env: &BTreeMap<String, String>,
         fds: Vec<OwnedFd>,
     ) -> Result<(), String> {
         let streams: [OwnedFd; 3] = fds.try_into().map_err(|_| "three descriptors are needed")?;
         let star = self.stars.get(&id).filter(|star| matches!(star.phase, Phase::Running));
         let Some(Star { record, .. }) = star else { return Err("the star does not run".to_owned()) };
-        launch.check()?;
         let Site { filter, entry, title, .. } = &self.site;
         let errand =
-            exec::Errand { record, launch, env, streams: &streams, filter, entry: entry.run, title: title.as_ref() };
+            exec::Errand { record, task, env, streams: &streams, filter, entry: entry.run, title: title.as_ref() };
         let running = exec::start(&errand)?;
         let number = self.next_exec;
         self.next_exec += 1;

@@ -2,9 +2,11 @@
 
 mod agent;
 mod change;
+mod cp;
 mod doctor;
 mod exec;
 mod find;
+pub(crate) mod forward;
 mod language;
 mod limits;
 mod logs;
@@ -12,6 +14,8 @@ mod planning;
 mod progress;
 mod secrets;
 mod show;
+mod stats;
+pub(crate) mod top;
 mod up;
 mod wait;
 
@@ -69,10 +73,13 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Version => ask(global, async |place, form| Ok(show::version(place, form).await?)),
         Constellation::Status => tell(global, async |on| show::status(&on.client, on.form).await),
         Constellation::List(args) => tell(global, async |on| show::list(&on.client, args, on.form).await),
-        Constellation::Stats(args) => tell(global, async |on| show::stats(&on.client, args, on.form).await),
+        Constellation::Stats(args) => tell(global, async |on| stats::stats(&on.client, args, on.form).await),
+        Constellation::Top(args) => tell(global, async |on| top::top(&on.client, args, on.form).await),
         Constellation::Events(args) => tell(global, async |on| show::events(&on.client, args, on.form).await),
         Constellation::Logs(args) => tell(global, async |on| logs::logs(&on.client, args, on.form).await),
         Constellation::Exec(args) => tell(global, async |on| exec::exec(&on.client, args).await),
+        Constellation::Cp(args) => tell(global, async |on| cp::cp(&on.client, args, on.form).await),
+        Constellation::PortForward(args) => tell(global, async |on| forward::forward(&on.client, args, on.form).await),
         Constellation::Scale(args) => tell(global, async |on| change::scale(&on.client, args, on.form).await),
         Constellation::Limits(args) => tell(global, async |on| limits::limits(&on.client, args, on.form).await),
         Constellation::Restart(args) => tell(global, async |on| change::restart(&on.client, args, on.form).await),

@@ -1,16 +1,12 @@
 //! What there is and how it is: tables for people, the API's own words for programs.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
-use api::{Client, EventView, ServiceView, StarStats, StarView, Status, Version};
-use model::{Bytes, Code, Problem, StarId, StarPhase, StarTemplate};
+use api::{Client, EventView, ServiceView, StarView, Status, Version};
+use model::{Bytes, Code, Problem, StarPhase, StarTemplate};
 use serde::Serialize;
-use tokio::time::sleep;
 
-use super::find;
-use crate::cli::{Events, Form, List, Stats};
+use crate::cli::{Events, Form, List};
 use crate::moment::{clock_time, now};
 use crate::screen::{self, Table};
 
@@ -163,85 +159,6 @@ fn phase(star: &StarView) -> String {
     match &star.exit {
         Some(exit) if star.phase == StarPhase::Ended => format!("ended: {}", exit.cause),
         _ => star.phase.to_string(),
-    }
-}
-
-/// Between the two readings that make a rate. Short for whoever waits, long enough for several of the kernel's 100 ms
-/// quota periods.
-const RATE_WINDOW: Duration = Duration::from_millis(500);
-
-pub(crate) async fn stats(client: &Client, args: Stats, form: Form) -> Result<u8, Problem> {
-    let before = read_stats(client, args.name.as_deref()).await?;
-    if form == Form::Json {
-        screen::json(&before)?;
-        return Ok(0);
-    }
-    sleep(RATE_WINDOW).await;
-    let after = read_stats(client, args.name.as_deref()).await?;
-    let before: BTreeMap<StarId, StarStats> = before.into_iter().map(|stats| (stats.star, stats)).collect();
-    let mut table = Table::new(&[
-        "NAME",
-        ">CPU",
-        ">CPU TIME",
-        ">THROTTLED",
-        ">MEMORY",
-        ">PEAK",
-        ">PIDS",
-        ">REQUESTS",
-        ">RATE",
-        ">MEAN",
-        ">ERRORS",
-    ]);
-    for stats in &after {
-        let earlier = before.get(&stats.star);
-        let window = earlier.map_or(Duration::ZERO, |earlier| stats.at.since(earlier.at)).as_secs_f64();
-        let rate = |now: u64, then: Option<u64>| match then {
-            Some(then) if window > 0.0 => Some(now.saturating_sub(then) as f64 / window),
-            _ => None,
-        };
-        let cpu = stats.cpu_usage_us.and_then(|now| rate(now, earlier.and_then(|earlier| earlier.cpu_usage_us)));
-        let requests = rate(stats.requests, earlier.map(|earlier| earlier.requests));
-        let mean = stats.latency_us_sum.checked_div(stats.requests);
-        let micros = |us: Option<u64>| or_dash(us.map(|us| format!("{:.2} s", us as f64 / 1e6)));
-        table.row([
-            stats.name.clone(),
-            or_dash(cpu.map(|us_per_s| format!("{:.1} %", us_per_s / 1e4))),
-            micros(stats.cpu_usage_us),
-            micros(stats.throttled_us),
-            or_dash(stats.memory_bytes.map(|bytes| Bytes(bytes).to_string())),
-            or_dash(stats.memory_peak.map(|bytes| Bytes(bytes).to_string())),
-            or_dash(stats.pids.map(|pids| pids.to_string())),
-            stats.requests.to_string(),
-            or_dash(requests.map(|rate| format!("{rate:.0}/s"))),
-            or_dash(mean.map(|us| format!("{:.2} ms", us as f64 / 1e3))),
-            stats.errors.to_string(),
-        ]);
-    }
-    screen::print(&table.render());
-    Ok(0)
-}
-
-fn or_dash(cell: Option<String>) -> String {
-    cell.unwrap_or_else(|| "-".to_owned())
-}
-
-/// The counters of every star that a name means, or of all.
-async fn read_stats(client: &Client, name: Option<&str>) -> Result<Vec<StarStats>, Problem> {
-    let services = client.services().await?;
-    let app = name.and_then(|name| find::app(name).ok());
-    let mut stats = Vec::new();
-    for service in &services {
-        let means = name.is_none_or(|name| service.service.to_string() == name) || Some(&service.app) == app.as_ref();
-        if means {
-            stats.extend(client.service_stats(&service.service).await?);
-        }
-    }
-    match name {
-        Some(name) if stats.is_empty() && !services.iter().any(|service| service.service.to_string() == name) => {
-            let star = find::running_star(client, name).await?;
-            Ok(vec![client.star_stats(star).await?])
-        }
-        _ => Ok(stats),
     }
 }
 

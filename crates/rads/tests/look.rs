@@ -1,0 +1,216 @@
+//! Looking inside stars as a user does: what they use, files in and out, ports.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Stdio;
+
+use support::{Ended, World, get, kill};
+
+/// The text of a path that has none of its own quirks.
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn stats_measure_what_a_star_does() {
+    let world = World::new();
+    let address = world.up(&world.hello("instances: 1, ram_mb: 64, volumes: {\"/data\": \"pages\"}"));
+    let before = world.json(&["c", "stats", "hello-1"])[0].clone();
+    world
+        .rads(&[
+            "c",
+            "exec",
+            "hello-1",
+            "--",
+            "sh",
+            "-c",
+            "head -c 3000000 /dev/zero > /data/big; head -c 500000 /dev/zero > /tmp/x",
+        ])
+        .ok();
+    for _ in 0..20 {
+        get(address).unwrap();
+    }
+    let number = |stats: &serde_json::Value, name: &str| stats[name].as_u64();
+    let mut stats = before.clone();
+    // What is on disk is looked at anew a moment later.
+    world.wait_for("the disk's use", || {
+        stats = world.json(&["c", "stats", "hello-1"])[0].clone();
+        number(&stats, "disk_bytes") >= Some(3_500_000)
+    });
+    assert!(number(&stats, "disk_bytes") < Some(5_000_000), "{stats}");
+    assert_eq!(number(&stats, "requests"), Some(20));
+    assert!(number(&stats, "network_loopback_bytes") > number(&before, "network_loopback_bytes"), "{stats}");
+    // It has no other network, and so no bytes there: none, not 0.
+    assert!(stats["network_received_bytes"].is_null(), "{stats}");
+    assert!(number(&stats, "fds").is_some_and(|fds| (3..100).contains(&fds)), "{stats}");
+    assert_eq!((number(&stats, "pids"), number(&stats, "restarts")), (Some(1), Some(0)), "{stats}");
+    assert!(stats["cpu_percent"].is_number(), "{stats}");
+    if world.limits_bite() {
+        assert_eq!(number(&stats, "memory_limit_bytes"), Some(64 << 20));
+        let working = number(&stats, "memory_working_set_bytes").unwrap();
+        assert!(working > 0 && working <= number(&stats, "memory_bytes").unwrap(), "{stats}");
+        assert!(number(&stats, "memory_peak_bytes") >= number(&stats, "memory_bytes"), "{stats}");
+    }
+    // The star of a name remembers how often it was replaced; its neighbours' ends are not its own.
+    world.rads(&["c", "scale", "hello", "2"]).ok();
+    let victim = world.stars()[0].clone();
+    kill(victim.pid, "-9");
+    world.wait_for("a replacement", || {
+        world.stars().iter().filter(|star| star.phase == "ready" && star.id != victim.id).count() == 2
+    });
+    let both = world.json(&["c", "stats", "hello"]);
+    let restarts: Vec<_> = both.as_array().unwrap().iter().map(|stats| (&stats["name"], &stats["restarts"])).collect();
+    assert_eq!(format!("{restarts:?}"), "[(String(\"hello-1\"), Number(1)), (String(\"hello-2\"), Number(0))]");
+    let table = world.rads(&["c", "top"]).ok();
+    assert!(table.starts_with("NAME") && table.contains("hello-2"), "{table}");
+    world.rads(&["c", "top", "nothing"]).refused("C0104", "`nothing`");
+}
+
+#[test]
+fn files_go_into_a_star_and_come_out_as_they_were() {
+    let world = World::new();
+    world.up(&world.hello("instances: 1, volumes: {\"/data\": \"pages\"}"));
+    let tree = world.file("tree/sub/a.txt", "first\n").parent().unwrap().parent().unwrap().to_owned();
+    fs::set_permissions(tree.join("sub/a.txt"), std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    std::os::unix::fs::symlink("sub/a.txt", tree.join("link")).unwrap();
+    assert_eq!(world.rads(&["c", "cp", text(&tree), "hello-1:/data"]).ok(), "copied 4 files, 6 B\n");
+    let seen = world.rads(&[
+        "c",
+        "exec",
+        "hello-1",
+        "--",
+        "sh",
+        "-c",
+        "stat -c '%a %u' /data/tree/sub/a.txt; cat /data/tree/link",
+    ]);
+    assert_eq!(seen.ok(), "640 0\nfirst\n");
+    // Under another name, out of a service's first star, and back.
+    let back = tree.with_file_name("back");
+    world.rads(&["c", "cp", "hello:/data/tree", text(&back)]).ok();
+    assert_eq!(fs::read_to_string(back.join("sub/a.txt")).unwrap(), "first\n");
+    assert_eq!(fs::metadata(back.join("sub/a.txt")).unwrap().mode() & 0o7777, 0o640);
+    assert_eq!(fs::read_link(back.join("link")).unwrap(), Path::new("sub/a.txt"));
+    // As archives through pipes.
+    let mut out = world.command(&["c", "cp", "hello-1:/data/tree", "-"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut into = world.command(&["c", "cp", "-", "hello-1:/tmp/new"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut archive = Vec::new();
+    out.stdout.take().unwrap().read_to_end(&mut archive).unwrap();
+    into.stdin.take().unwrap().write_all(&archive).unwrap();
+    assert!(out.wait().unwrap().success() && into.wait().unwrap().success());
+    assert_eq!(world.rads(&["c", "exec", "hello-1", "--", "cat", "/tmp/new/tree/sub/a.txt"]).ok(), "first\n");
+    // What cannot be is refused, and says where.
+    let check = |from: &str, to: &str, code: &str, says: &str| world.rads(&["c", "cp", from, to]).refused(code, says);
+    let (file, here) = (text(&tree.join("link")).to_owned(), text(tree.parent().unwrap()).to_owned());
+    check("hello-1:/nothing", &here, "C0002", "in the star: cannot open `/nothing`: no such file");
+    check(&file, "hello-1:/app/x", "C0002", "read-only");
+    check(&file, "hello-1:/none/x", "C0002", "cannot open `/none`");
+    check("hello-1:/dev/null", &here, "C0002", "is a device");
+    check("hello-1:/proc/self/maps", &here, "C0002", "belongs to the kernel");
+    check("hello-1:/data", "/nowhere/x/y", "C0004", "cannot open `/nowhere/x`");
+    check("/nowhere", "hello-1:/data", "C0002", "`/nowhere`");
+    check("a", "b", "C0001", "neither side");
+    check("hello-1:/a", "hello:/b", "C0001", "both sides");
+    check("hello-2:/a", &here, "C0104", "`hello-2`");
+    check("hello-1:", &here, "C0001", "no path");
+    world.rads(&["c", "pause", "hello"]).ok();
+    check("hello-1:/data", &here, "C0105", "it is paused");
+}
+
+#[test]
+fn a_hostile_stars_links_lead_nowhere_on_the_host() {
+    let world = World::new();
+    let canary = world.file("outside/secret", "canary").parent().unwrap().to_owned();
+    let canary = text(&canary).to_owned();
+    // It swaps a folder for a link out of its walls as fast as it can, and has pipes to hang whoever opens them.
+    let swap = format!(
+        "mkdir -p /data/t; mkfifo /data/t/pipe; ln -s /proc/1/root{canary} /data/t/proc; ln -s {canary} /data/t/away; \
+         echo ready; \
+         while :; do mkdir /data/t/x; echo inside > /data/t/x/secret; rm -r /data/t/x; ln -s {canary} /data/t/x; rm /data/t/x; done"
+    );
+    let app = world.app(&format!(
+        "constellation.deploy(\"swap\", {{command: [\"sh\", \"-c\", \"{swap} 2>/dev/null\"], ram_mb: 32, volumes: {{\"/data\": \"swap\"}}}});"
+    ));
+    world.rads(&["up", "-d", "--yes", text(&app)]).ok();
+    world.wait_for("the star to be at it", || world.rads(&["c", "logs", "swap"]).ok().contains("ready"));
+    let here = text(app.parent().unwrap()).to_owned();
+    let mut seen = 0;
+    for n in 0..40 {
+        let to = format!("{here}/out-{n}");
+        let copied = world.rads(&["c", "cp", "swap-1:/data/t", &to]);
+        // The pipe was left out, which is told; nothing waits for it.
+        assert!(copied.code == 1 && copied.err.contains("is a pipe"), "{copied:?}");
+        if let Ok(text) = fs::read_to_string(format!("{to}/x/secret"))
+            && !fs::symlink_metadata(format!("{to}/x")).unwrap().is_symlink()
+        {
+            assert!(text == "inside\n" || text.is_empty(), "{text}");
+            seen += 1;
+        }
+        // Links are copied as links.
+        assert!(fs::symlink_metadata(format!("{to}/away")).unwrap().is_symlink());
+        // And into what may be the folder or the link.
+        world.rads(&["c", "cp", text(&app), &format!("swap-1:/data/t/x/new-{n}")]);
+    }
+    println!("{seen} of 40 copies met the folder");
+    for path in ["away/secret", "proc/secret", "x/../../../../../../../..{canary}/secret"] {
+        let path = format!("swap-1:/data/t/{}", path.replace("{canary}", &canary));
+        let copied = world.rads(&["c", "cp", &path, &format!("{here}/stolen")]);
+        assert_eq!(copied.code, 1, "{path}: {copied:?}");
+        assert!(!Path::new(&format!("{here}/stolen")).exists());
+    }
+    assert_eq!(fs::read_dir(&canary).unwrap().count(), 1, "nothing was written there");
+    // The control: whoever follows the link on the host is led there.
+    let volume = world.data().join("volumes/default/swap/t/away/secret");
+    assert_eq!(fs::read_to_string(volume).unwrap(), "canary");
+    // It cannot be made to hold more than it may: the copy is charged to it.
+    if world.limits_bite() {
+        let noise = world.file("noise", &"x".repeat(100 << 20));
+        let copied = world.rads(&["c", "cp", text(&noise), "swap-1:/tmp/noise"]);
+        assert!(copied.code == 1 && copied.err.contains("error[C0"), "{copied:?}");
+        println!("{}", copied.err);
+        world.wait_for("it to be there again", || world.rads(&["c", "exec", "swap-1", "--", "true"]).code == 0);
+    }
+}
+
+#[test]
+fn a_local_port_leads_into_a_star() {
+    let world = World::new();
+    world.up(&world.hello("instances: 1"));
+    let forward = |name: &str, ports: &str| {
+        let mut command = world.command(&["c", "port-forward", name, ports]);
+        let mut child = Ended(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        let mut line = String::new();
+        BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split_whitespace().next().unwrap().parse().unwrap_or_else(|_| panic!("{line}"));
+        (child, address)
+    };
+    let (mut child, address): (Ended, std::net::SocketAddr) = forward("hello", "0:8080");
+    assert!(address.ip().is_loopback());
+    assert_eq!(get(address).unwrap(), (200, "hello-1".to_owned()));
+    // The star may be replaced meanwhile.
+    world.rads(&["c", "restart", "hello"]).ok();
+    assert_eq!(get(address).unwrap().0, 200);
+    kill(child.0.id(), "-INT");
+    assert!(child.0.wait().unwrap().success());
+    assert!(TcpStream::connect(address).is_err(), "it is closed");
+    // A port where nobody listens closes the connection and says so.
+    let (mut child, address) = forward("hello", "0:81");
+    let mut nothing = Vec::new();
+    let _ = TcpStream::connect(address).unwrap().read_to_end(&mut nothing);
+    let mut said = String::new();
+    BufReader::new(child.0.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    assert!(nothing.is_empty() && said.contains("nothing listens on port 81 in star `hello-"), "{said}");
+    kill(child.0.id(), "-INT");
+    child.0.wait().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    world.rads(&["c", "port-forward", "hello", &format!("{port}:8080")]).refused("C0206", "cannot listen on");
+    world.rads(&["c", "port-forward", "nothing", "80"]).refused("C0104", "`nothing`");
+    for ports in ["0", "70000", "x", "1:2:3"] {
+        world.rads(&["c", "port-forward", "hello", ports]).refused("C0001", "expected PORT");
+    }
+}
