@@ -322,7 +322,7 @@ fn header(kind: EntryType, stat: &Stat, size: u64) -> Header {
 }
 
 fn is_kernels(fd: &OwnedFd) -> bool {
-    rustix::fs::fstatfs(fd).is_ok_and(|stat| KERNEL.contains(&(stat.f_type as i64)))
+    rustix::fs::fstatfs(fd).is_ok_and(|stat| KERNEL.contains(&stat.f_type))
 }
 
 fn kind_name(kind: FileType) -> &'static str {

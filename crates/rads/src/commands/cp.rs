@@ -151,15 +151,17 @@ fn summary_of(told: &[u8]) -> Option<Summary> {
     Summary::read(&String::from_utf8_lossy(told))
 }
 
-async fn packed(packing: &mut JoinHandle<Result<Summary, String>>) -> Result<Summary, Problem> {
+async fn packed(packing: &mut Work) -> Result<Summary, Problem> {
     let packed = packing.await.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
     packed.map_err(|reason| Problem::new(Code::FileUnreadable, reason).help("what came before it may be in the star"))
 }
 
 type Pieces = mpsc::Receiver<Bytes>;
+/// A thread that packs or unpacks.
+type Work = JoinHandle<Result<Summary, String>>;
 
 /// What is to be sent, and for files the thread that packs them.
-fn source(own: &End) -> Result<(Pieces, Option<JoinHandle<Result<Summary, String>>>), Problem> {
+fn source(own: &End) -> Result<(Pieces, Option<Work>), Problem> {
     let (pieces, receive) = mpsc::channel(AHEAD);
     match own {
         End::Own(path) => {
@@ -191,7 +193,7 @@ fn source(own: &End) -> Result<(Pieces, Option<JoinHandle<Result<Summary, String
 /// Where what comes out of a star goes.
 enum Sink {
     Stdout(tokio::io::Stdout),
-    Files { pieces: Option<mpsc::Sender<Bytes>>, unpacking: JoinHandle<Result<Summary, String>> },
+    Files { pieces: Option<mpsc::Sender<Bytes>>, unpacking: Work },
 }
 
 impl Sink {
