@@ -219,7 +219,7 @@ impl Board {
         if self.typing {
             return Paragraph::new(format!("only names with: {}_", self.filter));
         }
-        Paragraph::new("q leave  / filter  by n name c cpu m memory d disk p pids f files s restarts r req").dim()
+        Paragraph::new("q leave  / filter  by: n name c cpu m mem d disk p pids f files s restarts r req").dim()
     }
 }
 
