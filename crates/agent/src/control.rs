@@ -322,9 +322,8 @@ impl Control for Remote {
         Box::pin(async move {
             self.running(star).await?;
             let secrets = Arc::clone(&self.secrets);
-            let environment = move |node: &Node| {
-                node.state().stars.get(&star).map(|record| orders::environment_of(record, &secrets))
-            };
+            let environment =
+                move |node: &Node| node.state().stars.get(&star).map(|record| orders::environment_of(record, &secrets));
             let environment = self.looker().look(environment).await?.unwrap_or_default();
             exec::start(self.link.clone(), star, environment, command)
         })
