@@ -16,7 +16,7 @@ use model::{
 use crate::setting::Setting;
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 36] = [
+pub const OPTIONS: [&str; 37] = [
     "script",
     "command",
     "args",
@@ -30,6 +30,7 @@ pub const OPTIONS: [&str; 36] = [
     "pids",
     "open_files",
     "disk_mb",
+    "log_kb_s",
     "port",
     "listen",
     "protocol",
@@ -277,6 +278,8 @@ fn limits(options: &mut Options, program: &Program) -> Read<Limits> {
     let (fewest, most) = (i64::from(Limits::OPEN_FILES_MIN), i64::from(Limits::OPEN_FILES_MAX));
     limits.open_files = options.int("open_files", fewest, most)?.map(narrow);
     limits.disk = megabytes_of(options, "disk_mb")?;
+    let (slowest, fastest) = (Limits::LOG_RATE_MIN.0 as f64 / 1024.0, Limits::LOG_RATE_MAX.0 as f64 / 1024.0);
+    limits.log_rate = options.number("log_kb_s", slowest, fastest)?.map(|rate| Bytes((rate * 1024.0).round() as u64));
     Ok(limits)
 }
 

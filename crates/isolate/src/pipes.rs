@@ -10,14 +10,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use model::StarId;
+use model::{Bytes, Limits, StarId};
 use rustix::buffer::spare_capacity;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use crate::log::{LineCutter, LogSource, LogWriter};
 
-/// Bytes taken from one star per tick: 10 MiB/s is more than anybody reads, and a tenth of what a disk writes.
-const TICK_MAX: usize = 1 << 20;
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 /// One read: the size of a pipe.
 const READ: usize = 64 * 1024;
@@ -37,6 +35,8 @@ pub(crate) struct Pipes {
     log: LogWriter,
     tick: Instant,
     taken: usize,
+    /// Bytes taken per tick.
+    most: usize,
 }
 
 /// Whether to come back.
@@ -89,7 +89,13 @@ impl Pipes {
             log: LogWriter::new(folder),
             tick: Instant::now(),
             taken: 0,
+            most: per_tick(None),
         })
+    }
+
+    /// Sets how much is taken in a second from now on.
+    pub(crate) fn limit(&mut self, rate: Option<Bytes>) {
+        self.most = per_tick(rate);
     }
 
     /// The star's folder has another name now.
@@ -113,10 +119,10 @@ impl Pipes {
         if now.duration_since(self.tick) >= TICK {
             (self.tick, self.taken) = (now, 0);
         }
-        if self.taken >= TICK_MAX {
+        if self.taken >= self.most {
             return Drained::Enough;
         }
-        let mut bytes = Vec::with_capacity(READ);
+        let mut bytes = Vec::with_capacity(READ.min(self.most - self.taken));
         match rustix::io::read(&self.readers[index(source)], spare_capacity(&mut bytes)) {
             Ok(0) | Err(_) => return Drained::Empty,
             Ok(length) => self.taken += length,
@@ -132,12 +138,17 @@ impl Pipes {
 
     /// Takes what is left after the star's end: at most what two pipes hold.
     pub(crate) fn finish(mut self) {
+        self.most = usize::MAX;
         for (source, _) in NAMES {
-            self.taken = 0;
             while self.drain(source, self.tick) == Drained::More {}
             let _ = self.cutters[index(source)].finish(unix_ms(), &mut self.log);
         }
     }
+}
+
+fn per_tick(rate: Option<Bytes>) -> usize {
+    let rate = rate.map_or(Limits::LOG_RATE_MAX, |rate| rate.min(Limits::LOG_RATE_MAX));
+    ((rate.0 as usize) * TICK.as_millis() as usize / 1000).max(1)
 }
 
 fn index(source: LogSource) -> usize {

@@ -123,6 +123,7 @@ impl Site {
             resize(&protostar.scratch, bounds.scratch()).because(cannot("size the star's `/tmp`"))?;
         }
         self.ahead.bounds = bounds;
+        protostar.pipes.limit(order.limits.log_rate);
         let processes = record.groups.fixed_pids.map(|pids| u64::from(pids) + u64::from(record.groups.own_pids));
         let mounts = self.mounts(order, secrets, record.slot)?;
         furnish(&protostar.scratch, order).because(cannot("make the star's `/run`"))?;

@@ -139,6 +139,11 @@ impl StarTemplate {
         if let Some(disk) = limits.disk {
             check_disk("a disk", disk)?;
         }
+        let (slowest, fastest) = (Limits::LOG_RATE_MIN, Limits::LOG_RATE_MAX);
+        if let Some(rate) = limits.log_rate.filter(|rate| !(slowest..=fastest).contains(rate)) {
+            let message = format!("a log rate is between {slowest} and {fastest} a second, not {rate}");
+            return Err(Problem::new(Code::InvalidValue, message));
+        }
         Ok(())
     }
 }

@@ -26,11 +26,14 @@ pub struct Limits {
     /// memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Bytes>,
+    /// What of its output is taken in a second; one that writes faster waits. `None`: `LOG_RATE_MAX`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_rate: Option<Bytes>,
 }
 
 impl Limits {
     pub const UNLIMITED: Self =
-        Self { cpu: None, memory: None, memory_soft: None, pids: None, open_files: None, disk: None };
+        Self { cpu: None, memory: None, memory_soft: None, pids: None, open_files: None, disk: None, log_rate: None };
     /// The defaults of a spec that names no limits: no star takes a machine down by mistake.
     pub const DEFAULT: Self = Self { memory: Some(Bytes::mib(256)), pids: Some(256), ..Self::UNLIMITED };
     /// A RADS star needs about 1 MiB to live; below this it would die before its first request.
@@ -47,6 +50,10 @@ impl Limits {
     pub const DISK_MIN: Bytes = Bytes::mib(4);
     /// Beyond it an image takes seconds to be made. Volumes have the same bounds.
     pub const DISK_MAX: Bytes = Bytes::mib(4 << 20);
+    /// Of less not even what a star says at its start would come through.
+    pub const LOG_RATE_MIN: Bytes = Bytes::kib(1);
+    /// More than anybody reads, and a tenth of what a disk writes.
+    pub const LOG_RATE_MAX: Bytes = Bytes::mib(10);
 }
 
 /// A change of some limits: what is absent stays, what is `null` becomes unlimited.
@@ -66,6 +73,8 @@ pub struct LimitsChange {
     pub open_files: Option<Option<u32>>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
     pub disk: Option<Option<Bytes>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub log_rate: Option<Option<Bytes>>,
 }
 
 /// A field that is there at all, though it may be `null`.
@@ -86,6 +95,7 @@ impl LimitsChange {
             pids: self.pids.unwrap_or(before.pids),
             open_files: self.open_files.unwrap_or(before.open_files),
             disk: self.disk.unwrap_or(before.disk),
+            log_rate: self.log_rate.unwrap_or(before.log_rate),
         }
     }
 }
@@ -104,6 +114,9 @@ pub fn limit_fields(limits: &Limits) -> Vec<(&'static str, String)> {
     }
     if let Some(disk) = limits.disk {
         fields.push(("disk", disk.to_string()));
+    }
+    if let Some(rate) = limits.log_rate {
+        fields.push(("log rate", format!("{rate}/s")));
     }
     fields
 }

@@ -337,6 +337,9 @@ pub(crate) struct LimitsArgs {
     /// Disk for `/tmp`, and for what is changed in a root of its own, in MiB
     #[arg(long, value_name = "MB")]
     pub(crate) disk_mb: Option<Limit>,
+    /// Output taken in a second, in KiB; who writes faster waits
+    #[arg(long, value_name = "KB")]
+    pub(crate) log_kb_s: Option<Limit>,
 }
 
 /// A number, or `none`.

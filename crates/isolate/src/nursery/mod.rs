@@ -437,6 +437,9 @@ impl Nursery {
         star::limit(&star.record, limits)?;
         let Site { disks, stage, .. } = &self.site;
         disks.resize(&star.record, &star.folder, before.disk, limits.disk, stage.workshop())?;
+        if let Some(logs) = &mut star.logs {
+            logs.pipes.limit(limits.log_rate);
+        }
         star.record.limits = Some(*limits);
         star.record.save(&star.folder).map_err(|error| format!("cannot keep the star's record: {}", plain(&error)))
     }

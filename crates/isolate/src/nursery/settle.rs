@@ -207,7 +207,10 @@ impl Nursery {
                 if let Some(address) = star.record.address {
                     self.site.bridge.adopt(address);
                 }
-                let pipes = Pipes::open(&star.folder).ok();
+                let mut pipes = Pipes::open(&star.folder).ok();
+                if let (Some(pipes), Some(limits)) = (&mut pipes, &star.record.limits) {
+                    pipes.limit(limits.log_rate);
+                }
                 // Out of descriptors: it runs on, unwatched, until a nursery with more of them follows.
                 let _ = self.attend(&mut star, pidfd, pipes);
             }

@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_quarter_of_a_core_is_a_quarter", processor),
     ("limits_change_while_a_star_runs", live),
     ("open_files_are_limited_and_the_limit_changes", open_files),
+    ("who_writes_faster_than_its_log_rate_waits", log_rate),
     ("counters_are_read_without_the_nursery", counters),
 ];
 
@@ -189,6 +190,50 @@ fn open_files(kit: &Kit) -> Verdict {
     greedy.limits = Limits { open_files: Some(Limits::OPEN_FILES_MAX + 1), ..NONE };
     let reason = kit.start_fails(&greedy);
     assert!(reason.contains("a process may have"), "{reason}");
+    Verdict::Held
+}
+
+fn log_rate(kit: &Kit) -> Verdict {
+    const LINE: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde";
+    let flood = || kit.command(&["sh", "-c", &format!("while :; do echo {LINE}; done")]);
+    let taken = |star| -> u64 { kit.lines(star).iter().map(|line| line.text.len() as u64 + 1).sum() };
+    let (mut slow, fast) = (flood(), flood());
+    slow.limits = Limits { log_rate: Some(Bytes::kib(32)), ..NONE };
+    let begun = std::time::Instant::now();
+    kit.start(&slow);
+    kit.start(&fast);
+    // The other one has the usual rate beside it.
+    crate::kit::until(|| (taken(fast.star) > 2 << 20).then_some(()), || "the other one waits too");
+    crate::kit::until(|| (begun.elapsed().as_millis() > 1500).then_some(()), || "time stands still");
+    let rate = |before: u64, since: std::time::Instant| {
+        let bytes = taken(slow.star) - before;
+        bytes as f64 / 1024.0 / since.elapsed().as_secs_f64()
+    };
+    let before = rate(0, begun);
+    assert!(before <= 36.0 && taken(slow.star) > 1024, "{before} KiB/s");
+    let change = |rate| {
+        kit.send(&Request::Limit { star: slow.star, limits: Limits { log_rate: rate, ..NONE } }, &[]);
+        kit.expect(|message| matches!(message, Message::Limited { problem: None, .. }));
+    };
+    // A nursery that follows holds it to the same.
+    kit.kill_nursery();
+    let killed = std::time::Instant::now();
+    let had = taken(slow.star);
+    kit.open();
+    crate::kit::until(|| (killed.elapsed().as_millis() > 1000).then_some(()), || "time stands still");
+    assert!(rate(had, killed) <= 38.0, "{} KiB/s", rate(had, killed));
+    // Free again, it writes as fast as others.
+    change(None);
+    let had = taken(slow.star);
+    crate::kit::until(|| (taken(slow.star) > had + (1 << 20)).then_some(()), || "it still waits");
+    // What waits in the pipe when it ends is not lost, and does not keep it from ending.
+    let mut last =
+        kit.command(&["sh", "-c", "i=0; while [ $i -lt 100 ]; do i=$((i+1)); echo line $i; done; echo the last"]);
+    last.limits = Limits { log_rate: Some(Limits::LOG_RATE_MIN), ..NONE };
+    let begun = std::time::Instant::now();
+    let (cause, said) = kit.run(&last);
+    assert_eq!(cause, ExitCause::Code(0));
+    assert!(said.ends_with("the last\n") && begun.elapsed().as_millis() < 900, "{:?}", begun.elapsed());
     Verdict::Held
 }
 

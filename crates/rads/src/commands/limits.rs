@@ -53,6 +53,7 @@ fn change(args: &LimitsArgs) -> LimitsChange {
         pids: scaled(args.pids, 1.0, narrow),
         open_files: scaled(args.open_files, 1.0, narrow),
         disk: scaled(args.disk_mb, MIB, Bytes),
+        log_rate: scaled(args.log_kb_s, 1024.0, Bytes),
     }
 }
 
