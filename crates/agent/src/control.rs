@@ -12,7 +12,7 @@ use api::{
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
-use isolate::{DiskMeans, Enforced, Walls};
+use isolate::{DiskMeans, Enforced, IO_IN_PART, Walls};
 use model::{
     AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, LimitsChange, Network, Problem, SecretChange,
     SecretKey, SecretView, ServiceKey, StarId, StarPhase, WallTime,
@@ -276,7 +276,7 @@ impl Control for Remote {
     }
 
     fn limit(&self, service: ServiceKey, change: LimitsChange) -> Answer<'_, Accepted> {
-        Box::pin(self.change(Request::Limit { service, change }))
+        Box::pin(self.change(Request::Limit { service, change: Box::new(change) }))
     }
 
     fn scale(&self, service: ServiceKey, instances: u32) -> Answer<'_, Accepted> {
@@ -480,6 +480,10 @@ fn walls_view(nursery_pid: u32, walls: Walls) -> WallsView {
         cpu_not_enforced: reason(walls.cpu),
         memory_not_enforced: reason(walls.memory),
         pids_not_enforced: reason(walls.pids),
+        cpus_not_enforced: reason(walls.pinning),
+        cpu_burst_not_enforced: reason(walls.burst),
+        io_not_limited: (walls.io.is_yes() && walls.io_in_part).then(|| IO_IN_PART.to_owned()),
+        io_not_enforced: reason(walls.io),
     }
 }
 

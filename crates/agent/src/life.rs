@@ -167,6 +167,8 @@ fn describe_node() -> NodeConfig {
         rootless: !rustix::process::geteuid().is_root(),
         memory: memory.unwrap_or(Bytes(0)),
         cores,
+        // The kernel's own list of those it uses.
+        cpus: std::fs::read_to_string("/sys/devices/system/cpu/online").ok().and_then(|list| list.trim().parse().ok()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use isolate::{Launch, Message, Request as Order, Walls};
-use model::{ProbeKind, Problem, RequestId, ServiceKey, StarId};
+use model::{Bytes, ProbeKind, Problem, RequestId, ServiceKey, StarId};
 use node::{Effect, Event, Node, Reply, Request};
 use proxy::Proxy;
 use state::{Command, StarRecord};
@@ -31,6 +31,8 @@ pub(crate) enum Incoming {
     Nursery(FromNursery),
     /// The store wrote a command, or could not.
     Stored { proposal: u64, command: Command, result: Result<u64, Problem> },
+    /// How much memory a star uses, where that is measured.
+    Measured { star: StarId, used: Option<Bytes> },
     /// A probe ended.
     Probed { star: StarId, outcome: Result<(), String> },
     /// The command that a star runs before it stops has ended.
@@ -127,6 +129,7 @@ impl Loop {
                 tracing::warn!(%problem, "not written");
                 Event::ProposalFailed { proposal, problem }
             }
+            Some(Incoming::Measured { star, used }) => Event::Measured { star, used },
             Some(Incoming::Probed { star, outcome }) => Event::Probed { star, outcome },
             Some(Incoming::HookEnded { star }) => Event::HookEnded { star },
             Some(Incoming::Drained { star }) => Event::Drained { star },
@@ -211,7 +214,7 @@ impl Loop {
             Effect::Signal { star, signal } => self.link.order(Order::Signal { star, signal }),
             Effect::Kill { star } => self.link.order(Order::Kill { star }),
             Effect::Forget { star } => self.link.order(Order::Forget { star }),
-            Effect::Limit { star, limits } => self.link.order(Order::Limit { star, limits }),
+            Effect::Limit { star, limits } => self.link.order(Order::Limit { star, limits: Box::new(limits) }),
             Effect::Freeze { star, frozen } => self.link.order(Order::Freeze { star, frozen }),
             Effect::Hook { star, command } => {
                 let (link, done, data_dir) = (self.link.clone(), self.done.clone(), self.data_dir.clone());
@@ -225,6 +228,14 @@ impl Loop {
                         }
                     }
                     let _ = done.send(Incoming::HookEnded { star });
+                });
+            }
+            Effect::Measure { star } => {
+                let (data_dir, done) = (self.data_dir.clone(), self.done.clone());
+                tokio::task::spawn_blocking(move || {
+                    let used =
+                        isolate::stats(&data_dir, star).ok().and_then(|stats| stats.memory_working_set).map(Bytes);
+                    let _ = done.send(Incoming::Measured { star, used });
                 });
             }
             Effect::Probe { star, port, host_network, kind, timeout } => {

@@ -1,7 +1,7 @@
 //! What the types of a spec cannot say: ranges and paths. `deploy` checks the same with the place in the file; here it
 //! holds for whoever speaks to the API directly.
 
-use model::app::INSTANCES_MAX;
+use model::app::{INSTANCES_MAX, check_disk};
 use model::bundle::is_bundle_path;
 use model::{AppSpec, Code, Name, ProbeKind, Problem, Program, ServiceSpec};
 
@@ -31,10 +31,11 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
             return invalid("a script has no root file system of its own");
         }
     }
-    template.check_limits(&template.limits).map_err(|mut problem| {
+    let of_service = |mut problem: Problem| {
         problem.message = format!("service `{name}`: {}", problem.message);
         problem
-    })?;
+    };
+    template.check_limits(&template.limits).map_err(of_service)?;
     if template.port == Some(0) {
         return invalid("`port` is between 1 and 65535");
     }
@@ -79,7 +80,7 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
     template.check_interior().map_err(|misplaced| of_service(misplaced.problem))?;
     for mount in &template.volumes {
         if let Some(size) = mount.size {
-            model::app::check_disk(&format!("volume `{}`", mount.volume), size).map_err(of_service)?;
+            check_disk(&format!("volume `{}`", mount.volume), size).map_err(of_service)?;
         }
     }
     let text = |name: &str, value: &str| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');

@@ -52,6 +52,15 @@ pub struct WallsView {
     pub cpu_not_enforced: Option<String>,
     pub memory_not_enforced: Option<String>,
     pub pids_not_enforced: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus_not_enforced: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_burst_not_enforced: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_not_enforced: Option<String>,
+    /// What version 1 of cgroups leaves out of the limits of disk reads and writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_not_limited: Option<String>,
     /// By what disks of stars and sized volumes are bounded: `project_quota`, `image`, or `memory`, which bounds no volumes.
     #[serde(default)]
     pub disk: String,

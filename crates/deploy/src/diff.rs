@@ -129,8 +129,21 @@ fn changed(old: &ServiceSpec, new: &ServiceSpec) -> Option<ServiceChange> {
 fn summary(spec: &ServiceSpec) -> Vec<String> {
     let template = template_fields(spec).into_iter();
     let worth_telling = |(name, _): &(String, String)| {
-        let told =
-            ["program", "cpu", "memory", "soft memory", "disk", "network", "rootfs", "user", "workdir", "weaker walls"];
+        let told = [
+            "program",
+            "cpu",
+            "memory",
+            "soft memory",
+            "processors",
+            "disk",
+            "disk reads",
+            "disk writes",
+            "network",
+            "rootfs",
+            "user",
+            "workdir",
+            "weaker walls",
+        ];
         let kinds = ["volume ", "tmpfs ", "bind ", "secret "];
         told.contains(&name.as_str()) || kinds.iter().any(|kind| name.starts_with(kind))
     };

@@ -8,15 +8,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use model::app::{GRACE_DEFAULT_MS, INSTANCES_MAX};
 use model::interior::Misplaced;
 use model::{
-    Balance, BundleId, Bytes, Capability, Code, ContentHash, Entry, Hooks, Interior, Limits, ListenAddr, Millicores,
-    Name, Network, Probe, ProbeKind, Problem, Program, Protocol, RestartPolicy, ServiceSpec, StarTemplate, Tmpfs, User,
-    VolumeMount, Weakened,
+    Balance, BundleId, Bytes, Capability, Code, ContentHash, CpuSet, Entry, Hooks, Interior, Limits, ListenAddr,
+    Millicores, Name, Network, Probe, ProbeKind, Problem, Program, Protocol, RestartPolicy, ServiceSpec, StarTemplate,
+    Tmpfs, User, VolumeMount, Weakened,
 };
 
 use crate::setting::Setting;
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 37] = [
+pub const OPTIONS: [&str; 42] = [
     "script",
     "command",
     "args",
@@ -27,10 +27,15 @@ pub const OPTIONS: [&str; 37] = [
     "ram_mb",
     "ram_gb",
     "ram_soft_mb",
+    "ram_balloon",
     "pids",
     "open_files",
     "disk_mb",
     "log_kb_s",
+    "cpus",
+    "cpu_burst_percent",
+    "io_read_mb_s",
+    "io_write_mb_s",
     "port",
     "listen",
     "protocol",
@@ -272,15 +277,48 @@ fn limits(options: &mut Options, program: &Program) -> Read<Limits> {
         }
         limits.memory_soft = Some(soft);
     }
+    limits.balloon = options.bool("ram_balloon")?.unwrap_or(false);
+    if limits.balloon && limits.memory_soft.is_some() {
+        let message = "the soft limit follows what a star uses, or is `ram_soft_mb`, not both";
+        return Err(options.fault("ram_balloon", Problem::new(Code::InvalidValue, message)));
+    }
     if let Some(pids) = options.int("pids", 1, PIDS_MAX)? {
         limits.pids = Some(narrow(pids));
     }
     let (fewest, most) = (i64::from(Limits::OPEN_FILES_MIN), i64::from(Limits::OPEN_FILES_MAX));
     limits.open_files = options.int("open_files", fewest, most)?.map(narrow);
     limits.disk = megabytes_of(options, "disk_mb")?;
+    limits.cpus = cpus(options)?;
+    limits.cpu_burst = options.int("cpu_burst_percent", 0, i64::from(Limits::CPU_BURST_MAX))?.map(narrow);
+    if limits.cpu_burst.is_some() && limits.cpu.is_none() {
+        let message = "`cpu_burst_percent` is a part of `cpu_percent` or `cpu_cores`, and there is neither";
+        return Err(options.fault("cpu_burst_percent", Problem::new(Code::InvalidValue, message)));
+    }
+    limits.io_read = rate(options, "io_read_mb_s")?;
+    limits.io_write = rate(options, "io_write_mb_s")?;
     let (slowest, fastest) = (Limits::LOG_RATE_MIN.0 as f64 / 1024.0, Limits::LOG_RATE_MAX.0 as f64 / 1024.0);
     limits.log_rate = options.number("log_kb_s", slowest, fastest)?.map(|rate| Bytes((rate * 1024.0).round() as u64));
     Ok(limits)
+}
+
+/// `"0-1,3"`, or the number of one.
+fn cpus(options: &mut Options) -> Read<Option<CpuSet>> {
+    let Some(setting) = options.take("cpus") else { return Ok(None) };
+    let text = match &setting {
+        Setting::Text(text) => text.clone(),
+        Setting::Int(cpu) => cpu.to_string(),
+        other => return Err(options.wrong("cpus", "a list of processors such as \"0-1,3\"", other)),
+    };
+    let refused = |error: model::cpus::InvalidCpuSet| Problem::new(Code::InvalidValue, format!("`cpus`: {error}"));
+    text.parse().map(Some).map_err(|error| options.fault("cpus", refused(error)))
+}
+
+/// Megabytes a second.
+fn rate(options: &mut Options, name: &str) -> Read<Option<Bytes>> {
+    const MIB: f64 = 1_048_576.0;
+    // A terabyte a second is beyond any disk.
+    let rate = options.number(name, Limits::IO_MIN.0 as f64 / MIB, MIB)?;
+    Ok(rate.map(|megabytes| Bytes((megabytes * MIB).round() as u64)))
 }
 
 /// The size of a disk or of a volume.

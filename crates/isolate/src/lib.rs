@@ -52,4 +52,4 @@ pub use pipes::outputs;
 pub use private::Private;
 pub use protocol::{Message, Request, StarReport};
 pub use stats::{StarStats, disk_bytes, stats};
-pub use walls::{DiskMeans, Enforced, Walls};
+pub use walls::{DiskMeans, Enforced, IO_IN_PART, Walls};

@@ -32,7 +32,7 @@ pub enum Request {
     /// Ends everything in the star at once. Answered by `Exited`.
     Kill { star: StarId },
     /// Changes the limits of a running star. Answered by `Limited`.
-    Limit { star: StarId, limits: Limits },
+    Limit { star: StarId, limits: Box<Limits> },
     /// Halts everything in a running star, or lets it go on; twice is once. Answered by `Frozen`.
     Freeze { star: StarId, frozen: bool },
     /// Asks for `count` TCP sockets (non-blocking, IPv4, not connected) made inside the star's network namespace, or

@@ -20,6 +20,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions};
 
+use crate::cgroup::Hierarchies;
 use crate::child::{self, GO, Shell};
 use crate::disk::Area;
 use crate::fault::Because;
@@ -110,8 +111,12 @@ impl Bounds {
     }
 
     /// Sets a star's groups, and says in its record what it cannot set.
-    pub(crate) fn set(&self, record: &mut Record) -> Result<(), String> {
+    pub(crate) fn set(&self, record: &mut Record, hierarchies: &Hierarchies) -> Result<(), String> {
         let Self { limits, init } = self;
+        let first = Some(record.pid).filter(|pid| *pid != 0);
+        hierarchies
+            .complete(&mut record.groups, limits, first)
+            .because(|| "cannot make the star's cgroups".to_owned())?;
         record.init = *init;
         record.groups.own_pids = u32::from(*init);
         record.groups.fixed_pids = limits.pids.filter(|_| record.groups.pids.is_none());
@@ -213,7 +218,7 @@ impl Site {
     ) -> Result<Protostar, String> {
         let cannot = |what: &'static str| move || format!("cannot {what}");
         record.groups.create().because(cannot("make the star's cgroups"))?;
-        bounds.set(record)?;
+        bounds.set(record, &self.hierarchies)?;
         let birthplace = record.groups.birthplace().because(cannot("open the star's cgroup"))?;
         let owner = record.slot.map(ids::host_id);
         place::make_new(folder).because(|| format!("cannot make `{}`", folder.display()))?;

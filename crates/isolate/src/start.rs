@@ -119,7 +119,7 @@ impl Site {
         record.stance = Stance::of(order);
         let bounds = Bounds::of(order);
         if protostar.bounds != bounds {
-            bounds.set(record)?;
+            bounds.set(record, &self.hierarchies)?;
             resize(&protostar.scratch, bounds.scratch()).because(cannot("size the star's `/tmp`"))?;
         }
         self.ahead.bounds = bounds;

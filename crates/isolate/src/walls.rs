@@ -9,6 +9,18 @@ pub struct Walls {
     pub cpu: Enforced,
     pub memory: Enforced,
     pub pids: Enforced,
+    /// `cpus`: the processors that stars run on.
+    #[serde(default)]
+    pub pinning: Enforced,
+    /// Another part of a quota's unused time than the usual one.
+    #[serde(default)]
+    pub burst: Enforced,
+    /// Reads and writes of the data folder's disk.
+    #[serde(default)]
+    pub io: Enforced,
+    /// By version 1, which leaves something out; see `IO_IN_PART`.
+    #[serde(default)]
+    pub io_in_part: bool,
     /// By what the disks of stars and sized volumes are bounded.
     #[serde(default)]
     pub disk: DiskMeans,
@@ -17,6 +29,10 @@ pub struct Walls {
     /// Which cgroups the limits use: `v1`, `hybrid`, `v2` or `none`.
     pub cgroup: String,
 }
+
+/// What version 1 of cgroups does not limit of a disk's use.
+pub const IO_IN_PART: &str =
+    "cgroup v1 limits reads, direct writes and what is synced; not what the kernel writes back later by itself";
 
 /// How what stars write is bounded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +59,13 @@ impl Default for DiskMeans {
 pub enum Enforced {
     Yes,
     No { reason: String },
+}
+
+impl Default for Enforced {
+    /// What a nursery that does not know the word means.
+    fn default() -> Self {
+        Self::No { reason: "the nursery is of an earlier version".to_owned() }
+    }
 }
 
 impl Enforced {

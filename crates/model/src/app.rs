@@ -124,6 +124,10 @@ impl StarTemplate {
             let message = format!("the soft limit of memory, {soft}, is above the limit, {memory}");
             return Err(Problem::new(Code::InvalidValue, message));
         }
+        if limits.balloon && limits.memory_soft.is_some() {
+            let message = "the soft limit of memory follows what a star uses or is given, not both";
+            return Err(Problem::new(Code::InvalidValue, message));
+        }
         if let Some(soft) = limits.memory_soft.filter(|soft| *soft < memory_min) {
             return too_low(format!("{what} needs at least {memory_min} of memory to live, the soft limit is {soft}"));
         }
@@ -138,6 +142,21 @@ impl StarTemplate {
         }
         if let Some(disk) = limits.disk {
             check_disk("a disk", disk)?;
+        }
+        if let Some(burst) = limits.cpu_burst {
+            if limits.cpu.is_none() {
+                let message = "a cpu burst is a part of the processor time of a star, which is unlimited";
+                return Err(Problem::new(Code::InvalidValue, message).help("limit that too, or leave the burst out"));
+            }
+            if burst > Limits::CPU_BURST_MAX {
+                let message = format!("a cpu burst is at most {} %, not {burst} %", Limits::CPU_BURST_MAX);
+                return Err(Problem::new(Code::InvalidValue, message));
+            }
+        }
+        for (what, rate) in [("reads", limits.io_read), ("writes", limits.io_write)] {
+            if let Some(rate) = rate.filter(|rate| *rate < Limits::IO_MIN) {
+                return too_low(format!("a star {what} at least {} a second, not {rate}", Limits::IO_MIN));
+            }
         }
         let (slowest, fastest) = (Limits::LOG_RATE_MIN, Limits::LOG_RATE_MAX);
         if let Some(rate) = limits.log_rate.filter(|rate| !(slowest..=fastest).contains(rate)) {

@@ -7,6 +7,7 @@
 
 pub mod app;
 pub mod bundle;
+pub mod cpus;
 pub mod endpoint;
 pub mod id;
 pub mod interior;
@@ -25,6 +26,7 @@ pub use app::{
     ServiceSpec, StarTemplate, VolumeMount,
 };
 pub use bundle::{BundleId, BundleManifest, ContentHash, FileEntry};
+pub use cpus::CpuSet;
 pub use endpoint::{Endpoint, EndpointSet};
 pub use id::{NodeId, RequestId, StarId};
 pub use interior::{Interior, Tmpfs, User};

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::cpus::CpuSet;
 use crate::units::{Bytes, Millicores};
 
 /// What a star may use. `None` is unlimited, and shown as such.
@@ -29,11 +30,43 @@ pub struct Limits {
     /// What of its output is taken in a second; one that writes faster waits. `None`: `LOG_RATE_MAX`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_rate: Option<Bytes>,
+    /// The processors it runs on. `None`: all that the machine has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<CpuSet>,
+    /// Of processor time it left unused, how much it may use later beyond `cpu`, in percent of what `cpu` gives it in 100 ms.
+    /// `None`: 100, where the kernel can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_burst: Option<u32>,
+    /// Bytes it reads in a second from the disk of the data folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_read: Option<Bytes>,
+    /// Bytes it writes to it in a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub io_write: Option<Bytes>,
+    /// The soft limit of memory follows what it uses, in place of `memory_soft`.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub balloon: bool,
+}
+
+fn is_off(flag: &bool) -> bool {
+    !flag
 }
 
 impl Limits {
-    pub const UNLIMITED: Self =
-        Self { cpu: None, memory: None, memory_soft: None, pids: None, open_files: None, disk: None, log_rate: None };
+    pub const UNLIMITED: Self = Self {
+        cpu: None,
+        memory: None,
+        memory_soft: None,
+        pids: None,
+        open_files: None,
+        disk: None,
+        log_rate: None,
+        cpus: None,
+        cpu_burst: None,
+        io_read: None,
+        io_write: None,
+        balloon: false,
+    };
     /// The defaults of a spec that names no limits: no star takes a machine down by mistake.
     pub const DEFAULT: Self = Self { memory: Some(Bytes::mib(256)), pids: Some(256), ..Self::UNLIMITED };
     /// A RADS star needs about 1 MiB to live; below this it would die before its first request.
@@ -54,6 +87,10 @@ impl Limits {
     pub const LOG_RATE_MIN: Bytes = Bytes::kib(1);
     /// More than anybody reads, and a tenth of what a disk writes.
     pub const LOG_RATE_MAX: Bytes = Bytes::mib(10);
+    /// The kernel lets nobody use more later than all of what it left unused.
+    pub const CPU_BURST_MAX: u32 = 100;
+    /// Below a few pages a second a star could not even be loaded.
+    pub const IO_MIN: Bytes = Bytes::kib(64);
 }
 
 /// A change of some limits: what is absent stays, what is `null` becomes unlimited.
@@ -75,6 +112,16 @@ pub struct LimitsChange {
     pub disk: Option<Option<Bytes>>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
     pub log_rate: Option<Option<Bytes>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub cpus: Option<Option<CpuSet>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub cpu_burst: Option<Option<u32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub io_read: Option<Option<Bytes>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub io_write: Option<Option<Bytes>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balloon: Option<bool>,
 }
 
 /// A field that is there at all, though it may be `null`.
@@ -96,6 +143,11 @@ impl LimitsChange {
             open_files: self.open_files.unwrap_or(before.open_files),
             disk: self.disk.unwrap_or(before.disk),
             log_rate: self.log_rate.unwrap_or(before.log_rate),
+            cpus: self.cpus.unwrap_or(before.cpus),
+            cpu_burst: self.cpu_burst.unwrap_or(before.cpu_burst),
+            io_read: self.io_read.unwrap_or(before.io_read),
+            io_write: self.io_write.unwrap_or(before.io_write),
+            balloon: self.balloon.unwrap_or(before.balloon),
         }
     }
 }
@@ -109,6 +161,9 @@ pub fn limit_fields(limits: &Limits) -> Vec<(&'static str, String)> {
     if let Some(soft) = limits.memory_soft {
         fields.insert(2, ("soft memory", soft.to_string()));
     }
+    if limits.balloon {
+        fields.insert(2, ("soft memory", "follows use".to_owned()));
+    }
     if let Some(files) = limits.open_files {
         fields.push(("open files", files.to_string()));
     }
@@ -118,6 +173,10 @@ pub fn limit_fields(limits: &Limits) -> Vec<(&'static str, String)> {
     if let Some(rate) = limits.log_rate {
         fields.push(("log rate", format!("{rate}/s")));
     }
+    fields.extend(limits.cpus.map(|cpus| ("processors", cpus.to_string())));
+    fields.extend(limits.cpu_burst.map(|burst| ("cpu burst", format!("{burst} %"))));
+    fields.extend(limits.io_read.map(|rate| ("disk reads", format!("{rate}/s"))));
+    fields.extend(limits.io_write.map(|rate| ("disk writes", format!("{rate}/s"))));
     fields
 }
 

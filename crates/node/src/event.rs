@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    AppKey, AppSpec, Balance, EndpointSet, Entry, ExitCause, Limits, LimitsChange, ProbeKind, Problem, RequestId,
-    SecretChange, SecretKey, ServiceKey, StarId, StarTemplate,
+    AppKey, AppSpec, Balance, Bytes, EndpointSet, Entry, ExitCause, Limits, LimitsChange, ProbeKind, Problem,
+    RequestId, SecretChange, SecretKey, ServiceKey, StarId, StarTemplate,
 };
 use state::Command;
 
@@ -61,6 +61,11 @@ pub enum Event {
     HookEnded {
         star: StarId,
     },
+    /// The answer to one `Effect::Measure`: its working set, where this machine measures it.
+    Measured {
+        star: StarId,
+        used: Option<Bytes>,
+    },
     /// The answer to one `Effect::Probe`.
     Probed {
         star: StarId,
@@ -98,7 +103,7 @@ pub enum Request {
     /// Answered when every running star has the limits, or one cannot have them.
     Limit {
         service: ServiceKey,
-        change: LimitsChange,
+        change: Box<LimitsChange>,
     },
     Restart {
         service: ServiceKey,
@@ -187,6 +192,10 @@ pub enum Effect {
     Hook {
         star: StarId,
         command: Vec<String>,
+    },
+    /// Look how much memory a star uses; answered by `Measured`.
+    Measure {
+        star: StarId,
     },
     /// Look once whether a star answers; answered by `Probed`.
     Probe {

@@ -9,13 +9,15 @@
 //! - `change`: requests for changes, from the first look to the answer; entry points are opened before a change is
 //!   proposed, so that a taken port changes nothing.
 //! - `stars`: the life of each star on this node: order, probe, drain, stop, end.
-//! - `limits`, `pause`: what stars may use, and whether they stand still, changed while they run.
+//! - `limits`, `pause`: what stars may use, and whether they stand still, changed while they run; `balloon`: a soft limit of
+//!   memory that follows what they use.
 //! - `services`: what `rollout` decides for each service, and what the proxy is told.
 //! - `log`: proposals under way, transitions gathered into batches.
 //! - `timers`: what falls due when. `view`: what people and programs are shown.
 
 #![forbid(unsafe_code)]
 
+mod balloon;
 mod change;
 mod event;
 mod limits;

@@ -2,14 +2,16 @@
 
 use model::{Code, Problem, ServiceKey, StarId, StarPhase};
 
+use crate::balloon::with_soft;
 use crate::event::{Effect, Reply};
 use crate::node::{Node, Step};
 
 impl Node {
     /// Tells the nursery what a star may use, unless it was told so last.
     pub(crate) fn fit(&mut self, star: StarId, step: &mut Step<'_>) {
+        self.balloon(star, step);
         let (Some(local), Some(record)) = (self.stars.get_mut(&star), self.state.stars.get(&star)) else { return };
-        let wanted = record.template.limits;
+        let wanted = with_soft(record.template.limits, local.soft);
         // What is not ordered yet will be ordered with them; while the nursery is away there is nobody to tell.
         if !self.nursery_up || !local.ordered || local.phase == StarPhase::Ended || local.limits == Some(wanted) {
             return;

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use model::{Bytes, Endpoint, ExitCause, Limits, NodeId, RequestId, ServiceKey, StarId, StarPhase, Time, WallTime};
+use model::{
+    Bytes, CpuSet, Endpoint, ExitCause, Limits, NodeId, RequestId, ServiceKey, StarId, StarPhase, Time, WallTime,
+};
 use rollout::Backoff;
 use scheduler::{Ids, NodeView};
 use state::{Change, Command, StarRecord, State, apply};
@@ -24,6 +26,15 @@ pub struct NodeConfig {
     /// 0 when it is not known.
     pub memory: Bytes,
     pub cores: u32,
+    /// Its processors, when they are known.
+    pub cpus: Option<CpuSet>,
+}
+
+impl NodeConfig {
+    /// What the scheduler is told of it.
+    pub(crate) fn view(&self) -> NodeView {
+        NodeView { node: self.node, memory: self.memory, cpus: self.cpus }
+    }
 }
 
 /// See the head of the crate.
@@ -79,6 +90,8 @@ pub(crate) struct Local {
     pub(crate) freeze_problem: Option<String>,
     /// What the nursery was told last that it may use; unknown for a star that is taken over.
     pub(crate) limits: Option<Limits>,
+    /// Where its soft limit of memory has been brought, when that follows use.
+    pub(crate) soft: Option<Bytes>,
     /// Changes of its limits that the nursery has not answered.
     pub(crate) limiting: u32,
     /// Why the limits it should have do not hold.
@@ -104,6 +117,7 @@ impl Local {
             still: (record.phase == StarPhase::Assigned).then_some(false),
             freeze_problem: None,
             limits: None,
+            soft: None,
             limiting: 0,
             limit_problem: None,
         }
@@ -191,6 +205,7 @@ impl Node {
             Event::Limited { star, problem } => self.limited(star, problem),
             Event::Frozen { star, problem } => self.frozen(star, problem),
             Event::HookEnded { star } => self.hook_ended(star, &mut step),
+            Event::Measured { star, used } => self.measured(star, used, &mut step),
             Event::Probed { star, outcome } => self.star_probed(star, outcome, &mut step),
             Event::Drained { star } => self.star_drained(star, &mut step),
             Event::Listening { service, result } => self.listening(service, result, &mut step),
@@ -214,7 +229,7 @@ impl Node {
     }
 
     pub(crate) fn view(&self) -> NodeView {
-        NodeView { node: self.config.node, memory: self.config.memory }
+        self.config.view()
     }
 
     fn committed(&mut self, index: u64, command: &Command, step: &mut Step<'_>) {
@@ -366,6 +381,7 @@ impl Node {
             Timer::Drain(star) => self.star_drained(star, step),
             Timer::Kill(star) => self.kill(star, step),
             Timer::Deadline(star) => self.deadline(star, step),
+            Timer::Balloon(star) => self.measure(star, step),
             Timer::Service(service) => {
                 self.dirty.insert(service);
             }

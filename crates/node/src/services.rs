@@ -101,7 +101,7 @@ impl Node {
         let ports: BTreeSet<u16> =
             on_host.filter(|star| star.phase != StarPhase::Ended).filter_map(|star| star.port).collect();
         let request = PlanRequest { service: key, template, ordinals: &ordinals };
-        let view = scheduler::NodeView { node: self.config.node, memory: self.config.memory };
+        let view = self.config.view();
         let is_taken = |star: StarId| self.state.stars.contains_key(&star);
         let placements = plan(&view, &request, &mut self.ids, is_taken, &ports);
         let revision = record.revision;

@@ -145,6 +145,7 @@ impl Node {
         self.log.moved(star, StarPhase::Starting, Some(process), None);
         self.await_start(star, step);
         self.await_deadline(star, step);
+        self.balloon(star, step);
         self.probe(star, step);
         // It may have been paused while it was on its way.
         self.hold(star, step);

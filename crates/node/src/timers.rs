@@ -17,6 +17,8 @@ pub(crate) enum Timer {
     Kill(StarId),
     /// The star has run for as long as it may.
     Deadline(StarId),
+    /// Look how much memory the star uses.
+    Balloon(StarId),
     /// A star of the service may start again, or a crash loop is over.
     Service(ServiceKey),
     /// Open the entry point that could not be opened.
@@ -39,6 +41,10 @@ impl Timers {
         self.by_time.insert((at, timer));
     }
 
+    pub(crate) fn is_set(&self, timer: &Timer) -> bool {
+        self.by_key.contains_key(timer)
+    }
+
     pub(crate) fn clear(&mut self, timer: &Timer) {
         if let Some((timer, at)) = self.by_key.remove_entry(timer) {
             self.by_time.remove(&(at, timer));
@@ -47,7 +53,7 @@ impl Timers {
 
     pub(crate) fn clear_star(&mut self, star: StarId) {
         self.clear_probes(star);
-        for timer in [Timer::Drain(star), Timer::Kill(star), Timer::Deadline(star)] {
+        for timer in [Timer::Drain(star), Timer::Kill(star), Timer::Deadline(star), Timer::Balloon(star)] {
             self.clear(&timer);
         }
     }

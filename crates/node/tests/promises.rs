@@ -30,7 +30,7 @@ impl Desk {
 
     fn of(state: State, rootless: bool) -> Self {
         let memory = Bytes::mib(1024);
-        let config = NodeConfig { node: NodeId(1), seed: 1, rootless, memory, cores: 2 };
+        let config = NodeConfig { node: NodeId(1), seed: 1, rootless, memory, cores: 2, cpus: "0-1".parse().ok() };
         let index = state.index;
         Self {
             node: Node::new(config, state),
@@ -535,7 +535,7 @@ fn new_limits_are_answered_when_every_star_has_them() {
     let mut desk = Desk::serving(2);
     let stars = desk.stars(StarPhase::Ready);
     let memory = |mib| LimitsChange { memory: Some(Some(Bytes::mib(mib))), ..LimitsChange::default() };
-    let limit = |mib| Request::Limit { service: key(), change: memory(mib) };
+    let limit = |mib| Request::Limit { service: key(), change: Box::new(memory(mib)) };
     let told = |desk: &mut Desk| -> Vec<(StarId, Option<Bytes>)> {
         let told = desk.effects.extract_if(.., |effect| matches!(effect, Effect::Limit { .. }));
         let told = told.map(|effect| match effect {
@@ -592,6 +592,54 @@ fn new_limits_are_answered_when_every_star_has_them() {
     let refused = desk.ask(limit(1 << 20)).unwrap_err();
     assert_eq!(refused.code, Code::NoCapacity, "{refused}");
     assert_eq!(desk.ask(limit(1)).unwrap_err().code, Code::LimitTooLow);
+}
+
+#[test]
+fn a_soft_limit_that_follows_use_is_brought_there_while_a_star_runs() {
+    let (mut desk, star) = serving_one(|template| {
+        template.limits = Limits { memory: Some(Bytes::mib(256)), balloon: true, ..Limits::UNLIMITED };
+    });
+    let look = |desk: &mut Desk, used: Option<u64>| -> Option<Option<Bytes>> {
+        desk.wait(Duration::from_secs(5));
+        let looked = desk.effects.extract_if(.., |effect| matches!(effect, Effect::Measure { .. })).count();
+        assert_eq!(looked, 1);
+        desk.tell(Event::Measured { star, used: used.map(Bytes::mib) });
+        let limited = desk.effects.extract_if(.., |effect| matches!(effect, Effect::Limit { .. })).next();
+        desk.tell(Event::Limited { star, problem: None });
+        limited.map(|effect| match effect {
+            Effect::Limit { limits, .. } => limits.memory_soft,
+            _ => unreachable!(),
+        })
+    };
+    assert_eq!(look(&mut desk, Some(100)), Some(Some(Bytes::mib(125))));
+    assert_eq!(look(&mut desk, Some(100)), None, "it is where it should be");
+    assert_eq!(look(&mut desk, None), None, "nothing is measured here");
+    assert_eq!(look(&mut desk, Some(200)), Some(Some(Bytes::mib(250))));
+    // An agent that follows begins anew, and a nursery that follows is told.
+    desk.tell(Event::NurseryDown);
+    let generation = desk.node.state().stars[&star].generation;
+    let running = vec![RunningStar { star, generation, pid: pid(star), start_time: 7 }];
+    desk.tell(Event::NurseryUp { running, ended: Vec::new() });
+    let told = desk.effects.extract_if(.., |effect| matches!(effect, Effect::Limit { .. })).next();
+    assert!(
+        matches!(told, Some(Effect::Limit { limits, .. }) if limits.memory_soft == Some(Bytes::mib(250))),
+        "{told:?}"
+    );
+    desk.tell(Event::Limited { star, problem: None });
+    // Switched off, it has none, and nobody looks any more.
+    let change = LimitsChange { balloon: Some(false), ..LimitsChange::default() };
+    desk.tell(Event::Request {
+        id: RequestId(5),
+        request: Request::Limit { service: key(), change: Box::new(change) },
+    });
+    let told = desk.effects.extract_if(.., |effect| matches!(effect, Effect::Limit { .. })).next();
+    assert!(matches!(told, Some(Effect::Limit { limits, .. }) if limits.memory_soft.is_none()), "{told:?}");
+    desk.effects.clear();
+    desk.wait(Duration::from_secs(60));
+    assert!(!desk.effects.iter().any(|effect| matches!(effect, Effect::Measure { .. })));
+    let both = LimitsChange { balloon: Some(true), memory_soft: Some(Some(Bytes::mib(64))), ..LimitsChange::default() };
+    let refused = desk.ask(Request::Limit { service: key(), change: Box::new(both) }).unwrap_err();
+    assert_eq!(refused.code, Code::InvalidValue, "{refused}");
 }
 
 #[test]
@@ -662,11 +710,17 @@ fn what_cannot_be_is_refused_before_any_door_is_touched() {
     };
     let mut too_big = moved(web(1, "a"));
     too_big.services.values_mut().next().unwrap().template.limits.memory = Some(Bytes::mib(4096));
+    let on = |cpus: &str| {
+        let mut spec = moved(web(1, "a"));
+        spec.services.values_mut().next().unwrap().template.limits.cpus = cpus.parse().ok();
+        spec
+    };
     let cases = [
         (elsewhere(moved(web(1, "a")), "blog"), None, Code::AlreadyExists),
         (moved(web(1, "a")), Some(0), Code::Conflict),
         (moved(web(u32::MAX, "a")), None, Code::InvalidValue),
         (too_big, None, Code::NoCapacity),
+        (on("1-2"), None, Code::NoCapacity),
     ];
     let mut desk = Desk::serving(1);
     let before = desk.node.state().clone();
@@ -676,6 +730,7 @@ fn what_cannot_be_is_refused_before_any_door_is_touched() {
         assert_eq!(desk.told(), [""; 0], "{problem}");
     }
     assert_eq!(desk.node.state(), &before);
+    desk.ask(Request::PutApp { spec: on("0-1"), base: None }).unwrap();
 }
 
 #[test]

@@ -259,6 +259,10 @@ impl World {
                 }
             }
             Effect::Limit { .. } => {}
+            Effect::Measure { star } => {
+                let used = Some(Bytes::mib(self.now.0 / 1_000_000 % 300));
+                self.at(self.now + Duration::from_millis(1), Event::Measured { star, used });
+            }
             Effect::Probe { star, .. } => {
                 let up = self.nursery_up;
                 let process = self.processes.get(&star);
@@ -466,7 +470,7 @@ impl World {
                 bundle: BundleId(ContentHash([0; 32])),
                 rootfs: None,
                 env: BTreeMap::new(),
-                limits: Limits::DEFAULT,
+                limits: Limits { balloon: hooked, ..Limits::DEFAULT },
                 volumes: Vec::new(),
                 network: Network::None,
                 port,
@@ -572,7 +576,7 @@ impl World {
 }
 
 fn config(seed: u64) -> NodeConfig {
-    NodeConfig { node: NodeId(1), seed, rootless: false, memory: Bytes::mib(1 << 20), cores: 2 }
+    NodeConfig { node: NodeId(1), seed, rootless: false, memory: Bytes::mib(1 << 20), cores: 2, cpus: None }
 }
 
 fn live(seed: u64, pauses: bool) {

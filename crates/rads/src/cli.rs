@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use model::{Bytes, ListenAddr, Millicores, Name, SecretKey};
+use model::{Bytes, CpuSet, ListenAddr, Millicores, Name, SecretKey};
 
 use crate::commands::top::board::SortBy;
 
@@ -340,6 +340,42 @@ pub(crate) struct LimitsArgs {
     /// Output taken in a second, in KiB; who writes faster waits
     #[arg(long, value_name = "KB")]
     pub(crate) log_kb_s: Option<Limit>,
+    /// Processors to run on, such as `0-1,3`, or `none` for all
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpus: Option<Cpus>,
+    /// Of unused processor time, how much may be used later, in percent of what it has in 100 ms
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) cpu_burst_percent: Option<Limit>,
+    /// Disk reads in a second, in MiB
+    #[arg(long, value_name = "MB")]
+    pub(crate) io_read_mb_s: Option<Limit>,
+    /// Disk writes in a second, in MiB
+    #[arg(long, value_name = "MB")]
+    pub(crate) io_write_mb_s: Option<Limit>,
+    /// Whether the soft limit of memory follows what a star uses
+    #[arg(long, value_name = "on|off", conflicts_with = "ram_soft_mb")]
+    pub(crate) ram_balloon: Option<Switch>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+/// A list of processors, or `none`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Cpus(pub(crate) Option<CpuSet>);
+
+impl std::str::FromStr for Cpus {
+    type Err = model::cpus::InvalidCpuSet;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" | "unlimited" => Ok(Self(None)),
+            _ => text.parse().map(|cpus| Self(Some(cpus))),
+        }
+    }
 }
 
 /// A number, or `none`.
@@ -506,6 +542,8 @@ mod tests {
             "rads c status -o json",
             "rads c deploy app.rads --instances 3 --cpu-cores 2 --ram-gb 4 --autoscale-min 2 --autoscale-max 20",
             "rads c scale hello 10",
+            "rads c limits hello --cpus 0-1,3 --cpu-burst-percent 20 --io-read-mb-s 10 --io-write-mb-s none",
+            "rads c limits hello --disk-mb 100 --log-kb-s 64 --ram-balloon on",
             "rads c logs -f hello --tail 5",
             "rads c logs hello --since 10m --stderr -t",
             "rads c logs hello-1 --previous",

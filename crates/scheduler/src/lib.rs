@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{Bytes, Code, Network, NodeId, Problem, ServiceKey, StarId, StarTemplate};
+use model::{Bytes, Code, CpuSet, Network, NodeId, Problem, ServiceKey, StarId, StarTemplate};
 
 /// What is known of the node that stars can go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct NodeView {
     pub node: NodeId,
     /// 0 when it is not known; then nothing is refused for it.
     pub memory: Bytes,
+    /// Its processors; `None` when they are not known, and then nothing is refused for them.
+    pub cpus: Option<CpuSet>,
 }
 
 /// Stars wanted for a service.
@@ -71,6 +73,12 @@ impl Ids {
 
 /// Whether a star of this template can run anywhere at all; the problem names what it needs and what there is.
 pub fn check(view: &NodeView, service: &ServiceKey, template: &StarTemplate) -> Result<(), Problem> {
+    if let (Some(needs), Some(has)) = (template.limits.cpus, view.cpus)
+        && let Some(missing) = needs.first_beyond(&has)
+    {
+        let message = format!("no node can hold a star of `{service}` (needs processor {missing}, the node has {has})");
+        return Err(Problem::new(Code::NoCapacity, message).help("name others in its `cpus`"));
+    }
     let Some(needs) = template.limits.memory else { return Ok(()) };
     if view.memory.0 == 0 || needs <= view.memory {
         return Ok(());

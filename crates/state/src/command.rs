@@ -15,7 +15,7 @@ pub enum Command {
     /// Changes how many stars a service keeps.
     Scale { service: ServiceKey, instances: u32, wall: WallTime },
     /// Changes what the stars of a service may use, while they run.
-    Limit { service: ServiceKey, change: LimitsChange, wall: WallTime },
+    Limit { service: ServiceKey, change: Box<LimitsChange>, wall: WallTime },
     /// Replaces the stars of a service one after another, as after a change.
     Restart { service: ServiceKey, wall: WallTime },
     /// Keeps the service known but lets no star of it run.

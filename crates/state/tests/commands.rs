@@ -82,7 +82,7 @@ fn key(app: &str) -> AppKey {
 
 fn limited(mib: u64) -> Command {
     let change = LimitsChange { memory: Some(Some(Bytes::mib(mib))), ..LimitsChange::default() };
-    Command::Limit { service: name("web"), change, wall: WALL }
+    Command::Limit { service: name("web"), change: Box::new(change), wall: WALL }
 }
 
 fn name(service: &str) -> ServiceKey {
@@ -265,7 +265,8 @@ impl Random {
             12 => {
                 let memory = self.one_of(&[None, Some(None), Some(Some(Bytes(1))), Some(Some(Bytes::mib(64)))]);
                 let pids = self.one_of(&[None, Some(Some(0)), Some(Some(9))]);
-                Command::Limit { service, change: LimitsChange { memory, pids, ..LimitsChange::default() }, wall }
+                let change = LimitsChange { memory, pids, ..LimitsChange::default() };
+                Command::Limit { service, change: Box::new(change), wall }
             }
             10 | 11 => {
                 let count = self.below(5);

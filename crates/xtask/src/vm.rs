@@ -24,7 +24,7 @@ const PROGRAMS: [(&str, &str); 7] = [
 ];
 /// Modules without which there is no way to the host's files or the disk; those they need come along.
 const MODULES: [&str; 4] = ["virtio_pci", "virtio_blk", "9pnet_virtio", "9p"];
-const MORE_MODULES: [&str; 3] = ["quota_v2", "ext4", "crc32c_generic"];
+const MORE_MODULES: [&str; 4] = ["quota_v2", "ext4", "crc32c_generic", "loop"];
 /// Room of the disk at /tmp. The file is sparse.
 const DISK: u64 = 4 << 30;
 
@@ -140,7 +140,7 @@ fn boot(kernel: &Kernel, initial: &Path, disk: &Path, program: &Path, filter: &[
     let words = format!(
         "console=ttyS0 quiet loglevel=3 panic=-1 rads.run={} rads.filter={} rads.modules={}",
         program.display(),
-        filter.first().copied().unwrap_or_default(),
+        filter.join(","),
         kernel.root.display()
     );
     let mut qemu = Command::new("qemu-system-x86_64");

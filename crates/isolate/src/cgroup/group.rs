@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use model::{Bytes, Limits};
+use model::{Bytes, CpuSet, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::{keyed, number, write};
@@ -38,6 +38,14 @@ pub(crate) struct Groups {
     pub(crate) usage: Option<Group>,
     pub(crate) memory: Option<Group>,
     pub(crate) pids: Option<Group>,
+    /// Version 1: made when the star is to run on some processors only, which few are. The same of `io`.
+    #[serde(default)]
+    pub(crate) cpuset: Option<Group>,
+    #[serde(default)]
+    pub(crate) io: Option<Group>,
+    /// The disk whose use is limited, as `MAJOR:MINOR`.
+    #[serde(default)]
+    pub(crate) device: Option<String>,
     /// Version 1: made when the star is frozen for the first time, which few ever are. Version 2 freezes any group.
     #[serde(default)]
     pub(crate) freezer: Option<Group>,
@@ -52,7 +60,10 @@ pub(crate) struct Groups {
 impl Groups {
     /// The distinct directories.
     pub(super) fn dirs(&self) -> BTreeSet<&Group> {
-        [&self.cpu, &self.usage, &self.memory, &self.pids, &self.freezer].into_iter().flatten().collect()
+        [&self.cpu, &self.usage, &self.memory, &self.pids, &self.cpuset, &self.io, &self.freezer]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     /// The directories' own names.
@@ -98,7 +109,14 @@ impl Groups {
     /// `Walls` has said so. The first failure ends it; the limits before it stand.
     pub(crate) fn limit(&self, limits: &Limits) -> io::Result<()> {
         if let Some(group) = &self.cpu {
-            group.limit_cpu(limits.cpu.map(|cpu| u64::from(cpu.0) * PERIOD_US / 1000))?;
+            let quota = limits.cpu.map(|cpu| u64::from(cpu.0) * PERIOD_US / 1000);
+            group.limit_cpu(quota, limits.cpu_burst)?;
+        }
+        if let Some(group) = &self.cpuset {
+            group.pin(limits.cpus)?;
+        }
+        if let (Some(group), Some(device)) = (&self.io, &self.device) {
+            group.limit_io(device, limits.io_read.map(|rate| rate.0), limits.io_write.map(|rate| rate.0))?;
         }
         if let Some(group) = &self.memory {
             group.limit_memory(limits.memory.map(|bytes| bytes.0))?;
@@ -137,8 +155,16 @@ impl Groups {
             return write(dir, "cgroup.freeze", 1);
         }
         write(dir, "freezer.state", "FROZEN")?;
-        // What comes in freezes. Meanwhile what is born of a process outside is outside too; of one inside, nothing is
-        // born any more.
+        // What comes in freezes.
+        self.bring_into(dir).map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => io::Error::other("it makes processes faster than they can be frozen"),
+            _ => error,
+        })
+    }
+
+    /// Moves everything in the star into one more version 1 group. What is born of a process outside is outside too until it
+    /// is found by another look.
+    fn bring_into(&self, dir: &Path) -> io::Result<()> {
         for _ in 0..LOOKS {
             let inside: BTreeSet<u32> = pids(dir)?.into_iter().collect();
             let outside: Vec<u32> = self.members()?.into_iter().filter(|pid| !inside.contains(pid)).collect();
@@ -154,7 +180,36 @@ impl Groups {
                 }
             }
         }
-        Err(io::Error::other("it makes processes faster than they can be frozen"))
+        Err(io::Error::new(io::ErrorKind::TimedOut, "it makes processes faster than they can be moved"))
+    }
+
+    /// Makes a version 1 group that the star needs only now, with all of the star in it. `first` is its first process: a protostar
+    /// that was just made may not have come into the other groups yet.
+    pub(super) fn add(&mut self, kind: Late, group: Group, first: Option<u32>) -> io::Result<()> {
+        fs::create_dir(&group.dir)?;
+        let slot = match kind {
+            Late::Cpuset => &mut self.cpuset,
+            Late::Io => &mut self.io,
+        };
+        // Known before it is used: whatever fails from here on, it is removed with the others.
+        let dir = slot.insert(group).dir.clone();
+        if kind == Late::Cpuset {
+            // Nobody comes into a group that has neither processors nor memory.
+            for file in ["cpuset.mems", "cpuset.cpus"] {
+                inherit(&dir, file)?;
+            }
+        }
+        if let Some(pid) = first {
+            write(&dir, "cgroup.procs", pid)?;
+        }
+        self.bring_into(&dir)
+    }
+
+    /// Lets what waits for its turn at the disk go on: it could not end before.
+    fn lift_io(&self) {
+        if let (Some(group), Some(device)) = (&self.io, &self.device) {
+            let _ = group.limit_io(device, None, None);
+        }
     }
 
     /// Lets everything go on.
@@ -184,6 +239,7 @@ impl Groups {
 
     /// Kills every process of the star that a version 2 group holds, also one in no process namespace of ours.
     pub(crate) fn kill(&self) {
+        self.lift_io();
         for group in self.dirs().into_iter().filter(|group| group.version == Version::V2) {
             // Kernels before 5.14 lack the file; ending the star's first process does the same.
             let _ = write(&group.dir, "cgroup.kill", 1);
@@ -226,6 +282,19 @@ impl Groups {
     }
 }
 
+/// Version 1 groups that few stars need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Late {
+    Cpuset,
+    Io,
+}
+
+/// Takes over the content of a file from the group above.
+pub(super) fn inherit(dir: &Path, file: &str) -> io::Result<()> {
+    let above = dir.parent().ok_or(io::ErrorKind::NotFound)?;
+    write(dir, file, fs::read_to_string(above.join(file))?.trim())
+}
+
 /// The processes in a group.
 fn pids(dir: &Path) -> io::Result<Vec<u32>> {
     let text = fs::read_to_string(dir.join("cgroup.procs"))?;
@@ -233,8 +302,19 @@ fn pids(dir: &Path) -> io::Result<Vec<u32>> {
 }
 
 impl Group {
-    /// `quota_us` of processor time per period. What an idle star leaves unused it may use later, up to one quota.
-    fn limit_cpu(&self, quota_us: Option<u64>) -> io::Result<()> {
+    /// Whether the kernel knows bursts.
+    pub(super) fn can_burst(&self) -> bool {
+        // At the hierarchy's root there are no limits, but ours are made below it.
+        let file = match self.version {
+            Version::V1 => "cpu.cfs_burst_us",
+            Version::V2 => "cpu.max.burst",
+        };
+        self.dir.join(file).exists()
+    }
+
+    /// `quota_us` of processor time per period. What an idle star leaves unused it may use later, up to `burst` percent of the
+    /// quota.
+    fn limit_cpu(&self, quota_us: Option<u64>, burst_percent: Option<u32>) -> io::Result<()> {
         let (quota_file, burst_file) = match self.version {
             Version::V1 => ("cpu.cfs_quota_us", "cpu.cfs_burst_us"),
             Version::V2 => ("cpu.max", "cpu.max.burst"),
@@ -252,11 +332,66 @@ impl Group {
             (Version::V2, Some(quota)) => write(&self.dir, quota_file, format!("{quota} {PERIOD_US}"))?,
         }
         match quota_us {
-            // Best effort: a parent with a tighter quota makes the kernel refuse bursts.
-            Some(quota) if burst.is_some() => drop(write(&self.dir, burst_file, quota)),
-            _ => {}
+            Some(quota) if burst.is_some() => {
+                let wanted = quota * u64::from(burst_percent.unwrap_or(100)) / 100;
+                match write(&self.dir, burst_file, wanted) {
+                    // Nobody asked: a parent with a tighter quota makes the kernel refuse bursts.
+                    Err(_) if burst_percent.is_none() => Ok(()),
+                    result => result,
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The processors that the star runs on; all that the group above has when `None`.
+    fn pin(&self, cpus: Option<CpuSet>) -> io::Result<()> {
+        const FILE: &str = "cpuset.cpus";
+        let Some(wanted) = cpus else {
+            return match self.version {
+                Version::V1 => inherit(&self.dir, FILE),
+                Version::V2 if fs::read_to_string(self.dir.join(FILE))?.trim().is_empty() => Ok(()),
+                Version::V2 => write(&self.dir, FILE, "\n"),
+            };
+        };
+        let before = fs::read_to_string(self.dir.join(FILE))?;
+        let refused = |has: &str| {
+            io::Error::other(format!("it cannot run on the processors {wanted}: the group above it has {}", has.trim()))
+        };
+        if self.version == Version::V1 {
+            return write(&self.dir, FILE, wanted).map_err(|error| match self.dir.parent() {
+                Some(above) => refused(&fs::read_to_string(above.join(FILE)).unwrap_or_default()),
+                None => error,
+            });
+        }
+        write(&self.dir, FILE, wanted)?;
+        // Version 2 takes any, and gives what there is.
+        let has = fs::read_to_string(self.dir.join("cpuset.cpus.effective"))?;
+        if has.trim().parse() != Ok(wanted) {
+            let before = before.trim();
+            write(&self.dir, FILE, if before.is_empty() { "\n" } else { before })?;
+            return Err(refused(&fs::read_to_string(self.dir.join("cpuset.cpus.effective"))?));
         }
         Ok(())
+    }
+
+    /// Bytes a second from and to a disk.
+    fn limit_io(&self, device: &str, read: Option<u64>, written: Option<u64>) -> io::Result<()> {
+        match self.version {
+            Version::V1 => {
+                // 0 is no limit.
+                write(&self.dir, "blkio.throttle.read_bps_device", format!("{device} {}", read.unwrap_or(0)))?;
+                write(&self.dir, "blkio.throttle.write_bps_device", format!("{device} {}", written.unwrap_or(0)))
+            }
+            Version::V2 => {
+                if read.is_none() && written.is_none() && fs::read_to_string(self.dir.join("io.max"))?.trim().is_empty()
+                {
+                    return Ok(());
+                }
+                let text = |rate: Option<u64>| rate.map_or_else(|| "max".to_owned(), |rate| rate.to_string());
+                write(&self.dir, "io.max", format!("{device} rbps={} wbps={}", text(read), text(written)))
+            }
+        }
     }
 
     /// Memory with no swap beside it.
@@ -344,6 +479,9 @@ mod tests {
             usage: group.clone(),
             memory: group.clone(),
             pids: group,
+            cpuset: None,
+            io: None,
+            device: None,
             freezer: None,
             own_pids: 1,
             fixed_pids: None,
@@ -429,6 +567,61 @@ mod tests {
         check(Version::V2, V2, &NONE, ["max", "0", "max", "max", "max", "1", "max"]);
         check(Version::V1, V1, &LIMITS, ["25000", "25000", "67108864", "50331648", "67108864", "0", "11"]);
         check(Version::V1, V1, &NONE, ["-1", "0", "-1", "-1", "-1", "60", "max"]);
+    }
+
+    #[test]
+    fn processors_bursts_and_disks_are_limited_in_the_words_of_each_version() {
+        let limits = Limits {
+            cpu: Some(Millicores(500)),
+            cpus: "1".parse().ok(),
+            cpu_burst: Some(20),
+            io_read: Some(Bytes::mib(1)),
+            ..NONE
+        };
+        let make = |version, files: &[(&str, &str)]| {
+            let (folder, mut groups) = group(version, files);
+            (groups.cpuset, groups.io) = (groups.cpu.clone(), groups.cpu.clone());
+            (groups.memory, groups.pids, groups.device) = (None, None, Some("254:0".to_owned()));
+            (folder, groups)
+        };
+        let (folder, v2) = make(
+            Version::V2,
+            &[
+                ("cpu.max", ""),
+                ("cpu.max.burst", "0"),
+                ("cpuset.cpus", ""),
+                ("cpuset.cpus.effective", "1\n"),
+                ("io.max", ""),
+            ],
+        );
+        let read = |folder: &tempfile::TempDir, file| fs::read_to_string(folder.path().join(file)).unwrap();
+        v2.limit(&limits).unwrap();
+        assert_eq!(read(&folder, "cpu.max.burst"), "10000");
+        assert_eq!(read(&folder, "cpuset.cpus"), "1");
+        assert_eq!(read(&folder, "io.max"), "254:0 rbps=1048576 wbps=max");
+        // The kernel takes processors that are not there, and gives others.
+        fs::write(folder.path().join("cpuset.cpus"), "").unwrap();
+        let error = v2.limit(&Limits { cpus: "7".parse().ok(), ..limits }).unwrap_err().to_string();
+        assert_eq!(error, "it cannot run on the processors 7: the group above it has 1");
+        assert_eq!(read(&folder, "cpuset.cpus"), "\n");
+        let (folder, v1) = make(
+            Version::V1,
+            &[
+                ("cpu.cfs_quota_us", ""),
+                ("cpu.cfs_burst_us", "0"),
+                ("cpuset.cpus", ""),
+                ("blkio.throttle.read_bps_device", ""),
+                ("blkio.throttle.write_bps_device", ""),
+            ],
+        );
+        v1.limit(&limits).unwrap();
+        assert_eq!((read(&folder, "cpu.cfs_burst_us"), read(&folder, "cpuset.cpus")), ("10000".into(), "1".into()));
+        assert_eq!(read(&folder, "blkio.throttle.read_bps_device"), "254:0 1048576");
+        assert_eq!(read(&folder, "blkio.throttle.write_bps_device"), "254:0 0");
+        // Without the file a burst that was asked for is not there, and that is said by the walls.
+        let (_folder, old) = make(Version::V2, &[("cpu.max", ""), ("cpuset.cpus", ""), ("io.max", "")]);
+        old.limit(&Limits { cpu_burst: Some(20), cpus: None, ..limits }).unwrap();
+        assert!(!old.cpu.unwrap().can_burst());
     }
 
     #[test]

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 
-use super::group::{Group, Groups, Version};
-use super::write;
+use model::Limits;
+
+use super::group::{Group, Groups, Late, Version, inherit};
+use super::{device, write};
 use crate::fault::plain;
 use crate::walls::{DiskMeans, Enforced, Walls};
 
 /// The version 2 controllers a star is limited by.
-const WANTED: [&str; 3] = ["cpu", "memory", "pids"];
+const WANTED: [&str; 5] = ["cpu", "memory", "pids", "cpuset", "io"];
 
 /// The parents of every star's groups, one per controller.
 #[derive(Debug)]
@@ -22,6 +24,10 @@ pub(crate) struct Hierarchies {
     usage: Parent,
     memory: Parent,
     pids: Parent,
+    cpuset: Parent,
+    io: Parent,
+    /// The disk of the data folder as `MAJOR:MINOR`, or why it has none that could be limited.
+    device: Result<String, String>,
     /// Version 1 only: version 2 freezes any group.
     freezer: Parent,
     kind: &'static str,
@@ -43,12 +49,12 @@ struct Leaf {
 impl Hierarchies {
     /// Finds the controllers and makes the parent groups, named `name`. Never fails: what cannot be had is said in
     /// the walls.
-    pub(crate) fn set_up(name: &str, privileged: bool) -> Self {
+    pub(crate) fn set_up(name: &str, privileged: bool, data_dir: &Path) -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let mounts = Mounts::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
         let mut leaf = None;
         let v2 = mounts.v2.as_ref().map(|mount| v2_parent(mount, name, privileged, &mut leaf));
-        let parent = |controller: &str| match (mounts.v1(controller), &v2) {
+        let parent = |controller: &str, v1: &str| match (mounts.v1(v1), &v2) {
             (Some(own), _) => v1_parent(&own, name),
             (None, Some(Ok(group))) => has_controller(group, controller),
             (None, Some(Err(reason))) => Err(reason.clone()),
@@ -61,10 +67,13 @@ impl Hierarchies {
             (false, Some(_)) => "hybrid",
         };
         let usage = if mounts.v1("cpuacct").is_some() { "cpuacct" } else { "cpu" };
-        let (cpu, usage) = (parent("cpu"), parent(usage));
+        let (cpu, usage) = (parent("cpu", "cpu"), parent("cpu", usage));
         let freezer = mounts.v1("freezer").ok_or_else(String::new).and_then(|own| v1_parent(&own, name));
-        let (memory, pids, inherited) = (parent("memory"), parent("pids"), BTreeSet::new());
-        Self { cpu, usage, memory, pids, freezer, kind, inherited, leaf }
+        let (memory, pids) = (parent("memory", "memory"), parent("pids", "pids"));
+        let cpuset = parent("cpuset", "cpuset").and_then(furnish_cpuset);
+        let io = parent("io", "blkio");
+        let (device, inherited) = (device::under(data_dir), BTreeSet::new());
+        Self { cpu, usage, memory, pids, cpuset, io, device, freezer, kind, inherited, leaf }
     }
 
     pub(crate) fn walls(&self, rootless: bool) -> Walls {
@@ -77,6 +86,18 @@ impl Hierarchies {
             memory: enforced(&self.memory),
             // Without a controller each star is bounded by its own rlimit; see `Groups::fixed_pids`.
             pids: Enforced::Yes,
+            pinning: enforced(&self.cpuset),
+            burst: match &self.cpu {
+                Ok(group) if !group.can_burst() => {
+                    Enforced::No { reason: "this kernel has none (Linux 5.14 and later do)".to_owned() }
+                }
+                parent => enforced(parent),
+            },
+            io: match &self.device {
+                Ok(_) => enforced(&self.io),
+                Err(reason) => Enforced::No { reason: reason.clone() },
+            },
+            io_in_part: self.io.as_ref().is_ok_and(|group| group.version == Version::V1),
             disk: DiskMeans::default(),
             rootless,
             cgroup: self.kind.to_owned(),
@@ -93,10 +114,30 @@ impl Hierarchies {
             usage: below(&self.usage),
             memory: below(&self.memory),
             pids: below(&self.pids),
+            cpuset: below(&self.cpuset).filter(|group| group.version == Version::V2),
+            io: below(&self.io).filter(|group| group.version == Version::V2),
+            device: self.device.as_ref().ok().cloned(),
             freezer: None,
             own_pids,
             fixed_pids: None,
         }
+    }
+
+    /// Makes the version 1 groups that these limits take and most do not, for a star whose first process is `first`. `true` when the record has to be kept anew.
+    pub(crate) fn complete(&self, groups: &mut Groups, limits: &Limits, first: Option<u32>) -> io::Result<bool> {
+        let wanted = [
+            (Late::Cpuset, &self.cpuset, limits.cpus.is_some() && groups.cpuset.is_none()),
+            (Late::Io, &self.io, (limits.io_read.is_some() || limits.io_write.is_some()) && groups.io.is_none()),
+        ];
+        let mut added = false;
+        for (kind, parent, is_wanted) in wanted {
+            let name = groups.names().pop_first();
+            if let (true, Ok(parent), Some(name)) = (is_wanted, parent, name) {
+                groups.add(kind, Group { version: parent.version, dir: parent.dir.join(name) }, first)?;
+                added = true;
+            }
+        }
+        Ok(added)
     }
 
     /// The version 1 group in which a star can be frozen, not made yet; `None` where there is none.
@@ -140,7 +181,7 @@ impl Hierarchies {
     }
 
     fn parents(&self) -> impl Iterator<Item = &Group> {
-        [&self.cpu, &self.usage, &self.memory, &self.pids, &self.freezer].into_iter().flatten()
+        [&self.cpu, &self.usage, &self.memory, &self.pids, &self.cpuset, &self.io, &self.freezer].into_iter().flatten()
     }
 }
 
@@ -210,6 +251,16 @@ fn v1_parent(own: &Path, name: &str) -> Parent {
     let dir = own.join(name);
     make(&dir)?;
     Ok(Group { version: Version::V1, dir })
+}
+
+/// A version 1 group has no processors and no memory until it is given some.
+fn furnish_cpuset(group: Group) -> Parent {
+    if group.version == Version::V1 {
+        for file in ["cpuset.mems", "cpuset.cpus"] {
+            inherit(&group.dir, file).map_err(|error| plain(&error))?;
+        }
+    }
+    Ok(group)
 }
 
 /// Version 2 limits children only where the group above hands the controllers down, and such a group (but for the

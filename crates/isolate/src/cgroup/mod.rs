@@ -4,6 +4,7 @@
 //! Only directories made here are ever written to, with two exceptions: `cgroup.subtree_control` of the group above
 //! ours (version 2, where it is delegated to us), and the nursery's own membership when that group must be empty.
 
+mod device;
 mod group;
 mod hierarchy;
 

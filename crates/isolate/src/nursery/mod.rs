@@ -434,6 +434,11 @@ impl Nursery {
     fn limit(&mut self, id: StarId, limits: &Limits) -> Result<(), String> {
         let star = self.stars.get_mut(&id).filter(|star| star.lives()).ok_or("the star does not run")?;
         let before = star.record.limits.unwrap_or(Limits::UNLIMITED);
+        let failed = |error: std::io::Error| format!("cannot make a group for its limits: {}", plain(&error));
+        if self.site.hierarchies.complete(&mut star.record.groups, limits, Some(star.record.pid)).map_err(failed)? {
+            // The next nursery has to know what to remove.
+            star.record.save(&star.folder).map_err(failed)?;
+        }
         star::limit(&star.record, limits)?;
         let Site { disks, stage, .. } = &self.site;
         disks.resize(&star.record, &star.folder, before.disk, limits.disk, stage.workshop())?;

@@ -61,7 +61,7 @@ fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault
         enter_user_namespace(&records)?;
     }
     let name = group_name(data_dir);
-    let hierarchies = Hierarchies::set_up(&format!("rads-{:08x}", name as u32), privileged);
+    let hierarchies = Hierarchies::set_up(&format!("rads-{:08x}", name as u32), privileged, data_dir);
     let walls = Walls { disk: disks.means().clone(), ..hierarchies.walls(!privileged) };
     let mut site = Site {
         data_dir: data_dir.to_owned(),

@@ -169,7 +169,7 @@ fn own_root(kit: &Kit) {
 }
 
 fn change(kit: &Kit, star: StarId, disk: Option<Bytes>) -> Option<String> {
-    kit.send(&Request::Limit { star, limits: Limits { disk, ..NONE } }, &[]);
+    kit.send(&Request::Limit { star, limits: Box::new(Limits { disk, ..NONE }) }, &[]);
     let (message, _) = kit.expect(|message| matches!(message, Message::Limited { .. }));
     let Message::Limited { problem, .. } = message else { unreachable!() };
     problem

@@ -16,6 +16,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("limits_change_while_a_star_runs", live),
     ("open_files_are_limited_and_the_limit_changes", open_files),
     ("who_writes_faster_than_its_log_rate_waits", log_rate),
+    ("a_star_runs_on_the_processors_it_is_given", pinned),
+    ("a_burst_is_what_was_asked_for", burst),
+    ("reads_and_writes_of_the_disk_take_their_time", io),
     ("counters_are_read_without_the_nursery", counters),
 ];
 
@@ -33,7 +36,7 @@ fn said(kit: &Kit) -> Verdict {
     let walls = &kit.walls;
     assert_eq!(walls.rootless, !rustix::process::geteuid().is_root());
     assert!(["v1", "v2", "hybrid", "none"].contains(&walls.cgroup.as_str()), "{walls:?}");
-    for limit in [&walls.cpu, &walls.memory, &walls.pids] {
+    for limit in [&walls.cpu, &walls.memory, &walls.pids, &walls.pinning, &walls.burst, &walls.io] {
         match limit {
             Enforced::No { reason } => assert!(!reason.is_empty()),
             Enforced::Yes => {}
@@ -116,7 +119,7 @@ fn live(kit: &Kit) -> Verdict {
     let star = order.star;
     let (pid, _) = kit.start(&order);
     let change = |limits: Limits| {
-        kit.send(&Request::Limit { star, limits }, &[]);
+        kit.send(&Request::Limit { star, limits: Box::new(limits) }, &[]);
         let (message, _) = kit.expect(|message| matches!(message, Message::Limited { .. }));
         let Message::Limited { problem, .. } = message else { unreachable!() };
         problem
@@ -168,7 +171,7 @@ fn open_files(kit: &Kit) -> Verdict {
     kit.start(&family);
     said(&family, "40");
     let change = |star, open_files| {
-        kit.send(&Request::Limit { star, limits: Limits { open_files, ..NONE } }, &[]);
+        kit.send(&Request::Limit { star, limits: Box::new(Limits { open_files, ..NONE }) }, &[]);
         let (message, _) = kit.expect(|message| matches!(message, Message::Limited { .. }));
         let Message::Limited { problem, .. } = message else { unreachable!() };
         problem
@@ -212,7 +215,7 @@ fn log_rate(kit: &Kit) -> Verdict {
     let before = rate(0, begun);
     assert!(before <= 36.0 && taken(slow.star) > 1024, "{before} KiB/s");
     let change = |rate| {
-        kit.send(&Request::Limit { star: slow.star, limits: Limits { log_rate: rate, ..NONE } }, &[]);
+        kit.send(&Request::Limit { star: slow.star, limits: Box::new(Limits { log_rate: rate, ..NONE }) }, &[]);
         kit.expect(|message| matches!(message, Message::Limited { problem: None, .. }));
     };
     // A nursery that follows holds it to the same.
@@ -237,6 +240,120 @@ fn log_rate(kit: &Kit) -> Verdict {
     Verdict::Held
 }
 
+/// Changes the limits of a star; what came of it.
+fn change(kit: &Kit, star: model::StarId, limits: Limits) -> Result<(), String> {
+    kit.send(&Request::Limit { star, limits: Box::new(limits) }, &[]);
+    let (message, _) = kit.expect(|message| matches!(message, Message::Limited { .. }));
+    let Message::Limited { problem, .. } = message else { unreachable!() };
+    problem.map_or(Ok(()), Err)
+}
+
+fn pinned(kit: &Kit) -> Verdict {
+    if let Some(skipped) = missing(&kit.walls.pinning) {
+        return skipped;
+    }
+    let on = |cpus: &str| Limits { cpus: cpus.parse().ok(), ..NONE };
+    let allowed = |star| {
+        let words = ["sed", "-n", "s/^Cpus_allowed_list:.//p", "/proc/2/status", "/proc/self/status"];
+        let (result, said) = kit.exec(star, &words);
+        assert_eq!(result, Ok(0), "{said}");
+        said
+    };
+    let usual = kit.command(&["sleep", "1000"]);
+    kit.start(&usual);
+    let all = allowed(usual.star);
+    assert!(all.lines().all(|line| line != "1"), "{all}");
+    let mut order = kit.command(&["sleep", "1000"]);
+    order.limits = on("1");
+    kit.start(&order);
+    assert_eq!(allowed(order.star), "1\n1\n");
+    // It cannot help itself to another; who is not held to one can.
+    let (result, said) = kit.exec(order.star, &["taskset", "-c", "0", "true"]);
+    assert!(result != Ok(0) && said.contains("Invalid argument"), "{said}");
+    assert_eq!(kit.exec(usual.star, &["taskset", "-c", "0", "true"]).0, Ok(0));
+    for (limits, expected) in [(on("0"), "0\n0\n"), (on("0-1"), "0-1\n0-1\n"), (NONE, all.as_str())] {
+        assert_eq!(change(kit, order.star, limits), Ok(()));
+        assert_eq!(allowed(order.star), expected);
+    }
+    // One that began without, too; and a nursery that follows knows of it.
+    assert_eq!(change(kit, usual.star, on("1")), Ok(()));
+    assert_eq!(allowed(usual.star), "1\n1\n");
+    kit.kill_nursery();
+    kit.open();
+    assert_eq!(change(kit, usual.star, on("0")), Ok(()));
+    let refused = change(kit, usual.star, on("0,1000")).unwrap_err();
+    assert!(refused.contains("cannot run on the processors 0,1000"), "{refused}");
+    assert_eq!(allowed(usual.star), "0\n0\n");
+    let mut nowhere = kit.script(&["idle"]);
+    nowhere.limits = on("1000-1001");
+    assert!(kit.start_fails(&nowhere).contains("cannot run on the processors 1000-1001"));
+    Verdict::Held
+}
+
+fn burst(kit: &Kit) -> Verdict {
+    if let Some(skipped) = missing(&kit.walls.burst) {
+        return skipped;
+    }
+    let with = |burst| Limits { cpu: Some(Millicores(500)), cpu_burst: burst, ..NONE };
+    for (burst, expected) in [(None, "50000"), (Some(20), "10000"), (Some(0), "0")] {
+        let mut order = kit.script(&["idle"]);
+        order.limits = with(burst);
+        let (pid, _) = kit.start(&order);
+        assert_eq!(group_file(pid, "cpu").trim(), expected);
+        assert_eq!(change(kit, order.star, with(Some(60))), Ok(()));
+        assert_eq!(group_file(pid, "cpu").trim(), "30000");
+    }
+    Verdict::Held
+}
+
+/// What is read past the page cache and written so takes as long as it must; without a limit it does not.
+fn io(kit: &Kit) -> Verdict {
+    if let Some(skipped) = missing(&kit.walls.io) {
+        return skipped;
+    }
+    let volume = kit.data_dir.join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    std::fs::set_permissions(&volume, std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+    let mut order = kit.command(&["sleep", "1000"]);
+    order.volumes = vec![isolate::Bind { host: volume, inside: "/data".to_owned(), size: None }];
+    order.limits = Limits { disk: Some(Bytes::mib(64)), ..NONE };
+    kit.start(&order);
+    let millis = |words: &[&str]| {
+        let begun = std::time::Instant::now();
+        let (result, said) = kit.exec(order.star, words);
+        assert_eq!(result, Ok(0), "{said}");
+        begun.elapsed().as_millis()
+    };
+    let write = |folder: &str| {
+        millis(&["dd", "if=/dev/zero", &format!("of={folder}/x"), "bs=256k", "count=16", "oflag=direct"])
+    };
+    let read = |folder: &str| {
+        millis(&["dd", &format!("if={folder}/x"), "of=/dev/null", "bs=256k", "count=16", "iflag=direct"])
+    };
+    // Four MiB at four a second, beside none: how quick it is otherwise is the control.
+    for folder in ["/data", "/tmp"] {
+        let (wrote, had) = (write(folder), read(folder));
+        let limits = Limits { io_read: Some(Bytes::mib(4)), io_write: Some(Bytes::mib(4)), ..order.limits };
+        assert_eq!(change(kit, order.star, limits), Ok(()));
+        let (slow_write, slow_read) = (write(folder), read(folder));
+        assert!(slow_write > 700 && slow_write > wrote + 300, "{folder}: {slow_write} ms, {wrote} ms without a limit");
+        assert!(slow_read > 700 && slow_read > had + 300, "{folder}: {slow_read} ms, {had} ms without a limit");
+        assert_eq!(change(kit, order.star, order.limits), Ok(()));
+        let again = write(folder);
+        assert!(again + 300 < slow_write, "{folder}: {again} ms without a limit again, {slow_write} with one");
+    }
+    // One that starts with limits has them, and its end does not wait for what it wrote.
+    let mut slow = kit.command(&["sh", "-c", "echo begins; dd if=/dev/zero of=/tmp/x bs=256k count=100 oflag=direct"]);
+    slow.limits = Limits { disk: Some(Bytes::mib(64)), io_write: Some(Bytes::mib(1)), ..NONE };
+    kit.start(&slow);
+    kit.said(slow.star, "begins");
+    let begun = std::time::Instant::now();
+    kit.send(&Request::Kill { star: slow.star }, &[]);
+    assert_eq!(kit.end(slow.star), ExitCause::Signal(9));
+    assert!(begun.elapsed().as_millis() < 3000, "{:?}", begun.elapsed());
+    Verdict::Held
+}
+
 /// A limit as the kernel has it, found by way of the star's own process.
 fn group_file(pid: u32, controller: &str) -> String {
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
@@ -252,6 +369,8 @@ fn group_file(pid: u32, controller: &str) -> String {
     let file = match (controller, v1) {
         ("memory", true) => "memory.limit_in_bytes",
         ("memory", false) => "memory.max",
+        ("cpu", true) => "cpu.cfs_burst_us",
+        ("cpu", false) => "cpu.max.burst",
         _ => "pids.max",
     };
     std::fs::read_to_string(format!("{path}/{file}")).unwrap()

@@ -124,8 +124,7 @@ fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
         ),
     });
     let Ok(walls) = &facts.walls else { return findings };
-    let delegate =
-        "run as root, or have systemd delegate controllers: `systemctl edit user@.service`, `Delegate=cpu memory pids`";
+    let delegate = "run as root, or have systemd delegate controllers: `systemctl edit user@.service`, `Delegate=cpu cpuset io memory pids`";
     let controllers = "mount the controller, or boot with `systemd.unified_cgroup_hierarchy=1`";
     for (what, enforced) in
         [("cpu limits", &walls.cpu), ("memory limits", &walls.memory), ("process limits", &walls.pids)]
@@ -147,6 +146,24 @@ fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
         Err(reason) if root => missing("bridge network", reason, "install the package `iptables`"),
         Err(reason) => missing("bridge network", reason, "run as root, or use `network: \"host\"`"),
     });
+    let io_help = match &walls.io {
+        Enforced::No { reason } if reason.contains("lies on no disk") => {
+            "put the data folder on a disk of this machine"
+        }
+        _ if root => controllers,
+        _ => delegate,
+    };
+    for (what, enforced, help) in [
+        ("cpu pinning", &walls.pinning, if root { controllers } else { delegate }),
+        ("cpu burst", &walls.burst, if walls.cpu.is_yes() { "Linux 5.14 or later" } else { delegate }),
+        ("io limits", &walls.io, io_help),
+    ] {
+        findings.push(match enforced {
+            Enforced::Yes if what == "io limits" && walls.io_in_part => works(what, isolate::IO_IN_PART.to_owned()),
+            Enforced::Yes => works(what, format!("cgroups {}", walls.cgroup)),
+            Enforced::No { reason } => missing(what, reason, help),
+        });
+    }
     let image = "install the package `e2fsprogs`, or put the data folder on ext4 or XFS mounted with `prjquota`";
     findings.push(match (&facts.disk, &walls.disk) {
         (Err(reason), _) => missing("disk limits", reason, image),
@@ -365,6 +382,10 @@ mod tests {
             cpu: Enforced::Yes,
             memory: Enforced::Yes,
             pids: Enforced::Yes,
+            pinning: Enforced::Yes,
+            burst: Enforced::Yes,
+            io: Enforced::Yes,
+            io_in_part: false,
             disk: DiskMeans::Image,
             rootless: false,
             cgroup: "v2".to_owned(),

@@ -5,7 +5,7 @@ use model::limits::{limit_fields, limits_difference};
 use model::{Bytes, Limits, LimitsChange, Millicores, Problem};
 
 use super::{find, show};
-use crate::cli::{Form, Limit, LimitsArgs};
+use crate::cli::{Form, Limit, LimitsArgs, Switch};
 use crate::screen;
 
 pub(crate) async fn limits(client: &Client, args: LimitsArgs, form: Form) -> Result<u8, Problem> {
@@ -54,6 +54,11 @@ fn change(args: &LimitsArgs) -> LimitsChange {
         open_files: scaled(args.open_files, 1.0, narrow),
         disk: scaled(args.disk_mb, MIB, Bytes),
         log_rate: scaled(args.log_kb_s, 1024.0, Bytes),
+        cpus: args.cpus.map(|cpus| cpus.0),
+        cpu_burst: scaled(args.cpu_burst_percent, 1.0, narrow),
+        io_read: scaled(args.io_read_mb_s, MIB, Bytes),
+        io_write: scaled(args.io_write_mb_s, MIB, Bytes),
+        balloon: args.ram_balloon.map(|switch| switch == Switch::On),
     }
 }
 

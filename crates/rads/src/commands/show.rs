@@ -106,7 +106,20 @@ pub(crate) async fn report_walls(client: &Client, asked: &[&StarTemplate]) -> Re
         screen::note(format!("note: {limit} limits are not enforced: {reason}"));
     }
     let asks = |what: fn(&StarTemplate) -> bool| asked.iter().any(|template| what(template));
-    if let Some(reason) = status.walls.as_ref().and_then(|walls| walls.disk_in_memory.as_ref()) {
+    let Some(walls) = &status.walls else { return Ok(()) };
+    for (limit, reason, asked_for) in [
+        ("the processors of stars", &walls.cpus_not_enforced, asks(|template| template.limits.cpus.is_some())),
+        ("cpu bursts", &walls.cpu_burst_not_enforced, asks(|template| template.limits.cpu_burst.is_some())),
+        ("limits of disk reads and writes", &walls.io_not_enforced, asks(limits_io)),
+    ] {
+        if let Some(reason) = reason.as_ref().filter(|_| asked_for) {
+            screen::note(format!("note: {limit} are not enforced: {reason}"));
+        }
+    }
+    if let Some(left_out) = walls.io_not_limited.as_ref().filter(|_| asks(limits_io)) {
+        screen::note(format!("note: {left_out}"));
+    }
+    if let Some(reason) = &walls.disk_in_memory {
         if asks(|template| template.limits.disk.is_some()) {
             screen::note(format!("note: disks of stars are in memory and count as it: {reason}"));
         }
@@ -115,6 +128,10 @@ pub(crate) async fn report_walls(client: &Client, asked: &[&StarTemplate]) -> Re
         }
     }
     Ok(())
+}
+
+fn limits_io(template: &StarTemplate) -> bool {
+    template.limits.io_read.is_some() || template.limits.io_write.is_some()
 }
 
 /// A service's state in a few words.

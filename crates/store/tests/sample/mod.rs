@@ -72,7 +72,11 @@ pub fn one_of_each() -> Vec<Command> {
         Command::Forget { stars: vec![StarId(7), StarId(u64::MAX)] },
         Command::Limit {
             service: service.clone(),
-            change: LimitsChange { memory: Some(Some(Bytes::mib(64))), pids: Some(None), ..LimitsChange::default() },
+            change: Box::new(LimitsChange {
+                memory: Some(Some(Bytes::mib(64))),
+                pids: Some(None),
+                ..LimitsChange::default()
+            }),
             wall,
         },
         Command::PutApp { spec: hooked(), base: None, wall },

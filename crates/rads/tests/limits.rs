@@ -1,0 +1,101 @@
+//! Limits as a user has them: asked for in a description, changed on the command line, refused in one line.
+
+mod support;
+
+use std::fs;
+
+use support::World;
+
+const WRITER: &str = r#"constellation.deploy("writer", {command: ["sh", "-c", "exec sleep 1000"], OPTIONS});"#;
+
+fn up(world: &World, options: &str) -> String {
+    let app = world.app(&WRITER.replace("OPTIONS", options));
+    world.rads(&["up", "-d", "--yes", app.to_str().unwrap()]).ok()
+}
+
+fn down(world: &World) {
+    world.rads(&["c", "down", "--all"]).ok();
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_disk_and_a_volume_hold_what_they_may() {
+    let world = World::new();
+    up(&world, "disk_mb: 16, volumes: {\"/data\": {name: \"pages\", size_mb: 8}}");
+    let walls = world.json(&["c", "status"])["walls"].clone();
+    let fill = |folder: &str| {
+        let script = format!("dd if=/dev/zero of={folder}/x bs=1M count=40 2>&1; echo; stat -c %s {folder}/x");
+        let said = world.rads(&["c", "exec", "writer", "--", "sh", "-c", &script]).ok();
+        said.lines().last().unwrap().trim().parse::<u64>().unwrap() >> 20
+    };
+    assert!((8..=16).contains(&fill("/tmp")), "{walls}");
+    if walls["disk"] == "memory" {
+        assert!(walls["disk_in_memory"].as_str().unwrap().contains("root"), "{walls}");
+    } else {
+        assert!((1..=8).contains(&fill("/data")), "{walls}");
+    }
+    world.rads(&["c", "limits", "writer", "--disk-mb", "1"]).refused("C0103", "at least 4 MiB, not 1 MiB");
+    world.rads(&["c", "limits", "writer", "--disk-mb", "none"]).refused("C0103", "began with a disk of its own");
+    down(&world);
+}
+
+#[test]
+fn what_no_star_can_have_is_refused_and_changes_nothing() {
+    let world = World::new();
+    up(&world, "cpu_percent: 50");
+    let before = world.json(&["c", "limits", "writer"]);
+    for (option, value, code, says) in [
+        ("--cpus", "0-1000", "C0107", "needs processor"),
+        ("--cpus", "1-0", "C0001", "`1-0` is no list of processors"),
+        ("--cpus", "", "C0001", "is no list of processors"),
+        ("--cpu-burst-percent", "101", "C0102", "at most 100 %"),
+        ("--io-read-mb-s", "0", "C0103", "reads at least 64 KiB a second"),
+        ("--io-write-mb-s", "-1", "C0001", "--io-write-mb-s"),
+        ("--log-kb-s", "0", "C0102", "between 1 KiB and 10 MiB"),
+        ("--log-kb-s", "99999999", "C0102", "between 1 KiB and 10 MiB"),
+        ("--disk-mb", "5000000", "C0102", "at most 4 TiB"),
+        ("--ram-balloon", "yes", "C0001", "--ram-balloon"),
+    ] {
+        world.rads(&["c", "limits", "writer", &format!("{option}={value}")]).refused(code, says);
+    }
+    assert_eq!(world.json(&["c", "limits", "writer"]), before);
+    world.rads(&["c", "limits", "writer", "--cpu-burst-percent", "20"]).ok();
+    world.rads(&["c", "limits", "writer", "--cpu-percent", "none"]).refused("C0102", "a cpu burst is a part");
+    down(&world);
+}
+
+#[test]
+fn a_soft_limit_follows_what_a_star_uses() {
+    let world = World::new();
+    let app = world.app(
+        r#"constellation.deploy("eater", {command: ["perl", "-e", "$x = 'x' x (40 << 20); sleep 1000"], ram_mb: 256,
+            ram_balloon: true});"#,
+    );
+    world.rads(&["up", "-d", "--yes", app.to_str().unwrap()]).ok();
+    if !world.limits_bite() {
+        world.rads(&["c", "down", "--all"]).ok();
+        return;
+    }
+    let soft = || -> u64 {
+        let mut groups = world.cgroups().into_iter().filter(|group| {
+            let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+            !processes.is_empty()
+        });
+        let soft = groups.find_map(|group| {
+            let mut files = ["memory.high", "memory.soft_limit_in_bytes"].iter().map(|file| group.join(file));
+            let bytes = files.find_map(|file| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok());
+            // Version 1 has a number for unlimited.
+            bytes.filter(|bytes| *bytes < 1 << 40)
+        });
+        soft.unwrap_or(0) >> 20
+    };
+    world.wait_for("a soft limit", || soft() > 0);
+    let first = soft();
+    assert!((44..=160).contains(&first), "{first} MiB");
+    assert_eq!(world.rads(&["c", "limits", "eater", "--ram-balloon", "off"]).code, 0);
+    assert_eq!(soft(), 0, "it is unlimited again");
+    world.rads(&["c", "limits", "eater", "--ram-soft-mb", "64"]).ok();
+    assert_eq!(soft(), 64);
+    world.rads(&["c", "limits", "eater", "--ram-balloon", "on"]).refused("C0102", "not both");
+    down(&world);
+}
