@@ -28,6 +28,7 @@ use crate::order::{BUNDLE, Content, Launch, StarOrder};
 use crate::overlay::{ETC_FILES, cover_etc};
 use crate::points::{Point, Tree};
 use crate::record::Stance;
+use crate::seccomp::{Filters, Profile};
 use crate::sys::privilege::Instruction;
 use crate::sys::title::Title;
 use crate::{init, network, packet, sys};
@@ -99,7 +100,7 @@ pub(crate) struct Shell<'a> {
     /// Whether there is time to go through a script's motions before the order comes.
     pub(crate) rehearse: bool,
     pub(crate) masked: &'a [Masked],
-    pub(crate) filter: &'a [Instruction],
+    pub(crate) filters: &'a Filters,
     /// What it keeps of its rights over its own namespaces: nothing but where an order asks for it.
     pub(crate) capabilities: &'a BTreeSet<Capability>,
     pub(crate) entry: StarEntry,
@@ -162,7 +163,12 @@ pub(crate) fn say(report: &OwnedFd, first: u8, text: &str) {
 
 fn run_script(shell: &Shell<'_>, order: &StarOrder, path: &str) -> ! {
     let environment = environment(&order.env);
-    if let Err(reason) = init::run_before(order, &environment) {
+    let begun = init::run_before(order, &environment).and_then(|()| match order.before.is_empty() {
+        true => Ok(()),
+        // From here on both filters hold.
+        false => load_filter(shell.filters.of(Profile::Script)),
+    });
+    if let Err(reason) = begun {
         say(&shell.report, FAILED, &reason);
         sys::process::exit(NOT_STARTED)
     }
@@ -269,7 +275,12 @@ fn settle_in(shell: &Shell<'_>, briefing: &Briefing<'_>, binds: Vec<OwnedFd>) ->
     let stance = Stance::of(order);
     give_streams(&stance)?;
     become_user(&stance)?;
-    give_up_privileges(&stance, shell.filter)?;
+    let profile = match order.launch {
+        // What runs before a script is a command: until it has ended, the script has what that needs.
+        Launch::Script { .. } if order.before.is_empty() => Profile::Script,
+        Launch::Script { .. } | Launch::Command { .. } => Profile::Command,
+    };
+    give_up_privileges(&stance, shell.filters.of(profile))?;
     // Meanwhile the parent has set the limits and noted that there is this star.
     wait_for(&shell.orders);
     sys::process::close(shell.orders.as_fd());
@@ -475,8 +486,12 @@ pub(crate) fn give_up_privileges(stance: &Stance, filter: &[Instruction]) -> Res
     sys::privilege::drop_capabilities(&numbers(capabilities)).because(failed)?;
     match no_seccomp {
         true => Ok(()),
-        false => sys::privilege::filter_calls(filter).because(|| "cannot load the system call filter".to_owned()),
+        false => load_filter(filter),
     }
+}
+
+fn load_filter(filter: &[Instruction]) -> Result<(), String> {
+    sys::privilege::filter_calls(filter).because(|| "cannot load the system call filter".to_owned())
 }
 
 fn numbers(capabilities: &BTreeSet<Capability>) -> Vec<u32> {

@@ -18,7 +18,7 @@ use crate::nursery::ScriptStart;
 use crate::order::{BUNDLE, Launch};
 use crate::parcel::{self, Copying};
 use crate::record::Record;
-use crate::sys::privilege::Instruction;
+use crate::seccomp::{Filters, Profile};
 use crate::sys::title::Title;
 use crate::{star, sys};
 
@@ -44,7 +44,7 @@ pub(crate) struct Errand<'a> {
     pub(crate) env: &'a BTreeMap<String, String>,
     /// Standard input, output and error.
     pub(crate) streams: &'a [OwnedFd; 3],
-    pub(crate) filter: &'a [Instruction],
+    pub(crate) filters: &'a Filters,
     /// What a script is run with.
     pub(crate) entry: fn(ScriptStart<'_>) -> i32,
     pub(crate) title: Option<&'a Title>,
@@ -179,7 +179,11 @@ fn run(errand: &Errand<'_>, limits: &[(Resource, Rlimit)], report: &OwnedFd) -> 
             rustix::process::setrlimit(*resource, *limit).because(failed)?;
         }
         become_user(stance)?;
-        give_up_privileges(stance, errand.filter)
+        let profile = match errand.task {
+            Task::Run(Launch::Script { .. }) => Profile::Script,
+            Task::Run(Launch::Command { .. }) | Task::Copy(_) => Profile::Command,
+        };
+        give_up_privileges(stance, errand.filters.of(profile))
     };
     let execute = |argv: &[String]| -> Result<Infallible, String> {
         let command = Command::new(argv.iter(), &environment)?;

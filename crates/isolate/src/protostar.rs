@@ -261,7 +261,7 @@ impl Site {
             drop_groups: record.slot.is_some(),
             rehearse,
             masked: &self.masked,
-            filter: &self.filter,
+            filters: &self.filters,
             capabilities: &shape.capabilities,
             entry: self.entry,
             title: self.title,

@@ -1,11 +1,41 @@
 //! Which system calls a star may make: an allow-list, compiled once per nursery into a program for the kernel.
 //!
+//! There are two. A command may be any program, and has what programs need. A RADS star is the nursery's own machine and
+//! library, whose calls are known: it starts no other program, makes no processes, becomes nobody else, and has less than half
+//! of the list.
+//!
 //! What is not listed does not exist (`ENOSYS`), so that a call added to Linux tomorrow is closed today and the C
 //! library falls back to older ones. Calls that programs know and must not make are refused (`EPERM`). The program is
 //! a binary search over ranges of numbers: about seven comparisons for any call, where a chain of several hundred
 //! would cost every system call of a busy server dearly, and the kernel a long look at each start.
 
 use crate::sys::privilege::Instruction;
+
+/// Whose list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Script,
+    Command,
+}
+
+/// The programs for both, which are the same for every star.
+pub(crate) struct Filters {
+    script: Vec<Instruction>,
+    command: Vec<Instruction>,
+}
+
+impl Filters {
+    pub(crate) fn new() -> Self {
+        Self { script: program(Profile::Script), command: program(Profile::Command) }
+    }
+
+    pub(crate) fn of(&self, profile: Profile) -> &[Instruction] {
+        match profile {
+            Profile::Script => &self.script,
+            Profile::Command => &self.command,
+        }
+    }
+}
 
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +47,8 @@ enum Verdict {
     Absent,
     /// Processes and threads, but no new namespaces.
     NoNamespaces,
+    /// Threads of the calling process and nothing else.
+    OnlyThreads,
     /// Unix and internet sockets only.
     CommonSockets,
     /// Any but those that feed input to a terminal.
@@ -55,7 +87,7 @@ const FIRST_ARGUMENT: u32 = 16;
 const SECOND_ARGUMENT: u32 = 24;
 
 /// The whole filter.
-pub(crate) fn program() -> Vec<Instruction> {
+fn program(profile: Profile) -> Vec<Instruction> {
     let mut program = vec![
         load(ARCH),
         // Numbers mean other calls on other architectures; no star has a reason to switch.
@@ -63,14 +95,14 @@ pub(crate) fn program() -> Vec<Instruction> {
         give(KILLED),
         load(NUMBER),
     ];
-    program.extend(search(&ranges()));
+    program.extend(search(&ranges(profile)));
     program
 }
 
 /// The verdict from each number on, up to the next range. The first starts at 0.
-fn ranges() -> Vec<(u32, Verdict)> {
+fn ranges(profile: Profile) -> Vec<(u32, Verdict)> {
     let mut calls: Vec<(u32, Verdict)> =
-        table().into_iter().map(|(number, verdict)| (number as u32, verdict)).collect();
+        table(profile).into_iter().map(|(number, verdict)| (number as u32, verdict)).collect();
     calls.sort_unstable_by_key(|&(number, _)| number);
     let mut ranges = vec![(0, Verdict::Absent)];
     let mut put = |from: u32, verdict: Verdict| {
@@ -122,6 +154,12 @@ fn decide(verdict: Verdict) -> Vec<Instruction> {
         Verdict::Absent => vec![give(refused(libc::ENOSYS))],
         Verdict::NoNamespaces => {
             either(vec![load(FIRST_ARGUMENT), jump_if(libc::BPF_JSET, NEW_NAMESPACES, 0, 1)], refused(libc::EPERM))
+        }
+        Verdict::OnlyThreads => {
+            // A thread in a namespace of its own is none of these; the kernel refuses most such pairs itself.
+            let mut test = vec![load(FIRST_ARGUMENT), jump_if(libc::BPF_JSET, NEW_NAMESPACES, 1, 0)];
+            test.push(jump_if(libc::BPF_JSET, libc::CLONE_THREAD as u32, 1, 0));
+            either(test, refused(libc::EPERM))
         }
         Verdict::CommonSockets => {
             let mut test = vec![load(FIRST_ARGUMENT)];
@@ -176,8 +214,53 @@ macro_rules! calls {
 }
 
 /// Every call that has a verdict of its own. One that is in no list is `Absent`, among them `clone3` (its flags lie
-/// in memory, where a filter cannot look) and io_uring (its work escapes the filter).
-fn table() -> Vec<(libc::c_long, Verdict)> {
+/// in memory, where a filter cannot look) and io_uring (its work escapes the filter). What a command may and a script may not
+/// is denied.
+fn table(profile: Profile) -> Vec<(libc::c_long, Verdict)> {
+    let table = commands();
+    let Profile::Script = profile else { return table };
+    let own = scripts();
+    let verdict = |call| own.iter().find(|(own, _)| *own == call).map_or(Verdict::Deny, |&(_, verdict)| verdict);
+    table.into_iter().map(|(call, _)| (call, verdict(call))).collect()
+}
+
+/// What the machine and its library call, the C library and the allocator below them included: files, sockets and name
+/// look-ups, waiting, its own memory, its own threads (for names that are looked up), its own end.
+fn scripts() -> Vec<(libc::c_long, Verdict)> {
+    let mut table = Vec::new();
+    calls!(table, Verdict::Allow,
+        SYS_read SYS_write SYS_close SYS_fstat SYS_lseek SYS_pread64 SYS_pwrite64 SYS_readv SYS_writev SYS_dup
+        SYS_dup3 SYS_fcntl SYS_fsync SYS_fdatasync SYS_ftruncate SYS_fallocate SYS_getdents64 SYS_getcwd SYS_fchmod
+        SYS_fchmodat SYS_fchmodat2 SYS_fchown SYS_umask SYS_statfs SYS_fstatfs SYS_openat SYS_openat2 SYS_mkdirat
+        SYS_newfstatat SYS_statx SYS_unlinkat SYS_renameat SYS_renameat2 SYS_readlinkat SYS_faccessat SYS_faccessat2
+        SYS_utimensat SYS_splice SYS_sendfile SYS_copy_file_range SYS_fadvise64 SYS_close_range);
+    calls!(table, Verdict::Allow,
+        SYS_ppoll SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait SYS_epoll_pwait2 SYS_eventfd2 SYS_nanosleep
+        SYS_clock_nanosleep SYS_clock_gettime SYS_clock_getres SYS_gettimeofday SYS_restart_syscall);
+    calls!(table, Verdict::Allow,
+        SYS_mmap SYS_munmap SYS_mprotect SYS_mremap SYS_brk SYS_madvise SYS_msync SYS_membarrier);
+    calls!(table, Verdict::Allow,
+        SYS_exit SYS_exit_group SYS_tgkill SYS_rt_sigaction SYS_rt_sigprocmask SYS_rt_sigreturn SYS_sigaltstack
+        SYS_futex SYS_set_robust_list SYS_set_tid_address SYS_rseq SYS_sched_yield SYS_sched_getaffinity SYS_getcpu
+        SYS_getrusage SYS_getrlimit SYS_prlimit64 SYS_prctl);
+    calls!(table, Verdict::Allow,
+        SYS_getpid SYS_getppid SYS_gettid SYS_getsid SYS_getuid SYS_geteuid SYS_getgid SYS_getegid SYS_getresuid
+        SYS_getresgid SYS_getgroups SYS_uname SYS_sysinfo SYS_getrandom);
+    calls!(table, Verdict::Allow,
+        SYS_bind SYS_listen SYS_accept SYS_accept4 SYS_connect SYS_getsockname SYS_getpeername SYS_sendto
+        SYS_recvfrom SYS_sendmsg SYS_recvmsg SYS_sendmmsg SYS_recvmmsg SYS_shutdown SYS_setsockopt SYS_getsockopt);
+    #[cfg(target_arch = "x86_64")]
+    calls!(table, Verdict::Allow,
+        SYS_open SYS_stat SYS_lstat SYS_poll SYS_access SYS_pipe SYS_dup2 SYS_getdents SYS_rename SYS_mkdir SYS_rmdir
+        SYS_unlink SYS_readlink SYS_chmod SYS_arch_prctl SYS_time SYS_epoll_wait);
+    calls!(table, Verdict::OnlyThreads, SYS_clone);
+    calls!(table, Verdict::CommonSockets, SYS_socket SYS_socketpair);
+    calls!(table, Verdict::NoTerminalInput, SYS_ioctl);
+    calls!(table, Verdict::PlainPipes, SYS_pipe2);
+    table
+}
+
+fn commands() -> Vec<(libc::c_long, Verdict)> {
     let mut table = Vec::new();
     // Files and directories.
     calls!(table, Verdict::Allow,
@@ -286,32 +369,40 @@ mod tests {
         }
     }
 
-    fn verdict(call: libc::c_long, arguments: [u32; 2]) -> u32 {
-        run(&program(), ARCHITECTURE, call as u32, arguments)
+    fn verdict(profile: Profile, call: libc::c_long, arguments: [u32; 2]) -> u32 {
+        run(&program(profile), ARCHITECTURE, call as u32, arguments)
     }
+
+    const BOTH: [Profile; 2] = [Profile::Script, Profile::Command];
 
     #[test]
     fn every_listed_call_meets_its_verdict_and_no_other_passes() {
-        let program = program();
-        let table = table();
-        for number in (0..600).chain([0x4000_0000, 0x4000_0001, u32::MAX]) {
-            let listed = table.iter().find(|(call, _)| *call as u32 == number).map(|&(_, verdict)| verdict);
-            let expected = match listed {
-                None => refused(libc::ENOSYS),
-                Some(Verdict::Deny) => refused(libc::EPERM),
-                Some(Verdict::CommonSockets) => refused(libc::EAFNOSUPPORT),
-                Some(_) => ALLOWED,
-            };
-            assert_eq!(run(&program, ARCHITECTURE, number, [0, 0]), expected, "call {number}");
+        for profile in BOTH {
+            let (program, table) = (program(profile), table(profile));
+            for number in (0..600).chain([0x4000_0000, 0x4000_0001, u32::MAX]) {
+                let listed = table.iter().find(|(call, _)| *call as u32 == number).map(|&(_, verdict)| verdict);
+                let expected = match listed {
+                    None => refused(libc::ENOSYS),
+                    Some(Verdict::Deny | Verdict::OnlyThreads) => refused(libc::EPERM),
+                    Some(Verdict::CommonSockets) => refused(libc::EAFNOSUPPORT),
+                    Some(_) => ALLOWED,
+                };
+                assert_eq!(run(&program, ARCHITECTURE, number, [0, 0]), expected, "{profile:?}: call {number}");
+            }
         }
     }
 
     #[test]
     fn calls_are_judged_by_their_arguments() {
-        let check = |call, arguments, expected| assert_eq!(verdict(call, arguments), expected, "{call} {arguments:x?}");
+        let check = |call, arguments, expected| {
+            for profile in BOTH {
+                assert_eq!(verdict(profile, call, arguments), expected, "{profile:?}: {call} {arguments:x?}");
+            }
+        };
         check(libc::SYS_clone, [libc::CLONE_VM as u32 | libc::CLONE_THREAD as u32, 0], ALLOWED);
         for flag in [libc::CLONE_NEWUSER, libc::CLONE_NEWNET, libc::CLONE_NEWCGROUP, libc::CLONE_NEWNS] {
             check(libc::SYS_clone, [flag as u32, 0], refused(libc::EPERM));
+            check(libc::SYS_clone, [flag as u32 | libc::CLONE_THREAD as u32, 0], refused(libc::EPERM));
         }
         for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
             check(libc::SYS_socket, [family as u32, 0], ALLOWED);
@@ -322,23 +413,71 @@ mod tests {
         check(libc::SYS_ioctl, [0, libc::TCGETS as u32], ALLOWED);
         check(libc::SYS_ioctl, [0, libc::TIOCSTI as u32], refused(libc::EPERM));
         check(libc::SYS_ioctl, [0, libc::TIOCLINUX as u32], refused(libc::EPERM));
-        check(libc::SYS_personality, [u32::MAX, 0], ALLOWED);
         check(libc::SYS_personality, [0x0040_0000, 0], refused(libc::EPERM));
         check(libc::SYS_clone3, [0, 0], refused(libc::ENOSYS));
         check(libc::SYS_io_uring_setup, [0, 0], refused(libc::ENOSYS));
     }
 
     #[test]
+    fn a_script_has_less_than_half_of_what_a_command_has() {
+        let passes = |profile| {
+            let program = program(profile);
+            // As a thread is made, the one way of `clone` that a script has.
+            let thread = [libc::CLONE_THREAD as u32, 0];
+            (0..600).filter(|&number| run(&program, ARCHITECTURE, number, thread) == ALLOWED).collect::<Vec<u32>>()
+        };
+        let (script, command) = (passes(Profile::Script), passes(Profile::Command));
+        assert!(script.iter().all(|call| command.contains(call)));
+        assert!(2 * script.len() < command.len(), "{} of {}", script.len(), command.len());
+        let fork = libc::SIGCHLD as u32;
+        assert_eq!(verdict(Profile::Command, libc::SYS_clone, [fork, 0]), ALLOWED);
+        for call in [
+            libc::SYS_execve,
+            libc::SYS_execveat,
+            libc::SYS_fork,
+            libc::SYS_vfork,
+            libc::SYS_setuid,
+            libc::SYS_setgroups,
+            libc::SYS_capset,
+            libc::SYS_shmget,
+            libc::SYS_mq_open,
+            libc::SYS_memfd_create,
+            libc::SYS_kill,
+            libc::SYS_mknodat,
+            libc::SYS_io_setup,
+            libc::SYS_sched_setscheduler,
+            libc::SYS_seccomp,
+        ] {
+            assert_eq!(verdict(Profile::Command, call, [0, 0]), ALLOWED, "{call}");
+            assert_eq!(verdict(Profile::Script, call, [0, 0]), refused(libc::EPERM), "{call}");
+        }
+        assert_eq!(verdict(Profile::Script, libc::SYS_clone, [fork, 0]), refused(libc::EPERM));
+    }
+
+    #[test]
+    fn what_scripts_may_commands_may() {
+        let commands: Vec<_> = commands().into_iter().map(|(call, _)| call).collect();
+        assert!(
+            scripts().iter().all(|(call, _)| commands.contains(call)),
+            "a script's call that no list of commands has"
+        );
+    }
+
+    #[test]
     fn another_architecture_is_the_end() {
-        assert_eq!(run(&program(), 0x4000_0003, libc::SYS_read as u32, [0, 0]), KILLED);
+        for profile in BOTH {
+            assert_eq!(run(&program(profile), 0x4000_0003, libc::SYS_read as u32, [0, 0]), KILLED);
+        }
     }
 
     #[test]
     fn no_call_has_two_verdicts() {
-        let mut numbers: Vec<_> = table().into_iter().map(|(number, _)| number).collect();
-        let count = numbers.len();
-        numbers.sort_unstable();
-        numbers.dedup();
-        assert_eq!(numbers.len(), count);
+        for list in [commands(), scripts()] {
+            let mut numbers: Vec<_> = list.into_iter().map(|(number, _)| number).collect();
+            let count = numbers.len();
+            numbers.sort_unstable();
+            numbers.dedup();
+            assert_eq!(numbers.len(), count);
+        }
     }
 }

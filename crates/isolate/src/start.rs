@@ -25,7 +25,7 @@ use crate::private::Private;
 use crate::protostar::{Ahead, Bounds, Protostar, SCRATCH_FILES};
 use crate::record::{Record, Stance};
 use crate::root::{Stage, detached, resize, tmpfs};
-use crate::sys::privilege::Instruction;
+use crate::seccomp::Filters;
 use crate::sys::title::Title;
 use crate::vault::Vault;
 use crate::{ids, packet, place, sys};
@@ -39,7 +39,7 @@ pub(crate) struct Site {
     pub(crate) bridge: Bridge,
     /// `None` without privileges on the host: every star then has the user's own id.
     pub(crate) ids: Option<IdRanges>,
-    pub(crate) filter: Vec<Instruction>,
+    pub(crate) filters: Filters,
     pub(crate) masked: Vec<Masked>,
     pub(crate) entry: StarEntry,
     pub(crate) ahead: Ahead,

@@ -70,7 +70,7 @@ fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault
         networks: Networks::new(privileged).doing(cannot("open the network namespace"))?,
         bridge: Bridge::new(name as u32, data_dir),
         ids: privileged.then(|| IdRanges::new(name >> 32)),
-        filter: seccomp::program(),
+        filters: seccomp::Filters::new(),
         masked: masked_proc(),
         entry,
         ahead: Ahead::default(),

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use isolate::{ScriptStart, StarEntry, StarOrder};
 use kit::Kit;
-use model::{Bytes, Limits, Millicores, Network};
+use model::{Bytes, ExitCause, Limits, Millicores, Network};
 use probes::{Control, Probe, all};
 use world::World;
 
@@ -61,11 +61,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// As a RADS star.
+/// As a RADS star, which starts no other program: one attempt.
 fn script(start: ScriptStart<'_>) -> i32 {
-    let names: Vec<&str> = start.args.iter().map(String::as_str).collect();
-    attempt(&names);
-    0
+    probe(&start.args[0])
 }
 
 /// One attempt, in a process of its own.
@@ -141,22 +139,51 @@ type Results = BTreeMap<String, Ended>;
 
 /// The probes inside one star of the default profile, but for what `weaken` takes away.
 fn in_star(kit: &Kit, world: &World, names: &[&str], kind: Kind, weaken: impl Fn(&mut StarOrder)) -> Results {
-    let mut order = match kind {
-        Kind::Script => kit.script(names),
-        Kind::Command => {
-            let words = [&["./escape", "probes"], names].concat();
-            kit.command(&words)
-        }
-    };
+    if let Kind::Script = kind {
+        return names.iter().map(|&name| (name.to_owned(), in_script(kit, world, name))).collect();
+    }
+    let words = [&["./escape", "probes"], names].concat();
+    let mut order = kit.command(&words);
     order.env.extend(world.env());
-    order.limits =
-        Limits { cpu: Some(Millicores(500)), memory: Some(Bytes::mib(96)), pids: Some(48), ..Limits::UNLIMITED };
+    order.limits = LIMITS;
     weaken(&mut order);
     kit.start(&order);
-    kit.said(order.star, "done");
+    // On a busy machine all of them take their time; what matters is that each comes to an end.
+    let (mut seen, mut since) = (0, Instant::now());
+    loop {
+        let lines = kit.lines(order.star);
+        if lines.iter().any(|line| line.text == "done") {
+            break;
+        }
+        if lines.len() != seen {
+            (seen, since) = (lines.len(), Instant::now());
+        }
+        assert!(since.elapsed() < 2 * PATIENCE, "no end of what comes after:\n{}", kit.log(order.star));
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let results = parse(&kit.log(order.star));
     kit.end(order.star);
     results
+}
+
+const LIMITS: Limits =
+    Limits { cpu: Some(Millicores(500)), memory: Some(Bytes::mib(96)), pids: Some(48), ..Limits::UNLIMITED };
+
+/// One probe as a star of its own.
+fn in_script(kit: &Kit, world: &World, name: &str) -> Ended {
+    let mut order = kit.script(&[name]);
+    order.env.extend(world.env());
+    order.limits = LIMITS;
+    kit.start(&order);
+    let cause = kit.end(order.star);
+    let said = kit.log(order.star).trim().replace(['\n', '\t'], " ");
+    match cause {
+        ExitCause::Code(ESCAPED) => Ended::Escaped,
+        ExitCause::Code(HELD) => Ended::Held(said),
+        ExitCause::OutOfMemory => Ended::Held("out of memory".to_owned()),
+        ExitCause::Signal(signal) => Ended::Held(format!("ended by signal {signal}")),
+        cause => Ended::Broken(format!("{cause}: {said}")),
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

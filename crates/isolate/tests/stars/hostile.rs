@@ -112,7 +112,7 @@ fn words(kit: &Kit) -> Verdict {
         order.env.insert(name.to_owned(), "x".to_owned());
         assert!(kit.start_fails(&order).contains("is not a variable's name"), "{name:?}");
     }
-    for inside in ["/", "/app", "/proc/x", "/sys", "/dev/shm", "/tmp", "/run/x", "/a/../b", "/a//b", "a", "/a\0b"] {
+    for inside in ["/", "/app", "/proc/x", "/sys", "/dev/shm", "/run", "/run/hosts", "/a/../b", "/a//b", "a", "/a\0b"] {
         let mut order = kit.script(&["exit", "0"]);
         order.volumes = vec![isolate::Bind { host: kit.bundle.clone(), inside: inside.to_owned(), size: None }];
         assert!(kit.start_fails(&order).contains("a volume cannot be at"), "{inside:?}");

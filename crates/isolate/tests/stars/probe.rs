@@ -25,6 +25,7 @@ pub(crate) fn run(words: &[String]) -> i32 {
         ["files", host_file] => files(host_file),
         ["privileges"] => privileges(),
         ["calls"] => calls(),
+        ["few calls"] => few_calls(),
         ["connect", port] => connect(port.parse().unwrap()),
         ["listen", port] => listen(Ipv4Addr::LOCALHOST, port.parse().unwrap()),
         ["listen everywhere", port] => listen(Ipv4Addr::UNSPECIFIED, port.parse().unwrap()),
@@ -130,6 +131,18 @@ fn calls() {
     tell("inet", socket(AddressFamily::INET, SocketType::STREAM));
     tell("unix", socket(AddressFamily::UNIX, SocketType::STREAM));
     let _ = fs::remove_dir(folder);
+}
+
+/// What programs do and the machine of a RADS star does not, beside two things that it does.
+fn few_calls() {
+    tell("a thread", std::thread::Builder::new().spawn(|| ()).map(|thread| thread.join()));
+    // Over the C library, which looks for a name server's answer in files first.
+    tell("a lookup", std::net::ToSocketAddrs::to_socket_addrs("localhost:80"));
+    tell("a program", Command::new("true").status());
+    tell("a group", rustix::process::setpgid(None, None));
+    tell("memory files", rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::CLOEXEC));
+    tell("notices of files", rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC));
+    tell("a priority", rustix::process::setpriority_process(None, 19));
 }
 
 fn connect(port: u16) {

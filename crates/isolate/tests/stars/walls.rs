@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("files_of_the_host_are_out_of_sight", files),
     ("no_privilege_is_left", privileges),
     ("system_calls_that_reach_out_are_refused", calls),
+    ("a_script_has_fewer_calls_than_a_command", fewer),
     ("native_programs_stand_behind_the_same_walls", native),
     ("volumes_are_writable_shared_and_keep_their_owner", volumes),
     ("an_impossible_order_fails_with_its_reason", impossible),
@@ -74,7 +75,7 @@ fn files(kit: &Kit) -> Verdict {
     let inside = able(&said);
     assert_eq!(
         inside,
-        ["read the bundle", "write /tmp", "use /dev/null", "use /dev/urandom", "use /dev/shm", "use a program"]
+        ["read the bundle", "write /tmp", "use /dev/null", "use /dev/urandom", "use /dev/shm"]
             .iter()
             .copied()
             .chain(inside.contains(&"use /dev/stderr").then_some("use /dev/stderr"))
@@ -116,6 +117,30 @@ fn calls(kit: &Kit) -> Verdict {
     for name in ["unshare", "mount", "open_tree", "chroot", "hostname", "netlink"] {
         assert!(able(&outside).contains(&name), "the control fails: {name} in\n{outside}");
     }
+    Verdict::Held
+}
+
+fn fewer(kit: &Kit) -> Verdict {
+    // The same probe as a script and, from the bundle, as a command.
+    fs::copy(std::env::current_exe().unwrap(), kit.bundle.join("probe")).unwrap();
+    let (cause, said) = kit.run(&kit.script(&["few calls"]));
+    assert_eq!(cause, ExitCause::Code(0), "{said}");
+    assert_eq!(able(&said), ["a thread", "a lookup"], "{said}");
+    assert!(said.contains("a program: no, Operation not permitted"), "{said}");
+    let (cause, said) = kit.run(&kit.command(&["./probe", "probe", "few calls"]));
+    assert_eq!(cause, ExitCause::Code(0), "{said}");
+    let all = ["a thread", "a lookup", "a program", "a group", "memory files", "notices of files", "a priority"];
+    assert_eq!(able(&said), all, "the control: {said}");
+    // What comes before a script is a command, and leaves the script none of its calls.
+    let mut hooked = kit.script(&["few calls"]);
+    hooked.before = ["sh", "-c", "true | cat && echo hook"].map(str::to_owned).to_vec();
+    let (cause, said) = kit.run(&hooked);
+    assert_eq!((cause, able(&said)), (ExitCause::Code(0), vec!["a thread", "a lookup"]), "{said}");
+    has(&said, "hook");
+    // What is run in a script's star by name is a command, too.
+    let idle = kit.script(&["idle"]);
+    kit.start(&idle);
+    assert_eq!(kit.exec(idle.star, &["sh", "-c", "true | cat && echo ran"]), (Ok(0), "ran\n".to_owned()));
     Verdict::Held
 }
 

@@ -69,8 +69,9 @@ pub(super) const PROBES: &[Row] = &[
 
 /// More than the star's memory, of files in memory.
 fn fill(path: &str) -> Attempt {
-    let megabyte = vec![1u8; 1 << 20];
+    // So much at once that, of all in the star, this process is the one that the kernel ends for it.
+    let much = vec![1u8; 24 << 20];
     // Without a name it goes with this process, whose end the attempt may be.
     let file = fs::File::create(path).and_then(|file| fs::remove_file(path).map(|()| file));
-    done(file.and_then(|mut file| (0..160).try_for_each(|_| file.write_all(&megabyte))))
+    done(file.and_then(|mut file| (0..7).try_for_each(|_| file.write_all(&much))))
 }
