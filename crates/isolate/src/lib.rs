@@ -13,6 +13,7 @@ mod bridge;
 mod cgroup;
 mod child;
 mod client;
+pub mod container;
 mod detach;
 mod disk;
 mod exec;

@@ -9,7 +9,7 @@
 //! a binary search over ranges of numbers: about seven comparisons for any call, where a chain of several hundred
 //! would cost every system call of a busy server dearly, and the kernel a long look at each start.
 
-use crate::sys::privilege::Instruction;
+pub(crate) use crate::sys::privilege::Instruction;
 
 /// Whose list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +95,7 @@ fn program(profile: Profile) -> Vec<Instruction> {
         give(KILLED),
         load(NUMBER),
     ];
-    program.extend(search(&ranges(profile)));
+    program.extend(search(&ranges(profile), &decide));
     program
 }
 
@@ -125,13 +125,13 @@ fn ranges(profile: Profile) -> Vec<(u32, Verdict)> {
     ranges
 }
 
-/// Halves the ranges until one is left.
-fn search(ranges: &[(u32, Verdict)]) -> Vec<Instruction> {
+/// Halves the ranges until one is left. They begin at 0, in order.
+pub(crate) fn search<V>(ranges: &[(u32, V)], decide: &impl Fn(&V) -> Vec<Instruction>) -> Vec<Instruction> {
     if let [(_, verdict)] = ranges {
-        return decide(*verdict);
+        return decide(verdict);
     }
     let (low, high) = ranges.split_at(ranges.len() / 2);
-    let (below, above) = (search(low), search(high));
+    let (below, above) = (search(low, decide), search(high, decide));
     // A conditional jump reaches 255 instructions; further, an unconditional one carries it.
     let mut code = match u8::try_from(below.len()) {
         Ok(length) => vec![jump_if(libc::BPF_JGE, high[0].0, length, 0)],
@@ -142,13 +142,13 @@ fn search(ranges: &[(u32, Verdict)]) -> Vec<Instruction> {
     code
 }
 
-fn decide(verdict: Verdict) -> Vec<Instruction> {
+fn decide(verdict: &Verdict) -> Vec<Instruction> {
     let either = |test: Vec<Instruction>, otherwise: u32| {
         let mut code = test;
         code.extend([give(otherwise), give(ALLOWED)]);
         code
     };
-    match verdict {
+    match *verdict {
         Verdict::Allow => vec![give(ALLOWED)],
         Verdict::Deny => vec![give(refused(libc::EPERM))],
         Verdict::Absent => vec![give(refused(libc::ENOSYS))],
@@ -187,23 +187,23 @@ fn decide(verdict: Verdict) -> Vec<Instruction> {
     }
 }
 
-fn load(offset: u32) -> Instruction {
+pub(crate) fn load(offset: u32) -> Instruction {
     instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset)
 }
 
-fn jump_if(test: u32, value: u32, then: u8, otherwise: u8) -> Instruction {
+pub(crate) fn jump_if(test: u32, value: u32, then: u8, otherwise: u8) -> Instruction {
     instruction(libc::BPF_JMP | test | libc::BPF_K, then, otherwise, value)
 }
 
-fn jump(distance: u32) -> Instruction {
+pub(crate) fn jump(distance: u32) -> Instruction {
     instruction(libc::BPF_JMP | libc::BPF_JA, 0, 0, distance)
 }
 
-fn give(result: u32) -> Instruction {
+pub(crate) fn give(result: u32) -> Instruction {
     instruction(libc::BPF_RET | libc::BPF_K, 0, 0, result)
 }
 
-fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> Instruction {
+pub(crate) fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> Instruction {
     Instruction { code: code as u16, jt, jf, k }
 }
 

@@ -20,7 +20,7 @@ enum Ring {
 }
 
 /// Every crate's ring. A new crate fails `tidy` until it is given one.
-const RINGS: [(&str, Ring); 19] = [
+const RINGS: [(&str, Ring); 20] = [
     ("model", Ring::Words),
     ("state", Ring::Pure),
     ("rollout", Ring::Pure),
@@ -38,6 +38,7 @@ const RINGS: [(&str, Ring); 19] = [
     ("api", Ring::Joins),
     ("agent", Ring::Joins),
     ("rads", Ring::Programs),
+    ("oci", Ring::Programs),
     ("bench", Ring::Programs),
     ("xtask", Ring::Programs),
 ];

@@ -50,8 +50,7 @@ impl Hierarchies {
     /// Finds the controllers and makes the parent groups, named `name`. Never fails: what cannot be had is said in
     /// the walls.
     pub(crate) fn set_up(name: &str, privileged: bool, data_dir: &Path) -> Self {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        let mounts = Mounts::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+        let mounts = Mounts::find();
         let mut leaf = None;
         let v2 = mounts.v2.as_ref().map(|mount| v2_parent(mount, name, privileged, &mut leaf));
         let parent = |controller: &str, v1: &str| match (mounts.v1(v1), &v2) {
@@ -60,7 +59,7 @@ impl Hierarchies {
             (None, Some(Err(reason))) => Err(reason.clone()),
             (None, None) => Err(format!("no cgroup with the `{controller}` controller is mounted")),
         };
-        let kind = match (mounts.v1.is_empty(), &mounts.v2) {
+        let kind = match (mounts.v1.iter().all(Hierarchy::is_named), &mounts.v2) {
             (true, None) => "none",
             (true, Some(_)) => "v2",
             (false, None) => "v1",
@@ -187,20 +186,41 @@ impl Hierarchies {
 
 /// Where cgroups are mounted and where in them this process is.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Mounts {
-    /// Controllers of one version 1 mount, and this process's group in it.
-    v1: Vec<(Vec<String>, PathBuf)>,
-    v2: Option<Unified>,
+pub(crate) struct Mounts {
+    pub(crate) v1: Vec<Hierarchy>,
+    pub(crate) v2: Option<Unified>,
 }
 
-/// The version 2 mount: its top as it is seen from here, and this process's group.
+/// A version 1 mount: its controllers (or `name=…`, where it only groups), its top as it is seen from here, and this
+/// process's group.
 #[derive(Debug, PartialEq, Eq)]
-struct Unified {
-    top: PathBuf,
-    own: PathBuf,
+pub(crate) struct Hierarchy {
+    pub(crate) controllers: Vec<String>,
+    pub(crate) top: PathBuf,
+    pub(crate) own: PathBuf,
+}
+
+impl Hierarchy {
+    /// Whether it limits nothing.
+    fn is_named(&self) -> bool {
+        self.controllers.iter().all(|name| name.starts_with("name="))
+    }
+}
+
+/// The version 2 mount, likewise.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unified {
+    pub(crate) top: PathBuf,
+    pub(crate) own: PathBuf,
 }
 
 impl Mounts {
+    /// Those of this process.
+    pub(crate) fn find() -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        Self::parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"))
+    }
+
     fn parse(mountinfo: &str, cgroup: &str) -> Self {
         let mut mounts = Self::default();
         for line in mountinfo.lines() {
@@ -218,27 +238,27 @@ impl Mounts {
                     "cgroup" => controllers.split(',').any(|controller| names.contains(&controller)),
                     _ => false,
                 };
-                here.then_some(path)
+                here.then_some((controllers, path))
             });
-            let Some(own) = own else { continue };
+            let Some((controllers, own)) = own else { continue };
             let point = PathBuf::from(unescape(point));
             // What is mounted may be a part of the hierarchy only, as in a container.
             let inside = Path::new(own).strip_prefix(unescape(root)).unwrap_or(Path::new(""));
             let own = point.join(inside);
             match kind {
                 "cgroup2" => mounts.v2 = Some(Unified { top: point, own }),
-                _ if !names.contains(&"name=systemd") => {
-                    mounts.v1.push((names.into_iter().map(str::to_owned).collect(), own));
+                _ => {
+                    let controllers = controllers.split(',').map(str::to_owned).collect();
+                    mounts.v1.push(Hierarchy { controllers, top: point, own });
                 }
-                _ => {}
             }
         }
         mounts
     }
 
     fn v1(&self, controller: &str) -> Option<PathBuf> {
-        let mount = self.v1.iter().find(|(names, _)| names.iter().any(|name| name == controller));
-        mount.map(|(_, own)| own.clone())
+        let mount = self.v1.iter().find(|mount| mount.controllers.iter().any(|name| name == controller));
+        mount.map(|mount| mount.own.clone())
     }
 }
 

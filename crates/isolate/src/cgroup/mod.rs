@@ -13,12 +13,12 @@ use std::io::{self, Write};
 use std::path::Path;
 
 pub(crate) use group::Groups;
-pub(crate) use hierarchy::Hierarchies;
+pub(crate) use hierarchy::{Hierarchies, Mounts};
 
 use crate::fault::plain;
 
 /// Writes one value to a control file. Never creates a file: on a wrong path that would only hide the mistake.
-fn write(dir: &Path, file: &str, value: impl ToString) -> io::Result<()> {
+pub(crate) fn write(dir: &Path, file: &str, value: impl ToString) -> io::Result<()> {
     let path = dir.join(file);
     let value = value.to_string();
     let result = OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(value.as_bytes()));

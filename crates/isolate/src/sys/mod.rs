@@ -2,6 +2,7 @@
 //! rest of this crate. One file per kind of call; none of them decides anything.
 #![allow(unsafe_code)]
 
+pub(crate) mod bpf;
 pub(crate) mod detach;
 pub(crate) mod exec;
 pub(crate) mod loopback;
@@ -11,6 +12,7 @@ pub(crate) mod net;
 pub(crate) mod privilege;
 pub(crate) mod process;
 pub(crate) mod quota;
+pub(crate) mod schedule;
 pub(crate) mod signal;
 pub(crate) mod title;
 

@@ -1,4 +1,4 @@
-//! Attributes of mounts that are not attached yet.
+//! Attributes of mounts.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -27,6 +27,16 @@ struct Attributes {
     user_namespace: u64,
 }
 
+/// What becomes of a mount. `propagation` is one of `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE`, `MS_UNBINDABLE`, or 0.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Change<'a> {
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+    pub(crate) propagation: u64,
+    /// For a mount that is not attached yet: the user namespace through which its files' owners are seen.
+    pub(crate) owners: Option<BorrowedFd<'a>>,
+}
+
 /// Sets attributes on a mount and on those below it. Mounts and unmounts elsewhere reach it no more. With a user
 /// namespace, a mount that is not attached yet shows its files' owners through that namespace's mapping.
 pub(crate) fn set(
@@ -35,12 +45,17 @@ pub(crate) fn set(
     reach: Reach,
     owners: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
-    let id_map = if owners.is_some() { ID_MAP } else { 0 };
+    change(mount, Change { set: attributes, clear: 0, propagation: libc::MS_PRIVATE, owners }, reach)
+}
+
+/// Changes a mount, or all of its tree.
+pub(crate) fn change(mount: BorrowedFd<'_>, change: Change<'_>, reach: Reach) -> io::Result<()> {
+    let id_map = if change.owners.is_some() { ID_MAP } else { 0 };
     let attributes = Attributes {
-        set: attributes | id_map,
-        clear: 0,
-        propagation: libc::MS_PRIVATE,
-        user_namespace: owners.map_or(0, |fd| fd.as_raw_fd() as u64),
+        set: change.set | id_map,
+        clear: change.clear,
+        propagation: change.propagation,
+        user_namespace: change.owners.map_or(0, |fd| fd.as_raw_fd() as u64),
     };
     let flags = match reach {
         Reach::ThisMount => libc::AT_EMPTY_PATH,

@@ -1,6 +1,7 @@
 //! Giving privileges up for good.
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -75,8 +76,26 @@ fn ambient(capability: u32) -> io::Result<()> {
 
 /// Filters every system call from here on. Needs `close_ways_back` before.
 pub(crate) fn filter_calls(program: &[Instruction]) -> io::Result<()> {
+    filter_calls_with(program, 0).map(drop)
+}
+
+/// The same with flags (`SECCOMP_FILTER_FLAG_…`). With the one that asks for it the result is a descriptor of the
+/// calls that wait for somebody's verdict. Needs either no new privileges or the right to administrate.
+pub(crate) fn filter_calls_with(program: &[Instruction], flags: u32) -> io::Result<Option<OwnedFd>> {
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+    let mode = libc::SECCOMP_SET_MODE_FILTER;
     // SAFETY: the kernel copies `len` instructions from the live slice and checks them; it does not write to them.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) })?;
+    let result = check(unsafe { libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program) })?;
+    let asked = u64::from(flags) & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER != 0;
+    // SAFETY: with that flag the result is a descriptor that is new and ours alone.
+    Ok(asked.then(|| unsafe { OwnedFd::from_raw_fd(result as i32) }))
+}
+
+/// Leaves the session of keys one was started in for a new one without a name.
+pub(crate) fn new_session_keyring() -> io::Result<()> {
+    /// `KEYCTL_JOIN_SESSION_KEYRING`.
+    const JOIN: libc::c_int = 1;
+    // SAFETY: a null name asks for a new keyring; nothing is read or written.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN, std::ptr::null::<libc::c_char>()) })?;
     Ok(())
 }

@@ -16,7 +16,8 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 pub(crate) const PANICKED: i32 = 101;
 
 /// A copy of this process in new namespaces (`CLONE_NEW…` flags), born in the version 2 cgroup whose directory is
-/// given. The copy, with a copy of all memory and descriptors, does `child` and nothing else.
+/// given. The copy, with a copy of all memory and descriptors, does `child` and nothing else. With `CLONE_PARENT` it is
+/// the child of this process's parent.
 pub(crate) fn clone(
     namespaces: libc::c_int,
     cgroup: Option<BorrowedFd<'_>>,
@@ -33,7 +34,8 @@ pub(crate) fn clone(
     args.flags = u64::from((namespaces | libc::CLONE_PIDFD | keep_tid) as u32) | into_cgroup;
     args.pidfd = (&raw mut pidfd).addr() as u64;
     args.child_tid = tid.map_or(0, |address| address.as_ptr().addr() as u64);
-    args.exit_signal = libc::SIGCHLD as u64;
+    // The child of one's parent tells of its end as oneself would.
+    args.exit_signal = if namespaces & libc::CLONE_PARENT == 0 { libc::SIGCHLD as u64 } else { 0 };
     args.cgroup = cgroup.map_or(0, |fd| fd.as_raw_fd() as u64);
     // SAFETY: without CLONE_VM and CLONE_FILES this is a fork: the child runs on copies of all memory. Callers are
     // single-threaded (`serve` checks it), so no lock is held by a thread that the child lacks. The pointers are to

@@ -1,0 +1,193 @@
+//! Who a process is and what it may do, judged.
+
+use isolate::container::plan::{Capabilities, Process, Scheduler};
+use isolate::container::resource_number;
+
+use super::{Circumstances, capability, check_absolute};
+use crate::spec;
+
+const OOM_SCORE: std::ops::RangeInclusive<i32> = -1000..=1000;
+
+pub(crate) fn process(
+    spec: &spec::Process,
+    at: Circumstances<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Process, String> {
+    if spec.args.first().is_none_or(String::is_empty) {
+        return Err("`process.args` is empty: there is no program to run".to_owned());
+    }
+    if spec.cwd.is_empty() {
+        return Err("`process.cwd` is missing".to_owned());
+    }
+    check_absolute("process.cwd", &spec.cwd)?;
+    if spec.args.iter().chain(&spec.env).any(|text| text.contains('\0')) {
+        return Err("`process.args` or `process.env` holds a NUL byte".to_owned());
+    }
+    for variable in &spec.env {
+        if variable.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
+            return Err(format!("`process.env`: `{}` is not `NAME=value`", variable.escape_debug()));
+        }
+    }
+    if let Some(score) = spec.oom_score_adj.filter(|score| !OOM_SCORE.contains(score)) {
+        return Err(format!("`process.oomScoreAdj` lies between -1000 and 1000, not at {score}"));
+    }
+    if let Some(umask) = spec.user.umask.filter(|umask| *umask > 0o777) {
+        return Err(format!("`process.user.umask` is {umask:#o}, and no more than 0o777 is one"));
+    }
+    if !spec.apparmor_profile.is_empty() && !at.apparmor {
+        return Err("`process.apparmorProfile` takes AppArmor, which this kernel does not have on".to_owned());
+    }
+    if !spec.selinux_label.is_empty() {
+        return Err(match at.selinux {
+            true => "`process.selinuxLabel` is not supported".to_owned(),
+            false => "`process.selinuxLabel` takes SELinux, which this kernel does not have on".to_owned(),
+        });
+    }
+    let size = spec.console_size.filter(|size| spec.terminal && (size.height, size.width) != (0, 0));
+    Ok(Process {
+        args: spec.args.clone(),
+        env: spec.env.clone(),
+        cwd: spec.cwd.clone(),
+        uid: spec.user.uid,
+        gid: spec.user.gid,
+        additional_gids: spec.user.additional_gids.clone(),
+        umask: spec.user.umask,
+        terminal: spec.terminal,
+        terminal_size: size.map(|size| (size.height, size.width)),
+        capabilities: capabilities(spec.capabilities.as_ref(), warnings),
+        no_new_privileges: spec.no_new_privileges,
+        rlimits: rlimits(&spec.rlimits)?,
+        oom_score_adj: spec.oom_score_adj,
+        scheduler: spec.scheduler.as_ref().map(scheduler).transpose()?,
+        io_priority: spec.io_priority.as_ref().map(io_priority).transpose()?,
+        apparmor_profile: Some(spec.apparmor_profile.clone()).filter(|profile| !profile.is_empty()),
+        // Only for processes that are run in a container afterwards.
+        cpus: Vec::new(),
+        filter: None,
+        preserve_fds: 0,
+    })
+}
+
+/// What cannot be mapped to a capability is a warning, as the specification has it.
+fn capabilities(spec: Option<&spec::Capabilities>, warnings: &mut Vec<String>) -> Capabilities {
+    let Some(spec) = spec else { return Capabilities::default() };
+    let mut set = |names: &[String]| {
+        let mut bits = 0;
+        for name in names {
+            match capability(name) {
+                Some(number) => bits |= 1 << number,
+                None => {
+                    let warning = format!("`{}` is not a capability known here", name.escape_debug());
+                    if !warnings.contains(&warning) {
+                        warnings.push(warning);
+                    }
+                }
+            }
+        }
+        bits
+    };
+    Capabilities {
+        bounding: set(&spec.bounding),
+        effective: set(&spec.effective),
+        permitted: set(&spec.permitted),
+        inheritable: set(&spec.inheritable),
+        ambient: set(&spec.ambient),
+    }
+}
+
+fn rlimits(limits: &[spec::Rlimit]) -> Result<Vec<(u32, u64, u64)>, String> {
+    let mut found: Vec<(u32, u64, u64)> = Vec::new();
+    for limit in limits {
+        let number = resource_number(&limit.kind)
+            .ok_or_else(|| format!("`process.rlimits`: `{}` is not a resource", limit.kind.escape_debug()))?;
+        if found.iter().any(|&(known, ..)| known == number) {
+            return Err(format!("`process.rlimits` lists `{}` twice", limit.kind));
+        }
+        if limit.soft > limit.hard {
+            return Err(format!(
+                "`process.rlimits`: the soft limit of `{}` ({}) is above the hard one ({})",
+                limit.kind, limit.soft, limit.hard
+            ));
+        }
+        found.push((number, limit.soft, limit.hard));
+    }
+    Ok(found)
+}
+
+fn scheduler(spec: &spec::Scheduler) -> Result<Scheduler, String> {
+    let policies = [
+        ("SCHED_OTHER", 0),
+        ("SCHED_FIFO", 1),
+        ("SCHED_RR", 2),
+        ("SCHED_BATCH", 3),
+        ("SCHED_ISO", 4),
+        ("SCHED_IDLE", 5),
+        ("SCHED_DEADLINE", 6),
+    ];
+    let flags = [
+        ("SCHED_FLAG_RESET_ON_FORK", 0x01),
+        ("SCHED_FLAG_RECLAIM", 0x02),
+        ("SCHED_FLAG_DL_OVERRUN", 0x04),
+        ("SCHED_FLAG_KEEP_POLICY", 0x08),
+        ("SCHED_FLAG_KEEP_PARAMS", 0x10),
+        ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
+        ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
+    ];
+    let policy = policies.iter().find(|(name, _)| *name == spec.policy);
+    let unknown =
+        |field: &str, name: &str| format!("`process.scheduler.{field}`: `{}` is unknown", name.escape_debug());
+    let &(_, policy) = policy.ok_or_else(|| unknown("policy", &spec.policy))?;
+    let mut bits = 0;
+    for flag in &spec.flags {
+        bits |= flags.iter().find(|(name, _)| name == flag).ok_or_else(|| unknown("flags", flag))?.1;
+    }
+    if !(-20..=19).contains(&spec.nice) {
+        return Err(format!("`process.scheduler.nice` lies between -20 and 19, not at {}", spec.nice));
+    }
+    if spec.priority != 0 && ![1, 2].contains(&policy) {
+        return Err("`process.scheduler.priority` is for `SCHED_FIFO` and `SCHED_RR`".to_owned());
+    }
+    if (spec.runtime, spec.deadline, spec.period) != (0, 0, 0) && policy != 6 {
+        return Err("`process.scheduler.runtime`, `deadline` and `period` are for `SCHED_DEADLINE`".to_owned());
+    }
+    Ok(Scheduler {
+        policy,
+        flags: bits,
+        nice: spec.nice,
+        priority: spec.priority,
+        runtime: spec.runtime,
+        deadline: spec.deadline,
+        period: spec.period,
+    })
+}
+
+fn io_priority(spec: &spec::IoPriority) -> Result<u16, String> {
+    let class = match &*spec.class {
+        "IOPRIO_CLASS_RT" => 1,
+        "IOPRIO_CLASS_BE" => 2,
+        "IOPRIO_CLASS_IDLE" => 3,
+        other => return Err(format!("`process.ioPriority.class`: `{}` is unknown", other.escape_debug())),
+    };
+    match spec.priority {
+        level @ 0..8 => Ok(class << 13 | level as u16),
+        level => Err(format!("`process.ioPriority.priority` lies between 0 and 7, not at {level}")),
+    }
+}
+
+/// A list of processors such as `0-3,7`.
+pub(crate) fn affinity(text: &str) -> Result<Vec<usize>, String> {
+    let wrong = || format!("`{}` is not a list of processors such as `0-3,7`", text.escape_debug());
+    /// As many as the kernel's own set holds.
+    const PROCESSORS_MAX: usize = 1024;
+    let mut found = Vec::new();
+    for part in text.split(',').map(str::trim) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|number| *number < PROCESSORS_MAX);
+        let (first, last) = number(first).zip(number(last)).ok_or_else(wrong)?;
+        if first > last {
+            return Err(wrong());
+        }
+        found.extend(first..=last);
+    }
+    Ok(found)
+}
