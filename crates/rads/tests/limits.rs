@@ -33,6 +33,7 @@ fn a_disk_and_a_volume_hold_what_they_may() {
         assert!(walls["disk_in_memory"].as_str().unwrap().contains("root"), "{walls}");
     } else {
         assert!((1..=8).contains(&fill("/data")), "{walls}");
+        assert!(world.rads(&["c", "status"]).ok().contains("disks of stars and sizes of volumes: by "), "{walls}");
     }
     world.rads(&["c", "limits", "writer", "--disk-mb", "1"]).refused("C0103", "at least 4 MiB, not 1 MiB");
     world.rads(&["c", "limits", "writer", "--disk-mb", "none"]).refused("C0103", "began with a disk of its own");

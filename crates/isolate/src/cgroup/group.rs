@@ -351,7 +351,7 @@ impl Group {
             return match self.version {
                 Version::V1 => inherit(&self.dir, FILE),
                 Version::V2 if fs::read_to_string(self.dir.join(FILE))?.trim().is_empty() => Ok(()),
-                Version::V2 => write(&self.dir, FILE, "\n"),
+                Version::V2 => self.unpin(),
             };
         };
         let before = fs::read_to_string(self.dir.join(FILE))?;
@@ -369,10 +369,17 @@ impl Group {
         let has = fs::read_to_string(self.dir.join("cpuset.cpus.effective"))?;
         if has.trim().parse() != Ok(wanted) {
             let before = before.trim();
-            write(&self.dir, FILE, if before.is_empty() { "\n" } else { before })?;
+            if before.is_empty() { self.unpin() } else { write(&self.dir, FILE, before) }?;
             return Err(refused(&fs::read_to_string(self.dir.join("cpuset.cpus.effective"))?));
         }
         Ok(())
+    }
+
+    /// Version 2: all processors again. Some kernels (6.1) empty no list of a group with processes; they are given all there are.
+    fn unpin(&self) -> io::Result<()> {
+        let Err(error) = write(&self.dir, "cpuset.cpus", "\n") else { return Ok(()) };
+        let above = self.dir.parent().filter(|_| error.kind() == io::ErrorKind::StorageFull).ok_or(error)?;
+        write(&self.dir, "cpuset.cpus", fs::read_to_string(above.join("cpuset.cpus.effective"))?.trim())
     }
 
     /// Bytes a second from and to a disk.

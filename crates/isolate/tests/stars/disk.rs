@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use isolate::{Bind, DiskMeans, Message, Request, StarOrder};
-use model::{Bytes, ExitCause, Limits, StarId};
+use model::{Bytes, ExitCause, Limits, Millicores, StarId};
 use rustix::thread::CapabilitySet;
 
 use crate::kit::{Kit, until};
@@ -141,10 +141,11 @@ fn beside(kit: &Kit) {
         "i=0; while :; do : > /tmp/$i; i=$((i+1)); done 2>/dev/null",
         "cd /tmp; while mkdir d && cd d; do :; done 2>/dev/null; echo deep; sleep 1000",
     ] {
-        let hostile = with_disk(sh(kit, script), 16);
+        let mut hostile = with_disk(sh(kit, script), 16);
+        hostile.limits.cpu = Some(Millicores(250));
         kit.start(&hostile);
         let last = kit.lines(neighbour.star).len();
-        kit.said(neighbour.star, &format!("number {}", last + 200));
+        kit.said(neighbour.star, &format!("number {}", last + 30));
         let other = with_disk(sh(kit, "echo hello > /tmp/x; cat /tmp/x"), 8);
         assert_eq!(kit.run(&other), (ExitCause::Code(0), "hello\n".to_owned()));
         kit.send(&Request::Kill { star: hostile.star }, &[]);

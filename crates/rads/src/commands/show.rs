@@ -68,6 +68,9 @@ pub(crate) async fn status(client: &Client, form: Form) -> Result<u8, Problem> {
                 screen::line(format!(
                     "         disks of stars are in memory, and sizes of volumes not enforced: {reason}"
                 ));
+            } else if services.iter().any(|service| has_disk(&service.spec.template)) {
+                let how = if walls.disk == "image" { "an image each" } else { "project quota" };
+                screen::line(format!("         disks of stars and sizes of volumes: by {how}"));
             }
         }
         None => screen::line("nursery  down; it is started again by itself"),
@@ -128,6 +131,10 @@ pub(crate) async fn report_walls(client: &Client, asked: &[&StarTemplate]) -> Re
         }
     }
     Ok(())
+}
+
+fn has_disk(template: &StarTemplate) -> bool {
+    template.limits.disk.is_some() || template.volumes.iter().any(|mount| mount.size.is_some())
 }
 
 fn limits_io(template: &StarTemplate) -> bool {
