@@ -34,7 +34,7 @@ pub use limits::{Limits, LimitsChange};
 pub use name::{AppKey, Name, SecretKey, ServiceKey};
 pub use problem::{Code, Problem};
 pub use secret::{SecretChange, SecretView};
-pub use star::{Exit, ExitCause, StarPhase};
+pub use star::{Exit, ExitCause, StarPhase, Turn};
 pub use time::{Time, WallTime};
 pub use units::{Bytes, Millicores};
 pub use weakened::{Capability, Weakened};

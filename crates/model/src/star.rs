@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::time::WallTime;
+
 /// Where a star is in its life. It only ever moves down this list, but for `Ready` and `Unready`, which may alternate,
 /// and `Paused`, after which it starts to be probed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -51,6 +53,14 @@ impl fmt::Display for StarPhase {
             Self::Ended => "ended",
         })
     }
+}
+
+/// When a star came into a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Turn {
+    pub phase: StarPhase,
+    pub at: WallTime,
 }
 
 /// How a star ended, and whether that was asked for.

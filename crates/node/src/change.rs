@@ -49,6 +49,10 @@ impl Node {
             Request::Resume { service } => Command::Resume { service, wall },
             Request::StopService { service } => Command::Stop { service, wall },
             Request::StartService { service } => Command::Start { service, wall },
+            Request::RemoveService { service } => Command::RemoveService { service, wall },
+            Request::StopStar { service, ordinal } => Command::StopStar { service, ordinal, wall },
+            Request::StartStar { service, ordinal } => Command::StartStar { service, ordinal, wall },
+            Request::RestartStar { service, ordinal } => Command::RestartStar { service, ordinal, wall },
             Request::NoteSecret { secret, change } => Command::SecretChanged { secret, change, wall },
         };
         self.propose(Purpose::Request(id), command, step);

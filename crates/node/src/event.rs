@@ -122,6 +122,25 @@ pub enum Request {
     StartService {
         service: ServiceKey,
     },
+    /// Take a service out of its app.
+    RemoveService {
+        service: ServiceKey,
+    },
+    /// End one star by its number, and let none run in its place.
+    StopStar {
+        service: ServiceKey,
+        ordinal: u32,
+    },
+    /// Let one run there again.
+    StartStar {
+        service: ServiceKey,
+        ordinal: u32,
+    },
+    /// Replace one star by another of its name.
+    RestartStar {
+        service: ServiceKey,
+        ordinal: u32,
+    },
     /// Note what became of a secret.
     NoteSecret {
         secret: SecretKey,

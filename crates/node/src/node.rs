@@ -84,6 +84,8 @@ pub(crate) struct Local {
     pub(crate) overdue: bool,
     /// A command runs in it after which it is told to stop.
     pub(crate) in_hook: bool,
+    /// It was told to go by its name; whether another is to have its place.
+    pub(crate) leaves: Option<bool>,
     /// Whether it was told to stand still when it was told last; unknown for a star that is taken over.
     pub(crate) still: Option<bool>,
     /// Why it does not stand still, or does not go on.
@@ -114,6 +116,7 @@ impl Local {
             unhealthy: false,
             overdue: false,
             in_hook: false,
+            leaves: None,
             still: (record.phase == StarPhase::Assigned).then_some(false),
             freeze_problem: None,
             limits: None,
@@ -134,6 +137,10 @@ pub(crate) struct LocalService {
     /// The revision that `backoff` is about.
     pub(crate) backoff_revision: u64,
     pub(crate) last_failure: Option<ExitCause>,
+    /// Stars told to go by their names, until the service is looked at.
+    pub(crate) leaving: Vec<StarId>,
+    /// Numbers that are taken first by the next stars: those of stars restarted by their names.
+    pub(crate) first: BTreeSet<u32>,
     /// Stars whose assignment is being written: id, ordinal, revision.
     pub(crate) assigning: Vec<(StarId, u32, u64)>,
     pub(crate) generation: u64,
@@ -313,6 +320,14 @@ impl Node {
                 if let Some(local) = self.stars.get(star) {
                     self.dirty.insert(local.service.clone());
                 }
+            }
+            Change::StarLeaves { star, comes_back } => self.leave(*star, *comes_back),
+            Change::PlaceChanged { service, ordinal } => {
+                // Whoever asks has seen to what was wrong with it.
+                if let Some(local) = self.services.get_mut(service) {
+                    local.backoff.remove(ordinal);
+                }
+                self.dirty.insert(service.clone());
             }
             Change::StarForgotten { star } => {
                 if let Some(local) = self.stars.remove(star) {

@@ -43,6 +43,9 @@ impl Node {
         if start > 0 && self.nursery_up {
             self.assign(key, start, step);
         }
+        if let Some(service) = self.services.get_mut(key) {
+            drain.append(&mut service.leaving);
+        }
         let draining: Vec<StarId> = drain.into_iter().filter(|star| self.retire(*star, step)).collect();
         self.publish(key, step);
         for star in draining {
@@ -61,7 +64,9 @@ impl Node {
                     StarPhase::Ended if self.holds_its_place(*star, local) => StarPhase::Ready,
                     StarPhase::Ended => return None,
                     // Whether another comes in its place is known when it has ended.
-                    _ if local.overdue => StarPhase::Unready,
+                    _ if local.overdue || local.leaves == Some(true) => StarPhase::Unready,
+                    // Its place is not wanted: it counts for nothing from here on.
+                    _ if local.leaves == Some(false) => StarPhase::Draining,
                     phase => phase,
                 };
                 Some(Seen { star: *star, revision: local.revision, ordinal: local.ordinal, phase })
@@ -81,7 +86,13 @@ impl Node {
     fn assign(&mut self, key: &ServiceKey, count: u32, step: &mut Step<'_>) {
         let taken: BTreeSet<u32> = self.seen(key).iter().map(|seen| seen.ordinal).collect();
         let (Some(record), Some(service)) = (self.state.services.get(key), self.services.get_mut(key)) else { return };
-        let free = (1..).filter(|ordinal| !taken.contains(ordinal) && !record.done.contains(ordinal));
+        let is_free = |ordinal: &u32| {
+            !taken.contains(ordinal) && !record.done.contains(ordinal) && !record.held.contains(ordinal)
+        };
+        let first: Vec<u32> = service.first.iter().copied().filter(is_free).collect();
+        service.first.retain(|ordinal| taken.contains(ordinal));
+        let others = (1..).filter(is_free).filter(|ordinal| !first.contains(ordinal));
+        let free = first.iter().copied().chain(others);
         let mut ordinals = Vec::new();
         let mut next_try = None;
         for ordinal in free.take(count as usize) {

@@ -123,6 +123,15 @@ impl Node {
                 self.await_deadline(report.star, step);
                 self.hold_again(report.star, step);
                 self.probe(report.star, step);
+                // It was told to go by an agent that did not come to it.
+                let leaves = self.state.stars.get(&report.star).filter(|record| record.leaving);
+                let held = leaves.map(|record| {
+                    let service = self.state.services.get(&record.service);
+                    service.is_some_and(|service| service.held.contains(&record.ordinal))
+                });
+                if let Some(held) = held {
+                    self.leave(report.star, !held);
+                }
             }
         }
     }
@@ -247,6 +256,19 @@ impl Node {
         let Some(local) = self.stars.get_mut(&star).filter(is_starting) else { return };
         local.timed_out = true;
         self.kill(star, step);
+    }
+
+    /// Lets a star go that was told so by its name.
+    pub(crate) fn leave(&mut self, star: StarId, comes_back: bool) {
+        let Some(local) = self.stars.get_mut(&star).filter(|local| local.phase < StarPhase::Draining) else { return };
+        local.leaves = Some(comes_back);
+        if let Some(service) = self.services.get_mut(&local.service) {
+            service.leaving.push(star);
+            if comes_back {
+                service.first.insert(local.ordinal);
+            }
+        }
+        self.dirty.insert(local.service.clone());
     }
 
     /// Sends a star no new requests, or ends it at once when it has none. Gives whether the proxy has to be told.

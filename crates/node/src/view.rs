@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use model::{AppKey, AppSpec, Exit, NodeId, Protocol, ServiceKey, ServiceSpec, StarId, StarPhase, WallTime};
+use model::{
+    AppKey, AppSpec, Exit, NodeId, Protocol, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Turn, WallTime,
+};
 use serde::{Deserialize, Serialize};
 use state::StarRecord;
 
@@ -65,6 +67,9 @@ pub struct ServiceView {
     pub started: u64,
     /// Stars that ended without being asked to.
     pub restarts: u64,
+    /// The numbers of stars that were stopped one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +79,9 @@ pub struct StarView {
     /// `hello-1`.
     pub name: String,
     pub service: ServiceKey,
+    /// The number in its name.
+    #[serde(default)]
+    pub ordinal: u32,
     pub app: AppKey,
     pub node: NodeId,
     pub phase: StarPhase,
@@ -97,6 +105,33 @@ pub struct EventView {
     pub index: u64,
     pub wall: WallTime,
     pub what: String,
+    /// The app, the service and the name of the star that it is about, as far as it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub star: Option<String>,
+}
+
+/// Everything the log knows of one star.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct StarDetail {
+    pub star: StarView,
+    /// What it was made from.
+    pub template: StarTemplate,
+    /// The index of the command that assigned it.
+    pub generation: u64,
+    /// The version of its service that it belongs to.
+    pub revision: u64,
+    /// When it came into which phase.
+    pub history: Vec<Turn>,
+    /// Where requests for its service come in.
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+    pub entry: Option<SocketAddr>,
+    /// Stars of the same name that ended before it, the last first, as long as they are kept.
+    pub before: Vec<StarView>,
 }
 
 impl Node {
@@ -145,8 +180,9 @@ impl Node {
         let local = self.services.get(key);
         let running = || self.state.stars_of(key).filter(|star| star.phase != StarPhase::Ended);
         let settled = if record.paused { StarPhase::Paused } else { StarPhase::Ready };
-        let is_settled =
-            |star: &StarRecord| star.phase == settled && (record.paused || star.revision == record.revision);
+        let is_settled = |star: &StarRecord| {
+            star.phase == settled && !star.leaving && (record.paused || star.revision == record.revision)
+        };
         let ready = running().filter(|star| star.phase == StarPhase::Ready).count();
         let desired = record.wanted();
         let is_short = running().count() != desired as usize && !record.paused;
@@ -165,6 +201,7 @@ impl Node {
             protocol: record.spec.entry.as_ref().map(|entry| entry.protocol),
             started: record.started,
             restarts: record.restarts,
+            held: record.held.iter().copied().collect(),
         })
     }
 
@@ -216,6 +253,24 @@ impl Node {
         self.state.stars.get(&star).map(|star| self.view_of(star))
     }
 
+    pub fn star_detail(&self, star: StarId) -> Option<StarDetail> {
+        let record = self.state.stars.get(&star)?;
+        let is_before = |other: &&StarRecord| {
+            other.ordinal == record.ordinal && other.id != star && other.generation < record.generation
+        };
+        let mut before: Vec<&StarRecord> = self.state.stars_of(&record.service).filter(is_before).collect();
+        before.sort_by_key(|other| std::cmp::Reverse(other.generation));
+        Some(StarDetail {
+            star: self.view_of(record),
+            template: record.template.clone(),
+            generation: record.generation,
+            revision: record.revision,
+            history: record.history.clone(),
+            entry: self.services.get(&record.service).and_then(|service| service.address),
+            before: before.into_iter().map(|other| self.view_of(other)).collect(),
+        })
+    }
+
     fn view_of(&self, star: &StarRecord) -> StarView {
         let service = self.state.services.get(&star.service);
         let revision = service.map(|service| service.revision);
@@ -223,6 +278,7 @@ impl Node {
             id: star.id,
             name: star.name(),
             service: star.service.clone(),
+            ordinal: star.ordinal,
             app: star.app.clone(),
             node: star.node,
             phase: star.phase,
@@ -239,7 +295,15 @@ impl Node {
     /// What was recorded after an index, oldest first.
     pub fn events_view(&self, after: u64) -> Vec<EventView> {
         let newer = self.state.events.iter().filter(|event| event.index > after);
-        newer.map(|event| EventView { index: event.index, wall: event.wall, what: event.what.clone() }).collect()
+        let view = |event: &state::EventRecord| EventView {
+            index: event.index,
+            wall: event.wall,
+            what: event.what.clone(),
+            app: event.about.app.clone(),
+            service: event.about.service.clone(),
+            star: event.about.star.clone(),
+        };
+        newer.map(view).collect()
     }
 }
 

@@ -820,3 +820,136 @@ fn a_command_from_elsewhere_opens_its_doors_too() {
     });
     assert_eq!(desk.told(), ["listen 8000"]);
 }
+
+fn name_of(desk: &Desk, star: StarId) -> String {
+    desk.node.star_view(star).unwrap().name
+}
+
+#[test]
+fn a_star_restarted_by_its_name_is_drained_and_another_has_its_name() {
+    let mut desk = Desk::serving(3);
+    let second = desk.stars(StarPhase::Ready)[1];
+    let (name, ordinal) = (name_of(&desk, second), desk.node.star_view(second).unwrap().ordinal);
+    desk.ask(Request::RestartStar { service: key(), ordinal }).unwrap();
+    assert_eq!(desk.told_of_stars(), ["routes 2", "drain"], "no other star is touched");
+    assert!(desk.node.service_view(&key()).unwrap().changing, "whoever waits for it goes on waiting");
+    desk.tell(Event::Drained { star: second });
+    assert!(desk.started().is_empty(), "its place is taken until it has ended");
+    assert_eq!(desk.told_of_stars(), ["signal 15"]);
+    desk.exit(second);
+    let [again] = desk.started()[..] else { panic!() };
+    assert_eq!(name_of(&desk, again), name);
+    desk.make_ready(again);
+    let view = desk.node.service_view(&key()).unwrap();
+    assert!(!view.changing && view.ready == 3 && view.restarts == 0, "{view:?}");
+    // One whose number is not the first free one keeps it too.
+    desk.ask(Request::Restart { service: key() }).unwrap();
+    for _ in 0..10 {
+        for star in desk.started() {
+            desk.make_ready(star);
+        }
+        for star in desk.stars(StarPhase::Draining) {
+            desk.tell(Event::Drained { star });
+            desk.exit(star);
+        }
+    }
+    let last = desk.stars(StarPhase::Ready).into_iter().max_by_key(|star| desk.node.star_view(*star).unwrap().ordinal);
+    let (last, name) = (last.unwrap(), name_of(&desk, last.unwrap()));
+    let ordinal = desk.node.star_view(last).unwrap().ordinal;
+    desk.ask(Request::RestartStar { service: key(), ordinal }).unwrap();
+    desk.tell(Event::Drained { star: last });
+    desk.exit(last);
+    let [again] = desk.started()[..] else { panic!() };
+    assert_eq!(name_of(&desk, again), name);
+}
+
+#[test]
+fn a_star_stopped_by_its_name_leaves_its_place_until_it_is_started() {
+    let mut desk = Desk::serving(3);
+    let first = desk.stars(StarPhase::Ready)[0];
+    let ordinal = desk.node.star_view(first).unwrap().ordinal;
+    let stop = || Request::StopStar { service: key(), ordinal };
+    desk.ask(stop()).unwrap();
+    desk.tell(Event::Drained { star: first });
+    desk.exit(first);
+    desk.wait(Duration::from_secs(120));
+    assert!(desk.started().is_empty(), "nothing comes in its place");
+    let view = desk.node.service_view(&key()).unwrap();
+    assert_eq!((view.desired, view.ready, view.changing, view.held.as_slice()), (2, 2, false, [ordinal].as_slice()));
+    desk.ask(stop()).unwrap();
+    desk.ask(Request::StartStar { service: key(), ordinal }).unwrap();
+    let [again] = desk.started()[..] else { panic!() };
+    assert_eq!(desk.node.star_view(again).unwrap().ordinal, ordinal);
+    desk.make_ready(again);
+    // Whoever asks for the whole service gets all of it.
+    desk.ask(stop()).unwrap();
+    desk.tell(Event::Drained { star: again });
+    desk.exit(again);
+    desk.ask(Request::StartService { service: key() }).unwrap();
+    assert_eq!(desk.started().len(), 1);
+    // What is not there is refused.
+    let refused = |desk: &mut Desk, request| desk.ask(request).unwrap_err().code;
+    assert_eq!(refused(&mut desk, Request::StopStar { service: key(), ordinal: 9 }), Code::NotFound);
+    assert_eq!(refused(&mut desk, Request::RestartStar { service: key(), ordinal: 0 }), Code::NotFound);
+    desk.ask(Request::Pause { service: key() }).unwrap();
+    assert_eq!(refused(&mut desk, stop()), Code::Conflict);
+}
+
+#[test]
+fn what_was_told_to_go_goes_though_the_agent_was_replaced() {
+    let mut desk = Desk::serving(2);
+    let star = desk.stars(StarPhase::Ready)[0];
+    let (other, ordinal) = (desk.stars(StarPhase::Ready)[1], desk.node.star_view(star).unwrap().ordinal);
+    let mut state = desk.node.state().clone();
+    let index = state.index + 1;
+    state::apply(&mut state, index, &Command::StopStar { service: key(), ordinal, wall: WallTime(1) });
+    // Nobody has acted on it.
+    let mut next = Desk::new(state);
+    let running = [star, other].map(|star| {
+        let generation = next.node.state().stars[&star].generation;
+        RunningStar { star, generation, pid: pid(star), start_time: 7 }
+    });
+    next.tell(Event::NurseryUp { running: running.into(), ended: Vec::new() });
+    assert_eq!(next.stars(StarPhase::Draining), [star]);
+    assert_eq!(next.stars(StarPhase::Ready), [other]);
+}
+
+#[test]
+fn a_service_is_taken_out_of_its_app_and_with_the_last_the_app_is_gone() {
+    let mut desk = Desk::serving(1);
+    let star = desk.stars(StarPhase::Ready)[0];
+    desk.ask(Request::RemoveService { service: key() }).unwrap();
+    assert!(desk.node.app_views().is_empty() && desk.node.service_views().is_empty());
+    assert!(desk.told().contains(&"unlisten".to_owned()));
+    desk.tell(Event::Drained { star });
+    desk.exit(star);
+    assert!(desk.node.star_views().is_empty(), "nothing is kept of it");
+    assert_eq!(desk.ask(Request::RemoveService { service: key() }).unwrap_err().code, Code::NotFound);
+}
+
+#[test]
+fn a_star_remembers_its_turns_and_those_before_it() {
+    let mut desk = Desk::serving(1);
+    let first = desk.stars(StarPhase::Ready)[0];
+    let phases = |desk: &Desk, star| -> Vec<StarPhase> {
+        desk.node.star_detail(star).unwrap().history.into_iter().map(|turn| turn.phase).collect()
+    };
+    assert_eq!(phases(&desk, first), [StarPhase::Assigned, StarPhase::Starting, StarPhase::Ready]);
+    desk.exit(first);
+    let (_, second) = desk.time_to_start();
+    assert_eq!(phases(&desk, first).last(), Some(&StarPhase::Ended));
+    let detail = desk.node.star_detail(second).unwrap();
+    assert_eq!(detail.before.iter().map(|star| star.id).collect::<Vec<_>>(), [first]);
+    // However often it changes, what is kept is bounded: the first turn and the last.
+    desk.make_ready(second);
+    for _ in 0..50 {
+        for outcome in [Err("no".to_owned()), Err("no".to_owned()), Err("no".to_owned()), Ok(())] {
+            desk.tell(Event::Probed { star: second, outcome });
+        }
+    }
+    let turns = phases(&desk, second);
+    assert!(turns.len() <= state::TURNS_MAX && turns[0] == StarPhase::Assigned, "{turns:?}");
+    let events = desk.node.events_view(0);
+    let ended = events.iter().find(|event| event.what.contains("ended")).unwrap();
+    assert_eq!((ended.star.clone(), ended.service.clone()), (Some(name_of(&desk, second)), Some(key())));
+}

@@ -89,7 +89,7 @@ struct World {
     /// The one written last, until the event after it.
     came_true: Option<(ServiceKey, u32)>,
     faults: bool,
-    /// Services are paused and resumed too, and stars have hooks. Lives from before that go as they went.
+    /// Services are paused and resumed and taken out too, stars are stopped and restarted by name and have hooks. Lives from before that go as they went.
     pauses: bool,
     trace: Vec<String>,
 }
@@ -343,7 +343,7 @@ impl World {
     }
 
     fn act(&mut self) {
-        match self.random.below(20) {
+        match self.random.below(if self.pauses { 23 } else { 20 }) {
             0..5 => self.put_app(),
             5 => {
                 let app = self.app();
@@ -380,6 +380,16 @@ impl World {
                 let service = self.service();
                 let request =
                     if self.random.one_in(3) { Request::Resume { service } } else { Request::Pause { service } };
+                self.ask(request);
+            }
+            20.. => {
+                let (service, ordinal) = (self.service(), self.random.below(4) as u32 + 1);
+                let request = match self.random.below(7) {
+                    0..2 => Request::StopStar { service, ordinal },
+                    2..4 => Request::StartStar { service, ordinal },
+                    4..6 => Request::RestartStar { service, ordinal },
+                    _ => Request::RemoveService { service },
+                };
                 self.ask(request);
             }
             _ => {}

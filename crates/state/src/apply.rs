@@ -4,11 +4,12 @@ use model::app::INSTANCES_MAX;
 use model::limits::limits_difference;
 use model::{
     AppKey, AppSpec, Code, Exit, LimitsChange, Problem, RestartPolicy, SecretChange, ServiceKey, StarId, StarPhase,
-    WallTime,
+    Turn, WallTime,
 };
 
 use crate::command::{Assignment, Command, Transition};
-use crate::record::{AppRecord, ServiceRecord, StarRecord, State};
+use crate::record::{About, AppRecord, ServiceRecord, StarRecord, State};
+use crate::single;
 
 /// What a command did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,16 @@ pub enum Change {
     StarForgotten {
         star: StarId,
     },
+    /// It was stopped by its name, or restarted, and is to go.
+    StarLeaves {
+        star: StarId,
+        comes_back: bool,
+    },
+    /// Somebody has seen to the star of this number.
+    PlaceChanged {
+        service: ServiceKey,
+        ordinal: u32,
+    },
     /// The command, or this part of it, changed nothing.
     Refused {
         problem: Problem,
@@ -60,6 +71,16 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         Command::Start { service, wall } => set_stopped(state, service, false, *wall, &mut changes),
         Command::Pause { service, wall } => pause(state, service, *wall, &mut changes),
         Command::Resume { service, wall } => resume(state, service, *wall, &mut changes),
+        Command::StopStar { service, ordinal, wall } => {
+            single::turn(state, service, *ordinal, single::Turn::Stop, *wall, &mut changes)
+        }
+        Command::StartStar { service, ordinal, wall } => {
+            single::turn(state, service, *ordinal, single::Turn::Start, *wall, &mut changes)
+        }
+        Command::RestartStar { service, ordinal, wall } => {
+            single::turn(state, service, *ordinal, single::Turn::Restart, *wall, &mut changes)
+        }
+        Command::RemoveService { service, wall } => single::remove_service(state, service, *wall, &mut changes),
         Command::Assign { stars, wall } => {
             stars.iter().for_each(|star| changes.push(assign(state, star, *wall)));
             Ok(())
@@ -88,7 +109,7 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
     changes
 }
 
-type Applied = Result<(), Problem>;
+pub(crate) type Applied = Result<(), Problem>;
 
 /// Why an app cannot be put: it changed since `base`, a service asks for too many stars, or belongs to another app. Asked
 /// again when the command is applied; asked before, nothing has to be undone.
@@ -134,8 +155,9 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
         .map(|(key, _)| key.clone())
         .collect();
     for key in gone {
+        let about = About::service(state, &key);
         state.services.remove(&key);
-        state.record(wall, format!("service `{key}` removed"));
+        state.record_of(about, wall, format!("service `{key}` removed"));
         changes.push(Change::ServiceRemoved { service: key });
     }
     for (name, wanted) in &spec.services {
@@ -153,12 +175,17 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
                     started: 0,
                     restarts: 0,
                     restarts_by: Default::default(),
+                    held: Default::default(),
                     done: Default::default(),
                 };
                 state.services.insert(key.clone(), service);
                 format!("service `{key}` created with {}", counted(wanted.instances))
             }
-            Some(service) if service.spec == *wanted && !service.stopped && !service.paused => continue,
+            Some(service)
+                if service.spec == *wanted && !service.stopped && !service.paused && service.held.is_empty() =>
+            {
+                continue;
+            }
             Some(service) => {
                 let limited = service.spec.template.can_become(&wanted.template);
                 let replaced = service.spec.template != wanted.template && !limited;
@@ -168,6 +195,7 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
                 }
                 service.spec = wanted.clone();
                 (service.stopped, service.paused) = (false, false);
+                service.held.clear();
                 if replaced {
                     format!("service `{key}` changed: its stars are replaced")
                 } else {
@@ -175,11 +203,16 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
                 }
             }
         };
-        state.record(wall, what);
+        state.record_of(About::service(state, &key), wall, what);
         match (before, wanted.template.missing_walls()) {
             (before, now) if before == now => {}
-            (_, now) if now.is_empty() => state.record(wall, format!("service `{key}` has every wall again")),
-            (_, now) => state.record(wall, format!("service `{key}` runs with weaker walls: {now}")),
+            (_, now) if now.is_empty() => {
+                state.record_of(About::service(state, &key), wall, format!("service `{key}` has every wall again"));
+            }
+            (_, now) => {
+                let what = format!("service `{key}` runs with weaker walls: {now}");
+                state.record_of(About::service(state, &key), wall, what);
+            }
         }
         limit_stars(state, &key, changes);
         changes.push(Change::ServicePut { service: key });
@@ -202,7 +235,7 @@ fn remove_app(state: &mut State, app: &AppKey, wall: WallTime, changes: &mut Vec
         state.services.remove(&service);
         changes.push(Change::ServiceRemoved { service });
     }
-    state.record(wall, format!("app `{app}` removed"));
+    state.record_of(About::app(app), wall, format!("app `{app}` removed"));
     Ok(())
 }
 
@@ -211,8 +244,13 @@ fn scale(state: &mut State, key: &ServiceKey, instances: u32, wall: WallTime, ch
     let service = service_mut(state, key)?;
     let before = std::mem::replace(&mut service.spec.instances, instances);
     (service.stopped, service.paused) = (false, false);
+    service.held.clear();
     touch_app(state, key, wall);
-    state.record(wall, format!("service `{key}` scaled from {before} to {}", counted(instances)));
+    state.record_of(
+        About::service(state, key),
+        wall,
+        format!("service `{key}` scaled from {before} to {}", counted(instances)),
+    );
     changes.push(Change::ServicePut { service: key.clone() });
     Ok(())
 }
@@ -233,7 +271,11 @@ fn limit(
     }
     template.limits = after;
     touch_app(state, key, wall);
-    state.record(wall, format!("service `{key}` limited: {}", limits_difference(&before, &after)));
+    state.record_of(
+        About::service(state, key),
+        wall,
+        format!("service `{key}` limited: {}", limits_difference(&before, &after)),
+    );
     limit_stars(state, key, changes);
     changes.push(Change::ServicePut { service: key.clone() });
     Ok(())
@@ -256,7 +298,8 @@ fn restart(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Ve
     service.revision = index;
     (service.stopped, service.paused) = (false, false);
     service.done.clear();
-    state.record(wall, format!("service `{key}` restarted: its stars are replaced"));
+    service.held.clear();
+    state.record_of(About::service(state, key), wall, format!("service `{key}` restarted: its stars are replaced"));
     changes.push(Change::ServicePut { service: key.clone() });
     Ok(())
 }
@@ -270,14 +313,27 @@ fn set_stopped(
 ) -> Applied {
     let service = service_mut(state, key)?;
     match (service.stopped == stopped, service.paused) {
-        (true, false) => return Ok(()),
+        (true, false) if service.held.is_empty() => return Ok(()),
+        // Stars that were stopped one by one; what is done stays done.
+        (true, false) => {
+            service.held.clear();
+            let what = format!("service `{key}` started: the stars that were stopped one by one");
+            state.record_of(About::service(state, key), wall, what);
+            changes.push(Change::ServicePut { service: key.clone() });
+            return Ok(());
+        }
         // What is done stays done.
         (true, true) => return resume(state, key, wall, changes),
         (false, _) => {}
     }
     (service.stopped, service.paused) = (stopped, false);
     service.done.clear();
-    state.record(wall, format!("service `{key}` {}", if stopped { "stopped" } else { "started" }));
+    service.held.clear();
+    state.record_of(
+        About::service(state, key),
+        wall,
+        format!("service `{key}` {}", if stopped { "stopped" } else { "started" }),
+    );
     changes.push(Change::ServicePut { service: key.clone() });
     Ok(())
 }
@@ -289,7 +345,7 @@ fn pause(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Vec<
         return Err(problem.help(format!("`rads c start {key}` starts it")));
     }
     if !std::mem::replace(&mut service.paused, true) {
-        state.record(wall, format!("service `{key}` paused"));
+        state.record_of(About::service(state, key), wall, format!("service `{key}` paused"));
         changes.push(Change::ServicePut { service: key.clone() });
     }
     Ok(())
@@ -301,12 +357,12 @@ fn resume(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Vec
         let problem = Problem::new(Code::Conflict, format!("service `{key}` is not paused"));
         return Err(problem.help("`rads c status` shows how it is"));
     }
-    state.record(wall, format!("service `{key}` resumed"));
+    state.record_of(About::service(state, key), wall, format!("service `{key}` resumed"));
     changes.push(Change::ServicePut { service: key.clone() });
     Ok(())
 }
 
-fn service_mut<'s>(state: &'s mut State, key: &ServiceKey) -> Result<&'s mut ServiceRecord, Problem> {
+pub(crate) fn service_mut<'s>(state: &'s mut State, key: &ServiceKey) -> Result<&'s mut ServiceRecord, Problem> {
     let missing =
         || Problem::new(Code::NotFound, format!("no service `{key}`")).help("`rads c status` lists what there is");
     state.services.get_mut(key).ok_or_else(missing)
@@ -350,6 +406,8 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime) -> Change 
         assigned: wall,
         started: None,
         ended: None,
+        leaving: false,
+        history: vec![Turn { phase: StarPhase::Assigned, at: wall }],
     };
     state.stars.insert(star.id, star);
     Change::StarAssigned { star: assignment.star }
@@ -361,6 +419,11 @@ fn transit(state: &mut State, transition: &Transition, wall: WallTime) -> Option
         return None;
     }
     star.phase = transition.phase;
+    // What happened while the batch before was written comes as one; that it ran is known by its process.
+    if transition.process.is_some() && star.process.is_none() && transition.phase > StarPhase::Starting {
+        star.turned(StarPhase::Starting, wall);
+    }
+    star.turned(transition.phase, wall);
     if let Some(process) = transition.process {
         star.process = Some(process);
         star.started = star.started.or(Some(wall));
@@ -391,7 +454,7 @@ fn transit(state: &mut State, transition: &Transition, wall: WallTime) -> Option
             *service.restarts_by.entry(ordinal).or_default() += 1;
         }
     }
-    state.record(wall, format!("star `{name}` ended: {}", exit.cause));
+    state.record_of(About::star(state, &service, &name), wall, format!("star `{name}` ended: {}", exit.cause));
     Some(moved)
 }
 

@@ -32,6 +32,14 @@ pub enum Command {
     Transitions { changes: Vec<Transition>, wall: WallTime },
     /// Drops ended stars and what is known of them.
     Forget { stars: Vec<StarId> },
+    /// Ends the star of this number, and lets none run in its place.
+    StopStar { service: ServiceKey, ordinal: u32, wall: WallTime },
+    /// Lets one run there again.
+    StartStar { service: ServiceKey, ordinal: u32, wall: WallTime },
+    /// Ends the star of this number; another of the same name follows.
+    RestartStar { service: ServiceKey, ordinal: u32, wall: WallTime },
+    /// Takes a service out of its app; with its last one the app is gone.
+    RemoveService { service: ServiceKey, wall: WallTime },
     /// Notes what became of a secret. Its value is kept elsewhere, sealed, and never comes here.
     SecretChanged { secret: SecretKey, change: SecretChange, wall: WallTime },
 }

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use model::{AppKey, AppSpec, Exit, NodeId, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, WallTime};
+use model::{AppKey, AppSpec, Exit, NodeId, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Turn, WallTime};
 use serde::{Deserialize, Serialize};
 
 /// Events kept: a screen or several of history at a few dozen bytes each; the oldest goes first.
 pub const EVENTS_MAX: usize = 1_000;
+
+/// Phases remembered of one star: a usual life has six; a readiness that comes and goes has any number.
+pub const TURNS_MAX: usize = 24;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct State {
@@ -49,6 +52,9 @@ pub struct ServiceRecord {
     /// The same, by ordinal: how often the star of each name was replaced.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub restarts_by: BTreeMap<u32, u64>,
+    /// Ordinals of stars that were stopped one by one: nothing runs in their places.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub held: BTreeSet<u32>,
     /// Ordinals of this revision that ran to their end and stay ended, as the restart policy says.
     pub done: BTreeSet<u32>,
 }
@@ -56,8 +62,8 @@ pub struct ServiceRecord {
 impl ServiceRecord {
     /// How many stars should run now.
     pub fn wanted(&self) -> u32 {
-        let done = u32::try_from(self.done.len()).unwrap_or(u32::MAX);
-        if self.stopped { 0 } else { self.spec.instances.saturating_sub(done) }
+        let free = u32::try_from(self.done.len() + self.held.len()).unwrap_or(u32::MAX);
+        if self.stopped { 0 } else { self.spec.instances.saturating_sub(free) }
     }
 }
 
@@ -81,12 +87,53 @@ pub struct StarRecord {
     pub assigned: WallTime,
     pub started: Option<WallTime>,
     pub ended: Option<WallTime>,
+    /// It was stopped or restarted by its name, and is to go.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
+    /// When it came into which phase, at most [`TURNS_MAX`]; of more the first is kept and the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Turn>,
 }
 
 impl StarRecord {
     /// `hello-1`.
     pub fn name(&self) -> String {
         format!("{}-{}", self.service.name, self.ordinal)
+    }
+
+    pub(crate) fn turned(&mut self, phase: StarPhase, at: WallTime) {
+        if self.history.len() >= TURNS_MAX {
+            self.history.remove(1);
+        }
+        self.history.push(Turn { phase, at });
+    }
+}
+
+/// What an event is about: the narrower, the more is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppKey>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceKey>,
+    /// By its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub star: Option<String>,
+}
+
+impl About {
+    pub(crate) fn app(app: &AppKey) -> Self {
+        Self { app: Some(app.clone()), ..Self::default() }
+    }
+
+    /// A service, and its app as long as it is known.
+    pub(crate) fn service(state: &State, service: &ServiceKey) -> Self {
+        let app = state.services.get(service).map(|record| record.app.clone());
+        Self { app, service: Some(service.clone()), star: None }
+    }
+
+    pub(crate) fn star(state: &State, service: &ServiceKey, name: &str) -> Self {
+        Self { star: Some(name.to_owned()), ..Self::service(state, service) }
     }
 }
 
@@ -96,6 +143,12 @@ pub struct EventRecord {
     pub index: u64,
     pub wall: WallTime,
     pub what: String,
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub about: About,
+}
+
+fn is_nothing(about: &About) -> bool {
+    *about == About::default()
 }
 
 impl State {
@@ -104,9 +157,13 @@ impl State {
     }
 
     pub(crate) fn record(&mut self, wall: WallTime, what: String) {
+        self.record_of(About::default(), wall, what);
+    }
+
+    pub(crate) fn record_of(&mut self, about: About, wall: WallTime, what: String) {
         while self.events.len() >= EVENTS_MAX {
             self.events.pop_front();
         }
-        self.events.push_back(EventRecord { index: self.index, wall, what });
+        self.events.push_back(EventRecord { index: self.index, wall, what, about });
     }
 }
