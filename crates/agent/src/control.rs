@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{
-    Accepted, After, Answer, AppView, BundleStatus, Control, Copy, Events, Exec, ExecCommand, Index, LogQuery,
-    LogStream, ServiceView, Shutdown, StarStats, StarView, StarsThen, Status, Version, WAIT_MAX_MS, WallsView,
+    Accepted, After, Answer, AppView, BundleStatus, Control, Copy, Events, Exec, ExecCommand, Index, Inspection,
+    LogQuery, LogStream, ServiceView, Shutdown, StarStats, StarTurn, StarView, StarsThen, Status, Version, WAIT_MAX_MS,
+    WallsView,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
@@ -31,7 +32,7 @@ use crate::disk_use::DiskUse;
 use crate::doors::{Doors, Need};
 use crate::link::Link;
 use crate::main_loop::{Incoming, Seen};
-use crate::{exec, logs, orders};
+use crate::{exec, inspect, logs, orders};
 
 /// A door is on this machine; when it does not open within this, it will not.
 const DIAL_FOR: Duration = Duration::from_secs(5);
@@ -301,6 +302,35 @@ impl Control for Remote {
 
     fn start(&self, service: ServiceKey) -> Answer<'_, Accepted> {
         Box::pin(self.change(Request::StartService { service }))
+    }
+
+    fn remove_service(&self, service: ServiceKey) -> Answer<'_, Accepted> {
+        Box::pin(self.change_apps(Request::RemoveService { service }))
+    }
+
+    fn turn(&self, service: ServiceKey, ordinal: u32, turn: StarTurn) -> Answer<'_, Accepted> {
+        Box::pin(self.change(match turn {
+            StarTurn::Stop => Request::StopStar { service, ordinal },
+            StarTurn::Start => Request::StartStar { service, ordinal },
+            StarTurn::Restart => Request::RestartStar { service, ordinal },
+        }))
+    }
+
+    fn inspect(&self, star: StarId) -> Answer<'_, Inspection> {
+        Box::pin(async move {
+            let detail = self.looker().look(move |node| node.star_detail(star)).await?.ok_or_else(|| no_star(star))?;
+            let walls = self.seen.borrow().nursery.clone().map(|(pid, walls)| walls_view(pid, walls));
+            let folder = self.data_dir.clone();
+            let look = move || {
+                let files = isolate::log::files(&isolate::place::star(&folder, star));
+                let files = files.into_iter().filter(|file| file.exists()).map(|file| file.display().to_string());
+                // A star that is being made, or has just ended, is no host's concern yet or any more.
+                Ok((isolate::inspect(&folder, star).unwrap_or_default().map(inspect::host_view), files.collect()))
+            };
+            let (host, log_files) = beside(look).await?;
+            let not_enforced = walls.as_ref().map(inspect::not_enforced).unwrap_or_default();
+            Ok(Inspection { detail, host, not_enforced, log_files })
+        })
     }
 
     fn stars(&self) -> Answer<'_, Vec<StarView>> {

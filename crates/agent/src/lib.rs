@@ -12,6 +12,7 @@ mod control;
 mod disk_use;
 mod doors;
 mod exec;
+mod inspect;
 mod life;
 mod link;
 mod logs;

@@ -24,8 +24,8 @@ use tokio::net::UnixStream;
 use crate::exec::{BYTES, PROTOCOL};
 use crate::serve::socket_path;
 use crate::types::{
-    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, LogQuery, LogRecord, PutApp, Scale,
-    ServiceView, Shutdown, StarStats, StarView, StarsThen, Status, Version,
+    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord, PutApp,
+    Scale, ServiceView, Shutdown, StarStats, StarTurn, StarView, StarsThen, Status, Version,
 };
 
 /// Largest answer read whole. The longest is the list of all stars.
@@ -121,6 +121,23 @@ impl Client {
 
     pub async fn start(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
         self.send(Method::POST, &format!("/v1/services/{}/start", segment(service)), &()).await
+    }
+
+    pub async fn remove_service(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
+        self.send(Method::DELETE, &format!("/v1/services/{}", segment(service)), &()).await
+    }
+
+    pub async fn turn(&self, service: &ServiceKey, ordinal: u32, turn: StarTurn) -> Result<Accepted, Problem> {
+        let word = match turn {
+            StarTurn::Stop => "stop",
+            StarTurn::Start => "start",
+            StarTurn::Restart => "restart",
+        };
+        self.send(Method::POST, &format!("/v1/services/{}/stars/{ordinal}/{word}", segment(service)), &()).await
+    }
+
+    pub async fn inspect(&self, star: StarId) -> Result<Inspection, Problem> {
+        self.get(&format!("/v1/stars/{star}/inspect")).await
     }
 
     pub async fn stars(&self) -> Result<Vec<StarView>, Problem> {

@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::types::{
-    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, LogQuery, LogRecord, ServiceView,
-    Shutdown, StarStats, StarView, Status, TerminalSize, Version,
+    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord,
+    ServiceView, Shutdown, StarStats, StarTurn, StarView, Status, TerminalSize, Version,
 };
 
 /// What a request comes to, in time. Dropping it gives the request up.
@@ -58,7 +58,12 @@ pub trait Control: Send + Sync + 'static {
     fn stop(&self, service: ServiceKey) -> Answer<'_, Accepted>;
     fn start(&self, service: ServiceKey) -> Answer<'_, Accepted>;
 
+    /// Takes a service out of its app.
+    fn remove_service(&self, service: ServiceKey) -> Answer<'_, Accepted>;
+    fn turn(&self, service: ServiceKey, ordinal: u32, turn: StarTurn) -> Answer<'_, Accepted>;
+
     fn stars(&self) -> Answer<'_, Vec<StarView>>;
+    fn inspect(&self, star: StarId) -> Answer<'_, Inspection>;
     fn star(&self, star: StarId) -> Answer<'_, StarView>;
     fn star_stats(&self, star: StarId) -> Answer<'_, StarStats>;
     fn exec(&self, star: StarId, command: ExecCommand) -> Answer<'_, Exec>;

@@ -6,7 +6,7 @@ use model::{AppSpec, BundleId, ContentHash, ServiceKey, StarId, WallTime};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-pub use node::view::{AppView, EventView, ServiceView, StarView, StatusView};
+pub use node::view::{AppView, EventView, ServiceView, StarDetail, StarView, StatusView};
 
 /// The version of this API, in every path. A change that breaks a client gets a new one.
 pub const API_VERSION: u32 = 1;
@@ -276,4 +276,72 @@ pub struct Events {
     /// Ask for what comes after this next.
     pub index: u64,
     pub events: Vec<EventView>,
+}
+
+/// What one star is told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StarTurn {
+    /// End, and leave its place free.
+    Stop,
+    /// Run in a place that was left free.
+    Start,
+    /// End, and have another of its name follow.
+    Restart,
+}
+
+/// Everything that is known of one star.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Inspection {
+    #[serde(flatten)]
+    pub detail: StarDetail,
+    /// What it is on its host; `null` when it does not run.
+    pub host: Option<HostView>,
+    /// Limits that this machine does not hold, with the reasons.
+    pub not_enforced: BTreeMap<String, String>,
+    /// Its log, the older part first.
+    pub log_files: Vec<String>,
+}
+
+/// A star as its host sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HostView {
+    pub pid: u32,
+    /// Clock ticks since boot: with the pid it names one process for ever.
+    pub start_time: u64,
+    /// The process of its program, where the first is an init of the nursery's.
+    pub program_pid: Option<u32>,
+    /// How its root is numbered on the host, and how many users it has.
+    pub first_user_id: u32,
+    pub user_ids: u32,
+    /// Its address on the bridge.
+    #[schema(value_type = Option<String>)]
+    pub address: Option<std::net::Ipv4Addr>,
+    /// The folder of the cgroup of each controller.
+    pub cgroups: BTreeMap<String, String>,
+    /// Namespaces of its own.
+    pub namespaces: BTreeMap<String, String>,
+    pub mounts: Vec<MountView>,
+    /// As the kernel has them; `null` for none.
+    pub limits: InForce,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MountView {
+    pub at: String,
+    pub kind: String,
+    pub source: String,
+    pub options: String,
+}
+
+/// Limits in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InForce {
+    pub cpu_millicores: Option<u64>,
+    pub memory_bytes: Option<u64>,
+    pub memory_soft_bytes: Option<u64>,
+    pub pids: Option<u64>,
+    pub open_files: Option<u64>,
+    /// The processors it may run on, as `0-1,3`.
+    pub cpus: Option<String>,
 }

@@ -94,6 +94,15 @@ impl Control for Remembering {
     fn start(&self, service: ServiceKey) -> Answer<'_, Accepted> {
         self.note(format!("start {service}"), Ok(Accepted { index: 9 }))
     }
+    fn remove_service(&self, service: ServiceKey) -> Answer<'_, Accepted> {
+        self.note(format!("remove service {service}"), Ok(Accepted { index: 9 }))
+    }
+    fn turn(&self, service: ServiceKey, ordinal: u32, turn: StarTurn) -> Answer<'_, Accepted> {
+        self.note(format!("{turn:?} {service} {ordinal}"), Ok(Accepted { index: 9 }))
+    }
+    fn inspect(&self, star: StarId) -> Answer<'_, Inspection> {
+        self.refuse(format!("inspect {star}"))
+    }
     fn stars(&self) -> Answer<'_, Vec<StarView>> {
         self.note("stars".into(), Ok(Vec::new()))
     }
@@ -227,6 +236,8 @@ async fn requests_arrive_as_they_were_meant() {
     client.restart(&web).await.unwrap();
     client.pause(&web).await.unwrap();
     client.resume(&web).await.unwrap();
+    client.turn(&web, 3, StarTurn::Restart).await.unwrap();
+    client.remove_service(&web).await.unwrap();
     client.put_blob(ContentHash([1; 32]), Bytes::from_static(b"abc")).await.unwrap();
     assert_eq!(client.index(41, 0).await.unwrap(), 42);
     client.shutdown(StarsThen::Keep).await.unwrap();
@@ -237,6 +248,8 @@ async fn requests_arrive_as_they_were_meant() {
         "restart team-a/web",
         "pause team-a/web",
         "resume team-a/web",
+        "Restart team-a/web 3",
+        "remove service team-a/web",
         &blob,
         "index",
         "shutdown Keep",
@@ -277,7 +290,25 @@ async fn what_cannot_be_meant_is_refused_before_it_reaches_the_agent() {
     check("POST /v1/bundles", &format!("{{\"files\": {{\"../x\": {file}}}}}"), 422, "`../x`").await;
     check("POST /v1/bundles", &" ".repeat(BODY_MAX_BYTES + 1), 422, "body").await;
     check("POST /v1/stars/star_0000000000001/exec", "{\"argv\": [\"ls\"]}", 422, "upgrade").await;
+    check("POST /v1/services/web/stars/one/stop", "", 422, "one").await;
+    check("POST /v1/services/web/stars/1/kill", "", 422, "kill").await;
+    check("POST /v1/stars/star_0000000000001/ports/80", "", 422, "upgrade").await;
+    check("POST /v1/stars/star_0000000000001/ports/70000", "", 422, "70000").await;
     assert!(served.asked().is_empty(), "{:?}", served.asked());
+}
+
+#[tokio::test]
+async fn a_dialled_port_carries_bytes_both_ways() {
+    let served = Served::start();
+    let mut inside = served.client().await.dial(StarId(1), 80).await.unwrap();
+    inside.write_all(b"hello").await.unwrap();
+    let mut answer = [0; 5];
+    inside.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"hello");
+    inside.shutdown().await.unwrap();
+    assert_eq!(inside.read(&mut answer).await.unwrap(), 0, "an end is passed on");
+    let copied = served.client().await.copy(StarId(1), &Copy::Out { path: "/x".into() }).await;
+    assert_eq!(copied.err().unwrap().code, Code::NotFound);
 }
 
 #[tokio::test]

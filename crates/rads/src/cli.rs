@@ -91,12 +91,14 @@ pub(crate) enum Constellation {
     Scale(Scale),
     /// Show or change what the stars of a service may use, while they run
     Limits(LimitsArgs),
-    /// Replace the stars of a service, one after another
-    Restart(OneService),
-    /// End the stars of a service and keep it known
-    Stop(OneService),
-    /// Start a stopped service again
-    Start(OneService),
+    /// Replace the stars of a service, one after another, or one star
+    Restart(OneTarget),
+    /// End the stars of a service and keep it known, or one star and keep its place free
+    Stop(OneTarget),
+    /// Start a stopped service again, or a star that was stopped
+    Start(OneTarget),
+    /// Take a service out of its app, with its stars; its volumes stay
+    Destroy(OneTarget),
     /// Let the stars of a service stand still: they keep their memory and get no processor time
     Pause(OneService),
     /// Let the stars of a paused service go on
@@ -114,6 +116,8 @@ pub(crate) enum Constellation {
     /// Keep what only stars are to know
     #[command(subcommand)]
     Secrets(Secrets),
+    /// Show everything that is known of a star or a service
+    Inspect(Inspect),
     /// Show what happened
     Events(Events),
     /// End the agent
@@ -401,6 +405,18 @@ impl std::str::FromStr for Limit {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct OneTarget {
+    /// A service, or a star's name or id
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// A star's name or id, or a service
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct OneService {
     pub(crate) name: String,
 }
@@ -480,6 +496,11 @@ pub(crate) struct Wait {
 
 #[derive(Debug, Args)]
 pub(crate) struct Events {
+    /// Only of this app, service or star
+    pub(crate) name: Option<String>,
+    /// Nothing from before: a time ago (`90s`, `10m`, `2h`, `7d`) or a moment (`2026-11-23 14:05`, universal time)
+    #[arg(long, value_name = "WHEN", value_parser = crate::moment::since)]
+    pub(crate) since: Option<crate::moment::Since>,
     /// Go on with new events until ^C
     #[arg(short, long)]
     pub(crate) follow: bool,
@@ -552,6 +573,10 @@ mod tests {
             "rads c cp hello-1:/data/file .",
             "rads c cp - hello:/data",
             "rads c port-forward hello-1 15432:5432",
+            "rads c inspect hello-1 -o json",
+            "rads c restart hello-2",
+            "rads c destroy hello",
+            "rads c events hello --since 2h -f",
             "rads c top",
             "rads c top hello --sort memory --interval 5s",
             "rads c completions bash",

@@ -214,3 +214,151 @@ fn a_local_port_leads_into_a_star() {
         world.rads(&["c", "port-forward", "hello", ports]).refused("C0001", "expected PORT");
     }
 }
+
+#[test]
+fn single_stars_are_stopped_started_and_restarted_by_their_names() {
+    let world = World::new();
+    let address = world.up(&world.hello("instances: 3"));
+    let before = world.stars();
+    assert_eq!(world.rads(&["c", "restart", "hello-2"]).ok(), "hello-2: restarted\n");
+    let after = world.stars();
+    let changed: Vec<&str> =
+        after.iter().filter(|star| !before.contains(star)).map(|star| star.name.as_str()).collect();
+    assert_eq!((changed, after.len()), (vec!["hello-2"], 3), "{before:?} {after:?}");
+    assert_eq!(world.rads(&["c", "stop", "hello-2"]).ok(), "hello-2: stopped\n");
+    assert_eq!(world.stars().iter().map(|star| star.name.clone()).collect::<Vec<_>>(), ["hello-1", "hello-3"]);
+    for _ in 0..6 {
+        assert_ne!(get(address).unwrap().1, "hello-2");
+    }
+    let status = world.rads(&["c", "status"]).ok();
+    assert!(status.contains("2/2") && status.contains("ready, 1 star stopped"), "{status}");
+    // It stays so whoever looks after it.
+    kill(world.agent_pid(), "-9");
+    let mut agent = world.command(&["c", "agent"]).spawn().unwrap();
+    world.wait_for("the next agent", || world.rads(&["c", "status"]).code == 0);
+    world.wait_for("the stars to be ready", || world.service("hello")["ready"] == 2);
+    assert_eq!(world.rads(&["c", "start", "hello-2"]).ok(), "hello-2: started\n");
+    assert_eq!(world.stars().len(), 3);
+    // A name that is an id, one that is nobody's, and one that is no name.
+    let id = world.stars()[0].id.clone();
+    assert_eq!(world.rads(&["c", "restart", &id]).ok(), "hello-1: restarted\n");
+    world.rads(&["c", "stop", "hello-9"]).refused("C0104", "no service or star `hello-9`");
+    world.rads(&["c", "stop", "Hello_1"]).refused("C0102", "`Hello_1` is not a name");
+    world.rads(&["c", "destroy", "hello-1"]).refused("C0001", "cannot be destroyed alone");
+    world.rads(&["c", "pause", "hello"]).ok();
+    world.rads(&["c", "restart", "hello-1"]).refused("C0105", "its service `hello` is paused");
+    world.rads(&["c", "resume", "hello"]).ok();
+    world.rads(&["c", "stop", "hello"]).ok();
+    world.rads(&["c", "start", "hello-1"]).refused("C0105", "is stopped");
+    world.rads(&["c", "start", "hello"]).ok();
+    assert_eq!(world.rads(&["c", "destroy", "hello"]).ok(), "hello: destroyed\n");
+    let status = world.json(&["c", "status"]);
+    assert_eq!((&status["services"], &status["node"]["apps"]), (&serde_json::json!([]), &serde_json::json!(0)));
+    world.rads(&["c", "destroy", "hello"]).refused("C0104", "`hello`");
+    world.rads(&["c", "shutdown"]).ok();
+    agent.wait().unwrap();
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_job_that_ended_is_run_again_by_its_name() {
+    let world = World::new();
+    let app = world.app(
+        "constellation.deploy(\"job\", {command: [\"sh\", \"-c\", \"echo ran; sleep 0.3\"], restart: \"never\"});",
+    );
+    world.rads(&["up", "-d", "--yes", text(&app)]).ok();
+    world.rads(&["c", "wait", "job", "--timeout", "30s"]).ok();
+    world.rads(&["c", "stop", "job-1"]).refused("C0105", "has ended");
+    for word in ["restart", "start"] {
+        let again = world.rads(&["c", word, "job-1"]);
+        assert!(again.code == 0, "{again:?}");
+        world.rads(&["c", "wait", "job", "--timeout", "30s"]).ok();
+    }
+    assert_eq!(world.service("job")["started"], 3);
+}
+
+#[test]
+fn everything_known_of_a_star_is_on_one_page() {
+    let world = World::new();
+    world.up(&world.hello("instances: 1, cpu_percent: 50, ram_mb: 64, pids: 20, volumes: {\"/data\": \"pages\"}"));
+    let found = world.json(&["c", "inspect", "hello-1"]);
+    let star = &world.stars()[0];
+    assert_eq!(
+        (found["star"]["id"].as_str(), found["host"]["pid"].as_u64()),
+        (Some(star.id.as_str()), Some(star.pid.into()))
+    );
+    let phases: Vec<_> =
+        found["history"].as_array().unwrap().iter().map(|turn| turn["phase"].as_str().unwrap()).collect();
+    assert_eq!(phases, ["assigned", "starting", "ready"]);
+    let mounts = found["host"]["mounts"].as_array().unwrap();
+    assert!(mounts.iter().any(|mount| mount["at"] == "/data") && mounts.iter().any(|mount| mount["at"] == "/app"));
+    for namespace in ["user", "pid", "mnt", "net", "ipc", "uts", "cgroup"] {
+        assert!(found["host"]["namespaces"][namespace].is_string(), "{namespace}: {found}");
+    }
+    // The page's numbers are the host's.
+    let map = fs::read_to_string(format!("/proc/{}/uid_map", star.pid)).unwrap();
+    assert_eq!(map.split_whitespace().nth(1), Some(found["host"]["first_user_id"].to_string().as_str()));
+    if world.limits_bite() {
+        let limits = &found["host"]["limits"];
+        assert_eq!(
+            (&limits["cpu_millicores"], &limits["memory_bytes"], &limits["pids"]),
+            (&500.into(), &67108864.into(), &20.into())
+        );
+        let folder = Path::new(found["host"]["cgroups"]["memory"].as_str().unwrap());
+        let inside = fs::read_to_string(folder.join("cgroup.procs")).unwrap();
+        assert!(inside.lines().any(|pid| pid == star.pid.to_string()), "{inside}");
+    }
+    let log = found["log_files"][0].as_str().unwrap();
+    assert!(fs::read_to_string(log).unwrap().contains("hello-1 begins"));
+    let page = world.rads(&["c", "inspect", "hello-1"]).ok();
+    for part in ["star         hello-1 (star_", "state        ready, started", "LIMIT", "64 MiB", "/data", "WHEN"] {
+        assert!(page.contains(part), "`{part}` is not in:\n{page}");
+    }
+    // One that ended is remembered, and by the one after it.
+    kill(star.pid, "-9");
+    world.wait_for("another", || world.stars().iter().any(|other| other.phase == "ready" && other.id != star.id));
+    let next = world.json(&["c", "inspect", "hello-1"]);
+    assert_eq!(next["before"][0]["id"].as_str(), Some(star.id.as_str()));
+    let ended = world.json(&["c", "inspect", &star.id]);
+    assert!(ended["host"].is_null() && ended["star"]["exit"]["cause"]["signal"] == 9, "{ended}");
+    assert!(world.rads(&["c", "inspect", "hello-1"]).ok().contains("killed by SIGKILL"));
+    let service = world.rads(&["c", "inspect", "hello"]).ok();
+    assert!(
+        service.contains("1 of 1 ready") && service.contains("star `hello-1` ended: killed by SIGKILL"),
+        "{service}"
+    );
+    world.rads(&["c", "inspect", "nothing"]).refused("C0104", "`nothing`");
+}
+
+#[test]
+fn events_are_chosen_by_name_and_time_and_outlive_agents() {
+    let world = World::new();
+    world.up(&world.hello("instances: 1"));
+    let other = world.app("constellation.deploy(\"other\", {command: [\"sleep\", \"1000\"]});");
+    let other = {
+        let path = other.with_file_name("other.rads");
+        fs::rename(&other, &path).unwrap();
+        path
+    };
+    world.rads(&["up", "-d", "--yes", text(&other)]).ok();
+    let star = world.stars().into_iter().find(|star| star.name == "hello-1").unwrap();
+    kill(star.pid, "-9");
+    world.wait_for("its end to be told", || world.rads(&["c", "events"]).ok().contains("ended"));
+    let lines = |args: &[&str]| world.rads(&[&["c", "events"], args].concat()).ok().lines().count();
+    let (all, hello, one, others) = (lines(&[]), lines(&["hello"]), lines(&["hello-1"]), lines(&["other"]));
+    assert_eq!((all, hello, one, others), (3, 2, 1, 1));
+    assert_eq!((lines(&["--since", "1h"]), lines(&["--since", "2099-01-01"]), lines(&["nobody"])), (3, 0, 0));
+    let line = world.rads(&["c", "events", "hello-1", "-o", "json"]).ok();
+    let event: serde_json::Value = serde_json::from_str(line.trim()).unwrap();
+    assert_eq!(
+        (&event["star"], &event["service"], &event["app"]),
+        (&"hello-1".into(), &"hello".into(), &"hello".into())
+    );
+    let before = world.rads(&["c", "events"]).ok();
+    kill(world.agent_pid(), "-9");
+    let mut agent = Ended(world.command(&["c", "agent"]).spawn().unwrap());
+    world.wait_for("the next agent", || world.rads(&["c", "status"]).code == 0);
+    assert_eq!(world.rads(&["c", "events"]).ok(), before);
+    world.rads(&["c", "shutdown"]).ok();
+    agent.0.wait().unwrap();
+}

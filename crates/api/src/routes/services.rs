@@ -6,7 +6,7 @@ use model::{LimitsChange, Problem, ServiceKey};
 
 use super::Shared;
 use crate::refusal::{Body, Path, Reply};
-use crate::types::{Accepted, Scale, ServiceView, StarStats};
+use crate::types::{Accepted, Scale, ServiceView, StarStats, StarTurn};
 
 /// Every service
 #[utoipa::path(get, path = "/v1/services", tag = "services", responses(
@@ -97,4 +97,24 @@ pub(super) async fn stop(State(control): Shared, Path(service): Path<ServiceKey>
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
 pub(super) async fn start(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
     Ok(Json(control.start(service).await?))
+}
+
+/// Take a service out of its app
+///
+/// Its stars end; an app whose last service it was is gone with it.
+#[utoipa::path(delete, path = "/v1/services/{service}", tag = "services", params(("service" = ServiceKey, Path)),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn remove(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
+    Ok(Json(control.remove_service(service).await?))
+}
+
+/// Stop, start or restart one star by the number in its name
+#[utoipa::path(post, path = "/v1/services/{service}/stars/{ordinal}/{turn}", tag = "services",
+    params(("service" = ServiceKey, Path), ("ordinal" = u32, Path), ("turn" = StarTurn, Path)),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn turn(
+    State(control): Shared,
+    Path((service, ordinal, turn)): Path<(ServiceKey, u32, StarTurn)>,
+) -> Reply<Accepted> {
+    Ok(Json(control.turn(service, ordinal, turn).await?))
 }

@@ -11,7 +11,7 @@ use model::{Code, Problem, StarId};
 
 use super::Shared;
 use crate::refusal::{Path, Query, Refusal, Reply};
-use crate::types::{LogQuery, LogRecord, StarStats, StarView, TAIL_MAX};
+use crate::types::{Inspection, LogQuery, LogRecord, StarStats, StarView, TAIL_MAX};
 
 /// Every star, ended ones included as long as they are kept
 #[utoipa::path(get, path = "/v1/stars", tag = "stars", responses(
@@ -25,6 +25,13 @@ pub(super) async fn list(State(control): Shared) -> Reply<Vec<StarView>> {
     (status = 200, body = StarView), (status = "default", body = Problem)))]
 pub(super) async fn get(State(control): Shared, Path(star): Path<StarId>) -> Reply<StarView> {
     Ok(Json(control.star(star).await?))
+}
+
+/// Everything that is known of a star
+#[utoipa::path(get, path = "/v1/stars/{star}/inspect", tag = "stars", params(("star" = StarId, Path)), responses(
+    (status = 200, body = Inspection), (status = "default", body = Problem)))]
+pub(super) async fn inspect(State(control): Shared, Path(star): Path<StarId>) -> Reply<Inspection> {
+    Ok(Json(control.inspect(star).await?))
 }
 
 /// What a star uses

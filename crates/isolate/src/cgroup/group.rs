@@ -1,6 +1,6 @@
 //! One star's groups: its limits, its counters, its end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -10,6 +10,7 @@ use model::{Bytes, CpuSet, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::{keyed, number, write};
+use crate::inspect::InForce;
 use crate::stats::StarStats;
 
 /// The quota's period. The kernel's default: shorter ones cost more switches, longer ones stall a star visibly.
@@ -243,6 +244,51 @@ impl Groups {
         for group in self.dirs().into_iter().filter(|group| group.version == Version::V2) {
             // Kernels before 5.14 lack the file; ending the star's first process does the same.
             let _ = write(&group.dir, "cgroup.kill", 1);
+        }
+    }
+
+    /// The folder of each controller's group.
+    pub(crate) fn folders(&self) -> BTreeMap<String, PathBuf> {
+        let named = [
+            ("cpu", &self.cpu),
+            ("usage", &self.usage),
+            ("memory", &self.memory),
+            ("pids", &self.pids),
+            ("cpuset", &self.cpuset),
+            ("io", &self.io),
+            ("freezer", &self.freezer),
+        ];
+        named.into_iter().filter_map(|(name, group)| Some((name.to_owned(), group.as_ref()?.dir.clone()))).collect()
+    }
+
+    /// The limits as the kernel has them.
+    pub(crate) fn in_force(&self) -> InForce {
+        /// Version 1 says so that there is none: the largest number of bytes, rounded down to a page.
+        const NO_LIMIT: u64 = i64::MAX as u64 & !0xffff;
+        let memory = |v1, v2| {
+            let Group { version, dir } = self.memory.as_ref()?;
+            number(dir, if *version == Version::V1 { v1 } else { v2 }).filter(|bytes| *bytes < NO_LIMIT)
+        };
+        let cpu = |Group { version, dir }: &Group| match version {
+            Version::V1 => Some(number(dir, "cpu.cfs_quota_us")? * 1000 / number(dir, "cpu.cfs_period_us")?.max(1)),
+            Version::V2 => {
+                let text = fs::read_to_string(dir.join("cpu.max")).ok()?;
+                let (quota, period) = text.trim().split_once(' ')?;
+                Some(quota.parse::<u64>().ok()? * 1000 / period.parse::<u64>().ok()?.max(1))
+            }
+        };
+        let pids = |Group { dir, .. }: &Group| Some(number(dir, "pids.max")?.saturating_sub(u64::from(self.own_pids)));
+        let cpus = |Group { dir, .. }: &Group| {
+            let text = fs::read_to_string(dir.join("cpuset.cpus")).ok()?;
+            Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
+        InForce {
+            cpu_millicores: self.cpu.as_ref().and_then(cpu),
+            memory_bytes: memory("memory.limit_in_bytes", "memory.max"),
+            memory_soft_bytes: memory("memory.soft_limit_in_bytes", "memory.high"),
+            pids: self.pids.as_ref().and_then(pids),
+            open_files: None,
+            cpus: self.cpuset.as_ref().and_then(cpus),
         }
     }
 
@@ -629,6 +675,43 @@ mod tests {
         let (_folder, old) = make(Version::V2, &[("cpu.max", ""), ("cpuset.cpus", ""), ("io.max", "")]);
         old.limit(&Limits { cpu_burst: Some(20), cpus: None, ..limits }).unwrap();
         assert!(!old.cpu.unwrap().can_burst());
+    }
+
+    #[test]
+    fn limits_are_read_back_in_the_words_of_each_version() {
+        let expected = InForce {
+            cpu_millicores: Some(250),
+            memory_bytes: Some(64 << 20),
+            memory_soft_bytes: None,
+            pids: Some(10),
+            ..InForce::default()
+        };
+        let (_folder, v2) = group(
+            Version::V2,
+            &[
+                ("cpu.max", "25000 100000\n"),
+                ("memory.max", "67108864\n"),
+                ("memory.high", "max\n"),
+                ("pids.max", "11\n"),
+            ],
+        );
+        assert_eq!(v2.in_force(), expected);
+        let (_folder, v1) = group(
+            Version::V1,
+            &[
+                ("cpu.cfs_quota_us", "25000\n"),
+                ("cpu.cfs_period_us", "100000\n"),
+                ("memory.limit_in_bytes", "67108864\n"),
+                ("memory.soft_limit_in_bytes", "9223372036854771712\n"),
+                ("pids.max", "11\n"),
+            ],
+        );
+        assert_eq!(v1.in_force(), expected);
+        let (_folder, v2) =
+            group(Version::V2, &[("cpu.max", "max 100000\n"), ("memory.max", "max\n"), ("pids.max", "max\n")]);
+        assert_eq!(v2.in_force(), InForce::default());
+        let (_folder, v1) = group(Version::V1, &[("cpu.cfs_quota_us", "-1\n"), ("cpu.cfs_period_us", "100000\n")]);
+        assert_eq!(v1.in_force(), InForce::default());
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Changes to what runs: each is sent, then waited for, so that the command's end means that it holds.
 
-use api::{Client, StarsThen};
+use api::{Client, StarTurn, StarsThen};
 use model::{AppKey, Code, Problem, ServiceKey};
 
-use super::{Connected, agent, find, progress};
-use crate::cli::{Down, Form, OneService, Scale};
+use super::find::{self, Named};
+use super::{Connected, agent, progress};
+use crate::cli::{Down, Form, OneService, OneTarget, Scale};
 use crate::screen;
 
 pub(crate) async fn scale(client: &Client, args: Scale, form: Form) -> Result<u8, Problem> {
@@ -13,22 +14,34 @@ pub(crate) async fn scale(client: &Client, args: Scale, form: Form) -> Result<u8
     settle(client, service, form).await
 }
 
-pub(crate) async fn restart(client: &Client, args: OneService, form: Form) -> Result<u8, Problem> {
-    let service = find::service(&args.name)?;
-    client.restart(&service).await?;
-    settle(client, service, form).await
+pub(crate) async fn restart(client: &Client, args: OneTarget, form: Form) -> Result<u8, Problem> {
+    match find::named(client, &args.name).await? {
+        Named::Service(service) => {
+            client.restart(&service.service).await?;
+            settle(client, service.service, form).await
+        }
+        Named::Star { service, ordinal, .. } => turn(client, &service, ordinal, StarTurn::Restart, form).await,
+    }
 }
 
-pub(crate) async fn stop(client: &Client, args: OneService, form: Form) -> Result<u8, Problem> {
-    let service = find::service(&args.name)?;
-    client.stop(&service).await?;
-    settle(client, service, form).await
+pub(crate) async fn stop(client: &Client, args: OneTarget, form: Form) -> Result<u8, Problem> {
+    match find::named(client, &args.name).await? {
+        Named::Service(service) => {
+            client.stop(&service.service).await?;
+            settle(client, service.service, form).await
+        }
+        Named::Star { service, ordinal, .. } => turn(client, &service, ordinal, StarTurn::Stop, form).await,
+    }
 }
 
-pub(crate) async fn start(client: &Client, args: OneService, form: Form) -> Result<u8, Problem> {
-    let service = find::service(&args.name)?;
-    client.start(&service).await?;
-    settle(client, service, form).await
+pub(crate) async fn start(client: &Client, args: OneTarget, form: Form) -> Result<u8, Problem> {
+    match find::named(client, &args.name).await? {
+        Named::Service(service) => {
+            client.start(&service.service).await?;
+            settle(client, service.service, form).await
+        }
+        Named::Star { service, ordinal, .. } => turn(client, &service, ordinal, StarTurn::Start, form).await,
+    }
 }
 
 pub(crate) async fn pause(client: &Client, args: OneService, form: Form) -> Result<u8, Problem> {
@@ -41,6 +54,55 @@ pub(crate) async fn resume(client: &Client, args: OneService, form: Form) -> Res
     let service = find::service(&args.name)?;
     client.resume(&service).await?;
     settle(client, service, form).await
+}
+
+/// One star, by the number in its name.
+async fn turn(client: &Client, service: &ServiceKey, ordinal: u32, turn: StarTurn, form: Form) -> Result<u8, Problem> {
+    client.turn(service, ordinal, turn).await?;
+    let view = progress::settled(client, service).await.map_err(Problem::after_changes)?;
+    let what = match turn {
+        StarTurn::Stop => "stopped",
+        StarTurn::Start => "started",
+        StarTurn::Restart => "restarted",
+    };
+    match form {
+        Form::Json => screen::json(&view)?,
+        Form::Text => screen::line(format!("{}-{ordinal}: {what}", service.name)),
+    }
+    Ok(0)
+}
+
+/// Takes a service out of its app.
+pub(super) async fn destroy(on: &Connected, args: OneTarget) -> Result<u8, Problem> {
+    let client = &on.client;
+    let service = match find::named(client, &args.name).await? {
+        Named::Service(service) => service.service,
+        Named::Star { service, ordinal, .. } => {
+            let message = format!("star `{}` belongs to service `{service}`: it cannot be destroyed alone", args.name);
+            let help = format!(
+                "`rads c stop {}-{ordinal}` ends it, `rads c scale {service} N` changes how many there are",
+                service.name
+            );
+            return Err(Problem::new(Code::Usage, message).help(help));
+        }
+    };
+    client.remove_service(&service).await?;
+    progress::service_gone(client, &service).await.map_err(Problem::after_changes)?;
+    match on.form {
+        Form::Json => screen::json(&service)?,
+        Form::Text => screen::line(format!("{service}: destroyed")),
+    }
+    end_agent_with_last_app(on).await?;
+    Ok(0)
+}
+
+/// With the last app goes an agent that was started only because it was needed.
+async fn end_agent_with_last_app(on: &Connected) -> Result<(), Problem> {
+    let none_left = on.client.apps().await?.is_empty();
+    if on.version.background && none_left {
+        agent::shut_down(&on.client, &on.version, StarsThen::Stop).await?;
+    }
+    Ok(())
 }
 
 async fn settle(client: &Client, service: ServiceKey, form: Form) -> Result<u8, Problem> {
@@ -77,10 +139,7 @@ pub(super) async fn down(on: &Connected, args: Down) -> Result<u8, Problem> {
         Form::Json => screen::json(&wanted)?,
         Form::Text => wanted.iter().for_each(|app| screen::line(format!("{app}: down"))),
     }
-    let none_left = client.apps().await?.is_empty();
-    if on.version.background && none_left {
-        agent::shut_down(client, &on.version, StarsThen::Stop).await?;
-    }
+    end_agent_with_last_app(on).await?;
     if wanted.is_empty() {
         screen::note("nothing was up");
     }

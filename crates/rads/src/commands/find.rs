@@ -1,6 +1,6 @@
 //! From the names people type to the things they mean.
 
-use api::{Client, StarView};
+use api::{Client, ServiceView, StarView};
 use model::{AppKey, Code, Problem, ServiceKey, StarId, StarPhase};
 
 /// A service's name, checked.
@@ -35,5 +35,46 @@ pub(crate) async fn running_star(client: &Client, name: &str) -> Result<StarId, 
             false => Problem::new(Code::NotFound, format!("no service or star `{name}`"))
                 .help("`rads c list` names those that run"),
         }
+    })
+}
+
+/// What a name means where both services and stars may be meant.
+pub(crate) enum Named {
+    Service(Box<ServiceView>),
+    /// A place of a service; without an id when nothing is remembered of a star there.
+    Star {
+        service: ServiceKey,
+        ordinal: u32,
+        id: Option<StarId>,
+    },
+}
+
+/// The service of that name, or else the star: the one that runs, or the last.
+pub(crate) async fn named(client: &Client, name: &str) -> Result<Named, Problem> {
+    // What is no name at all is told so.
+    if name.parse::<StarId>().is_err() {
+        service(name)?;
+    }
+    let services = client.services().await?;
+    if let Some(service) = services.iter().find(|view| view.service.to_string() == name) {
+        return Ok(Named::Service(Box::new(service.clone())));
+    }
+    let full_name = |service: &ServiceKey, ordinal: u32| format!("{service}-{ordinal}");
+    let is = |star: &&StarView| {
+        star.name == name || star.id.to_string() == name || full_name(&star.service, star.ordinal) == name
+    };
+    let stars = client.stars().await?;
+    if let Some(star) = stars.iter().filter(is).max_by_key(|star| (star.phase != StarPhase::Ended, star.since)) {
+        return Ok(Named::Star { service: star.service.clone(), ordinal: star.ordinal, id: Some(star.id) });
+    }
+    let held = services.iter().find_map(|view| {
+        let ordinal = view.held.iter().find(|ordinal| {
+            format!("{}-{ordinal}", view.service.name) == name || full_name(&view.service, **ordinal) == name
+        })?;
+        Some(Named::Star { service: view.service.clone(), ordinal: *ordinal, id: None })
+    });
+    held.ok_or_else(|| {
+        Problem::new(Code::NotFound, format!("no service or star `{name}`"))
+            .help("`rads c list` names the stars, `rads c status` the services")
     })
 }

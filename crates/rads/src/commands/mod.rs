@@ -7,6 +7,7 @@ mod doctor;
 mod exec;
 mod find;
 pub(crate) mod forward;
+mod inspect;
 mod language;
 mod limits;
 mod logs;
@@ -82,6 +83,8 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::PortForward(args) => tell(global, async |on| forward::forward(&on.client, args, on.form).await),
         Constellation::Scale(args) => tell(global, async |on| change::scale(&on.client, args, on.form).await),
         Constellation::Limits(args) => tell(global, async |on| limits::limits(&on.client, args, on.form).await),
+        Constellation::Inspect(args) => tell(global, async |on| inspect::inspect(&on.client, args, on.form).await),
+        Constellation::Destroy(args) => tell(global, async |on| change::destroy(&on, args).await),
         Constellation::Restart(args) => tell(global, async |on| change::restart(&on.client, args, on.form).await),
         Constellation::Stop(args) => tell(global, async |on| change::stop(&on.client, args, on.form).await),
         Constellation::Start(args) => tell(global, async |on| change::start(&on.client, args, on.form).await),

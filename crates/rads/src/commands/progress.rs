@@ -106,6 +106,20 @@ pub(crate) async fn gone(client: &Client, apps: &[AppKey]) -> Result<(), Problem
     }
 }
 
+/// Waits until a service and all its stars are gone.
+pub(crate) async fn service_gone(client: &Client, service: &ServiceKey) -> Result<(), Problem> {
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    loop {
+        let index = client.index(0, 0).await?;
+        let known = client.services().await?.iter().any(|view| view.service == *service);
+        let stars = client.stars().await?;
+        if !known && stars.iter().all(|star| star.service != *service || star.phase == model::StarPhase::Ended) {
+            return Ok(());
+        }
+        wait(client, index, WAIT_MS, deadline, "stars to end").await?;
+    }
+}
+
 async fn wait(client: &Client, index: u64, wait_ms: u64, deadline: Instant, what: &str) -> Result<(), Problem> {
     if Instant::now() > deadline {
         let message = format!("waited {} s for {what}", SETTLE_TIMEOUT.as_secs());

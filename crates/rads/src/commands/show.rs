@@ -142,13 +142,19 @@ fn limits_io(template: &StarTemplate) -> bool {
 }
 
 /// A service's state in a few words.
-fn state(service: &ServiceView) -> String {
+pub(super) fn state(service: &ServiceView) -> String {
     if let Some(problem) = &service.problem {
         return problem.to_string();
     }
     match service {
         _ if service.stopped => "stopped".to_owned(),
         _ if service.paused && !service.changing => "paused".to_owned(),
+        _ if service.held.len() == service.spec.instances as usize && !service.changing && service.desired == 0 => {
+            "stopped, star by star".to_owned()
+        }
+        _ if !service.held.is_empty() && service.ready == service.desired && !service.changing => {
+            format!("ready, {} stopped", screen::count(service.held.len(), "star"))
+        }
         // Stars that end by themselves and are not started again.
         _ if service.desired == 0 && service.spec.instances > 0 && !service.changing => "ended".to_owned(),
         _ if service.ready == service.desired && !service.changing => "ready".to_owned(),
@@ -179,7 +185,7 @@ pub(crate) async fn list(client: &Client, args: List, form: Form) -> Result<u8, 
     Ok(0)
 }
 
-fn phase(star: &StarView) -> String {
+pub(super) fn phase(star: &StarView) -> String {
     match &star.exit {
         Some(exit) if star.phase == StarPhase::Ended => format!("ended: {}", exit.cause),
         _ => star.phase.to_string(),
@@ -190,6 +196,10 @@ fn phase(star: &StarView) -> String {
 const EVENTS_WAIT_MS: u64 = 30_000;
 
 pub(crate) async fn events(client: &Client, args: Events, form: Form) -> Result<u8, Problem> {
+    let since = args.since.map(|since| since.moment(now()));
+    let wanted = |event: &&EventView| {
+        since.is_none_or(|since| event.wall >= since) && args.name.as_deref().is_none_or(|name| is_about(event, name))
+    };
     let mut after = 0;
     let mut wait_ms = 0;
     loop {
@@ -197,7 +207,7 @@ pub(crate) async fn events(client: &Client, args: Events, form: Form) -> Result<
             events = client.events(after, wait_ms) => events?,
             _ = tokio::signal::ctrl_c() => return Ok(0),
         };
-        for event in &events.events {
+        for event in events.events.iter().filter(wanted) {
             print_event(event, form);
         }
         if !args.follow {
@@ -205,6 +215,16 @@ pub(crate) async fn events(client: &Client, args: Events, form: Form) -> Result<
         }
         (after, wait_ms) = (events.index, EVENTS_WAIT_MS);
     }
+}
+
+/// Whether an event is about an app, a service or a star of that name. Those of an app or a service are also those of what
+/// is in it.
+fn is_about(event: &EventView, name: &str) -> bool {
+    let names = [event.app.as_ref().map(ToString::to_string), event.service.as_ref().map(ToString::to_string)];
+    names.iter().flatten().any(|known| known == name)
+        || event.star.as_deref() == Some(name)
+        // What was recorded before events said what they are about says it in words.
+        || event.what.contains(&format!("`{name}`"))
 }
 
 fn print_event(event: &EventView, form: Form) {

@@ -1,0 +1,42 @@
+//! What the host knows of a star, in the words of the API.
+
+use std::collections::BTreeMap;
+
+use api::{HostView, InForce, MountView, WallsView};
+use isolate::Inspection;
+
+pub(crate) fn host_view(found: Inspection) -> HostView {
+    let mount = |mount: isolate::MountPoint| MountView {
+        at: mount.at.display().to_string(),
+        kind: mount.kind,
+        source: mount.source,
+        options: mount.options,
+    };
+    let limits = found.limits;
+    HostView {
+        pid: found.pid,
+        start_time: found.start_time,
+        program_pid: found.program_pid,
+        first_user_id: found.first_user_id,
+        user_ids: found.user_ids,
+        address: found.address,
+        cgroups: found.groups.into_iter().map(|(name, folder)| (name, folder.display().to_string())).collect(),
+        namespaces: found.namespaces,
+        mounts: found.mounts.into_iter().map(mount).collect(),
+        limits: InForce {
+            cpu_millicores: limits.cpu_millicores,
+            memory_bytes: limits.memory_bytes,
+            memory_soft_bytes: limits.memory_soft_bytes,
+            pids: limits.pids,
+            open_files: limits.open_files,
+            cpus: limits.cpus,
+        },
+    }
+}
+
+/// The limits that this machine does not hold, with the reasons.
+pub(crate) fn not_enforced(walls: &WallsView) -> BTreeMap<String, String> {
+    let known =
+        [("cpu", &walls.cpu_not_enforced), ("memory", &walls.memory_not_enforced), ("pids", &walls.pids_not_enforced)];
+    known.into_iter().filter_map(|(limit, reason)| Some((limit.to_owned(), reason.clone()?))).collect()
+}
