@@ -897,7 +897,7 @@ fn a_star_stopped_by_its_name_leaves_its_place_until_it_is_started() {
 
 #[test]
 fn what_was_told_to_go_goes_though_the_agent_was_replaced() {
-    let mut desk = Desk::serving(2);
+    let desk = Desk::serving(2);
     let star = desk.stars(StarPhase::Ready)[0];
     let (other, ordinal) = (desk.stars(StarPhase::Ready)[1], desk.node.star_view(star).unwrap().ordinal);
     let mut state = desk.node.state().clone();
