@@ -36,7 +36,14 @@ pub(crate) fn host_view(found: Inspection) -> HostView {
 
 /// The limits that this machine does not hold, with the reasons.
 pub(crate) fn not_enforced(walls: &WallsView) -> BTreeMap<String, String> {
-    let known =
-        [("cpu", &walls.cpu_not_enforced), ("memory", &walls.memory_not_enforced), ("pids", &walls.pids_not_enforced)];
+    let known = [
+        ("cpu", &walls.cpu_not_enforced),
+        ("memory", &walls.memory_not_enforced),
+        ("pids", &walls.pids_not_enforced),
+        ("processors", &walls.cpus_not_enforced),
+        ("cpu burst", &walls.cpu_burst_not_enforced),
+        ("disk reads", &walls.io_not_enforced),
+        ("disk writes", &walls.io_not_enforced),
+    ];
     known.into_iter().filter_map(|(limit, reason)| Some((limit.to_owned(), reason.clone()?))).collect()
 }

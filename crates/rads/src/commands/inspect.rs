@@ -178,7 +178,7 @@ fn host_lines(page: &mut Page, host: &HostView) {
 
 /// What was asked for beside what the kernel has.
 fn limits(found: &Inspection) -> Table {
-    let in_force = found.host.as_ref().map(|host| host.limits);
+    let in_force = found.host.as_ref().map(|host| &host.limits);
     let mut table = Table::new(&["LIMIT", "ASKED", "IN FORCE"]);
     for (name, asked) in limit_fields(&found.detail.template.limits) {
         let value = in_force.map(|limits| match name {
@@ -186,6 +186,7 @@ fn limits(found: &Inspection) -> Table {
             "memory" => limits.memory_bytes.map(|bytes| Bytes(bytes).to_string()),
             "soft memory" => limits.memory_soft_bytes.map(|bytes| Bytes(bytes).to_string()),
             "pids" => limits.pids.map(|pids| pids.to_string()),
+            "processors" => limits.cpus.clone(),
             "open files" => limits.open_files.map(|files| files.to_string()),
             // Held by other means, which the star's mounts show.
             _ => Some("-".to_owned()),
