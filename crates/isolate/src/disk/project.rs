@@ -26,6 +26,8 @@ pub(super) fn probe(data_dir: &Path) -> Result<(), String> {
         Err(error) => return Err(why(&error)),
     }
     let trial = data_dir.join("trial");
+    // One that was begun may not have been ended.
+    let _ = fs::remove_dir(&trial);
     let tried = fs::create_dir(&trial).and_then(|()| claim(&trial, 1 << 20, 16)).and_then(|()| release(&trial));
     let _ = fs::remove_dir(&trial);
     tried.map_err(|error| why(&error))

@@ -146,6 +146,12 @@ fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
         Err(reason) if root => missing("bridge network", reason, "install the package `iptables`"),
         Err(reason) => missing("bridge network", reason, "run as root, or use `network: \"host\"`"),
     });
+    findings.push(match &walls.memory {
+        Enforced::Yes if walls.cgroup == "v2" => works("memory balloon", "a soft limit is heeded at once".to_owned()),
+        Enforced::Yes => works("memory balloon", "a soft limit is heeded when memory is short (cgroup v1)".to_owned()),
+        Enforced::No { reason } => missing("memory balloon", reason, if root { controllers } else { delegate }),
+    });
+    findings.push(works("log rate", "by the nursery".to_owned()));
     let io_help = match &walls.io {
         Enforced::No { reason } if reason.contains("lies on no disk") => {
             "put the data folder on a disk of this machine"
@@ -434,6 +440,17 @@ mod tests {
                 walls.memory = Enforced::No { reason: "permission denied".to_owned() };
             }
         };
+        check(&unlimited, false, "memory balloon", State::Missing, "Delegate");
+        let no_io = |facts: &mut Facts| {
+            if let Ok(walls) = &mut facts.walls {
+                walls.io = Enforced::No { reason: "the file system of `/x` lies on no disk of its own".to_owned() };
+                walls.burst = Enforced::No { reason: "this kernel has none".to_owned() };
+                walls.pinning = Enforced::No { reason: "permission denied".to_owned() };
+            }
+        };
+        check(&no_io, true, "io limits", State::Missing, "disk of this machine");
+        check(&no_io, true, "cpu burst", State::Missing, "Linux 5.14");
+        check(&no_io, false, "cpu pinning", State::Missing, "Delegate=cpu cpuset");
         check(&unlimited, false, "memory limits", State::Missing, "Delegate");
         check(&unlimited, true, "memory limits", State::Missing, "controller");
     }

@@ -31,7 +31,17 @@ pub(crate) async fn limits(client: &Client, args: LimitsArgs, form: Form) -> Res
 }
 
 fn tell(limits: &Limits) {
-    for (name, value) in limit_fields(limits) {
+    let fields = limit_fields(limits);
+    // What nobody asked for holds, too.
+    let usual = [
+        ("disk", "none: /tmp is memory".to_owned()),
+        ("log rate", format!("{}/s", Limits::LOG_RATE_MAX)),
+        ("processors", "all".to_owned()),
+        ("disk reads", "unlimited".to_owned()),
+        ("disk writes", "unlimited".to_owned()),
+    ];
+    let unsaid = usual.into_iter().filter(|(name, _)| fields.iter().all(|(field, _)| field != name));
+    for (name, value) in fields.iter().cloned().chain(unsaid) {
         screen::line(format!("{name:<12} {value}"));
     }
 }
