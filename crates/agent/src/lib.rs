@@ -3,6 +3,7 @@
 //! - `main_loop`: everything that happens, in one place.
 //! - `link`, `doors`, `orders`: the nursery, the sockets inside stars, and what a start order becomes.
 //! - `probe`, `tail`, `watcher`, `logs`, `exec`: what is done for one star at a time.
+//! - `upgrade`: how an older nursery becomes the program this is.
 //! - `control`: the API's requests, handed to the loop or answered beside it.
 
 #![forbid(unsafe_code)]
@@ -22,6 +23,8 @@ mod probe;
 mod ready;
 mod tail;
 mod terminal;
+mod upgrade;
 mod watcher;
 
 pub use life::{Config, run};
+pub use upgrade::{Upgraded, upgrade_nursery};

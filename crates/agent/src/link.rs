@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::main_loop::Incoming;
 use crate::ready::{Ready, register};
+use crate::upgrade::{Upgraded, upgrade_nursery};
 
 /// Questions waiting for the socket. A nursery answers one in some microseconds; a queue this long means that it
 /// hangs, and whoever asks waits then.
@@ -228,7 +229,15 @@ async fn keep(place: NurseryPlace, mut queues: Queues) {
 async fn have(place: &NurseryPlace) -> Result<Client, String> {
     let absent = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
     match Client::connect(&place.data_dir) {
-        Ok(client) => return Ok(client),
+        Ok(client) => {
+            // The nursery follows its agent, whichever of the two is older: then one program looks after a star.
+            match upgrade_nursery(&place.data_dir, &place.args).await {
+                Ok(None) => {}
+                Ok(Some(Upgraded { stars, pause })) => tracing::info!(stars, ?pause, "nursery became this program"),
+                Err(problem) => tracing::warn!(%problem, "nursery stays the program it is"),
+            }
+            return Ok(client);
+        }
         Err(error) if !absent(&error) => return Err(error.to_string()),
         Err(_) => {}
     }

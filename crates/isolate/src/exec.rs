@@ -26,8 +26,8 @@ use crate::{star, sys};
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) pidfd: OwnedFd,
-    pid: u32,
-    report: OwnedFd,
+    pub(crate) pid: u32,
+    pub(crate) report: OwnedFd,
 }
 
 /// What is done within the star.

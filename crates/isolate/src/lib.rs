@@ -49,7 +49,7 @@ pub use client::Client;
 pub use detach::launch_detached;
 pub use fault::Fault;
 pub use inspect::{InForce, Inspection, MountPoint, inspect};
-pub use nursery::{NurseryConfig, ScriptStart, StarEntry, serve};
+pub use nursery::{NurseryConfig, ScriptStart, StarEntry, can_take_over, serve, take_over};
 pub use order::{Bind, FileBind, Interior, Launch, Secret, StarOrder, Tmpfs};
 pub use pipes::outputs;
 pub use private::Private;

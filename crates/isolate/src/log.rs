@@ -118,6 +118,16 @@ impl LineCutter {
         Self { source, rest: Vec::new() }
     }
 
+    /// Begins with the unfinished line that another program left.
+    pub(crate) fn go_on(source: LogSource, rest: Vec<u8>) -> Self {
+        Self { source, rest }
+    }
+
+    /// The line that is not at its end.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.rest
+    }
+
     /// Takes bytes as they came; writes the lines they complete.
     pub(crate) fn take(&mut self, bytes: &[u8], unix_ms: u64, log: &mut LogWriter) -> io::Result<()> {
         let mut lines = Vec::with_capacity(bytes.len() + bytes.len() / 4);

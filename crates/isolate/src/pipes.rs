@@ -98,6 +98,20 @@ impl Pipes {
         self.most = per_tick(rate);
     }
 
+    /// What another program needs to go on: the readers, and what came of a line that is not at its end.
+    pub(crate) fn unfinished(&self) -> [(BorrowedFd<'_>, &[u8]); 2] {
+        let [out, err] = &self.readers;
+        let [from_out, from_err] = &self.cutters;
+        [(out.as_fd(), from_out.rest()), (err.as_fd(), from_err.rest())]
+    }
+
+    /// Goes on where another program stopped.
+    pub(crate) fn go_on(folder: &Path, readers: [OwnedFd; 2], rests: [Vec<u8>; 2]) -> Self {
+        let [out, err] = rests;
+        let cutters = [LineCutter::go_on(LogSource::Out, out), LineCutter::go_on(LogSource::Err, err)];
+        Self { readers, cutters, log: LogWriter::new(folder), tick: Instant::now(), taken: 0, most: per_tick(None) }
+    }
+
     /// The star's folder has another name now.
     pub(crate) fn moved(&mut self, folder: &Path) {
         self.log.moved(folder);

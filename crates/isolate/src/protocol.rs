@@ -50,6 +50,11 @@ pub enum Request {
     Forget { star: StarId },
     /// Kills every star, removes what the nursery made (its logs stay) and ends it.
     Shutdown,
+    /// Hands over to another program in the same process, so that stars, connections and exit codes are kept. The program
+    /// comes along as a descriptor; under `args` it is a nursery of the same data folder. The one request that needs no
+    /// hello and that no version may change: any nursery can be asked by any later program. Answered by `TookOver`
+    /// from the new program, or by `Refused`: then nothing has changed.
+    Upgrade { args: Vec<String> },
 }
 
 /// From the nursery. `Started`, `StartFailed` and `Exited` go to every connection, the rest to the one that asked.
@@ -84,6 +89,8 @@ pub enum Message {
     Doors { star: StarId, token: u64, problem: Option<String> },
     /// The command's exit code (128 and the signal's number when one ended it), or why it did not run.
     ExecEnded { token: u64, result: Result<i32, String> },
+    /// The program that answers is the nursery now; `elapsed_us` passed since the last one stopped serving.
+    TookOver { stars: u32, elapsed_us: u64 },
     /// A request that makes no sense now; nothing was changed.
     Refused { star: Option<StarId>, reason: String },
 }

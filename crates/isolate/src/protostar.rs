@@ -180,6 +180,10 @@ impl Site {
 
     /// Ends those that were made ahead.
     pub(crate) fn abandon_ahead(&mut self) {
+        // All at once: while one is waited for, the others end too.
+        for protostar in &self.ahead.ready {
+            let _ = sys::signal::send(protostar.pidfd.as_fd(), libc::SIGKILL);
+        }
         for protostar in std::mem::take(&mut self.ahead.ready) {
             self.abandon(protostar);
         }

@@ -80,6 +80,18 @@ impl Stage {
             .doing(|| "cannot make a mount namespace for the nursery".to_owned())?;
         rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
             .doing(|| "cannot leave the host's mounts".to_owned())?;
+        Self::set_up_here(folder)
+    }
+
+    /// Sets the stage up anew in place of the one that the program before this one had in the same namespace.
+    pub(crate) fn set_up_again(folder: PathBuf) -> Result<Self, Fault> {
+        // Clones that stars have go on.
+        rustix::mount::unmount(&folder, UnmountFlags::DETACH)
+            .doing(|| format!("cannot unmount the old stage at `{}`", folder.display()))?;
+        Self::set_up_here(folder)
+    }
+
+    fn set_up_here(folder: PathBuf) -> Result<Self, Fault> {
         crate::place::make_private(&folder).doing(|| format!("cannot make `{}`", folder.display()))?;
         tmpfs(&[("size", "64k"), ("mode", "0755")])
             .and_then(|mount| attach(&mount, &folder))

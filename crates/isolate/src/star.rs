@@ -9,6 +9,7 @@ use std::path::Path;
 use model::{ExitCause, Limits};
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, WaitId, WaitIdOptions};
+use serde::{Deserialize, Serialize};
 
 use crate::fault::Because;
 use crate::record::Record;
@@ -23,7 +24,7 @@ const HARMLESS: [i32; 7] =
 const LOOKS: usize = 10;
 
 /// What was sent to a star on the nursery's word; it decides how an end by SIGKILL is called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Told {
     /// Everything was killed.
     kill: bool,

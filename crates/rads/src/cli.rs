@@ -61,7 +61,7 @@ pub(crate) enum Command {
     },
     /// The parent of every star; started by the agent
     #[command(hide = true)]
-    Nursery,
+    Nursery(Nursery),
 }
 
 #[derive(Debug, Subcommand)]
@@ -122,6 +122,8 @@ pub(crate) enum Constellation {
     Events(Events),
     /// End the agent
     Shutdown(Shutdown),
+    /// Have nursery and agent become this program, while the stars run on
+    Upgrade,
     /// Show the versions of this program and of the agent
     Version,
     /// Try what this machine lets stars have, and say how to get the rest
@@ -167,6 +169,16 @@ pub(crate) struct Agent {
     /// Started by a command in the background: logs to `agent.log`, and ends with the last app
     #[arg(long, hide = true)]
     pub(crate) background: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Nursery {
+    /// Read a nursery's state on standard input, and say whether this program could go on from there
+    #[arg(long)]
+    pub(crate) can_take_over: bool,
+    /// Go on from the state in this descriptor
+    #[arg(long, value_name = "DESCRIPTOR", conflicts_with = "can_take_over")]
+    pub(crate) take_over: Option<i32>,
 }
 
 #[derive(Debug, Args)]
@@ -585,6 +597,9 @@ mod tests {
             "rads c secrets list -o json",
             "rads c secrets delete db-password",
             "rads c down hello",
+            "rads c upgrade -o json",
+            "rads nursery --can-take-over",
+            "rads nursery --data-dir /tmp/x --take-over 7",
         ] {
             assert!(Cli::try_parse_from(text.split(' ')).is_ok(), "{text}");
         }

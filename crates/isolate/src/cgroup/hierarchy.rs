@@ -289,6 +289,13 @@ fn furnish_cpuset(group: Group) -> Parent {
 /// as an ordinary user the groups above that belong to us (`user@1000.service` of a systemd session);
 /// as root the top of the hierarchy.
 fn v2_parent(mount: &Unified, name: &str, privileged: bool, leaf: &mut Option<Leaf>) -> Parent {
+    if mount.own.file_name().is_some_and(|own| own == leaf_name(name).as_str())
+        && let Some(above) = mount.own.parent()
+    {
+        // This process moved aside as another program.
+        *leaf = Some(Leaf { above: above.to_owned(), dir: mount.own.clone() });
+        return v2_child(above, name);
+    }
     let mut refused = format!("no group above `{}` is delegated to this user", mount.own.display());
     if writable(&mount.own) && only_us(&mount.own) {
         match move_aside(&mount.own, name).and_then(|moved| Ok((moved, v2_child(&mount.own, name)?))) {
@@ -346,8 +353,12 @@ fn only_us(group: &Path) -> bool {
     fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|pids| pids.split_whitespace().eq([us.as_str()]))
 }
 
+fn leaf_name(name: &str) -> String {
+    format!("{name}-nursery")
+}
+
 fn move_aside(above: &Path, name: &str) -> Result<Leaf, String> {
-    let dir = above.join(format!("{name}-nursery"));
+    let dir = above.join(leaf_name(name));
     make(&dir)?;
     write(&dir, "cgroup.procs", 0).map_err(|error| error.to_string())?;
     Ok(Leaf { above: above.to_owned(), dir })

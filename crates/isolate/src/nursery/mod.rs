@@ -4,20 +4,25 @@
 //! blocks and nothing is remembered that could not be found again: a nursery that dies is followed by one that adopts
 //! its stars. It has one thread, because a star is a copy of it.
 
+mod handover;
 mod peers;
 mod poller;
 mod settle;
+mod upgrade;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use model::{ExitCause, Limits, StarId};
+use serde::{Deserialize, Serialize};
 
+pub use self::handover::can_take_over;
 use self::peers::Peers;
 use self::poller::{Poller, Source, Token};
+use self::upgrade::Check;
 use crate::exec::Task;
 use crate::fault::{Doing, Fault, plain};
 use crate::log::LogSource;
@@ -71,18 +76,18 @@ const RETRY: Duration = Duration::from_millis(2);
 /// made is gone but the logs. The calling process must have no other thread, and is changed for good: its mount
 /// namespace, its signal mask and, without privileges, its user namespace. `entry` is called in copies of it.
 pub fn serve(config: NurseryConfig, entry: StarEntry) -> Result<(), Fault> {
-    let (mut nursery, lock) = settle::settle(&config.data_dir, entry)?;
-    let result = nursery.run();
-    nursery.site.disks.empty_trash();
-    nursery.site.hierarchies.tear_down();
-    nursery.site.bridge.tear_down();
-    place::remove_socket(&config.data_dir);
-    let _ = fs::remove_file(place::pid_file(&config.data_dir));
-    drop(lock);
-    result
+    settle::settle(&config.data_dir, entry)?.live()
+}
+
+/// The same life, begun by another program in this process, which has left its state in a descriptor; see
+/// `Request::Upgrade`. What was the other's limits, namespaces and children is this one's.
+pub fn take_over(config: NurseryConfig, entry: StarEntry, state: i32) -> Result<(), Fault> {
+    settle::take_over(&config.data_dir, entry, state)?.live()
 }
 
 struct Nursery {
+    /// Makes it the only one on its data folder.
+    lock: File,
     site: Site,
     walls: Walls,
     poller: Poller,
@@ -96,6 +101,8 @@ struct Nursery {
     resting: Vec<(StarId, LogSource)>,
     /// Making spares failed; another attempt would fail too.
     spares_fail: bool,
+    /// The program that may take this one's place.
+    check: Option<Check>,
     stopping: bool,
 }
 
@@ -129,6 +136,7 @@ enum Phase {
 }
 
 /// What to tell of a star that is over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 enum Outcome {
     Exited(ExitCause),
     NeverStood(String),
@@ -143,6 +151,18 @@ struct Exec {
 }
 
 impl Nursery {
+    /// Runs to the end, and leaves nothing but logs.
+    fn live(mut self) -> Result<(), Fault> {
+        let result = self.run();
+        self.site.disks.empty_trash();
+        self.site.hierarchies.tear_down();
+        self.site.bridge.tear_down();
+        place::remove_socket(&self.site.data_dir);
+        let _ = fs::remove_file(place::pid_file(&self.site.data_dir));
+        drop(self.lock);
+        result
+    }
+
     fn run(&mut self) -> Result<(), Fault> {
         loop {
             let leaving = self.stars.values().any(|star| matches!(star.phase, Phase::Leaving(_)));
@@ -160,6 +180,8 @@ impl Nursery {
                 (_, _, false) => Some(TICK),
                 _ => None,
             };
+            let patience = self.check.as_ref().map(|check| check.deadline.saturating_duration_since(Instant::now()));
+            let timeout = timeout.into_iter().chain(patience).min();
             let ready = self.poller.wait(timeout).doing(|| "cannot wait for events".to_owned())?;
             if ready.is_empty() && prepare {
                 self.spares_fail = self.site.make_spare().is_err();
@@ -173,6 +195,7 @@ impl Nursery {
                 }
             }
             self.wake_logs();
+            self.lose_patience();
             if leaving {
                 self.see_off();
             }
@@ -188,6 +211,7 @@ impl Nursery {
             Source::End(star) => self.take_end(star),
             Source::Log(star, source) => self.drain(star, source),
             Source::ExecEnd(exec) => self.take_exec_end(exec),
+            Source::Check => self.hear_successor(),
         }
     }
 
@@ -214,7 +238,7 @@ impl Nursery {
     }
 
     fn answer(&mut self, peer: u64, request: Request, fds: Vec<OwnedFd>) {
-        if !matches!(request, Request::Hello { .. }) && !self.peers.is_welcome(peer) {
+        if !matches!(request, Request::Hello { .. } | Request::Upgrade { .. }) && !self.peers.is_welcome(peer) {
             return self.refuse(peer, None, "say hello first");
         }
         match request {
@@ -271,6 +295,7 @@ impl Nursery {
             }
             Request::Forget { star } => self.forget(peer, star),
             Request::Shutdown => self.shut_down(),
+            Request::Upgrade { args } => self.ask_successor(peer, args, fds),
         }
     }
 
@@ -559,6 +584,7 @@ impl Nursery {
 
     fn shut_down(&mut self) {
         self.stopping = true;
+        self.end_check(Some("the nursery is shutting down".to_owned()));
         self.site.abandon_ahead();
         self.stars.values_mut().for_each(Star::kill);
     }

@@ -6,9 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::SocketFlags;
 
+use super::handover::{Luggage, PeerState};
 use super::poller::{Poller, Source, Token};
 use crate::packet;
-use crate::protocol::{Message, Request};
+use crate::protocol::{Message, Request, VERSION};
+use crate::sys::inherit;
 
 /// Messages that may wait for one agent. One that reads so little is cut off: when it comes back, `Welcome` tells it
 /// everything that still matters.
@@ -103,6 +105,42 @@ impl Peers {
         if gone {
             self.forget(id, poller);
         }
+    }
+
+    /// The next number, and what the next program needs to go on with each.
+    pub(super) fn pack<'a>(&'a self, luggage: &mut Luggage<'a>) -> (u64, Vec<PeerState>) {
+        let pack = |(&id, peer): (&u64, &'a Peer)| PeerState {
+            id,
+            socket: luggage.pack(&peer.socket),
+            speaks: peer.welcome.then_some(VERSION),
+            waiting: peer
+                .waiting
+                .iter()
+                .map(|(message, fds)| (message.clone(), fds.iter().map(|fd| luggage.pack(fd)).collect()))
+                .collect(),
+        };
+        (self.next, self.peers.iter().map(pack).collect())
+    }
+
+    /// Goes on with those that the program before this one talked to. One that spoke another version is let go: it comes
+    /// back and says hello.
+    pub(super) fn unpack(&mut self, next: u64, states: Vec<PeerState>, poller: &mut Poller) -> io::Result<()> {
+        self.next = next;
+        for PeerState { id, socket, speaks, waiting } in states {
+            let socket = inherit::take(socket)?;
+            let take = |(message, fds): (Message, Vec<i32>)| {
+                let fds: io::Result<_> = fds.into_iter().map(inherit::take).collect();
+                fds.map(|fds| (message, fds))
+            };
+            let waiting: VecDeque<_> = waiting.into_iter().map(take).collect::<io::Result<_>>()?;
+            if speaks.is_some_and(|version| version != VERSION) {
+                continue;
+            }
+            let token = poller.add(&socket, Source::Peer(id))?;
+            self.peers.insert(id, Peer { socket, token, welcome: speaks.is_some(), waiting });
+            self.flush(id, poller);
+        }
+        Ok(())
     }
 
     fn forget(&mut self, id: u64, poller: &mut Poller) {

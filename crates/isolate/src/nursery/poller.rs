@@ -23,6 +23,8 @@ pub(super) enum Source {
     Log(StarId, LogSource),
     /// A command that ran inside a star ended.
     ExecEnd(u64),
+    /// A program that may take over says whether it can.
+    Check,
 }
 
 /// Names one registration, for its end.

@@ -3,53 +3,70 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use model::{ExitCause, Network};
 use rustix::fs::FlockOperation;
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
-use super::{Nursery, Phase, Star, StarEntry};
+use super::handover::{ExecState, Handover, PhaseState, StarState, fnv, now_ns};
+use super::{Exec, Nursery, Phase, Star, StarEntry};
 use crate::bridge::Bridge;
 use crate::cgroup::Hierarchies;
 use crate::child::masked_proc;
 use crate::disk::Disks;
+use crate::exec::Running;
 use crate::fault::{Doing, Fault};
 use crate::ids::IdRanges;
 use crate::network::Networks;
 use crate::nursery::peers::Peers;
 use crate::nursery::poller::{Poller, Source};
 use crate::pipes::Pipes;
+use crate::protocol::Message;
 use crate::protostar::Ahead;
 use crate::record::Record;
 use crate::root::Stage;
 use crate::star::Told;
 use crate::start::{Site, network_of};
+use crate::sys::inherit;
 use crate::sys::signal::SignalFd;
 use crate::walls::Walls;
 use crate::{place, seccomp, star, sys};
 
-/// The nursery, ready to run, and the lock that makes it the only one.
-pub(super) fn settle(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault> {
+/// The nursery, ready to run.
+pub(super) fn settle(data_dir: &Path, entry: StarEntry) -> Result<Nursery, Fault> {
+    at(data_dir, |data_dir| settle_at(data_dir, entry))
+}
+
+/// A nursery that goes on from the state another program left in descriptor `state` of this process.
+pub(super) fn take_over(data_dir: &Path, entry: StarEntry, state: i32) -> Result<Nursery, Fault> {
+    at(data_dir, |data_dir| {
+        let cannot = || "cannot take over".to_owned();
+        let state = inherit::take(state).doing(cannot)?;
+        let state = Handover::read(state).map_err(std::io::Error::other).doing(cannot)?;
+        take_over_at(data_dir, entry, state)
+    })
+}
+
+/// Does something at the folder's true place.
+fn at<T>(data_dir: &Path, settle: impl FnOnce(&Path) -> Result<T, Fault>) -> Result<T, Fault> {
     place::make_private(data_dir)
         .and_then(|()| fs::canonicalize(data_dir))
-        .and_then(|data_dir| settle_at(&data_dir, entry).map_err(std::io::Error::other))
+        .and_then(|data_dir| settle(&data_dir).map_err(std::io::Error::other))
         .map_err(|error| match error.downcast::<Fault>() {
             Ok(fault) => fault,
             Err(source) => Fault::System { doing: format!("cannot use `{}`", data_dir.display()), source },
         })
 }
 
-fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault> {
+fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<Nursery, Fault> {
     let lock = lock(data_dir)?;
     let cannot = |what: &'static str| move || format!("cannot {what}");
-    let threads = fs::read_dir("/proc/self/task").doing(cannot("count threads"))?.count();
-    assert_eq!(threads, 1, "a nursery has no other threads: its copies would lack them");
-    sys::signal::block_all();
-    let signals = SignalFd::new().doing(cannot("receive signals"))?;
+    let signals = alone()?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     raise_open_files();
     place::make_private(&place::stars(data_dir)).doing(cannot("make the stars' folder"))?;
@@ -60,14 +77,68 @@ fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault
     if !privileged {
         enter_user_namespace(&records)?;
     }
+    let hierarchies = Hierarchies::set_up(&groups_name(data_dir), privileged, data_dir);
+    let stage = Stage::set_up(data_dir.join("root"))?;
+    let site = site(data_dir, entry, privileged, hierarchies, stage, disks)?;
+    let listener = place::listen(data_dir).doing(cannot("listen on `nursery.sock`"))?;
+    let mut nursery = Nursery::new(lock, site, listener, signals).doing(cannot("wait for events"))?;
+    for record in records {
+        nursery.adopt(record);
+    }
+    nursery.sweep();
+    Ok(nursery)
+}
+
+fn take_over_at(data_dir: &Path, entry: StarEntry, state: Handover) -> Result<Nursery, Fault> {
+    let cannot = || "cannot take over".to_owned();
+    let lock = File::from(inherit::take(state.lock).doing(cannot)?);
+    let listener = inherit::take(state.listener).doing(cannot)?;
+    let signals = alone()?;
+    // Only for people to read: the kernel calls the process by the descriptor it was executed from.
+    let _ = rustix::thread::set_name(c"rads");
+    let hierarchies = Hierarchies::set_up(&groups_name(data_dir), state.privileged, data_dir);
+    let stage = Stage::set_up_again(data_dir.join("root"))?;
+    let disks = Disks::probe(data_dir, state.privileged);
+    let site = site(data_dir, entry, state.privileged, hierarchies, stage, disks)?;
+    let mut nursery = Nursery::new(lock, site, listener, signals).doing(cannot)?;
+    nursery.peers.unpack(state.next_peer, state.peers, &mut nursery.poller).doing(cannot)?;
+    for star in state.stars {
+        nursery.unpack_star(star).doing(cannot)?;
+    }
+    nursery.next_exec = state.next_exec;
+    for exec in state.execs {
+        nursery.unpack_exec(exec).doing(cannot)?;
+    }
+    nursery.sweep();
+    let stars = nursery.stars.values().filter(|star| star.lives()).count() as u32;
+    let elapsed_us = now_ns().saturating_sub(state.stopped_ns) / 1000;
+    nursery.tell(state.asked_by, Message::TookOver { stars, elapsed_us });
+    Ok(nursery)
+}
+
+/// Makes sure that there is but one thread, and has signals come as data.
+fn alone() -> Result<SignalFd, Fault> {
+    let cannot = |what: &'static str| move || format!("cannot {what}");
+    let threads = fs::read_dir("/proc/self/task").doing(cannot("count threads"))?.count();
+    assert_eq!(threads, 1, "a nursery has no other threads: its copies would lack them");
+    sys::signal::block_all();
+    SignalFd::new().doing(cannot("receive signals"))
+}
+
+fn site(
+    data_dir: &Path,
+    entry: StarEntry,
+    privileged: bool,
+    hierarchies: Hierarchies,
+    stage: Stage,
+    disks: Disks,
+) -> Result<Site, Fault> {
     let name = group_name(data_dir);
-    let hierarchies = Hierarchies::set_up(&format!("rads-{:08x}", name as u32), privileged, data_dir);
-    let walls = Walls { disk: disks.means().clone(), ..hierarchies.walls(!privileged) };
     let mut site = Site {
         data_dir: data_dir.to_owned(),
         hierarchies,
-        stage: Stage::set_up(data_dir.join("root"))?,
-        networks: Networks::new(privileged).doing(cannot("open the network namespace"))?,
+        stage,
+        networks: Networks::new(privileged).doing(|| "cannot open the network namespace".to_owned())?,
         bridge: Bridge::new(name as u32, data_dir),
         ids: privileged.then(|| IdRanges::new(name >> 32)),
         filters: seccomp::Filters::new(),
@@ -79,32 +150,7 @@ fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<(Nursery, File), Fault
     };
     // The usual tree, so that the first star does not wait for it. A failure will be told when one is started.
     let _ = site.stage.root(&[]);
-
-    let listener = place::listen(data_dir).doing(cannot("listen on `nursery.sock`"))?;
-    let mut poller = Poller::new().doing(cannot("make an epoll"))?;
-    poller.add(&listener, Source::Listener).doing(cannot("wait for agents"))?;
-    poller.add(&signals, Source::Signals).doing(cannot("wait for signals"))?;
-    let mut nursery = Nursery {
-        site,
-        walls,
-        poller,
-        listener,
-        signals,
-        peers: Peers::default(),
-        stars: Default::default(),
-        execs: Default::default(),
-        next_exec: 0,
-        resting: Vec::new(),
-        spares_fail: false,
-        stopping: false,
-    };
-    for record in records {
-        nursery.adopt(record);
-    }
-    nursery.site.bridge.sweep();
-    let known: BTreeSet<_> = nursery.stars.values().flat_map(|star| star.record.groups.names()).collect();
-    nursery.site.hierarchies.sweep(|name| known.contains(name));
-    Ok((nursery, lock))
+    Ok(site)
 }
 
 /// The lock of the data folder. It is the process's, not the open file's: a star that was being made when the nursery was
@@ -179,15 +225,98 @@ fn records(data_dir: &Path, disks: &mut Disks) -> Vec<Record> {
     known.iter().filter_map(|folder| Record::load(folder).ok()).collect()
 }
 
-/// A name for a data folder's groups: FNV-1a, spread well enough for the few nurseries of a machine.
+/// A name for a data folder's groups, spread well enough for the few nurseries of a machine.
 fn group_name(data_dir: &Path) -> u64 {
-    let bytes = data_dir.as_os_str().as_encoded_bytes();
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    fnv(data_dir.as_os_str().as_encoded_bytes())
+}
+
+fn groups_name(data_dir: &Path) -> String {
+    format!("rads-{:08x}", group_name(data_dir) as u32)
 }
 
 impl Nursery {
+    fn new(lock: File, site: Site, listener: OwnedFd, signals: SignalFd) -> std::io::Result<Self> {
+        let mut poller = Poller::new()?;
+        poller.add(&listener, Source::Listener)?;
+        poller.add(&signals, Source::Signals)?;
+        let walls = Walls { disk: site.disks.means().clone(), ..site.hierarchies.walls(site.ids.is_none()) };
+        Ok(Self {
+            lock,
+            site,
+            walls,
+            poller,
+            listener,
+            signals,
+            peers: Peers::default(),
+            stars: Default::default(),
+            execs: Default::default(),
+            next_exec: 0,
+            resting: Vec::new(),
+            spares_fail: false,
+            check: None,
+            stopping: false,
+        })
+    }
+
+    /// Removes what belongs to no star that is known.
+    fn sweep(&mut self) {
+        self.site.bridge.sweep();
+        let known: BTreeSet<_> = self.stars.values().flat_map(|star| star.record.groups.names()).collect();
+        self.site.hierarchies.sweep(|name| known.contains(name));
+    }
+
+    /// Goes on with a star where the program before this one stopped.
+    fn unpack_star(&mut self, state: StarState) -> std::io::Result<()> {
+        let StarState { record, phase, told, network, pidfd, logs } = state;
+        let id = record.star;
+        let folder = place::star(&self.site.data_dir, id);
+        self.site.hierarchies.inherit(&record.groups);
+        if !matches!(phase, PhaseState::Ended) {
+            if let (Some(slot), Some(ids)) = (record.slot, &mut self.site.ids) {
+                ids.keep(slot);
+            }
+            if let Some(address) = record.address {
+                self.site.bridge.adopt(address);
+            }
+        }
+        let phase = match phase {
+            PhaseState::Starting { asked_us_ago, report } => {
+                let report = inherit::take(report)?;
+                let token = self.poller.add(&report, Source::Report(id))?;
+                let now = Instant::now();
+                let asked = now.checked_sub(Duration::from_micros(asked_us_ago)).unwrap_or(now);
+                Phase::Starting { asked, report, token }
+            }
+            PhaseState::Running => Phase::Running,
+            PhaseState::Leaving(outcome) => Phase::Leaving(outcome),
+            PhaseState::Ended => Phase::Ended,
+        };
+        let pipes = match logs {
+            None => None,
+            Some([out, err]) => {
+                let readers = [inherit::take(out.reader)?, inherit::take(err.reader)?];
+                let mut pipes = Pipes::go_on(&folder, readers, [out.rest, err.rest]);
+                pipes.limit(record.limits.and_then(|limits| limits.log_rate));
+                Some(pipes)
+            }
+        };
+        let network = network.map(inherit::take).transpose()?;
+        let mut star = Star { record, folder, phase, told, network, pidfd: None, logs: None };
+        if let Some(pidfd) = pidfd {
+            self.attend(&mut star, inherit::take(pidfd)?, pipes)?;
+        }
+        self.stars.insert(id, star);
+        Ok(())
+    }
+
+    fn unpack_exec(&mut self, state: ExecState) -> std::io::Result<()> {
+        let ExecState { number, pid, pidfd, report, peer, asked_as } = state;
+        let running = Running { pidfd: inherit::take(pidfd)?, pid, report: inherit::take(report)? };
+        let token = self.poller.add(&running.pidfd, Source::ExecEnd(number))?;
+        self.execs.insert(number, Exec { running, token, peer, asked_as });
+        Ok(())
+    }
+
     /// Takes over a star of a nursery that is gone: alive, or with its end noted.
     fn adopt(&mut self, record: Record) {
         self.site.hierarchies.inherit(&record.groups);

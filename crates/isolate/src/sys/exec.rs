@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 use std::sync::atomic::AtomicI32;
 use std::sync::atomic::Ordering::SeqCst;
@@ -52,6 +53,24 @@ pub(crate) fn replace(candidates: &[CString], argv: &[CString], environment: &[C
     let errand = Errand { candidates, argv: &argv, envp: &envp, errno: AtomicI32::new(libc::ENOENT) };
     execute(&errand);
     io::Error::from_raw_os_error(errand.errno.load(SeqCst))
+}
+
+/// Executes the program that a descriptor stands for in place of this one. Signals stay blocked as they are, and those
+/// that wait go on waiting. Returns only when it cannot.
+pub(crate) fn become_program(program: BorrowedFd<'_>, argv: &[CString], environment: &[CString]) -> io::Error {
+    let (argv, envp) = (pointers(argv), pointers(environment));
+    // SAFETY: the path and both lists are null-terminated and live.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    io::Error::last_os_error()
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {

@@ -5,6 +5,7 @@
 pub(crate) mod bpf;
 pub(crate) mod detach;
 pub(crate) mod exec;
+pub(crate) mod inherit;
 pub(crate) mod loopback;
 pub(crate) mod mount;
 pub(crate) mod namespace;

@@ -88,6 +88,23 @@ impl Kit {
         self.welcome()
     }
 
+    /// What another connection is told of the stars.
+    pub(crate) fn look(&self) -> Vec<StarReport> {
+        let client = Client::connect(&self.data_dir).unwrap();
+        client.try_send(&Request::Hello { version: protocol::VERSION }, &[]).unwrap();
+        let welcome = until(
+            || {
+                let _ = poll(&mut [PollFd::from_borrowed_fd(client.as_fd(), PollFlags::IN)], None);
+                client.try_recv().ok()
+            },
+            || "no welcome",
+        );
+        match welcome.0 {
+            Message::Welcome { stars, .. } => stars,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn welcome(&self) -> (Vec<StarReport>, Walls) {
         let (message, _) = self.expect(|message| matches!(message, Message::Welcome { .. }));
         let Message::Welcome { pid, stars, walls, .. } = message else { unreachable!() };
@@ -123,6 +140,16 @@ impl Kit {
             None
         };
         until(found, || format!("only {:?} came", self.seen.borrow()))
+    }
+
+    /// The first message that fits among those that have come.
+    pub(crate) fn heard(&self, fits: impl Fn(&Message) -> bool) -> Option<Message> {
+        while let Ok(received) = self.client.borrow().as_ref().unwrap().try_recv() {
+            self.seen.borrow_mut().push_back(received);
+        }
+        let mut seen = self.seen.borrow_mut();
+        let index = seen.iter().position(|(message, _)| fits(message))?;
+        seen.remove(index).map(|(message, _)| message)
     }
 
     pub(crate) fn gone(&self) {
@@ -246,6 +273,20 @@ impl Kit {
     /// Ends the nursery as a fault would.
     pub(crate) fn kill_nursery(&self) {
         kill(*self.nursery.borrow());
+    }
+
+    /// Has a program take the nursery's place: what it or the nursery says to that.
+    pub(crate) fn upgrade(&self, program: &Path, args: &[&str]) -> Result<(u32, Duration), String> {
+        let program = fs::File::open(program).unwrap();
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        self.send(&Request::Upgrade { args }, &[program.as_fd()]);
+        let (message, _) =
+            self.expect(|message| matches!(message, Message::TookOver { .. } | Message::Refused { star: None, .. }));
+        match message {
+            Message::TookOver { stars, elapsed_us } => Ok((stars, Duration::from_micros(elapsed_us))),
+            Message::Refused { reason, .. } => Err(reason),
+            _ => unreachable!(),
+        }
     }
 
     pub(crate) fn shut_down(&self) {

@@ -437,7 +437,7 @@ fn times(variable: &str, usual: u32) -> u32 {
 }
 
 /// The name of this nursery's groups, found by way of a star. Other nurseries of the machine are not our concern.
-fn group_name(kit: &Kit) -> Option<String> {
+pub(crate) fn group_name(kit: &Kit) -> Option<String> {
     let order = kit.script(&["idle"]);
     let (pid, _) = kit.start(&order);
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
@@ -449,7 +449,7 @@ fn group_name(kit: &Kit) -> Option<String> {
 }
 
 /// Groups anywhere below a folder that are `name` or in it.
-fn groups(folder: &Path, name: &str) -> usize {
+pub(crate) fn groups(folder: &Path, name: &str) -> usize {
     let below = fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
     below.map(|entry| usize::from(entry.path().to_string_lossy().contains(name)) + groups(&entry.path(), name)).sum()
 }

@@ -14,6 +14,7 @@ mod limits;
 mod network;
 mod own_root;
 mod probe;
+mod upgrade;
 mod walls;
 
 use std::os::unix::process::CommandExt;
@@ -37,21 +38,32 @@ const ORDINARY_USER: u32 = 54_321;
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["nursery", data_dir] => {
-            let config = isolate::NurseryConfig { data_dir: PathBuf::from(data_dir) };
-            match isolate::serve(config, isolate::StarEntry { run: probe::entry, rehearse: || {} }) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(fault) => {
-                    eprintln!("{fault}");
-                    ExitCode::FAILURE
-                }
-            }
+        ["nursery", data_dir] => nursery(data_dir, isolate::serve),
+        ["nursery", data_dir, "--take-over", state] => {
+            let state = state.parse().expect("a number");
+            nursery(data_dir, |config, entry| isolate::take_over(config, entry, state))
         }
+        ["nursery", _, "--can-take-over"] => upgrade::exit(isolate::can_take_over()),
+        ["successor", ref words @ ..] => upgrade::successor(words),
         ["probe", ref words @ ..] => {
             let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
             ExitCode::from(probe::run(&words) as u8)
         }
         _ => run_all(&args),
+    }
+}
+
+fn nursery(
+    data_dir: &str,
+    live: impl FnOnce(isolate::NurseryConfig, isolate::StarEntry) -> Result<(), isolate::Fault>,
+) -> ExitCode {
+    let config = isolate::NurseryConfig { data_dir: PathBuf::from(data_dir) };
+    match live(config, isolate::StarEntry { run: probe::entry, rehearse: || {} }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("{fault}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -64,6 +76,7 @@ fn run_all(args: &[String]) -> ExitCode {
         walls::TESTS,
         limits::TESTS,
         life::TESTS,
+        upgrade::TESTS,
         ahead::TESTS,
         hostile::TESTS,
         network::TESTS,

@@ -36,6 +36,10 @@ pub(crate) fn run(words: &[String]) -> i32 {
         ["burn", millis] => burn(Duration::from_millis(millis.parse().unwrap())),
         ["flood", millis] => flood(Duration::from_millis(millis.parse().unwrap())),
         ["count"] => count(),
+        ["count then exit", number, millis, code] => {
+            count_to(number.parse().unwrap(), millis.parse().unwrap());
+            return code.parse().unwrap();
+        }
         ["search", ref backwards @ ..] => search(backwards),
         ["volume", path, text] => volume(path, text),
         ["open files"] => open_files(),
@@ -241,6 +245,13 @@ fn count() {
     for number in 0u64.. {
         println!("number {number}");
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn count_to(end: u64, pause: u64) {
+    for number in 0..end {
+        println!("number {number}");
+        std::thread::sleep(Duration::from_millis(pause));
     }
 }
 

@@ -27,9 +27,14 @@ pub(crate) fn run(data_dir: PathBuf, background: bool) -> Result<u8, Problem> {
         .build()
         .map_err(|error| Problem::new(Code::Internal, format!("cannot start the agent's threads: {error}")))?;
     let exe = own_program()?;
-    let nursery_args = vec!["nursery".into(), "--data-dir".into(), data_dir.clone().into_os_string()];
+    let nursery_args = nursery_args(&data_dir).to_vec();
     runtime.block_on(agent::run(agent::Config { data_dir, exe, nursery_args, background }))?;
     Ok(0)
+}
+
+/// What makes this program a nursery.
+pub(super) fn nursery_args(data_dir: &Path) -> [OsString; 3] {
+    ["nursery".into(), "--data-dir".into(), data_dir.into()]
 }
 
 /// A panic in one of its tasks ends the whole agent: half of one would hold the folder and do nothing. Its stars run on, and

@@ -12,6 +12,7 @@ use rads_vm::Limits;
 
 use super::Failure;
 use super::planning::{self, Overrides};
+use crate::cli::Nursery;
 use crate::screen;
 
 /// Runs a script on this thread; its exit code is the program's.
@@ -98,11 +99,17 @@ fn text_argument(argument: OsString) -> Result<String, Problem> {
 }
 
 /// The nursery's whole life. The library is built before the first star, so that every star shares it.
-pub(crate) fn nursery(data_dir: PathBuf) -> Result<u8, Problem> {
+pub(crate) fn nursery(data_dir: PathBuf, args: &Nursery) -> Result<u8, Problem> {
+    if args.can_take_over {
+        return Ok(u8::from(!isolate::can_take_over()));
+    }
     rads_std::natives();
-    isolate::serve(NurseryConfig { data_dir }, StarEntry { run: star, rehearse: rads_std::rehearse })
-        .map(|()| 0)
-        .map_err(|fault| Problem::new(Code::Internal, fault.to_string()))
+    let (config, entry) = (NurseryConfig { data_dir }, StarEntry { run: star, rehearse: rads_std::rehearse });
+    let ended = match args.take_over {
+        Some(state) => isolate::take_over(config, entry, state),
+        None => isolate::serve(config, entry),
+    };
+    ended.map(|()| 0).map_err(|fault| Problem::new(Code::Internal, fault.to_string()))
 }
 
 /// A RADS star, from its first instruction to its exit code.

@@ -18,6 +18,7 @@ mod show;
 mod stats;
 pub(crate) mod top;
 mod up;
+mod upgrade;
 mod wait;
 
 use std::path::Path;
@@ -49,7 +50,7 @@ pub(crate) fn perform(cli: Cli) -> Result<u8, Failure> {
     match command {
         Command::Run(args) => language::run(&args.file, args.args),
         Command::Check(args) => language::check(&args.files),
-        Command::Nursery => Ok(language::nursery(place::data_dir(global.data_dir)?)?),
+        Command::Nursery(args) => Ok(language::nursery(place::data_dir(global.data_dir)?, &args)?),
         Command::Up(args) => ask(&global, async |data_dir, form| up::up(data_dir, args, form).await),
         Command::Constellation { command } => constellation(&global, *command),
     }
@@ -71,6 +72,7 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Deploy(args) => ask(global, async |place, form| up::deploy(place, args, form).await),
         Constellation::Plan(args) => ask(global, async |place, form| up::plan(place, args, form).await),
         Constellation::Secrets(what) => ask(global, async |place, form| Ok(secrets::secrets(place, what, form).await?)),
+        Constellation::Upgrade => ask(global, async |place, form| Ok(upgrade::upgrade(place, form).await?)),
         Constellation::Version => ask(global, async |place, form| Ok(show::version(place, form).await?)),
         Constellation::Status => tell(global, async |on| show::status(&on.client, on.form).await),
         Constellation::List(args) => tell(global, async |on| show::list(&on.client, args, on.form).await),
