@@ -8,21 +8,21 @@ use std::time::Duration;
 
 use api::{
     Accepted, After, Answer, AppView, BundleStatus, Control, Copy, Events, Exec, ExecCommand, Index, Inspection,
-    LogQuery, LogStream, ServiceView, Shutdown, StarStats, StarTurn, StarView, StarsThen, Status, Version, WAIT_MAX_MS,
-    WallsView,
+    LogQuery, LogStream, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen,
+    Status, Version, WAIT_MAX_MS, WallsView,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
 use isolate::{DiskMeans, Enforced, IO_IN_PART, Walls};
 use model::{
-    AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, LimitsChange, Network, Problem, SecretChange,
+    AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, LimitsChange, Name, Network, Problem, SecretChange,
     SecretKey, SecretView, ServiceKey, StarId, StarPhase, WallTime,
 };
 use node::{Node, Request};
 use proxy::Proxy;
 use state::State;
 use store::bundles::COLLECT_AFTER;
-use store::{Bundles, Roots, Secrets};
+use store::{Bundles, Roots, Secrets, Snapshots};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -32,6 +32,7 @@ use crate::disk_use::DiskUse;
 use crate::doors::{Doors, Need};
 use crate::link::Link;
 use crate::main_loop::{Incoming, Seen};
+use crate::snapshots::{self, Darkroom};
 use crate::{exec, inspect, logs, orders};
 
 /// A door is on this machine; when it does not open within this, it will not.
@@ -51,6 +52,7 @@ pub(crate) struct Remote {
     pub(crate) secrets: Arc<Secrets>,
     /// Held from the look whether a secret is there, or in use, until that look has become a fact.
     pub(crate) secrets_settle: Mutex<()>,
+    pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) data_dir: PathBuf,
     pub(crate) disk: Arc<DiskUse>,
     pub(crate) doors: Doors,
@@ -84,6 +86,11 @@ fn ending() -> Problem {
 impl Remote {
     fn looker(&self) -> Looker {
         Looker { ask: self.ask.clone() }
+    }
+
+    fn darkroom(&self) -> Darkroom {
+        let (looker, snapshots) = (self.looker(), Arc::clone(&self.snapshots));
+        Darkroom { looker, snapshots, data_dir: self.data_dir.clone() }
     }
 
     async fn change(&self, request: Request) -> Result<Accepted, Problem> {
@@ -406,6 +413,29 @@ impl Control for Remote {
         })
     }
 
+    fn take_snapshot(&self, service: ServiceKey, name: Option<Name>) -> Answer<'_, SnapshotTaken> {
+        Box::pin(self.darkroom().take(service, name))
+    }
+
+    fn snapshots(&self) -> Answer<'_, Vec<SnapshotView>> {
+        let snapshots = Arc::clone(&self.snapshots);
+        Box::pin(beside(move || Ok(snapshots.list()?.into_iter().map(snapshots::view).collect())))
+    }
+
+    fn snapshot(&self, name: Name) -> Answer<'_, SnapshotView> {
+        let snapshots = Arc::clone(&self.snapshots);
+        Box::pin(beside(move || snapshots.info(&name).map(snapshots::view)))
+    }
+
+    fn delete_snapshot(&self, name: Name) -> Answer<'_, ()> {
+        let snapshots = Arc::clone(&self.snapshots);
+        Box::pin(beside(move || snapshots.delete(&name)))
+    }
+
+    fn restore_snapshot(&self, name: Name, service: Option<ServiceKey>) -> Answer<'_, SnapshotView> {
+        Box::pin(self.darkroom().restore(name, service))
+    }
+
     fn put_bundle(&self, manifest: BundleManifest) -> Answer<'_, BundleStatus> {
         let bundles = Arc::clone(&self.bundles);
         Box::pin(beside(move || {
@@ -474,7 +504,9 @@ fn uses(state: &State, secret: &SecretKey) -> Option<ServiceKey> {
 }
 
 /// Does what blocks on a thread for that.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<T, Problem> {
+pub(crate) async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(Problem::new(Code::Internal, format!("a request failed: {error}"))))
 }
@@ -483,7 +515,7 @@ fn no_app(app: &AppKey) -> Problem {
     Problem::new(Code::NotFound, format!("no app `{app}`")).help("`rads c status` lists what there is")
 }
 
-fn no_service(service: &ServiceKey) -> Problem {
+pub(crate) fn no_service(service: &ServiceKey) -> Problem {
     Problem::new(Code::NotFound, format!("no service `{service}`")).help("`rads c status` lists what there is")
 }
 

@@ -21,6 +21,8 @@ mod main_loop;
 mod orders;
 mod probe;
 mod ready;
+mod snapshots;
+mod still;
 mod tail;
 mod terminal;
 mod upgrade;

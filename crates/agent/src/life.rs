@@ -11,7 +11,7 @@ use model::{Bytes, Code, NodeId, Problem};
 use node::{Node, NodeConfig};
 use proxy::Proxy;
 use rustix::process::Resource;
-use store::{Bundles, DataDir, Roots, Secrets, Store};
+use store::{Bundles, DataDir, Roots, Secrets, Snapshots, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -48,6 +48,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
     let bundles = Arc::new(Bundles::new(folder.path())?);
     let roots = Arc::new(Roots::new(folder.path())?);
     let secrets = Arc::new(Secrets::new(folder.path()));
+    let snapshots = Arc::new(Snapshots::new(folder.path(), !rustix::process::geteuid().is_root())?);
     let socket = Socket::bind(folder.path())?;
     let mut signals = Signals::new()?;
     raise_descriptor_limit();
@@ -73,6 +74,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         roots: Arc::clone(&roots),
         secrets: Arc::clone(&secrets),
         secrets_settle: Mutex::default(),
+        snapshots,
         data_dir: folder.path().to_owned(),
         disk: Arc::default(),
         doors: doors.clone(),

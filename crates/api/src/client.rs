@@ -13,7 +13,7 @@ use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use model::{
-    AppKey, AppSpec, BundleManifest, Code, ContentHash, LimitsChange, Problem, SecretKey, SecretView, ServiceKey,
+    AppKey, AppSpec, BundleManifest, Code, ContentHash, LimitsChange, Name, Problem, SecretKey, SecretView, ServiceKey,
     StarId,
 };
 use serde::Serialize;
@@ -25,7 +25,8 @@ use crate::exec::{BYTES, PROTOCOL};
 use crate::serve::socket_path;
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord, PutApp,
-    Scale, ServiceView, Shutdown, StarStats, StarTurn, StarView, StarsThen, Status, Version,
+    RestoreSnapshot, Scale, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView,
+    StarsThen, Status, TakeSnapshot, Version,
 };
 
 /// Largest answer read whole. The longest is the list of all stars.
@@ -138,6 +139,28 @@ impl Client {
 
     pub async fn inspect(&self, star: StarId) -> Result<Inspection, Problem> {
         self.get(&format!("/v1/stars/{star}/inspect")).await
+    }
+
+    /// Keeps the files of a service's volumes.
+    pub async fn take_snapshot(&self, service: &ServiceKey, name: Option<Name>) -> Result<SnapshotTaken, Problem> {
+        self.send(Method::POST, &format!("/v1/services/{}/snapshots", segment(service)), &TakeSnapshot { name }).await
+    }
+
+    pub async fn snapshots(&self) -> Result<Vec<SnapshotView>, Problem> {
+        self.get("/v1/snapshots").await
+    }
+
+    pub async fn snapshot(&self, name: &Name) -> Result<SnapshotView, Problem> {
+        self.get(&format!("/v1/snapshots/{name}")).await
+    }
+
+    pub async fn delete_snapshot(&self, name: &Name) -> Result<(), Problem> {
+        self.send(Method::DELETE, &format!("/v1/snapshots/{name}"), &()).await
+    }
+
+    /// Gives volumes the files of a snapshot; those who use them have to be stopped.
+    pub async fn restore_snapshot(&self, name: &Name, service: Option<ServiceKey>) -> Result<SnapshotView, Problem> {
+        self.send(Method::POST, &format!("/v1/snapshots/{name}/restore"), &RestoreSnapshot { service }).await
     }
 
     pub async fn stars(&self) -> Result<Vec<StarView>, Problem> {

@@ -5,14 +5,15 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures_util::Stream;
 use model::{
-    AppKey, AppSpec, BundleManifest, ContentHash, LimitsChange, Problem, SecretKey, SecretView, ServiceKey, StarId,
+    AppKey, AppSpec, BundleManifest, ContentHash, LimitsChange, Name, Problem, SecretKey, SecretView, ServiceKey,
+    StarId,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord,
-    ServiceView, Shutdown, StarStats, StarTurn, StarView, Status, TerminalSize, Version,
+    ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, Status, TerminalSize, Version,
 };
 
 /// What a request comes to, in time. Dropping it gives the request up.
@@ -72,6 +73,14 @@ pub trait Control: Send + Sync + 'static {
     /// A connection to a port within the star.
     fn dial(&self, star: StarId, port: u16) -> Answer<'_, TcpStream>;
     fn logs(&self, query: LogQuery) -> Answer<'_, LogStream>;
+
+    /// Keeps the files of a service's volumes as they are at a moment when nothing writes to them.
+    fn take_snapshot(&self, service: ServiceKey, name: Option<Name>) -> Answer<'_, SnapshotTaken>;
+    fn snapshots(&self) -> Answer<'_, Vec<SnapshotView>>;
+    fn snapshot(&self, name: Name) -> Answer<'_, SnapshotView>;
+    fn delete_snapshot(&self, name: Name) -> Answer<'_, ()>;
+    /// Refused while a star could use the volumes.
+    fn restore_snapshot(&self, name: Name, service: Option<ServiceKey>) -> Answer<'_, SnapshotView>;
 
     /// Stores a bundle whose files are all there; says which are not.
     fn put_bundle(&self, manifest: BundleManifest) -> Answer<'_, BundleStatus>;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{AppSpec, BundleId, ContentHash, ServiceKey, StarId, WallTime};
+use model::{AppSpec, BundleId, ContentHash, Name, ServiceKey, StarId, WallTime};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -344,4 +344,48 @@ pub struct InForce {
     pub open_files: Option<u64>,
     /// The processors it may run on, as `0-1,3`.
     pub cpus: Option<String>,
+}
+
+/// What a snapshot is to be called; without a name, after its service and the time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TakeSnapshot {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+}
+
+/// Files that a service's stars wrote, as they were at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SnapshotView {
+    pub name: Name,
+    pub service: ServiceKey,
+    pub taken: WallTime,
+    pub volumes: Vec<SnapshotVolume>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SnapshotVolume {
+    pub volume: Name,
+    /// Folders and links too.
+    pub files: u64,
+    pub bytes: u64,
+}
+
+/// A snapshot that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SnapshotTaken {
+    pub snapshot: SnapshotView,
+    /// Bytes of content that no snapshot had before.
+    pub added_bytes: u64,
+    /// Stars that stood still for it, and how long.
+    pub stars: u32,
+    pub still_ms: u64,
+}
+
+/// Where a snapshot's files go: without a service, where they came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreSnapshot {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceKey>,
 }

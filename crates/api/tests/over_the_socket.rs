@@ -9,7 +9,7 @@ use api::*;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use model::{
-    AppKey, AppSpec, BundleManifest, Code, ContentHash, LimitsChange, Problem, SecretKey, SecretView, ServiceKey,
+    AppKey, AppSpec, BundleManifest, Code, ContentHash, LimitsChange, Name, Problem, SecretKey, SecretView, ServiceKey,
     StarId, WallTime,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -162,6 +162,21 @@ impl Control for Remembering {
         };
         let records = futures_util::stream::iter((1..=3).map(move |n| Ok(record(n)))).boxed();
         self.note(format!("logs {:?} {}", query.target, query.follow), Ok(records as LogStream))
+    }
+    fn take_snapshot(&self, service: ServiceKey, name: Option<Name>) -> Answer<'_, SnapshotTaken> {
+        self.refuse(format!("snapshot {service} {name:?}"))
+    }
+    fn snapshots(&self) -> Answer<'_, Vec<SnapshotView>> {
+        self.note("snapshots".into(), Ok(Vec::new()))
+    }
+    fn snapshot(&self, name: Name) -> Answer<'_, SnapshotView> {
+        self.refuse(format!("snapshot {name}"))
+    }
+    fn delete_snapshot(&self, name: Name) -> Answer<'_, ()> {
+        self.note(format!("delete snapshot {name}"), Ok(()))
+    }
+    fn restore_snapshot(&self, name: Name, service: Option<ServiceKey>) -> Answer<'_, SnapshotView> {
+        self.refuse(format!("restore {name} {service:?}"))
     }
     fn put_bundle(&self, manifest: BundleManifest) -> Answer<'_, BundleStatus> {
         let bundle = model::BundleId(ContentHash([manifest.files.len() as u8; 32]));

@@ -35,6 +35,9 @@ pub enum Request {
     Limit { star: StarId, limits: Box<Limits> },
     /// Halts everything in a running star, or lets it go on; twice is once. Answered by `Frozen`.
     Freeze { star: StarId, frozen: bool },
+    /// Halts everything in a running star for as long as this connection lasts, however it ends; beside `Freeze`, not in
+    /// place of it. Answered by `Held` once nothing in it moves any more.
+    Hold { star: StarId },
     /// Asks for `count` TCP sockets (non-blocking, IPv4, not connected) made inside the star's network namespace, or
     /// the host's for a star on the host network. Answered by `Doors` with the same token.
     Door { star: StarId, token: u64, count: u8 },
@@ -85,6 +88,8 @@ pub enum Message {
     Limited { star: StarId, problem: Option<String> },
     /// The star halts or goes on, or `problem` says why not.
     Frozen { star: StarId, problem: Option<String> },
+    /// Nothing in the star moves, or `problem` says why it does.
+    Held { star: StarId, problem: Option<String> },
     /// The sockets come along in the packet; none with a problem.
     Doors { star: StarId, token: u64, problem: Option<String> },
     /// The command's exit code (128 and the signal's number when one ended it), or why it did not run.

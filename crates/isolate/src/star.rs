@@ -69,6 +69,28 @@ pub(crate) fn freeze(record: &Record) -> Result<(), String> {
     result.because(|| "cannot freeze the star".to_owned())
 }
 
+/// Whether nothing in a star moves that was frozen.
+pub(crate) fn is_frozen(record: &Record) -> bool {
+    if record.groups.can_freeze() {
+        return record.groups.is_frozen();
+    }
+    let stands = |pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        match stat.rsplit_once(") ").and_then(|(_, after)| after.chars().next()) {
+            // Stopped, or not more than an entry in a table.
+            None | Some('T' | 't' | 'Z' | 'X') => true,
+            // It cannot stop while it waits for its child to execute something (vfork), which does not happen before that
+            // is let go on.
+            Some('D') => {
+                let waits_in = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+                ["fork", "clone"].iter().any(|place| waits_in.contains(place))
+            }
+            Some(_) => false,
+        }
+    };
+    processes(record.pid).into_iter().all(stands)
+}
+
 /// Lets everything in the star go on.
 pub(crate) fn thaw(record: &Record) -> Result<(), String> {
     if record.groups.can_freeze() {

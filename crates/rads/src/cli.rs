@@ -105,6 +105,12 @@ pub(crate) enum Constellation {
     Resume(OneService),
     /// Wait until a star, or all of a service that ends by itself, has ended; exit as it did
     Wait(Wait),
+    /// Keep the files of a service's volumes as they are now
+    Snapshot(Snapshot),
+    /// List snapshots, or delete one
+    Snapshots(SnapshotsArgs),
+    /// Give the volumes of a service the files of a snapshot; its stars are stopped and started again
+    Restore(Restore),
     /// Take an app down, and the agent with the last one if `up` or `deploy` started it
     Down(Down),
     /// Run a command within a star's walls
@@ -434,6 +440,35 @@ pub(crate) struct OneService {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Snapshot {
+    /// A service, or a star of it
+    pub(crate) name: String,
+    /// What the snapshot is called [default: after the service and the time]
+    #[arg(long = "as", value_name = "SNAPSHOT")]
+    pub(crate) called: Option<Name>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct SnapshotsArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<SnapshotsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotsCommand {
+    /// Delete a snapshot, and what only that one has
+    Delete { snapshot: Name },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    pub(crate) snapshot: Name,
+    /// A service with the same volumes [default: the one the snapshot is of]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Down {
     /// The app [default: the only one]
     pub(crate) name: Option<String>,
@@ -598,6 +633,11 @@ mod tests {
             "rads c secrets delete db-password",
             "rads c down hello",
             "rads c upgrade -o json",
+            "rads c snapshot web --as before",
+            "rads c snapshot web-1",
+            "rads c snapshots",
+            "rads c snapshots delete before",
+            "rads c restore before web",
             "rads nursery --can-take-over",
             "rads nursery --data-dir /tmp/x --take-over 7",
         ] {

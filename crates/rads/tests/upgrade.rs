@@ -95,11 +95,11 @@ fn a_new_agent_has_the_nursery_follow() {
     world.up(&world.hello("instances: 2"));
     let (before, nursery) = (world.stars(), nursery_pid(&world));
     kill(world.agent_pid(), "-9");
-    world.wait_for("the agent to die", || world.rads(&["c", "version"]).ok().contains("no agent"));
+    world.wait_for("the agent to die", || world.rads(&["c", "version"]).out.contains("no agent"));
     let new = another(&world);
     let app = world.data().parent().unwrap().join("hello/app.rads");
     run(&world, &new, &["up", "-d", "--yes", app.to_str().unwrap()]).ok();
-    assert_eq!(program_of(nursery), new);
+    world.wait_for("the nursery to follow", || program_of(nursery) == new);
     assert_eq!(world.stars(), before);
     assert_eq!(nursery_pid(&world), nursery);
 }

@@ -3,6 +3,7 @@
 //! Independent parts: [`DataDir`] takes the folder, [`Store`] keeps the log of commands and rebuilds the state from it,
 //! [`Bundles`] keeps code by content, [`Roots`] what stars have as their root,
 //! [`Secrets`] what only they may know. Nothing here decides or interprets: what a command means is `state`'s.
+//! [`Snapshots`] what they wrote. Nothing here decides or interprets: what a command means is `state`'s.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ mod roots;
 #[path = "../tests/sample/mod.rs"]
 mod sample;
 pub mod secrets;
+pub mod snapshots;
 mod store;
 mod tip;
 
@@ -24,4 +26,5 @@ pub use bundles::Bundles;
 pub use place::DataDir;
 pub use roots::Roots;
 pub use secrets::Secrets;
+pub use snapshots::Snapshots;
 pub use store::{EXIT_DISK_FAILED, Recovered, Store};

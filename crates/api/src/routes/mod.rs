@@ -6,6 +6,7 @@ mod exec;
 mod node;
 mod secrets;
 mod services;
+mod snapshots;
 mod stars;
 
 use std::sync::Arc;
@@ -81,6 +82,10 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(exec::exec))
         .routes(routes!(exec::copy))
         .routes(routes!(exec::dial))
+        .routes(routes!(snapshots::take))
+        .routes(routes!(snapshots::list))
+        .routes(routes!(snapshots::get, snapshots::delete))
+        .routes(routes!(snapshots::restore))
         .routes(routes!(bundles::put))
         .routes(routes!(bundles::blob))
         .routes(routes!(secrets::list))

@@ -166,17 +166,19 @@ impl Groups {
     /// Moves everything in the star into one more version 1 group. What is born of a process outside is outside too until it
     /// is found by another look.
     fn bring_into(&self, dir: &Path) -> io::Result<()> {
+        let mut ending = BTreeSet::new();
         for _ in 0..LOOKS {
             let inside: BTreeSet<u32> = pids(dir)?.into_iter().collect();
-            let outside: Vec<u32> = self.members()?.into_iter().filter(|pid| !inside.contains(pid)).collect();
+            let is_outside = |pid: &u32| !inside.contains(pid) && !ending.contains(pid);
+            let outside: Vec<u32> = self.members()?.into_iter().filter(is_outside).collect();
             if outside.is_empty() {
                 return Ok(());
             }
             let door = OpenOptions::new().write(true).open(dir.join("cgroup.procs"))?;
             for pid in outside {
                 match (&door).write_all(pid.to_string().as_bytes()) {
-                    // It has ended.
-                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                    // It has ended, or is about to: on a busy machine it is seen for a while, but does nothing any more.
+                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => drop(ending.insert(pid)),
                     other => other?,
                 }
             }
@@ -210,6 +212,23 @@ impl Groups {
     fn lift_io(&self) {
         if let (Some(group), Some(device)) = (&self.io, &self.device) {
             let _ = group.limit_io(device, None, None);
+        }
+    }
+
+    /// Whether everything that was to be halted is. To be asked until it is.
+    pub(crate) fn is_frozen(&self) -> bool {
+        match self.freezing() {
+            Some(Group { version: Version::V1, dir }) => {
+                let frozen = fs::read_to_string(dir.join("freezer.state")).is_ok_and(|state| state.trim() == "FROZEN");
+                if !frozen {
+                    // A process that was just about to wait for its child (vfork) has missed the word, and the kernel says
+                    // it but once: it would wait for a child that is frozen already. It can be told again.
+                    let _ = write(dir, "freezer.state", "FROZEN");
+                }
+                frozen
+            }
+            Some(Group { version: Version::V2, dir }) => keyed(dir, "cgroup.events", "frozen") == Some(1),
+            None => false,
         }
     }
 

@@ -12,6 +12,7 @@ use rustix::io::FdFlags;
 use serde::{Deserialize, Serialize};
 
 use super::Outcome;
+use super::hold::Still;
 use crate::protocol::Message;
 use crate::record::Record;
 use crate::star::Told;
@@ -53,6 +54,8 @@ pub(super) struct StarState {
     pub(super) network: Option<i32>,
     pub(super) pidfd: Option<i32>,
     pub(super) logs: Option<[LogState; 2]>,
+    #[serde(default)]
+    pub(super) still: Still,
 }
 
 #[derive(Serialize, Deserialize)]

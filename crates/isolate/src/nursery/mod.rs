@@ -5,6 +5,7 @@
 //! its stars. It has one thread, because a star is a copy of it.
 
 mod handover;
+mod hold;
 mod peers;
 mod poller;
 mod settle;
@@ -20,6 +21,7 @@ use model::{ExitCause, Limits, StarId};
 use serde::{Deserialize, Serialize};
 
 pub use self::handover::can_take_over;
+use self::hold::Still;
 use self::peers::Peers;
 use self::poller::{Poller, Source, Token};
 use self::upgrade::Check;
@@ -114,6 +116,7 @@ struct Star {
     network: Option<OwnedFd>,
     pidfd: Option<(OwnedFd, Token)>,
     logs: Option<Logs>,
+    still: Still,
 }
 
 struct Logs {
@@ -171,7 +174,8 @@ impl Nursery {
             }
             let prepare = !self.stopping && !self.spares_fail && self.site.wants_spares();
             let tidy = self.site.disks.has_trash();
-            let timeout = match (leaving, prepare, self.resting.is_empty()) {
+            let holding = self.holds_begin();
+            let timeout = match (leaving || holding, prepare, self.resting.is_empty()) {
                 // Whatever comes meanwhile would have to make it itself.
                 (_, true, _) if self.site.has_no_protostar() && !self.starts() => Some(Duration::ZERO),
                 (true, ..) => Some(RETRY),
@@ -196,6 +200,7 @@ impl Nursery {
             }
             self.wake_logs();
             self.lose_patience();
+            self.let_go();
             if leaving {
                 self.see_off();
             }
@@ -270,9 +275,10 @@ impl Nursery {
                 self.tell(peer, Message::Limited { star, problem });
             }
             Request::Freeze { star, frozen } => {
-                let problem = self.freeze(star, frozen).err();
+                let problem = self.pause(star, frozen).err();
                 self.tell(peer, Message::Frozen { star, problem });
             }
+            Request::Hold { star } => self.hold(peer, star),
             Request::Door { star, token, count } => self.open_doors(peer, star, token, count),
             Request::Exec { star, token, launch, env } => {
                 let ran = launch.check().and_then(|()| self.exec(peer, star, token, Task::Run(&launch), &env, fds));
@@ -328,6 +334,7 @@ impl Nursery {
             network: None,
             pidfd: None,
             logs: None,
+            still: Still::default(),
         };
         let outcome = launched.and_then(|launched| {
             self.watch(&mut star, asked, launched).map_err(|error| format!("cannot watch the star: {}", plain(&error)))
@@ -472,28 +479,6 @@ impl Nursery {
         }
         star.record.limits = Some(*limits);
         star.record.save(&star.folder).map_err(|error| format!("cannot keep the star's record: {}", plain(&error)))
-    }
-
-    fn freeze(&mut self, id: StarId, frozen: bool) -> Result<(), String> {
-        let star = self.stars.get_mut(&id).filter(|star| matches!(star.phase, Phase::Running));
-        let Some(Star { record, folder, .. }) = star else { return Err("the star does not run".to_owned()) };
-        let keep = |record: &Record| {
-            record.save(folder).map_err(|error| format!("cannot keep the star's record: {}", plain(&error)))
-        };
-        if !frozen {
-            star::thaw(record)?;
-            return if std::mem::take(&mut record.stopped) { keep(record) } else { Ok(()) };
-        }
-        let freezer = record.groups.names().pop_first().and_then(|name| self.site.hierarchies.freezer(&name));
-        if let (false, Some(group)) = (record.groups.can_freeze(), freezer) {
-            let added = record.groups.add_freezer(group);
-            added.map_err(|error| format!("cannot make a group to freeze the star in: {}", plain(&error)))?;
-            // The next nursery has to know what to thaw and to remove.
-            keep(record)?;
-        } else if !record.groups.can_freeze() && !std::mem::replace(&mut record.stopped, true) {
-            keep(record)?;
-        }
-        star::freeze(record)
     }
 
     fn open_doors(&mut self, peer: u64, id: StarId, token: u64, count: u8) {

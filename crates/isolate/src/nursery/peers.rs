@@ -31,6 +31,8 @@ struct Peer {
 pub(super) struct Peers {
     peers: BTreeMap<u64, Peer>,
     next: u64,
+    /// Those forgotten since the last question.
+    gone: Vec<u64>,
 }
 
 impl Peers {
@@ -49,6 +51,11 @@ impl Peers {
                 self.peers.insert(id, Peer { socket, token, welcome: false, waiting: VecDeque::new() });
             }
         }
+    }
+
+    /// Connections that have ended since the last time.
+    pub(super) fn take_gone(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.gone)
     }
 
     pub(super) fn is_welcome(&self, id: u64) -> bool {
@@ -134,6 +141,7 @@ impl Peers {
             };
             let waiting: VecDeque<_> = waiting.into_iter().map(take).collect::<io::Result<_>>()?;
             if speaks.is_some_and(|version| version != VERSION) {
+                self.gone.push(id);
                 continue;
             }
             let token = poller.add(&socket, Source::Peer(id))?;
@@ -146,6 +154,7 @@ impl Peers {
     fn forget(&mut self, id: u64, poller: &mut Poller) {
         if let Some(peer) = self.peers.remove(&id) {
             poller.remove(&peer.socket, peer.token);
+            self.gone.push(id);
         }
     }
 }

@@ -267,7 +267,7 @@ impl Nursery {
 
     /// Goes on with a star where the program before this one stopped.
     fn unpack_star(&mut self, state: StarState) -> std::io::Result<()> {
-        let StarState { record, phase, told, network, pidfd, logs } = state;
+        let StarState { record, phase, told, network, pidfd, logs, still } = state;
         let id = record.star;
         let folder = place::star(&self.site.data_dir, id);
         self.site.hierarchies.inherit(&record.groups);
@@ -301,7 +301,7 @@ impl Nursery {
             }
         };
         let network = network.map(inherit::take).transpose()?;
-        let mut star = Star { record, folder, phase, told, network, pidfd: None, logs: None };
+        let mut star = Star { record, folder, phase, told, network, pidfd: None, logs: None, still };
         if let Some(pidfd) = pidfd {
             self.attend(&mut star, inherit::take(pidfd)?, pipes)?;
         }
@@ -329,8 +329,16 @@ impl Nursery {
             Network::Host => None,
             _ => found.as_ref().and_then(|_| network_of(star::member_pid(&record).ok()?).ok()),
         };
-        let mut star =
-            Star { record, folder, phase: Phase::Running, told: Told::default(), network, pidfd: None, logs: None };
+        let mut star = Star {
+            record,
+            folder,
+            phase: Phase::Running,
+            told: Told::default(),
+            network,
+            pidfd: None,
+            logs: None,
+            still: Default::default(),
+        };
         match found {
             Some(pidfd) => {
                 if let Some(address) = star.record.address {

@@ -204,6 +204,7 @@ impl Star {
             network: self.network.as_ref().map(|network| luggage.pack(network)),
             pidfd: self.pidfd.as_ref().map(|(pidfd, _)| luggage.pack(pidfd)),
             logs,
+            still: self.still.clone(),
         }
     }
 }

@@ -105,6 +105,20 @@ impl Kit {
         }
     }
 
+    /// A connection that holds a star still.
+    pub(crate) fn hold(&self, star: StarId) -> Client {
+        let client = Client::connect(&self.data_dir).unwrap();
+        client.try_send(&Request::Hello { version: protocol::VERSION }, &[]).unwrap();
+        client.try_send(&Request::Hold { star }, &[]).unwrap();
+        let held = || {
+            let _ = poll(&mut [PollFd::from_borrowed_fd(client.as_fd(), PollFlags::IN)], None);
+            client.try_recv().ok().filter(|(message, _)| matches!(message, Message::Held { .. }))
+        };
+        let (answer, _) = until(held, || "it is not held");
+        assert_eq!(answer, Message::Held { star, problem: None });
+        client
+    }
+
     fn welcome(&self) -> (Vec<StarReport>, Walls) {
         let (message, _) = self.expect(|message| matches!(message, Message::Welcome { .. }));
         let Message::Welcome { pid, stars, walls, .. } = message else { unreachable!() };

@@ -19,6 +19,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_frozen_star_stands_still_until_it_is_thawed", freezing),
     ("a_frozen_star_can_be_killed", killed_frozen),
     ("the_next_nursery_thaws_what_the_last_one_froze", thawed_by_the_next),
+    ("a_star_is_held_still_as_long_as_a_connection_lasts", holding),
+    ("a_star_that_always_forks_can_be_held", holding_forks),
     ("kill_ends_everything_at_once", kill),
     ("orphans_are_reaped_behind_a_native_program", orphans),
     ("a_star_outlives_its_agent", agent_lost),
@@ -152,6 +154,56 @@ fn thawed_by_the_next(kit: &Kit) -> Verdict {
     kit.end(order.star);
     kit.shut_down();
     assert_eq!(name.map_or(0, |name| groups(Path::new("/sys/fs/cgroup"), &name)), 0);
+    Verdict::Held
+}
+
+fn holding(kit: &Kit) -> Verdict {
+    let orders = [kit.command(&["sh", "-c", TICKING]), kit.command(&["sh", "-c", TICKING])];
+    let [still, control] = orders.each_ref().map(|order| {
+        kit.start(order);
+        ticks(kit, order.star, "child", 1);
+        order.star
+    });
+    let stands = || {
+        ticks(kit, control, "child", 5);
+        let before = kit.log(still);
+        ticks(kit, control, "parent", 20);
+        assert_eq!(kit.log(still), before);
+    };
+    let one = kit.hold(still);
+    stands();
+    let other = kit.hold(still);
+    drop(one);
+    stands();
+    // Who pauses it or resumes it meanwhile does not move it.
+    freeze(kit, still, true);
+    freeze(kit, still, false);
+    stands();
+    crate::upgrade::upgrade(kit, &crate::upgrade::another(kit, "one"));
+    stands();
+    drop(other);
+    ticks(kit, still, "child", 5);
+    ticks(kit, still, "parent", 5);
+    // A pause outlasts a hold.
+    let one = kit.hold(still);
+    freeze(kit, still, true);
+    drop(one);
+    stands();
+    freeze(kit, still, false);
+    ticks(kit, still, "child", 5);
+    Verdict::Held
+}
+
+/// Version 1's freezer forgets a process that is about to wait for the child it has by vfork; see `Groups::is_frozen`.
+fn holding_forks(kit: &Kit) -> Verdict {
+    let orders: Vec<_> = (0..10).map(|_| kit.command(&["sh", "-c", "while :; do date > /tmp/now; done"])).collect();
+    for order in &orders {
+        kit.start(order);
+    }
+    for _ in 0..30 {
+        let held: Vec<_> = orders.iter().map(|order| kit.hold(order.star)).collect();
+        drop(held);
+    }
     Verdict::Held
 }
 

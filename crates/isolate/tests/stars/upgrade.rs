@@ -57,13 +57,13 @@ pub(crate) fn exit(well: bool) -> ExitCode {
 }
 
 /// Another program, as far as the kernel is concerned.
-fn another(kit: &Kit, name: &str) -> PathBuf {
+pub(crate) fn another(kit: &Kit, name: &str) -> PathBuf {
     let path = kit.data_dir.parent().unwrap().join(name);
     fs::copy(std::env::current_exe().unwrap(), &path).unwrap();
     path
 }
 
-fn upgrade(kit: &Kit, program: &std::path::Path) -> (u32, Duration) {
+pub(crate) fn upgrade(kit: &Kit, program: &std::path::Path) -> (u32, Duration) {
     kit.upgrade(program, &["nursery", kit.data_dir.to_str().unwrap()]).unwrap()
 }
 
@@ -189,7 +189,7 @@ fn as_before(kit: &Kit) -> Verdict {
     let (message, fds) = kit.expect(|message| matches!(message, Message::Doors { .. }));
     assert!(matches!(message, Message::Doors { problem: None, .. }) && fds.len() == 1, "{message:?}");
     let limits = model::Limits { memory: Some(model::Bytes::mib(64)), ..model::Limits::UNLIMITED };
-    kit.send(&Request::Limit { star: idle.star, limits }, &[]);
+    kit.send(&Request::Limit { star: idle.star, limits: Box::new(limits) }, &[]);
     let (message, _) = kit.expect(|message| matches!(message, Message::Limited { .. }));
     assert_eq!(message, Message::Limited { star: idle.star, problem: None });
     kit.send(&Request::Signal { star: native.star, signal: 15 }, &[]);
@@ -220,10 +220,13 @@ fn alone(kit: &Kit) -> Verdict {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains(&format!("(pid {})", kit.nursery.borrow())), "{said}");
     let nursery = *kit.nursery.borrow();
-    let stages = fs::read_to_string(format!("/proc/{nursery}/mountinfo")).unwrap();
     let root = kit.data_dir.join("root");
-    let stages = stages.lines().filter(|line| line.split(' ').nth(4) == root.to_str()).count();
-    assert_eq!(stages, 1, "the old stages are gone");
+    let stages = || {
+        // While it makes a protostar it is in another namespace for a moment.
+        let mounts = fs::read_to_string(format!("/proc/{nursery}/mountinfo")).unwrap();
+        mounts.lines().filter(|line| line.split(' ').nth(4) == root.to_str()).count()
+    };
+    until(|| (stages() == 1).then_some(()), || format!("{} stages", stages()));
     kit.shut_down();
     assert!(!runs(pid));
     for name in ["nursery.sock", "nursery.pid"] {

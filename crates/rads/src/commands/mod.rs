@@ -15,6 +15,7 @@ mod planning;
 mod progress;
 mod secrets;
 mod show;
+mod snapshot;
 mod stats;
 pub(crate) mod top;
 mod up;
@@ -94,6 +95,9 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Resume(args) => tell(global, async |on| change::resume(&on.client, args, on.form).await),
         Constellation::Wait(args) => tell(global, async |on| wait::wait(&on.client, args, on.form).await),
         Constellation::Down(args) => tell(global, async |on| change::down(&on, args).await),
+        Constellation::Snapshot(args) => tell(global, async |on| snapshot::take(&on.client, args, on.form).await),
+        Constellation::Snapshots(args) => tell(global, async |on| snapshot::list(&on.client, args, on.form).await),
+        Constellation::Restore(args) => tell(global, async |on| snapshot::restore(&on.client, args, on.form).await),
         Constellation::Shutdown(args) => {
             ask(global, async |place, _| Ok(agent::shutdown(place, args.keep_stars).await?))
         }
