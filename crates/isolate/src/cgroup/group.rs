@@ -420,22 +420,21 @@ impl Group {
             };
         };
         let before = fs::read_to_string(self.dir.join(FILE))?;
-        let refused = |has: &str| {
+        let refused = |file: &str| {
+            let above = self.dir.parent().and_then(|above| fs::read_to_string(above.join(file)).ok());
+            let has = above.or_else(|| fs::read_to_string(self.dir.join(file)).ok()).unwrap_or_default();
             io::Error::other(format!("it cannot run on the processors {wanted}: the group above it has {}", has.trim()))
         };
         if self.version == Version::V1 {
-            return write(&self.dir, FILE, wanted).map_err(|error| match self.dir.parent() {
-                Some(above) => refused(&fs::read_to_string(above.join(FILE)).unwrap_or_default()),
-                None => error,
-            });
+            return write(&self.dir, FILE, wanted).map_err(|_| refused(FILE));
         }
-        write(&self.dir, FILE, wanted)?;
-        // Version 2 takes any, and gives what there is.
-        let has = fs::read_to_string(self.dir.join("cpuset.cpus.effective"))?;
-        if has.trim().parse() != Ok(wanted) {
+        const EFFECTIVE: &str = "cpuset.cpus.effective";
+        write(&self.dir, FILE, wanted).map_err(|_| refused(EFFECTIVE))?;
+        // Version 2 takes what is not there, and gives what is.
+        if fs::read_to_string(self.dir.join(EFFECTIVE))?.trim().parse() != Ok(wanted) {
             let before = before.trim();
             if before.is_empty() { self.unpin() } else { write(&self.dir, FILE, before) }?;
-            return Err(refused(&fs::read_to_string(self.dir.join("cpuset.cpus.effective"))?));
+            return Err(refused(EFFECTIVE));
         }
         Ok(())
     }
