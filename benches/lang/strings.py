@@ -1,7 +1,8 @@
 def main():
-    text = ""
+    pieces = []
     for i in range(300000):
-        text = text + "item " + str(i) + ";"
+        pieces.append("item " + str(i) + ";")
+    text = "".join(pieces)
     parts = text.split(";")
     long = 0
     for part in parts:
