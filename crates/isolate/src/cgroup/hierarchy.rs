@@ -3,15 +3,18 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use model::Limits;
 
 use super::group::{Group, Groups, Late, Version, inherit};
 use super::{device, write};
 use crate::fault::plain;
+use crate::sys;
 use crate::walls::{DiskMeans, Enforced, Walls};
 
 /// The version 2 controllers a star is limited by.
@@ -144,14 +147,15 @@ impl Hierarchies {
         self.freezer.as_ref().ok().map(|parent| Group { version: parent.version, dir: parent.dir.join(star) })
     }
 
-    /// Removes groups of stars that are not `known`: a nursery that was killed leaves those it was starting or had made
-    /// ahead.
+    /// Removes groups of stars that are not `known`, and ends what is in them: a nursery that was killed leaves those it was
+    /// starting or had made ahead, and a star whose record cannot be read any more is nobody's.
     pub(crate) fn sweep(&self, known: impl Fn(&str) -> bool) {
         for dir in self.parents().map(|parent| &parent.dir).chain(&self.inherited) {
             let Ok(entries) = fs::read_dir(dir) else { continue };
             for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
                 if !entry.file_name().to_str().is_some_and(&known) {
-                    // Fails while a process is left in it, which is then not ours to end.
+                    end_all(&entry.path());
+                    // Fails while one of them is still ending; the last sweep removes it then.
                     let _ = fs::remove_dir(entry.path());
                 }
             }
@@ -181,6 +185,21 @@ impl Hierarchies {
 
     fn parents(&self) -> impl Iterator<Item = &Group> {
         [&self.cpu, &self.usage, &self.memory, &self.pids, &self.cpuset, &self.io, &self.freezer].into_iter().flatten()
+    }
+}
+
+/// Kills every process in a group. With the first of a star the kernel ends all of it.
+fn end_all(group: &Path) {
+    let pids = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    for pid in pids.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+        // Nobody waits for it, so its number may be taken anew at any time: by the descriptor it is itself.
+        let pidfd = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let still_there = |pids: String| pids.split_whitespace().any(|other| other.parse() == Ok(pid));
+        if let Some(pidfd) = pidfd
+            && fs::read_to_string(group.join("cgroup.procs")).is_ok_and(still_there)
+        {
+            let _ = sys::signal::send(pidfd.as_fd(), libc::SIGKILL);
+        }
     }
 }
 

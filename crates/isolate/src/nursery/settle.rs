@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use model::{ExitCause, Network};
@@ -222,7 +222,16 @@ fn records(data_dir: &Path, disks: &mut Disks) -> Vec<Record> {
         disks.give_back(&folder);
         let _ = fs::remove_dir_all(folder);
     }
-    known.iter().filter_map(|folder| Record::load(folder).ok()).collect()
+    let load = |folder: PathBuf| match Record::load(&folder) {
+        Ok(record) => Some(record),
+        Err(error) => {
+            // Nobody can look after it: what is in its groups is ended with those that are not known.
+            eprintln!("the record in `{}` cannot be read ({error}): that star is ended", folder.display());
+            let _ = fs::rename(folder.join("record"), folder.join("record.unreadable"));
+            None
+        }
+    };
+    known.into_iter().filter_map(load).collect()
 }
 
 /// A name for a data folder's groups, spread well enough for the few nurseries of a machine.

@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_star_outlives_its_agent", agent_lost),
     ("a_star_outlives_its_nursery_and_is_adopted", adoption),
     ("an_end_nobody_saw_is_found_again", unseen),
+    ("a_star_whose_record_is_damaged_is_ended", unreadable),
     ("a_second_nursery_on_one_folder_is_refused", second),
     ("orders_that_make_no_sense_are_refused", refusals),
     ("a_log_flood_is_bounded_and_starves_nobody", flood),
@@ -298,6 +299,26 @@ fn unseen(kit: &Kit) -> Verdict {
     let (stars, _) = kit.open();
     let causes: Vec<_> = stars.into_iter().map(|report| report.ended).collect();
     assert_eq!(causes, [Some(ExitCause::Code(4)), Some(ExitCause::Unknown)]);
+    Verdict::Held
+}
+
+/// A star whose record was damaged is not left to run where nobody knows it.
+fn unreadable(kit: &Kit) -> Verdict {
+    let Some(name) = group_name(kit) else {
+        return Verdict::Skipped("without groups of their own stars cannot be found but by their records".to_owned());
+    };
+    let (damaged, whole) = (kit.script(&["idle"]), kit.script(&["idle"]));
+    let (pid, _) = kit.start(&damaged);
+    let (other, _) = kit.start(&whole);
+    kit.kill_nursery();
+    let record = isolate::place::star(&kit.data_dir, damaged.star).join("record");
+    let bytes = fs::read(&record).unwrap();
+    fs::write(&record, &bytes[..bytes.len() - 3]).unwrap();
+    let (stars, _) = kit.open();
+    assert_eq!(stars.iter().map(|report| report.pid).collect::<Vec<_>>(), [other]);
+    until(|| (!runs(pid)).then_some(()), || "the star nobody knows runs on");
+    kit.shut_down();
+    assert_eq!(groups(Path::new("/sys/fs/cgroup"), &name), 0);
     Verdict::Held
 }
 
