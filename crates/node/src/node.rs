@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use model::{
     Bytes, CpuSet, Endpoint, ExitCause, Limits, NodeId, RequestId, ServiceKey, StarId, StarPhase, Time, WallTime,
@@ -48,6 +49,8 @@ pub struct Node {
     pub(crate) timers: Timers,
     pub(crate) ids: Ids,
     pub(crate) nursery_up: bool,
+    /// It has been away for longer than it takes to start one.
+    pub(crate) nursery_missing: bool,
     /// Changes of apps whose entry points are being opened.
     pub(crate) puts: Vec<PendingPut>,
     /// Who waits for the limits of a service to hold: the request, the index of its command, the service.
@@ -147,6 +150,10 @@ pub(crate) struct LocalService {
     pub(crate) published: Option<(Vec<Endpoint>, model::Balance)>,
 }
 
+/// How long a nursery may be away before that is a problem. One starts in some milliseconds; beside a busy agent a thousand
+/// stars are taken over within this.
+pub(crate) const NURSERY_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What every step needs: the times it happens at, and where its effects go.
 pub(crate) struct Step<'a> {
     pub(crate) now: Time,
@@ -170,6 +177,7 @@ impl Node {
             timers: Timers::default(),
             ids: Ids::new(config.seed),
             nursery_up: false,
+            nursery_missing: false,
             puts: Vec::new(),
             limit_waits: Vec::new(),
             dirty,
@@ -193,6 +201,7 @@ impl Node {
         let mut step = Step { now, wall, effects };
         if !std::mem::replace(&mut self.begun, true) {
             self.listen_to_all(&mut step);
+            self.timers.set(Timer::Nursery, step.now + NURSERY_PATIENCE);
         }
         match event {
             Event::Request { id, request } => self.request(id, request, &mut step),
@@ -203,7 +212,7 @@ impl Node {
                 }
             }
             Event::NurseryUp { running, ended } => self.nursery_up(running, ended, &mut step),
-            Event::NurseryDown => self.nursery_down(),
+            Event::NurseryDown => self.nursery_down(&mut step),
             Event::StarStarted { star, pid, start_time } => self.star_started(star, (pid, start_time), &mut step),
             Event::StarStartFailed { star, reason } => {
                 self.star_ended(star, ExitCause::StartFailed { reason }, &mut step);
@@ -403,6 +412,7 @@ impl Node {
             Timer::Listen(service) => self.listen_again(&service, step),
             // Every event ends with a look at what waits to be written.
             Timer::Write => {}
+            Timer::Nursery => self.nursery_missing = true,
         }
     }
 }

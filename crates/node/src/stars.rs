@@ -8,7 +8,7 @@ use std::time::Duration;
 use model::{Exit, ExitCause, Network, ProbeKind, RestartPolicy, StarId, StarPhase};
 
 use crate::event::{Effect, RunningStar, StartOrder};
-use crate::node::{Local, Node, Step};
+use crate::node::{Local, NURSERY_PATIENCE, Node, Step};
 use crate::timers::Timer;
 
 /// SIGTERM of signal(7).
@@ -52,6 +52,8 @@ impl Node {
         step: &mut Step<'_>,
     ) {
         self.nursery_up = true;
+        self.nursery_missing = false;
+        self.timers.clear(&Timer::Nursery);
         let mut there: Vec<StarId> = Vec::new();
         for report in running {
             let star = report.star;
@@ -89,8 +91,10 @@ impl Node {
         self.dirty.extend(self.stars.values().map(|local| local.service.clone()));
     }
 
-    pub(crate) fn nursery_down(&mut self) {
-        self.nursery_up = false;
+    pub(crate) fn nursery_down(&mut self, step: &mut Step<'_>) {
+        if std::mem::replace(&mut self.nursery_up, false) {
+            self.timers.set(Timer::Nursery, step.now + NURSERY_PATIENCE);
+        }
         self.forget_limiting();
     }
 

@@ -25,6 +25,8 @@ pub(crate) enum Timer {
     Listen(ServiceKey),
     /// Write again what could not be written.
     Write,
+    /// The nursery should have answered.
+    Nursery,
 }
 
 #[derive(Debug, Default)]

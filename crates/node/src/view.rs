@@ -25,6 +25,9 @@ pub struct StatusView {
     /// Cores and bytes of memory of this machine; 0 when unknown.
     pub cores: u32,
     pub memory: u64,
+    /// Why nothing changes on this node at the moment, though it should.
+    #[serde(default)]
+    pub problem: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,7 +149,14 @@ impl Node {
             ready: self.state.stars.values().filter(|star| star.phase == StarPhase::Ready).count() as u64,
             cores: self.config.cores,
             memory: self.config.memory.0,
+            problem: self.own_problem(),
         }
+    }
+
+    /// What keeps every service of this node from changing.
+    fn own_problem(&self) -> Option<String> {
+        let missing = || self.nursery_missing.then(|| "the nursery does not start; see `nursery.log`".to_owned());
+        self.not_written.clone().or_else(missing)
     }
 
     pub fn app_views(&self) -> Vec<AppView> {
@@ -180,13 +190,20 @@ impl Node {
         let local = self.services.get(key);
         let running = || self.state.stars_of(key).filter(|star| star.phase != StarPhase::Ended);
         let settled = if record.paused { StarPhase::Paused } else { StarPhase::Ready };
+        // What has happened to a star is known here before it is written.
+        let is_still = |star: &StarRecord| self.stars.get(&star.id).is_none_or(|local| local.phase == star.phase);
         let is_settled = |star: &StarRecord| {
-            star.phase == settled && !star.leaving && (record.paused || star.revision == record.revision)
+            star.phase == settled
+                && is_still(star)
+                && !star.leaving
+                && (record.paused || star.revision == record.revision)
         };
-        let ready = running().filter(|star| star.phase == StarPhase::Ready).count();
+        let ready = running().filter(|star| star.phase == StarPhase::Ready && is_still(star)).count();
         let desired = record.wanted();
         let is_short = running().count() != desired as usize && !record.paused;
-        let changing = !running().all(is_settled) || is_short;
+        // What the log says of stars that no nursery has confirmed is what once was.
+        let is_unconfirmed = !self.nursery_up && running().next().is_some();
+        let changing = is_unconfirmed || is_short || !running().all(is_settled);
         Some(ServiceView {
             service: key.clone(),
             app: record.app.clone(),
@@ -196,7 +213,7 @@ impl Node {
             stopped: record.stopped,
             paused: record.paused,
             changing,
-            problem: self.problem_of(key).or_else(|| self.not_written.clone().filter(|_| changing)),
+            problem: self.problem_of(key).or_else(|| self.own_problem().filter(|_| changing)),
             address: local.and_then(|local| local.address),
             protocol: record.spec.entry.as_ref().map(|entry| entry.protocol),
             started: record.started,

@@ -698,6 +698,50 @@ fn a_new_agent_takes_over_what_runs_and_replaces_what_does_not() {
 }
 
 #[test]
+fn what_was_ready_once_is_not_settled_before_a_nursery_says_so() {
+    let before = Desk::serving(2);
+    let star = |star: StarId| RunningStar {
+        star,
+        generation: before.node.state().stars[&star].generation,
+        pid: pid(star),
+        start_time: 7,
+    };
+    let running: Vec<_> = before.stars(StarPhase::Ready).into_iter().map(star).collect();
+    let mut desk = Desk::new(before.node.state().clone());
+    let is_changing = |desk: &Desk| desk.node.service_view(&key()).unwrap().changing;
+    assert!(is_changing(&desk));
+    // One of them is not there any more, which takes a moment to be written.
+    let mut other = Desk::new(before.node.state().clone());
+    other.disk_full = true;
+    other.tell(Event::NurseryUp { running: running[..1].to_vec(), ended: Vec::new() });
+    let view = other.node.service_view(&key()).unwrap();
+    assert!(view.changing && view.ready == 1, "{view:?}");
+    desk.tell(Event::NurseryUp { running, ended: Vec::new() });
+    assert!(!is_changing(&desk));
+    desk.tell(Event::NurseryDown);
+    assert!(is_changing(&desk), "nobody knows what becomes of them");
+}
+
+#[test]
+fn a_nursery_that_does_not_come_is_a_problem_until_it_does() {
+    let mut desk = Desk::new(Desk::serving(1).node.state().clone());
+    let problem = |desk: &Desk| desk.node.service_view(&key()).unwrap().problem.or(desk.node.status_view().problem);
+    desk.tell(Event::Tick);
+    desk.wait(Duration::from_secs(4));
+    assert_eq!(problem(&desk), None);
+    desk.wait(Duration::from_secs(2));
+    assert!(problem(&desk).unwrap().contains("`nursery.log`"));
+    desk.tell(Event::NurseryUp { running: Vec::new(), ended: Vec::new() });
+    assert_eq!(problem(&desk), None);
+    // One that is replaced within a moment is none.
+    desk.tell(Event::NurseryDown);
+    desk.wait(Duration::from_secs(1));
+    desk.tell(Event::NurseryUp { running: Vec::new(), ended: Vec::new() });
+    desk.wait(Duration::from_secs(10));
+    assert_eq!(problem(&desk), None);
+}
+
+#[test]
 fn what_cannot_be_is_refused_before_any_door_is_touched() {
     let elsewhere = |mut spec: AppSpec, app: &str| {
         spec.app = app.parse().unwrap();
