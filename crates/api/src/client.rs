@@ -294,6 +294,11 @@ impl Client {
         let path = socket_path(&self.data_dir);
         UnixStream::connect(&path).await.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => no_agent(&self.data_dir),
+            io::ErrorKind::PermissionDenied if !self.data_dir.try_exists().unwrap_or(false) => {
+                let message =
+                    format!("the data folder `{}` cannot be reached: permission denied", self.data_dir.display());
+                Problem::new(Code::DataUnwritable, message).help("choose another with `--data-dir` or `RADS_DATA`")
+            }
             io::ErrorKind::PermissionDenied => Problem::new(
                 Code::Forbidden,
                 format!("the agent on `{}` belongs to another user", self.data_dir.display()),

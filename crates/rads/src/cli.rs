@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use model::{Bytes, CpuSet, ListenAddr, Millicores, Name, SecretKey};
@@ -30,7 +31,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// The agent's folder [default: /var/lib/rads as root, else ~/.local/share/rads]
-    #[arg(long, global = true, env = "RADS_DATA", hide_env_values = true, value_name = "FOLDER")]
+    #[arg(long, global = true, env = "RADS_DATA", hide_env_values = true, value_name = "FOLDER", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(crate) data_dir: Option<PathBuf>,
     /// How answers are printed
     #[arg(short, long, global = true, value_enum, default_value = "text", value_name = "FORM")]
@@ -151,7 +152,7 @@ pub(crate) struct Up {
     /// Listen here instead of where the app says: PORT or ADDRESS:PORT; port 0 takes any free one
     #[arg(long, value_name = "ADDRESS", value_parser = listen_addr)]
     pub(crate) listen: Option<ListenAddr>,
-    /// Do not ask before services are removed or replaced
+    /// Do not ask before services are removed or replaced. Where nobody can be asked, a removal needs it
     #[arg(short, long)]
     pub(crate) yes: bool,
 }
@@ -224,7 +225,7 @@ pub(crate) struct Deploy {
     pub(crate) name: Option<Name>,
     #[command(flatten)]
     pub(crate) options: ServiceOptions,
-    /// Do not ask before services are removed or replaced
+    /// Do not ask before services are removed or replaced. Where nobody can be asked, a removal needs it
     #[arg(short, long)]
     pub(crate) yes: bool,
 }

@@ -13,8 +13,8 @@ mod screen;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
 use model::{Code, Problem};
 
 fn main() -> ExitCode {
@@ -26,12 +26,7 @@ fn main() -> ExitCode {
     match commands::perform(cli) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            if let commands::Failure::Problem(problem) = failure {
-                match form {
-                    cli::Form::Text => screen::problem(&problem),
-                    cli::Form::Json => screen::problem_as_json(&problem),
-                }
-            }
+            failure.tell(form);
             ExitCode::FAILURE
         }
     }
@@ -47,8 +42,16 @@ fn refused(error: &clap::Error) -> ExitCode {
         screen::note(error.render().to_string().trim_end());
         return ExitCode::FAILURE;
     }
-    screen::problem(&usage_problem(error));
+    commands::Failure::Problem(usage_problem(error)).tell(form_asked_for(std::env::args()));
     ExitCode::FAILURE
+}
+
+/// The form of answers on a command line that as a whole makes no sense.
+fn form_asked_for(args: impl Iterator<Item = String>) -> cli::Form {
+    let args: Vec<String> = args.collect();
+    let is_json = |pair: &[String]| matches!(pair[0].as_str(), "-o" | "--output") && pair[1] == "json";
+    let joined = |arg: &String| matches!(arg.as_str(), "-ojson" | "-o=json" | "--output=json");
+    if args.windows(2).any(is_json) || args.iter().any(joined) { cli::Form::Json } else { cli::Form::Text }
 }
 
 /// The library's message in our words: one line, the thing in backticks, then the next step.
@@ -59,22 +62,36 @@ fn usage_problem(error: &clap::Error) -> Problem {
     let first = first.strip_prefix("error: ").unwrap_or(first);
     // Missing arguments are listed on lines of their own.
     let message = first.lines().map(str::trim).collect::<Vec<_>>().join(" ").replace('\'', "`");
-    let nearest = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue]
-        .into_iter()
-        .find_map(|kind| match error.get(kind)? {
-            ContextValue::String(name) => Some(name.clone()),
-            ContextValue::Strings(names) => names.first().cloned(),
-            _ => None,
-        });
+    let message = message.replace("invalid digit found in string", "not a whole number");
+    let context = |kind| match error.get(kind)? {
+        ContextValue::String(name) => Some(name.clone()),
+        ContextValue::Strings(names) => names.first().cloned(),
+        _ => None,
+    };
+    // The library's idea of a near word is a generous one, and it knows of commands that are not for people.
+    let nearest = match context(ContextKind::InvalidSubcommand) {
+        Some(wrong) => nearest_command(&wrong),
+        None => context(ContextKind::SuggestedArg).or_else(|| context(ContextKind::SuggestedValue)),
+    };
     // Options whose values come from the environment are listed as if they had been typed.
     let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
     let usage = usage.map(|usage| usage.replace(" --data-dir <FOLDER>", ""));
     let help = match (nearest, usage) {
         (Some(name), _) => format!("did you mean `{name}`?"),
         (None, Some(usage)) => format!("usage: `{usage}`"),
-        (None, None) => "see `rads --help`".to_owned(),
+        (None, None) => "see the same command with `--help`".to_owned(),
     };
     Problem::new(Code::Usage, message).help(help)
+}
+
+/// The command that was probably meant, of those that are shown.
+fn nearest_command(wrong: &str) -> Option<String> {
+    let top = cli::Cli::command();
+    let all = top.get_subcommands().chain(top.get_subcommands().flat_map(clap::Command::get_subcommands));
+    let shown: Vec<&str> = all.filter(|command| !command.is_hide_set()).map(clap::Command::get_name).collect();
+    // One that begins like it is likelier than one that only looks like it.
+    let begins = shown.iter().find(|name| wrong.len() >= 3 && (name.starts_with(wrong) || wrong.starts_with(*name)));
+    begins.copied().or_else(|| rads_syntax::nearest(wrong, shown.iter().copied())).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -93,9 +110,12 @@ mod tests {
         check("rads up a --detch", "unexpected argument `--detch` found", "did you mean `--detach`?");
         check(
             "rads c scale web many",
-            "invalid value `many` for `<INSTANCES>`: invalid digit found in string",
-            "see `rads --help`",
+            "invalid value `many` for `<INSTANCES>`: not a whole number",
+            "see the same command with `--help`",
         );
+        check("rads c statsu", "unrecognized subcommand `statsu`", "did you mean `stats`?");
+        check("rads c lst", "unrecognized subcommand `lst`", "did you mean `list`?");
+        check("rads nursry", "unrecognized subcommand `nursry`", "usage: `rads [OPTIONS] <COMMAND>`");
         check(
             "rads check",
             "the following required arguments were not provided: <FILES>...",

@@ -7,7 +7,8 @@ use model::{Code, Problem};
 
 /// The folder a command works on: what was asked for (`--data-dir`, `RADS_DATA`), else the user's own.
 pub(crate) fn data_dir(asked: Option<PathBuf>) -> Result<PathBuf, Problem> {
-    let folder = match asked {
+    // An empty `RADS_DATA` is one that is not set.
+    let folder = match asked.filter(|folder| !folder.as_os_str().is_empty()) {
         Some(folder) => folder,
         None if rustix::process::geteuid().is_root() => PathBuf::from("/var/lib/rads"),
         None => own_folder(env::var_os("XDG_DATA_HOME").map(PathBuf::from), env::var_os("HOME").map(PathBuf::from))

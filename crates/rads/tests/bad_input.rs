@@ -32,6 +32,49 @@ fn a_syntax_error_is_shown_with_a_caret_in_app_and_service() {
 }
 
 #[test]
+fn mistakes_are_json_for_programs() {
+    let world = World::new();
+    world.file("hello.rads", "turbo x = ;\n");
+    let faulty = world.app("constellation.deploy(\"hello\", {instances: -1});");
+    let (faulty, hello) = (faulty.to_str().unwrap().to_owned(), world.file("hello.rads", "turbo x = ;\n"));
+    for (args, code) in [
+        (vec!["up", "-d", &faulty], "C0003"),
+        (vec!["c", "plan", &faulty], "C0003"),
+        (vec!["check", hello.to_str().unwrap()], "C0003"),
+        (vec!["run", hello.to_str().unwrap()], "C0003"),
+        (vec!["c", "scale", "hello", "many"], "C0001"),
+        (vec!["c", "frobnicate"], "C0001"),
+        (vec!["c", "status"], "C0201"),
+    ] {
+        let outcome = world.rads(&[&args[..], &["-o", "json"]].concat());
+        assert_eq!(outcome.code, 1, "{args:?}: {outcome:?}");
+        let problem: serde_json::Value =
+            serde_json::from_str(&outcome.err).unwrap_or_else(|error| panic!("{args:?}: {error}: {}", outcome.err));
+        assert_eq!(problem["code"], code, "{args:?}");
+    }
+}
+
+#[test]
+fn an_app_that_deploys_nothing_is_told_so() {
+    let world = World::new();
+    let app = world.file("app.rads", "");
+    up_refused(&world, &app, "C0", "describes no service");
+}
+
+#[test]
+fn a_service_is_not_removed_where_nobody_can_be_asked() {
+    let world = World::new();
+    let app = world.hello("instances: 1");
+    world.up(&app);
+    let path = app.to_str().unwrap();
+    world.app("constellation.deploy(\"other\", {script: \"hello.rads\", port: 8080, listen: 0});");
+    world.rads(&["up", "-d", path]).refused("C0001", "service `hello` would be removed");
+    assert_eq!(world.service("hello")["ready"], 1);
+    world.rads(&["up", "-d", "--yes", path]).ok();
+    assert_eq!(world.service("other")["ready"], 1);
+}
+
+#[test]
 fn missing_files_are_named() {
     let world = World::new();
     world.rads(&["up", "nowhere.rads"]).refused("C0002", "`nowhere.rads`");

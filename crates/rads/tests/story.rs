@@ -202,6 +202,8 @@ fn waiting_ends_when_the_work_is_done_and_tells_how() {
     assert_eq!((killed.code, killed.out.as_str()), (137, "ever-1  killed by SIGKILL\n"));
     world.rads(&["c", "stop", "ever"]).ok();
     assert_eq!(world.rads(&["c", "wait", "ever"]).code, 143);
+    world.rads(&["c", "start", "ever"]).ok();
+    world.rads(&["c", "wait", "ever"]).refused("C0001", "replaced whenever they end");
     world.rads(&["c", "wait", "nobody"]).refused("C0104", "nobody");
     world.rads(&["c", "wait", "good", "--timeout", "soon"]).refused("C0001", "as in `90s`");
     world.rads(&["c", "down"]).ok();
@@ -577,6 +579,73 @@ fn up_returns_when_what_it_describes_is_ready_whatever_was_before() {
         world.up(&app);
         assert_eq!(world.service("hello")["ready"], 2);
     }
+}
+
+#[test]
+fn up_returns_when_what_it_describes_is_ready_though_all_of_it_was_dead() {
+    let world = World::new();
+    let app = world.hello("instances: 2");
+    world.up(&app);
+    // Ended in good order, and then as by a power cut.
+    world.rads(&["c", "shutdown"]).ok();
+    assert_eq!(get(world.up(&app)).unwrap().0, 200);
+    let stars = world.stars();
+    let nursery = world.json(&["c", "status"])["walls"]["nursery_pid"].as_u64().unwrap();
+    kill(world.agent_pid(), "-9");
+    kill(u32::try_from(nursery).unwrap(), "-9");
+    for star in &stars {
+        kill(star.pid, "-9");
+    }
+    assert_eq!(get(world.up(&app)).unwrap().0, 200);
+}
+
+#[test]
+fn up_in_the_foreground_returns_when_its_stars_have_done_their_work() {
+    let world = World::new();
+    for (code, said) in [(0, ""), (3, "job-1 ended: exit code 3")] {
+        let text = format!(
+            "constellation.deploy(\"job\", {{command: [\"sh\", \"-c\", \"echo begun; sleep 1; echo done; exit {code}\"], \
+             restart: \"never\"}});"
+        );
+        let app = world.app(&text);
+        let outcome = world.rads(&["up", app.to_str().unwrap()]);
+        assert_eq!(outcome.code, i32::from(code != 0), "{outcome:?}");
+        assert!(outcome.out.ends_with("job-1 | begun\njob-1 | done\n"), "{outcome:?}");
+        assert!(outcome.err.contains(said), "{outcome:?}");
+        world.assert_nothing_left();
+    }
+}
+
+#[test]
+fn up_in_the_foreground_tells_who_else_ended_what() {
+    let world = World::new();
+    let app = world.hello("instances: 1");
+    let begin = || {
+        let mut command = world.command(&["up", app.to_str().unwrap()]);
+        let piped = std::process::Stdio::piped;
+        let mut up = command.stdout(piped()).stderr(piped()).spawn().unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(up.stdout.as_mut().unwrap()));
+        assert!(lines.any(|line| line.unwrap().ends_with("begins")));
+        up
+    };
+    let up = begin();
+    world.rads(&["c", "down"]).ok();
+    let output = up.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.ends_with("`hello` was taken down by another command\n"), "{said}");
+    let up = begin();
+    let nursery = world.json(&["c", "status"])["walls"]["nursery_pid"].clone();
+    kill(world.agent_pid(), "-9");
+    let output = up.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("the agent was ended") && !said.contains("taking"), "{said}");
+    // What it leaves is not nothing, and whoever looks is told so.
+    assert!(!nursery.is_null());
+    world.wait_for("the agent's death to be known", || world.rads(&["c", "status"]).err.contains("C0201"));
+    world.rads(&["c", "status"]).refused("C0201", "its nursery and stars are there");
+    let ended = world.rads(&["c", "shutdown"]);
+    assert!(ended.err.contains("the stars it had left are ended"), "{ended:?}");
+    world.assert_nothing_left();
 }
 
 #[test]

@@ -49,9 +49,14 @@ fn end_with_a_panic() {
 
 /// An agent that answers, and whether it was started for this.
 pub(crate) async fn find_or_start(data_dir: &Path) -> Result<(Client, Version, bool), Problem> {
-    match Client::connect(data_dir).await {
-        Err(problem) if problem.code == Code::NoAgent => {}
-        found => return found.map(|(client, version)| (client, version, false)),
+    let deadline = Instant::now() + DYING_TIMEOUT;
+    loop {
+        match Client::connect(data_dir).await {
+            Err(problem) if problem.code == Code::NoAgent => break,
+            // It is just ending: it accepts no more, but its socket is still there.
+            Err(problem) if problem.code == Code::Unavailable && Instant::now() < deadline => sleep(STEP).await,
+            found => return found.map(|(client, version)| (client, version, false)),
+        }
     }
     let log = data_dir.join("agent.log");
     let log_start = prepare(data_dir, &log)?;
@@ -88,6 +93,8 @@ fn runs(pid: u32) -> bool {
 
 /// Longest wait for an agent to answer: it reads its log and takes over stars first.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest wait for an agent that closes its connections to be gone.
+const DYING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for an agent to end: its stars are killed, which takes milliseconds each.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two looks; an agent is up in some milliseconds.
@@ -171,17 +178,17 @@ pub(crate) fn own_program() -> Result<PathBuf, Problem> {
 
 /// `rads c shutdown`. Stars whose agent is gone need one to be ended in good order.
 pub(super) async fn shutdown(data_dir: &Path, keep_stars: bool) -> Result<u8, Problem> {
-    let (client, version) = match Client::connect(data_dir).await {
+    let (client, version, started) = match Client::connect(data_dir).await {
         Err(problem) if problem.code == Code::NoAgent && !keep_stars && isolate::Client::connect(data_dir).is_ok() => {
-            let (client, version, _) = find_or_start(data_dir).await?;
-            (client, version)
+            find_or_start(data_dir).await?
         }
-        found => found?,
+        found => found.map(|(client, version)| (client, version, false))?,
     };
     let stars = if keep_stars { StarsThen::Keep } else { StarsThen::Stop };
     shut_down(&client, &version, stars).await?;
     screen::note(match stars {
         StarsThen::Keep => "agent ended; its stars run on",
+        StarsThen::Stop if started => "no agent was there; the stars it had left are ended",
         StarsThen::Stop => "agent ended, its stars with it",
     });
     Ok(0)

@@ -12,7 +12,7 @@ use rads_vm::Limits;
 
 use super::Failure;
 use super::planning::{self, Overrides};
-use crate::cli::Nursery;
+use crate::cli::{Form, Nursery};
 use crate::screen;
 
 /// Runs a script on this thread; its exit code is the program's.
@@ -28,21 +28,11 @@ pub(crate) fn run(file: &Path, args: Vec<OsString>) -> Result<u8, Failure> {
 }
 
 /// Compiles scripts and says what is wrong with them; the rest are looked at even when one is faulty.
-pub(crate) fn check(files: &[PathBuf]) -> Result<u8, Failure> {
-    let mut faulty = 0;
-    for file in files {
-        match look_at(file) {
-            Ok(()) => {}
-            Err(failure) => {
-                faulty += 1;
-                if let Failure::Problem(problem) = failure {
-                    screen::problem(&problem);
-                }
-            }
-        }
-    }
-    if faulty > 0 {
-        return Err(Failure::Told);
+pub(crate) fn check(files: &[PathBuf], form: Form) -> Result<u8, Failure> {
+    let failures: Vec<Failure> = files.iter().filter_map(|file| look_at(file).err()).collect();
+    if !failures.is_empty() {
+        failures.into_iter().for_each(|failure| failure.tell(form));
+        return Ok(1);
     }
     screen::note(format!("{} checked, no mistakes", screen::count(files.len(), "file")));
     Ok(0)
@@ -64,10 +54,7 @@ fn load(file: &Path) -> Result<Loaded, Failure> {
         _ => Path::new("."),
     };
     let name = file.file_name().map_or(file, Path::new);
-    rads_std::load(name, root).map_err(|diagnostics| {
-        tell(&diagnostics);
-        Failure::Told
-    })
+    rads_std::load(name, root).map_err(Failure::Faulty)
 }
 
 fn tell(diagnostics: &[String]) {

@@ -36,8 +36,25 @@ use crate::{place, screen};
 pub(crate) enum Failure {
     /// To be told.
     Problem(Problem),
-    /// Told already, with its place in a file.
-    Told,
+    /// Mistakes in scripts, each whole with its place.
+    Faulty(Vec<String>),
+}
+
+impl Failure {
+    /// Tells it: to people as it is, to programs as one line of JSON.
+    pub(crate) fn tell(self, form: Form) {
+        match (self, form) {
+            (Self::Problem(problem), Form::Text) => screen::problem(&problem),
+            (Self::Problem(problem), Form::Json) => screen::problem_as_json(&problem),
+            (Self::Faulty(mistakes), Form::Text) => {
+                mistakes.iter().for_each(|mistake| screen::note(format!("{}\n", mistake.trim_end())));
+            }
+            (Self::Faulty(mistakes), Form::Json) => {
+                let message = mistakes.iter().map(|mistake| mistake.trim_end()).collect::<Vec<_>>().join("\n\n");
+                screen::problem_as_json(&Problem::new(Code::ScriptFaulty, message));
+            }
+        }
+    }
 }
 
 impl From<Problem> for Failure {
@@ -50,7 +67,7 @@ pub(crate) fn perform(cli: Cli) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
     match command {
         Command::Run(args) => language::run(&args.file, args.args),
-        Command::Check(args) => language::check(&args.files),
+        Command::Check(args) => language::check(&args.files, global.output),
         Command::Nursery(args) => Ok(language::nursery(place::data_dir(global.data_dir)?, &args)?),
         Command::Up(args) => ask(&global, async |data_dir, form| up::up(data_dir, args, form).await),
         Command::Constellation { command } => constellation(&global, *command),
@@ -114,9 +131,18 @@ struct Connected {
 /// Runs what needs an agent that is there already.
 fn tell(global: &Global, work: impl AsyncFnOnce(Connected) -> Result<u8, Problem>) -> Result<u8, Failure> {
     ask(global, async |data_dir, form| {
-        let (client, version) = Client::connect(data_dir).await?;
+        let (client, version) = Client::connect(data_dir).await.map_err(|problem| orphaned(data_dir, problem))?;
         Ok(work(Connected { client, version, form }).await?)
     })
+}
+
+/// Stars outlive their agent: where they do, that is what to know.
+fn orphaned(data_dir: &Path, problem: Problem) -> Problem {
+    if problem.code != Code::NoAgent || isolate::Client::connect(data_dir).is_err() {
+        return problem;
+    }
+    let message = format!("no agent answers on `{}`, but its nursery and stars are there", data_dir.display());
+    Problem::new(Code::NoAgent, message).help("`rads c agent` takes them over, `rads c shutdown` ends them")
 }
 
 /// Runs what talks to an agent. One thread: it mostly waits.
@@ -126,7 +152,11 @@ fn ask(global: &Global, work: impl AsyncFnOnce(&Path, Form) -> Result<u8, Failur
         .enable_all()
         .build()
         .map_err(|error| Problem::new(Code::Internal, format!("cannot start: {error}")))?;
-    let result = runtime.block_on(work(&data_dir, global.output));
+    let mut result = runtime.block_on(work(&data_dir, global.output));
+    if let Err(Failure::Faulty(mistakes)) = &mut result {
+        // They are found before an agent is asked for anything.
+        mistakes.push("nothing was changed".to_owned());
+    }
     // A read of the terminal may still be waiting, and must not hold the end up.
     runtime.shutdown_background();
     result

@@ -51,7 +51,7 @@ pub(crate) struct Planned {
     bundles: Vec<Bundle>,
 }
 
-/// Reads an app, or the script of one service: a file that imports `constellation` is an app.
+/// Reads an app, or the script of one service: a file that imports `constellation` is an app, and so is every `app.rads`.
 pub(crate) fn file(path: &Path, overrides: &Overrides) -> Result<Planned, Failure> {
     if !is_app(path)? {
         return script(path, overrides, Ended::Replaced);
@@ -74,7 +74,7 @@ pub(crate) fn is_app(path: &Path) -> Result<bool, Failure> {
         let at = error.utf8_error().valid_up_to();
         unreadable(path, &format!("byte {at} is not UTF-8 text")).help("save it as UTF-8")
     })?;
-    Ok(describes_an_app(&text))
+    Ok(path.file_name().is_some_and(|name| name == "app.rads") || describes_an_app(&text))
 }
 
 /// Whether a star of a plain script is replaced when it ends.
@@ -147,6 +147,12 @@ impl Changes {
         let disturbing =
             |change: &ServiceChange| matches!(change, ServiceChange::Replace { .. } | ServiceChange::Remove { .. });
         self.0.services.iter().any(|(_, change)| disturbing(change))
+    }
+
+    /// A service that is removed, if one is.
+    pub(crate) fn removed(&self) -> Option<&Name> {
+        let is_removal = |change: &ServiceChange| matches!(change, ServiceChange::Remove { .. });
+        self.0.services.iter().find(|(_, change)| is_removal(change)).map(|(name, _)| name)
     }
 
     /// The plan as people read it.
@@ -228,13 +234,7 @@ impl Place {
             library: &library,
             colour: Paint::for_stream(&io::stderr()).is_on(),
         };
-        how(&source).map_err(|faults| {
-            for fault in faults {
-                screen::note(format!("{}\n", fault.text.trim_end()));
-            }
-            screen::note("nothing was changed");
-            Failure::Told
-        })
+        how(&source).map_err(|faults| Failure::Faulty(faults.into_iter().map(|fault| fault.text).collect()))
     }
 }
 

@@ -10,6 +10,8 @@ use api::{Client, ServiceView};
 use model::{AppKey, Code, ProbeKind, Problem, ServiceKey};
 use tokio::time::Instant;
 
+use crate::screen;
+
 /// Longest wait for a change to hold. A star has 30 s to become ready, and a rolling change has several turns.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// Longest single wait at the agent. Problems of the node, a full disk among them, do not move the index: they are seen
@@ -35,12 +37,19 @@ pub(crate) async fn settled(client: &Client, service: &ServiceKey) -> Result<Ser
 /// How long the stars of a service without a probe must have run: one that fails at its first lines has by then.
 const STEADY_FOR: Duration = Duration::from_millis(300);
 
+/// Services that are as they were asked to be.
+pub(crate) struct Settled {
+    pub(crate) views: Vec<ServiceView>,
+    /// Since when.
+    pub(crate) at: std::time::Instant,
+}
+
 /// Waits until every service of an app is as it was asked to be; `seen` hears of each look on the way.
 pub(crate) async fn app_settled(
     client: &Client,
     app: &AppKey,
     mut seen: impl FnMut(&[ServiceView]),
-) -> Result<Vec<ServiceView>, Problem> {
+) -> Result<Settled, Problem> {
     let deadline = Instant::now() + SETTLE_TIMEOUT;
     let mut steady = Steady::default();
     loop {
@@ -52,8 +61,8 @@ pub(crate) async fn app_settled(
             return Err(failure);
         }
         let left = steady.left(&views);
-        if left == Some(Duration::ZERO) {
-            return Ok(views);
+        if let (Some(Duration::ZERO), Some((at, _))) = (left, steady.since) {
+            return Ok(Settled { views, at: at.into_std() });
         }
         let wait_ms = left.map_or(WAIT_MS, |left| u64::try_from(left.as_millis()).unwrap_or(WAIT_MS) + 1);
         wait(client, index, wait_ms, deadline, &format!("app `{app}` to become ready")).await?;
@@ -73,23 +82,26 @@ impl Steady {
             self.since = None;
             return None;
         }
-        let is_unprobed = |view: &ServiceView| matches!(view.spec.template.probe.kind, ProbeKind::Started);
-        if !views.iter().any(is_unprobed) {
-            return Some(Duration::ZERO);
-        }
         let restarts = views.iter().map(|view| view.restarts).sum();
         let since = match self.since {
             Some((since, before)) if before == restarts => since,
             _ => Instant::now(),
         };
         self.since = Some((since, restarts));
-        Some(STEADY_FOR.saturating_sub(since.elapsed()))
+        let is_unprobed = |view: &ServiceView| matches!(view.spec.template.probe.kind, ProbeKind::Started);
+        let long = if views.iter().any(is_unprobed) { STEADY_FOR } else { Duration::ZERO };
+        Some(long.saturating_sub(since.elapsed()))
     }
 }
 
-/// Waits until apps and all their stars are gone.
+/// A wait this long wants a word about why.
+const REASON_AFTER: Duration = Duration::from_secs(2);
+
+/// Waits until apps and all their stars are gone. What holds that up is told, once: it goes on by itself afterwards.
 pub(crate) async fn gone(client: &Client, apps: &[AppKey]) -> Result<(), Problem> {
-    let deadline = Instant::now() + SETTLE_TIMEOUT;
+    let begun = Instant::now();
+    let deadline = begun + SETTLE_TIMEOUT;
+    let mut told = false;
     let apps: BTreeSet<&AppKey> = apps.iter().collect();
     loop {
         let index = client.index(0, 0).await?;
@@ -101,6 +113,13 @@ pub(crate) async fn gone(client: &Client, apps: &[AppKey]) -> Result<(), Problem
             || stars.iter().any(|star| apps.contains(&star.app) && star.phase != model::StarPhase::Ended);
         if !left {
             return Ok(());
+        }
+        if !told
+            && begun.elapsed() > REASON_AFTER
+            && let Some(problem) = client.status().await?.node.problem
+        {
+            told = true;
+            screen::note(format!("waiting: {problem}"));
         }
         wait(client, index, WAIT_MS, deadline, "stars to end").await?;
     }

@@ -75,6 +75,9 @@ pub(crate) async fn status(client: &Client, form: Form) -> Result<u8, Problem> {
         }
         None => screen::line("nursery  down; it is started again by itself"),
     }
+    if let Some(problem) = &status.node.problem {
+        screen::line(format!("problem  {problem}"));
+    }
     if services.is_empty() {
         screen::line("\nno services; start some with `rads up app.rads`");
         return Ok(0);

@@ -3,16 +3,18 @@
 //! Everything that can be wrong with the files is found before an agent is asked or started; everything that can be
 //! wrong with the change is found before it is made.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use api::{AppView, Client, LogQuery, ServiceView, StarView, StarsThen, Version};
-use model::{AppKey, Code, Problem, Protocol, ServiceKey};
+use model::{AppKey, Code, Problem, Protocol, ServiceKey, StarId, StarPhase};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::logs::{Printer, print_all};
 use super::planning::{self, Ended, Overrides, Planned};
+use super::progress::Settled;
 use super::{Failure, agent, progress, show};
 use crate::cli::{Create, Deploy, Form, Plan, Up};
 use crate::screen;
@@ -29,18 +31,26 @@ pub(crate) async fn up(data_dir: &Path, args: Up, form: Form) -> Result<u8, Fail
         came = bring_up(&client, &planned, go) => came,
         () = stop.asked() => Ok(Came::Interrupted),
     };
+    let app = &planned.spec.app;
     match came {
         Ok(Came::Unchanged | Came::Declined) => drop(leave(&client, &version).await?),
         Ok(Came::Up) => {
-            let followed = tokio::select! {
-                followed = follow(&client, &planned.spec.app, form) => followed,
-                () = stop.asked() => Ok(()),
+            let end = tokio::select! {
+                end = attend(&client, app, form) => end?,
+                () = stop.asked() => End::Asked,
             };
-            let ended = take_down(&client, &version, &planned.spec.app, &mut stop).await;
-            followed.and(ended)?;
+            match end {
+                End::Asked => take_down(&client, &version, app, &mut stop).await?,
+                End::TakenDown => screen::note(format!("`{app}` was taken down by another command")),
+                End::Over { failed } => {
+                    remove(&client, app).await?;
+                    leave(&client, &version).await?;
+                    return Ok(u8::from(failed));
+                }
+            }
         }
-        Ok(Came::Interrupted) => take_down(&client, &version, &planned.spec.app, &mut stop).await?,
-        Err(problem) => return Err(undo(&client, &version, &planned.spec.app, problem).await.into()),
+        Ok(Came::Interrupted) => take_down(&client, &version, app, &mut stop).await?,
+        Err(problem) => return Err(undo(&client, &version, app, problem).await.into()),
     }
     Ok(0)
 }
@@ -122,7 +132,8 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
     if go.form == Form::Text {
         tell_plan(&changes, &resting);
     }
-    if go.ask && changes.disturbs() && !confirmed()? {
+    if go.ask && changes.disturbs() && !confirmed(&changes)? {
+        screen::note("nothing was changed");
         return Ok(Came::Declined);
     }
     planned.upload(client).await?;
@@ -132,11 +143,11 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
     if let Put::DoneByAnother = put(client, planned, base).await? {
         return unchanged(client, app, go).await;
     }
-    let views = settled(client, app, go.form).await.map_err(Problem::after_changes)?;
+    let Settled { views, at } = settled(client, app, go.form).await.map_err(Problem::after_changes)?;
     match go.form {
         Form::Json => screen::json(&views)?,
         Form::Text => {
-            let elapsed = screen::elapsed(begun.elapsed());
+            let elapsed = screen::elapsed(at.saturating_duration_since(begun));
             match stars_started(&views).saturating_sub(before) {
                 0 => screen::line(format!("changed in {elapsed}")),
                 started => screen::line(format!("started {} in {elapsed}", screen::count(started as usize, "star"))),
@@ -152,7 +163,7 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
 
 /// For what runs as it is described; it may still be on its way there.
 async fn unchanged(client: &Client, app: &AppKey, go: Go) -> Result<Came, Problem> {
-    let views = settled(client, app, go.form).await?;
+    let Settled { views, .. } = settled(client, app, go.form).await?;
     match go.form {
         Form::Json => screen::json(&views)?,
         Form::Text => {
@@ -164,12 +175,19 @@ async fn unchanged(client: &Client, app: &AppKey, go: Go) -> Result<Came, Proble
 }
 
 /// Waits until every service is ready; when one does not get there, what its stars said comes first.
-async fn settled(client: &Client, app: &AppKey, form: Form) -> Result<Vec<ServiceView>, Problem> {
+async fn settled(client: &Client, app: &AppKey, form: Form) -> Result<Settled, Problem> {
     let mut bar = Bar::new(form);
     let settled = progress::app_settled(client, app, |views| bar.show(views)).await;
     bar.clear();
-    if settled.is_err() {
-        last_words(client, app).await;
+    if let Err(problem) = settled {
+        let spoke = last_words(client, app).await;
+        return Err(match problem.code {
+            Code::CrashLoop if spoke => {
+                problem.help("what its stars said last is above; correct it and run the command again")
+            }
+            Code::CrashLoop => problem.help("its stars said nothing; correct it and run the command again"),
+            _ => problem,
+        });
     }
     settled
 }
@@ -205,7 +223,6 @@ async fn put(client: &Client, planned: &Planned, base: u64) -> Result<Put, Probl
     }
 }
 
-/// Services that `stop` keeps from running; to bring the app up is to start them.
 /// Services that are to run again, whatever else changes.
 fn resting(views: &[ServiceView]) -> Vec<&ServiceView> {
     views.iter().filter(|view| view.stopped || view.paused).collect()
@@ -273,10 +290,14 @@ async fn report_ended(client: &Client, app: &AppKey) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Asks at the terminal. Where nobody can be asked, what was typed is what is meant.
-fn confirmed() -> Result<bool, Problem> {
+/// Asks at the terminal. Where nobody can be asked, a service may be replaced, which keeps it serving, but not removed.
+fn confirmed(changes: &planning::Changes) -> Result<bool, Problem> {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        return Ok(true);
+        return match changes.removed() {
+            None => Ok(true),
+            Some(service) => Err(Problem::new(Code::Usage, format!("service `{service}` would be removed"))
+                .help("use `--yes` where nobody can be asked")),
+        };
     }
     eprint!("go on? [y/N] ");
     let mut answer = String::new();
@@ -288,18 +309,20 @@ fn confirmed() -> Result<bool, Problem> {
 /// Lines of a service that failed; as much as fits beside the error.
 const LAST_WORDS: u32 = 10;
 
-/// Prints what the stars of failed services said last.
-async fn last_words(client: &Client, app: &AppKey) {
-    let Ok(views) = services_of(client, app).await else { return };
+/// Prints what the stars of failed services said last; gives whether they said anything.
+async fn last_words(client: &Client, app: &AppKey) -> bool {
+    let Ok(views) = services_of(client, app).await else { return false };
+    let mut spoke = false;
     for view in views.iter().filter(|view| view.problem.is_some()) {
-        tell_last_words(client, &view.service).await;
+        spoke |= tell_last_words(client, &view.service).await;
     }
+    spoke
 }
 
-async fn tell_last_words(client: &Client, service: &ServiceKey) {
+async fn tell_last_words(client: &Client, service: &ServiceKey) -> bool {
     let which = LogQuery { target: Some(service.to_string()), tail: Some(LAST_WORDS), ..LogQuery::default() };
     // Without its words the problem still stands for itself.
-    let Ok(mut records) = client.logs(&which).await else { return };
+    let Ok(mut records) = client.logs(&which).await else { return false };
     let mut lines = Vec::new();
     while let Some(Ok(record)) = records.next().await {
         lines.push(record);
@@ -308,14 +331,95 @@ async fn tell_last_words(client: &Client, service: &ServiceKey) {
     for record in &lines[first..] {
         screen::note(format!("{} | {}", record.name, super::logs::printable(&record.text)));
     }
+    !lines.is_empty()
 }
 
-/// Prints the logs of an app's stars until the agent ends them.
-async fn follow(client: &Client, app: &AppKey, form: Form) -> Result<(), Problem> {
+/// How it ends that a terminal attends an app.
+enum End {
+    /// By the terminal's own wish.
+    Asked,
+    /// Another command took the app down.
+    TakenDown,
+    /// Its stars have ended, and none is to follow.
+    Over { failed: bool },
+}
+
+/// What stars wrote last is printed within this time of their end.
+const LAST_LINES: Duration = Duration::from_millis(300);
+
+/// Prints the logs of an app's stars, and how they end, until there is nothing more to come.
+async fn attend(client: &Client, app: &AppKey, form: Form) -> Result<End, Problem> {
+    let lines = print_lines(client, app, form);
+    tokio::pin!(lines);
+    let end = tokio::select! {
+        // First, for it knows whether an agent that closes its logs was to end.
+        biased;
+        end = until_over(client, app) => end,
+        problem = &mut lines => Err(problem),
+    };
+    match end {
+        Err(problem) if matches!(problem.code, Code::NoAgent | Code::Unavailable) => {
+            Err(Problem::new(Code::Unavailable, "the agent was ended, by another command or by a fault")
+                .help("`rads c status` tells whether stars still run; see `agent.log` in its data folder"))
+        }
+        Ok(End::Over { failed }) => {
+            let _ = tokio::time::timeout(LAST_LINES, lines).await;
+            Ok(End::Over { failed })
+        }
+        end => end,
+    }
+}
+
+/// Prints until there is a problem; an end of the logs is none.
+async fn print_lines(client: &Client, app: &AppKey, form: Form) -> Problem {
     let which = LogQuery { target: Some(app.to_string()), follow: true, ..LogQuery::default() };
-    let mut records = client.logs(&which).await?;
-    print_all(&mut records, &mut Printer::new(form)).await?;
-    Err(Problem::new(Code::Unavailable, "the agent ended").help("see `agent.log` in its data folder"))
+    let printed = match client.logs(&which).await {
+        Ok(mut records) => print_all(&mut records, &mut Printer::new(form)).await,
+        Err(problem) => Err(problem),
+    };
+    match printed {
+        Err(problem) => problem,
+        Ok(()) => std::future::pending().await,
+    }
+}
+
+/// Tells of stars that end, until the app is gone or none of its stars will follow.
+async fn until_over(client: &Client, app: &AppKey) -> Result<End, Problem> {
+    /// Longest single wait at the agent.
+    const WAIT_MS: u64 = 10_000;
+    let mut known: BTreeSet<StarId> =
+        stars_of(client, app).await?.iter().filter(|star| has_ended(star)).map(|star| star.id).collect();
+    loop {
+        let index = client.index(0, 0).await?;
+        if find_app(client, app).await?.is_none() {
+            return Ok(End::TakenDown);
+        }
+        let views = services_of(client, app).await?;
+        let stars = stars_of(client, app).await?;
+        for star in stars.iter().filter(|star| has_ended(star)) {
+            let Some(exit) = star.exit.as_ref().filter(|exit| known.insert(star.id) && !exit.asked) else { continue };
+            let follows = views.iter().any(|view| view.service == star.service && view.desired > 0);
+            let then = if follows { "; another takes its place" } else { "" };
+            screen::note(format!("{} ended: {}{then}", star.name, exit.cause));
+        }
+        let is_over = |view: &ServiceView| view.desired == 0 && !view.stopped && view.spec.instances > 0;
+        if !views.is_empty() && views.iter().all(is_over) && stars.iter().all(has_ended) {
+            let failed =
+                |star: &StarView| star.exit.as_ref().is_some_and(|exit| !exit.asked && !exit.cause.is_success());
+            return Ok(End::Over { failed: stars.iter().any(failed) });
+        }
+        client.index(index, WAIT_MS).await?;
+    }
+}
+
+async fn stars_of(client: &Client, app: &AppKey) -> Result<Vec<StarView>, Problem> {
+    let mut stars = client.stars().await?;
+    stars.retain(|star| star.app == *app);
+    Ok(stars)
+}
+
+fn has_ended(star: &StarView) -> bool {
+    star.phase == StarPhase::Ended
 }
 
 /// Ends an app, and the agent with it when nothing else needs it. A second signal leaves everything as it is.
@@ -355,9 +459,10 @@ async fn undo(client: &Client, version: &Version, app: &AppKey, mut problem: Pro
     if problem.code == Code::Conflict {
         return problem;
     }
-    // The first problem is the one to tell. Without an agent there are no logs to look at any more.
-    if leave(client, version).await.is_ok_and(|ended| ended) && problem.code == Code::CrashLoop {
-        problem = problem.help("what its stars said last is above; correct it and run the command again");
+    // The first problem is the one to tell.
+    let _ = leave(client, version).await;
+    if !problem.changed && problem.code == Code::CrashLoop {
+        problem.message += "; it was taken down again";
     }
     problem
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::{Client, StarView};
-use model::{Code, ExitCause, Problem, StarId, StarPhase};
+use model::{Code, ExitCause, Problem, RestartPolicy, StarId, StarPhase};
 use tokio::time::Instant;
 
 use super::find;
@@ -55,6 +55,10 @@ async fn look(client: &Client, name: &str, star: &mut Option<StarId>) -> Result<
     }
     let service = find::service(name)?;
     let view = client.service(&service).await?;
+    if view.spec.template.restart == RestartPolicy::Always && view.desired > 0 {
+        return Err(Problem::new(Code::Usage, format!("the stars of `{service}` are replaced whenever they end"))
+            .help("wait for one of them by its name (`rads c list`), or say `restart: \"never\"` in its app"));
+    }
     let over = view.desired == 0 && stars.iter().all(|star| star.service != service || star.phase == StarPhase::Ended);
     Ok(over.then(|| last_of_each_name(stars.into_iter().filter(|star| star.service == service))))
 }

@@ -254,9 +254,19 @@ pub(crate) fn outcome(output: Output) -> Outcome {
     Outcome { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
+/// Sends a signal; after `-9` returns when the process is gone, and what it held with it.
 pub(crate) fn kill(pid: u32, signal: &str) {
     let killed = Command::new("kill").args([signal, &pid.to_string()]).output().unwrap();
     assert!(killed.status.success(), "{killed:?}");
+    let runs = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+    };
+    let deadline = Instant::now() + DEADLINE;
+    while signal == "-9" && runs() {
+        assert!(Instant::now() < deadline, "process {pid} does not die");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// `GET /`: the status and the body.
