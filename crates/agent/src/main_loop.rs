@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use isolate::{Launch, Message, Request as Order, Walls};
-use model::{Bytes, ProbeKind, Problem, RequestId, ServiceKey, StarId};
+use model::{Bytes, ProbeKind, ProbeRole, Problem, RequestId, ServiceKey, StarId};
 use node::{Effect, Event, Node, Reply, Request};
 use proxy::Proxy;
 use state::{Command, StarRecord};
@@ -34,7 +34,7 @@ pub(crate) enum Incoming {
     /// How much memory a star uses, where that is measured.
     Measured { star: StarId, used: Option<Bytes> },
     /// A probe ended.
-    Probed { star: StarId, outcome: Result<(), String> },
+    Probed { star: StarId, role: ProbeRole, outcome: Result<(), String> },
     /// The command that a star runs before it stops has ended.
     HookEnded { star: StarId },
     /// Nothing is in flight at a star that gets no more requests.
@@ -130,7 +130,7 @@ impl Loop {
                 Event::ProposalFailed { proposal, problem }
             }
             Some(Incoming::Measured { star, used }) => Event::Measured { star, used },
-            Some(Incoming::Probed { star, outcome }) => Event::Probed { star, outcome },
+            Some(Incoming::Probed { star, role, outcome }) => Event::Probed { star, role, outcome },
             Some(Incoming::HookEnded { star }) => Event::HookEnded { star },
             Some(Incoming::Drained { star }) => Event::Drained { star },
             Some(Incoming::Listening { service, result }) => Event::Listening { service, result },
@@ -238,7 +238,7 @@ impl Loop {
                     let _ = done.send(Incoming::Measured { star, used });
                 });
             }
-            Effect::Probe { star, port, host_network, kind, timeout } => {
+            Effect::Probe { star, role, port, host_network, kind, timeout } => {
                 let inside = match &kind {
                     ProbeKind::Exec { command } => self.errand(star, |record| orders::command_in(record, command)),
                     ProbeKind::Script { path } => self.errand(star, |_| Launch::Script { path: path.clone() }),
@@ -251,7 +251,7 @@ impl Loop {
                         Some(errand) => exec::probe(&link, timeout, errand).await,
                         None => probe(&doors, &attempt).await,
                     };
-                    let _ = done.send(Incoming::Probed { star, outcome });
+                    let _ = done.send(Incoming::Probed { star, role, outcome });
                 });
             }
             Effect::Listen { service, entry } => {

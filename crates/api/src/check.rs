@@ -3,7 +3,7 @@
 
 use model::app::{INSTANCES_MAX, check_disk};
 use model::bundle::is_bundle_path;
-use model::{AppSpec, Code, Name, ProbeKind, Problem, Program, ServiceSpec};
+use model::{AppSpec, Code, Name, Probe, ProbeKind, Problem, Program, ServiceSpec};
 
 /// Refuses a spec that no description could have made.
 pub(crate) fn spec(spec: &AppSpec) -> Result<(), Problem> {
@@ -39,22 +39,15 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
     if template.port == Some(0) {
         return invalid("`port` is between 1 and 65535");
     }
-    if template.port.is_none() && (template.probe.kind.needs_port() || service.entry.is_some()) {
+    if template.port.is_none() && service.entry.is_some() {
         return invalid("it has no `port` to be reached at");
     }
-    if let ProbeKind::Http { path } = &template.probe.kind
-        && (!path.starts_with('/') || path.contains(|c: char| c.is_whitespace() || c.is_control()))
-    {
-        return invalid("the path of its probe does not start with `/`, or has blanks");
+    let beside = [&template.health.startup, &template.health.live].into_iter().flatten();
+    for probe in beside.clone().chain([&template.probe]) {
+        check_probe(probe, template.port.is_some()).or_else(|what| invalid(what))?;
     }
-    match &template.probe.kind {
-        ProbeKind::Exec { command } if command.first().is_none_or(String::is_empty) => {
-            return invalid("the command of its probe is empty");
-        }
-        ProbeKind::Script { path } if !is_bundle_path(path) => {
-            return invalid("the script of its probe is no path within the bundle");
-        }
-        _ => {}
+    if beside.clone().any(|probe| probe.kind == ProbeKind::Started) {
+        return invalid("its start-up and liveness probes have nothing to ask");
     }
     if template.stop_signal.is_some_and(|signal| !(1..=64).contains(&signal)) {
         return invalid("its stop signal is no signal's number");
@@ -65,13 +58,6 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
     let hooks = [&template.hooks.before_start, &template.hooks.before_stop];
     if hooks.into_iter().any(|hook| hook.first().is_some_and(String::is_empty)) {
         return invalid("the command of a hook is empty");
-    }
-    if template.probe.timeout_ms == 0
-        || template.probe.interval_ms == 0
-        || template.probe.failures == 0
-        || template.probe.restart_after == Some(0)
-    {
-        return invalid("times and counts of its probe are above 0");
     }
     let of_service = |mut problem: Problem| {
         problem.message = format!("service `{name}`: {}", problem.message);
@@ -93,6 +79,34 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
         return invalid("its environment or arguments hold what no program can be given");
     }
     Ok(())
+}
+
+fn check_probe(probe: &Probe, has_port: bool) -> Result<(), &'static str> {
+    if probe.kind.needs_port() && !has_port {
+        return Err("it has no `port` to be reached at");
+    }
+    match &probe.kind {
+        ProbeKind::Http { path }
+            if !path.starts_with('/') || path.contains(|c: char| c.is_whitespace() || c.is_control()) =>
+        {
+            Err("the path of its probe does not start with `/`, or has blanks")
+        }
+        ProbeKind::Exec { command } if command.first().is_none_or(String::is_empty) => {
+            Err("the command of its probe is empty")
+        }
+        ProbeKind::Script { path } if !is_bundle_path(path) => {
+            Err("the script of its probe is no path within the bundle")
+        }
+        _ if probe.timeout_ms == 0
+            || probe.interval_ms == 0
+            || probe.failures == 0
+            || probe.start_ms == 0
+            || probe.restart_after == Some(0) =>
+        {
+            Err("times and counts of its probe are above 0")
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -122,6 +136,7 @@ mod tests {
                 stop_signal: None,
                 deadline_ms: None,
                 hooks: Default::default(),
+                health: Default::default(),
                 interior: Default::default(),
                 weakened: Default::default(),
             },
@@ -160,6 +175,14 @@ mod tests {
         refused("inside", |service| drop(service.template.interior.binds.insert("/x".to_owned(), "../a".to_owned())));
         refused("workdir", |service| service.template.interior.workdir = Some("/a/../b".to_owned()));
         refused("weaken", |service| service.template.weakened.no_seccomp = true);
+        refused("probe", |service| {
+            let exec = ProbeKind::Exec { command: Vec::new() };
+            service.template.health.live = Some(Probe::new(exec));
+        });
+        refused("start-up", |service| service.template.health.startup = Some(Probe::new(ProbeKind::Started)));
+        refused("probe", |service| {
+            service.template.health.live = Some(Probe { failures: 0, ..Probe::new(ProbeKind::Tcp) });
+        });
         refused("probe", |service| service.template.probe.kind = ProbeKind::Exec { command: Vec::new() });
         refused("probe", |service| service.template.probe.kind = ProbeKind::Script { path: "/x".to_owned() });
         refused("signal", |service| service.template.stop_signal = Some(65));

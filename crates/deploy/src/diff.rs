@@ -187,13 +187,27 @@ fn template_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
     fields.extend([
         ("network".to_owned(), network.to_owned()),
         ("port".to_owned(), template.port.map_or("(none)".to_owned(), |port| port.to_string())),
-        ("ready".to_owned(), probe_text(&template.probe)),
+        ("ready".to_owned(), ready_text(&template.probe)),
         ("restart".to_owned(), restart.to_owned()),
         ("grace".to_owned(), format!("{} s", f64::from(template.grace_ms) / 1000.0)),
     ]);
     let named = |name: &str, value: String| (name.to_owned(), value);
     fields.extend(template.stop_signal.map(|signal| named("stop signal", model::star::signal_name(signal))));
     fields.extend(template.deadline_ms.map(|deadline| named("deadline", format!("{} s", deadline as f64 / 1000.0))));
+    fields.extend(
+        template
+            .health
+            .startup
+            .as_ref()
+            .map(|probe| named("startup", format!("{}, {} s to start", probe_text(probe), seconds(probe.start_ms)))),
+    );
+    fields.extend(
+        template
+            .health
+            .live
+            .as_ref()
+            .map(|probe| named("live", format!("{}, replaced after {} failures", probe_text(probe), probe.failures))),
+    );
     for (name, hook) in [("before start", &template.hooks.before_start), ("before stop", &template.hooks.before_stop)] {
         fields.extend((!hook.is_empty()).then(|| named(name, hook.join(" "))));
     }
@@ -241,10 +255,20 @@ fn probe_text(probe: &Probe) -> String {
         ProbeKind::Exec { command } => format!("when `{}` ends with 0", command.join(" ")),
         ProbeKind::Script { path } => format!("when {path} ends with 0"),
     };
-    let seconds = |ms: u32| f64::from(ms) / 1000.0;
     let (every, within) = (seconds(probe.interval_ms), seconds(probe.timeout_ms));
+    format!("{kind}, every {every} s within {within} s")
+}
+
+fn seconds(ms: u32) -> f64 {
+    f64::from(ms) / 1000.0
+}
+
+fn ready_text(probe: &Probe) -> String {
+    const FAILURES: u32 = 3;
+    let failures =
+        (probe.failures != FAILURES).then(|| format!(", out after {} failures", probe.failures)).unwrap_or_default();
     let restart = probe.restart_after.map(|times| format!(", replaced after {times} failures")).unwrap_or_default();
-    format!("{kind}, every {every} s within {within} s, {} s to start{restart}", seconds(probe.start_ms))
+    format!("{}, {} s to start{failures}{restart}", probe_text(probe), seconds(probe.start_ms))
 }
 
 impl fmt::Display for Diff {

@@ -148,10 +148,13 @@ fn pack(source: &Source<'_>, template: &mut StarTemplate, assets: &[String]) -> 
         Program::Script(script) => add_script(source, &mut packer, script, "script")?,
         Program::Command(words) => add_program(&mut packer, words, "command")?,
     }
-    match &template.probe.kind {
-        ProbeKind::Script { path } => add_script(source, &mut packer, path, "ready")?,
-        ProbeKind::Exec { command } => add_program(&mut packer, command, "ready")?,
-        ProbeKind::Started | ProbeKind::Tcp | ProbeKind::Http { .. } => {}
+    let (startup, live) = (template.health.startup.as_ref(), template.health.live.as_ref());
+    for (option, probe) in [("startup", startup), ("ready", Some(&template.probe)), ("live", live)] {
+        match probe.map(|probe| &probe.kind) {
+            Some(ProbeKind::Script { path }) => add_script(source, &mut packer, path, option)?,
+            Some(ProbeKind::Exec { command }) => add_program(&mut packer, command, option)?,
+            Some(ProbeKind::Started | ProbeKind::Tcp | ProbeKind::Http { .. }) | None => {}
+        }
     }
     add_program(&mut packer, &template.hooks.before_start, "before_start")?;
     add_program(&mut packer, &template.hooks.before_stop, "before_stop")?;

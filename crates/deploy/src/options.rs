@@ -8,15 +8,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use model::app::{GRACE_DEFAULT_MS, INSTANCES_MAX};
 use model::interior::Misplaced;
 use model::{
-    Balance, BundleId, Bytes, Capability, Code, ContentHash, CpuSet, Entry, Hooks, Interior, Limits, ListenAddr,
-    Millicores, Name, Network, Probe, ProbeKind, Problem, Program, Protocol, RestartPolicy, ServiceSpec, StarTemplate,
-    Tmpfs, User, VolumeMount, Weakened,
+    Balance, BundleId, Bytes, Capability, Code, ContentHash, CpuSet, Entry, Health, Hooks, Interior, Limits,
+    ListenAddr, Millicores, Name, Network, Probe, ProbeKind, Problem, Program, Protocol, RestartPolicy, ServiceSpec,
+    StarTemplate, Tmpfs, User, VolumeMount, Weakened,
 };
 
 use crate::setting::Setting;
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 42] = [
+pub const OPTIONS: [&str; 44] = [
     "script",
     "command",
     "args",
@@ -40,7 +40,9 @@ pub const OPTIONS: [&str; 42] = [
     "listen",
     "protocol",
     "balance",
+    "startup",
     "ready",
+    "live",
     "env",
     "volumes",
     "tmpfs",
@@ -61,8 +63,8 @@ pub const OPTIONS: [&str; 42] = [
     "namespace",
 ];
 
-const READY_OPTIONS: [&str; 8] =
-    ["http", "tcp", "exec", "script", "timeout_ms", "interval_ms", "start_seconds", "restart_after"];
+/// How a star can be asked, and when.
+const PROBE_OPTIONS: [&str; 6] = ["http", "tcp", "exec", "script", "timeout_ms", "interval_ms"];
 
 const VOLUME_OPTIONS: [&str; 2] = ["name", "size_mb"];
 
@@ -122,6 +124,7 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Read
             .choice("network", &[("none", Network::None), ("host", Network::Host), ("bridge", Network::Bridge)])?
             .unwrap_or(Network::None),
         probe: probe(&mut options, port)?,
+        health: health(&mut options, port)?,
         restart: options
             .choice(
                 "restart",
@@ -374,54 +377,100 @@ fn listen_addr(setting: &Setting) -> Option<ListenAddr> {
     Some(ListenAddr { ip: address.ip(), port: address.port() })
 }
 
+/// Whether it is ready; by default when its port accepts connections, or when it runs.
 fn probe(options: &mut Options, port: Option<u16>) -> Read<Probe> {
     let by_default = if port.is_some() { ProbeKind::Tcp } else { ProbeKind::Started };
-    let Some(setting) = options.take("ready") else {
+    let Some((mut ready, kind)) =
+        asked(options, "ready", &["start_seconds", "failures", "restart_after"], port, Some(by_default.clone()))?
+    else {
         return Ok(Probe::new(by_default));
     };
+    let mut probe = timed(&mut ready, Probe::new(kind))?;
+    probe.restart_after = ready.int("restart_after", 1, 1_000_000)?.map(narrow);
+    Ok(probe)
+}
+
+/// Whether it has started, and whether it still lives.
+fn health(options: &mut Options, port: Option<u16>) -> Read<Health> {
+    let by_default = port.map(|_| ProbeKind::Tcp);
+    let startup = match asked(options, "startup", &["start_seconds"], port, by_default.clone())? {
+        Some((mut startup, kind)) => {
+            // Often at first, then as often as one looks at something that takes long.
+            let probe = Probe { interval_ms: 1_000, ..Probe::new(kind) };
+            Some(timed(&mut startup, probe)?)
+        }
+        None => None,
+    };
+    let live = match asked(options, "live", &["failures"], port, by_default)? {
+        Some((mut live, kind)) => Some(timed(&mut live, Probe::new(kind))?),
+        None => None,
+    };
+    Ok(Health { startup, live })
+}
+
+/// The options of a probe, and how it asks. `more` are those that not every probe has.
+fn asked(
+    options: &mut Options,
+    name: &str,
+    more: &[&str],
+    port: Option<u16>,
+    by_default: Option<ProbeKind>,
+) -> Read<Option<(Options, ProbeKind)>> {
+    let Some(setting) = options.take(name) else { return Ok(None) };
     let settings = match setting {
         Setting::Text(path) => vec![("http".to_owned(), Setting::Text(path))],
         Setting::Map(settings) => settings,
-        other => return Err(options.wrong("ready", "a path or an object such as {http: \"/healthz\"}", &other)),
+        other => return Err(options.wrong(name, "a path or an object such as {http: \"/healthz\"}", &other)),
     };
-    let mut ready = Options::new(settings, &READY_OPTIONS, &["ready"])?;
-    let http = ready.text("http")?;
-    let tcp = ready.bool("tcp")?.unwrap_or(false);
+    let known: Vec<&str> = PROBE_OPTIONS.iter().chain(more).copied().collect();
+    let mut probe = Options::new(settings, &known, &[name])?;
+    let http = probe.text("http")?;
+    let tcp = probe.bool("tcp")?.unwrap_or(false);
     if let Some(path) = http.as_ref().filter(|path| !path.starts_with('/') || path.contains([' ', '\r', '\n'])) {
         let message = format!("`http` is a path that starts with `/`, `{}` is not", path.escape_debug());
-        return Err(ready.fault("http", Problem::new(Code::InvalidValue, message)));
+        return Err(probe.fault("http", Problem::new(Code::InvalidValue, message)));
     }
-    let exec = command(&mut ready, "exec")?;
-    let script = script(&mut ready, "script")?;
+    let exec = command(&mut probe, "exec")?;
+    let script = script(&mut probe, "script")?;
     let kinds = [("http", http.is_some()), ("tcp", tcp), ("exec", exec.is_some()), ("script", script.is_some())];
     let mut given = kinds.iter().filter(|(_, given)| *given).map(|(name, _)| name);
     if let (Some(one), Some(other)) = (given.next(), given.next()) {
         let message = format!("a star is asked in one way, not by `{one}` and by `{other}`");
-        return Err(ready.fault(other, Problem::new(Code::InvalidValue, message)));
+        return Err(probe.fault(other, Problem::new(Code::InvalidValue, message)));
     }
     if (http.is_some() || tcp) && port.is_none() {
-        let problem = Problem::new(Code::InvalidValue, "`ready` needs a `port` to ask on, and there is none");
-        return Err(options.fault("ready", problem));
+        let problem = Problem::new(Code::InvalidValue, format!("`{name}` needs a `port` to ask on, and there is none"));
+        return Err(options.fault(name, problem));
     }
     let kind = match (http, exec, script) {
-        (Some(path), ..) => ProbeKind::Http { path },
-        (_, Some(command), _) => ProbeKind::Exec { command },
-        (.., Some(path)) => ProbeKind::Script { path },
-        _ if tcp => ProbeKind::Tcp,
+        (Some(path), ..) => Some(ProbeKind::Http { path }),
+        (_, Some(command), _) => Some(ProbeKind::Exec { command }),
+        (.., Some(path)) => Some(ProbeKind::Script { path }),
+        _ if tcp => Some(ProbeKind::Tcp),
         _ => by_default,
     };
-    let mut probe = Probe::new(kind);
+    let nothing = || {
+        let problem = Problem::new(Code::InvalidValue, format!("`{name}` says nothing to ask"));
+        options.fault(name, problem.help("give it one of `http`, `tcp`, `exec` and `script`"))
+    };
+    Ok(Some((probe, kind.ok_or_else(nothing)?)))
+}
+
+/// The times and counts that were given, in place of the usual ones.
+fn timed(options: &mut Options, mut probe: Probe) -> Read<Probe> {
     const HOUR_MS: i64 = 3_600_000;
-    if let Some(timeout) = ready.int("timeout_ms", 1, HOUR_MS)? {
+    if let Some(timeout) = options.int("timeout_ms", 1, HOUR_MS)? {
         probe.timeout_ms = narrow(timeout);
     }
-    if let Some(interval) = ready.int("interval_ms", 10, HOUR_MS)? {
+    if let Some(interval) = options.int("interval_ms", 10, HOUR_MS)? {
         probe.interval_ms = narrow(interval);
     }
-    if let Some(start) = ready.number("start_seconds", 0.1, 3600.0)? {
+    if let Some(start) = options.number("start_seconds", 0.1, 3600.0)? {
         probe.start_ms = (start * 1000.0).round() as u32;
     }
-    probe.restart_after = ready.int("restart_after", 1, 1_000_000)?.map(narrow);
+    if let Some(failures) = options.int("failures", 1, 1_000_000)? {
+        probe.failures = narrow(failures);
+    }
     Ok(probe)
 }
 

@@ -76,11 +76,41 @@ pub struct StarTemplate {
     /// What else is run within its walls, when.
     #[serde(default, skip_serializing_if = "Hooks::is_empty")]
     pub hooks: Hooks,
+    /// What is asked of it beside whether it is ready.
+    #[serde(default, skip_serializing_if = "Health::is_empty")]
+    pub health: Health,
     #[serde(default, skip_serializing_if = "Interior::is_empty")]
     pub interior: Interior,
     /// Walls it does without.
     #[serde(default, skip_serializing_if = "Weakened::is_empty")]
     pub weakened: Weakened,
+}
+
+/// Probes with consequences of their own; `StarTemplate::probe` says whether requests may come.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Health {
+    /// Whether it has started. Until it passes, for its `start_ms` at most, nothing else is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startup: Option<Probe>,
+    /// Whether it still lives. Asked from the end of its start on, ready or not: after `failures` in a row it is ended and
+    /// replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<Probe>,
+}
+
+impl Health {
+    pub fn is_empty(&self) -> bool {
+        self.startup.is_none() && self.live.is_none()
+    }
+}
+
+/// Which of a star's probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeRole {
+    Startup,
+    Ready,
+    Live,
 }
 
 /// Commands run within a star's walls at the turns of its life. An empty one is none.

@@ -22,8 +22,8 @@ pub mod units;
 pub mod weakened;
 
 pub use app::{
-    AppSpec, Balance, Entry, Hooks, ListenAddr, Network, Probe, ProbeKind, Program, Protocol, RestartPolicy,
-    ServiceSpec, StarTemplate, VolumeMount,
+    AppSpec, Balance, Entry, Health, Hooks, ListenAddr, Network, Probe, ProbeKind, ProbeRole, Program, Protocol,
+    RestartPolicy, ServiceSpec, StarTemplate, VolumeMount,
 };
 pub use bundle::{BundleId, BundleManifest, ContentHash, FileEntry};
 pub use cpus::CpuSet;

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    AppKey, AppSpec, Balance, Bytes, EndpointSet, Entry, ExitCause, Limits, LimitsChange, ProbeKind, Problem,
-    RequestId, SecretChange, SecretKey, ServiceKey, StarId, StarTemplate,
+    AppKey, AppSpec, Balance, Bytes, EndpointSet, Entry, ExitCause, Limits, LimitsChange, ProbeKind, ProbeRole,
+    Problem, RequestId, SecretChange, SecretKey, ServiceKey, StarId, StarTemplate,
 };
 use state::Command;
 
@@ -69,6 +69,7 @@ pub enum Event {
     /// The answer to one `Effect::Probe`.
     Probed {
         star: StarId,
+        role: ProbeRole,
         outcome: Result<(), String>,
     },
     /// Nothing is in flight at a star that was drained.
@@ -219,6 +220,7 @@ pub enum Effect {
     /// Look once whether a star answers; answered by `Probed`.
     Probe {
         star: StarId,
+        role: ProbeRole,
         /// Where it listens, for the kinds that ask there.
         port: Option<u16>,
         host_network: bool,

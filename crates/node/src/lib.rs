@@ -8,7 +8,7 @@
 //! - `node`: the value itself; which event goes where.
 //! - `change`: requests for changes, from the first look to the answer; entry points are opened before a change is
 //!   proposed, so that a taken port changes nothing.
-//! - `stars`: the life of each star on this node: order, probe, drain, stop, end.
+//! - `stars`: the life of each star on this node: order, drain, stop, end. `probes`: what is asked of it meanwhile.
 //! - `limits`, `pause`: what stars may use, and whether they stand still, changed while they run; `balloon`: a soft limit of
 //!   memory that follows what they use.
 //! - `services`: what `rollout` decides for each service, and what the proxy is told.
@@ -24,6 +24,7 @@ mod limits;
 mod log;
 mod node;
 mod pause;
+mod probes;
 mod services;
 mod stars;
 mod timers;

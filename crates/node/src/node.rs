@@ -79,6 +79,11 @@ pub(crate) struct Local {
     pub(crate) probing: bool,
     /// Probes that failed since the start, or in a row once it was ready.
     pub(crate) failed_probes: u32,
+    /// Its start is over: its start-up probe passed, or without one it was ready.
+    pub(crate) begun: bool,
+    pub(crate) probing_life: bool,
+    /// Liveness probes that failed in a row.
+    pub(crate) failed_life: u32,
     /// It was ended because it did not become ready.
     pub(crate) timed_out: bool,
     /// It was ended because it failed its probe too often.
@@ -115,6 +120,9 @@ impl Local {
             ordered: false,
             probing: false,
             failed_probes: 0,
+            begun: matches!(record.phase, StarPhase::Ready | StarPhase::Unready | StarPhase::Paused),
+            probing_life: false,
+            failed_life: 0,
             timed_out: false,
             unhealthy: false,
             overdue: false,
@@ -222,7 +230,7 @@ impl Node {
             Event::Frozen { star, problem } => self.frozen(star, problem),
             Event::HookEnded { star } => self.hook_ended(star, &mut step),
             Event::Measured { star, used } => self.measured(star, used, &mut step),
-            Event::Probed { star, outcome } => self.star_probed(star, outcome, &mut step),
+            Event::Probed { star, role, outcome } => self.star_probed(star, role, outcome, &mut step),
             Event::Drained { star } => self.star_drained(star, &mut step),
             Event::Listening { service, result } => self.listening(service, result, &mut step),
             Event::Stop | Event::Tick => {}
@@ -401,6 +409,7 @@ impl Node {
     fn due(&mut self, timer: Timer, step: &mut Step<'_>) {
         match timer {
             Timer::Probe(star) => self.probe(star, step),
+            Timer::Live(star) => self.probe_life(star, step),
             Timer::Start(star) => self.start_overdue(star, step),
             Timer::Drain(star) => self.star_drained(star, step),
             Timer::Kill(star) => self.kill(star, step),

@@ -20,10 +20,12 @@ impl Node {
             (false, StarPhase::Paused) => {
                 local.phase = StarPhase::Starting;
                 local.failed_probes = 0;
+                local.failed_life = 0;
                 self.log.moved(star, StarPhase::Starting, None, None);
                 self.freeze(star, false, step);
                 self.await_start(star, step);
                 self.probe(star, step);
+                self.await_life(star, step);
             }
             _ => return,
         }

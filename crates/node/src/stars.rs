@@ -5,17 +5,15 @@
 
 use std::time::Duration;
 
-use model::{Exit, ExitCause, Network, ProbeKind, RestartPolicy, StarId, StarPhase};
+use model::{Exit, ExitCause, RestartPolicy, StarId, StarPhase};
 
 use crate::event::{Effect, RunningStar, StartOrder};
 use crate::node::{Local, NURSERY_PATIENCE, Node, Step};
+use crate::probes::start_limit;
 use crate::timers::Timer;
 
 /// SIGTERM of signal(7).
 const SIGTERM: i32 = 15;
-/// Longest wait between two probes of a star that starts: short beside what a person notices, long enough that a slow
-/// start costs little.
-const STARTING_PROBE_MAX: Duration = Duration::from_millis(100);
 /// Between two kills of a star that does not go: it hangs in the kernel, or the nursery is away.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
 
@@ -30,8 +28,7 @@ impl Node {
         local.limits = Some(record.template.limits);
         if !record.template.hooks.before_start.is_empty() {
             // What runs first may hang; the time it may take to get ready begins with it.
-            let limit = Duration::from_millis(record.template.probe.start_ms.into());
-            self.timers.set(Timer::Start(star), step.now + limit);
+            self.timers.set(Timer::Start(star), step.now + start_limit(&record.template, false));
         }
         step.effects.push(Effect::Start {
             order: StartOrder {
@@ -127,6 +124,7 @@ impl Node {
                 self.await_deadline(report.star, step);
                 self.hold_again(report.star, step);
                 self.probe(report.star, step);
+                self.await_life(report.star, step);
                 // It was told to go by an agent that did not come to it.
                 let leaves = self.state.stars.get(&report.star).filter(|record| record.leaving);
                 let held = leaves.map(|record| {
@@ -176,80 +174,6 @@ impl Node {
         let Some(local) = self.stars.get_mut(&star).filter(|local| local.phase < StarPhase::Draining) else { return };
         local.overdue = true;
         self.stop(star, step);
-    }
-
-    pub(crate) fn await_start(&mut self, star: StarId, step: &mut Step<'_>) {
-        if let Some(record) = self.state.stars.get(&star) {
-            let limit = Duration::from_millis(record.template.probe.start_ms.into());
-            self.timers.set(Timer::Start(star), step.now + limit);
-        }
-    }
-
-    /// Looks whether a star answers. A star that listens on nothing is ready because it runs.
-    pub(crate) fn probe(&mut self, star: StarId, step: &mut Step<'_>) {
-        let (Some(local), Some(record)) = (self.stars.get_mut(&star), self.state.stars.get(&star)) else { return };
-        if local.probing || !is_probed(local.phase) {
-            return;
-        }
-        let template = &record.template;
-        let kind = template.probe.kind.clone();
-        if kind == ProbeKind::Started || (kind.needs_port() && local.port.is_none()) {
-            self.ready(star);
-            return;
-        }
-        let port = local.port;
-        local.probing = true;
-        let host_network = template.network == Network::Host;
-        let timeout = Duration::from_millis(template.probe.timeout_ms.into());
-        step.effects.push(Effect::Probe { star, port, host_network, kind, timeout });
-    }
-
-    pub(crate) fn star_probed(&mut self, star: StarId, outcome: Result<(), String>, step: &mut Step<'_>) {
-        let (Some(local), Some(record)) = (self.stars.get_mut(&star), self.state.stars.get(&star)) else { return };
-        local.probing = false;
-        if !is_probed(local.phase) {
-            return;
-        }
-        let probe = &record.template.probe;
-        let interval = Duration::from_millis(probe.interval_ms.into());
-        if outcome.is_ok() {
-            local.failed_probes = 0;
-            self.ready(star);
-            self.timers.set(Timer::Probe(star), step.now + interval);
-            return;
-        }
-        local.failed_probes = local.failed_probes.saturating_add(1);
-        let was_ready = matches!(local.phase, StarPhase::Ready | StarPhase::Unready);
-        if was_ready && probe.restart_after.is_some_and(|most| local.failed_probes >= most) {
-            local.unhealthy = true;
-            self.kill(star, step);
-            return;
-        }
-        let wait = match local.phase {
-            // 1, 2, 4 … ms.
-            StarPhase::Starting => {
-                Duration::from_millis(1 << (local.failed_probes - 1).min(10)).min(STARTING_PROBE_MAX)
-            }
-            _ => interval,
-        };
-        if local.phase == StarPhase::Ready && local.failed_probes >= probe.failures {
-            local.phase = StarPhase::Unready;
-            self.log.moved(star, StarPhase::Unready, None, None);
-            self.dirty.insert(local.service.clone());
-        }
-        self.timers.set(Timer::Probe(star), step.now + wait);
-    }
-
-    fn ready(&mut self, star: StarId) {
-        let Some(local) = self.stars.get_mut(&star) else { return };
-        if local.phase == StarPhase::Ready {
-            return;
-        }
-        local.phase = StarPhase::Ready;
-        local.failed_probes = 0;
-        self.timers.clear(&Timer::Start(star));
-        self.log.moved(star, StarPhase::Ready, None, None);
-        self.dirty.insert(local.service.clone());
     }
 
     pub(crate) fn start_overdue(&mut self, star: StarId, step: &mut Step<'_>) {
@@ -399,10 +323,6 @@ impl Node {
             && record.phase != StarPhase::Ended
             && record.template.restart != RestartPolicy::Always
     }
-}
-
-fn is_probed(phase: StarPhase) -> bool {
-    matches!(phase, StarPhase::Starting | StarPhase::Ready | StarPhase::Unready)
 }
 
 /// Whether a star that ended by itself is not to be replaced.

@@ -9,6 +9,8 @@ use model::{ServiceKey, StarId, Time};
 pub(crate) enum Timer {
     /// Probe the star.
     Probe(StarId),
+    /// Ask whether it still lives.
+    Live(StarId),
     /// The star should have become ready.
     Start(StarId),
     /// The star should have finished its requests.
@@ -63,6 +65,7 @@ impl Timers {
     /// Those that ask something of a star that runs.
     pub(crate) fn clear_probes(&mut self, star: StarId) {
         self.clear(&Timer::Probe(star));
+        self.clear(&Timer::Live(star));
         self.clear(&Timer::Start(star));
     }
 

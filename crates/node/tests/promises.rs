@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use model::{
     AppSpec, Balance, BundleId, Bytes, Code, ContentHash, Entry, ExitCause, Limits, LimitsChange, ListenAddr, Network,
-    NodeId, Probe, ProbeKind, Problem, Program, Protocol, RequestId, RestartPolicy, ServiceKey, ServiceSpec, StarId,
-    StarPhase, StarTemplate, Time, WallTime,
+    NodeId, Probe, ProbeKind, ProbeRole, Problem, Program, Protocol, RequestId, RestartPolicy, ServiceKey, ServiceSpec,
+    StarId, StarPhase, StarTemplate, Time, WallTime,
 };
 use node::{Effect, Event, Node, NodeConfig, Request, RunningStar};
 use state::{Command, State};
@@ -91,7 +91,7 @@ impl Desk {
 
     fn make_ready(&mut self, star: StarId) {
         self.tell(Event::StarStarted { star, pid: pid(star), start_time: 7 });
-        self.tell(Event::Probed { star, outcome: Ok(()) });
+        self.tell(Event::Probed { star, role: ProbeRole::Ready, outcome: Ok(()) });
     }
 
     fn exit(&mut self, star: StarId) {
@@ -187,6 +187,7 @@ fn web(instances: u32, version: &str) -> AppSpec {
             stop_signal: None,
             deadline_ms: None,
             hooks: Default::default(),
+            health: Default::default(),
             interior: Default::default(),
             weakened: Default::default(),
         },
@@ -216,15 +217,15 @@ fn requests_go_to_a_star_only_while_it_is_ready() {
     desk.put(web(1, "a"));
     let star = desk.started()[0];
     desk.tell(Event::StarStarted { star, pid: 5, start_time: 7 });
-    desk.tell(Event::Probed { star, outcome: Err("refused".to_owned()) });
+    desk.tell(Event::Probed { star, role: ProbeRole::Ready, outcome: Err("refused".to_owned()) });
     assert_eq!(desk.told(), ["listen 8000", "listen 8000"]);
-    desk.tell(Event::Probed { star, outcome: Ok(()) });
+    desk.tell(Event::Probed { star, role: ProbeRole::Ready, outcome: Ok(()) });
     assert_eq!(desk.told(), ["routes 1"]);
     for expected in [vec![], vec![], vec!["routes 0"]] {
-        desk.tell(Event::Probed { star, outcome: Err("refused".to_owned()) });
+        desk.tell(Event::Probed { star, role: ProbeRole::Ready, outcome: Err("refused".to_owned()) });
         assert_eq!(desk.told(), expected);
     }
-    desk.tell(Event::Probed { star, outcome: Ok(()) });
+    desk.tell(Event::Probed { star, role: ProbeRole::Ready, outcome: Ok(()) });
     assert_eq!(desk.told(), ["routes 1"]);
 }
 
@@ -237,7 +238,7 @@ fn a_star_that_starts_is_probed_at_once_then_after_ever_longer_pauses() {
     desk.tell(Event::StarStarted { star, pid: 5, start_time: 7 });
     let mut pauses = Vec::new();
     for _ in 0..9 {
-        desk.tell(Event::Probed { star, outcome: Err("refused".to_owned()) });
+        desk.tell(Event::Probed { star, role: ProbeRole::Ready, outcome: Err("refused".to_owned()) });
         let at = desk.node.next_deadline().unwrap();
         pauses.push((at - desk.now).as_millis());
         let time = at - desk.now;
@@ -289,7 +290,7 @@ fn a_paused_star_gets_no_requests_and_is_probed_again_before_it_does() {
     assert_eq!((desk.started(), desk.told_of_stars()), (vec![], vec![]));
     desk.ask(Request::Resume { service: key() }).unwrap();
     assert_eq!(desk.told_of_stars(), ["thaw"]);
-    desk.tell(Event::Probed { star, outcome: Ok(()) });
+    desk.tell(Event::Probed { star, role: ProbeRole::Ready, outcome: Ok(()) });
     assert_eq!(desk.told_of_stars(), ["routes 1"]);
     let problem = desk.ask(Request::Resume { service: key() }).unwrap_err();
     assert!(problem.message.contains("not paused"), "{problem}");
@@ -429,14 +430,14 @@ fn a_star_that_stays_unhealthy_is_replaced_when_that_is_wished() {
     let fail = |desk: &mut Desk, times: usize| {
         for _ in 0..times {
             desk.wait(Duration::from_secs(5));
-            desk.tell(Event::Probed { star, outcome: Err("refused".to_owned()) });
+            desk.tell(Event::Probed { star, role: ProbeRole::Ready, outcome: Err("refused".to_owned()) });
         }
     };
     // Four failures take it out of service, and one answer brings it back.
     fail(&mut desk, 4);
     assert_eq!(desk.told(), ["routes 0"]);
     desk.wait(Duration::from_secs(5));
-    desk.tell(Event::Probed { star, outcome: Ok(()) });
+    desk.tell(Event::Probed { star, role: ProbeRole::Ready, outcome: Ok(()) });
     assert_eq!(desk.told(), ["routes 1"]);
     fail(&mut desk, 5);
     assert_eq!(desk.told(), ["routes 0", "kill"]);
@@ -988,7 +989,7 @@ fn a_star_remembers_its_turns_and_those_before_it() {
     desk.make_ready(second);
     for _ in 0..50 {
         for outcome in [Err("no".to_owned()), Err("no".to_owned()), Err("no".to_owned()), Ok(())] {
-            desk.tell(Event::Probed { star: second, outcome });
+            desk.tell(Event::Probed { star: second, role: ProbeRole::Ready, outcome });
         }
     }
     let turns = phases(&desk, second);
@@ -996,4 +997,140 @@ fn a_star_remembers_its_turns_and_those_before_it() {
     let events = desk.node.events_view(0);
     let ended = events.iter().find(|event| event.what.contains("ended")).unwrap();
     assert_eq!((ended.star.clone(), ended.service.clone()), (Some(name_of(&desk, second)), Some(key())));
+}
+
+/// What is asked of stars that was not answered yet.
+fn asked(desk: &mut Desk) -> Vec<ProbeRole> {
+    let asked = desk.effects.drain(..).filter_map(|effect| match effect {
+        Effect::Probe { role, .. } => Some(role),
+        _ => None,
+    });
+    asked.collect()
+}
+
+fn answer(desk: &mut Desk, star: StarId, role: ProbeRole, outcome: Result<(), String>) {
+    desk.tell(Event::Probed { star, role, outcome });
+}
+
+#[test]
+fn nothing_else_is_asked_until_a_star_has_started() {
+    let mut desk = Desk::new(State::default());
+    desk.tell(Event::NurseryUp { running: Vec::new(), ended: Vec::new() });
+    let mut spec = web(1, "a");
+    let template = &mut spec.services.values_mut().next().unwrap().template;
+    let exec = |word: &str| ProbeKind::Exec { command: vec![word.to_owned()] };
+    template.probe = Probe { start_ms: 4_000, ..template.probe.clone() };
+    template.health.startup = Some(Probe { start_ms: 60_000, interval_ms: 1_000, ..Probe::new(exec("begun")) });
+    template.health.live = Some(Probe { interval_ms: 1_000, failures: 2, ..Probe::new(exec("alive")) });
+    desk.put(spec);
+    let [star] = desk.started()[..] else { panic!() };
+    desk.tell(Event::StarStarted { star, pid: pid(star), start_time: 7 });
+    // Far longer than it may take to get ready, and than it may be dead.
+    for _ in 0..30 {
+        assert_eq!(asked(&mut desk), [ProbeRole::Startup]);
+        answer(&mut desk, star, ProbeRole::Startup, Err("not yet".to_owned()));
+        desk.wait(Duration::from_secs(1));
+    }
+    assert_eq!(asked(&mut desk), [ProbeRole::Startup]);
+    answer(&mut desk, star, ProbeRole::Startup, Ok(()));
+    assert_eq!(asked(&mut desk), [ProbeRole::Ready]);
+    assert_eq!(desk.stars(StarPhase::Starting), [star]);
+    // Now it lives, ready or not, and has its own time to get ready.
+    desk.wait(Duration::from_millis(1_500));
+    assert_eq!(asked(&mut desk), [ProbeRole::Live]);
+    answer(&mut desk, star, ProbeRole::Live, Ok(()));
+    answer(&mut desk, star, ProbeRole::Ready, Ok(()));
+    assert_eq!(desk.stars(StarPhase::Ready), [star]);
+}
+
+#[test]
+fn a_star_that_does_not_start_in_time_is_ended_and_one_that_started_has_time_to_get_ready() {
+    for (passes, time) in [(false, 10), (true, 4)] {
+        let mut desk = Desk::new(State::default());
+        desk.tell(Event::NurseryUp { running: Vec::new(), ended: Vec::new() });
+        let mut spec = web(1, "a");
+        let template = &mut spec.services.values_mut().next().unwrap().template;
+        template.probe.start_ms = 4_000;
+        let startup = Probe::new(ProbeKind::Http { path: "/begun".to_owned() });
+        template.health.startup = Some(Probe { start_ms: 10_000, ..startup });
+        desk.put(spec);
+        let [star] = desk.started()[..] else { panic!() };
+        desk.tell(Event::StarStarted { star, pid: pid(star), start_time: 7 });
+        if passes {
+            desk.wait(Duration::from_secs(9));
+            answer(&mut desk, star, ProbeRole::Startup, Ok(()));
+        }
+        desk.wait(Duration::from_secs(time) - Duration::from_millis(1));
+        assert!(!desk.told().contains(&"kill".to_owned()), "{passes}");
+        desk.wait(Duration::from_millis(1));
+        assert_eq!(desk.told(), ["kill"], "{passes}");
+        desk.tell(Event::StarExited { star, cause: ExitCause::Signal(9) });
+        let exit = desk.node.star_view(star).unwrap().exit.unwrap();
+        assert_eq!(exit.cause, ExitCause::StartTimeout);
+    }
+}
+
+#[test]
+fn a_star_whose_life_fails_is_replaced_whether_it_is_ready_or_not() {
+    for ready in [true, false] {
+        let (mut desk, star) = serving_one(|template| {
+            let live = Probe::new(ProbeKind::Exec { command: vec!["alive".to_owned()] });
+            template.health.live = Some(Probe { interval_ms: 1_000, failures: 3, ..live });
+        });
+        if !ready {
+            for _ in 0..3 {
+                answer(&mut desk, star, ProbeRole::Ready, Err("busy".to_owned()));
+            }
+            assert_eq!(desk.stars(StarPhase::Unready), [star]);
+        }
+        let fail = |desk: &mut Desk, outcome: Result<(), String>| {
+            desk.effects.clear();
+            desk.wait(Duration::from_secs(1));
+            assert!(asked(desk).contains(&ProbeRole::Live), "it is asked every second");
+            answer(desk, star, ProbeRole::Live, outcome);
+        };
+        // One success between failures begins the count anew.
+        for outcome in [Err(()), Err(()), Ok(()), Err(()), Err(())] {
+            fail(&mut desk, outcome.map_err(|()| "hangs".to_owned()));
+            assert!(!desk.told().contains(&"kill".to_owned()));
+        }
+        fail(&mut desk, Err("hangs".to_owned()));
+        assert!(desk.told().contains(&"kill".to_owned()), "{ready}");
+        desk.tell(Event::StarExited { star, cause: ExitCause::Signal(9) });
+        assert_eq!(desk.node.star_view(star).unwrap().exit.unwrap().cause, ExitCause::Unhealthy);
+        assert_ne!(desk.time_to_start().1, star);
+    }
+}
+
+#[test]
+fn a_star_that_fails_its_readiness_lives_on() {
+    let (mut desk, star) = serving_one(|template| {
+        template.health.live = Some(Probe::new(ProbeKind::Exec { command: vec!["alive".to_owned()] }));
+    });
+    for _ in 0..20 {
+        answer(&mut desk, star, ProbeRole::Ready, Err("busy".to_owned()));
+        desk.wait(Duration::from_secs(5));
+        answer(&mut desk, star, ProbeRole::Live, Ok(()));
+    }
+    assert_eq!(desk.stars(StarPhase::Unready), [star]);
+    assert!(!desk.told().contains(&"kill".to_owned()));
+}
+
+#[test]
+fn a_paused_star_is_not_asked_whether_it_lives_and_is_again_when_it_goes_on() {
+    let (mut desk, star) = serving_one(|template| {
+        let live = Probe::new(ProbeKind::Exec { command: vec!["alive".to_owned()] });
+        template.health.live = Some(Probe { interval_ms: 1_000, failures: 1, ..live });
+    });
+    desk.wait(Duration::from_secs(1));
+    assert!(asked(&mut desk).contains(&ProbeRole::Live));
+    desk.ask(Request::Pause { service: key() }).unwrap();
+    // It was asked before and cannot answer: that is no death.
+    answer(&mut desk, star, ProbeRole::Live, Err("no answer within 1000 ms".to_owned()));
+    desk.wait(Duration::from_secs(60));
+    assert!(asked(&mut desk).is_empty() && desk.stars(StarPhase::Paused) == [star]);
+    desk.ask(Request::Resume { service: key() }).unwrap();
+    answer(&mut desk, star, ProbeRole::Ready, Ok(()));
+    desk.wait(Duration::from_secs(1));
+    assert!(asked(&mut desk).contains(&ProbeRole::Live));
 }

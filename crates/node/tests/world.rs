@@ -263,14 +263,14 @@ impl World {
                 let used = Some(Bytes::mib(self.now.0 / 1_000_000 % 300));
                 self.at(self.now + Duration::from_millis(1), Event::Measured { star, used });
             }
-            Effect::Probe { star, .. } => {
+            Effect::Probe { star, role, .. } => {
                 let up = self.nursery_up;
                 let process = self.processes.get(&star);
                 let answers = process.filter(|process| !process.frozen).and_then(|process| process.ready_at);
                 let ok = up && answers.is_some_and(|at| at <= self.now);
                 let flaky = self.faults && self.random.one_in(25);
                 let outcome = if ok && !flaky { Ok(()) } else { Err("refused".to_owned()) };
-                self.soon(Event::Probed { star, outcome });
+                self.soon(Event::Probed { star, role, outcome });
             }
             Effect::Listen { service, entry } => {
                 // A door that is there already stays as it is; one that cannot be opened leaves the one before.
@@ -490,6 +490,7 @@ impl World {
                 stop_signal: None,
                 deadline_ms: None,
                 hooks: Hooks { before_stop, ..Hooks::default() },
+                health: Default::default(),
                 interior: Default::default(),
                 weakened: Default::default(),
             },

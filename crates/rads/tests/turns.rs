@@ -154,3 +154,48 @@ fn a_command_is_told_its_port() {
     );
     world.rads(&["c", "down", "--all"]).ok();
 }
+
+#[test]
+fn a_star_starts_slowly_and_is_replaced_when_it_lives_no_more() {
+    let world = World::new();
+    world.file("hello.rads", support::HELLO);
+    let app = world.app(
+        "constellation.deploy(\"hello\", {script: \"hello.rads\", port: 8080, listen: 0, volumes: {\"/data\": \"marks\"}, \
+         startup: {exec: [\"sh\", \"-c\", \"echo >> /data/starts; test -e /data/begun\"], interval_ms: 20, start_seconds: 60}, \
+         ready: {exec: [\"test\", \"!\", \"-e\", \"/data/busy\"], interval_ms: 20, start_seconds: 30}, \
+         live: {exec: [\"sh\", \"-c\", \"echo >> /data/lives; test ! -e /data/dead\"], interval_ms: 50, failures: 2}});",
+    );
+    let mut up = world.command(&["up", "-d", "--yes", app.to_str().unwrap()]).spawn().unwrap();
+    world.wait_for("the star to run", || {
+        world.rads(&["c", "status"]).code == 0 && world.stars().first().is_some_and(|star| star.phase == "starting")
+    });
+    let star = world.stars()[0].clone();
+    let mark = |command: &str, name: &str| {
+        world.rads(&["c", "exec", "hello", "--", command, &format!("/data/{name}")]).ok();
+    };
+    let asked = |what: &str| {
+        let counted = world.rads(&["c", "exec", "hello", "--", "sh", "-c", &format!("cat /data/{what} | wc -l")]);
+        counted.out.trim().parse::<u32>().unwrap_or(0)
+    };
+    // Whether it lives is not asked while it starts.
+    mark("touch", "dead");
+    world.wait_for("it to be asked often", || asked("starts") > 8);
+    assert_eq!((world.stars()[0].clone(), asked("lives")), (star.clone(), 0));
+    mark("rm", "dead");
+    mark("touch", "begun");
+    assert!(up.wait().unwrap().success());
+    let address = world.address("hello");
+    assert_eq!(get(address).unwrap().0, 200);
+    // Unready is not dead.
+    mark("touch", "busy");
+    world.wait_for("it to be taken out", || get(address).unwrap().0 == 503);
+    let before = asked("lives");
+    world.wait_for("it to be asked on", || asked("lives") > before + 3);
+    assert_eq!((world.stars()[0].id.clone(), world.service("hello")["restarts"].as_u64()), (star.id.clone(), Some(0)));
+    // Dead is, though nobody waits for it to be ready.
+    mark("touch", "dead");
+    world.wait_for("it to be replaced", || world.stars().first().is_some_and(|other| other.id != star.id));
+    assert!(world.rads(&["c", "events", "hello-1"]).ok().contains("ended: no longer healthy"));
+    world.rads(&["c", "down", "--all"]).ok();
+    world.assert_nothing_left();
+}

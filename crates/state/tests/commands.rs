@@ -32,6 +32,7 @@ fn service(instances: u32, version: &str, restart: RestartPolicy) -> ServiceSpec
             stop_signal: None,
             deadline_ms: None,
             hooks: Default::default(),
+            health: Default::default(),
             interior: Default::default(),
             weakened: Default::default(),
         },

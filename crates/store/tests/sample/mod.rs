@@ -141,6 +141,7 @@ fn service(n: u64) -> ServiceSpec {
         stop_signal: None,
         deadline_ms: None,
         hooks: Hooks::default(),
+        health: Default::default(),
         interior: Default::default(),
         weakened: Default::default(),
     };
