@@ -44,7 +44,7 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
     }
     let beside = [&template.health.startup, &template.health.live].into_iter().flatten();
     for probe in beside.clone().chain([&template.probe]) {
-        check_probe(probe, template.port.is_some()).or_else(|what| invalid(what))?;
+        check_probe(probe, template.port.is_some()).or_else(&invalid)?;
     }
     if beside.clone().any(|probe| probe.kind == ProbeKind::Started) {
         return invalid("its start-up and liveness probes have nothing to ask");

@@ -264,9 +264,12 @@ fn seconds(ms: u32) -> f64 {
 }
 
 fn ready_text(probe: &Probe) -> String {
+    /// What is not said where nobody chose it.
     const FAILURES: u32 = 3;
-    let failures =
-        (probe.failures != FAILURES).then(|| format!(", out after {} failures", probe.failures)).unwrap_or_default();
+    let failures = match probe.failures {
+        FAILURES => String::new(),
+        failures => format!(", out after {failures} failures"),
+    };
     let restart = probe.restart_after.map(|times| format!(", replaced after {times} failures")).unwrap_or_default();
     format!("{}, {} s to start{failures}{restart}", probe_text(probe), seconds(probe.start_ms))
 }
