@@ -175,6 +175,9 @@ fn run_script(shell: &Shell<'_>, order: &StarOrder, path: &str) -> ! {
     sys::signal::unblock_all();
     // As every Rust program has it: writing to what nobody reads is an error, not the end.
     sys::signal::ignore(libc::SIGPIPE);
+    // It is process 1 of its namespace: what commands executed in the star leave behind becomes its children. It has none of
+    // its own to wait for, and like this the kernel takes those away that end.
+    sys::signal::ignore(libc::SIGCHLD);
     sys::process::replace_environment(environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let path = Path::new(BUNDLE).join(path);
     let start = ScriptStart { path: &path, args: &order.args, env: &environment, ready_fd: None };

@@ -79,6 +79,12 @@ impl Kit {
         Some(client)
     }
 
+    /// Leaves the nursery alone.
+    pub(crate) fn disconnect(&self) {
+        self.client.replace(None);
+        self.seen.borrow_mut().clear();
+    }
+
     /// Another connection in place of the one there was.
     pub(crate) fn reconnect(&self) -> (Vec<StarReport>, Walls) {
         self.client.replace(None);

@@ -23,6 +23,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_star_that_always_forks_can_be_held", holding_forks),
     ("kill_ends_everything_at_once", kill),
     ("orphans_are_reaped_behind_a_native_program", orphans),
+    ("orphans_of_commands_are_reaped_in_a_scripts_star", orphans_of_commands),
+    ("logs_are_taken_while_no_agent_is_there", unattended),
     ("a_star_outlives_its_agent", agent_lost),
     ("a_star_outlives_its_nursery_and_is_adopted", adoption),
     ("an_end_nobody_saw_is_found_again", unseen),
@@ -231,6 +233,34 @@ fn orphans(kit: &Kit) -> Verdict {
     let (pid, _) = kit.start(&order);
     kit.said(order.star, "ready");
     until(|| (descendants(pid).len() == 1).then_some(()), || format!("zombies: {:?}", descendants(pid)));
+    Verdict::Held
+}
+
+fn orphans_of_commands(kit: &Kit) -> Verdict {
+    for order in [kit.script(&["idle"]), kit.command(&["sleep", "1000"])] {
+        let (pid, _) = kit.start(&order);
+        let before = descendants(pid).len();
+        for _ in 0..20 {
+            assert_eq!(kit.exec(order.star, &["sh", "-c", "(sleep 0.01; exit 3) >&- 2>&- & exit 0"]).0, Ok(0));
+        }
+        until(|| (descendants(pid).len() == before).then_some(()), || format!("left: {:?}", descendants(pid)));
+        // How the star itself ends is told all the same.
+        kit.send(&Request::Signal { star: order.star, signal: 15 }, &[]);
+        assert_eq!(kit.end(order.star), ExitCause::Signal(15));
+    }
+    Verdict::Held
+}
+
+fn unattended(kit: &Kit) -> Verdict {
+    // Many times what its pipe holds: it gets on only if somebody reads.
+    let order = kit.command(&["sh", "-c", "seq 400000; echo done; sleep 1000"]);
+    kit.start(&order);
+    kit.disconnect();
+    kit.said(order.star, "done");
+    let numbers: Vec<u32> = kit.lines(order.star).iter().filter_map(|line| line.text.parse().ok()).collect();
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "without a gap");
+    assert_eq!(numbers.last(), Some(&400_000));
+    kit.reconnect();
     Verdict::Held
 }
 
