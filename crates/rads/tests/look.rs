@@ -233,7 +233,7 @@ fn single_stars_are_stopped_started_and_restarted_by_their_names() {
     let status = world.rads(&["c", "status"]).ok();
     assert!(status.contains("2/2") && status.contains("ready, 1 star stopped"), "{status}");
     // It stays so whoever looks after it.
-    kill(world.agent_pid(), "-9");
+    support::kill_to_the_end(&world, world.agent_pid());
     let mut agent = world.command(&["c", "agent"]).spawn().unwrap();
     world.wait_for("the next agent", || world.rads(&["c", "status"]).code == 0);
     world.wait_for("the stars to be ready", || world.service("hello")["ready"] == 2);
@@ -355,7 +355,7 @@ fn events_are_chosen_by_name_and_time_and_outlive_agents() {
         (&"hello-1".into(), &"hello".into(), &"hello".into())
     );
     let before = world.rads(&["c", "events"]).ok();
-    kill(world.agent_pid(), "-9");
+    support::kill_to_the_end(&world, world.agent_pid());
     let mut agent = Ended(world.command(&["c", "agent"]).spawn().unwrap());
     world.wait_for("the next agent", || world.rads(&["c", "status"]).code == 0);
     assert_eq!(world.rads(&["c", "events"]).ok(), before);

@@ -269,6 +269,12 @@ pub(crate) fn kill(pid: u32, signal: &str) {
     }
 }
 
+/// Kills a process of which another takes what it holds: a lock among it.
+pub(crate) fn kill_to_the_end(world: &World, pid: u32) {
+    kill(pid, "-9");
+    world.wait_for("it to be gone", || matches!(state(pid), None | Some('Z')));
+}
+
 /// `GET /`: the status and the body.
 pub(crate) fn get(address: SocketAddr) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;

@@ -48,9 +48,7 @@ async fn watch(
 ) -> Result<u8, Problem> {
     let failed = |error: io::Error| Problem::new(Code::Unavailable, format!("the terminal cannot be used: {error}"));
     let mut ends = Ends::new().map_err(failed)?;
-    // From here on a panic gives the terminal back first, too.
-    let mut terminal = ratatui::try_init().map_err(failed)?;
-    let _restore = Restore;
+    let (mut terminal, _restore) = take_terminal().map_err(failed)?;
     let mut keys = keys();
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -79,7 +77,11 @@ async fn read(client: &Client, name: Option<&str>) -> Result<(Vec<StarStats>, Ve
     Ok((stats::read(client, name).await?, client.stars().await?))
 }
 
-/// The terminal as it was, when dropped.
+/// The terminal, as it was again when what comes along is dropped. A panic gives it back first, so that its words are seen.
+fn take_terminal() -> io::Result<(ratatui::DefaultTerminal, Restore)> {
+    Ok((ratatui::try_init()?, Restore))
+}
+
 struct Restore;
 
 impl Drop for Restore {
@@ -124,5 +126,56 @@ impl Ends {
             _ = self.interrupt.recv() => 130,
             _ = self.hang_up.recv() => 129,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+
+    use rustix::pty::OpenptFlags;
+    use rustix::termios::{LocalModes, tcgetattr};
+
+    /// Says that this process is the one that is to panic.
+    const PANICS: &str = "RADS_TEST_TOP_PANICS";
+
+    #[test]
+    fn a_panic_gives_the_terminal_back_before_its_words() {
+        if std::env::var_os(PANICS).is_some() {
+            let _taken = super::take_terminal().unwrap();
+            panic!("the words of the panic");
+        }
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let near = rustix::pty::openpt(flags).unwrap();
+        rustix::pty::unlockpt(&near).unwrap();
+        let far = rustix::pty::ioctl_tiocgptpeer(&near, flags).unwrap();
+        let stream = || Stdio::from(far.try_clone().unwrap());
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([
+            "--exact",
+            "commands::top::tests::a_panic_gives_the_terminal_back_before_its_words",
+            "--nocapture",
+        ]);
+        let mut program = command.env(PANICS, "1").stdin(stream()).stdout(stream()).stderr(stream()).spawn().unwrap();
+        let mut reader = File::from(near.try_clone().unwrap());
+        let reading = std::thread::spawn(move || {
+            let mut drawn = Vec::new();
+            let mut some = [0; 4096];
+            while let Ok(read @ 1..) = reader.read(&mut some) {
+                drawn.extend_from_slice(&some[..read]);
+            }
+            String::from_utf8_lossy(&drawn).into_owned()
+        });
+        assert!(!program.wait().unwrap().success(), "it panicked");
+        let modes = tcgetattr(&far).unwrap().local_modes;
+        assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO), "{modes:?}");
+        // With the last copy of the far end the reading ends.
+        drop((far, command));
+        let drawn = reading.join().unwrap();
+        let at = |what: &str| drawn.find(what).unwrap_or_else(|| panic!("`{what}` is not in {drawn:?}"));
+        let (taken, back, words) = (at("\u{1b}[?1049h"), at("\u{1b}[?1049l"), at("the words of the panic"));
+        assert!(taken < back && back < words, "{drawn:?}");
     }
 }
