@@ -92,6 +92,10 @@ fn with_disk(mut order: StarOrder, mib: u64) -> StarOrder {
 const FILL: &str = "fill() { i=0; while error=$(dd if=/dev/zero of=$1/$i bs=1M count=1 2>&1); do i=$((i+1)); done
     echo \"filled $i\"; case $error in *'No space left'*|*'quota exceeded'*) echo 'no more room';; *) echo \"$error\";; esac; }\n";
 
+/// Tries to make files count for nobody.
+const LEAVE: &str = "mkdir /tmp/own; for place in /tmp /tmp/own; do
+    chattr -p 0 $place && lsattr -pd $place; chattr -P $place && lsattr -d $place; done 2>/dev/null; rmdir /tmp/own;";
+
 fn filled(said: &str) -> u64 {
     let number = said.lines().find_map(|line| line.strip_prefix("filled ")).unwrap_or_else(|| panic!("{said}"));
     assert!(said.contains("no more room"), "{said}");
@@ -105,8 +109,10 @@ fn loop_devices() -> usize {
 
 fn full(kit: &Kit) {
     let before = loop_devices();
-    let order =
-        with_disk(sh(kit, &format!("{FILL} fill /tmp; sync; rm -r /tmp/*; echo again > /tmp/x && cat /tmp/x")), 32);
+    let order = with_disk(
+        sh(kit, &format!("{LEAVE} {FILL} fill /tmp; sync; rm -r /tmp/*; echo again > /tmp/x && cat /tmp/x")),
+        32,
+    );
     let (cause, said) = kit.run(&order);
     assert_eq!(cause, ExitCause::Code(0), "{said}");
     assert!((24..=32).contains(&filled(&said)), "{said}");
@@ -176,13 +182,18 @@ fn change(kit: &Kit, star: StarId, disk: Option<Bytes>) -> Option<String> {
     problem
 }
 
+/// Not every container's root may let a mounted image grow.
+fn may_grow() -> bool {
+    rustix::thread::capabilities(None).unwrap().effective.contains(CapabilitySet::SYS_RESOURCE)
+}
+
 fn grows(kit: &Kit) {
     let script = format!("{FILL} fill /tmp; while ! [ -e /tmp/more ]; do sleep 0.02; done; fill /tmp; sleep 1000");
     let order = with_disk(sh(kit, &script), 16);
     kit.start(&order);
     kit.said(order.star, "no more room");
     let has = |mib: u64| change(kit, order.star, Some(Bytes::mib(mib)));
-    let may = rustix::thread::capabilities(None).unwrap().effective.contains(CapabilitySet::SYS_RESOURCE);
+    let may = may_grow();
     match (has(48), &kit.walls.disk) {
         (None, _) => {
             let (result, said) = kit.exec(order.star, &["touch", "/tmp/more"]);
@@ -195,7 +206,6 @@ fn grows(kit: &Kit) {
             let second = filled(log.split_once("no more room").unwrap().1);
             assert!((36..=48).contains(&second), "{log}");
         }
-        // Not every container's root may.
         (Some(problem), DiskMeans::Image) => assert!(!may && problem.contains("SYS_RESOURCE"), "{problem}"),
         (Some(problem), _) => panic!("{problem}"),
     }
@@ -256,6 +266,17 @@ fn volume(kit: &Kit) {
     }
     if kit.walls.disk == DiskMeans::Image {
         assert!(kit.start_fails(&with_volume(kit, "true", Some(16))).contains("cannot shrink to 16 MiB"));
+    }
+    if is_bounded {
+        // It grows with the next star that asks for more.
+        let larger = with_volume(kit, &format!("cat /data/note; {FILL} mkdir /data/fill; fill /data/fill"), Some(64));
+        if kit.walls.disk == DiskMeans::Image && !may_grow() {
+            assert!(kit.start_fails(&larger).contains("takes the capability SYS_RESOURCE"));
+            assert_eq!(kit.run(&with_volume(kit, "cat /data/note", Some(32))).1, "kept\n");
+        } else {
+            let (_, said) = kit.run(&larger);
+            assert!(said.starts_with("kept\n") && (44..=64).contains(&filled(&said)), "{said}");
+        }
     }
 }
 
