@@ -188,6 +188,9 @@ pub(crate) struct Exec {
     pub(crate) cap: Vec<String>,
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) preserve_fds: u32,
+    /// Group below the container's own, or CONTROLLER:PATH
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup: Vec<String>,
     /// Also while the container is paused
     #[arg(long)]
     pub(crate) ignore_paused: bool,

@@ -21,6 +21,8 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 fn main() -> ExitCode {
+    // Before this program opens anything itself.
+    let inherited = inherited();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refused(&error),
@@ -32,13 +34,22 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match commands::perform(&cli, &journal) {
+    match commands::perform(&cli, &journal, &inherited) {
         Ok(code) => ExitCode::from(code),
         Err(reason) => {
             journal.error(&reason);
             ExitCode::FAILURE
         }
     }
+}
+
+/// The descriptors beside the standard ones that this program was started with.
+fn inherited() -> Vec<i32> {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let numbers: Vec<i32> = numbers.filter(|number| *number > 2).collect();
+    // Without the one by which this was read.
+    numbers.into_iter().filter(|number| std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok()).collect()
 }
 
 /// A command line that does not make sense, on one line.

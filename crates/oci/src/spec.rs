@@ -164,7 +164,7 @@ pub(crate) struct Hooks {
 pub(crate) struct Hook {
     pub(crate) path: String,
     pub(crate) args: Vec<String>,
-    pub(crate) env: Vec<String>,
+    pub(crate) env: Option<Vec<String>>,
     /// Seconds.
     pub(crate) timeout: Option<i64>,
 }

@@ -173,7 +173,7 @@ impl Store {
         let path = self.root.join(id);
         match DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                Err(format!("there is a container `{id}` already"))
+                Err(format!("container `{id}` exists already"))
             }
             Err(error) => Err(format!("cannot make `{}`: {error}", path.display())),
             Ok(()) => Folder::open(path, id).inspect(|folder| drop(folder.lock())),
@@ -186,7 +186,7 @@ impl Store {
         let path = self.root.join(id);
         match path.is_dir() {
             true => Folder::open(path, id),
-            false => Err(format!("there is no container `{id}`")),
+            false => Err(format!("container `{id}` does not exist")),
         }
     }
 }
@@ -217,7 +217,7 @@ impl Folder {
         // Whoever held it may have deleted the container.
         let same =
             fs::metadata(&self.path).is_ok_and(|now| self.fd.metadata().is_ok_and(|ours| ours.ino() == now.ino()));
-        if same { Ok(()) } else { Err(format!("there is no container `{}`", self.id)) }
+        if same { Ok(()) } else { Err(format!("container `{}` does not exist", self.id)) }
     }
 
     /// Lets others change it.

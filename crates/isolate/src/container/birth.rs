@@ -15,7 +15,7 @@ use std::process::Command;
 use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, Resource, Rlimit, WaitOptions};
+use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, WaitOptions};
 use rustix::thread::{UnshareFlags, move_into_link_name_space};
 
 use super::groups::Groups;
@@ -261,10 +261,7 @@ fn go_between(namespaces: &Namespaces, link: &OwnedFd, inner: &impl Fn(&OwnedFd)
     }
     if namespaces.is_new(Kind::Time) {
         sys::namespace::unshare(UnshareFlags::NEWTIME).because(|| "cannot make a time namespace".to_owned())?;
-        for (clock, seconds, nanoseconds) in &namespaces.time_offsets {
-            std::fs::write("/proc/self/timens_offsets", format!("{clock} {seconds} {nanoseconds}"))
-                .because(|| format!("cannot set the offset of the clock `{clock}`"))?;
-        }
+        set_clocks(namespaces)?;
     }
     let flags = namespaces.new.iter().map(|kind| flag(*kind)).fold(libc::CLONE_PARENT, |flags, flag| flags | flag);
     let (pid, _) = sys::process::clone(flags, None, || inner(link)).map_err(|error| {
@@ -275,6 +272,19 @@ fn go_between(namespaces: &Namespaces, link: &OwnedFd, inner: &impl Fn(&OwnedFd)
         format!("cannot make the container's namespaces: {}{help}", plain(&error))
     })?;
     wire::send(link.as_fd(), &Word::Born(pid)).because(|| "cannot report".to_owned())
+}
+
+/// Before anybody is in the new namespace. A process whose ids have changed is not let at its own files in `/proc` until
+/// it says that it may be looked into.
+fn set_clocks(namespaces: &Namespaces) -> Result<(), String> {
+    let failed = || "cannot set the offsets of the clocks".to_owned();
+    let before = rustix::process::dumpable_behavior().because(failed)?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).because(failed)?;
+    for (clock, seconds, nanoseconds) in &namespaces.time_offsets {
+        std::fs::write("/proc/self/timens_offsets", format!("{clock} {seconds} {nanoseconds}"))
+            .because(|| format!("cannot set the offset of the clock `{clock}`"))?;
+    }
+    rustix::process::set_dumpable_behavior(before).because(failed)
 }
 
 /// What a clone makes; the others are made before or after it.
@@ -387,14 +397,26 @@ fn help_map(program: &str, pid: u32, maps: &[IdMap]) -> Result<(), String> {
     }
 }
 
-/// Binds whose files are to be seen under other ids, opened here where the right for it is.
+/// Binds that are opened here, where the right for it is: those whose files are to be seen under other ids, and for a
+/// container of another user all of them, because its root may not be let at their paths.
 fn map_binds(plan: &Plan) -> Result<Vec<(usize, OwnedFd)>, String> {
     let mut mapped = Vec::new();
     for (index, mount) in plan.mounts.iter().enumerate() {
-        let Source::Bind { path, recursive, id_map: Some(map) } = &mount.source else { continue };
+        let Source::Bind { path, recursive, id_map } = &mount.source else { continue };
+        let foreign = plan.namespaces.is_apart(Kind::User) && rustix::process::geteuid().is_root();
+        if id_map.is_none() && !foreign {
+            continue;
+        }
+        let failed = || format!("cannot mount `{}`: its source `{}`", mount.destination, path.display());
+        let bind = super::mounts::clone_of(path, *recursive).because(failed)?;
+        // As it would be in the container's copy of the host's mounts.
+        super::mounts::propagate(bind.as_fd(), super::inside::from_the_host(plan)).because(failed)?;
+        let Some(map) = id_map else {
+            mapped.push((index, bind));
+            continue;
+        };
         let failed = || format!("cannot mount `{}` with mapped ids", mount.destination);
         let namespace = namespace_of(plan, map)?;
-        let bind = super::mounts::clone_of(path, *recursive).because(failed)?;
         let reach = if map.recursive { sys::mount::Reach::WholeTree } else { sys::mount::Reach::ThisMount };
         let change = sys::mount::Change { owners: Some(namespace.as_fd()), ..Default::default() };
         sys::mount::change(bind.as_fd(), change, reach).because(failed)?;

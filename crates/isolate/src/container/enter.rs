@@ -130,7 +130,7 @@ fn prepare(errand: &Errand<'_>, root: &OwnedFd, link: &OwnedFd, report: &OwnedFd
         None => None,
     };
     let held = proc.as_ref().map(Proc::fd);
-    close_all_but(errand.process.preserve_fds, keep.into_iter().flatten().chain(held))?;
+    close_all_but(&errand.process.preserved, keep.into_iter().flatten().chain(held))?;
     let warn = |text: String| drop(wire::send(link.as_fd(), &Word::Warning(text)));
     let identity = Identity::assume(errand.process, proc.as_ref(), &warn)?;
     Ok((identity, pid))

@@ -153,6 +153,22 @@ impl Groups {
         Ok(())
     }
 
+    /// Puts a process into groups below, of one controller or of all; they have to be there.
+    pub fn enter_below(&self, pid: u32, controller: Option<&str>, path: &str) -> Result<(), String> {
+        let below = path.trim_matches('/');
+        if below.split('/').any(|part| [".", ".."].contains(&part)) {
+            return Err("it may not lead out of the container's groups".to_owned());
+        }
+        let dirs = match controller {
+            Some(name) => vec![self.controller(name)?],
+            None => self.dirs().collect(),
+        };
+        for dir in dirs {
+            write(&dir.join(below), "cgroup.procs", pid).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
     /// Whether there is any group.
     pub fn is_empty(&self) -> bool {
         self.v1.is_empty() && self.v2.is_none()

@@ -22,7 +22,9 @@ pub fn run(hook: &Hook, state: &[u8]) -> Result<(), String> {
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
     }
-    command.env_clear().envs(hook.env.iter().filter_map(|variable| variable.split_once('=')));
+    if let Some(variables) = &hook.env {
+        command.env_clear().envs(variables.iter().filter_map(|variable| variable.split_once('=')));
+    }
     let mut child = command
         .stdin(Stdio::piped())
         .process_group(0)
@@ -59,7 +61,7 @@ mod tests {
         Hook {
             path: "/bin/sh".into(),
             args: ["hook", "-c", script].map(str::to_owned).into(),
-            env: vec!["KEY=value".to_owned()],
+            env: Some(vec!["KEY=value".to_owned()]),
             timeout: timeout.map(Duration::from_secs),
         }
     }
@@ -78,7 +80,7 @@ mod tests {
         check("exit 3", None, "exit code 3");
         check("kill -9 $$", None, "signal 9");
         check("sleep 1000 & wait", Some(1), "did not end within 1 s");
-        let gone = Hook { path: "/gone".into(), args: vec![], env: vec![], timeout: None };
+        let gone = Hook { path: "/gone".into(), args: vec![], env: None, timeout: None };
         assert!(run(&gone, b"").unwrap_err().contains("cannot run `/gone`"));
     }
 }

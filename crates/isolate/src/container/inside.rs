@@ -143,7 +143,7 @@ fn prepare(parts: &Parts<'_>) -> Result<Ready, String> {
     sys::signal::default_all();
     // Nothing of the creator's is held open from here on.
     let keep = [Some(parts.start.as_fd()), Some(link.as_fd()), parts.notify.map(AsFd::as_fd)];
-    close_all_but(plan.process.preserve_fds, keep.into_iter().flatten().chain([proc.fd()]))?;
+    close_all_but(&plan.process.preserved, keep.into_iter().flatten().chain([proc.fd()]))?;
     let identity = Identity::assume(&plan.process, Some(&proc), &warn)?;
     drop(proc);
     wire::send(link.as_fd(), &Word::Ready).because(|| "cannot report".to_owned())?;
@@ -177,7 +177,10 @@ fn wait_and_go(parts: &Parts<'_>, ready: Ready) -> Infallible {
     let plan = parts.plan;
     let hooks = || -> Result<(), String> {
         for hook in &plan.start_container {
-            hook::run(hook, &(parts.state)(Stage::Created, Some(ready.pid)))
+            // Without an environment of its own it has the program's.
+            let mut hook = hook.clone();
+            hook.env.get_or_insert_with(|| plan.process.env.clone());
+            hook::run(&hook, &(parts.state)(Stage::Created, Some(ready.pid)))
                 .map_err(|reason| format!("hook startContainer: {reason}"))?;
         }
         Ok(())
@@ -205,9 +208,9 @@ fn accept(door: &UnixListener) -> io::Result<UnixStream> {
     }
 }
 
-pub(super) fn close_all_but<'a>(preserved: u32, keep: impl Iterator<Item = BorrowedFd<'a>>) -> Result<(), String> {
-    let standard = 0..(3 + preserved as i32);
-    let mut keep: Vec<i32> = standard.chain(keep.map(|fd| fd.as_raw_fd())).collect();
+pub(super) fn close_all_but<'a>(preserved: &[i32], keep: impl Iterator<Item = BorrowedFd<'a>>) -> Result<(), String> {
+    let standard = 0..3;
+    let mut keep: Vec<i32> = standard.chain(preserved.iter().copied()).chain(keep.map(|fd| fd.as_raw_fd())).collect();
     keep.sort_unstable();
     keep.dedup();
     sys::process::close_all_but(&mut keep).because(|| "cannot close descriptors".to_owned())
@@ -269,10 +272,10 @@ fn enter_files(parts: &Parts<'_>, pid: u32) -> Result<Option<Console>, String> {
     for mount in &sealed {
         seal(mount.as_fd()).because(|| "cannot make a mount read-only".to_owned())?;
     }
-    match (apart, plan.no_pivot) {
+    match (plan.namespaces.is_new(Kind::Mount), plan.no_pivot) {
         (true, false) => pivot(&tree)?,
         (true, true) => move_root(&tree)?,
-        // Nothing of the host's may be unmounted: only the view changes.
+        // Others live among these mounts, and keep theirs: only the view changes.
         (false, _) => {
             rustix::process::fchdir(&tree.0).because(|| "cannot enter the root".to_owned())?;
             rustix::process::chroot(".").because(|| "cannot change the root".to_owned())?;
@@ -300,17 +303,20 @@ fn enter_files(parts: &Parts<'_>, pid: u32) -> Result<Option<Console>, String> {
 /// What the host mounts later may still reach this namespace, and by default nothing goes back.
 fn leave_the_hosts_mounts(plan: &Plan) -> Result<(), String> {
     let failed = || "cannot leave the host's mounts".to_owned();
-    let whole = plan.root_propagation.unwrap_or(Propagation::Slave { recursive: true });
-    let whole = match whole {
-        Propagation::Shared { .. } => Propagation::Shared { recursive: true },
-        Propagation::Slave { .. } => Propagation::Slave { recursive: true },
-        // As little as private mounts are they seen elsewhere; and binds of them are to be possible until the end.
-        Propagation::Private { .. } | Propagation::Unbindable { .. } => Propagation::Private { recursive: true },
-    };
-    propagate_at(Path::new("/"), whole).because(failed)?;
+    propagate_at(Path::new("/"), from_the_host(plan)).because(failed)?;
     // What the root is attached to must not be shared, or the host would see it.
     let point = mount_point(&plan.root).because(failed)?;
     propagate_at(&point, Propagation::Private { recursive: false }).because(failed)
+}
+
+/// How what the host mounts and what the container mounts reach each other, before the root's own propagation is set.
+pub(super) fn from_the_host(plan: &Plan) -> Propagation {
+    match plan.root_propagation {
+        Some(Propagation::Shared { .. }) => Propagation::Shared { recursive: true },
+        None | Some(Propagation::Slave { .. }) => Propagation::Slave { recursive: true },
+        // As little as private mounts are they seen elsewhere; and binds of them are to be possible until the end.
+        Some(Propagation::Private { .. } | Propagation::Unbindable { .. }) => Propagation::Private { recursive: true },
+    }
 }
 
 fn pivot(tree: &Tree) -> Result<(), String> {

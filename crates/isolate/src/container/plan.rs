@@ -213,8 +213,8 @@ pub struct Process {
     /// The processors it runs on; empty: as its creator.
     pub cpus: Vec<usize>,
     pub filter: Option<Filter>,
-    /// Descriptors after the standard ones that the program gets.
-    pub preserve_fds: u32,
+    /// Descriptors beside the standard ones that the program gets. All others are closed.
+    pub preserved: Vec<i32>,
 }
 
 /// Bit masks by capability number.
@@ -255,6 +255,7 @@ pub struct Hook {
     pub path: PathBuf,
     /// With the name it is called by.
     pub args: Vec<String>,
-    pub env: Vec<String>,
+    /// `None`: that of whoever runs it.
+    pub env: Option<Vec<String>>,
     pub timeout: Option<Duration>,
 }

@@ -211,3 +211,120 @@ fn ordered(
 fn and(mask: u32) -> Instruction {
     crate::seccomp::instruction(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, mask)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+    const DENY: u32 = libc::SECCOMP_RET_ERRNO | 1;
+    const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
+    const I386: u32 = 0x4000_0003;
+
+    /// What the kernel would do with the program.
+    fn run(program: &[Instruction], audit: u32, number: u32, arguments: [u64; 6]) -> u32 {
+        let (mut accumulator, mut at) = (0, 0);
+        loop {
+            let Instruction { code, jt, jf, k } = program[at];
+            let code = u32::from(code);
+            at += 1;
+            let then = |test: bool| usize::from(if test { jt } else { jf });
+            match code {
+                _ if code == libc::BPF_RET | libc::BPF_K => return k,
+                _ if code == libc::BPF_LD | libc::BPF_W | libc::BPF_ABS => {
+                    accumulator = match k {
+                        NUMBER => number,
+                        ARCH => audit,
+                        _ => {
+                            let argument = arguments[((k - ARGUMENTS) / 8) as usize];
+                            if (k - ARGUMENTS) % 8 == 4 { (argument >> 32) as u32 } else { argument as u32 }
+                        }
+                    };
+                }
+                _ if code == libc::BPF_ALU | libc::BPF_AND | libc::BPF_K => accumulator &= k,
+                _ if code == libc::BPF_JMP | libc::BPF_JA => at += k as usize,
+                _ if code == libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K => at += then(accumulator == k),
+                _ if code == libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K => at += then(accumulator >= k),
+                _ if code == libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K => at += then(accumulator > k),
+                _ => panic!("instruction {code:#x}"),
+            }
+        }
+    }
+
+    fn rule(verdict: u32, conditions: &[(u32, Test)]) -> Rule {
+        let conditions = conditions.iter().map(|&(argument, test)| Condition { argument, test }).collect();
+        Rule { verdict, conditions }
+    }
+
+    fn profile(calls: Vec<(u32, Vec<Rule>)>) -> Profile {
+        let architecture = |audit, x32| Architecture { audit, x32, calls: calls.iter().cloned().collect() };
+        Profile { otherwise: DENY, architectures: vec![architecture(X86_64, false), architecture(I386, false)] }
+    }
+
+    #[test]
+    fn every_number_meets_its_rule_on_every_architecture_that_is_listed() {
+        let listed: Vec<u32> = vec![0, 1, 2, 7, 59, 300, 449];
+        let mut profile = profile(listed.iter().map(|&number| (number, vec![rule(ALLOW, &[])])).collect());
+        for x32 in [false, true] {
+            if x32 {
+                let calls = profile.architectures[0].calls.clone();
+                profile.architectures.push(Architecture { audit: X86_64, x32: true, calls });
+            }
+            let program = profile.program().unwrap();
+            for number in (0..600).chain([u32::MAX >> 2]) {
+                let expected = if listed.contains(&number) { ALLOW } else { DENY };
+                assert_eq!(run(&program, X86_64, number, [0; 6]), expected, "{number}");
+                assert_eq!(run(&program, I386, number, [0; 6]), expected, "{number}");
+                assert_eq!(run(&program, X86_64, number | X32, [0; 6]), if x32 { expected } else { KILL }, "{number}");
+                assert_eq!(run(&program, 0xc000_00b7, number, [0; 6]), KILL);
+            }
+        }
+    }
+
+    /// Whether a comparison of two numbers is true.
+    type Holds = fn(u64, u64) -> bool;
+
+    #[test]
+    fn arguments_are_compared_in_all_their_bits() {
+        let edges = [0, 1, 5, u64::from(u32::MAX), 1 << 32, (1 << 32) + 5, (5 << 32) + 1, u64::MAX];
+        for value in edges {
+            let tests: [(Test, Holds); 7] = [
+                (Test::Equal(value), |a, b| a == b),
+                (Test::NotEqual(value), |a, b| a != b),
+                (Test::Less(value), |a, b| a < b),
+                (Test::LessOrEqual(value), |a, b| a <= b),
+                (Test::Greater(value), |a, b| a > b),
+                (Test::GreaterOrEqual(value), |a, b| a >= b),
+                (Test::MaskedEqual { mask: 5 << 32 | 1, value }, |a, b| a & (5 << 32 | 1) == b & (5 << 32 | 1)),
+            ];
+            for (test, holds) in tests {
+                let program = profile(vec![(9, vec![rule(ALLOW, &[(3, test)])])]).program().unwrap();
+                for argument in edges {
+                    let expected = if holds(argument, value) { ALLOW } else { DENY };
+                    assert_eq!(run(&program, X86_64, 9, [7, 7, 7, argument, 7, 7]), expected, "{test:?} {argument:#x}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_conditions_of_a_rule_hold_or_the_next_is_tried() {
+        let rules = vec![
+            rule(KILL, &[(0, Test::Equal(1)), (5, Test::Greater(8))]),
+            rule(ALLOW, &[(1, Test::Equal(2))]),
+            rule(ALLOW | 7, &[]),
+        ];
+        let program = profile(vec![(3, rules)]).program().unwrap();
+        let check = |arguments, expected| assert_eq!(run(&program, X86_64, 3, arguments), expected, "{arguments:?}");
+        check([1, 2, 0, 0, 0, 9], KILL);
+        check([1, 2, 0, 0, 0, 8], ALLOW);
+        check([0, 2, 0, 0, 0, 9], ALLOW);
+        check([0, 0, 0, 0, 0, 9], ALLOW | 7);
+    }
+
+    #[test]
+    fn a_program_the_kernel_would_not_take_is_refused() {
+        let many = (0..700).map(|number| (number, vec![rule(ALLOW, &[(0, Test::Less(u64::from(number)))])])).collect();
+        assert!(profile(many).program().unwrap_err().contains("the kernel takes 4096 at most"));
+    }
+}

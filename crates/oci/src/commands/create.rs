@@ -63,7 +63,6 @@ fn make_with(
     console: Option<UnixStream>,
 ) -> Result<((Folder, u32), bool), String> {
     plan::check_id(&args.id)?;
-    check_preserved(args.preserve_fds)?;
     let at_bundle = |error| format!("the bundle `{}`: {error}", args.bundle.display());
     let bundle = args.bundle.canonicalize().map_err(at_bundle)?;
     let config = bundle.join("config.json");
@@ -82,7 +81,7 @@ fn make_with(
     }
     judged.plan.no_pivot = args.no_pivot;
     judged.plan.new_keyring = !args.no_new_keyring;
-    judged.plan.process.preserve_fds = args.preserve_fds + passed_on();
+    judged.plan.process.preserved = preserved(context, args.preserve_fds);
     let terminal = judged.plan.process.terminal;
     match (terminal, &console, args.console_socket.is_some()) {
         (true, None, _) => return Err("`process.terminal` takes `--console-socket`".to_owned()),
@@ -94,6 +93,9 @@ fn make_with(
     let notify = listener.map(connect).transpose()?;
     for warning in &judged.warnings {
         context.journal.warn(warning);
+    }
+    for note in &judged.notes {
+        context.journal.debug(note);
     }
     let folder = context.store.create(&args.id)?;
     let making = Making { context, folder: &folder, spec: &spec, judged: &judged, bundle: &bundle };
@@ -107,23 +109,12 @@ fn make_with(
     }
 }
 
-/// Descriptors handed over by a service manager, which come first.
-fn passed_on() -> u32 {
-    std::env::var("LISTEN_FDS").ok().and_then(|number| number.parse().ok()).unwrap_or(0)
-}
-
-/// Every descriptor to be preserved has to be there: otherwise one of this program's own would be.
-pub(crate) fn check_preserved(preserve: u32) -> Result<(), String> {
-    /// More than any engine passes; each is looked at.
-    const PRESERVED_MAX: u32 = 4096;
-    let all = preserve.saturating_add(passed_on());
-    if all > PRESERVED_MAX {
-        return Err(format!("`--preserve-fds` takes {PRESERVED_MAX} at most"));
-    }
-    match (3..3 + all).find(|fd| fs::symlink_metadata(format!("/proc/self/fd/{fd}")).is_err()) {
-        Some(fd) => Err(format!("descriptor {fd} is to be preserved and is not open")),
-        None => Ok(()),
-    }
+/// Of the descriptors this program was started with, those that go on to the container's: the first `asked` after the
+/// standard ones, and before them those a service manager hands over. What is not open is not passed on.
+pub(crate) fn preserved(context: &Context<'_>, asked: u32) -> Vec<i32> {
+    let passed_on = std::env::var("LISTEN_FDS").ok().and_then(|number| number.parse().ok()).unwrap_or(0);
+    let last = i32::try_from(asked.saturating_add(passed_on)).unwrap_or(i32::MAX).saturating_add(2);
+    context.inherited.iter().copied().filter(|fd| *fd <= last).collect()
 }
 
 pub(crate) fn circumstances<'a>(bundle: &'a Path, id: &'a str) -> Circumstances<'a> {

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use isolate::container::plan::Process;
 use isolate::container::{self, Creator, Errand, Stage};
 
-use super::create::{adjust_oom, check_preserved, circumstances, connect, expect, judged_again, write_pid};
+use super::create::{adjust_oom, circumstances, connect, expect, judged_again, preserved, write_pid};
 use super::{Context, exit_code};
 use crate::cli;
 use crate::plan;
@@ -14,7 +14,6 @@ use crate::spec;
 use crate::store::{Record, Status};
 
 pub(crate) fn exec(context: &Context<'_>, args: &cli::Exec) -> Result<u8, String> {
-    check_preserved(args.preserve_fds)?;
     let folder = context.store.find(&args.id)?;
     let record = folder.load()?;
     let (status, pid) = folder.status(&record);
@@ -31,7 +30,7 @@ pub(crate) fn exec(context: &Context<'_>, args: &cli::Exec) -> Result<u8, String
     warnings.iter().for_each(|warning| context.journal.warn(warning));
     let judged = judged_again(&folder, &record)?;
     process.filter = judged.plan.process.filter;
-    process.preserve_fds = args.preserve_fds;
+    process.preserved = preserved(context, args.preserve_fds);
     if let Some(affinity) = &described.exec_cpu_affinity {
         if !affinity.initial.is_empty() {
             run_on(&plan::affinity(&affinity.initial)?)?;
@@ -61,7 +60,7 @@ pub(crate) fn exec(context: &Context<'_>, args: &cli::Exec) -> Result<u8, String
         notify: notify.as_ref(),
         state: &state,
     };
-    let mut attendant = Attendant { context, record: &record, process: &process };
+    let mut attendant = Attendant { context, record: &record, process: &process, below: &args.cgroup };
     let child = container::execute(&errand, &mut attendant)?;
     if let Some(file) = &args.pid_file {
         write_pid(file, child)?;
@@ -137,11 +136,23 @@ struct Attendant<'a> {
     context: &'a Context<'a>,
     record: &'a Record,
     process: &'a Process,
+    /// Groups below the container's own, each perhaps for one controller.
+    below: &'a [String],
 }
 
 impl Creator for Attendant<'_> {
     fn born(&mut self, pid: u32) -> Result<(), String> {
         self.record.groups.enter(pid)?;
+        for below in self.below {
+            let (controller, path) = match below.split_once(':') {
+                Some((controller, path)) => (Some(controller), path),
+                None => (None, &**below),
+            };
+            self.record
+                .groups
+                .enter_below(pid, controller, path)
+                .map_err(|reason| format!("`--cgroup {below}`: {reason}"))?;
+        }
         adjust_oom(pid, self.process.oom_score_adj, self.context)
     }
 

@@ -12,6 +12,8 @@ use crate::store::{Folder, Record, Status};
 
 /// How long what was killed may take to end.
 const END_MAX: Duration = Duration::from_secs(10);
+/// How long `kill` waits for what it killed. A frozen process ends when it is thawed.
+const KILLED_MAX: Duration = Duration::from_secs(1);
 const SIGKILL: i32 = 9;
 
 pub(crate) fn start(context: &Context<'_>, id: &str) -> Result<(), String> {
@@ -57,7 +59,12 @@ pub(crate) fn kill(context: &Context<'_>, args: &cli::Kill) -> Result<(), String
     if record.pid().is_none() {
         return Err(gone());
     }
-    process.signal(signal).map_err(|error| format!("cannot signal container `{}`: {error}", args.id))
+    process.signal(signal).map_err(|error| format!("cannot signal container `{}`: {error}", args.id))?;
+    if signal == SIGKILL {
+        // Nothing stops it any more: whoever asks next finds it stopped, unless the kernel is slow about it.
+        process.ends_within(KILLED_MAX);
+    }
+    Ok(())
 }
 
 pub(crate) fn delete(context: &Context<'_>, args: &cli::Delete) -> Result<(), String> {
@@ -80,6 +87,9 @@ pub(crate) fn delete_locked(context: &Context<'_>, folder: &Folder, force: bool)
     let (status, pid) = folder.status(&Record { whole: true, ..record.clone() });
     match (status, force) {
         (Status::Stopped, _) => {}
+        // Its program has not run, so nothing is lost. The specification would have it stopped first; engines and the
+        // other runtimes delete it.
+        (Status::Created, false) => kill_all(&record)?,
         (_, false) if record.whole => {
             expect(status, &[Status::Stopped], &record.id, "deleted (`--force` ends it first)")?;
         }

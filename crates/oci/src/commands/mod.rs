@@ -16,10 +16,12 @@ use crate::store::Store;
 pub(crate) struct Context<'a> {
     pub(crate) store: Store,
     pub(crate) journal: &'a Journal,
+    /// The descriptors beside the standard ones that this program was started with.
+    pub(crate) inherited: &'a [i32],
 }
 
 /// Does what is asked; the result is the exit code.
-pub(crate) fn perform(cli: &Cli, journal: &Journal) -> Result<u8, String> {
+pub(crate) fn perform(cli: &Cli, journal: &Journal, inherited: &[i32]) -> Result<u8, String> {
     if cli.global.version {
         look::print(&format!("rads-oci version {}\nspec: {VERSION}", env!("CARGO_PKG_VERSION")));
         return Ok(0);
@@ -39,7 +41,7 @@ pub(crate) fn perform(cli: &Cli, journal: &Journal) -> Result<u8, String> {
     if matches!(command, Command::Create(_) | Command::Run(_) | Command::Exec(_) | Command::Start(_)) {
         crate::shield::raise()?;
     }
-    let context = Context { store: Store::new(cli.global.root.as_deref())?, journal };
+    let context = Context { store: Store::new(cli.global.root.as_deref())?, journal, inherited };
     match command {
         Command::Create(args) => create::create(&context, args).map(|()| 0),
         Command::Run(args) => create::run(&context, args),

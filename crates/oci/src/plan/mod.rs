@@ -40,6 +40,8 @@ pub(crate) struct Bundle {
     pub(crate) limits: isolate::container::Limits,
     /// What is asked for, not had, and no error by the specification.
     pub(crate) warnings: Vec<String>,
+    /// What this machine does not know and nobody misses.
+    pub(crate) notes: Vec<String>,
 }
 
 /// What is run in the creator's namespaces.
@@ -77,7 +79,7 @@ pub(crate) fn check_id(id: &str) -> Result<(), String> {
 /// Judges a configuration.
 pub(crate) fn bundle(spec: &Spec, at: Circumstances<'_>) -> Result<Bundle, String> {
     check_version(&spec.oci_version)?;
-    let mut warnings = Vec::new();
+    let (mut warnings, mut notes) = (Vec::new(), Vec::new());
     let linux = &spec.linux;
     let root = spec.root.as_ref().ok_or("`root` is missing")?;
     if root.path.is_empty() {
@@ -117,7 +119,7 @@ pub(crate) fn bundle(spec: &Spec, at: Circumstances<'_>) -> Result<Bundle, Strin
     }
     let spec_process = spec.process.as_ref().ok_or("`process` is missing: there would be nothing to start")?;
     let mut process = process(spec_process, at, &mut warnings)?;
-    process.filter = linux.seccomp.as_ref().map(|seccomp| filter(seccomp, &mut warnings)).transpose()?.flatten();
+    process.filter = linux.seccomp.as_ref().map(|seccomp| filter(seccomp, &mut notes)).transpose()?.flatten();
     let hooks = hooks(&spec.hooks)?;
     let mounts = mounts::mounts(&spec.mounts, at.bundle, &namespaces, &mut warnings)?;
     let (groups, groups_optional) = group_path(&linux.cgroups_path, at)?;
@@ -147,7 +149,7 @@ pub(crate) fn bundle(spec: &Spec, at: Circumstances<'_>) -> Result<Bundle, Strin
         new_keyring: true,
         namespaces,
     };
-    Ok(Bundle { plan, hooks: hooks.0, groups, groups_optional, limits, warnings })
+    Ok(Bundle { plan, hooks: hooks.0, groups, groups_optional, limits, warnings, notes })
 }
 
 fn everything(allow: bool) -> DeviceRule {
@@ -351,7 +353,7 @@ fn hooks(hooks: &spec::Hooks) -> Result<JudgedHooks, String> {
 
 fn hook(field: &str, hook: &spec::Hook) -> Result<Hook, String> {
     check_absolute(&format!("hooks.{field}.path"), &hook.path)?;
-    if hook.args.iter().chain(&hook.env).any(|text| text.contains('\0')) {
+    if hook.args.iter().chain(hook.env.iter().flatten()).any(|text| text.contains('\0')) {
         return Err(format!("`hooks.{field}` holds a NUL byte"));
     }
     let timeout = match hook.timeout {

@@ -64,7 +64,7 @@ pub(crate) fn process(
         // Only for processes that are run in a container afterwards.
         cpus: Vec::new(),
         filter: None,
-        preserve_fds: 0,
+        preserved: Vec::new(),
     })
 }
 

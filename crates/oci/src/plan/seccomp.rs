@@ -67,7 +67,7 @@ const FOREIGN: [&str; 20] = [
 ];
 
 /// `None` for a filter that filters nothing. Names this machine does not know are left out: their calls cannot be made.
-pub(crate) fn filter(seccomp: &spec::Seccomp, warnings: &mut Vec<String>) -> Result<Option<Filter>, String> {
+pub(crate) fn filter(seccomp: &spec::Seccomp, notes: &mut Vec<String>) -> Result<Option<Filter>, String> {
     let otherwise = verdict("defaultAction", &seccomp.default_action, seccomp.default_errno_ret)?;
     if otherwise == NOTIFY {
         return Err(
@@ -133,9 +133,9 @@ pub(crate) fn filter(seccomp: &spec::Seccomp, warnings: &mut Vec<String>) -> Res
     }
     for (name, _) in &rules {
         if !architectures.iter().any(|one| number(one, name).is_some()) {
-            let warning = format!("system call `{}` is not known here", name.escape_debug());
-            if !warnings.contains(&warning) {
-                warnings.push(warning);
+            let note = format!("system call `{}` is not known here", name.escape_debug());
+            if !notes.contains(&note) {
+                notes.push(note);
             }
         }
     }

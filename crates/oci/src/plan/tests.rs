@@ -129,14 +129,14 @@ fn without_namespaces_of_its_own_nothing_of_the_hosts_is_touched() {
 }
 
 #[test]
-fn unknown_capabilities_and_system_calls_are_warnings() {
+fn unknown_capabilities_are_warnings_and_unknown_system_calls_notes() {
     let bundle =
         accepted("/process/capabilities", json!({"bounding": ["CAP_KILL", "TEST_CAP"], "effective": ["CAP_KILL"]}));
     assert_eq!(bundle.plan.process.capabilities.bounding, 1 << 5);
     assert_eq!(bundle.warnings, ["`TEST_CAP` is not a capability known here"]);
     let call = json!({"names": ["getcwd", "never_heard_of"], "action": "SCMP_ACT_ERRNO"});
     let bundle = accepted("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [call]}));
-    assert_eq!(bundle.warnings, ["system call `never_heard_of` is not known here"]);
+    assert_eq!(bundle.notes, ["system call `never_heard_of` is not known here"]);
     assert!(bundle.plan.process.filter.is_some());
 }
 

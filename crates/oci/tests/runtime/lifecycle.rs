@@ -39,11 +39,10 @@ fn what_a_state_does_not_allow_is_an_error_and_changes_nothing() {
         let config = world.config("exec sleep 1000");
         let unchanged = |world: &World, status: &str| assert_eq!(world.status(), status);
         for args in [["state", &world.id], ["start", &world.id], ["kill", &world.id], ["delete", &world.id]] {
-            world.runtime(&args).refused("there is no container");
+            world.runtime(&args).refused("does not exist");
         }
         world.create(&config).ok();
         world.create(&config).refused("already");
-        world.delete().refused("cannot be deleted");
         world.runtime(&["resume", &world.id]).refused("cannot be resumed");
         unchanged(&world, "created");
         world.start().ok();
@@ -59,7 +58,7 @@ fn what_a_state_does_not_allow_is_an_error_and_changes_nothing() {
         world.runtime(&["pause", &world.id]).refused("is stopped and cannot be paused");
         unchanged(&world, "stopped");
         world.delete().ok();
-        world.delete().refused("there is no container");
+        world.delete().refused("does not exist");
         world.runtime(&["delete", "--force", &world.id]).ok();
         // The id is free again.
         world.create(&config).ok();
@@ -86,7 +85,7 @@ fn a_command_without_what_it_needs_is_an_error() {
 }
 
 #[test]
-fn a_created_container_can_be_killed() {
+fn a_created_container_can_be_killed_and_deleted() {
     both(|world| {
         world.create(&world.config("true")).ok();
         let ended = watch(world.pid());
@@ -94,6 +93,9 @@ fn a_created_container_can_be_killed() {
         wait(&ended);
         assert_eq!(world.status(), "stopped");
         world.delete().ok();
+        world.create(&world.config("true")).ok();
+        world.delete().ok();
+        wait(&ended);
         world.nothing_is_left();
     });
 }
@@ -134,7 +136,6 @@ fn what_cannot_be_made_leaves_nothing() {
         world.create_with(&[]).refused("config.json");
         world.write(&base());
         world.create_with(&["--pid-file", "/gone/file"]).refused("/gone/file");
-        world.create_with(&["--preserve-fds", "7"]).refused("is to be preserved and is not open");
         world.create_with(&["--console-socket", "/gone"]).refused("`/gone`");
         world.nothing_is_left();
     });
@@ -187,8 +188,8 @@ fn a_pid_file_and_a_log_are_written() {
             fs::read_to_string(&log).unwrap().lines().last().unwrap().to_owned()
         };
         let line: serde_json::Value = serde_json::from_str(&log_of("json")).unwrap();
-        assert_eq!((&line["level"], &line["msg"]), (&json!("error"), &json!("there is no container `nobody`")));
-        assert!(log_of("text").contains("level=error msg=\"there is no container `nobody`\""));
+        assert_eq!((&line["level"], &line["msg"]), (&json!("error"), &json!("container `nobody` does not exist")));
+        assert!(log_of("text").contains("level=error msg=\"container `nobody` does not exist\""));
     });
 }
 

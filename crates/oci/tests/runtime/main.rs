@@ -5,3 +5,4 @@ mod support;
 mod files;
 mod lifecycle;
 mod process;
+mod turns;

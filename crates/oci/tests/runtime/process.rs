@@ -168,6 +168,10 @@ fn nothing_but_the_standard_streams_is_inherited_unless_it_is_asked_for() {
         assert_eq!(lines(&list("0", "ls /proc/self/fd"))[..3], ["0", "1", "2"]);
         assert_eq!(lines(&list("0", "ls /proc/self/fd")).len(), 4);
         assert_eq!(list("1", "cat <&3; ls /proc/self/fd | wc -l"), "through5\n");
+        // More than there are: nothing of the runtime's own is among them.
+        let all =
+            world.shell(&format!("exec 3<{} 4</dev/null 5</dev/null; ls /proc/self/fd | wc -l", path.display())).ok();
+        assert_eq!(list("1000", "ls /proc/self/fd | wc -l"), all);
     });
 }
 

@@ -146,6 +146,11 @@ impl World {
         world
     }
 
+    /// A further one for the same user.
+    pub(crate) fn beside(&self) -> Self {
+        Self::new(self.who)
+    }
+
     pub(crate) fn is_user(&self) -> bool {
         self.who == As::User
     }
@@ -338,16 +343,22 @@ pub(crate) fn wait(ended: &OwnedFd) {
 
 /// The descriptor that the next one to connect sends.
 pub(crate) fn receive_fd(listener: &std::os::unix::net::UnixListener) -> OwnedFd {
+    receive(listener).1
+}
+
+/// The same with the bytes beside it.
+pub(crate) fn receive(listener: &std::os::unix::net::UnixListener) -> (Vec<u8>, OwnedFd) {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
     let (stream, _) = listener.accept().unwrap();
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut bytes = [0; 64];
+    let mut bytes = vec![0; 8192];
     let buffers = &mut [std::io::IoSliceMut::new(&mut bytes)];
-    rustix::net::recvmsg(&stream, buffers, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let got = rustix::net::recvmsg(&stream, buffers, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap().bytes;
     let fd = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    fd.expect("a descriptor")
+    bytes.truncate(got);
+    (bytes, fd.expect("a descriptor"))
 }
