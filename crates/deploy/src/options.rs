@@ -194,7 +194,7 @@ fn program(options: &mut Options) -> Read<Program> {
 fn script(options: &mut Options, name: &str) -> Read<Option<String>> {
     let path = options.text(name)?;
     if let Some(path) = path.as_ref().filter(|path| !model::bundle::is_bundle_path(path)) {
-        let message = format!("`{name}` is a path inside the app's folder, `{path}` is not");
+        let message = format!("`{name}` is a path inside the app's folder, `{}` is not", path.escape_debug());
         return Err(options.fault(name, Problem::new(Code::InvalidValue, message)));
     }
     Ok(path)
@@ -208,6 +208,7 @@ fn command(options: &mut Options, name: &str) -> Read<Option<Vec<String>>> {
         _ => None,
     };
     if let Some(words) = words.filter(|words| words.first().is_some_and(|program| !program.is_empty())) {
+        options.check_words(name, &words)?;
         return Ok(Some(words));
     }
     let mut fault = options.wrong(name, "an array of strings with the program first", &setting);
@@ -625,13 +626,14 @@ fn secret(options: &Options, option: &str, key: &str, value: &Setting) -> Read<N
     })
 }
 
-const WEAKEN_OPTIONS: [&str; 2] = ["seccomp", "capabilities"];
+const WEAKEN_OPTIONS: [&str; 3] = ["seccomp", "landlock", "capabilities"];
 
 fn weakened(options: &mut Options) -> Read<Weakened> {
     let example = "{seccomp: \"off\"} or {capabilities: [\"setuid\", \"setgid\"]}";
     let settings = entries(options, "weaken", example)?;
     let mut weaken = Options::new(settings, &WEAKEN_OPTIONS, &["weaken"])?;
     let no_seccomp = weaken.choice("seccomp", &[("off", true)])?.unwrap_or(false);
+    let no_landlock = weaken.choice("landlock", &[("off", true)])?.unwrap_or(false);
     let mut capabilities = BTreeSet::new();
     for name in weaken.texts("capabilities")? {
         let lower = name.to_ascii_lowercase();
@@ -646,7 +648,7 @@ fn weakened(options: &mut Options) -> Read<Weakened> {
         };
         capabilities.insert(known);
     }
-    Ok(Weakened { no_seccomp, capabilities })
+    Ok(Weakened { no_seccomp, no_landlock, capabilities })
 }
 
 fn as_text(setting: &Setting) -> Option<String> {
@@ -745,7 +747,19 @@ impl Options {
             Setting::List(items) => items.iter().map(as_text).collect::<Option<Vec<_>>>(),
             _ => None,
         };
-        texts.ok_or_else(|| self.wrong(name, "an array of strings", &setting))
+        let texts = texts.ok_or_else(|| self.wrong(name, "an array of strings", &setting))?;
+        self.check_words(name, &texts)?;
+        Ok(texts)
+    }
+
+    /// Refuses what no program can be given as an argument.
+    fn check_words(&self, name: &str, words: &[String]) -> Read<()> {
+        let Some(word) = words.iter().find(|word| word.contains('\0')) else { return Ok(()) };
+        let message = format!(
+            "`{name}` holds a NUL byte, which ends a word for every program: {}",
+            Setting::Text(word.clone()).shown()
+        );
+        Err(self.fault(name, Problem::new(Code::InvalidValue, message)))
     }
 
     fn number(&mut self, name: &str, min: f64, max: f64) -> Read<Option<f64>> {

@@ -31,7 +31,7 @@ use crate::record::Stance;
 use crate::seccomp::{Filters, Profile};
 use crate::sys::privilege::Instruction;
 use crate::sys::title::Title;
-use crate::{init, network, packet, sys};
+use crate::{init, landlock, network, packet, sys};
 
 /// First byte on the report pipe: every wall stands and the program runs.
 pub(crate) const STANDS: u8 = b'+';
@@ -101,6 +101,7 @@ pub(crate) struct Shell<'a> {
     pub(crate) rehearse: bool,
     pub(crate) masked: &'a [Masked],
     pub(crate) filters: &'a Filters,
+    pub(crate) landlock: Option<u32>,
     /// What it keeps of its rights over its own namespaces: nothing but where an order asks for it.
     pub(crate) capabilities: &'a BTreeSet<Capability>,
     pub(crate) entry: StarEntry,
@@ -277,6 +278,7 @@ fn settle_in(shell: &Shell<'_>, briefing: &Briefing<'_>, binds: Vec<OwnedFd>) ->
     close_all_but(&[&shell.report, &shell.exit_note, &shell.orders])?;
     let stance = Stance::of(order);
     give_streams(&stance)?;
+    landlock::restrict(shell.landlock, &stance)?;
     become_user(&stance)?;
     let profile = match order.launch {
         // What runs before a script is a command: until it has ended, the script has what that needs.
@@ -484,7 +486,7 @@ pub(crate) fn close_ways_back(keep: &BTreeSet<Capability>) -> Result<(), String>
 
 /// Comes after `close_ways_back` with the same capabilities.
 pub(crate) fn give_up_privileges(stance: &Stance, filter: &[Instruction]) -> Result<(), String> {
-    let Weakened { no_seccomp, capabilities } = &stance.weakened;
+    let Weakened { no_seccomp, capabilities, .. } = &stance.weakened;
     let failed = || "cannot drop capabilities".to_owned();
     sys::privilege::drop_capabilities(&numbers(capabilities)).because(failed)?;
     match no_seccomp {

@@ -20,7 +20,7 @@ use crate::parcel::{self, Copying};
 use crate::record::Record;
 use crate::seccomp::{Filters, Profile};
 use crate::sys::title::Title;
-use crate::{star, sys};
+use crate::{landlock, star, sys};
 
 /// A command on its way.
 #[derive(Debug)]
@@ -45,6 +45,7 @@ pub(crate) struct Errand<'a> {
     /// Standard input, output and error.
     pub(crate) streams: &'a [OwnedFd; 3],
     pub(crate) filters: &'a Filters,
+    pub(crate) landlock: Option<u32>,
     /// What a script is run with.
     pub(crate) entry: fn(ScriptStart<'_>) -> i32,
     pub(crate) title: Option<&'a Title>,
@@ -178,6 +179,7 @@ fn run(errand: &Errand<'_>, limits: &[(Resource, Rlimit)], report: &OwnedFd) -> 
             let failed = || "cannot take over the star's limits".to_owned();
             rustix::process::setrlimit(*resource, *limit).because(failed)?;
         }
+        landlock::restrict(errand.landlock, stance)?;
         become_user(stance)?;
         let profile = match errand.task {
             Task::Run(Launch::Script { .. }) => Profile::Script,

@@ -21,6 +21,7 @@ mod fault;
 mod ids;
 mod init;
 mod inspect;
+mod landlock;
 pub mod log;
 mod network;
 mod nursery;

@@ -62,6 +62,7 @@ pub enum Request {
 
 /// From the nursery. `Started`, `StartFailed` and `Exited` go to every connection, the rest to the one that asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "the large one comes once a connection, and no more than one is held")]
 pub enum Message {
     Welcome {
         version: u32,

@@ -266,6 +266,7 @@ impl Site {
             rehearse,
             masked: &self.masked,
             filters: &self.filters,
+            landlock: self.landlock,
             capabilities: &shape.capabilities,
             entry: self.entry,
             title: self.title,

@@ -9,7 +9,7 @@ use model::{ExitCause, Limits, Network, StarId, User, Weakened};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Groups;
-use crate::order::{BUNDLE, StarOrder};
+use crate::order::{BUNDLE, Content, StarOrder};
 
 /// The form of the file; a later one is read beside this for a release.
 const VERSION: u32 = 1;
@@ -49,11 +49,22 @@ pub(crate) struct Stance {
     pub(crate) workdir: Option<String>,
     pub(crate) user: Option<User>,
     pub(crate) weakened: Weakened,
+    /// Where it may write, beside what every star has.
+    #[serde(default)]
+    pub(crate) writable: Vec<String>,
 }
 
 impl Stance {
     pub(crate) fn of(order: &StarOrder) -> Self {
-        Self { workdir: order.interior.workdir.clone(), user: order.interior.user, weakened: order.weakened.clone() }
+        let places = order.places();
+        let written = places.iter().filter(|place| matches!(place.content, Content::Volume(_) | Content::Tmpfs(_)));
+        let own_root = order.root.iter().map(|_| "/".to_owned());
+        Self {
+            workdir: order.interior.workdir.clone(),
+            user: order.interior.user,
+            weakened: order.weakened.clone(),
+            writable: own_root.chain(written.map(|place| place.inside.to_owned())).collect(),
+        }
     }
 
     pub(crate) fn workdir(&self) -> &str {

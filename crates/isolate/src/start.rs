@@ -40,6 +40,8 @@ pub(crate) struct Site {
     /// `None` without privileges on the host: every star then has the user's own id.
     pub(crate) ids: Option<IdRanges>,
     pub(crate) filters: Filters,
+    /// Of the kernel's Landlock, where it has one that serves.
+    pub(crate) landlock: Option<u32>,
     pub(crate) masked: Vec<Masked>,
     pub(crate) entry: StarEntry,
     pub(crate) ahead: Ahead,

@@ -24,6 +24,9 @@ pub struct Walls {
     /// By what the disks of stars and sized volumes are bounded.
     #[serde(default)]
     pub disk: DiskMeans,
+    /// The second wall around a star's files; see `landlock`.
+    #[serde(default)]
+    pub landlock: Enforced,
     /// No privileges on the host: stars run under the user's own id, in user namespaces.
     pub rootless: bool,
     /// Which cgroups the limits use: `v1`, `hybrid`, `v2` or `none`.

@@ -18,7 +18,7 @@ text_schema!(Name);
 pub const NAME_MAX_CHARS: usize = 63;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a name: use 1 to {NAME_MAX_CHARS} of a-z, 0-9 and `-`, without `-` at either end")]
+#[error("`{}` is not a name: use 1 to {NAME_MAX_CHARS} of a-z, 0-9 and `-`, without `-` at either end", .0.escape_debug())]
 pub struct InvalidName(pub String);
 
 impl Name {

@@ -14,6 +14,9 @@ pub struct Weakened {
     /// Every system call reaches the kernel: for programs that make namespaces, trace others or use io_uring.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_seccomp: bool,
+    /// What is run in it by `exec` may trace its program, and nothing but its mounts keeps files as they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_landlock: bool,
     /// What it may do within its own user namespace beyond what anybody may.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub capabilities: BTreeSet<Capability>,
@@ -84,13 +87,16 @@ impl Weakened {
 impl StarTemplate {
     /// The walls its stars do without, for people; empty for a usual star.
     pub fn missing_walls(&self) -> String {
-        let Weakened { no_seccomp, capabilities } = &self.weakened;
+        let Weakened { no_seccomp, no_landlock, capabilities } = &self.weakened;
         let mut missing = Vec::new();
         if self.network == Network::Host {
             missing.push("the host's network".to_owned());
         }
         if *no_seccomp {
             missing.push("no system call filter".to_owned());
+        }
+        if *no_landlock {
+            missing.push("no Landlock".to_owned());
         }
         if !capabilities.is_empty() {
             let names: Vec<&str> = capabilities.iter().map(|capability| capability.as_str()).collect();

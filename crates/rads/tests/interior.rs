@@ -53,6 +53,8 @@ fn a_secret_reaches_its_star_and_nothing_else() {
         &["c", "plan", app.to_str().unwrap()][..],
         &["c", "status"],
         &["c", "list", "--all"],
+        &["c", "inspect", "keeper-1"],
+        &["c", "stats", "keeper"],
         &["c", "events"],
         &["c", "secrets", "list"],
     ] {

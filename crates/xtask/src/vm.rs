@@ -138,7 +138,7 @@ impl Kernel {
 
 fn boot(kernel: &Kernel, initial: &Path, disk: &Path, program: &Path, filter: &[&str]) -> Outcome {
     let words = format!(
-        "console=ttyS0 quiet loglevel=3 panic=-1 rads.run={} rads.filter={} rads.modules={}",
+        "console=ttyS0 quiet loglevel=3 panic=-1 lsm=landlock,yama,apparmor rads.run={} rads.filter={} rads.modules={}",
         program.display(),
         filter.join(","),
         kernel.root.display()

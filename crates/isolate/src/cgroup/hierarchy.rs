@@ -84,6 +84,7 @@ impl Hierarchies {
             Err(reason) => Enforced::No { reason: reason.clone() },
         };
         Walls {
+            landlock: Enforced::default(),
             cpu: enforced(&self.cpu),
             memory: enforced(&self.memory),
             // Without a controller each star is bounded by its own rlimit; see `Groups::fixed_pids`.

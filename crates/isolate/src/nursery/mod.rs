@@ -509,9 +509,17 @@ impl Nursery {
         let streams: [OwnedFd; 3] = fds.try_into().map_err(|_| "three descriptors are needed")?;
         let star = self.stars.get(&id).filter(|star| matches!(star.phase, Phase::Running));
         let Some(Star { record, .. }) = star else { return Err("the star does not run".to_owned()) };
-        let Site { filters, entry, title, .. } = &self.site;
-        let errand =
-            exec::Errand { record, task, env, streams: &streams, filters, entry: entry.run, title: title.as_ref() };
+        let Site { filters, landlock, entry, title, .. } = &self.site;
+        let errand = exec::Errand {
+            record,
+            task,
+            env,
+            streams: &streams,
+            filters,
+            landlock: *landlock,
+            entry: entry.run,
+            title: title.as_ref(),
+        };
         let running = exec::start(&errand)?;
         let number = self.next_exec;
         self.next_exec += 1;

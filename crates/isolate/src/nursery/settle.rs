@@ -35,7 +35,7 @@ use crate::start::{Site, network_of};
 use crate::sys::inherit;
 use crate::sys::signal::SignalFd;
 use crate::walls::Walls;
-use crate::{place, seccomp, star, sys};
+use crate::{landlock, place, seccomp, star, sys};
 
 /// The nursery, ready to run.
 pub(super) fn settle(data_dir: &Path, entry: StarEntry) -> Result<Nursery, Fault> {
@@ -142,6 +142,7 @@ fn site(
         bridge: Bridge::new(name as u32, data_dir),
         ids: privileged.then(|| IdRanges::new(name >> 32)),
         filters: seccomp::Filters::new(),
+        landlock: landlock::version(),
         masked: masked_proc(),
         entry,
         ahead: Ahead::default(),
@@ -248,7 +249,11 @@ impl Nursery {
         let mut poller = Poller::new()?;
         poller.add(&listener, Source::Listener)?;
         poller.add(&signals, Source::Signals)?;
-        let walls = Walls { disk: site.disks.means().clone(), ..site.hierarchies.walls(site.ids.is_none()) };
+        let walls = Walls {
+            disk: site.disks.means().clone(),
+            landlock: landlock::enforced(),
+            ..site.hierarchies.walls(site.ids.is_none())
+        };
         Ok(Self {
             lock,
             site,

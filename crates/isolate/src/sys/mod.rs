@@ -6,6 +6,7 @@ pub(crate) mod bpf;
 pub(crate) mod detach;
 pub(crate) mod exec;
 pub(crate) mod inherit;
+pub(crate) mod landlock;
 pub(crate) mod loopback;
 pub(crate) mod mount;
 pub(crate) mod namespace;

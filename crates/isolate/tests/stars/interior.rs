@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_star_starts_where_and_as_whom_it_is_told", stance),
     ("places_that_cannot_be_are_refused_with_the_reason", refused),
     ("capabilities_are_those_asked_for_and_no_more", capabilities),
+    ("landlock_holds_where_a_mount_does_not", landlock),
 ];
 
 fn sh(kit: &Kit, script: &str) -> StarOrder {
@@ -67,7 +68,7 @@ fn secrets(kit: &Kit) -> Verdict {
                 6,
                 "{said}"
             );
-            assert!(said.ends_with("two\n"), "{said}");
+            assert_eq!(said.lines().filter(|line| ["one", "two"].contains(line)).count(), 4, "all as it was: {said}");
         }
     }
     // As large as they may be, and as many as there may be places.
@@ -331,5 +332,52 @@ fn capabilities(kit: &Kit) -> Verdict {
     assert!(!kit.run(&sh(kit, "unshare -U echo apart")).1.contains("apart"), "the usual star's wall");
     has(&said, "Seccomp:\t0");
     has(&said, "apart");
+    Verdict::Held
+}
+
+/// The second wall, seen where the first is open: a bind that should have been read-only.
+fn landlock(kit: &Kit) -> Verdict {
+    if std::env::var_os("RADS_LANDLOCK").is_some() {
+        assert!(kit.walls.landlock.is_yes(), "this machine was made with it: {:?}", kit.walls.landlock);
+    }
+    fs::create_dir_all(kit.bundle.join("holed")).unwrap();
+    fs::write(kit.bundle.join("holed/old"), "old\n").unwrap();
+    let script = "for f in /hole/old /hole/new; do echo x > $f && echo wrote $f; done; mkdir /hole/d && echo made; \
+        rm /hole/old && echo removed; true";
+    let order = |weak: bool| {
+        let mut order = sh(kit, script);
+        order.interior.files = vec![FileBind { read_only: false, ..bind(kit, "holed", "/hole") }];
+        order.weakened.no_landlock = weak;
+        order
+    };
+    if kit.walls.landlock.is_yes() {
+        let (cause, said) = kit.run(&order(false));
+        assert_eq!(cause, ExitCause::Code(0), "{said}");
+        assert_eq!(said.matches("Permission denied").count(), 4, "{said}");
+        assert_eq!(fs::read_to_string(kit.bundle.join("holed/old")).unwrap(), "old\n");
+    }
+    // The control: without it, the hole is one.
+    let (_, said) = kit.run(&order(true));
+    for line in ["wrote /hole/old", "wrote /hole/new", "made", "removed"] {
+        has(&said, line);
+    }
+    // What a star may write to it does, in all the ways that programs have, and so does what is run in it later.
+    let volume = kit.bundle.with_file_name("landlock-volume");
+    fs::create_dir(&volume).unwrap();
+    let ways = "set -e; for d in /tmp /run /dev/shm /data /cache; do mkdir $d/a $d/b; echo x > $d/a/x; echo y >> $d/a/x; \
+        mv $d/a/x $d/b/y; ln $d/b/y $d/a/z; ln -s z $d/a/l; mkfifo $d/a/p; : > $d/a/z; truncate -s 5 $d/b/y; rm -r $d/a $d/b; done; \
+        echo x > /dev/null; echo to stdout > /dev/stdout; echo to stderr > /dev/stderr; echo fine";
+    let mut order = sh(kit, &format!("{ways}; sleep 1000"));
+    order.volumes = vec![Bind { host: volume, inside: "/data".to_owned(), size: None }];
+    order.interior.tmpfs = vec![Tmpfs { inside: "/cache".to_owned(), size: 1 << 20 }];
+    kit.start(&order);
+    kit.said(order.star, "fine");
+    has(&kit.log(order.star), "to stderr");
+    let (result, said) = kit.exec(order.star, &["sh", "-c", &ways.replace("/dev/std", "/tmp/std")]);
+    assert!(result == Ok(0) && said.contains("fine"), "{result:?} {said}");
+    let mut own = kit.command(&["/bin/sh", "-c", "echo x > /new && echo wrote; echo x > /app/new || echo kept"]);
+    own.root = Some(root(kit));
+    let (_, said) = kit.run(&own);
+    assert!(said.contains("wrote") && said.contains("kept"), "{said}");
     Verdict::Held
 }

@@ -33,6 +33,7 @@ impl Kit {
         fs::create_dir_all(&bundle).unwrap();
         fs::write(bundle.join("hello.txt"), "from the bundle").unwrap();
         let walls = Walls {
+            landlock: isolate::Enforced::Yes,
             cpu: isolate::Enforced::Yes,
             memory: isolate::Enforced::Yes,
             pids: isolate::Enforced::Yes,

@@ -137,6 +137,13 @@ fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
             Enforced::No { reason } => missing(what, reason, if root { controllers } else { delegate }),
         });
     }
+    findings.push(match &walls.landlock {
+        Enforced::Yes => works("landlock", "a second wall around the files of stars".to_owned()),
+        Enforced::No { reason } => {
+            let help = "stars are safe without; to have it, boot Linux 5.19 or later with `lsm=landlock,…` in front of its list";
+            missing("landlock", reason, help)
+        }
+    });
     findings.push(match &facts.root {
         Ok(()) => works("own root", "`rootfs` works, by overlay".to_owned()),
         Err(reason) => missing("own root", reason, "`rootfs` needs Linux 5.19 or later with overlayfs"),
@@ -385,6 +392,7 @@ mod tests {
 
     fn sound() -> Facts {
         let walls = Walls {
+            landlock: Enforced::Yes,
             cpu: Enforced::Yes,
             memory: Enforced::Yes,
             pids: Enforced::Yes,
@@ -427,6 +435,12 @@ mod tests {
         check(&|facts| facts.root = no().map(drop::<Duration>), true, "own root", State::Missing, "5.19");
         check(&|facts| facts.bridge = no().map(drop::<Duration>), true, "bridge network", State::Missing, "iptables");
         check(&|facts| facts.bridge = no().map(drop::<Duration>), false, "bridge network", State::Missing, "root");
+        let no_landlock = |facts: &mut Facts| {
+            if let Ok(walls) = &mut facts.walls {
+                walls.landlock = Enforced::No { reason: "it is switched off".to_owned() };
+            }
+        };
+        check(&no_landlock, true, "landlock", State::Missing, "lsm=landlock");
         check(&|facts| facts.open_files = Some(1024), true, "open files", State::Missing, "ulimit");
         check(&|facts| facts.disk = no().map(drop::<Duration>), true, "disk limits", State::Missing, "e2fsprogs");
         let in_memory = |facts: &mut Facts| {
