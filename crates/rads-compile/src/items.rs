@@ -1,6 +1,6 @@
 //! What each file declares at its top, and what it sees of others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use rads_syntax::ast::{EnumDecl, Function, ImportTarget, PatternKind, StmtKind, StructDecl, TypeRef};
 use rads_syntax::{Diagnostic, nearest};
@@ -174,12 +174,11 @@ impl<'a> Items<'a> {
             }
         }
         let many = variables.len() > MOST_TOP_REGISTERS;
+        let captured = variables.iter().filter(|(name, _)| names.captures.captured.contains(&name.span.start));
+        let captured: HashSet<&str> = captured.map(|(name, _)| &*name.text).collect();
         for (name, annotation) in &variables {
             let text = &*name.text;
-            let captured = variables
-                .iter()
-                .any(|(other, _)| other.text == name.text && names.captures.captured.contains(&other.span.start));
-            if !(imported || many || captured) {
+            if !(imported || many || captured.contains(text)) {
                 continue;
             }
             match names.items.get(text) {

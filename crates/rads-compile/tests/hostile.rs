@@ -70,6 +70,26 @@ fn deep_and_long_sources_are_refused_or_run() {
     }
 }
 
+/// Work that grows with the square of these would take minutes, not a second or two.
+#[test]
+#[expect(clippy::disallowed_types, reason = "the time it takes is what is tested")]
+fn many_mistakes_and_many_names_take_no_longer_than_their_text() {
+    let natives = natives();
+    let n = 20_000;
+    let all = |one: &dyn Fn(usize) -> String| (0..n).map(one).collect::<String>();
+    for source in [
+        all(&|i| format!("blast f{i}() {{ return g{}(); }}\n", n - i)),
+        all(&|i| format!("turbo v{i} = w{i};\n")),
+        format!("blast f({}) {{ }}", all(&|i| format!("a{i}, "))),
+        format!("struct S {{ {} }}", all(&|i| format!("f{i};"))),
+        format!("struct S {{ a; }} turbo s = S {{ {} }};", all(&|i| format!("f{i}: 1, "))),
+    ] {
+        let begun = std::time::Instant::now();
+        ends(source, &natives);
+        assert!(begun.elapsed().as_secs() < 30, "{:?}", begun.elapsed());
+    }
+}
+
 #[test]
 fn functions_with_too_much_in_them_are_a_diagnostic() {
     let natives = natives();

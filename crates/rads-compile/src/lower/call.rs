@@ -1,7 +1,7 @@
 //! Calls: arguments in a row behind the callee, in the form that says most about the callee.
 
 use rads_syntax::ast::{Argument, Expr, ExprKind, Function, Name};
-use rads_syntax::{Diagnostic, Span, nearest};
+use rads_syntax::{Diagnostic, Span};
 use rads_vm::{FileId, NativeId, Op, Reg};
 
 use super::names::Known;
@@ -215,7 +215,7 @@ impl<'a> Lowerer<'a> {
 
     fn unknown_parameter(&mut self, function: &Function, shown: &str, name: &Name) {
         let message = format!("`{shown}` has no parameter `{}`", name.text);
-        let near = nearest(&name.text, function.params.iter().map(|p| &*p.name.text)).map(str::to_owned);
+        let near = self.near(&name.text, function.params.iter().map(|p| &*p.name.text));
         let problem = Diagnostic::error(codes::UNKNOWN_ARGUMENT, name.span, message);
         self.error(match near {
             Some(near) => problem.help(format!("did you mean `{near}`?")),

@@ -1,7 +1,7 @@
 //! Expressions to instructions.
 
 use rads_syntax::ast::{BinaryOperator, Element, Expr, ExprKind, Property, TemplatePart, UnaryOperator};
-use rads_syntax::{Diagnostic, nearest};
+use rads_syntax::Diagnostic;
 use rads_vm::{BitOperator, Const, Op, Reg, Test};
 
 use super::Lowerer;
@@ -330,7 +330,7 @@ impl<'a> Lowerer<'a> {
                 }
                 None => {
                     let message = format!("struct `{}` has no field `{}`", name.text, field.text);
-                    let near = nearest(&field.text, decl.fields.iter().map(|f| &*f.name.text)).map(str::to_owned);
+                    let near = self.near(&field.text, decl.fields.iter().map(|f| &*f.name.text));
                     self.unknown_member(field, message, near);
                 }
             }

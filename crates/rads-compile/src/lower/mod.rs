@@ -12,7 +12,7 @@ mod stmt;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rads_syntax::Diagnostic;
+use rads_syntax::{Diagnostic, nearest};
 use rads_syntax::ast::{Block, Function, Name, Param, TypeRef};
 use rads_vm::{
     Capture, Const, File, FileId, Function as Code, FunctionId, Natives, Op, Program, Reg, Span, StructDef,
@@ -24,6 +24,9 @@ use crate::emit::Emitter;
 use crate::items::{Item, Items};
 use crate::load::Unit;
 use flow::Control;
+
+/// Mistakes of a program for which the name that was meant is looked for.
+const SUGGESTED_MAX: usize = 20;
 
 pub(crate) struct Lowered {
     pub(crate) program: Program,
@@ -301,6 +304,15 @@ impl<'a> Lowerer<'a> {
         self.states.last().map_or(0, |state| state.unit)
     }
 
+    /// The known name that was probably meant. Only for the first mistakes of a program: nobody reads on, and each look
+    /// goes through every name.
+    fn near<'n>(&self, wrong: &str, known: impl Iterator<Item = &'n str>) -> Option<String> {
+        if self.diagnostics.len() >= SUGGESTED_MAX {
+            return None;
+        }
+        nearest(wrong, known).map(str::to_owned)
+    }
+
     fn error(&mut self, diagnostic: Diagnostic) {
         let file = FileId(self.unit() as u32);
         self.diagnostics.push((file, diagnostic));
@@ -412,7 +424,7 @@ impl<'a> Lowerer<'a> {
                 _ if name == "Result" => return None,
                 _ => {
                     let structs = self.items.names[unit].items.keys().copied();
-                    let near = rads_syntax::nearest(name, KNOWN.into_iter().chain(structs));
+                    let near = self.near(name, KNOWN.into_iter().chain(structs));
                     let problem = Diagnostic::error(
                         codes::UNKNOWN_TYPE,
                         annotation.name.span,

@@ -1,7 +1,7 @@
 //! What a name means where it is used.
 
 use rads_syntax::ast::{Expr, ExprKind, Function, Name};
-use rads_syntax::{Diagnostic, Span, nearest};
+use rads_syntax::{Diagnostic, Span};
 use rads_vm::{Capture, Const, NativeId, Op, Reg};
 
 use super::{Check, Lowerer};
@@ -126,7 +126,7 @@ impl<'a> Lowerer<'a> {
         let library = self.items.library.keys().filter(|(module, _)| module.is_empty()).map(|(_, name)| *name);
         let modules = self.natives.module_names();
         let all = locals.chain(items).chain(tops).chain(open).chain(globals).chain(library).chain(modules);
-        let near = nearest(name, all).map(str::to_owned);
+        let near = self.near(name, all);
         self.error(match near {
             Some(near) => problem.help(format!("did you mean `{near}`?")),
             None => problem.help(format!("declare it first: `turbo {name} = …;`")),
@@ -203,7 +203,7 @@ impl<'a> Lowerer<'a> {
         let message = format!("module `{module}` has no member `{}`", name.text);
         let members = self.natives.members(&resolved);
         let library = self.items.library.keys().filter(|(m, _)| *m == resolved).map(|(_, name)| *name);
-        let near = nearest(&name.text, members.chain(library).filter(|m| !m.starts_with('_'))).map(str::to_owned);
+        let near = self.near(&name.text, members.chain(library).filter(|m| !m.starts_with('_')));
         self.unknown_member(name, message, near);
         Some(Known::Wrong)
     }
@@ -218,7 +218,7 @@ impl<'a> Lowerer<'a> {
             return self.known_item(unit, item);
         }
         let hidden = self.items.names[unit].items.contains_key(&*name.text);
-        let near = nearest(&name.text, self.items.exported_names(unit)).map(str::to_owned);
+        let near = self.near(&name.text, self.items.exported_names(unit));
         let message = match hidden {
             true => format!("`{}` is not exported by `{alias}`", name.text),
             false => format!("`{alias}` has no member `{}`", name.text),
@@ -233,7 +233,7 @@ impl<'a> Lowerer<'a> {
             return Known::Int(*value);
         }
         let message = format!("enum `{}` has no value `{}`", decl.name.text, name.text);
-        let near = nearest(&name.text, values.iter().map(|(variant, _)| *variant)).map(str::to_owned);
+        let near = self.near(&name.text, values.iter().map(|(variant, _)| *variant));
         self.unknown_member(name, message, near);
         Known::Wrong
     }

@@ -1,5 +1,7 @@
 //! What names are bound by: patterns, annotations and parameters.
 
+use std::collections::HashMap;
+
 use super::{Parsed, Parser};
 use crate::ast::{Param, Pattern, PatternItem, PatternKind, TypeRef};
 use crate::codes;
@@ -143,15 +145,13 @@ impl Parser<'_> {
     pub(super) fn params(&mut self) -> Parsed<Vec<Param>> {
         let open = self.expect(Kind::LeftParen, "before the parameters")?.span;
         let mut params: Vec<Param> = Vec::new();
+        let mut seen = HashMap::new();
         while !self.is(Kind::RightParen) {
             let rest = self.eat(Kind::Ellipsis);
             let annotation = if self.starts_annotated_name() { Some(self.type_ref()?) } else { None };
             let name = self.name("a parameter")?;
             let default = if self.eat(Kind::Assign) { Some(self.expression()?) } else { None };
-            if let Some(first) = params.iter().find(|earlier| earlier.name.text == name.text) {
-                let (first, message) = (first.name.span, format!("parameter `{}` is declared twice", name.text));
-                self.report(Diagnostic::error(codes::DUPLICATE, name.span, message).note(first, "first here"));
-            }
+            self.once(&mut seen, &name, &format!("parameter `{}` is declared", name.text));
             if params.last().is_some_and(|last| last.rest) {
                 let message = "a `...` parameter takes all that is left, so none can follow it";
                 self.report(Diagnostic::error(codes::UNEXPECTED, name.span, message));

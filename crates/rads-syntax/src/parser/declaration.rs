@@ -1,5 +1,7 @@
 //! What a file declares: blasts, structs, enums, imports and exports.
 
+use std::collections::HashMap;
+
 use super::{Parsed, Parser};
 use crate::ast::{EnumDecl, Function, Import, ImportTarget, Stmt, StmtKind, StructDecl, StructField};
 use crate::codes;
@@ -26,13 +28,11 @@ impl Parser<'_> {
         let name = self.name("a name for the struct")?;
         let open = self.expect(Kind::LeftBrace, "to start the fields")?.span;
         let mut fields: Vec<StructField> = Vec::new();
+        let mut seen = HashMap::new();
         while !self.is(Kind::RightBrace) {
             let annotation = if self.starts_annotated_name() { Some(self.type_ref()?) } else { None };
             let name = self.member_name("a field")?;
-            if let Some(first) = fields.iter().find(|earlier| earlier.name.text == name.text) {
-                let (first, message) = (first.name.span, format!("field `{}` is declared twice", name.text));
-                self.report(Diagnostic::error(codes::DUPLICATE, name.span, message).note(first, "first here"));
-            }
+            self.once(&mut seen, &name, &format!("field `{}` is declared", name.text));
             fields.push(StructField { name, annotation });
             if !(self.eat(Kind::Semicolon) || self.eat(Kind::Comma)) {
                 break;

@@ -1,6 +1,8 @@
 //! Expressions, by precedence climbing. Low to high: assignment, ternary, `..`, `??`, `||`, `&&`, comparison, `|`, `^`, `&`,
 //! shifts, `+ -`, `* / %`, prefix operators, postfix.
 
+use std::collections::HashMap;
+
 use super::{Parsed, Parser};
 use crate::ast::{
     Argument, BinaryOperator as Binary, Element, Expr, ExprKind, Name, Property, TemplatePart, UnaryOperator,
@@ -479,15 +481,13 @@ impl Parser<'_> {
         let name = self.name("a struct")?;
         let open = self.next().span;
         let mut fields: Vec<(Name, Expr)> = Vec::new();
+        let mut seen = HashMap::new();
         let mut deepest = 0;
         while !self.is(Kind::RightBrace) {
             let field = self.member_name("a field")?;
             self.expect(Kind::Colon, "behind the field's name")?;
             let value = self.expression()?;
-            if let Some((first, _)) = fields.iter().find(|(earlier, _)| earlier.text == field.text) {
-                let (first, message) = (first.span, format!("field `{}` is given twice", field.text));
-                self.report(Diagnostic::error(codes::DUPLICATE, field.span, message).note(first, "first here"));
-            }
+            self.once(&mut seen, &field, &format!("field `{}` is given", field.text));
             deepest = deepest.max(value.depth);
             fields.push((field, value));
             if !self.eat(Kind::Comma) {

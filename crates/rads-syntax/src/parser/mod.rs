@@ -9,6 +9,9 @@ mod declaration;
 mod expression;
 mod statement;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use crate::ast::{Expr, ExprKind, File, Name};
 use crate::diagnostic::Diagnostic;
 use crate::lexer;
@@ -172,6 +175,17 @@ impl<'s> Parser<'s> {
     fn report(&mut self, diagnostic: Diagnostic) -> Reported {
         self.diagnostics.push(diagnostic);
         Reported
+    }
+
+    /// Reports a name that stands twice where it may stand once. `seen` holds those before it, with their places.
+    fn once(&mut self, seen: &mut HashMap<Box<str>, Span>, name: &Name, what: &str) {
+        match seen.entry(name.text.clone()) {
+            Entry::Vacant(place) => drop(place.insert(name.span)),
+            Entry::Occupied(first) => {
+                let problem = Diagnostic::error(codes::DUPLICATE, name.span, format!("{what} twice"));
+                self.report(problem.note(*first.get(), "first here"));
+            }
+        }
     }
 
     fn unexpected(&mut self, expected: &str) -> Reported {
