@@ -171,6 +171,9 @@ impl<D> Way<D> {
 fn refused(refusal: Refusal) -> Response<Answer> {
     match refusal {
         Refusal::Host => last_answer(StatusCode::BAD_REQUEST, "the request needs exactly one `host`\n"),
+        Refusal::Coding => {
+            last_answer(StatusCode::NOT_IMPLEMENTED, "the only transfer coding understood here is `chunked`\n")
+        }
         Refusal::Connect => last_answer(StatusCode::NOT_IMPLEMENTED, "`CONNECT` is not offered here\n"),
     }
 }

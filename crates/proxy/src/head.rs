@@ -25,6 +25,9 @@ pub(crate) enum Refusal {
     Host,
     /// This is a gateway, not a way to reach other hosts.
     Connect,
+    /// A transfer coding other than `chunked`, or that twice (RFC 9112, section 6.1): a star would take coded bytes for the
+    /// body.
+    Coding,
 }
 
 /// Who is at the other end of a client's connection, as headers tell it.
@@ -49,6 +52,10 @@ pub(crate) fn to_star(head: &mut request::Parts, client: &Client) -> Result<bool
         return Err(Refusal::Connect);
     }
     settle_host(head)?;
+    let codings: Vec<&str> = head.headers.get_all(header::TRANSFER_ENCODING).iter().flat_map(tokens).collect();
+    if !matches!(codings[..], [] | [_]) || codings.iter().any(|coding| !coding.eq_ignore_ascii_case("chunked")) {
+        return Err(Refusal::Coding);
+    }
     let upgrade = upgrade_of(&head.headers);
     let trailers_welcome = head.headers.get_all(header::TE).iter().any(|te| lists(te, "trailers"));
     remove_hop_by_hop(&mut head.headers);
@@ -70,6 +77,10 @@ pub(crate) fn to_star(head: &mut request::Parts, client: &Client) -> Result<bool
 
 /// Makes a star's answer one for the client. `switching` says that it is the 101 of an upgrade that was asked for.
 pub(crate) fn to_client(headers: &mut HeaderMap, switching: bool) {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // It decides how long the body is, whatever is said beside it (RFC 9112, section 6.3).
+        headers.remove(header::CONTENT_LENGTH);
+    }
     let upgrade = if switching { headers.get(header::UPGRADE).cloned() } else { None };
     remove_hop_by_hop(headers);
     if let Some(protocol) = upgrade {
@@ -238,6 +249,22 @@ mod tests {
             ]
         );
         assert_eq!(told(REMOTE), ["x-forwarded-for: 192.0.2.7", "x-forwarded-host: a", "x-forwarded-proto: http"]);
+    }
+
+    #[test]
+    fn a_body_has_one_length_and_no_coding_that_is_not_undone() {
+        let check = |codings: &[&str], expected| {
+            let headers: Vec<_> = codings.iter().map(|coding| ("transfer-encoding", *coding)).collect();
+            let mut head = parts("POST", "/", &[&[("host", "a")], &headers[..]].concat());
+            assert_eq!(to_star(&mut head, &Client::new(LOCAL)), expected, "{codings:?}");
+        };
+        check(&["Chunked"], Ok(false));
+        for codings in [&["gzip, chunked"][..], &["gzip", "chunked"], &["chunked, chunked"], &["chunked", "chunked"]] {
+            check(codings, Err(Refusal::Coding));
+        }
+        let mut answer = parts("GET", "/", &[("content-length", "3"), ("transfer-encoding", "chunked")]).headers;
+        to_client(&mut answer, false);
+        assert!(answer.is_empty(), "{answer:?}");
     }
 
     #[test]
