@@ -281,7 +281,7 @@ impl fmt::Display for Diff {
             match change {
                 ServiceChange::Create { stars: count, summary } => {
                     writeln!(f, "  + {name}: {}", stars(*count))?;
-                    summary.iter().try_for_each(|line| writeln!(f, "      {line}"))?;
+                    summary.iter().try_for_each(|line| writeln!(f, "      {}", visible(line)))?;
                 }
                 ServiceChange::Update { changes } => {
                     writeln!(f, "  ~ {name}: in place")?;
@@ -299,5 +299,17 @@ impl fmt::Display for Diff {
 }
 
 fn write_changes(f: &mut fmt::Formatter<'_>, changes: &[Change]) -> fmt::Result {
-    changes.iter().try_for_each(|change| writeln!(f, "      {}: {} → {}", change.field, change.old, change.new))
+    changes.iter().try_for_each(|change| {
+        let [field, old, new] = [&change.field, &change.old, &change.new].map(|text| visible(text));
+        writeln!(f, "      {field}: {old} → {new}")
+    })
+}
+
+/// A text of the app's on one line: what would move the cursor or begin a line is shown by its name.
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { shown.extend(c.escape_debug()) } else { shown.push(c) }
+    }
+    shown
 }

@@ -600,6 +600,21 @@ fn up_returns_when_what_it_describes_is_ready_though_all_of_it_was_dead() {
 }
 
 #[test]
+fn up_brings_back_files_that_the_data_folder_lost() {
+    let world = World::new();
+    let app = world.hello("instances: 1");
+    world.up(&app);
+    world.rads(&["c", "shutdown"]).ok();
+    for lost in ["bundles", "blobs"] {
+        std::fs::remove_dir_all(world.data().join(lost)).unwrap();
+    }
+    world.up(&app);
+    kill(world.stars()[0].pid, "-9");
+    world.wait_for("a star that has its files", || get(world.address("hello")).is_ok_and(|(status, _)| status == 200));
+    world.up(&app);
+}
+
+#[test]
 fn up_in_the_foreground_returns_when_its_stars_have_done_their_work() {
     let world = World::new();
     for (code, said) in [(0, ""), (3, "job-1 ended: exit code 3")] {

@@ -1,7 +1,7 @@
 //! Expressions to instructions.
 
-use rads_syntax::ast::{BinaryOperator, Element, Expr, ExprKind, Property, TemplatePart, UnaryOperator};
 use rads_syntax::Diagnostic;
+use rads_syntax::ast::{BinaryOperator, Element, Expr, ExprKind, Property, TemplatePart, UnaryOperator};
 use rads_vm::{BitOperator, Const, Op, Reg, Test};
 
 use super::Lowerer;

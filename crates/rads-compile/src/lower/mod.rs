@@ -12,8 +12,8 @@ mod stmt;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rads_syntax::{Diagnostic, nearest};
 use rads_syntax::ast::{Block, Function, Name, Param, TypeRef};
+use rads_syntax::{Diagnostic, nearest};
 use rads_vm::{
     Capture, Const, File, FileId, Function as Code, FunctionId, Natives, Op, Program, Reg, Span, StructDef,
     StructField, Symbol, Type,

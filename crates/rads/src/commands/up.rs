@@ -127,6 +127,8 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
     let views = services_of(client, app).await?;
     let resting = resting(&views);
     if changes.is_empty() && resting.is_empty() {
+        // Files that were lost in the data folder are there again with this.
+        planned.upload(client).await?;
         return unchanged(client, app, go).await;
     }
     if go.form == Form::Text {
