@@ -153,7 +153,7 @@ impl Hierarchies {
     pub(crate) fn sweep(&self, known: impl Fn(&str) -> bool) {
         for dir in self.parents().map(|parent| &parent.dir).chain(&self.inherited) {
             let Ok(entries) = fs::read_dir(dir) else { continue };
-            for entry in entries.flatten().filter(|entry| entry.path().is_dir()) {
+            for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
                 if !entry.file_name().to_str().is_some_and(&known) {
                     end_all(&entry.path());
                     // Fails while one of them is still ending; the last sweep removes it then.

@@ -79,7 +79,10 @@ fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<Nursery, Fault> {
     }
     let hierarchies = Hierarchies::set_up(&groups_name(data_dir), privileged, data_dir);
     let stage = Stage::set_up(data_dir.join("root"))?;
-    let site = site(data_dir, entry, privileged, hierarchies, stage, disks)?;
+    let mut site = site(data_dir, entry, privileged, hierarchies, stage, disks)?;
+    // The usual tree, so that the first star does not wait for it. A failure will be told when one is started. One that takes
+    // over has somebody waiting now, and makes it with its first protostar.
+    let _ = site.stage.root(&[]);
     let listener = place::listen(data_dir).doing(cannot("listen on `nursery.sock`"))?;
     let mut nursery = Nursery::new(lock, site, listener, signals).doing(cannot("wait for events"))?;
     for record in records {
@@ -134,7 +137,7 @@ fn site(
     disks: Disks,
 ) -> Result<Site, Fault> {
     let name = group_name(data_dir);
-    let mut site = Site {
+    Ok(Site {
         data_dir: data_dir.to_owned(),
         hierarchies,
         stage,
@@ -148,10 +151,7 @@ fn site(
         ahead: Ahead::default(),
         disks,
         title: sys::title::Title::find().ok(),
-    };
-    // The usual tree, so that the first star does not wait for it. A failure will be told when one is started.
-    let _ = site.stage.root(&[]);
-    Ok(site)
+    })
 }
 
 /// The lock of the data folder. It is the process's, not the open file's: a star that was being made when the nursery was

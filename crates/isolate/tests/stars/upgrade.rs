@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use isolate::{Launch, Message, Request, StarReport};
 use model::{ExitCause, StarId};
@@ -90,7 +90,10 @@ fn hundred(kit: &Kit) -> Verdict {
             _ => kit.script(&["count then exit", "1000", &(1 + number % 4).to_string(), &number.to_string()]),
         })
         .collect();
+    let begun = Instant::now();
     let before: BTreeMap<_, _> = orders.iter().map(|order| (order.star, kit.start(order))).collect();
+    // An emulated machine takes fifty times as long for everything.
+    let emulated = begun.elapsed() > Duration::from_secs(20);
     let nursery = *kit.nursery.borrow();
     let mut pauses = Vec::new();
     let mut ended = BTreeMap::new();
@@ -116,7 +119,7 @@ fn hundred(kit: &Kit) -> Verdict {
     }
     pauses.sort();
     println!("     {} upgrades: {:?} at best, {:?} at worst", pauses.len(), pauses[0], pauses[pauses.len() - 1]);
-    assert!(pauses.len() > 3 && pauses[0] < Duration::from_millis(50), "{pauses:?}");
+    assert!(pauses.len() > 3 && (emulated || pauses[0] < Duration::from_millis(50)), "{pauses:?}");
     Verdict::Held
 }
 
@@ -178,7 +181,7 @@ fn as_before(kit: &Kit) -> Verdict {
     }
     kit.said(native.star, "ready");
     assert_eq!(upgrade(kit, &program).0, 4);
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let before = kit.log(slow.star).len();
     until(|| (begun.elapsed() > Duration::from_secs(1)).then_some(()), || "");
     let rate = (kit.log(slow.star).len() - before) as f64 / begun.elapsed().as_secs_f64();
