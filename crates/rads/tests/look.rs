@@ -348,6 +348,7 @@ fn events_are_chosen_by_name_and_time_and_outlive_agents() {
     let (all, hello, one, others) = (lines(&[]), lines(&["hello"]), lines(&["hello-1"]), lines(&["other"]));
     assert_eq!((all, hello, one, others), (3, 2, 1, 1));
     assert_eq!((lines(&["--since", "1h"]), lines(&["--since", "2099-01-01"]), lines(&["nobody"])), (3, 0, 0));
+    assert_eq!(world.rads(&["c", "events", "nobody"]).err, "nothing is recorded of `nobody`\n");
     let line = world.rads(&["c", "events", "hello-1", "-o", "json"]).ok();
     let event: serde_json::Value = serde_json::from_str(line.trim()).unwrap();
     assert_eq!(

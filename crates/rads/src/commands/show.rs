@@ -210,10 +210,15 @@ pub(crate) async fn events(client: &Client, args: Events, form: Form) -> Result<
             events = client.events(after, wait_ms) => events?,
             _ = tokio::signal::ctrl_c() => return Ok(0),
         };
+        let mut any = false;
         for event in events.events.iter().filter(wanted) {
             print_event(event, form);
+            any = true;
         }
         if !args.follow {
+            if let Some(name) = args.name.as_deref().filter(|_| !any) {
+                screen::note(format!("nothing is recorded of `{name}`"));
+            }
             return Ok(0);
         }
         (after, wait_ms) = (events.index, EVENTS_WAIT_MS);
