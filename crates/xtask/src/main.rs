@@ -22,7 +22,7 @@ usage: cargo xtask TASK
   test [FILTER]          everything: tidy, then every test of every crate, end-to-end ones included
   test escape [GROUP]    ways out of a star, each with its control, as one static program
   test soak              10,000 stars and 100 kills of an agent, each without a trace
-  vm-test [FILTER…]      the isolation tests on Debian's kernel with cgroup v2, in an emulated machine (minutes)
+  vm-test [oci] [FILTER…] the isolation tests, or those of `rads-oci`, on Debian's kernel with cgroup v2, in an emulated machine (minutes)
   tidy                   arrows between crates, purity, head comments, unsafe code, loose ends
   golden                 rewrite the expected outputs of data-driven tests; read the diff before keeping it
   bench [GROUP] [--quick] [--only=NAME]

@@ -1,5 +1,5 @@
-//! `cargo xtask vm-test`: the isolation tests where a machine differs from the usual one: Debian's own kernel, nothing
-//! but cgroup v2, an ext4 with project quota.
+//! `cargo xtask vm-test`: the isolation tests (or with `oci` as the first word those of `rads-oci`) where a machine differs
+//! from the usual one: Debian's own kernel, nothing but cgroup v2, an ext4 with project quota.
 //!
 //! qemu emulates the machine, so neither KVM nor rights beyond those of the tests are needed, and everything is some ten
 //! times slower. Kernel and programs come from Debian's archive; the rest is the host's own files, seen read-only over 9p.
@@ -30,7 +30,11 @@ const DISK: u64 = 4 << 30;
 
 pub(crate) fn run(filter: &[&str]) -> Outcome {
     apt::install(&PROGRAMS, "are needed");
-    let program = test_program()?;
+    let (package, test, filter) = match filter {
+        ["oci", rest @ ..] => ("oci", "runtime", rest),
+        all => ("isolate", "stars", all),
+    };
+    let program = test_program(package, test)?;
     let place = command::target_dir()?.join("vm");
     fs::create_dir_all(&place).map_err(|error| format!("cannot make `{}`: {error}", place.display()))?;
     let kernel = Kernel::fetch(&place)?;
@@ -44,14 +48,14 @@ pub(crate) fn run(filter: &[&str]) -> Outcome {
     outcome
 }
 
-/// The isolation tests, one program.
-fn test_program() -> Result<PathBuf, String> {
-    let args = ["test", "--package", "isolate", "--test", "stars", "--no-run", "--message-format", "json"];
+/// The tests, one program.
+fn test_program(package: &str, test: &str) -> Result<PathBuf, String> {
+    let args = ["test", "--package", package, "--test", test, "--no-run", "--message-format", "json"];
     println!("$ cargo {}", args[..6].join(" "));
     let messages = command::output("cargo", &args)?;
     let found = messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let is_it = message["target"]["name"] == "stars" && message["profile"]["test"] == true;
+        let is_it = message["target"]["name"] == test && message["profile"]["test"] == true;
         is_it.then(|| message["executable"].as_str().map(PathBuf::from))?
     });
     found.ok_or_else(|| "cargo names no test program".to_owned())

@@ -4,6 +4,7 @@
 //! fails ends it with a reason told to its creator. Once everything stands it says so and waits at a socket: whoever
 //! connects and says the word starts the program, and hears why if that does not work.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -431,12 +432,14 @@ fn bind_device(folder: &OwnedFd, name: &str, device: &Device) -> io::Result<()> 
 /// What hides a path: over a file a device that is always empty, over a folder an empty one.
 struct Covers {
     null: Option<OwnedFd>,
+    /// Whether it lies over something already.
+    used: Cell<bool>,
 }
 
 impl Covers {
     fn open(plan: &Plan) -> Result<Self, String> {
         if plan.masked_paths.is_empty() {
-            return Ok(Self { null: None });
+            return Ok(Self { null: None, used: Cell::new(false) });
         }
         let failed = || "cannot use `/dev/null` to mask with".to_owned();
         let null = clone_of(Path::new("/dev/null"), false).because(failed)?;
@@ -444,7 +447,7 @@ impl Covers {
         let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
             && stat.st_rdev == rustix::fs::makedev(1, 3);
         match is_null {
-            true => Ok(Self { null: Some(null) }),
+            true => Ok(Self { null: Some(null), used: Cell::new(false) }),
             false => Err("the host's `/dev/null` is something else".to_owned()),
         }
     }
@@ -460,7 +463,11 @@ impl Covers {
         };
         let cover = match (is_folder(target.as_fd()).because(failed)?, &self.null) {
             (true, _) => empty_folder().because(failed)?,
-            (false, Some(null)) => clone_of_fd(null.as_fd()).because(failed)?,
+            // Kernels before 6.15 copy only what is attached: so the first is the mount itself.
+            (false, Some(null)) => match self.used.replace(true) {
+                true => clone_of_fd(null.as_fd()).because(failed)?,
+                false => rustix::io::fcntl_dupfd_cloexec(null, 0).because(failed)?,
+            },
             (false, None) => return Err(failed()),
         };
         attach(&cover, &target).because(failed)?;
