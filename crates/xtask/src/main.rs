@@ -72,7 +72,13 @@ fn check() -> Outcome {
 }
 
 /// Debian packages that end-to-end tests need as root, and the program each brings.
-const TEST_PROGRAMS: [(&str, &str); 3] = [("iptables", "iptables"), ("iproute2", "ip"), ("busybox-static", "busybox")];
+const TEST_PROGRAMS: [(&str, &str); 5] = [
+    ("iptables", "iptables"),
+    ("iproute2", "ip"),
+    ("busybox-static", "busybox"),
+    ("e2fsprogs", "mkfs.ext4"),
+    ("xfsprogs", "mkfs.xfs"),
+];
 
 /// One build for all tests, so that a cold run on two cores stays within minutes. End-to-end tests find the
 /// binary that the same build made.

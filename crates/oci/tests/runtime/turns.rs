@@ -1,6 +1,7 @@
 //! What happens to a container while it lives: hooks, further processes, halts, limits.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -35,6 +36,12 @@ fn hooks_come_in_their_order_with_the_state() {
         let pid = world.pid();
         assert_eq!(noted(&world), ["prestart", "createRuntime", "createContainer"]);
         world.start().ok();
+        // The hook after its start does not wait for the program to have come so far.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !noted(&world).iter().any(|line| line == "program") {
+            assert!(Instant::now() < deadline, "the program says nothing: {:?}", noted(&world));
+            std::thread::yield_now();
+        }
         world.end();
         world.delete().ok();
         let mut all = noted(&world);
