@@ -67,8 +67,9 @@ pub(crate) struct Record {
     /// With the moment it began, in the kernel's ticks, it is one process for ever.
     pub(crate) process: Option<(u32, u64)>,
     pub(crate) groups: Groups,
-    /// Whether its mounts were made among the host's.
-    pub(crate) shares_mounts: bool,
+    /// Where its mounts are made among the host's: the mount that held its root before.
+    #[serde(default)]
+    pub(crate) shared_mount: Option<u64>,
     /// Whether it is whole: its creator has done its part.
     pub(crate) whole: bool,
 }
@@ -87,7 +88,8 @@ impl Record {
             owner: rustix::process::getuid().as_raw(),
             process: None,
             groups: Groups::default(),
-            shares_mounts: !judged.plan.namespaces.is_apart(Kind::Mount),
+            shared_mount: isolate::container::mount_of(&judged.plan.root)
+                .filter(|_| !judged.plan.namespaces.is_apart(Kind::Mount)),
             whole: false,
         }
     }

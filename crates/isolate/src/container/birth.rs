@@ -12,7 +12,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
 
-use rustix::fs::{Gid, Uid};
+use rustix::fs::{AtFlags, Gid, StatxFlags, Uid};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{DumpableBehavior, Pid, Resource, Rlimit, WaitOptions};
@@ -52,6 +52,7 @@ pub struct Order<'a> {
 pub fn create(order: &Order<'_>, creator: &mut dyn Creator) -> Result<u32, String> {
     let plan = order.plan;
     let mapped = map_binds(plan)?;
+    let before = mount_of(&plan.root).filter(|_| !plan.namespaces.is_apart(Kind::Mount));
     let made = attend(&plan.namespaces, &plan.process, creator, |link| {
         let parts = Parts {
             plan,
@@ -66,21 +67,24 @@ pub fn create(order: &Order<'_>, creator: &mut dyn Creator) -> Result<u32, Strin
         inside::run(&parts)
     });
     if made.is_err() {
-        release_root(plan);
+        release_root(&plan.root, before);
     }
     made
 }
 
-/// Takes away the mounts of a container that has none of its own namespace for them.
-pub fn release_root(plan: &Plan) {
-    if !plan.namespaces.is_apart(Kind::Mount) {
-        release_root_at(&plan.root);
-    }
+/// Which mount holds a path.
+pub fn mount_of(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statx(rustix::fs::CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID).ok()?;
+    Some(stat.stx_mnt_id)
 }
 
-/// The same by the root's path, for whoever has kept no plan.
-pub fn release_root_at(root: &Path) {
-    let _ = rustix::mount::unmount(root, rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW);
+/// Takes away what a container without mounts of its own has mounted over its root. `before` is what held the root then:
+/// that is somebody else's, and stays.
+pub fn release_root(root: &Path, before: Option<u64>) {
+    if before.is_some() && mount_of(root) != before {
+        let flags = rustix::mount::UnmountFlags::DETACH | rustix::mount::UnmountFlags::NOFOLLOW;
+        let _ = rustix::mount::unmount(root, flags);
+    }
 }
 
 /// Makes a process in namespaces and attends it until it is ready. On failure it is gone.

@@ -25,7 +25,7 @@ use std::os::unix::net::UnixStream;
 use rustix::process::{Pid, PidfdFlags, WaitOptions};
 
 pub use attend::attend;
-pub use birth::{Creator, Order, create, release_root, release_root_at, resource_number};
+pub use birth::{Creator, Order, create, mount_of, release_root, resource_number};
 pub use devices::DeviceRule;
 pub use enter::{Errand, execute};
 pub use groups::{GroupPath, Groups, Limits, Setting};

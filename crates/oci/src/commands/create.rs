@@ -178,7 +178,7 @@ impl Making<'_> {
                         let _ = process.signal(9);
                         let _ = container::reap_child(pid, true);
                     }
-                    container::release_root(&judged.plan);
+                    container::release_root(&record.root, record.shared_mount);
                     Err(reason)
                 }
             }

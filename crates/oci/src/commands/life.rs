@@ -100,9 +100,7 @@ pub(crate) fn delete_locked(context: &Context<'_>, folder: &Folder, force: bool)
         let _ = container::reap_child(pid, false);
     }
     record.groups.remove()?;
-    if record.shares_mounts {
-        container::release_root_at(&record.root);
-    }
+    container::release_root(&record.root, record.shared_mount);
     let hooks = judged_again(folder, &record).map(|judged| judged.hooks.poststop);
     folder.remove()?;
     let state = record.state(Stage::Stopped.into(), None).to_string().into_bytes();

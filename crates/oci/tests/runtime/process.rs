@@ -223,11 +223,13 @@ fn the_runtimes_own_file_is_out_of_reach() {
 #[test]
 fn two_at_once_start_it_once() {
     both(|world| {
-        world.create(&world.config("echo once >> /out/starts; exec sleep 1000")).ok();
+        world.expect_word();
+        world.create(&world.config("echo once >> /out/starts; echo > /out/told; exec sleep 1000")).ok();
         let starts: Vec<_> = (0..4).map(|_| world.command(&["start", &world.id]).spawn().unwrap()).collect();
         let worked = starts.into_iter().map(|mut one| one.wait().unwrap()).filter(|status| status.success()).count();
         assert_eq!(worked, 1);
         assert_eq!(world.status(), "running");
+        world.hear_word();
         world.end();
         assert_eq!(fs::read_to_string(world.path("out/starts")).unwrap(), "once\n");
     });

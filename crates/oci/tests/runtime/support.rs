@@ -274,6 +274,16 @@ impl World {
         self.runtime(&["delete", &self.id])
     }
 
+    /// Makes a pipe at which a program of the container says that it has come so far, with `echo > /out/told`.
+    pub(crate) fn expect_word(&self) {
+        self.shell("mkfifo out/told").ok();
+    }
+
+    /// Waits for that.
+    pub(crate) fn hear_word(&self) {
+        assert_eq!(fs::read(self.path("out/told")).unwrap(), b"\n");
+    }
+
     /// Kills the container and waits for its end.
     pub(crate) fn end(&self) {
         let ended = watch(self.pid());

@@ -1,7 +1,6 @@
 //! What happens to a container while it lives: hooks, further processes, halts, limits.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -20,7 +19,8 @@ fn noted(world: &World) -> Vec<String> {
 #[test]
 fn hooks_come_in_their_order_with_the_state() {
     both(|world| {
-        let mut config = world.config("echo program >> /out/hooks; exec sleep 1000");
+        world.expect_word();
+        let mut config = world.config("echo program >> /out/hooks; echo > /out/told; exec sleep 1000");
         let state = format!("cat > {}/state", world.path("out").display());
         config["hooks"] = json!({
             "prestart": noting(&world, "prestart", &format!("{state}1")),
@@ -36,12 +36,7 @@ fn hooks_come_in_their_order_with_the_state() {
         let pid = world.pid();
         assert_eq!(noted(&world), ["prestart", "createRuntime", "createContainer"]);
         world.start().ok();
-        // The hook after its start does not wait for the program to have come so far.
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !noted(&world).iter().any(|line| line == "program") {
-            assert!(Instant::now() < deadline, "the program says nothing: {:?}", noted(&world));
-            std::thread::yield_now();
-        }
+        world.hear_word();
         world.end();
         world.delete().ok();
         let mut all = noted(&world);
@@ -329,6 +324,15 @@ fn a_container_with_none_of_its_own_namespaces_leaves_the_hosts_mounts_as_they_w
         assert!(said.err.contains("can't open '/etc/passwd'"), "it sees its own root: {said:?}");
         let own = |text: &str| text.lines().filter(|line| line.contains(world.dir.path().to_str().unwrap())).count();
         assert_eq!((own(&before), own(&mounts())), (0, 0));
+        // Nor is a root that somebody else mounted taken away with it, whether it was made or not.
+        world.shell("mount --bind rootfs rootfs").ok();
+        world.run(&config).ok();
+        config["hooks"] = json!({"createRuntime": [{"path": "/bin/false"}]});
+        world.create(&config).refused("hook createRuntime");
+        config["mounts"][0]["type"] = json!("nofs");
+        world.create(&config).refused("no file system `nofs`");
+        assert_eq!(own(&mounts()), 1);
+        world.shell("umount rootfs").ok();
         world.nothing_is_left();
     });
 }
