@@ -84,6 +84,8 @@ pub(crate) struct Local {
     pub(crate) probing_life: bool,
     /// Liveness probes that failed in a row.
     pub(crate) failed_life: u32,
+    /// Why it did not pass the last probe it failed; nothing once it is ready again.
+    pub(crate) failing: Option<String>,
     /// It was ended because it did not become ready.
     pub(crate) timed_out: bool,
     /// It was ended because it failed its probe too often.
@@ -123,6 +125,7 @@ impl Local {
             begun: matches!(record.phase, StarPhase::Ready | StarPhase::Unready | StarPhase::Paused),
             probing_life: false,
             failed_life: 0,
+            failing: None,
             timed_out: false,
             unhealthy: false,
             overdue: false,

@@ -71,6 +71,9 @@ impl Node {
         outcome: Result<(), String>,
         step: &mut Step<'_>,
     ) {
+        if let (Some(local), Err(why)) = (self.stars.get_mut(&star), &outcome) {
+            local.failing = Some(why.clone());
+        }
         match role {
             ProbeRole::Startup => self.startup_probed(star, outcome.is_ok(), step),
             ProbeRole::Ready => self.readiness_probed(star, outcome.is_ok(), step),
@@ -138,6 +141,7 @@ impl Node {
 
     fn ready(&mut self, star: StarId, step: &mut Step<'_>) {
         let Some(local) = self.stars.get_mut(&star) else { return };
+        local.failing = None;
         if local.phase == StarPhase::Ready {
             return;
         }

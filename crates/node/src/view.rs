@@ -62,6 +62,9 @@ pub struct ServiceView {
     pub changing: bool,
     /// Why it is not getting there by itself.
     pub problem: Option<String>,
+    /// A star of it that gets no requests because it fails its probe, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready: Option<String>,
     /// Where requests come in.
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub address: Option<SocketAddr>,
@@ -96,6 +99,9 @@ pub struct StarView {
     pub start_time: Option<u64>,
     /// When it came into the phase that counts: started, or ended.
     pub since: Option<WallTime>,
+    /// Why it is not ready, while it starts or is unready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
     pub exit: Option<Exit>,
     /// How often the star of this name ended without being asked to, those before it included.
     #[serde(default)]
@@ -214,6 +220,10 @@ impl Node {
             paused: record.paused,
             changing,
             problem: self.problem_of(key).or_else(|| self.own_problem().filter(|_| changing)),
+            unready: running().find_map(|star| {
+                let why = self.failing(star).filter(|_| star.phase == StarPhase::Unready)?;
+                Some(format!("{}: {why}", star.name()))
+            }),
             address: local.and_then(|local| local.address),
             protocol: record.spec.entry.as_ref().map(|entry| entry.protocol),
             started: record.started,
@@ -288,6 +298,12 @@ impl Node {
         })
     }
 
+    /// Why a star is not ready, as its last probe found it.
+    fn failing(&self, star: &StarRecord) -> Option<String> {
+        let waits = matches!(star.phase, StarPhase::Starting | StarPhase::Unready);
+        self.stars.get(&star.id).filter(|_| waits)?.failing.clone()
+    }
+
     fn view_of(&self, star: &StarRecord) -> StarView {
         let service = self.state.services.get(&star.service);
         let revision = service.map(|service| service.revision);
@@ -304,6 +320,7 @@ impl Node {
             pid: star.process.map(|(pid, _)| pid),
             start_time: star.process.map(|(_, start_time)| start_time),
             since: star.ended.or(star.started),
+            problem: self.failing(star),
             exit: star.exit.clone(),
             restarts: service.and_then(|service| service.restarts_by.get(&star.ordinal).copied()).unwrap_or_default(),
         }

@@ -436,9 +436,15 @@ fn a_star_that_stays_unhealthy_is_replaced_when_that_is_wished() {
     // Four failures take it out of service, and one answer brings it back.
     fail(&mut desk, 4);
     assert_eq!(desk.told(), ["routes 0"]);
+    let why =
+        |desk: &Desk| (desk.node.service_view(&key()).unwrap().unready, desk.node.star_view(star).unwrap().problem);
+    assert_eq!(why(&desk), (Some("web-1: refused".to_owned()), Some("refused".to_owned())));
     desk.wait(Duration::from_secs(5));
     desk.tell(Event::Probed { star, role: ProbeRole::Ready, outcome: Ok(()) });
     assert_eq!(desk.told(), ["routes 1"]);
+    assert_eq!(why(&desk), (None, None));
+    let events: Vec<_> = desk.node.state().events.iter().map(|event| event.what.as_str()).collect();
+    assert!(events.ends_with(&["star `web-1` is unready", "star `web-1` is ready again"]), "{events:?}");
     fail(&mut desk, 5);
     assert_eq!(desk.told(), ["routes 0", "kill"]);
     desk.tell(Event::StarExited { star, cause: ExitCause::Signal(9) });

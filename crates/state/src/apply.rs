@@ -418,7 +418,7 @@ fn transit(state: &mut State, transition: &Transition, wall: WallTime) -> Option
     if !star.phase.leads_to(transition.phase) {
         return None;
     }
-    star.phase = transition.phase;
+    let before = std::mem::replace(&mut star.phase, transition.phase);
     // What happened while the batch before was written comes as one; that it ran is known by its process.
     if transition.process.is_some() && star.process.is_none() && transition.phase > StarPhase::Starting {
         star.turned(StarPhase::Starting, wall);
@@ -430,6 +430,13 @@ fn transit(state: &mut State, transition: &Transition, wall: WallTime) -> Option
     }
     let moved = Change::StarMoved { star: star.id, phase: star.phase };
     if star.phase != StarPhase::Ended {
+        let what = match (before, star.phase) {
+            (_, StarPhase::Unready) => "unready",
+            (StarPhase::Unready, StarPhase::Ready) => "ready again",
+            _ => return Some(moved),
+        };
+        let (name, service) = (star.name(), star.service.clone());
+        state.record_of(About::star(state, &service, &name), wall, format!("star `{name}` is {what}"));
         return Some(moved);
     }
     let exit = transition.exit.clone().unwrap_or(Exit { cause: model::ExitCause::Unknown, asked: false });

@@ -149,6 +149,9 @@ pub(super) fn state(service: &ServiceView) -> String {
     if let Some(problem) = &service.problem {
         return problem.to_string();
     }
+    if let Some(unready) = &service.unready {
+        return format!("unready: {unready}");
+    }
     match service {
         _ if service.stopped => "stopped".to_owned(),
         _ if service.paused && !service.changing => "paused".to_owned(),
@@ -191,7 +194,10 @@ pub(crate) async fn list(client: &Client, args: List, form: Form) -> Result<u8, 
 pub(super) fn phase(star: &StarView) -> String {
     match &star.exit {
         Some(exit) if star.phase == StarPhase::Ended => format!("ended: {}", exit.cause),
-        _ => star.phase.to_string(),
+        _ => match &star.problem {
+            Some(problem) if star.phase == StarPhase::Unready => format!("unready: {problem}"),
+            _ => star.phase.to_string(),
+        },
     }
 }
 
