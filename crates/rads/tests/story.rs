@@ -204,6 +204,7 @@ fn waiting_ends_when_the_work_is_done_and_tells_how() {
     assert_eq!(world.rads(&["c", "wait", "ever"]).code, 143);
     world.rads(&["c", "start", "ever"]).ok();
     world.rads(&["c", "wait", "ever"]).refused("C0001", "replaced whenever they end");
+    world.rads(&["c", "down", "good"]).refused("C0104", "`good` is a service of app `hello`");
     world.rads(&["c", "wait", "nobody"]).refused("C0104", "nobody");
     world.rads(&["c", "wait", "good", "--timeout", "soon"]).refused("C0001", "as in `90s`");
     world.rads(&["c", "down"]).ok();

@@ -132,7 +132,9 @@ pub(super) async fn down(on: &Connected, args: Down) -> Result<u8, Problem> {
         }
     };
     for app in &wanted {
-        client.remove_app(app).await?;
+        if let Err(problem) = client.remove_app(app).await {
+            return Err(service_meant(client, app, problem).await);
+        }
     }
     progress::gone(client, &wanted).await.map_err(Problem::after_changes)?;
     match on.form {
@@ -144,4 +146,16 @@ pub(super) async fn down(on: &Connected, args: Down) -> Result<u8, Problem> {
         screen::note("nothing was up");
     }
     Ok(0)
+}
+
+/// Apps and services are easily taken for each other: most apps have one service.
+async fn service_meant(client: &Client, app: &AppKey, problem: Problem) -> Problem {
+    let services = client.services().await.unwrap_or_default();
+    match services.iter().find(|view| problem.code == Code::NotFound && view.service.to_string() == app.to_string()) {
+        Some(view) => problem.help(format!(
+            "`{app}` is a service of app `{0}`: `rads c down {0}` takes the app down, `rads c destroy {app}` the service",
+            view.app
+        )),
+        None => problem,
+    }
 }
