@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -24,8 +25,14 @@ fn run(world: &World, program: &PathBuf, args: &[&str]) -> Outcome {
     outcome(Command::new(program).args(args).env("RADS_DATA", world.data()).output().unwrap())
 }
 
-fn program_of(pid: u32) -> PathBuf {
-    std::fs::read_link(format!("/proc/{pid}/exe")).unwrap()
+/// The file that a process runs: by device and number, for a nursery without privileges runs it from a mount of its own.
+fn program_of(pid: u32) -> (u64, u64) {
+    file(format!("/proc/{pid}/exe"))
+}
+
+fn file(path: impl AsRef<std::path::Path>) -> (u64, u64) {
+    let found = std::fs::metadata(path).unwrap();
+    (found.dev(), found.ino())
 }
 
 fn nursery_pid(world: &World) -> u32 {
@@ -69,8 +76,8 @@ fn nursery_and_agent_become_the_new_program_and_the_stars_run_on() {
     assert_eq!(world.stars(), before, "the same processes");
     assert_eq!(nursery_pid(&world), nursery, "the same process");
     assert_ne!(world.agent_pid(), agent);
-    assert_eq!(program_of(nursery), new);
-    assert_eq!(program_of(world.agent_pid()), new);
+    assert_eq!(program_of(nursery), file(&new));
+    assert_eq!(program_of(world.agent_pid()), file(&new));
     world.wait_for("an answer", || get(address).is_ok_and(|(status, _)| status == 200));
     stop.store(true, SeqCst);
     let (well, refused) = client.join().unwrap();
@@ -99,7 +106,7 @@ fn a_new_agent_has_the_nursery_follow() {
     let new = another(&world);
     let app = world.data().parent().unwrap().join("hello/app.rads");
     run(&world, &new, &["up", "-d", "--yes", app.to_str().unwrap()]).ok();
-    world.wait_for("the nursery to follow", || program_of(nursery) == new);
+    world.wait_for("the nursery to follow", || program_of(nursery) == file(&new));
     assert_eq!(world.stars(), before);
     assert_eq!(nursery_pid(&world), nursery);
 }
@@ -116,7 +123,7 @@ fn what_cannot_be_upgraded_is_said() {
     let new = another(&world);
     run(&world, &new, &["c", "upgrade"]).refused("C0", "was not started in the background");
     assert_eq!(world.agent_pid(), agent.0.id());
-    assert_eq!(program_of(nursery_pid(&world)), new);
+    assert_eq!(program_of(nursery_pid(&world)), file(&new));
     world.rads(&["c", "shutdown"]).ok();
     world.assert_nothing_left();
 }

@@ -8,6 +8,7 @@ mod handover;
 mod hold;
 mod peers;
 mod poller;
+mod program;
 mod settle;
 mod upgrade;
 

@@ -14,6 +14,7 @@ use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::handover::{ExecState, Handover, PhaseState, StarState, fnv, now_ns};
+use super::program;
 use super::{Exec, Nursery, Phase, Star, StarEntry};
 use crate::bridge::Bridge;
 use crate::cgroup::Hierarchies;
@@ -64,14 +65,17 @@ fn at<T>(data_dir: &Path, settle: impl FnOnce(&Path) -> Result<T, Fault>) -> Res
 }
 
 fn settle_at(data_dir: &Path, entry: StarEntry) -> Result<Nursery, Fault> {
-    let lock = lock(data_dir)?;
     let cannot = |what: &'static str| move || format!("cannot {what}");
     let signals = alone()?;
+    let privileged = is_privileged();
+    if !privileged {
+        program::settle().doing(cannot("execute the nursery from a read-only mount"))?;
+    }
+    let lock = lock(data_dir)?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     raise_open_files();
     place::make_private(&place::stars(data_dir)).doing(cannot("make the stars' folder"))?;
 
-    let privileged = is_privileged();
     let mut disks = Disks::probe(data_dir, privileged);
     let records = records(data_dir, &mut disks);
     if !privileged {

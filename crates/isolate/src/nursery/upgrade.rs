@@ -125,6 +125,13 @@ impl Nursery {
         state.stopped_ns = begun;
         let become_it = || -> Result<io::Error, String> {
             let (file, _) = state.write().because(unwritten)?;
+            let covered = match self.walls.rootless {
+                true => Some(
+                    super::program::cover(program.as_fd()).because(|| "it cannot be mounted read-only".to_owned())?,
+                ),
+                false => None,
+            };
+            let program = covered.as_ref().unwrap_or(program);
             let mut words = vec!["rads".to_owned()];
             words.extend(args.iter().cloned());
             words.extend([ORDER.to_owned(), file.as_raw_fd().to_string()]);

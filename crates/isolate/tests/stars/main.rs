@@ -124,7 +124,7 @@ fn run_all(args: &[String]) -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs a copy of this program that the user may read, in a folder the user may write.
+/// Runs a copy of this program that is the user's, as who builds it has it, in a folder the user may write.
 fn run_as_ordinary_user(args: &[String], folder: &Path) -> bool {
     let exe = folder.join("stars");
     let home = folder.join("home");
@@ -133,7 +133,9 @@ fn run_as_ordinary_user(args: &[String], folder: &Path) -> bool {
     for path in [folder, &exe] {
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("ours to change");
     }
-    std::os::unix::fs::chown(&home, Some(ORDINARY_USER), Some(ORDINARY_USER)).expect("root may");
+    for path in [&home, &exe] {
+        std::os::unix::fs::chown(path, Some(ORDINARY_USER), Some(ORDINARY_USER)).expect("root may");
+    }
     let mut command = Command::new(&exe);
     command.args(args).env("TMPDIR", &home).env("HOME", &home).current_dir(&home);
     command.uid(ORDINARY_USER).gid(ORDINARY_USER).status().expect("it runs").success()
