@@ -166,10 +166,12 @@ impl Groups {
     /// Moves everything in the star into one more version 1 group. What is born of a process outside is outside too until it
     /// is found by another look.
     fn bring_into(&self, dir: &Path) -> io::Result<()> {
-        let mut ending = BTreeSet::new();
+        // Told to come in: what is seen outside all the same is ending, and on a busy machine for a while, but does nothing
+        // any more. The kernel says so or passes over it.
+        let mut told = BTreeSet::new();
         for _ in 0..LOOKS {
             let inside: BTreeSet<u32> = pids(dir)?.into_iter().collect();
-            let is_outside = |pid: &u32| !inside.contains(pid) && !ending.contains(pid);
+            let is_outside = |pid: &u32| !inside.contains(pid) && !told.contains(pid);
             let outside: Vec<u32> = self.members()?.into_iter().filter(is_outside).collect();
             if outside.is_empty() {
                 return Ok(());
@@ -177,9 +179,8 @@ impl Groups {
             let door = OpenOptions::new().write(true).open(dir.join("cgroup.procs"))?;
             for pid in outside {
                 match (&door).write_all(pid.to_string().as_bytes()) {
-                    // It has ended, or is about to: on a busy machine it is seen for a while, but does nothing any more.
-                    Err(error) if error.raw_os_error() == Some(libc::ESRCH) => drop(ending.insert(pid)),
-                    other => other?,
+                    Err(error) if error.raw_os_error() != Some(libc::ESRCH) => return Err(error),
+                    _ => drop(told.insert(pid)),
                 }
             }
         }
