@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::{HostView, InForce, MountView, WallsView};
+use api::{HostView, InForce, MountView, PlaceInForce, WallsView};
 use isolate::Inspection;
 
 pub(crate) fn host_view(found: Inspection) -> HostView {
@@ -13,6 +13,11 @@ pub(crate) fn host_view(found: Inspection) -> HostView {
         options: mount.options,
     };
     let limits = found.limits;
+    let place = |place: isolate::PlaceInForce| PlaceInForce {
+        at: place.at.display().to_string(),
+        bytes: place.bytes,
+        means: place.means,
+    };
     HostView {
         pid: found.pid,
         start_time: found.start_time,
@@ -30,6 +35,13 @@ pub(crate) fn host_view(found: Inspection) -> HostView {
             pids: limits.pids,
             open_files: limits.open_files,
             cpus: limits.cpus,
+            cpu_burst_percent: limits.cpu_burst_percent,
+            io_read_bytes_s: limits.io_read_bytes_s,
+            io_write_bytes_s: limits.io_write_bytes_s,
+            disk_bytes: limits.disk_bytes,
+            log_bytes_s: limits.log_bytes_s,
+            places: limits.places.into_iter().map(place).collect(),
+            means: limits.means,
         },
     }
 }
@@ -39,11 +51,13 @@ pub(crate) fn not_enforced(walls: &WallsView) -> BTreeMap<String, String> {
     let known = [
         ("cpu", &walls.cpu_not_enforced),
         ("memory", &walls.memory_not_enforced),
+        ("soft memory", &walls.memory_not_enforced),
         ("pids", &walls.pids_not_enforced),
         ("processors", &walls.cpus_not_enforced),
         ("cpu burst", &walls.cpu_burst_not_enforced),
         ("disk reads", &walls.io_not_enforced),
         ("disk writes", &walls.io_not_enforced),
+        ("size of volumes", &walls.disk_in_memory),
     ];
     known.into_iter().filter_map(|(limit, reason)| Some((limit.to_owned(), reason.clone()?))).collect()
 }

@@ -322,7 +322,7 @@ pub struct HostView {
     /// Namespaces of its own.
     pub namespaces: BTreeMap<String, String>,
     pub mounts: Vec<MountView>,
-    /// As the kernel has them; `null` for none.
+    /// Read back from what holds them; `null` for none.
     pub limits: InForce,
 }
 
@@ -337,13 +337,45 @@ pub struct MountView {
 /// Limits in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InForce {
+    /// Thousandths of a processor core.
     pub cpu_millicores: Option<u64>,
+    /// Of unused processor time, how much may be used later, in percent of what `cpu_millicores` is in 100 ms.
+    #[serde(default)]
+    pub cpu_burst_percent: Option<u64>,
     pub memory_bytes: Option<u64>,
     pub memory_soft_bytes: Option<u64>,
     pub pids: Option<u64>,
     pub open_files: Option<u64>,
     /// The processors it may run on, as `0-1,3`.
     pub cpus: Option<String>,
+    /// Bytes a second from the disk of the data folder, and to it.
+    #[serde(default)]
+    pub io_read_bytes_s: Option<u64>,
+    #[serde(default)]
+    pub io_write_bytes_s: Option<u64>,
+    /// Of its own disk; `null` when it has none.
+    #[serde(default)]
+    pub disk_bytes: Option<u64>,
+    /// What of its output is taken in a second.
+    #[serde(default)]
+    pub log_bytes_s: Option<u64>,
+    /// Its volumes and memory file systems.
+    #[serde(default)]
+    pub places: Vec<PlaceInForce>,
+    /// By what each of the limits is held, by its name for people: a file of a cgroup, `project quota`, `image on /dev/loop0`,
+    /// `memory file system`, a process limit.
+    #[serde(default)]
+    pub means: BTreeMap<String, String>,
+}
+
+/// How much a writable place may hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlaceInForce {
+    pub at: String,
+    /// `null`: as much as the file system it is on.
+    pub bytes: Option<u64>,
+    /// By what it is bounded; `null` when it is not.
+    pub means: Option<String>,
 }
 
 /// What a snapshot is to be called; without a name, after its service and the time.

@@ -8,11 +8,11 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use model::StarId;
-use rustix::process::Resource;
 use serde::{Deserialize, Serialize};
 
+use crate::in_force::InForce;
 use crate::record::Record;
-use crate::{ids, star, sys, usage};
+use crate::{ids, in_force, star, usage};
 
 /// What is known of a star from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,18 +43,6 @@ pub struct MountPoint {
     pub options: String,
 }
 
-/// Limits as the kernel has them. `None`: it holds none.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InForce {
-    pub cpu_millicores: Option<u64>,
-    pub memory_bytes: Option<u64>,
-    pub memory_soft_bytes: Option<u64>,
-    pub pids: Option<u64>,
-    pub open_files: Option<u64>,
-    /// The processors it may run on, as `0-1,3`.
-    pub cpus: Option<String>,
-}
-
 const NAMESPACES: [&str; 7] = ["user", "pid", "mnt", "net", "ipc", "uts", "cgroup"];
 
 /// Looks at a star; `None` when it does not run, `NotFound` when it is not known.
@@ -68,12 +56,14 @@ pub fn inspect(data_dir: &Path, star: StarId) -> io::Result<Option<Inspection>> 
         Some(slot) => (ids::host_id(slot), ids::PER_STAR),
         None => (owner(record.pid)?, 1),
     };
-    let mounts = usage::mounts(member)?.into_iter();
-    let mounts =
-        mounts.map(|mount| MountPoint { at: mount.at, kind: mount.kind, source: mount.source, options: mount.options });
-    let mut limits = record.groups.in_force();
-    limits.pids = limits.pids.or(record.groups.fixed_pids.map(u64::from));
-    limits.open_files = sys::process::rlimit(member, Resource::Nofile).ok().and_then(|limit| limit.current);
+    let mounts = usage::mounts(member)?;
+    let limits = in_force::read(&record, &crate::place::star(data_dir, star), member, &mounts);
+    let mounts = mounts.into_iter().map(|mount| MountPoint {
+        at: mount.at,
+        kind: mount.kind,
+        source: mount.source,
+        options: mount.options,
+    });
     Ok(Some(Inspection {
         pid: record.pid,
         start_time: record.start_time,

@@ -155,8 +155,8 @@ impl StarTemplate {
             return Err(Problem::new(Code::InvalidValue, message));
         }
         if limits.balloon && limits.memory_soft.is_some() {
-            let message = "the soft limit of memory follows what a star uses or is given, not both";
-            return Err(Problem::new(Code::InvalidValue, message));
+            let message = "the soft limit of memory follows what a star uses (`ram_balloon`) or is given (`ram_soft_mb`), not both";
+            return Err(Problem::new(Code::InvalidValue, message).help("take one of them away"));
         }
         if let Some(soft) = limits.memory_soft.filter(|soft| *soft < memory_min) {
             return too_low(format!("{what} needs at least {memory_min} of memory to live, the soft limit is {soft}"));

@@ -331,6 +331,76 @@ fn everything_known_of_a_star_is_on_one_page() {
 }
 
 #[test]
+fn every_limit_is_read_back_beside_what_was_asked_for_and_what_holds_it() {
+    let world = World::new();
+    world.up(&world.hello(
+        "instances: 1, cpu_percent: 50, cpu_burst_percent: 20, cpus: \"0\", ram_mb: 64, ram_soft_mb: 32, pids: 20, \
+         open_files: 128, disk_mb: 16, io_read_mb_s: 20, io_write_mb_s: 10, log_kb_s: 64, \
+         tmpfs: {\"/cache\": {size_mb: 4}}, volumes: {\"/data\": {name: \"pages\", size_mb: 16}, \"/free\": \"free\"}",
+    ));
+    let walls = world.json(&["c", "status"])["walls"].clone();
+    let page = || {
+        let page = world.rads(&["c", "inspect", "hello-1"]).ok();
+        let rows = page.lines().skip_while(|line| !line.starts_with("LIMIT")).take_while(|line| !line.is_empty());
+        let rows = rows.map(|row| row.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect::<Vec<_>>());
+        rows.map(|row| row.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    let check = |rows: &[Vec<String>], limit: &str, asked: &str, in_force: &str, reason: &serde_json::Value| {
+        let row = rows.iter().find(|row| row[0] == limit).unwrap_or_else(|| panic!("no `{limit}` in {rows:?}"));
+        match reason.as_str() {
+            Some(reason) => assert_eq!((&*row[1], &*row[2], &*row[3]), (asked, "not enforced", reason), "{limit}"),
+            None => assert_eq!((&*row[1], &*row[2]), (asked, in_force), "{limit}: {row:?}"),
+        }
+    };
+    let none = serde_json::Value::Null;
+    let rows = page();
+    for (limit, value, reason) in [
+        ("cpu", "50 %", "cpu_not_enforced"),
+        ("cpu burst", "20 %", "cpu_burst_not_enforced"),
+        ("processors", "0", "cpus_not_enforced"),
+        ("memory", "64 MiB", "memory_not_enforced"),
+        ("soft memory", "32 MiB", "memory_not_enforced"),
+        ("pids", "20", "pids_not_enforced"),
+        ("disk reads", "20 MiB/s", "io_not_enforced"),
+        ("disk writes", "10 MiB/s", "io_not_enforced"),
+        ("volume /data", "16 MiB", "disk_in_memory"),
+    ] {
+        check(&rows, limit, value, value, &walls[reason]);
+    }
+    for (limit, asked, in_force) in [
+        ("open files", "128", "128"),
+        ("disk", "16 MiB", "16 MiB"),
+        ("log rate", "64 KiB/s", "64 KiB/s"),
+        ("tmpfs /cache", "4 MiB", "4 MiB"),
+        ("volume /free", "-", "unlimited"),
+    ] {
+        check(&rows, limit, asked, in_force, &none);
+    }
+    // By what: what the machine said of itself.
+    let disk = rows.iter().find(|row| row[0] == "disk").unwrap()[3].clone();
+    let means = walls["disk"].as_str().unwrap();
+    let expected = match means {
+        "project_quota" => "project quota",
+        "image" => "image on /dev/loop",
+        _ => "memory file system",
+    };
+    assert!(disk.starts_with(expected), "{disk}");
+    // The numbers are read back, not repeated: what is changed behind everybody's back is what is shown.
+    if world.limits_bite() {
+        let found = world.json(&["c", "inspect", "hello-1"]);
+        let limits = &found["host"]["limits"];
+        let (file, folder) = (limits["means"]["memory"].as_str().unwrap(), &found["host"]["cgroups"]["memory"]);
+        let file = Path::new(folder.as_str().unwrap()).join(file.rsplit(' ').next().unwrap());
+        fs::write(&file, (48 << 20).to_string()).unwrap();
+        check(&page(), "memory", "64 MiB", "48 MiB", &none);
+        world.rads(&["c", "limits", "hello", "--cpu-percent", "none", "--cpu-burst-percent", "none"]).ok();
+        let rows = page();
+        check(&rows, "cpu", "-", "unlimited", &none);
+        check(&rows, "cpu burst", "-", "unlimited", &none);
+    }
+}
+
+#[test]
 fn events_are_chosen_by_name_and_time_and_outlive_agents() {
     let world = World::new();
     world.up(&world.hello("instances: 1"));

@@ -10,13 +10,16 @@ use model::{Bytes, CpuSet, Limits};
 use serde::{Deserialize, Serialize};
 
 use super::{keyed, number, write};
-use crate::inspect::InForce;
+use crate::in_force::InForce;
 use crate::stats::StarStats;
 
 /// The quota's period. The kernel's default: shorter ones cost more switches, longer ones stall a star visibly.
 const PERIOD_US: u64 = 100_000;
 /// How often a star's processes are gone through until all of them are frozen. Those that are make no new ones.
 const LOOKS: usize = 100;
+/// Version 1: bytes a second from a disk and to it.
+const READ_FILE: &str = "blkio.throttle.read_bps_device";
+const WRITE_FILE: &str = "blkio.throttle.write_bps_device";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum Version {
@@ -281,35 +284,61 @@ impl Groups {
         named.into_iter().filter_map(|(name, group)| Some((name.to_owned(), group.as_ref()?.dir.clone()))).collect()
     }
 
-    /// The limits as the kernel has them.
+    /// The limits that the kernel holds by these groups, and the files that say so.
     pub(crate) fn in_force(&self) -> InForce {
-        /// Version 1 says so that there is none: the largest number of bytes, rounded down to a page.
-        const NO_LIMIT: u64 = i64::MAX as u64 & !0xffff;
-        let memory = |v1, v2| {
-            let Group { version, dir } = self.memory.as_ref()?;
-            number(dir, if *version == Version::V1 { v1 } else { v2 }).filter(|bytes| *bytes < NO_LIMIT)
+        let mut limits = InForce::default();
+        let mut held_by = |limit: &str, group: &Group, v1: &str, v2: &str| {
+            let means = match group.version {
+                Version::V1 => format!("cgroup v1 {v1}"),
+                Version::V2 => format!("cgroup v2 {v2}"),
+            };
+            limits.means.insert(limit.to_owned(), means);
         };
-        let cpu = |Group { version, dir }: &Group| match version {
-            Version::V1 => Some(number(dir, "cpu.cfs_quota_us")? * 1000 / number(dir, "cpu.cfs_period_us")?.max(1)),
-            Version::V2 => {
-                let text = fs::read_to_string(dir.join("cpu.max")).ok()?;
-                let (quota, period) = text.trim().split_once(' ')?;
-                Some(quota.parse::<u64>().ok()? * 1000 / period.parse::<u64>().ok()?.max(1))
+        if let Some(group) = &self.cpu
+            && let Some((quota, period)) = group.quota()
+        {
+            limits.cpu_millicores = Some(quota * 1000 / period);
+            held_by("cpu", group, "cpu.cfs_quota_us", "cpu.max");
+            if let Some(burst) = number(&group.dir, group.word("cpu.cfs_burst_us", "cpu.max.burst")) {
+                limits.cpu_burst_percent = Some(burst * 100 / quota.max(1));
+                held_by("cpu burst", group, "cpu.cfs_burst_us", "cpu.max.burst");
             }
-        };
-        let pids = |Group { dir, .. }: &Group| Some(number(dir, "pids.max")?.saturating_sub(u64::from(self.own_pids)));
-        let cpus = |Group { dir, .. }: &Group| {
-            let text = fs::read_to_string(dir.join("cpuset.cpus")).ok()?;
-            Some(text.trim().to_owned()).filter(|text| !text.is_empty())
-        };
-        InForce {
-            cpu_millicores: self.cpu.as_ref().and_then(cpu),
-            memory_bytes: memory("memory.limit_in_bytes", "memory.max"),
-            memory_soft_bytes: memory("memory.soft_limit_in_bytes", "memory.high"),
-            pids: self.pids.as_ref().and_then(pids),
-            open_files: None,
-            cpus: self.cpuset.as_ref().and_then(cpus),
         }
+        if let Some(group) = &self.memory {
+            /// Version 1 says so that there is none: the largest number of bytes, rounded down to a page.
+            const NO_LIMIT: u64 = i64::MAX as u64 & !0xffff;
+            let mut bytes = |limit, v1, v2| {
+                let bytes = number(&group.dir, group.word(v1, v2)).filter(|bytes| *bytes < NO_LIMIT)?;
+                held_by(limit, group, v1, v2);
+                Some(bytes)
+            };
+            limits.memory_bytes = bytes("memory", "memory.limit_in_bytes", "memory.max");
+            limits.memory_soft_bytes = bytes("soft memory", "memory.soft_limit_in_bytes", "memory.high");
+        }
+        if let Some(group) = &self.pids
+            && let Some(pids) = number(&group.dir, "pids.max")
+        {
+            limits.pids = Some(pids.saturating_sub(u64::from(self.own_pids)));
+            held_by("pids", group, "pids.max", "pids.max");
+        }
+        if let Some(group) = &self.cpuset {
+            let text = fs::read_to_string(group.dir.join("cpuset.cpus")).unwrap_or_default();
+            limits.cpus = Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+            if limits.cpus.is_some() {
+                held_by("processors", group, "cpuset.cpus", "cpuset.cpus");
+            }
+        }
+        if let (Some(group), Some(device)) = (&self.io, &self.device) {
+            let [read, written] = group.io_limits(device);
+            (limits.io_read_bytes_s, limits.io_write_bytes_s) = (read, written);
+            if read.is_some() {
+                held_by("disk reads", group, READ_FILE, "io.max");
+            }
+            if written.is_some() {
+                held_by("disk writes", group, WRITE_FILE, "io.max");
+            }
+        }
+        limits
     }
 
     pub(crate) fn stats(&self) -> StarStats {
@@ -368,6 +397,42 @@ fn pids(dir: &Path) -> io::Result<Vec<u32>> {
 }
 
 impl Group {
+    /// The name of a file in this version.
+    fn word(&self, v1: &'static str, v2: &'static str) -> &'static str {
+        match self.version {
+            Version::V1 => v1,
+            Version::V2 => v2,
+        }
+    }
+
+    /// The processor time it has in a period, and the period, in microseconds; `None` when it may use all there is.
+    fn quota(&self) -> Option<(u64, u64)> {
+        let (quota, period) = match self.version {
+            Version::V1 => (number(&self.dir, "cpu.cfs_quota_us")?, number(&self.dir, "cpu.cfs_period_us")?),
+            Version::V2 => {
+                let text = fs::read_to_string(self.dir.join("cpu.max")).ok()?;
+                let (quota, period) = text.trim().split_once(' ')?;
+                (quota.parse().ok()?, period.parse().ok()?)
+            }
+        };
+        Some((quota, period.max(1)))
+    }
+
+    /// Bytes a second that may be read from and written to a disk.
+    fn io_limits(&self, device: &str) -> [Option<u64>; 2] {
+        let line = |file: &str| {
+            let text = fs::read_to_string(self.dir.join(file)).ok()?;
+            text.lines().find_map(|line| Some(line.strip_prefix(device)?.strip_prefix(' ')?.to_owned()))
+        };
+        match self.version {
+            Version::V1 => [READ_FILE, WRITE_FILE].map(|file| line(file)?.trim().parse().ok()),
+            Version::V2 => {
+                let line = line("io.max").unwrap_or_default();
+                ["rbps=", "wbps="].map(|word| line.split(' ').find_map(|part| part.strip_prefix(word))?.parse().ok())
+            }
+        }
+    }
+
     /// Whether the kernel knows bursts.
     pub(super) fn can_burst(&self) -> bool {
         // At the hierarchy's root there are no limits, but ours are made below it.
@@ -452,8 +517,8 @@ impl Group {
         match self.version {
             Version::V1 => {
                 // 0 is no limit.
-                write(&self.dir, "blkio.throttle.read_bps_device", format!("{device} {}", read.unwrap_or(0)))?;
-                write(&self.dir, "blkio.throttle.write_bps_device", format!("{device} {}", written.unwrap_or(0)))
+                write(&self.dir, READ_FILE, format!("{device} {}", read.unwrap_or(0)))?;
+                write(&self.dir, WRITE_FILE, format!("{device} {}", written.unwrap_or(0)))
             }
             Version::V2 => {
                 if read.is_none() && written.is_none() && fs::read_to_string(self.dir.join("io.max"))?.trim().is_empty()
@@ -698,39 +763,75 @@ mod tests {
 
     #[test]
     fn limits_are_read_back_in_the_words_of_each_version() {
-        let expected = InForce {
+        let check = |version, files: &[(&str, &str)], expected: InForce, held: &[(&str, &str)]| {
+            let (_folder, mut groups) = group(version, files);
+            (groups.cpuset, groups.io) = (groups.cpu.clone(), groups.cpu.clone());
+            groups.device = Some("254:0".to_owned());
+            let means = held.iter().map(|(limit, means)| ((*limit).to_owned(), (*means).to_owned())).collect();
+            assert_eq!(groups.in_force(), InForce { means, ..expected }, "{version:?} {files:?}");
+        };
+        let all = || InForce {
             cpu_millicores: Some(250),
+            cpu_burst_percent: Some(20),
             memory_bytes: Some(64 << 20),
             memory_soft_bytes: None,
             pids: Some(10),
+            cpus: Some("0-1".to_owned()),
+            io_read_bytes_s: Some(1 << 20),
             ..InForce::default()
         };
-        let (_folder, v2) = group(
+        check(
             Version::V2,
             &[
                 ("cpu.max", "25000 100000\n"),
+                ("cpu.max.burst", "5000\n"),
                 ("memory.max", "67108864\n"),
                 ("memory.high", "max\n"),
                 ("pids.max", "11\n"),
+                ("cpuset.cpus", "0-1\n"),
+                ("io.max", "7:1 rbps=5 wbps=5 riops=max wiops=max\n254:0 rbps=1048576 wbps=max riops=max wiops=max\n"),
+            ],
+            all(),
+            &[
+                ("cpu", "cgroup v2 cpu.max"),
+                ("cpu burst", "cgroup v2 cpu.max.burst"),
+                ("memory", "cgroup v2 memory.max"),
+                ("pids", "cgroup v2 pids.max"),
+                ("processors", "cgroup v2 cpuset.cpus"),
+                ("disk reads", "cgroup v2 io.max"),
             ],
         );
-        assert_eq!(v2.in_force(), expected);
-        let (_folder, v1) = group(
+        check(
             Version::V1,
             &[
                 ("cpu.cfs_quota_us", "25000\n"),
                 ("cpu.cfs_period_us", "100000\n"),
+                ("cpu.cfs_burst_us", "5000\n"),
                 ("memory.limit_in_bytes", "67108864\n"),
                 ("memory.soft_limit_in_bytes", "9223372036854771712\n"),
                 ("pids.max", "11\n"),
+                ("cpuset.cpus", "0-1\n"),
+                ("blkio.throttle.read_bps_device", "254:0 1048576\n"),
+                ("blkio.throttle.write_bps_device", "254:16 7\n"),
+            ],
+            all(),
+            &[
+                ("cpu", "cgroup v1 cpu.cfs_quota_us"),
+                ("cpu burst", "cgroup v1 cpu.cfs_burst_us"),
+                ("memory", "cgroup v1 memory.limit_in_bytes"),
+                ("pids", "cgroup v1 pids.max"),
+                ("processors", "cgroup v1 cpuset.cpus"),
+                ("disk reads", "cgroup v1 blkio.throttle.read_bps_device"),
             ],
         );
-        assert_eq!(v1.in_force(), expected);
-        let (_folder, v2) =
-            group(Version::V2, &[("cpu.max", "max 100000\n"), ("memory.max", "max\n"), ("pids.max", "max\n")]);
-        assert_eq!(v2.in_force(), InForce::default());
-        let (_folder, v1) = group(Version::V1, &[("cpu.cfs_quota_us", "-1\n"), ("cpu.cfs_period_us", "100000\n")]);
-        assert_eq!(v1.in_force(), InForce::default());
+        let none = InForce::default;
+        check(
+            Version::V2,
+            &[("cpu.max", "max 100000\n"), ("memory.max", "max\n"), ("pids.max", "max\n"), ("io.max", "")],
+            none(),
+            &[],
+        );
+        check(Version::V1, &[("cpu.cfs_quota_us", "-1\n"), ("cpu.cfs_period_us", "100000\n")], none(), &[]);
     }
 
     #[test]

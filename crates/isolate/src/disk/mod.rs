@@ -40,6 +40,16 @@ fn files(bytes: u64) -> u64 {
     (bytes / BYTES_PER_FILE).clamp(FILES_MIN, FILES_MAX)
 }
 
+/// What a folder with a project of ours may hold; `None` for any other.
+pub(crate) fn quota_at(folder: &OwnedFd) -> io::Result<Option<u64>> {
+    project::bound(folder)
+}
+
+/// The same by its path.
+pub(crate) fn quota_of(folder: &Path) -> io::Result<Option<u64>> {
+    project::bound(&project::open(folder)?)
+}
+
 /// What the data folder's disk offers.
 #[derive(Debug)]
 pub(crate) struct Disks {

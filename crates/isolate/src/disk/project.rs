@@ -64,6 +64,16 @@ pub(super) fn limit(folder: &Path, bytes: u64, files: u64) -> Result<(), String>
     change().map_err(|error| format!("cannot change the size of its disk: {}", plain(&error)))
 }
 
+/// What a folder of ours may hold, as the kernel has it; `None` when it is bounded by no project of ours.
+pub(super) fn bound(folder: &OwnedFd) -> io::Result<Option<u64>> {
+    let project = quota::project(folder.as_fd())?;
+    if project & OURS == 0 {
+        return Ok(None);
+    }
+    let quota = quota::quota(folder.as_fd(), project)?;
+    Ok(Some(quota.bytes_max).filter(|bytes| *bytes > 0))
+}
+
 /// Gives the project of an empty folder back.
 pub(super) fn release(folder: &Path) -> io::Result<()> {
     let opened = open(folder)?;
@@ -88,7 +98,7 @@ fn free(file_system: &OwnedFd, folder: &Path) -> io::Result<u32> {
     candidates.find(is_free).ok_or_else(|| io::Error::other("no project id is free"))
 }
 
-fn open(folder: &Path) -> io::Result<OwnedFd> {
+pub(super) fn open(folder: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::open(folder, flags, Mode::empty())?)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::{Client, EventView, HostView, Inspection, ServiceView, StarView};
+use api::{Client, EventView, HostView, InForce, Inspection, PlaceInForce, ServiceView, StarView};
 use model::limits::limit_fields;
 use model::{Bytes, Millicores, Problem, Program, StarPhase, StarTemplate};
 use serde::Serialize;
@@ -176,29 +176,73 @@ fn host_lines(page: &mut Page, host: &HostView) {
     page.line("namespaces", host.namespaces.values().cloned().collect::<Vec<_>>().join(" "));
 }
 
-/// What was asked for beside what the kernel has.
+/// Every limit there is, in the order of the guide.
+const LIMITS: [&str; 11] = [
+    "cpu",
+    "cpu burst",
+    "processors",
+    "memory",
+    "soft memory",
+    "pids",
+    "open files",
+    "disk",
+    "disk reads",
+    "disk writes",
+    "log rate",
+];
+
+/// What was asked for beside what is in force, and what holds it.
 fn limits(found: &Inspection) -> Table {
+    let template = &found.detail.template;
     let in_force = found.host.as_ref().map(|host| &host.limits);
-    let mut table = Table::new(&["LIMIT", "ASKED", "IN FORCE"]);
-    for (name, asked) in limit_fields(&found.detail.template.limits) {
-        let value = in_force.map(|limits| match name {
-            "cpu" => limits.cpu_millicores.map(|cpu| Millicores(u32::try_from(cpu).unwrap_or(u32::MAX)).to_string()),
-            "memory" => limits.memory_bytes.map(|bytes| Bytes(bytes).to_string()),
-            "soft memory" => limits.memory_soft_bytes.map(|bytes| Bytes(bytes).to_string()),
-            "pids" => limits.pids.map(|pids| pids.to_string()),
-            "processors" => limits.cpus.clone(),
-            "open files" => limits.open_files.map(|files| files.to_string()),
-            // Held by other means, which the star's mounts show.
-            _ => Some("-".to_owned()),
-        });
-        let shown = match (found.not_enforced.get(name), value) {
-            (Some(reason), _) => format!("not enforced: {reason}"),
-            (None, None) => "-".to_owned(),
-            (None, Some(value)) => value.unwrap_or_else(|| "unlimited".to_owned()),
+    let asked = limit_fields(&template.limits);
+    let mut table = Table::new(&["LIMIT", "ASKED", "IN FORCE", "HELD BY"]);
+    for name in LIMITS {
+        let wish = asked.iter().find(|(field, _)| *field == name).map(|(_, value)| value.as_str());
+        let wish = wish.filter(|value| *value != "unlimited");
+        let held = in_force.and_then(|limits| Some((value_in_force(limits, name)?, limits.means.get(name).cloned())));
+        let (value, means) = match (found.not_enforced.get(name), held) {
+            (_, Some((value, means))) => (value, or_dash(means)),
+            (Some(reason), None) if wish.is_some() => ("not enforced".to_owned(), reason.clone()),
+            (_, None) if in_force.is_none() => ("-".to_owned(), "-".to_owned()),
+            (_, None) if name == "disk" => ("none: `/tmp` is memory".to_owned(), "-".to_owned()),
+            (_, None) => ("unlimited".to_owned(), "-".to_owned()),
         };
-        table.row([name.to_owned(), asked, shown]);
+        table.row([name.to_owned(), or_dash(wish.map(str::to_owned)), value, means]);
+    }
+    let volumes = template.volumes.iter().map(|mount| ("volume", &mount.path, mount.size));
+    let memory = template.interior.tmpfs.iter().map(|(path, tmpfs)| ("tmpfs", path, Some(tmpfs.size)));
+    for (kind, path, size) in volumes.chain(memory) {
+        let place = in_force.and_then(|limits| limits.places.iter().find(|place| place.at == *path));
+        let unheld = found.not_enforced.get("size of volumes").filter(|_| size.is_some());
+        let (value, means) = match (place, unheld) {
+            (None, _) => ("-".to_owned(), None),
+            (Some(PlaceInForce { bytes: Some(bytes), means, .. }), _) => (Bytes(*bytes).to_string(), means.clone()),
+            (Some(_), Some(reason)) => ("not enforced".to_owned(), Some(reason.clone())),
+            (Some(_), None) => ("unlimited".to_owned(), None),
+        };
+        table.row([format!("{kind} {path}"), or_dash(size.map(|size| size.to_string())), value, or_dash(means)]);
     }
     table
+}
+
+fn value_in_force(limits: &InForce, name: &str) -> Option<String> {
+    let bytes = |bytes: Option<u64>| bytes.map(|bytes| Bytes(bytes).to_string());
+    let rate = |rate: Option<u64>| rate.map(|rate| format!("{}/s", Bytes(rate)));
+    match name {
+        "cpu" => limits.cpu_millicores.map(|cpu| Millicores(u32::try_from(cpu).unwrap_or(u32::MAX)).to_string()),
+        "cpu burst" => limits.cpu_burst_percent.map(|percent| format!("{percent} %")),
+        "processors" => limits.cpus.clone(),
+        "memory" => bytes(limits.memory_bytes),
+        "soft memory" => bytes(limits.memory_soft_bytes),
+        "pids" => limits.pids.map(|pids| pids.to_string()),
+        "open files" => limits.open_files.map(|files| files.to_string()),
+        "disk" => bytes(limits.disk_bytes),
+        "disk reads" => rate(limits.io_read_bytes_s),
+        "disk writes" => rate(limits.io_write_bytes_s),
+        "log rate" => rate(limits.log_bytes_s),
+        _ => None,
+    }
 }
 
 fn ends(stars: &[StarView]) -> Table {
