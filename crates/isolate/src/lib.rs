@@ -14,6 +14,7 @@ mod cgroup;
 mod child;
 mod client;
 pub mod container;
+pub mod criu;
 mod detach;
 mod disk;
 mod exec;

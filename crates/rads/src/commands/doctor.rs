@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use isolate::criu::Criu;
 use isolate::{Client, DiskMeans, Enforced, Launch, Message, Request, StarOrder, Walls};
 use model::{Bytes, Limits, Millicores, Network, Problem, StarId};
 use serde::Serialize;
@@ -83,12 +84,17 @@ struct Facts {
     bridge: Result<(), String>,
     disk: Result<(), String>,
     open_files: Option<u64>,
+    /// CRIU's version and program.
+    criu: Result<(String, PathBuf), String>,
 }
 
 /// Below it a node runs out of descriptors at a few hundred stars: each costs it four, and each connection two.
 const OPEN_FILES_FEW: u64 = 4_096;
 /// A disk that takes longer to make a write durable slows every change that much.
 const SYNC_SLOW: Duration = Duration::from_millis(20);
+
+/// How to get it.
+const CRIU_HELP: &str = "install CRIU 4.0 or later, or unpack its packages into a folder and name that in `RADS_CRIU`";
 
 fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
     let works = |what, detail: String| Finding { what, state: State::Works, detail, help: None };
@@ -196,6 +202,11 @@ fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
         Some(limit) => works("open files", format!("at most {limit}")),
         None => works("open files", "unlimited".to_owned()),
     });
+    findings.push(match &facts.criu {
+        _ if !root => missing("memory snapshots", "only root may read a process's system call filter", "run as root"),
+        Ok((version, program)) => works("memory snapshots", format!("by CRIU {version}, `{}`", program.display())),
+        Err(reason) => missing("memory snapshots", reason, CRIU_HELP),
+    });
     findings
 }
 
@@ -205,6 +216,7 @@ fn millis(time: Duration) -> String {
 
 fn look(data_dir: &Path) -> Facts {
     let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let criu = Criu::find().and_then(|criu| Ok((criu.check()?, criu.program().to_owned())));
     let unknown = || "not tried".to_owned();
     let place = match Trial::beside(data_dir) {
         Ok(place) => place,
@@ -220,6 +232,7 @@ fn look(data_dir: &Path) -> Facts {
                 bridge: Err(unknown()),
                 disk: Err(unknown()),
                 open_files,
+                criu,
             };
         }
     };
@@ -229,7 +242,7 @@ fn look(data_dir: &Path) -> Facts {
         Ok(nursery) => nursery,
         Err(reason) => {
             let (walls, root, bridge, disk) = (Err(unknown()), Err(unknown()), Err(unknown()), Err(unknown()));
-            return Facts { folder, sync, walls, star: Err(reason), root, bridge, disk, open_files };
+            return Facts { folder, sync, walls, star: Err(reason), root, bridge, disk, open_files, criu };
         }
     };
     let star = nursery.order(1, |_| {});
@@ -240,7 +253,7 @@ fn look(data_dir: &Path) -> Facts {
     };
     let bridge = nursery.order(3, |order| order.network = Network::Bridge).map(drop);
     let disk = nursery.order(4, |order| order.limits.disk = Some(Limits::DISK_MIN)).map(drop);
-    Facts { folder, sync, walls: Ok(nursery.walls.clone()), star, root, bridge, disk, open_files }
+    Facts { folder, sync, walls: Ok(nursery.walls.clone()), star, root, bridge, disk, open_files, criu }
 }
 
 /// A folder to try things in, on the disk of the data folder; gone when dropped.
@@ -413,6 +426,7 @@ mod tests {
             bridge: Ok(()),
             disk: Ok(()),
             open_files: Some(65_536),
+            criu: Ok(("4.1.1".to_owned(), "/usr/sbin/criu".into())),
         }
     }
 
@@ -462,6 +476,9 @@ mod tests {
                 walls.pinning = Enforced::No { reason: "permission denied".to_owned() };
             }
         };
+        let no_criu = |facts: &mut Facts| facts.criu = Err("CRIU is not installed".to_owned());
+        check(&no_criu, true, "memory snapshots", State::Missing, "RADS_CRIU");
+        check(&|_| {}, false, "memory snapshots", State::Missing, "root");
         check(&no_io, true, "io limits", State::Missing, "disk of this machine");
         check(&no_io, true, "cpu burst", State::Missing, "Linux 5.14");
         check(&no_io, false, "cpu pinning", State::Missing, "Delegate=cpu cpuset");
