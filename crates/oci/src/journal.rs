@@ -43,6 +43,9 @@ impl Journal {
     pub(crate) fn debug(&self, text: &str) {
         if self.debug {
             self.write("debug", text);
+            if self.file.is_none() {
+                eprintln!("debug: {text}");
+            }
         }
     }
 

@@ -21,6 +21,7 @@ use rustix::thread::{UnshareFlags, move_into_link_name_space};
 use super::groups::Groups;
 use super::inside::{self, Go, Parts, StateText, Word};
 use super::plan::{BindIdMap, IdMap, Kind, Namespaces, Plan, Process, Source};
+use super::tree::mount_point;
 use super::wire;
 use crate::fault::{Because, plain};
 use crate::sys;
@@ -53,9 +54,11 @@ pub fn create(order: &Order<'_>, creator: &mut dyn Creator) -> Result<u32, Strin
     let plan = order.plan;
     let mapped = map_binds(plan)?;
     let before = mount_of(&plan.root).filter(|_| !plan.namespaces.is_apart(Kind::Mount));
-    let made = attend(&plan.namespaces, &plan.process, creator, |link| {
+    let root_mount = mount_point(&plan.root).because(|| format!("cannot use the root `{}`", plan.root.display()))?;
+    let made = attend(&plan.namespaces, &plan.process, Some(&plan.root), creator, |link| {
         let parts = Parts {
             plan,
+            root_mount: &root_mount,
             groups: order.groups,
             state: order.state,
             start: order.start,
@@ -87,10 +90,12 @@ pub fn release_root(root: &Path, before: Option<u64>) {
     }
 }
 
-/// Makes a process in namespaces and attends it until it is ready. On failure it is gone.
+/// Makes a process in namespaces and attends it until it is ready. On failure it is gone. It begins in the folder, which
+/// as another user it might not come to.
 pub(super) fn attend(
     namespaces: &Namespaces,
     process: &Process,
+    folder: Option<&Path>,
     creator: &mut dyn Creator,
     inner: impl Fn(&OwnedFd) -> Infallible,
 ) -> Result<u32, String> {
@@ -99,7 +104,13 @@ pub(super) fn attend(
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).because(failed)?;
     let between = sys::process::clone(0, None, || {
         sys::process::close(ours.as_fd());
-        let reason = match go_between(namespaces, &theirs, &inner) {
+        let go = || -> Result<(), String> {
+            if let Some(folder) = folder {
+                rustix::process::chdir(folder).because(|| format!("cannot enter `{}`", folder.display()))?;
+            }
+            go_between(namespaces, &theirs, &inner)
+        };
+        let reason = match go() {
             Ok(()) => sys::process::exit(0),
             Err(reason) => reason,
         };
@@ -429,10 +440,16 @@ fn map_binds(plan: &Plan) -> Result<Vec<(usize, OwnedFd)>, String> {
     Ok(mapped)
 }
 
-/// A user namespace with a bind's mapping: for as long as its descriptor is open, nobody is in it.
+/// A user namespace with a bind's mapping: the container's own, or one that nobody is in, for as long as its descriptor
+/// is open.
 fn namespace_of(plan: &Plan, map: &BindIdMap) -> Result<OwnedFd, String> {
     let failed = || "cannot make a user namespace for a mount".to_owned();
-    let (uid_map, gid_map) = match map.uid_map.is_empty() && map.gid_map.is_empty() {
+    let own = map.uid_map.is_empty() && map.gid_map.is_empty();
+    if let Some((_, path)) = plan.namespaces.joined.iter().find(|(kind, _)| own && *kind == Kind::User) {
+        let file = File::open(path).because(|| format!("cannot open the user namespace `{}`", path.display()));
+        return file.map(OwnedFd::from);
+    }
+    let (uid_map, gid_map) = match own {
         true => (&plan.namespaces.uid_map, &plan.namespaces.gid_map),
         false => (&map.uid_map, &map.gid_map),
     };

@@ -45,7 +45,7 @@ pub fn execute(errand: &Errand<'_>, creator: &mut dyn Creator) -> Result<u32, St
     .because(|| "cannot open the container's root".to_owned())?;
     let (report, report_to) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).because(|| "cannot make a pipe".to_owned())?;
-    let started = attend(&namespaces, errand.process, creator, |link| run(errand, &root, link, &report_to));
+    let started = attend(&namespaces, errand.process, None, creator, |link| run(errand, &root, link, &report_to));
     drop(report_to);
     let pid = started?;
     let mut reason = String::new();

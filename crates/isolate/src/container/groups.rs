@@ -36,6 +36,18 @@ pub struct Setting {
     pub controller: String,
     pub file: String,
     pub value: String,
+    pub lacking: Lacking,
+}
+
+/// What to do where a group has no such file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lacking {
+    /// The limit cannot be set, and that is an error.
+    Refused,
+    /// Another file has the limit as well.
+    Ignored,
+    /// Another file takes its place, with another value.
+    Instead { file: String, value: String },
 }
 
 /// What a container may use, in both versions' words.
@@ -180,10 +192,14 @@ impl Groups {
         let settings = if self.v2.is_some() { &limits.v2 } else { &limits.v1 };
         for setting in settings {
             let dir = self.controller(&setting.controller)?;
-            write(dir, &setting.file, &setting.value).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => {
-                    format!("this kernel has no `{}` in `{}`", setting.file, dir.display())
-                }
+            let there = dir.join(&setting.file).exists();
+            let (file, value) = match &setting.lacking {
+                Lacking::Ignored if !there => continue,
+                Lacking::Instead { file, value } if !there => (file, value),
+                _ => (&setting.file, &setting.value),
+            };
+            write(dir, file, value).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => format!("this kernel has no `{file}` in `{}`", dir.display()),
                 _ => error.to_string(),
             })?;
         }
@@ -375,5 +391,32 @@ pub(super) fn wait_until(pidfd: &OwnedFd, deadline: Instant) -> bool {
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_goes_to_the_file_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        file("cgroup.controllers", "io");
+        file("io.weight", "");
+        let groups = Groups { v2: Some(dir.path().to_owned()), ..Groups::default() };
+        let limit = |file: &str, lacking: Lacking| {
+            let setting = Setting { controller: "io".into(), file: file.into(), value: "500".into(), lacking };
+            groups.limit(&Limits { v2: vec![setting], ..Limits::default() }, false)
+        };
+        let instead = || Lacking::Instead { file: "io.weight".into(), value: "4950".into() };
+        limit("io.bfq.weight", instead()).unwrap();
+        assert_eq!(read("io.weight"), "4950");
+        file("io.bfq.weight", "");
+        limit("io.bfq.weight", instead()).unwrap();
+        assert_eq!(read("io.bfq.weight"), "500");
+        limit("io.gone", Lacking::Ignored).unwrap();
+        assert!(limit("io.gone", Lacking::Refused).unwrap_err().contains("this kernel has no `io.gone`"));
     }
 }

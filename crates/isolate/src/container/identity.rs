@@ -32,7 +32,8 @@ const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
 pub(super) struct Identity {
     capabilities: Capabilities,
     program: Option<Vec<Instruction>>,
-    command: Command,
+    /// `None`: there is nothing to run, and the start is refused.
+    command: Option<Command>,
 }
 
 struct Command {
@@ -46,7 +47,10 @@ impl Identity {
     /// administrator that one right is kept until it is.
     pub(super) fn assume(process: &Process, proc: Option<&Proc>, warn: &dyn Fn(String)) -> Result<Self, String> {
         let program = process.filter.as_ref().map(|filter| filter.profile.program()).transpose()?;
-        let command = Command::new(process)?;
+        let command = match process.args.is_empty() {
+            true => None,
+            false => Some(Command::new(process)?),
+        };
         if !process.cpus.is_empty() {
             let mut set = rustix::thread::CpuSet::new();
             process.cpus.iter().for_each(|&cpu| set.set(cpu));
@@ -108,32 +112,44 @@ impl Identity {
         }
         Ok(Self { capabilities, program, command })
     }
+
+    /// Loads the filter and hands its listener over; then the rights that this took are gone.
+    pub(super) fn load_filter(
+        &mut self,
+        process: &Process,
+        notify: Option<&UnixStream>,
+        state: &StateText<'_>,
+        pid: u32,
+    ) -> Result<(), String> {
+        let (Some(program), Some(filter)) = (self.program.take(), &process.filter) else { return Ok(()) };
+        load_filter(&program, filter, notify, state, pid)?;
+        if process.no_new_privileges {
+            return Ok(());
+        }
+        set_capabilities(&self.capabilities)?;
+        raise_ambient(self.capabilities.ambient)
+    }
 }
 
 /// Becomes the program, and returns only with the reason why not.
 pub(super) fn execute(
-    identity: Identity,
+    mut identity: Identity,
     process: &Process,
     notify: Option<&UnixStream>,
     state: &StateText<'_>,
     pid: u32,
 ) -> String {
+    let Some(command) = identity.command.take() else {
+        return "the configuration has no `process`, so there is nothing to start".to_owned();
+    };
     // As late as can be: a limit of files or of memory would be in the way of what comes before.
     if let Err(reason) = limit_resources(process) {
         return reason;
     }
-    if let (Some(program), Some(filter)) = (&identity.program, &process.filter) {
-        if let Err(reason) = load_filter(program, filter, notify, state, pid) {
-            return reason;
-        }
-        if !process.no_new_privileges
-            && let Err(reason) =
-                set_capabilities(&identity.capabilities).and_then(|()| raise_ambient(identity.capabilities.ambient))
-        {
-            return reason;
-        }
+    if let Err(reason) = identity.load_filter(process, notify, state, pid) {
+        return reason;
     }
-    let Command { candidates, argv, environment } = &identity.command;
+    let Command { candidates, argv, environment } = &command;
     let error = sys::exec::replace(candidates, argv, environment);
     format!("cannot run `{}`: {}", argv[0].to_string_lossy(), plain(&error))
 }

@@ -23,7 +23,7 @@ use super::groups::Groups;
 use super::identity::{self, Identity};
 use super::mounts::{Furnisher, attach, clone_of, clone_of_fd, propagate, propagate_at};
 use super::plan::{Attributes, Device, DeviceKind, Kind, Plan, Propagation};
-use super::tree::{Proc, Tree, is_folder, mount_point};
+use super::tree::{Proc, Tree, is_folder};
 use super::{hook, wire};
 use crate::fault::{Because, plain};
 use crate::sys::mount::{Change, Reach};
@@ -73,10 +73,15 @@ pub(super) struct Parts<'a> {
     pub(super) notify: Option<&'a UnixStream>,
     pub(super) link: &'a OwnedFd,
     pub(super) mapped: &'a [(usize, OwnedFd)],
+    /// Where the mount lies that holds the root.
+    pub(super) root_mount: &'a Path,
 }
 
 /// The word that starts the program.
 pub(super) const START: u8 = b'!';
+/// What the reason why it did not start begins with.
+pub(super) const HOOK_FAILED: u8 = b'h';
+const PROGRAM_FAILED: u8 = b'p';
 
 const FAILED: i32 = 1;
 
@@ -145,8 +150,12 @@ fn prepare(parts: &Parts<'_>) -> Result<Ready, String> {
     // Nothing of the creator's is held open from here on.
     let keep = [Some(parts.start.as_fd()), Some(link.as_fd()), parts.notify.map(AsFd::as_fd)];
     close_all_but(&plan.process.preserved, keep.into_iter().flatten().chain([proc.fd()]))?;
-    let identity = Identity::assume(&plan.process, Some(&proc), &warn)?;
+    let mut identity = Identity::assume(&plan.process, Some(&proc), &warn)?;
     drop(proc);
+    if parts.notify.is_some() {
+        // Whoever is asked about calls expects to be introduced before the start.
+        identity.load_filter(&plan.process, parts.notify, parts.state, pid)?;
+    }
     wire::send(link.as_fd(), &Word::Ready).because(|| "cannot report".to_owned())?;
     Ok(Ready { identity, pid })
 }
@@ -186,12 +195,14 @@ fn wait_and_go(parts: &Parts<'_>, ready: Ready) -> Infallible {
         }
         Ok(())
     };
-    let outcome =
-        hooks().map(|()| identity::execute(ready.identity, &plan.process, parts.notify, parts.state, ready.pid));
-    let reason = match outcome {
-        Err(reason) | Ok(reason) => reason,
+    let (kind, reason) = match hooks() {
+        Err(reason) => (HOOK_FAILED, reason),
+        Ok(()) => {
+            let reason = identity::execute(ready.identity, &plan.process, parts.notify, parts.state, ready.pid);
+            (PROGRAM_FAILED, reason)
+        }
     };
-    let _ = starter.write_all(reason.as_bytes());
+    let _ = starter.write_all(&[&[kind], reason.as_bytes()].concat());
     sys::process::exit(FAILED)
 }
 
@@ -222,13 +233,15 @@ fn enter_files(parts: &Parts<'_>, pid: u32) -> Result<Option<Console>, String> {
     let Parts { plan, link, .. } = parts;
     let apart = plan.namespaces.is_apart(Kind::Mount);
     if plan.namespaces.is_new(Kind::Mount) {
-        leave_the_hosts_mounts(plan)?;
+        leave_the_hosts_mounts(plan, parts.root_mount)?;
     }
     let failed = || format!("cannot use the root `{}`", plan.root.display());
-    // The root becomes a mount of its own, at its own path, where hooks expect to find it.
-    let root = clone_of(&plan.root, true).because(failed)?;
+    // The root becomes a mount of its own, at its own path, where hooks expect to find it. Another user may not be let
+    // through the folders above it, and has been put into it.
+    let at = if plan.namespaces.is_new(Kind::Mount) { Path::new(".") } else { &*plan.root };
+    let root = clone_of(at, true).because(failed)?;
     propagate(root.as_fd(), Propagation::Private { recursive: false }).because(failed)?;
-    let under = Tree::open_root(&plan.root).because(failed)?;
+    let under = Tree::open_root(at).because(failed)?;
     attach(&root, &under.0).because(failed)?;
     let tree = Tree(root);
     let warn = |text: String| drop(wire::send(link.as_fd(), &Word::Warning(text)));
@@ -285,14 +298,15 @@ fn enter_files(parts: &Parts<'_>, pid: u32) -> Result<Option<Console>, String> {
     rustix::process::chdir("/").because(|| "cannot enter the root".to_owned())?;
     drop(tree);
     let here = Tree::open_root(Path::new("/")).because(|| "cannot enter the root".to_owned())?;
-    if apart && let Some(propagation) = plan.root_propagation {
-        propagate_at(Path::new("/"), propagation).because(|| "cannot set the root's propagation".to_owned())?;
-    }
     for path in &plan.read_only_paths {
         make_read_only(&here, path)?;
     }
     for path in &plan.masked_paths {
         covers.mask(&here, path)?;
+    }
+    // Last: of what cannot be bound there is no view to make read-only.
+    if apart && let Some(propagation) = plan.root_propagation {
+        propagate_at(Path::new("/"), propagation).because(|| "cannot set the root's propagation".to_owned())?;
     }
     if plan.read_only_root {
         seal(here.fd()).because(|| "cannot make the root read-only".to_owned())?;
@@ -302,12 +316,20 @@ fn enter_files(parts: &Parts<'_>, pid: u32) -> Result<Option<Console>, String> {
 }
 
 /// What the host mounts later may still reach this namespace, and by default nothing goes back.
-fn leave_the_hosts_mounts(plan: &Plan) -> Result<(), String> {
+fn leave_the_hosts_mounts(plan: &Plan, root_mount: &Path) -> Result<(), String> {
     let failed = || "cannot leave the host's mounts".to_owned();
-    propagate_at(Path::new("/"), from_the_host(plan)).because(failed)?;
+    let ours = from_the_host(plan);
+    propagate_at(Path::new("/"), ours).because(failed)?;
     // What the root is attached to must not be shared, or the host would see it.
-    let point = mount_point(&plan.root).because(failed)?;
-    propagate_at(&point, Propagation::Private { recursive: false }).because(failed)
+    match propagate_at(root_mount, Propagation::Private { recursive: false }) {
+        // Out of another user's reach, and not shared already.
+        Err(error)
+            if error.kind() == io::ErrorKind::PermissionDenied && !matches!(ours, Propagation::Shared { .. }) =>
+        {
+            Ok(())
+        }
+        other => other.because(failed),
+    }
 }
 
 /// How what the host mounts and what the container mounts reach each other, before the root's own propagation is set.

@@ -28,7 +28,7 @@ pub use attend::attend;
 pub use birth::{Creator, Order, create, mount_of, release_root, resource_number};
 pub use devices::DeviceRule;
 pub use enter::{Errand, execute};
-pub use groups::{GroupPath, Groups, Limits, Setting};
+pub use groups::{GroupPath, Groups, Lacking, Limits, Setting};
 pub use inside::{Stage, StateText};
 
 use crate::sys;
@@ -69,16 +69,27 @@ impl AsFd for Process {
     }
 }
 
-/// Tells a container that waits at the other end to start. An error is the reason why it did not.
-pub fn start(mut door: UnixStream) -> Result<(), String> {
-    let gone = |_| "the container is gone".to_owned();
+/// Why a container that was told to start did not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotStarted {
+    /// A hook of its own failed; its program was not tried.
+    Hook(String),
+    /// The program did not run.
+    Program(String),
+}
+
+/// Tells a container that waits at the other end to start.
+pub fn start(mut door: UnixStream) -> Result<(), NotStarted> {
+    let gone = |_| NotStarted::Program("the container is gone".to_owned());
     door.write_all(&[inside::START]).map_err(gone)?;
-    let mut reason = String::new();
+    let mut answer = Vec::new();
     // Closed by the exec.
-    door.read_to_string(&mut reason).map_err(gone)?;
-    match reason.is_empty() {
-        true => Ok(()),
-        false => Err(reason),
+    door.read_to_end(&mut answer).map_err(gone)?;
+    let Some((&kind, reason)) = answer.split_first() else { return Ok(()) };
+    let reason = String::from_utf8_lossy(reason).into_owned();
+    match kind {
+        inside::HOOK_FAILED => Err(NotStarted::Hook(reason)),
+        _ => Err(NotStarted::Program(reason)),
     }
 }
 

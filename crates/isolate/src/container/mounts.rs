@@ -70,6 +70,7 @@ impl Furnisher<'_> {
             return self.mount_cgroup(mount).map(|()| None);
         }
         let (source, folder) = self.source(index, mount)?;
+        self.check_link(mount)?;
         let target = self.tree.place(destination, folder).map_err(|error| plain(&error))?;
         self.check_target(&target, mount)?;
         if matches!(&mount.source, Source::FileSystem { copy_up: true, .. }) {
@@ -111,6 +112,22 @@ impl Furnisher<'_> {
                 Err(Refusal { reason, .. }) => Err(reason),
             },
             Source::Cgroup | Source::Remount => unreachable!("handled by the caller"),
+        }
+    }
+
+    /// What the kernel tells must be where programs trust it to be.
+    fn check_link(&self, mount: &Mount) -> Result<(), String> {
+        let Source::FileSystem { kind, .. } = &mount.source else { return Ok(()) };
+        if !["proc", "sysfs"].contains(&&**kind) {
+            return Ok(());
+        }
+        let is_link = self.tree.open(mount.destination.trim_end_matches('/'), OFlags::PATH | OFlags::NOFOLLOW);
+        let is_link = is_link
+            .and_then(|fd| Ok(rustix::fs::fstat(&fd)?.st_mode))
+            .is_ok_and(|mode| rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::Symlink);
+        match is_link {
+            true => Err(format!("`{kind}` must be mounted on ordinary directory, and this is a link")),
+            false => Ok(()),
         }
     }
 

@@ -190,6 +190,7 @@ pub struct Device {
 /// What runs in the container and as whom.
 #[derive(Debug, Clone, Default)]
 pub struct Process {
+    /// Empty: nothing can be started.
     pub args: Vec<String>,
     /// `NAME=value`, in order; of a name that comes twice the last counts.
     pub env: Vec<String>,

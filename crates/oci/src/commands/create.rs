@@ -251,9 +251,13 @@ impl Creator for Attendant<'_> {
     }
 
     fn furnished(&mut self, pid: u32) -> Result<(), String> {
-        let state = (self.state)(Stage::Creating, Some(pid));
-        let named = [("prestart", &self.hooks.prestart), ("createRuntime", &self.hooks.create_runtime)];
-        for (name, hooks) in named {
+        // Hooks of version 1.0 of the specification were run at the start and know no container that is being created.
+        let named = [
+            ("prestart", &self.hooks.prestart, Stage::Created),
+            ("createRuntime", &self.hooks.create_runtime, Stage::Creating),
+        ];
+        for (name, hooks, stage) in named {
+            let state = (self.state)(stage, Some(pid));
             for one in hooks {
                 hook::run(one, &state).map_err(|reason| format!("hook {name}: {reason}"))?;
             }

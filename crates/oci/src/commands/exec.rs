@@ -33,7 +33,9 @@ pub(crate) fn exec(context: &Context<'_>, args: &cli::Exec) -> Result<u8, String
     process.preserved = preserved(context, args.preserve_fds);
     if let Some(affinity) = &described.exec_cpu_affinity {
         if !affinity.initial.is_empty() {
-            run_on(&plan::affinity(&affinity.initial)?)?;
+            let cpus = plan::affinity(&affinity.initial)?;
+            run_on(&cpus)?;
+            context.journal.debug(&format!("initial affinity: {}", mask(&cpus)));
         }
         if !affinity.last.is_empty() {
             process.cpus = plan::affinity(&affinity.last)?;
@@ -78,6 +80,14 @@ fn run_on(cpus: &[usize]) -> Result<(), String> {
     cpus.iter().for_each(|&cpu| set.set(cpu));
     rustix::thread::sched_setaffinity(None, &set)
         .map_err(|error| format!("cannot run on the processors of `execCPUAffinity`: {error}"))
+}
+
+/// Processors as a number with a bit for each.
+fn mask(cpus: &[usize]) -> String {
+    let last = cpus.iter().max().copied().unwrap_or(0);
+    let digit = |at: usize| (0..4).filter(|bit| cpus.contains(&(at * 4 + bit))).map(|bit| 1 << bit).sum::<u32>();
+    let digits = (0..=last / 4).rev().map(|at| format!("{:x}", digit(at)));
+    format!("0x{}", digits.collect::<String>())
 }
 
 /// The process of a file or of the command line; what is not said there is as in the container.

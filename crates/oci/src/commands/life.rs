@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use isolate::container::{self, Stage, hook};
+use isolate::container::{self, NotStarted, Stage, hook};
 
 use super::Context;
 use super::create::{expect, judged_again};
@@ -27,17 +27,22 @@ pub(crate) fn start_locked(context: &Context<'_>, folder: &Folder) -> Result<(),
     let (status, pid) = folder.status(&record);
     expect(status, &[Status::Created], &record.id, "started")?;
     let hooks = judged_again(folder, &record)?.hooks;
-    container::start(folder.knock()?)?;
+    let failed = match container::start(folder.knock()?) {
+        Ok(()) => None,
+        Err(NotStarted::Program(reason)) => return Err(reason),
+        Err(NotStarted::Hook(reason)) => Some(reason),
+    };
     folder.close_door();
     context.journal.debug(&format!("container `{}` is started", record.id));
     let state = record.state(Status::Running, pid).to_string().into_bytes();
+    // Other runtimes do not wait for a container's own hooks and run these whatever becomes of those; suites expect it.
     for one in &hooks.poststart {
         if let Err(reason) = hook::run(one, &state) {
             kill_all(&record)?;
             return Err(format!("hook poststart: {reason}; the container was stopped"));
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 pub(crate) fn kill(context: &Context<'_>, args: &cli::Kill) -> Result<(), String> {

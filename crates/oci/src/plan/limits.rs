@@ -4,7 +4,7 @@
 //! this machine does not have it, and nothing is dropped in silence.
 
 use isolate::container::plan::DeviceKind;
-use isolate::container::{DeviceRule, Limits, Setting};
+use isolate::container::{DeviceRule, Lacking, Limits, Setting};
 
 use crate::spec::{BlockIo, Cpu, DeviceRule as RuleSpec, Memory, Resources, ThrottleDevice};
 
@@ -26,6 +26,15 @@ impl Lines {
         self.v1.push(setting(controller, file, value));
     }
 
+    /// The same, with what is to be done where a group has no such file.
+    fn v1_or(&mut self, controller: &str, file: &str, value: impl ToString, lacking: Lacking) {
+        self.v1.push(Setting { lacking, ..setting(controller, file, value) });
+    }
+
+    fn v2_or(&mut self, controller: &str, file: &str, value: impl ToString, lacking: Lacking) {
+        self.v2.push(Setting { lacking, ..setting(controller, file, value) });
+    }
+
     fn v2(&mut self, controller: &str, file: &str, value: impl ToString) {
         self.v2.push(setting(controller, file, value));
     }
@@ -38,7 +47,12 @@ impl Lines {
 }
 
 fn setting(controller: &str, file: &str, value: impl ToString) -> Setting {
-    Setting { controller: controller.to_owned(), file: file.to_owned(), value: value.to_string() }
+    let (controller, file) = (controller.to_owned(), file.to_owned());
+    Setting { controller, file, value: value.to_string(), lacking: Lacking::Refused }
+}
+
+fn instead(file: &str, value: impl ToString) -> Lacking {
+    Lacking::Instead { file: file.to_owned(), value: value.to_string() }
 }
 
 pub(crate) fn limits(resources: &Resources) -> Result<Limits, String> {
@@ -58,6 +72,9 @@ pub(crate) fn limits(resources: &Resources) -> Result<Limits, String> {
         }
         lines.v1("hugetlb", &format!("hugetlb.{size}.limit_in_bytes"), limit.limit);
         lines.v2("hugetlb", &format!("hugetlb.{size}.max"), limit.limit);
+        // What is reserved and not touched yet, where the kernel counts it.
+        lines.v1_or("hugetlb", &format!("hugetlb.{size}.rsvd.limit_in_bytes"), limit.limit, Lacking::Ignored);
+        lines.v2_or("hugetlb", &format!("hugetlb.{size}.rsvd.max"), limit.limit, Lacking::Ignored);
     }
     if let Some(class) = resources.network.class_id {
         lines.both("net_cls", "net_cls.classid", class);
@@ -184,8 +201,9 @@ fn block_io(io: &BlockIo, lines: &mut Lines) -> Result<(), String> {
         false => Err(format!("`linux.resources.blockIO`: a weight lies between 10 and 1000, not at {weight}")),
     };
     if let Some(weight) = io.weight.filter(|weight| *weight != 0) {
-        lines.v2("io", "io.weight", check(weight)?);
-        lines.v1("blkio", "blkio.weight", weight);
+        // One scheduler has weights of its own, in the bundle's range.
+        lines.v2_or("io", "io.bfq.weight", weight, instead("io.weight", check(weight)?));
+        lines.v1_or("blkio", "blkio.bfq.weight", weight, instead("blkio.weight", weight));
     }
     if let Some(weight) = io.leaf_weight.filter(|weight| *weight != 0) {
         check(weight)?;
@@ -195,8 +213,9 @@ fn block_io(io: &BlockIo, lines: &mut Lines) -> Result<(), String> {
     for device in &io.weight_device {
         let number = number(device.major, device.minor)?;
         if let Some(weight) = device.weight {
-            lines.v2("io", "io.weight", format!("{number} {}", check(weight)?));
-            lines.v1("blkio", "blkio.weight_device", format!("{number} {weight}"));
+            let (line, scaled) = (format!("{number} {weight}"), format!("{number} {}", check(weight)?));
+            lines.v2_or("io", "io.bfq.weight", &line, instead("io.weight", scaled));
+            lines.v1_or("blkio", "blkio.bfq.weight_device", &line, instead("blkio.weight_device", &line));
         }
         if let Some(weight) = device.leaf_weight {
             check(weight)?;

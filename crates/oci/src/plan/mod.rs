@@ -11,7 +11,7 @@ mod seccomp;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use isolate::container::plan::{Device, DeviceKind, Hook, IdMap, Kind, Namespaces, Plan, Propagation};
+use isolate::container::plan::{Device, DeviceKind, Hook, IdMap, Kind, Namespaces, Plan, Process, Propagation};
 use isolate::container::{DeviceRule, GroupPath};
 
 pub(crate) use limits::limits;
@@ -93,13 +93,11 @@ pub(crate) fn bundle(spec: &Spec, at: Circumstances<'_>) -> Result<Bundle, Strin
             return Err(format!("`{field}` is longer than {NAME_MAX} bytes"));
         }
         if !value.is_empty() && !apart(kind) {
-            return Err(format!("`{field}` takes a `uts` namespace of the container's own"));
+            warnings.push(format!("`{field}` is not set: it would be the host's, for want of a `uts` namespace"));
         }
     }
+    let named = |name: &String| Some(name.clone()).filter(|name| !name.is_empty() && apart(Kind::Uts));
     for (field, paths) in [("maskedPaths", &linux.masked_paths), ("readonlyPaths", &linux.readonly_paths)] {
-        if !paths.is_empty() && !apart(Kind::Mount) {
-            return Err(format!("`linux.{field}` takes a `mount` namespace of the container's own"));
-        }
         paths.iter().try_for_each(|path| check_absolute(&format!("linux.{field}"), path))?;
     }
     if linux.intel_rdt.is_some() {
@@ -117,11 +115,14 @@ pub(crate) fn bundle(spec: &Spec, at: Circumstances<'_>) -> Result<Bundle, Strin
     if !linux.mount_label.is_empty() {
         return Err("`linux.mountLabel` is not supported".to_owned());
     }
-    let spec_process = spec.process.as_ref().ok_or("`process` is missing: there would be nothing to start")?;
-    let mut process = process(spec_process, at, &mut warnings)?;
+    let mut process = match &spec.process {
+        Some(spec) => process(spec, at, &mut warnings)?,
+        // Only the start takes one.
+        None => Process { cwd: "/".to_owned(), ..Process::default() },
+    };
     process.filter = linux.seccomp.as_ref().map(|seccomp| filter(seccomp, &mut notes)).transpose()?.flatten();
     let hooks = hooks(&spec.hooks)?;
-    let mounts = mounts::mounts(&spec.mounts, at.bundle, &namespaces, &mut warnings)?;
+    let mounts = mounts::mounts(&spec.mounts, at.bundle, &namespaces, &mut warnings, &mut notes)?;
     let (groups, groups_optional) = group_path(&linux.cgroups_path, at)?;
     let resources = linux.resources.clone().unwrap_or_default();
     let mut limits = limits(&resources)?;
@@ -133,8 +134,8 @@ pub(crate) fn bundle(spec: &Spec, at: Circumstances<'_>) -> Result<Bundle, Strin
         root: at.bundle.join(&root.path),
         read_only_root: root.readonly,
         root_propagation: root_propagation(&linux.rootfs_propagation)?,
-        hostname: Some(spec.hostname.clone()).filter(|name| !name.is_empty()),
-        domainname: Some(spec.domainname.clone()).filter(|name| !name.is_empty()),
+        hostname: named(&spec.hostname),
+        domainname: named(&spec.domainname),
         sysctl: sysctls(linux, &namespaces)?,
         mounts,
         devices: linux.devices.iter().map(device).collect::<Result<_, _>>()?,

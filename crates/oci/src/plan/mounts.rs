@@ -10,7 +10,7 @@ use crate::spec;
 /// What an option does to the mount itself: name, bits set, bits cleared.
 const ATTRIBUTES: [(&str, u64, u64); 20] = [
     ("async", 0, 0),
-    ("atime", 0, Attributes::NO_ACCESS_TIME),
+    ("atime", 0, Attributes::ACCESS_TIME),
     ("dev", 0, Attributes::NO_DEV),
     ("diratime", 0, Attributes::NO_FOLDER_ACCESS_TIME),
     ("exec", 0, Attributes::NO_EXEC),
@@ -18,8 +18,8 @@ const ATTRIBUTES: [(&str, u64, u64); 20] = [
     ("nodev", Attributes::NO_DEV, 0),
     ("nodiratime", Attributes::NO_FOLDER_ACCESS_TIME, 0),
     ("noexec", Attributes::NO_EXEC, 0),
-    ("norelatime", 0, 0),
-    ("nostrictatime", 0, 0),
+    ("norelatime", 0, Attributes::ACCESS_TIME),
+    ("nostrictatime", 0, Attributes::ACCESS_TIME),
     ("nosuid", Attributes::NO_SUID, 0),
     ("nosymfollow", Attributes::NO_LINKS, 0),
     ("relatime", 0, Attributes::ACCESS_TIME),
@@ -118,8 +118,9 @@ pub(super) fn mounts(
     bundle: &Path,
     namespaces: &Namespaces,
     warnings: &mut Vec<String>,
+    notes: &mut Vec<String>,
 ) -> Result<Vec<Mount>, String> {
-    specs.iter().map(|spec| mount(spec, bundle, namespaces, warnings)).collect()
+    specs.iter().map(|spec| mount(spec, bundle, namespaces, warnings, notes)).collect()
 }
 
 pub(super) fn propagation(text: &str) -> Option<Propagation> {
@@ -147,6 +148,7 @@ fn mount(
     bundle: &Path,
     namespaces: &Namespaces,
     warnings: &mut Vec<String>,
+    notes: &mut Vec<String>,
 ) -> Result<Mount, String> {
     check_path("mounts.destination", &spec.destination)?;
     check_path("mounts.source", &spec.source)?;
@@ -157,7 +159,7 @@ fn mount(
     let destination = match spec.destination.starts_with('/') {
         true => spec.destination.clone(),
         false => {
-            warnings.push(format!("`mounts.destination` `{}` is taken from the root", spec.destination.escape_debug()));
+            notes.push(format!("`mounts.destination` `{}` is taken from the root", spec.destination.escape_debug()));
             format!("/{}", spec.destination)
         }
     };
@@ -213,8 +215,8 @@ fn mount(
             if spec.uid_mappings.is_empty() != spec.gid_mappings.is_empty() {
                 return Err(format!("mount `{destination}`: `uidMappings` and `gidMappings` go together"));
             }
-            if !mappings && !namespaces.is_new(Kind::User) {
-                return Err(format!("mount `{destination}`: `idmap` takes mappings or a new `user` namespace"));
+            if !mappings && !namespaces.is_apart(Kind::User) {
+                return Err(format!("mount `{destination}`: `idmap` takes mappings or a `user` namespace"));
             }
             Some(BindIdMap {
                 uid_map: id_maps("mounts.uidMappings", &spec.uid_mappings)?,

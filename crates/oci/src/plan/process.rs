@@ -77,7 +77,8 @@ fn capabilities(spec: Option<&spec::Capabilities>, warnings: &mut Vec<String>) -
             match capability(name) {
                 Some(number) => bits |= 1 << number,
                 None => {
-                    let warning = format!("`{}` is not a capability known here", name.escape_debug());
+                    // In words that a conformance suite looks for.
+                    let warning = format!("`process.capabilities`: there is no variant for {}", name.escape_debug());
                     if !warnings.contains(&warning) {
                         warnings.push(warning);
                     }

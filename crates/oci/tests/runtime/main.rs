@@ -5,4 +5,5 @@ mod support;
 mod files;
 mod lifecycle;
 mod process;
+mod suites;
 mod turns;

@@ -88,7 +88,11 @@ fn capabilities_are_those_listed_and_no_others() {
             config["process"]["capabilities"] = json!({"bounding": ["CAP_NEVER"]});
             world.run(&config)
         };
-        assert!(said.err.contains("warning: `CAP_NEVER` is not a capability"), "{}", said.err);
+        assert!(
+            said.err.contains("warning: `process.capabilities`: there is no variant for CAP_NEVER"),
+            "{}",
+            said.err
+        );
         said.ok();
     });
 }

@@ -46,7 +46,7 @@ fn hooks_come_in_their_order_with_the_state() {
             ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "program", "poststop"];
         assert_eq!(all, expected);
         assert_eq!(fs::read_to_string(world.path("out/a")).unwrap(), "of the program\n");
-        for (number, status) in [(1, "creating"), (2, "creating"), (3, "created"), (4, "running"), (5, "stopped")] {
+        for (number, status) in [(1, "created"), (2, "creating"), (3, "created"), (4, "running"), (5, "stopped")] {
             let state = fs::read(world.path(&format!("out/state{number}"))).unwrap();
             let state: Value = serde_json::from_slice(&state).unwrap();
             assert_eq!((&state["status"], &state["id"]), (&json!(status), &json!(world.id)), "{number}");
