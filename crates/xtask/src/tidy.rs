@@ -34,6 +34,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("node", Ring::Pure),
     ("isolate", Ring::Effects),
     ("store", Ring::Effects),
+    ("net", Ring::Effects),
     ("proxy", Ring::Effects),
     ("rads-std", Ring::Effects),
     ("api", Ring::Joins),
