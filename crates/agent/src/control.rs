@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{
-    Accepted, After, Answer, AppView, BundleStatus, Control, Copy, Events, Exec, ExecCommand, Index, Inspection,
-    LogQuery, LogStream, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen,
-    Status, Version, WAIT_MAX_MS, WallsView,
+    Accepted, After, Answer, AppView, BundleStatus, Caller, Control, Copy, Events, Exec, ExecCommand, Index,
+    Inspection, LogQuery, LogStream, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView,
+    StarsThen, Status, Version, WAIT_MAX_MS, WallsView,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
@@ -150,6 +150,20 @@ impl Remote {
             StarPhase::Assigned | StarPhase::Ended => not_now("see `rads c list` for those that do".to_owned()),
             StarPhase::Paused => not_now(format!("`rads c resume {}` lets it go on", view.service)),
             _ => Ok(view),
+        }
+    }
+
+    /// Notes that somebody is about to be where a star's secrets are, when it has some.
+    async fn note_way_in(&self, star: StarId, Caller { uid }: Caller) -> Result<(), Problem> {
+        let bound = move |node: &Node| {
+            let record = node.state().stars.get(&star)?;
+            Some((record.secrets(), (record.service.clone(), record.name())))
+        };
+        match self.looker().look(bound).await? {
+            Some((secrets, star)) if !secrets.is_empty() => {
+                self.change(Request::NoteRead { secrets, uid, star: Some(star) }).await.map(drop)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -355,9 +369,10 @@ impl Control for Remote {
         })
     }
 
-    fn exec(&self, star: StarId, command: ExecCommand) -> Answer<'_, Exec> {
+    fn exec(&self, star: StarId, command: ExecCommand, caller: Caller) -> Answer<'_, Exec> {
         Box::pin(async move {
             self.running(star).await?;
+            self.note_way_in(star, caller).await?;
             let secrets = Arc::clone(&self.secrets);
             let environment =
                 move |node: &Node| node.state().stars.get(&star).map(|record| orders::environment_of(record, &secrets));
@@ -366,9 +381,10 @@ impl Control for Remote {
         })
     }
 
-    fn copy(&self, star: StarId, copy: Copy) -> Answer<'_, Exec> {
+    fn copy(&self, star: StarId, copy: Copy, caller: Caller) -> Answer<'_, Exec> {
         Box::pin(async move {
             self.running(star).await?;
+            self.note_way_in(star, caller).await?;
             exec::copy(
                 self.link.clone(),
                 star,
@@ -456,6 +472,15 @@ impl Control for Remote {
     fn secrets(&self) -> Answer<'_, Vec<SecretView>> {
         let secrets = Arc::clone(&self.secrets);
         Box::pin(beside(move || secrets.list()))
+    }
+
+    fn secret(&self, secret: SecretKey, Caller { uid }: Caller) -> Answer<'_, Bytes> {
+        Box::pin(async move {
+            let (secrets, key) = (Arc::clone(&self.secrets), secret.clone());
+            let mut value = beside(move || secrets.open(&key)).await?;
+            self.change(Request::NoteRead { secrets: vec![secret], uid, star: None }).await?;
+            Ok(std::mem::take(&mut *value).into())
+        })
     }
 
     fn put_secret(&self, secret: SecretKey, value: Bytes) -> Answer<'_, Accepted> {

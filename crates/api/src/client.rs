@@ -195,6 +195,14 @@ impl Client {
         self.get("/v1/secrets").await
     }
 
+    /// The value; who read it is recorded.
+    pub async fn secret(&self, secret: &SecretKey) -> Result<Bytes, Problem> {
+        let path = format!("/v1/secrets/{}", segment(secret));
+        let response = self.request(Method::GET, &path, None, Bytes::new()).await?;
+        let body = response.into_body().collect().await.map_err(|error| self.lost(&error))?;
+        Ok(body.to_bytes())
+    }
+
     pub async fn put_secret(&self, secret: &SecretKey, value: Bytes) -> Result<Accepted, Problem> {
         let kind = Some("application/octet-stream");
         let path = format!("/v1/secrets/{}", segment(secret));

@@ -22,6 +22,13 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send 
 /// Lines as they come; ends when there are no more, or the agent ends.
 pub type LogStream = Pin<Box<dyn Stream<Item = Result<LogRecord, Problem>> + Send>>;
 
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// By the kernel's word.
+    pub uid: u32,
+}
+
 /// A command that runs within a star.
 pub struct Exec {
     /// Dropped at the end of the input.
@@ -67,9 +74,9 @@ pub trait Control: Send + Sync + 'static {
     fn inspect(&self, star: StarId) -> Answer<'_, Inspection>;
     fn star(&self, star: StarId) -> Answer<'_, StarView>;
     fn star_stats(&self, star: StarId) -> Answer<'_, StarStats>;
-    fn exec(&self, star: StarId, command: ExecCommand) -> Answer<'_, Exec>;
+    fn exec(&self, star: StarId, command: ExecCommand, caller: Caller) -> Answer<'_, Exec>;
     /// Copies files within the star's walls: a tar stream by its standard output or input.
-    fn copy(&self, star: StarId, copy: Copy) -> Answer<'_, Exec>;
+    fn copy(&self, star: StarId, copy: Copy, caller: Caller) -> Answer<'_, Exec>;
     /// A connection to a port within the star.
     fn dial(&self, star: StarId, port: u16) -> Answer<'_, TcpStream>;
     fn logs(&self, query: LogQuery) -> Answer<'_, LogStream>;
@@ -89,6 +96,8 @@ pub trait Control: Send + Sync + 'static {
 
     /// Names, never values.
     fn secrets(&self) -> Answer<'_, Vec<SecretView>>;
+    /// A value. Answers once it is on disk who read it.
+    fn secret(&self, secret: SecretKey, caller: Caller) -> Answer<'_, Bytes>;
     /// Answers once the value is on disk, sealed. Stars that run keep the value they have.
     fn put_secret(&self, secret: SecretKey, value: Bytes) -> Answer<'_, Accepted>;
     /// Refused while a service names it.

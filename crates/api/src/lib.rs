@@ -15,7 +15,7 @@ pub mod serve;
 pub mod types;
 
 pub use client::{Client, LogReader};
-pub use control::{Answer, Control, Exec, LogStream};
+pub use control::{Answer, Caller, Control, Exec, LogStream};
 pub use routes::{openapi, router};
 pub use serve::{Socket, socket_path};
 pub use types::*;

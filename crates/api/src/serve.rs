@@ -5,11 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use model::{Code, Problem};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::control::Control;
+use crate::control::{Caller, Control};
 
 /// Where the agent of a data folder listens.
 pub fn socket_path(data_dir: &Path) -> PathBuf {
@@ -56,8 +57,8 @@ impl Socket {
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> io::Result<()> {
         let Self { listener, path } = self;
-        let served = axum::serve(Peers { listener, path }, crate::routes::router(control));
-        served.with_graceful_shutdown(stop).await
+        let routes = crate::routes::router(control).into_make_service_with_connect_info::<Caller>();
+        axum::serve(Peers { listener, path }, routes).with_graceful_shutdown(stop).await
     }
 }
 
@@ -84,6 +85,13 @@ impl Listener for Peers {
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
         self.listener.local_addr()
+    }
+}
+
+impl Connected<IncomingStream<'_, Peers>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, Peers>) -> Self {
+        // They were there when it was accepted, and a connection's credentials never change.
+        Self { uid: stream.io().peer_cred().map_or(u32::MAX, |peer| peer.uid()) }
     }
 }
 

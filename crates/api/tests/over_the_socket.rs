@@ -113,7 +113,7 @@ impl Control for Remembering {
         self.refuse(format!("star stats {star}"))
     }
     /// A command that repeats its input and ends with the number of its words.
-    fn exec(&self, star: StarId, command: ExecCommand) -> Answer<'_, Exec> {
+    fn exec(&self, star: StarId, command: ExecCommand, _: Caller) -> Answer<'_, Exec> {
         let (stdin, mut input) = tokio::io::duplex(64);
         let (mut output, stdout) = tokio::io::duplex(64);
         let repeat = tokio::spawn(async move {
@@ -135,7 +135,7 @@ impl Control for Remembering {
         };
         self.note(format!("exec {star}"), Ok(running))
     }
-    fn copy(&self, star: StarId, copy: Copy) -> Answer<'_, Exec> {
+    fn copy(&self, star: StarId, copy: Copy, _: Caller) -> Answer<'_, Exec> {
         self.refuse(format!("copy {star} {copy:?}"))
     }
     /// Somebody who says what was said.
@@ -187,6 +187,9 @@ impl Control for Remembering {
     }
     fn secrets(&self) -> Answer<'_, Vec<SecretView>> {
         self.note("secrets".into(), Ok(Vec::new()))
+    }
+    fn secret(&self, secret: SecretKey, caller: Caller) -> Answer<'_, Bytes> {
+        self.note(format!("read secret {secret} {}", caller.uid), Ok(Bytes::from_static(b"\0value")))
     }
     fn put_secret(&self, secret: SecretKey, value: Bytes) -> Answer<'_, Accepted> {
         self.note(format!("secret {secret} {}", value.len()), Ok(Accepted { index: 10 }))

@@ -54,6 +54,7 @@ impl Node {
             Request::StartStar { service, ordinal } => Command::StartStar { service, ordinal, wall },
             Request::RestartStar { service, ordinal } => Command::RestartStar { service, ordinal, wall },
             Request::NoteSecret { secret, change } => Command::SecretChanged { secret, change, wall },
+            Request::NoteRead { secrets, uid, star } => Command::SecretsRead { secrets, uid, star, wall },
         };
         self.propose(Purpose::Request(id), command, step);
     }

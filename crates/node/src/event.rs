@@ -147,6 +147,12 @@ pub enum Request {
         secret: SecretKey,
         change: SecretChange,
     },
+    /// Note that a user of the host was given secrets: their value, or a way into a star that has them.
+    NoteRead {
+        secrets: Vec<SecretKey>,
+        uid: u32,
+        star: Option<(ServiceKey, String)>,
+    },
 }
 
 /// The change holds.

@@ -121,7 +121,7 @@ pub(crate) enum Constellation {
     /// Let a local port lead to a port within a star, until ^C
     PortForward(PortForward),
     /// Keep what only stars are to know
-    #[command(subcommand)]
+    #[command(subcommand, alias = "secret")]
     Secrets(Secrets),
     /// Show everything that is known of a star or a service
     Inspect(Inspect),
@@ -494,6 +494,8 @@ pub(crate) struct Exec {
 pub(crate) enum Secrets {
     /// Set a secret: from a file, from standard input, or typed unseen
     Set(SecretSet),
+    /// Print the value of a secret. That you read it is recorded among the events
+    Get { name: SecretKey },
     /// List secrets, without their values
     #[command(visible_alias = "ls")]
     List,
@@ -631,6 +633,7 @@ mod tests {
             "rads c secrets set db-password --from-file password.txt",
             "rads c secrets set team/db-password",
             "rads c secrets list -o json",
+            "rads c secret get team/db-password",
             "rads c secrets delete db-password",
             "rads c down hello",
             "rads c upgrade -o json",

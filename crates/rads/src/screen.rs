@@ -12,9 +12,21 @@ use serde::Serialize;
 pub(crate) fn print(text: &str) {
     let mut out = io::stdout().lock();
     if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        let code = if error.kind() == io::ErrorKind::BrokenPipe { 0 } else { 1 };
-        std::process::exit(code);
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        problem(&unwritable(&error));
+        std::process::exit(1);
     }
+}
+
+/// Output that nobody will see.
+pub(crate) fn unwritable(error: &io::Error) -> Problem {
+    let error = match error.kind() {
+        io::ErrorKind::StorageFull => "no space left on the device".to_owned(),
+        _ => error.to_string().to_lowercase(),
+    };
+    Problem::new(Code::FileUnwritable, format!("cannot write to standard output: {error}"))
 }
 
 /// One line to standard output.

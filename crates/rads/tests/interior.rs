@@ -102,6 +102,61 @@ fn a_secret_reaches_its_star_and_nothing_else() {
 }
 
 #[test]
+fn who_was_given_a_secret_is_among_the_events() {
+    let world = World::new();
+    let app = world.app(APP);
+    world.file("conf/app.conf", "bound\n");
+    let value = "kx73-hunter2-qw91";
+    set(&world, "db-password", value.as_bytes()).ok();
+    world.rads(&["up", "-d", app.to_str().unwrap()]).ok();
+    let events = |name: &str| {
+        let text =
+            world.rads(&[&["c", "events"], name.split_whitespace().collect::<Vec<_>>().as_slice()].concat()).ok();
+        let secret = text.lines().filter(|line| line.contains("secret")).map(|line| line[21..].to_owned());
+        secret.collect::<Vec<_>>()
+    };
+    let given = "star `keeper-1` was given secret `db-password`";
+    assert_eq!(events("keeper-1"), [given]);
+    // An agent that takes the star over gives it nothing anew, and one that is replaced is given it again.
+    support::kill_to_the_end(&world, world.agent_pid());
+    assert!(world.rads(&["up", "-d", app.to_str().unwrap()]).ok().contains("nothing to change"));
+    assert_eq!(events("keeper-1"), [given]);
+    world.rads(&["c", "restart", "keeper"]).ok();
+    let name = world.stars()[0].name.clone();
+    assert_eq!(events("keeper").last(), Some(&given.replace("keeper-1", &name)));
+    assert_eq!(events("keeper").len(), 2);
+    // A person who reads it, by its name or where the star has it.
+    let uid = rustix::process::getuid().as_raw();
+    assert_eq!(world.rads(&["c", "secret", "get", "db-password"]).ok(), value);
+    let read = format!("secret `db-password` read by uid {uid}");
+    assert_eq!(events("").last(), Some(&read));
+    let json = world.json(&["c", "secrets", "get", "db-password"]);
+    assert_eq!(json, serde_json::json!({"secret": "db-password", "value": value}));
+    let went_in = format!("uid {uid} went into star `{name}`, which has secret `db-password`");
+    for words in
+        [&["c", "exec", "keeper", "--", "cat", "/run/secrets/db"][..], &["c", "cp", "keeper:/run/secrets/db", "-"]]
+    {
+        let before = events(&name).iter().filter(|event| **event == went_in).count();
+        assert!(world.rads(words).ok().contains(value));
+        assert_eq!(events(&name).iter().filter(|event| **event == went_in).count(), before + 1, "{words:?}");
+    }
+    // One that is not there is not read, and what JSON cannot hold is printed as it is.
+    let before = events("");
+    world.rads(&["c", "secrets", "get", "nothing"]).refused("C0109", "no secret `nothing`");
+    assert_eq!(events(""), before);
+    set(&world, "odd", b"\xff\0").ok();
+    let refused = world.rads(&["c", "secrets", "get", "odd", "-o", "json"]);
+    assert!(refused.code == 1 && refused.err.contains("holds bytes that JSON cannot"), "{refused:?}");
+    let odd = world.command(&["c", "secrets", "get", "odd"]).output().unwrap();
+    assert_eq!(odd.stdout, b"\xff\0");
+    // Without secrets there is nothing to note.
+    world.rads(&["c", "down"]).ok();
+    world.up(&world.hello("instances: 1"));
+    world.rads(&["c", "exec", "hello", "--", "true"]).ok();
+    assert!(!world.rads(&["c", "events", "hello-1"]).ok().contains("went into"));
+}
+
+#[test]
 fn a_secret_that_cannot_be_is_refused_and_changes_nothing() {
     let world = World::new();
     for name in ["", "..", "../x", "a/../b", "a/b/c", "A", "a b", "a\nb", &"x".repeat(64)] {

@@ -3,8 +3,8 @@
 use model::app::INSTANCES_MAX;
 use model::limits::limits_difference;
 use model::{
-    AppKey, AppSpec, Code, Exit, LimitsChange, Problem, RestartPolicy, SecretChange, ServiceKey, StarId, StarPhase,
-    Turn, WallTime,
+    AppKey, AppSpec, Code, Exit, LimitsChange, Problem, RestartPolicy, SecretChange, SecretKey, ServiceKey, StarId,
+    StarPhase, Turn, WallTime,
 };
 
 use crate::command::{Assignment, Command, Transition};
@@ -100,6 +100,17 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
                 SecretChange::Deleted => "deleted",
             };
             state.record(*wall, format!("secret `{secret}` {what}"));
+            Ok(())
+        }
+        Command::SecretsRead { secrets, uid, star, wall } => {
+            let names = secret_names(secrets);
+            match star {
+                None => state.record(*wall, format!("{names} read by uid {uid}")),
+                Some((service, star)) => {
+                    let about = About::star(state, service, star);
+                    state.record_of(about, *wall, format!("uid {uid} went into star `{star}`, which has {names}"));
+                }
+            }
             Ok(())
         }
     };
@@ -414,10 +425,16 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime) -> Change 
 }
 
 fn transit(state: &mut State, transition: &Transition, wall: WallTime) -> Option<Change> {
-    let star = state.stars.get_mut(&transition.star)?;
+    let star = state.stars.get(&transition.star)?;
     if !star.phase.leads_to(transition.phase) {
         return None;
     }
+    let secrets = star.secrets();
+    if transition.process.is_some() && star.process.is_none() && !secrets.is_empty() {
+        let what = format!("star `{}` was given {}", star.name(), secret_names(&secrets));
+        state.record_of(About::star(state, &star.service, &star.name()), wall, what);
+    }
+    let star = state.stars.get_mut(&transition.star)?;
     let before = std::mem::replace(&mut star.phase, transition.phase);
     // What happened while the batch before was written comes as one; that it ran is known by its process.
     if transition.process.is_some() && star.process.is_none() && transition.phase > StarPhase::Starting {
@@ -463,6 +480,12 @@ fn transit(state: &mut State, transition: &Transition, wall: WallTime) -> Option
     }
     state.record_of(About::star(state, &service, &name), wall, format!("star `{name}` ended: {}", exit.cause));
     Some(moved)
+}
+
+/// `secret `db`` or `secrets `db`, `key``.
+fn secret_names(secrets: &[SecretKey]) -> String {
+    let names: Vec<String> = secrets.iter().map(|secret| format!("`{secret}`")).collect();
+    format!("{} {}", if names.len() == 1 { "secret" } else { "secrets" }, names.join(", "))
 }
 
 /// A star that has not ended is not forgotten.

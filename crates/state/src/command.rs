@@ -42,6 +42,8 @@ pub enum Command {
     RemoveService { service: ServiceKey, wall: WallTime },
     /// Notes what became of a secret. Its value is kept elsewhere, sealed, and never comes here.
     SecretChanged { secret: SecretKey, change: SecretChange, wall: WallTime },
+    /// Notes that a user of the host was given secrets: a value, or a way into a star (by its name) that has them.
+    SecretsRead { secrets: Vec<SecretKey>, uid: u32, star: Option<(ServiceKey, String)>, wall: WallTime },
 }
 
 /// One star to be. Nothing is left to choose; its generation is the index of the command.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use model::{AppKey, AppSpec, Exit, NodeId, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Turn, WallTime};
+use model::{
+    AppKey, AppSpec, Exit, NodeId, SecretKey, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Turn, WallTime,
+};
 use serde::{Deserialize, Serialize};
 
 /// Events kept: a screen or several of history at a few dozen bytes each; the oldest goes first.
@@ -99,6 +101,12 @@ impl StarRecord {
     /// `hello-1`.
     pub fn name(&self) -> String {
         format!("{}-{}", self.service.name, self.ordinal)
+    }
+
+    /// What it is given, as files or variables.
+    pub fn secrets(&self) -> Vec<SecretKey> {
+        let names = self.template.secrets().into_iter();
+        names.map(|name| SecretKey { namespace: self.service.namespace.clone(), name: name.clone() }).collect()
     }
 
     pub(crate) fn turned(&mut self, phase: StarPhase, at: WallTime) {

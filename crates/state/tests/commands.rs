@@ -457,4 +457,37 @@ fn weaker_walls_and_secrets_are_among_the_events() {
     let noted = Command::SecretChanged { secret, change: model::SecretChange::Replaced, wall: WALL };
     assert_eq!(apply(&mut state, 4, &noted), []);
     assert_eq!(last(&state), "secret `team/db` set anew");
+    let secrets = vec!["team/db".parse().unwrap()];
+    apply(&mut state, 5, &Command::SecretsRead { secrets, uid: 1000, star: None, wall: WALL });
+    assert_eq!(last(&state), "secret `team/db` read by uid 1000");
+}
+
+#[test]
+fn a_star_that_is_given_secrets_is_told_of_once() {
+    let mut state = State::default();
+    let mut bound = service(1, "a", RestartPolicy::Always);
+    bound.template.interior.secrets.insert("/run/secrets/db".to_owned(), "db".parse().unwrap());
+    bound.template.interior.env_secrets.insert("KEY".to_owned(), "key".parse().unwrap());
+    apply(&mut state, 1, &put("shop", &[("web", bound)], None));
+    apply(&mut state, 2, &assign(7, 1));
+    let events = |state: &State| state.events.iter().map(|event| event.what.clone()).collect::<Vec<_>>();
+    let before = events(&state);
+    // A start that fails has no process, and gave nothing.
+    let step = |star: u64, phase, process| Transition { star: StarId(star), phase, process, exit: None };
+    let steps = |changes| Command::Transitions { changes, wall: WALL };
+    apply(&mut state, 3, &steps(vec![step(7, StarPhase::Starting, None)]));
+    assert_eq!(events(&state), before);
+    apply(&mut state, 4, &steps(vec![step(7, StarPhase::Ready, Some((9, 9)))]));
+    apply(&mut state, 5, &steps(vec![step(7, StarPhase::Unready, Some((9, 9)))]));
+    let told: Vec<_> = state.events.iter().filter(|event| event.what.contains("secret")).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].what, "star `web-7` was given secrets `db`, `key`");
+    assert_eq!(told[0].about.star.as_deref(), Some("web-7"));
+    // Whoever goes into it could read them.
+    let star = Some((told[0].about.service.clone().unwrap(), "web-7".to_owned()));
+    let secrets = state.stars[&StarId(7)].secrets();
+    apply(&mut state, 6, &Command::SecretsRead { secrets, uid: 0, star, wall: WALL });
+    let last = state.events.back().unwrap();
+    assert_eq!(last.what, "uid 0 went into star `web-7`, which has secrets `db`, `key`");
+    assert_eq!(last.about.star.as_deref(), Some("web-7"));
 }

@@ -1,6 +1,6 @@
 //! `exec`: the connection is upgraded, and the command's input and output travel in the frames of [`crate::exec`].
 
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::Shared;
-use crate::control::Exec;
+use crate::control::{Caller, Exec};
 use crate::exec::{BYTES, EXIT, PAYLOAD_MAX, PROTOCOL, RESIZE, STDERR, STDIN, STDOUT, read_frame, write_frame};
 use crate::refusal::{Body, Path, Refusal};
 use crate::types::{Copy, Ended, ExecCommand, TerminalSize};
@@ -23,6 +23,7 @@ use crate::types::{Copy, Ended, ExecCommand, TerminalSize};
     responses((status = 101, description = "the command runs"), (status = "default", body = Problem)))]
 pub(super) async fn exec(
     State(control): Shared,
+    ConnectInfo(caller): ConnectInfo<Caller>,
     Path(star): Path<StarId>,
     mut request: Request,
 ) -> Result<Response, Refusal> {
@@ -31,7 +32,7 @@ pub(super) async fn exec(
     if command.argv.is_empty() {
         return Err(Refusal(Problem::new(Code::InvalidValue, "`argv` is empty: nothing to run")));
     }
-    let running = control.exec(star, command).await?;
+    let running = control.exec(star, command, caller).await?;
     Ok(switch(upgrade, PROTOCOL, |connection| relay(running, connection)))
 }
 
@@ -44,12 +45,13 @@ pub(super) async fn exec(
     responses((status = 101, description = "the copy runs"), (status = "default", body = Problem)))]
 pub(super) async fn copy(
     State(control): Shared,
+    ConnectInfo(caller): ConnectInfo<Caller>,
     Path(star): Path<StarId>,
     mut request: Request,
 ) -> Result<Response, Refusal> {
     let upgrade = upgrade_of(&mut request, PROTOCOL)?;
     let Body(copy) = <Body<Copy> as axum::extract::FromRequest<_>>::from_request(request, &()).await?;
-    let running = control.copy(star, copy).await?;
+    let running = control.copy(star, copy, caller).await?;
     Ok(switch(upgrade, PROTOCOL, |connection| relay(running, connection)))
 }
 

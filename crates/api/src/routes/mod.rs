@@ -89,7 +89,7 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(bundles::put))
         .routes(routes!(bundles::blob))
         .routes(routes!(secrets::list))
-        .routes(routes!(secrets::put, secrets::remove))
+        .routes(routes!(secrets::get, secrets::put, secrets::remove))
 }
 
 fn not_a_route(status: StatusCode, message: &str) -> impl IntoResponse {

@@ -1,12 +1,15 @@
-//! Secrets: values come in, names go out.
+//! Secrets: values come in, names go out, and a value to whoever asks for it by name.
 
 use axum::Json;
 use axum::body::{Body as RawBody, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header;
+use axum::response::IntoResponse;
 use model::secret::SECRET_MAX;
 use model::{Code, Problem, SecretKey, SecretView};
 
 use super::Shared;
+use crate::control::Caller;
 use crate::refusal::{Path, Refusal, Reply};
 use crate::types::Accepted;
 
@@ -15,6 +18,21 @@ use crate::types::Accepted;
     (status = 200, body = Vec<SecretView>), (status = "default", body = Problem)))]
 pub(super) async fn list(State(control): Shared) -> Reply<Vec<SecretView>> {
     Ok(Json(control.secrets().await?))
+}
+
+/// A secret's value
+///
+/// Byte by byte. Who read it is among the events before it is given.
+#[utoipa::path(get, path = "/v1/secrets/{secret}", tag = "secrets", params(("secret" = SecretKey, Path)),
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = "default", body = Problem)))]
+pub(super) async fn get(
+    State(control): Shared,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Path(secret): Path<SecretKey>,
+) -> Result<impl IntoResponse, Refusal> {
+    let value = control.secret(secret, caller).await?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-store")], value))
 }
 
 /// Set a secret's value

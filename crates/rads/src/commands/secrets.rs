@@ -1,4 +1,5 @@
-//! `rads c secrets`: values go in by a file, a pipe or the keyboard, never as an argument, and do not come out again.
+//! `rads c secrets`: values go in by a file, a pipe or the keyboard, never as an argument. One comes out for whoever asks for it by
+//! name, which is recorded.
 
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
@@ -20,7 +21,7 @@ pub(crate) async fn secrets(data_dir: &Path, what: Secrets, form: Form) -> Resul
     // Read first: whoever gives no value starts no agent.
     let value = match &what {
         Secrets::Set(args) => Some(value(args)?),
-        Secrets::List | Secrets::Delete { .. } => None,
+        Secrets::Get { .. } | Secrets::List | Secrets::Delete { .. } => None,
     };
     let (client, version, _) = agent::find_or_start(data_dir).await?;
     let done = perform(&client, what, value, form).await;
@@ -41,6 +42,20 @@ async fn perform(client: &Client, what: Secrets, value: Option<Zeroizing<Vec<u8>
             if value.ends_with(b"\n") {
                 screen::note("note: the value ends with a line break; `printf` gives one without");
             }
+        }
+        Secrets::Get { name } => {
+            let value = Zeroizing::new(client.secret(&name).await?.to_vec());
+            if form == Form::Json {
+                let text = std::str::from_utf8(&value).map_err(|_| {
+                    let message = format!("secret `{name}` holds bytes that JSON cannot");
+                    Problem::new(Code::InvalidValue, message).help("leave `-o json` out: they are printed as they are")
+                })?;
+                return screen::json(&serde_json::json!({"secret": name, "value": text}));
+            }
+            let mut out = io::stdout().lock();
+            let line_break: &[u8] = if out.is_terminal() && !value.ends_with(b"\n") { b"\n" } else { b"" };
+            let written = out.write_all(&value).and_then(|()| out.write_all(line_break)).and_then(|()| out.flush());
+            written.map_err(|error| screen::unwritable(&error))?;
         }
         Secrets::List => {
             let views = client.secrets().await?;
