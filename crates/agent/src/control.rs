@@ -374,10 +374,12 @@ impl Control for Remote {
             self.running(star).await?;
             self.note_way_in(star, caller).await?;
             let secrets = Arc::clone(&self.secrets);
-            let environment =
-                move |node: &Node| node.state().stars.get(&star).map(|record| orders::environment_of(record, &secrets));
-            let environment = self.looker().look(environment).await?.unwrap_or_default();
-            exec::start(self.link.clone(), star, environment, command)
+            let known = move |node: &Node| {
+                let record = node.state().stars.get(&star)?;
+                Some((orders::environment_of(record, &secrets), record.template.grace_ms))
+            };
+            let (environment, grace_ms) = self.looker().look(known).await?.unwrap_or_default();
+            exec::start(self.link.clone(), star, Duration::from_millis(grace_ms.into()), environment, command)
         })
     }
 

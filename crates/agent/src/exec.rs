@@ -17,10 +17,12 @@ use tokio::net::unix::pipe;
 use crate::link::Link;
 use crate::terminal::Terminal;
 
-/// Starts a command; it runs until it ends or its pipes are dropped. The star's own environment is `environment`.
+/// Starts a command; it runs until it ends, or whoever asked is gone: then it is hung up on, and killed after `grace`. The star's
+/// own environment is `environment`.
 pub(crate) fn start(
     link: Link,
     star: StarId,
+    grace: Duration,
     mut environment: BTreeMap<String, String>,
     command: ExecCommand,
 ) -> Result<Exec, Problem> {
@@ -35,10 +37,10 @@ pub(crate) fn start(
         let message = format!("no pipes or terminal for the command: {error}");
         Problem::new(Code::Unavailable, message).help("try again in a moment")
     })?;
-    Ok(near(Box::pin(async move { link.exec(star, launch, environment, far).await })))
+    Ok(near(Box::pin(async move { link.exec_leashed(grace, star, launch, environment, far).await })))
 }
 
-/// Starts a copy of files; it runs until it ends or its pipes are dropped.
+/// Starts a copy of files; it runs until it ends or whoever asked is gone.
 pub(crate) fn copy(link: Link, star: StarId, copying: Copying) -> Result<Exec, Problem> {
     let Ends { near, far } = Ends::pipes().map_err(|error| {
         let message = format!("no pipes for the copy: {error}");

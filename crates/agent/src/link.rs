@@ -114,6 +114,25 @@ impl Link {
         answered.await.map_err(|_| down())?.map_err(io::Error::other)
     }
 
+    /// Runs a command for somebody who may leave before it ends: dropped, it is hung up on, and killed after `grace`.
+    pub(crate) async fn exec_leashed(
+        &self,
+        grace: Duration,
+        star: StarId,
+        launch: Launch,
+        env: BTreeMap<String, String>,
+        pipes: Vec<OwnedFd>,
+    ) -> Result<i32, Problem> {
+        let mut leash = self.leash(grace);
+        let ended = self.exec_as(leash.token, star, launch, env, pipes).await;
+        leash.ended = true;
+        ended
+    }
+
+    fn leash(&self, grace: Duration) -> Leash {
+        Leash { link: self.clone(), token: self.next_token.fetch_add(1, Relaxed), grace, ended: false }
+    }
+
     /// Runs a command within a star; resolves to its exit code when it ends.
     pub(crate) async fn exec(
         &self,
@@ -126,10 +145,13 @@ impl Link {
         self.exec_as(token, star, launch, env, pipes).await
     }
 
-    /// Copies files within a star; resolves to its exit code when it ends.
+    /// Copies files within a star; resolves to its exit code when it ends. Dropped, it is ended.
     pub(crate) async fn copy(&self, star: StarId, copying: Copying, pipes: Vec<OwnedFd>) -> Result<i32, Problem> {
-        let token = self.next_token.fetch_add(1, Relaxed);
-        self.ask_to_run("copy", |answer| Question::Copy { star, token, copying, pipes, answer }).await
+        let mut leash = self.leash(Duration::ZERO);
+        let token = leash.token;
+        let ended = self.ask_to_run("copy", |answer| Question::Copy { star, token, copying, pipes, answer }).await;
+        leash.ended = true;
+        ended
     }
 
     /// The same as `exec`, but a command that has not ended in time is killed, and is an error.
@@ -175,6 +197,29 @@ impl Link {
             // An error means that the task ended, which it does only when there is no nursery any more.
             let _ = answered.await;
         }
+    }
+}
+
+/// What is run for somebody: nobody is left to wait for it when this is dropped before it ended.
+struct Leash {
+    link: Link,
+    token: u64,
+    /// From hanging up to killing.
+    grace: Duration,
+    ended: bool,
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        let Self { ref link, token, grace, ended } = *self;
+        // Without a runtime the agent itself ends.
+        let (false, Ok(runtime)) = (ended, tokio::runtime::Handle::try_current()) else { return };
+        link.order(Request::HangUpExec { token });
+        let link = link.clone();
+        runtime.spawn(async move {
+            sleep(grace).await;
+            link.order(Request::EndExec { token });
+        });
     }
 }
 

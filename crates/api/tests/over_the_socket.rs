@@ -351,7 +351,23 @@ async fn the_document_describes_every_route() {
     ] {
         assert!(paths.contains(&path), "{path} is not in {paths:?}");
     }
-    assert!(document["components"]["schemas"]["ServiceSpec"].is_object());
+    let schemas = &document["components"]["schemas"];
+    assert!(schemas["ServiceSpec"].is_object());
+    // What a number counts is said where its name does not.
+    for (place, unit) in [
+        (&schemas["Bytes"], "bytes"),
+        (&schemas["Millicores"], "Thousandths of one processor core"),
+        (&schemas["Limits"]["properties"]["cpu"], "thousandths of a core"),
+        (&schemas["Limits"]["properties"]["memory"], "Bytes"),
+        (&schemas["Limits"]["properties"]["disk"], "Bytes"),
+        (&schemas["Limits"]["properties"]["log_rate"], "Bytes"),
+        (&schemas["Limits"]["properties"]["io_read"], "Bytes"),
+        (&schemas["Limits"]["properties"]["cpu_burst"], "percent"),
+        (&schemas["InForce"]["properties"]["cpu_millicores"], "Thousandths"),
+        (&schemas["StatusView"]["properties"]["memory"], "Bytes"),
+    ] {
+        assert!(place["description"].as_str().is_some_and(|text| text.contains(unit)), "`{unit}`: {place}");
+    }
 }
 
 #[tokio::test]

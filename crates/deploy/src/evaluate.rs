@@ -35,6 +35,8 @@ pub struct Source<'a> {
     pub files: &'a dyn Files,
     /// The file to evaluate, a path of `files`.
     pub entry: &'a str,
+    /// The folder of `files` as somebody typed it, with a `/` at its end, or nothing: faults show it before the paths of files.
+    pub shown_in: &'a str,
     /// What the app is called, and its namespace unless the file names one.
     pub app: &'a AppKey,
     /// What `env.get` answers.
@@ -60,7 +62,7 @@ pub fn evaluate(source: &Source<'_>) -> Result<Evaluated, Vec<Fault>> {
     let (natives, refused) = recording_natives(source.library);
     let natives = Arc::new(natives);
     let texts = Texts::new(source.files);
-    let mut compiled = compile(&texts, source.entry, &natives);
+    let mut compiled = compile(&texts, source.entry, &natives).shown_below(source.shown_in);
     let Some(program) = compiled.program.take() else {
         return Err(diagnostics(&compiled, source.colour));
     };
@@ -180,7 +182,7 @@ fn add_script(
         PackFault::Option(option, problem.help("the path is relative to the folder of the app's file"))
     })?;
     let texts = Texts::new(source.files);
-    let compiled = compile(&texts, script, source.library);
+    let compiled = compile(&texts, script, source.library).shown_below(source.shown_in);
     if compiled.program.is_none() {
         return Err(PackFault::Diagnostics(diagnostics(&compiled, source.colour)));
     }

@@ -76,7 +76,15 @@ fn evaluated(app: &str) -> Result<Evaluated, Vec<Fault>> {
     let (files, library) = (Memory::with(app), library());
     let env = BTreeMap::from([("STARS".to_owned(), "7".to_owned())]);
     let key: AppKey = "shop".parse().unwrap();
-    evaluate(&Source { files: &files, entry: "app.rads", app: &key, env: &env, library: &library, colour: false })
+    evaluate(&Source {
+        files: &files,
+        entry: "app.rads",
+        shown_in: "",
+        app: &key,
+        env: &env,
+        library: &library,
+        colour: false,
+    })
 }
 
 fn shown(result: &Result<Evaluated, Vec<Fault>>) -> String {
@@ -145,7 +153,8 @@ fn a_changed_import_makes_another_bundle() {
     let app = "constellation.deploy(\"web\", {script: \"server.rads\"});";
     let (library, env, key) = (library(), BTreeMap::new(), "shop".parse().unwrap());
     let bundle = |files: &Memory| {
-        let source = Source { files, entry: "app.rads", app: &key, env: &env, library: &library, colour: false };
+        let source =
+            Source { files, entry: "app.rads", shown_in: "", app: &key, env: &env, library: &library, colour: false };
         evaluate(&source).unwrap().bundles.into_values().next().unwrap().id
     };
     let mut files = Memory::with(app);
@@ -160,7 +169,15 @@ fn a_changed_import_makes_another_bundle() {
 #[test]
 fn options_from_a_command_line_are_checked_alike() {
     let (files, library, env, key) = (Memory::with(""), library(), BTreeMap::new(), "web".parse().unwrap());
-    let source = Source { files: &files, entry: "server.rads", app: &key, env: &env, library: &library, colour: false };
+    let source = Source {
+        files: &files,
+        entry: "server.rads",
+        shown_in: "",
+        app: &key,
+        env: &env,
+        library: &library,
+        colour: false,
+    };
     let settings = |instances| {
         vec![
             ("script".to_owned(), Setting::Text("server.rads".to_owned())),

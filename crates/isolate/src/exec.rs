@@ -97,14 +97,15 @@ fn code(status: WaitIdStatus) -> Option<i32> {
 }
 
 impl Running {
-    /// Kills the command and the rest of its process group; the process that waits for it ends by itself then.
-    pub(crate) fn kill(&self) {
+    /// Sends a signal to the command and the rest of its process group. When that ends it, the process that waits for it ends by
+    /// itself.
+    pub(crate) fn signal(&self, signal: i32) {
         let pid = self.pid;
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         for command in children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()) {
             // Before it has its own group, itself. It may have ended, which is what is wanted.
-            if sys::signal::kill(-command, libc::SIGKILL).is_err() {
-                let _ = sys::signal::kill(command, libc::SIGKILL);
+            if sys::signal::kill(-command, signal).is_err() {
+                let _ = sys::signal::kill(command, signal);
             }
         }
     }

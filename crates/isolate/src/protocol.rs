@@ -46,6 +46,8 @@ pub enum Request {
     Exec { star: StarId, token: u64, launch: Launch, env: BTreeMap<String, String> },
     /// Copies files within the star's walls, as a tar stream: by its standard streams, as `Exec`. Answered by `ExecEnded`.
     Copy { star: StarId, token: u64, copying: Copying },
+    /// Hangs up on what was run under a token, and the rest of its process group: SIGHUP, as when a terminal goes away.
+    HangUpExec { token: u64 },
     /// Kills what was run under a token, and the rest of its process group. Answered by its `ExecEnded`; one that has
     /// ended is left alone.
     EndExec { token: u64 },

@@ -11,10 +11,11 @@ use crate::units::{Bytes, Millicores};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Limits {
+    /// Processor time, in thousandths of a core: 250 is a quarter of one.
     pub cpu: Option<Millicores>,
-    /// Memory without swap; reaching it ends the star with an out-of-memory kill.
+    /// Bytes of memory without swap; reaching it ends the star with an out-of-memory kill.
     pub memory: Option<Bytes>,
-    /// Memory beyond which the kernel takes back what it can from the star, before it takes from others. Nobody dies of
+    /// Bytes of memory beyond which the kernel takes back what it can from the star, before it takes from others. Nobody dies of
     /// it; a star that stays above it gets slower.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_soft: Option<Bytes>,
@@ -23,11 +24,11 @@ pub struct Limits {
     /// Descriptors each process may have open. `None`: as many as the machine gives, at most `OPEN_FILES_MAX`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_files: Option<u32>,
-    /// What it may write to its disk: its `/tmp`, and what it changes in a root of its own. `None`: it has no disk, and both are
+    /// Bytes it may write to its disk: its `/tmp`, and what it changes in a root of its own. `None`: it has no disk, and both are
     /// memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Bytes>,
-    /// What of its output is taken in a second; one that writes faster waits. `None`: `LOG_RATE_MAX`.
+    /// Bytes of its output that are taken in a second; one that writes faster waits. `None`: `LOG_RATE_MAX`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_rate: Option<Bytes>,
     /// The processors it runs on. `None`: all that the machine has.
@@ -93,7 +94,7 @@ impl Limits {
     pub const IO_MIN: Bytes = Bytes::kib(64);
 }
 
-/// A change of some limits: what is absent stays, what is `null` becomes unlimited.
+/// A change of some limits, in the units of `Limits`: what is absent stays, what is `null` becomes unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]

@@ -22,8 +22,9 @@ pub struct StatusView {
     /// Stars that have not ended.
     pub stars: u64,
     pub ready: u64,
-    /// Cores and bytes of memory of this machine; 0 when unknown.
+    /// Cores of this machine; 0 when unknown.
     pub cores: u32,
+    /// Bytes of memory of this machine; 0 when unknown.
     pub memory: u64,
     /// Why nothing changes on this node at the moment, though it should.
     #[serde(default)]

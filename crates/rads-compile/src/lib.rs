@@ -42,6 +42,21 @@ pub struct Compiled {
 }
 
 impl Compiled {
+    /// Has files shown, in diagnostics and traces, below the folder that somebody typed: `hello.rads` as `examples/hello.rads`.
+    /// `folder` ends with `/`, or is empty.
+    #[must_use]
+    pub fn shown_below(mut self, folder: &str) -> Self {
+        let shown = |path: &str| format!("{folder}{path}");
+        for file in self.files.iter_mut().filter(|file| file.path != load::LIBRARY) {
+            file.path = shown(&file.path);
+        }
+        let program = self.program.iter_mut().flat_map(|program| &mut program.files);
+        for file in program.filter(|file| &*file.path != load::LIBRARY) {
+            file.path = shown(&file.path).into();
+        }
+        self
+    }
+
     /// Every diagnostic as people read it, with its excerpt.
     pub fn render(&self, colour: bool) -> String {
         let mut text = String::new();

@@ -42,6 +42,9 @@ struct Loader<'a> {
     diagnostics: Vec<(FileId, Diagnostic)>,
 }
 
+/// What the library's own sources are called.
+pub(crate) const LIBRARY: &str = "library";
+
 pub(crate) fn load(sources: &dyn Sources, entry: &str, natives: &Natives) -> Loaded {
     let mut loader = Loader { sources, units: Vec::new(), by_path: BTreeMap::new(), diagnostics: Vec::new() };
     let entry = normalise("", entry).unwrap_or_else(|| entry.to_owned());
@@ -63,7 +66,7 @@ pub(crate) fn load(sources: &dyn Sources, entry: &str, natives: &Natives) -> Loa
     }
     loader.order();
     for source in natives.preludes() {
-        let (path, at) = ("library".to_owned(), loader.units.len());
+        let (path, at) = (LIBRARY.to_owned(), loader.units.len());
         let (text, ast) = ((*source).to_owned(), parsed(source));
         loader.units.push(Unit { path, text, ast, imports: BTreeMap::new(), library: true, turn: at });
     }

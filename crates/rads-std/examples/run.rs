@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rads_std::{RunOptions, load, run};
+use rads_std::{Output, RunOptions, load, run};
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1).peekable();
@@ -25,6 +25,13 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let options = RunOptions { args: args.collect(), env: std::env::vars().collect(), limits, root, ready: None };
+    let options = RunOptions {
+        args: args.collect(),
+        env: std::env::vars().collect(),
+        limits,
+        root,
+        ready: None,
+        output: Output::Offered,
+    };
     ExitCode::from(run(loaded, options) as u8)
 }

@@ -41,6 +41,16 @@ pub struct RunOptions {
     pub root: PathBuf,
     /// Written (one byte) and closed when the program's first server listens.
     pub ready: Option<OwnedFd>,
+    pub output: Output,
+}
+
+/// What becomes of a program whose output cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// It is what the program is run for: it ends with 1, and says why. A reader that has gone away is no failure.
+    Wanted,
+    /// The program serves on.
+    Offered,
 }
 
 /// Runs a program to its end and gives the exit code: 0, 1 after an uncaught error, what `process.exit` says, or 143
@@ -69,6 +79,7 @@ async fn drive(loaded: Loaded, options: RunOptions) -> i32 {
         servers: Default::default(),
         databases: Default::default(),
         ready: options.ready.into(),
+        output: options.output,
     };
     let mut signals = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => [terminate, interrupt],

@@ -1,6 +1,6 @@
 //! The RADS library and the loop that performs what the machine asks: files, HTTP, SQLite, time.
 //!
-//! [`load`] compiles a program, [`run`] runs it on the calling thread and gives the exit code, [`natives`] is the
+//! [`load`] compiles a program ([`load_typed`] one that somebody typed), [`run`] runs it on the calling thread and gives the exit code, [`natives`] is the
 //! registry that both the compiler and the machine need, [`rehearse`] warms a process for what will follow. The machine itself is `rads-vm`; nothing here interprets.
 //!
 //! - `event_loop`, `machine`: when the program runs, waits and ends; `handler`: requests in, replies out.
@@ -20,7 +20,7 @@ mod server;
 mod template;
 mod web;
 
-pub use event_loop::{RunOptions, run};
+pub use event_loop::{Output, RunOptions, run};
 pub use library::natives;
-pub use loading::{Loaded, load};
+pub use loading::{Loaded, load, load_typed};
 pub use rehearsal::rehearse;

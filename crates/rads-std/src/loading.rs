@@ -29,9 +29,20 @@ impl Loaded {
 /// Compiles the program whose first file is `entry`, a path inside of `root` (or relative to it). Imports are read below
 /// `root` only. The error has every diagnostic, rendered for people.
 pub fn load(entry: &Path, root: &Path) -> Result<Loaded, Vec<String>> {
+    load_shown(entry, root, "")
+}
+
+/// The same of a file that somebody typed: imports are read below its folder, and files are shown below what was typed.
+pub fn load_typed(file: &Path) -> Result<Loaded, Vec<String>> {
+    let folder = file.parent().filter(|folder| *folder != Path::new(""));
+    let shown = folder.map(|folder| folder.join("").to_string_lossy().into_owned()).unwrap_or_default();
+    load_shown(file.file_name().map_or(file, Path::new), folder.unwrap_or(Path::new(".")), &shown)
+}
+
+fn load_shown(entry: &Path, root: &Path, shown: &str) -> Result<Loaded, Vec<String>> {
     let inside = entry.strip_prefix(root).unwrap_or(entry);
     let name = inside.to_string_lossy().replace('\\', "/");
-    let compiled = compile(&Folder { root }, name.trim_start_matches("./"), &natives());
+    let compiled = compile(&Folder { root }, name.trim_start_matches("./"), &natives()).shown_below(shown);
     let shown = render(&compiled);
     match compiled.program {
         Some(program) => Ok(Loaded { program: Arc::new(program), warnings: shown }),

@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -18,6 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::sleep;
 
+use crate::event_loop::Output;
 use crate::handler::{self, Answer};
 use crate::library::{Action, Host, HostFn, Later, host_functions};
 use crate::modules::db::Databases;
@@ -44,6 +45,7 @@ pub(crate) struct World {
     pub(crate) databases: Databases,
     /// Written and closed when the first server listens.
     pub(crate) ready: RefCell<Option<OwnedFd>>,
+    pub(crate) output: Output,
 }
 
 impl World {
@@ -131,10 +133,16 @@ impl Machine {
                     self.perform(&mut vm, task, native, &args);
                 }
                 Step::Echo { text } => {
-                    // Flushed, because a star ends without the farewell of the standard library. A closed pipe is no
-                    // reason to stop serving.
+                    // Flushed, because a star ends without the farewell of the standard library.
                     let mut out = std::io::stdout().lock();
-                    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+                    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+                    if let Err(error) = written
+                        && self.world.output == Output::Wanted
+                        && error.kind() != ErrorKind::BrokenPipe
+                    {
+                        complain(&format_args!("error: cannot write to standard output: {}", plain(&error)));
+                        self.state.borrow_mut().end = Some(1);
+                    }
                 }
                 Step::Finished { task, outcome } => self.finished(&mut vm, task, outcome),
                 Step::Idle => {
@@ -282,6 +290,14 @@ fn rethrown(vm: &mut Vm, uncaught: &Uncaught) -> Value {
     match &uncaught.kind {
         Some(kind) => vm.heap().error(kind, &uncaught.message),
         None => vm.heap().str(&uncaught.message),
+    }
+}
+
+/// An error of the system's as people read it.
+fn plain(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::StorageFull => "no space left on the device".to_owned(),
+        _ => error.to_string().to_lowercase(),
     }
 }
 

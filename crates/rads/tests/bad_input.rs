@@ -356,3 +356,82 @@ fn a_data_folder_is_named_in_text() {
     command.env("RADS_DATA", world.data().join(std::ffi::OsStr::from_bytes(b"\xff")));
     support::outcome(command.output().unwrap()).refused("C0001", "not UTF-8 text");
 }
+
+#[test]
+fn files_are_shown_as_they_were_typed() {
+    let world = World::new();
+    world.file("lib/broken.rads", "turbo = 1;\n");
+    world.file("uses.rads", "import \"lib/broken.rads\";\n");
+    world.file("thrown.rads", "blast f() { throw \"x\"; }\nf();\n");
+    world.file("app.rads", "constellation.deploy(\"a\", {scriptt: \"x.rads\"});\n");
+    world.file("more/app.rads", "constellation.deploy(\"a\", {script: \"bad.rads\"});\n");
+    world.file("more/bad.rads", "nothing_of_that_name;\n");
+    world.file("more/throws.rads", "import constellation;\nblast f() { throw \"x\"; }\nf();\n");
+    let whole = world.file("more/link.rads", "");
+    std::fs::remove_file(&whole).unwrap();
+    std::os::unix::fs::symlink("throws.rads", &whole).unwrap();
+    let folder = whole.parent().unwrap().parent().unwrap().to_owned();
+    let check = |at: &str, args: &[&str], place: &str| {
+        let said = support::outcome(world.command(args).current_dir(folder.join(at)).output().unwrap());
+        assert!(said.code == 1 && said.err.contains(place), "`{place}` is not in: {}", said.err);
+    };
+    check("..", &["run", "hello/uses.rads"], "--> hello/lib/broken.rads:1:7\n");
+    check("", &["run", "uses.rads"], "--> lib/broken.rads:1:7\n");
+    check("", &["run", "./uses.rads"], "--> ./lib/broken.rads:1:7\n");
+    check("lib", &["check", "../uses.rads"], "--> ../lib/broken.rads:1:7\n");
+    check("..", &["run", "hello/thrown.rads"], "at f (hello/thrown.rads:1)\n");
+    check("..", &["up", "hello/app.rads"], "--> hello/app.rads:1:28\n");
+    check("", &["c", "plan", "app.rads"], "--> app.rads:1:28\n");
+    check("..", &["check", "hello/more/app.rads"], "--> hello/more/bad.rads:1:1\n");
+    check("..", &["c", "deploy", "hello/more/throws.rads"], "at f (hello/more/throws.rads:2)\n");
+    let app = folder.join("app.rads");
+    check("..", &["check", app.to_str().unwrap()], &format!("--> {}:1:28\n", app.display()));
+    check(
+        "",
+        &["check", "more/link.rads"],
+        &format!("({}/more/throws.rads:2)\n", folder.canonicalize().unwrap().display()),
+    );
+}
+
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let world = World::new();
+    let script = world.file("loud.rads", "echo(\"one\");\necho(\"two\");\nio.write_file(\"after\", \"x\");\n");
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut run = world.command(&["run", script.to_str().unwrap()]);
+    let folder = script.parent().unwrap();
+    let said = support::outcome(run.current_dir(folder).stdout(full()).output().unwrap());
+    assert_eq!(
+        (said.code, said.err.as_str()),
+        (1, "error: cannot write to standard output: no space left on the device\n")
+    );
+    // The control: what can be written is.
+    assert_eq!(support::outcome(run.stdout(std::process::Stdio::piped()).output().unwrap()).ok(), "one\ntwo\n");
+    let said = support::outcome(world.command(&["c", "completions", "bash"]).stdout(full()).output().unwrap());
+    said.refused("C0004", "cannot write to standard output: no space left on the device");
+}
+
+#[test]
+fn the_nearest_name_is_told() {
+    let world = World::new();
+    world.up(&world.hello("instances: 2"));
+    for words in [
+        &["c", "scale", "helo", "3"][..],
+        &["c", "stop", "helo"],
+        &["c", "logs", "helo"],
+        &["c", "inspect", "helo"],
+        &["c", "limits", "helo", "--ram-mb", "64"],
+        &["c", "exec", "helo", "--", "true"],
+        &["c", "cp", "helo:/app", "-"],
+        &["c", "down", "helo"],
+        &["c", "top", "helo"],
+        &["c", "snapshot", "helo"],
+    ] {
+        let refused = world.rads(words);
+        refused.refused("C0104", "`helo`");
+        assert!(refused.err.contains("help: did you mean `hello`?"), "{words:?}: {}", refused.err);
+    }
+    assert!(world.rads(&["c", "inspect", "helo-2"]).err.contains("did you mean `hello-2`?"));
+    // What is like nothing that is there is not guessed at.
+    assert!(!world.rads(&["c", "stop", "database"]).err.contains("did you mean"));
+}

@@ -150,3 +150,41 @@ fn top_draws_filters_and_gives_the_terminal_back() {
     screen.type_in("\u{3}");
     assert_eq!(screen.program.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_client_that_is_killed_ends_its_command() {
+    let world = World::new();
+    world.up(&world.hello("instances: 1, grace_seconds: 1"));
+    let processes = || {
+        let stats = world.json(&["c", "stats", "hello-1"]);
+        stats[0]["pids"].as_u64().unwrap()
+    };
+    let alone = processes();
+    let begin = |script: &str| {
+        let mut child = world.command(&["c", "exec", "hello-1", "--", "sh", "-c", script]);
+        let mut child = support::Ended(child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+        let mut line = [0; 6];
+        child.0.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"ready\n");
+        child
+    };
+    // One that minds: it is hung up on, and has its last word, though not to whoever is gone.
+    let child =
+        begin("exec 2>/dev/null; trap 'echo gone > /tmp/last; exit' HUP; echo ready; while :; do sleep 0.05; done");
+    assert!(processes() > alone);
+    support::kill(child.0.id(), "-9");
+    world.wait_for("it to end", || processes() == alone);
+    assert_eq!(world.rads(&["c", "exec", "hello-1", "--", "cat", "/tmp/last"]).ok(), "gone\n");
+    // One that does not is killed after the grace, with what it started.
+    let child = begin("trap '' HUP; echo ready; sleep 1000 & wait");
+    support::kill(child.0.id(), "-9");
+    let begun = Instant::now();
+    world.wait_for("it to be killed", || processes() == alone);
+    assert!(begun.elapsed() > Duration::from_millis(500), "it had its grace: {:?}", begun.elapsed());
+    // One that ends by itself leaves what it started alone.
+    assert_eq!(
+        world.rads(&["c", "exec", "hello-1", "--", "sh", "-c", "sleep 1000 >&- 2>&- & echo ready"]).ok(),
+        "ready\n"
+    );
+    assert_eq!(processes(), alone + 1);
+}

@@ -294,15 +294,18 @@ impl Nursery {
                     self.tell(peer, Message::ExecEnded { token, result: Err(reason) });
                 }
             }
-            Request::EndExec { token } => {
-                let mut execs = self.execs.values();
-                if let Some(exec) = execs.find(|exec| (exec.peer, exec.asked_as) == (peer, token)) {
-                    exec.running.kill();
-                }
-            }
+            Request::HangUpExec { token } => self.signal_exec(peer, token, libc::SIGHUP),
+            Request::EndExec { token } => self.signal_exec(peer, token, libc::SIGKILL),
             Request::Forget { star } => self.forget(peer, star),
             Request::Shutdown => self.shut_down(),
             Request::Upgrade { args } => self.ask_successor(peer, args, fds),
+        }
+    }
+
+    fn signal_exec(&self, peer: u64, token: u64, signal: i32) {
+        let mut execs = self.execs.values();
+        if let Some(exec) = execs.find(|exec| (exec.peer, exec.asked_as) == (peer, token)) {
+            exec.running.signal(signal);
         }
     }
 

@@ -45,6 +45,14 @@ impl End {
     }
 }
 
+/// The star or service that a copy is about.
+pub(crate) fn star_of(args: &Cp) -> Option<String> {
+    [&args.from, &args.to].into_iter().find_map(|side| match End::read(side) {
+        End::Star { name, .. } => Some(name),
+        End::Own(_) | End::Stream => None,
+    })
+}
+
 pub(crate) async fn cp(client: &Client, args: Cp, form: Form) -> Result<u8, Problem> {
     let usage = |message: &str, help: &str| Err(Problem::new(Code::Usage, message).help(help));
     let (name, path, own, inwards) = match (End::read(&args.from), End::read(&args.to)) {

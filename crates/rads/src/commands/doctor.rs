@@ -86,6 +86,8 @@ struct Facts {
     open_files: Option<u64>,
     /// CRIU's version and program.
     criu: Result<(String, PathBuf), String>,
+    /// Whether systemd is what started everything here (sd_booted(3)).
+    systemd: bool,
 }
 
 /// Below it a node runs out of descriptors at a few hundred stars: each costs it four, and each connection two.
@@ -130,8 +132,16 @@ fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
         ),
     });
     let Ok(walls) = &facts.walls else { return findings };
-    let delegate = "run as root, or have systemd delegate controllers: `systemctl edit user@.service`, `Delegate=cpu cpuset io memory pids`";
-    let controllers = "mount the controller, or boot with `systemd.unified_cgroup_hierarchy=1`";
+    let delegate = match facts.systemd {
+        true => {
+            "run as root, or have systemd delegate controllers: `systemctl edit user@.service`, `Delegate=cpu cpuset io memory pids`"
+        }
+        false => "run as root, or within cgroups that belong to this user",
+    };
+    let controllers = match facts.systemd {
+        true => "mount the controller, or boot with `systemd.unified_cgroup_hierarchy=1`",
+        false => "mount the controller, `mount -t cgroup2 none /sys/fs/cgroup` for all of them",
+    };
     for (what, enforced) in
         [("cpu limits", &walls.cpu), ("memory limits", &walls.memory), ("process limits", &walls.pids)]
     {
@@ -197,7 +207,10 @@ fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
         Some(limit) if limit < OPEN_FILES_FEW => missing(
             "open files",
             &format!("at most {limit}: enough for about {} stars", limit / 8),
-            "raise the hard limit: `ulimit -Hn 65536`, `LimitNOFILE=` of a unit",
+            match facts.systemd {
+                true => "raise the hard limit: `ulimit -Hn 65536`, `LimitNOFILE=` of a unit",
+                false => "raise the hard limit: `ulimit -Hn 65536`",
+            },
         ),
         Some(limit) => works("open files", format!("at most {limit}")),
         None => works("open files", "unlimited".to_owned()),
@@ -217,6 +230,7 @@ fn millis(time: Duration) -> String {
 fn look(data_dir: &Path) -> Facts {
     let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     let criu = Criu::find().and_then(|criu| Ok((criu.check()?, criu.program().to_owned())));
+    let systemd = Path::new("/run/systemd/system").is_dir();
     let unknown = || "not tried".to_owned();
     let place = match Trial::beside(data_dir) {
         Ok(place) => place,
@@ -233,6 +247,7 @@ fn look(data_dir: &Path) -> Facts {
                 disk: Err(unknown()),
                 open_files,
                 criu,
+                systemd,
             };
         }
     };
@@ -242,7 +257,7 @@ fn look(data_dir: &Path) -> Facts {
         Ok(nursery) => nursery,
         Err(reason) => {
             let (walls, root, bridge, disk) = (Err(unknown()), Err(unknown()), Err(unknown()), Err(unknown()));
-            return Facts { folder, sync, walls, star: Err(reason), root, bridge, disk, open_files, criu };
+            return Facts { folder, sync, walls, star: Err(reason), root, bridge, disk, open_files, criu, systemd };
         }
     };
     let star = nursery.order(1, |_| {});
@@ -253,7 +268,7 @@ fn look(data_dir: &Path) -> Facts {
     };
     let bridge = nursery.order(3, |order| order.network = Network::Bridge).map(drop);
     let disk = nursery.order(4, |order| order.limits.disk = Some(Limits::DISK_MIN)).map(drop);
-    Facts { folder, sync, walls: Ok(nursery.walls.clone()), star, root, bridge, disk, open_files, criu }
+    Facts { folder, sync, walls: Ok(nursery.walls.clone()), star, root, bridge, disk, open_files, criu, systemd }
 }
 
 /// A folder to try things in, on the disk of the data folder; gone when dropped.
@@ -427,6 +442,7 @@ mod tests {
             disk: Ok(()),
             open_files: Some(65_536),
             criu: Ok(("4.1.1".to_owned(), "/usr/sbin/criu".into())),
+            systemd: true,
         }
     }
 
@@ -484,5 +500,15 @@ mod tests {
         check(&no_io, false, "cpu pinning", State::Missing, "Delegate=cpu cpuset");
         check(&unlimited, false, "memory limits", State::Missing, "Delegate");
         check(&unlimited, true, "memory limits", State::Missing, "controller");
+        // Nobody is sent to a systemd that is not there.
+        for root in [true, false] {
+            let mut facts = Facts { systemd: false, open_files: Some(1024), ..sound() };
+            unlimited(&mut facts);
+            no_io(&mut facts);
+            for finding in judge(&facts, root) {
+                let help = finding.help.unwrap_or_default();
+                assert!(!["system", "unit", "Delegate"].iter().any(|word| help.contains(word)), "{help}");
+            }
+        }
     }
 }

@@ -78,3 +78,16 @@ pub(crate) async fn named(client: &Client, name: &str) -> Result<Named, Problem>
             .help("`rads c list` names the stars, `rads c status` the services")
     })
 }
+
+/// What is called almost like that: a service, a star or an app. Nothing when there is something of that very name, or when it
+/// cannot be asked.
+pub(crate) async fn nearest_to(client: &Client, name: &str) -> Option<String> {
+    let (services, stars) = (client.services().await.ok()?, client.stars().await.ok()?);
+    let names = services.iter().flat_map(|view| [view.service.to_string(), view.app.to_string()]);
+    let running = stars.iter().filter(|star| star.phase != StarPhase::Ended);
+    let names: Vec<String> = names.chain(running.map(|star| star.name.clone())).collect();
+    if names.iter().any(|known| known == name) {
+        return None;
+    }
+    rads_syntax::nearest(name, names.iter().map(String::as_str)).map(str::to_owned)
+}

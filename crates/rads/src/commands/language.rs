@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use isolate::{NurseryConfig, ScriptStart, StarEntry};
 use model::{Code, Problem};
-use rads_std::{Loaded, RunOptions};
+use rads_std::{Loaded, Output, RunOptions};
 use rads_vm::Limits;
 
 use super::Failure;
@@ -22,7 +22,14 @@ pub(crate) fn run(file: &Path, args: Vec<OsString>) -> Result<u8, Failure> {
     let here = env::current_dir()
         .map_err(|error| Problem::new(Code::FileUnreadable, format!("the working folder cannot be used: {error}")))?;
     let env = env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let options = RunOptions { args, env: env.collect(), limits: Limits::default(), root: here, ready: None };
+    let options = RunOptions {
+        args,
+        env: env.collect(),
+        limits: Limits::default(),
+        root: here,
+        ready: None,
+        output: Output::Wanted,
+    };
     // The kernel keeps eight bits of an exit code.
     Ok((rads_std::run(loaded, options) & 0xff) as u8)
 }
@@ -49,12 +56,7 @@ fn look_at(file: &Path) -> Result<(), Failure> {
 /// Reads and compiles a script; its diagnostics are told here.
 fn load(file: &Path) -> Result<Loaded, Failure> {
     readable(file)?;
-    let root = match file.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let name = file.file_name().map_or(file, Path::new);
-    rads_std::load(name, root).map_err(Failure::Faulty)
+    rads_std::load_typed(file).map_err(Failure::Faulty)
 }
 
 fn tell(diagnostics: &[String]) {
@@ -117,6 +119,7 @@ fn star(start: ScriptStart<'_>) -> i32 {
         // Where relative paths begin: `/app`, or the star's `workdir`.
         root: env::current_dir().unwrap_or_else(|_| app.to_owned()),
         ready: start.ready_fd,
+        output: Output::Offered,
     };
     rads_std::run(loaded, options)
 }

@@ -94,27 +94,59 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Version => ask(global, async |place, form| Ok(show::version(place, form).await?)),
         Constellation::Status => tell(global, async |on| show::status(&on.client, on.form).await),
         Constellation::List(args) => tell(global, async |on| show::list(&on.client, args, on.form).await),
-        Constellation::Stats(args) => tell(global, async |on| stats::stats(&on.client, args, on.form).await),
-        Constellation::Top(args) => tell(global, async |on| top::top(&on.client, args, on.form).await),
+        Constellation::Stats(args) => {
+            about(global, args.name.clone(), async |on| stats::stats(&on.client, args, on.form).await)
+        }
+        Constellation::Top(args) => {
+            about(global, args.name.clone(), async |on| top::top(&on.client, args, on.form).await)
+        }
         Constellation::Events(args) => tell(global, async |on| show::events(&on.client, args, on.form).await),
-        Constellation::Logs(args) => tell(global, async |on| logs::logs(&on.client, args, on.form).await),
-        Constellation::Exec(args) => tell(global, async |on| exec::exec(&on.client, args).await),
-        Constellation::Cp(args) => tell(global, async |on| cp::cp(&on.client, args, on.form).await),
-        Constellation::PortForward(args) => tell(global, async |on| forward::forward(&on.client, args, on.form).await),
-        Constellation::Scale(args) => tell(global, async |on| change::scale(&on.client, args, on.form).await),
-        Constellation::Limits(args) => tell(global, async |on| limits::limits(&on.client, args, on.form).await),
-        Constellation::Inspect(args) => tell(global, async |on| inspect::inspect(&on.client, args, on.form).await),
-        Constellation::Destroy(args) => tell(global, async |on| change::destroy(&on, args).await),
-        Constellation::Restart(args) => tell(global, async |on| change::restart(&on.client, args, on.form).await),
-        Constellation::Stop(args) => tell(global, async |on| change::stop(&on.client, args, on.form).await),
-        Constellation::Start(args) => tell(global, async |on| change::start(&on.client, args, on.form).await),
-        Constellation::Pause(args) => tell(global, async |on| change::pause(&on.client, args, on.form).await),
-        Constellation::Resume(args) => tell(global, async |on| change::resume(&on.client, args, on.form).await),
-        Constellation::Wait(args) => tell(global, async |on| wait::wait(&on.client, args, on.form).await),
-        Constellation::Down(args) => tell(global, async |on| change::down(&on, args).await),
-        Constellation::Snapshot(args) => tell(global, async |on| snapshot::take(&on.client, args, on.form).await),
+        Constellation::Logs(args) => {
+            about(global, args.name.clone(), async |on| logs::logs(&on.client, args, on.form).await)
+        }
+        Constellation::Exec(args) => about(global, args.name.clone(), async |on| exec::exec(&on.client, args).await),
+        Constellation::Cp(args) => {
+            about(global, cp::star_of(&args), async |on| cp::cp(&on.client, args, on.form).await)
+        }
+        Constellation::PortForward(args) => {
+            about(global, args.name.clone(), async |on| forward::forward(&on.client, args, on.form).await)
+        }
+        Constellation::Scale(args) => {
+            about(global, args.name.clone(), async |on| change::scale(&on.client, args, on.form).await)
+        }
+        Constellation::Limits(args) => {
+            about(global, args.name.clone(), async |on| limits::limits(&on.client, args, on.form).await)
+        }
+        Constellation::Inspect(args) => {
+            about(global, args.name.clone(), async |on| inspect::inspect(&on.client, args, on.form).await)
+        }
+        Constellation::Destroy(args) => about(global, args.name.clone(), async |on| change::destroy(&on, args).await),
+        Constellation::Restart(args) => {
+            about(global, args.name.clone(), async |on| change::restart(&on.client, args, on.form).await)
+        }
+        Constellation::Stop(args) => {
+            about(global, args.name.clone(), async |on| change::stop(&on.client, args, on.form).await)
+        }
+        Constellation::Start(args) => {
+            about(global, args.name.clone(), async |on| change::start(&on.client, args, on.form).await)
+        }
+        Constellation::Pause(args) => {
+            about(global, args.name.clone(), async |on| change::pause(&on.client, args, on.form).await)
+        }
+        Constellation::Resume(args) => {
+            about(global, args.name.clone(), async |on| change::resume(&on.client, args, on.form).await)
+        }
+        Constellation::Wait(args) => {
+            about(global, args.name.clone(), async |on| wait::wait(&on.client, args, on.form).await)
+        }
+        Constellation::Down(args) => about(global, args.name.clone(), async |on| change::down(&on, args).await),
+        Constellation::Snapshot(args) => {
+            about(global, args.name.clone(), async |on| snapshot::take(&on.client, args, on.form).await)
+        }
         Constellation::Snapshots(args) => tell(global, async |on| snapshot::list(&on.client, args, on.form).await),
-        Constellation::Restore(args) => tell(global, async |on| snapshot::restore(&on.client, args, on.form).await),
+        Constellation::Restore(args) => {
+            about(global, args.name.clone(), async |on| snapshot::restore(&on.client, args, on.form).await)
+        }
         Constellation::Shutdown(args) => {
             ask(global, async |place, _| Ok(agent::shutdown(place, args.keep_stars).await?))
         }
@@ -133,6 +165,27 @@ fn tell(global: &Global, work: impl AsyncFnOnce(Connected) -> Result<u8, Problem
     ask(global, async |data_dir, form| {
         let (client, version) = Client::connect(data_dir).await.map_err(|problem| orphaned(data_dir, problem))?;
         Ok(work(Connected { client, version, form }).await?)
+    })
+}
+
+/// The same for what is about something by its name: when there is no such thing, the nearest one is told.
+fn about(
+    global: &Global,
+    name: impl Into<Option<String>>,
+    work: impl AsyncFnOnce(Connected) -> Result<u8, Problem>,
+) -> Result<u8, Failure> {
+    let name = name.into();
+    tell(global, async |on| {
+        let client = on.client.clone();
+        match (work(on).await, name) {
+            (Err(problem), Some(name)) if problem.code == Code::NotFound => {
+                Err(match find::nearest_to(&client, &name).await {
+                    Some(near) => problem.help(format!("did you mean `{near}`?")),
+                    None => problem,
+                })
+            }
+            (done, _) => done,
+        }
     })
 }
 

@@ -207,6 +207,8 @@ struct Place {
     folder: Folder,
     /// The file's name within the folder.
     entry: String,
+    /// The folder as it was typed.
+    shown_in: String,
     app: AppKey,
 }
 
@@ -217,7 +219,11 @@ impl Place {
         let (Some(entry), Some(folder)) = (entry, whole.parent()) else {
             return Err(unreadable(path, "its name is not UTF-8 text"));
         };
-        Ok(Self { app: AppKey::in_default(app_name(&whole)), folder: Folder(folder.to_owned()), entry })
+        // A link to an app elsewhere is shown as what it leads to.
+        let typed = path.parent().filter(|_| path.file_name().is_some_and(|name| name == entry.as_str()));
+        let typed = typed.unwrap_or(folder).join("").to_string_lossy().into_owned();
+        let app = AppKey::in_default(app_name(&whole));
+        Ok(Self { app, folder: Folder(folder.to_owned()), entry, shown_in: typed })
     }
 
     /// Evaluates with everything a description may know; faults are told here.
@@ -229,6 +235,7 @@ impl Place {
         let source = Source {
             files: &self.folder,
             entry: &self.entry,
+            shown_in: &self.shown_in,
             app: &self.app,
             env: &env,
             library: &library,
