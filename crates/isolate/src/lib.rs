@@ -25,6 +25,7 @@ mod init;
 mod inspect;
 mod landlock;
 pub mod log;
+mod netlink;
 mod network;
 mod nursery;
 mod order;

@@ -224,14 +224,14 @@ pub(crate) struct Update {
     /// File with resources as in a `config.json`; `-` is standard input
     #[arg(short, long, value_name = "FILE")]
     pub(crate) resources: Option<PathBuf>,
-    /// Bytes of memory
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    /// Bytes of memory, also as `100M`
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = bytes)]
     pub(crate) memory: Option<i64>,
     /// Bytes of memory that are kept when memory is short
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = bytes)]
     pub(crate) memory_reservation: Option<i64>,
     /// Bytes of memory and swap together
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = bytes)]
     pub(crate) memory_swap: Option<i64>,
     #[arg(long, value_name = "N")]
     pub(crate) cpu_share: Option<u64>,
@@ -261,4 +261,54 @@ pub(crate) struct Spec {
     /// For an ordinary user
     #[arg(long)]
     pub(crate) rootless: bool,
+}
+
+/// A number of bytes, perhaps with a unit of 1024 times the one before (`k`, `M`, `G`, `T`, with or without `B` or `iB`).
+fn bytes(text: &str) -> Result<i64, String> {
+    let wrong = || "it is not a number of bytes such as `104857600` or `100M`".to_owned();
+    let end = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let number: i64 = number.trim_end().parse().map_err(|_| wrong())?;
+    let unit = unit.to_ascii_lowercase();
+    let power = match unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit) {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(1 << (10 * power)).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_units() {
+        for (text, number) in
+            [("7", 7), ("-1", -1), ("1k", 1024), ("100M", 100 << 20), ("2GiB", 2 << 30), ("1 tb", 1 << 40)]
+        {
+            assert_eq!(bytes(text), Ok(number), "{text}");
+        }
+        for text in ["", "M", "1x", "1ibb", "1.5G", "9999999999T", "1M\n"] {
+            assert!(bytes(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+        // Where suites put the id.
+        for line in [
+            &["rads-oci", "--root", "r", "create", "id", "--bundle", "b", "--preserve-fds", "100"][..],
+            &["rads-oci", "--root", "r", "create", "--bundle", "b", "--pid-file", "p", "id"],
+            &["rads-oci", "--log", "l", "--log-format", "json", "kill", "id", "9"],
+            &["rads-oci", "--debug", "exec", "--env", "A=b", "--cap=CAP_KILL", "id", "cat", "--show-all"],
+            &["rads-oci", "update", "--memory", "100M", "--pids-limit", "-1", "id"],
+        ] {
+            Cli::try_parse_from(line).unwrap();
+        }
+    }
 }

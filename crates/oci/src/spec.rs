@@ -179,14 +179,14 @@ pub(crate) struct Linux {
     pub(crate) cgroups_path: String,
     pub(crate) namespaces: Vec<Namespace>,
     pub(crate) devices: Vec<Device>,
-    pub(crate) net_devices: BTreeMap<String, Value>,
+    pub(crate) net_devices: BTreeMap<String, NetDevice>,
     pub(crate) seccomp: Option<Seccomp>,
     pub(crate) rootfs_propagation: String,
     pub(crate) masked_paths: Vec<String>,
     pub(crate) readonly_paths: Vec<String>,
     pub(crate) mount_label: String,
     pub(crate) intel_rdt: Option<Value>,
-    pub(crate) memory_policy: Option<Value>,
+    pub(crate) memory_policy: Option<MemoryPolicy>,
     pub(crate) personality: Option<Personality>,
     pub(crate) time_offsets: BTreeMap<String, TimeOffset>,
 }
@@ -220,6 +220,20 @@ pub(crate) struct Device {
     pub(crate) file_mode: Option<u32>,
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct NetDevice {
+    pub(crate) name: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct MemoryPolicy {
+    pub(crate) mode: String,
+    pub(crate) nodes: String,
+    pub(crate) flags: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

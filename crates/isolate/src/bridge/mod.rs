@@ -6,7 +6,6 @@
 //! nursery that was killed takes it over with the stars.
 
 mod firewall;
-mod netlink;
 mod subnet;
 
 use std::collections::BTreeSet;
@@ -16,9 +15,9 @@ use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 
-use self::netlink::Netlink;
 use self::subnet::{FIRST, LAST, PREFIX, Subnet};
 use crate::fault::Because;
+use crate::netlink::Netlink;
 use crate::network::Networks;
 
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";

@@ -165,6 +165,7 @@ impl Child {
                     self.reap_between();
                     raise_limits(pid, process)?;
                     creator.born(pid)?;
+                    super::links::give(&namespaces.devices, pid)?;
                     wire::send(link.as_fd(), &Go { pid }).because(gone)?;
                 }
                 Word::Furnished => {

@@ -265,6 +265,11 @@ impl Groups {
         Ok(found)
     }
 
+    /// What a file of the version 2 group says, if there is one.
+    pub fn unified_value(&self, file: &str) -> Option<String> {
+        fs::read_to_string(self.v2.as_ref()?.join(file)).ok()
+    }
+
     /// Halts every process, or lets it go on.
     pub fn freeze(&self, frozen: bool) -> Result<(), String> {
         if let Some(dir) = &self.v2 {

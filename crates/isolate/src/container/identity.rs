@@ -70,6 +70,10 @@ impl Identity {
             };
             sys::schedule::set_scheduler(attributes).because(|| "cannot set the scheduler".to_owned())?;
         }
+        if let Some(policy) = &process.memory_policy {
+            sys::schedule::set_memory_policy(policy.mode, &policy.nodes)
+                .because(|| "cannot set `linux.memoryPolicy`".to_owned())?;
+        }
         if let Some(priority) = process.io_priority {
             sys::schedule::set_io_priority(priority).because(|| "cannot set the I/O priority".to_owned())?;
         }

@@ -12,6 +12,7 @@ mod groups;
 pub mod hook;
 mod identity;
 mod inside;
+mod links;
 mod mounts;
 pub mod plan;
 pub mod profile;

@@ -50,6 +50,15 @@ pub struct Namespaces {
     pub gid_map: Vec<IdMap>,
     /// For a new time namespace: clock, seconds, nanoseconds.
     pub time_offsets: Vec<(String, i64, u32)>,
+    /// Devices of the creator's network namespace that go into the container's.
+    pub devices: Vec<NetDevice>,
+}
+
+/// A network device and its name inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetDevice {
+    pub name: String,
+    pub inside: String,
 }
 
 impl Namespaces {
@@ -211,6 +220,7 @@ pub struct Process {
     /// Class and level, as the kernel packs them.
     pub io_priority: Option<u16>,
     pub apparmor_profile: Option<String>,
+    pub memory_policy: Option<MemoryPolicy>,
     /// The processors it runs on; empty: as its creator.
     pub cpus: Vec<usize>,
     pub filter: Option<Filter>,
@@ -238,6 +248,14 @@ pub struct Scheduler {
     pub runtime: u64,
     pub deadline: u64,
     pub period: u64,
+}
+
+/// From which nodes memory is taken, as `set_mempolicy` takes it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MemoryPolicy {
+    /// With its flags.
+    pub mode: u32,
+    pub nodes: Vec<usize>,
 }
 
 /// A system call filter, and who is told of calls it asks about.

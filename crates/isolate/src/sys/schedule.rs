@@ -35,6 +35,22 @@ pub(crate) fn set_io_priority(priority: u16) -> io::Result<()> {
     Ok(())
 }
 
+/// As many nodes as any kernel is built for (`MAX_NUMNODES`).
+pub(crate) const NODES_MAX: usize = 1024;
+
+/// Sets from which nodes this thread's memory is taken. Nodes the kernel cannot have are an error.
+pub(crate) fn set_memory_policy(mode: u32, nodes: &[usize]) -> io::Result<()> {
+    let mut mask = [0u64; NODES_MAX / 64];
+    for &node in nodes {
+        *mask.get_mut(node / 64).ok_or(io::ErrorKind::InvalidInput)? |= 1 << (node % 64);
+    }
+    // The kernel takes one bit less than it is told.
+    let (mask, bits) = if nodes.is_empty() { (std::ptr::null(), 0) } else { (mask.as_ptr(), NODES_MAX + 1) };
+    // SAFETY: the mask is live and has as many bits as are told, or there is none.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) })?;
+    Ok(())
+}
+
 /// Sets the execution domain (`PER_…`).
 pub(crate) fn set_personality(domain: u32) -> io::Result<()> {
     // SAFETY: takes an integer only.

@@ -30,6 +30,7 @@ pub(crate) fn exec(context: &Context<'_>, args: &cli::Exec) -> Result<u8, String
     warnings.iter().for_each(|warning| context.journal.warn(warning));
     let judged = judged_again(&folder, &record)?;
     process.filter = judged.plan.process.filter;
+    process.memory_policy = judged.plan.process.memory_policy;
     process.preserved = preserved(context, args.preserve_fds);
     if let Some(affinity) = &described.exec_cpu_affinity {
         if !affinity.initial.is_empty() {

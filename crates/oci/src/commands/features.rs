@@ -3,7 +3,9 @@
 use isolate::container::plan::Kind;
 use serde_json::{Value, json};
 
-use crate::plan::{ACTIONS, ARCHITECTURES, CAPABILITIES, FLAGS, KNOWN_OPTIONS, OPERATORS, VERSION};
+use crate::plan::{
+    ACTIONS, ARCHITECTURES, CAPABILITIES, FLAGS, KNOWN_OPTIONS, MEMORY_FLAGS, MEMORY_MODES, OPERATORS, VERSION,
+};
 
 pub(crate) fn print() {
     let names = |pairs: &[(&str, u32)]| -> Vec<Value> { pairs.iter().map(|(name, _)| json!(name)).collect() };
@@ -29,6 +31,8 @@ pub(crate) fn print() {
             "apparmor": {"enabled": true},
             "selinux": {"enabled": false},
             "intelRdt": {"enabled": false},
+            "memoryPolicy": {"modes": names(&MEMORY_MODES), "flags": names(&MEMORY_FLAGS)},
+            "netDevices": {"enabled": true},
             "mountExtensions": {"idmap": {"enabled": true}},
         },
         "annotations": {"rads-oci.version": env!("CARGO_PKG_VERSION")},

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 
-use isolate::container::Limits;
+use isolate::container::{Groups, Limits};
 
 use super::Context;
 use super::create::expect;
@@ -13,12 +13,14 @@ use crate::spec::{self, Resources};
 use crate::store::Status;
 
 pub(crate) fn update(context: &Context<'_>, args: &cli::Update) -> Result<(), String> {
-    let limits = plan::limits(&resources(args)?)?;
+    let mut resources = resources(args)?;
     let folder = context.store.find(&args.id)?;
     folder.lock()?;
     let record = folder.load()?;
     let (status, _) = folder.status(&record);
     expect(status, &[Status::Created, Status::Running, Status::Paused], &args.id, "changed")?;
+    keep_the_other_half(&mut resources, &record.groups);
+    let limits = plan::limits(&resources)?;
     // Engines that change memory send the device rules of the beginning along, which stand already.
     let limits = Limits { devices: Vec::new(), ..limits };
     let Err(reason) = record.groups.limit(&limits, false) else { return Ok(()) };
@@ -31,6 +33,19 @@ pub(crate) fn update(context: &Context<'_>, args: &cli::Update) -> Result<(), St
             record.groups.limit(&turned, false)
         }
         _ => Err(reason),
+    }
+}
+
+/// Version 2 has quota and period in one file: whoever names one of them means to keep the other.
+fn keep_the_other_half(resources: &mut Resources, groups: &Groups) {
+    let Some(now) = groups.unified_value("cpu.max") else { return };
+    let mut now = now.split_whitespace();
+    let (quota, period) =
+        (now.next().and_then(|word| word.parse().ok()), now.next().and_then(|word| word.parse().ok()));
+    match (resources.cpu.quota, resources.cpu.period) {
+        (None, Some(_)) => resources.cpu.quota = quota,
+        (Some(_), None) => resources.cpu.period = period,
+        _ => {}
     }
 }
 
@@ -59,7 +74,8 @@ fn resources(args: &cli::Update) -> Result<Resources, String> {
     cpu.burst = args.cpu_burst.or(cpu.burst);
     cpu.cpus = args.cpuset_cpus.clone().unwrap_or_else(|| std::mem::take(&mut cpu.cpus));
     cpu.mems = args.cpuset_mems.clone().unwrap_or_else(|| std::mem::take(&mut cpu.mems));
-    pids.limit = args.pids_limit.or(pids.limit);
+    // In a configuration 0 is none; whoever types it means as few as can be.
+    pids.limit = args.pids_limit.map(|limit| if limit == 0 { 1 } else { limit }).or(pids.limit);
     block_io.weight = args.blkio_weight.or(block_io.weight);
     Ok(resources)
 }

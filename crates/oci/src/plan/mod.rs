@@ -11,13 +11,15 @@ mod seccomp;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use isolate::container::plan::{Device, DeviceKind, Hook, IdMap, Kind, Namespaces, Plan, Process, Propagation};
+use isolate::container::plan::{
+    Device, DeviceKind, Hook, IdMap, Kind, Namespaces, NetDevice, Plan, Process, Propagation,
+};
 use isolate::container::{DeviceRule, GroupPath};
 
 pub(crate) use limits::limits;
 pub(crate) use mounts::KNOWN_OPTIONS;
 pub(crate) use names::{CAPABILITIES, capability};
-pub(crate) use process::{affinity, process};
+pub(crate) use process::{MEMORY_FLAGS, MEMORY_MODES, affinity, memory_policy, process};
 pub(crate) use seccomp::{ACTIONS, ARCHITECTURES, FLAGS, OPERATORS, filter};
 
 use crate::spec::{self, Spec};
@@ -103,12 +105,6 @@ pub(crate) fn bundle(spec: &Spec, at: Circumstances<'_>) -> Result<Bundle, Strin
     if linux.intel_rdt.is_some() {
         return Err("`linux.intelRdt` is not supported".to_owned());
     }
-    if linux.memory_policy.is_some() {
-        return Err("`linux.memoryPolicy` is not supported".to_owned());
-    }
-    if !linux.net_devices.is_empty() {
-        return Err("`linux.netDevices` is not supported".to_owned());
-    }
     if !linux.mount_label.is_empty() && !at.selinux {
         return Err("`linux.mountLabel` takes SELinux, which this kernel does not have on".to_owned());
     }
@@ -120,6 +116,7 @@ pub(crate) fn bundle(spec: &Spec, at: Circumstances<'_>) -> Result<Bundle, Strin
         // Only the start takes one.
         None => Process { cwd: "/".to_owned(), ..Process::default() },
     };
+    process.memory_policy = linux.memory_policy.as_ref().map(memory_policy).transpose()?;
     process.filter = linux.seccomp.as_ref().map(|seccomp| filter(seccomp, &mut notes)).transpose()?.flatten();
     let hooks = hooks(&spec.hooks)?;
     let mounts = mounts::mounts(&spec.mounts, at.bundle, &namespaces, &mut warnings, &mut notes)?;
@@ -228,6 +225,19 @@ fn namespaces(linux: &spec::Linux) -> Result<Namespaces, String> {
         }
         namespaces.time_offsets.push((clock.clone(), offset.secs, offset.nanosecs));
     }
+    for (name, device) in &linux.net_devices {
+        if !namespaces.is_apart(Kind::Network) {
+            return Err("`linux.netDevices` takes a `network` namespace of the container's own".to_owned());
+        }
+        let inside = if device.name.is_empty() { name } else { &device.name };
+        for name in [name, inside] {
+            check_device_name(name)?;
+        }
+        if namespaces.devices.iter().any(|other| other.inside == *inside) {
+            return Err(format!("`linux.netDevices` names two devices `{inside}`"));
+        }
+        namespaces.devices.push(NetDevice { name: name.clone(), inside: inside.clone() });
+    }
     Ok(namespaces)
 }
 
@@ -242,6 +252,17 @@ pub(super) fn id_maps(field: &str, maps: &[spec::IdMapping]) -> Result<Vec<IdMap
         }
     };
     maps.iter().map(map).collect()
+}
+
+/// As the kernel takes them.
+fn check_device_name(name: &str) -> Result<(), String> {
+    /// `IFNAMSIZ`, without the zero at its end.
+    const DEVICE_NAME_MAX: usize = 15;
+    let fits = |c: char| !c.is_whitespace() && !c.is_control() && !"/:".contains(c);
+    match !name.is_empty() && name.len() <= DEVICE_NAME_MAX && ![".", ".."].contains(&name) && name.chars().all(fits) {
+        true => Ok(()),
+        false => Err(format!("`linux.netDevices`: `{}` is not a device's name", name.escape_debug())),
+    }
 }
 
 fn root_propagation(text: &str) -> Result<Option<Propagation>, String> {

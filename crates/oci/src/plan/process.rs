@@ -1,6 +1,6 @@
 //! Who a process is and what it may do, judged.
 
-use isolate::container::plan::{Capabilities, Process, Scheduler};
+use isolate::container::plan::{Capabilities, MemoryPolicy, Process, Scheduler};
 use isolate::container::resource_number;
 
 use super::{Circumstances, capability, check_absolute};
@@ -61,6 +61,7 @@ pub(crate) fn process(
         scheduler: spec.scheduler.as_ref().map(scheduler).transpose()?,
         io_priority: spec.io_priority.as_ref().map(io_priority).transpose()?,
         apparmor_profile: Some(spec.apparmor_profile.clone()).filter(|profile| !profile.is_empty()),
+        memory_policy: None,
         // Only for processes that are run in a container afterwards.
         cpus: Vec::new(),
         filter: None,
@@ -175,20 +176,55 @@ fn io_priority(spec: &spec::IoPriority) -> Result<u16, String> {
     }
 }
 
+/// Name and the kernel's `MPOL_…`.
+pub(crate) const MEMORY_MODES: [(&str, u32); 7] = [
+    ("MPOL_DEFAULT", 0),
+    ("MPOL_PREFERRED", 1),
+    ("MPOL_BIND", 2),
+    ("MPOL_INTERLEAVE", 3),
+    ("MPOL_LOCAL", 4),
+    ("MPOL_PREFERRED_MANY", 5),
+    ("MPOL_WEIGHTED_INTERLEAVE", 6),
+];
+pub(crate) const MEMORY_FLAGS: [(&str, u32); 3] =
+    [("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
+
+/// Which modes go with which flags and nodes the kernel says.
+pub(crate) fn memory_policy(spec: &spec::MemoryPolicy) -> Result<MemoryPolicy, String> {
+    let find = |field: &str, known: &[(&str, u32)], name: &str| {
+        let found = known.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
+        found.ok_or_else(|| format!("`linux.memoryPolicy.{field}`: `{}` is unknown", name.escape_debug()))
+    };
+    let mut mode = find("mode", &MEMORY_MODES, &spec.mode)?;
+    for flag in &spec.flags {
+        mode |= find("flags", &MEMORY_FLAGS, flag)?;
+    }
+    let nodes = match spec.nodes.trim() {
+        "" => Vec::new(),
+        nodes => numbers(nodes).ok_or_else(|| {
+            format!("`linux.memoryPolicy.nodes`: `{}` is not a list of nodes such as `0-3,7`", nodes.escape_debug())
+        })?,
+    };
+    Ok(MemoryPolicy { mode, nodes })
+}
+
 /// A list of processors such as `0-3,7`.
 pub(crate) fn affinity(text: &str) -> Result<Vec<usize>, String> {
-    let wrong = || format!("`{}` is not a list of processors such as `0-3,7`", text.escape_debug());
-    /// As many as the kernel's own set holds.
-    const PROCESSORS_MAX: usize = 1024;
+    numbers(text).ok_or_else(|| format!("`{}` is not a list of processors such as `0-3,7`", text.escape_debug()))
+}
+
+fn numbers(text: &str) -> Option<Vec<usize>> {
+    /// As many as the kernel's own sets of processors and of nodes hold.
+    const NUMBERS_MAX: usize = 1024;
     let mut found = Vec::new();
     for part in text.split(',').map(str::trim) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|number| *number < PROCESSORS_MAX);
-        let (first, last) = number(first).zip(number(last)).ok_or_else(wrong)?;
+        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|number| *number < NUMBERS_MAX);
+        let (first, last) = number(first).zip(number(last))?;
         if first > last {
-            return Err(wrong());
+            return None;
         }
         found.extend(first..=last);
     }
-    Ok(found)
+    Some(found)
 }

@@ -102,6 +102,11 @@ fn what_is_wrong_is_named() {
     refused("/linux/devices", json!([{"path": "/dev/x", "type": "z"}]), "kind of device");
     refused("/linux/devices", json!([{"path": "/dev/x", "type": "c", "major": -1}]), "number");
     refused("/linux/intelRdt", json!({"closID": "x"}), "intelRdt");
+    refused("/linux/memoryPolicy", json!({"nodes": "0-7"}), "memoryPolicy.mode");
+    refused("/linux/memoryPolicy", json!({"mode": "INTERLEAVE"}), "`INTERLEAVE` is unknown");
+    refused("/linux/memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["x"]}), "`x` is unknown");
+    refused("/linux/memoryPolicy", json!({"mode": "MPOL_BIND", "nodes": "0-9876543210"}), "list of nodes");
+    refused("/linux/netDevices", json!({"eth0": {}}), "`network` namespace");
     refused("/linux/personality", json!({"domain": "HPUX"}), "personality");
     refused("/linux/timeOffsets", json!({"monotonic": {"secs": 1}}), "time");
     refused("/hooks", json!({"prestart": [{"path": "relative"}]}), "absolute");

@@ -280,3 +280,67 @@ fn hooks_of_the_first_version_know_a_container_that_is_created() {
         }
     });
 }
+
+#[test]
+fn network_devices_move_in_with_their_addresses() {
+    as_root(|world| {
+        let name = format!("o{}", std::process::id());
+        let made = world
+            .shell(&format!("ip link add {name} type veth peer name {name}p && ip addr add 192.0.2.7/24 dev {name}"));
+        if made.code != 0 {
+            eprintln!("skipped: no pair of network devices can be made: {}", made.err.trim());
+            return;
+        }
+        let here = |name: &str| std::path::Path::new("/sys/class/net").join(name).exists();
+        let devices = |devices: Value| {
+            let mut config = world.config("ifconfig inside0 || ip addr show inside0; cat /sys/class/net/inside0/flags");
+            add(&mut config, json!({"destination": "/sys", "type": "sysfs", "source": "sysfs"}));
+            symlink("busybox", world.path("rootfs/bin/ifconfig")).unwrap_or_default();
+            config["linux"]["netDevices"] = devices;
+            config
+        };
+        // Of two of which one is not there neither is moved.
+        let both = devices(json!({&name: {"name": "inside0"}, "zz-not-there": {}}));
+        world.create(&both).refused("there is no network device `zz-not-there`");
+        assert!(here(&name));
+        let out = world.run(&devices(json!({&name: {"name": "inside0"}}))).ok();
+        assert!(out.contains("192.0.2.7") && !here(&name), "{out}");
+        let flags = out.lines().last().unwrap().trim_start_matches("0x");
+        assert_eq!(u32::from_str_radix(flags, 16).unwrap() & 1, 1, "it is switched on: {out}");
+        let mut shared = devices(json!({"lo": {}}));
+        shared["linux"]["namespaces"] = json!([{"type": "mount"}]);
+        world.create(&shared).refused("takes a `network` namespace");
+        world.create(&devices(json!({"lo": {"name": "../x"}}))).refused("not a device's name");
+        world.nothing_is_left();
+    });
+}
+
+#[test]
+fn memory_is_taken_from_the_nodes_that_are_named() {
+    both(|world| {
+        if !std::path::Path::new("/proc/self/numa_maps").exists() {
+            eprintln!("skipped: this kernel has no memory nodes");
+            return;
+        }
+        for (policy, found) in [
+            (json!({"mode": "MPOL_INTERLEAVE", "nodes": "0"}), "interleave:0"),
+            (json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]}), "bind=static:0"),
+            (json!({"mode": "MPOL_PREFERRED", "nodes": "0", "flags": ["MPOL_F_RELATIVE_NODES"]}), "prefer=relative:0"),
+            (json!({"mode": "MPOL_DEFAULT", "nodes": ""}), "default"),
+        ] {
+            let mut config = world.config("head -n 1 /proc/self/numa_maps > /out/policy; exec sleep 1000");
+            config["linux"]["memoryPolicy"] = policy;
+            world.create(&config).ok();
+            world.start().ok();
+            let further = world.runtime(&["exec", &world.id, "head", "-n", "1", "/proc/self/numa_maps"]).ok();
+            assert_eq!(further.split(' ').nth(1), Some(found));
+            let own = fs::read_to_string(format!("/proc/{}/numa_maps", world.pid())).unwrap();
+            assert_eq!(own.split(' ').nth(1), Some(found));
+            world.runtime(&["delete", "--force", &world.id]).ok();
+        }
+        let mut config = world.config("true");
+        config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": "1000"});
+        world.create(&config).refused("cannot set `linux.memoryPolicy`");
+        world.nothing_is_left();
+    });
+}

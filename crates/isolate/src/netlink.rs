@@ -1,8 +1,8 @@
-//! The few words of rtnetlink that a bridge needs: links, addresses, one route.
+//! The few words of rtnetlink that a bridge and a container's own devices need: links, addresses, one route.
 //!
 //! A request is a header, a fixed part and attributes, each padded to four bytes, in the machine's byte order
-//! (rtnetlink(7)). The kernel answers every request here with one acknowledgement. What is asked for is decided by the
-//! caller; nothing is read back but success.
+//! (rtnetlink(7)). The kernel answers every request here with one acknowledgement, but for the list of addresses. What is
+//! asked for is decided by the caller.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -19,16 +19,16 @@ const FIRST_INDEX: u32 = 2;
 
 /// A socket to the kernel's network configuration, of the namespace it was opened in.
 #[derive(Debug)]
-pub(super) struct Netlink(OwnedFd);
+pub(crate) struct Netlink(OwnedFd);
 
 impl Netlink {
-    pub(super) fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         // The protocol of number 0, which is what `None` stands for, is `NETLINK_ROUTE`.
         Ok(Self(rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?))
     }
 
     /// The number of a link, `None` if there is no such link.
-    pub(super) fn index(&self, name: &str) -> io::Result<Option<u32>> {
+    pub(crate) fn index(&self, name: &str) -> io::Result<Option<u32>> {
         match rustix::net::netdevice::name_to_index(&self.0, name) {
             Ok(index) => Ok(Some(index)),
             Err(rustix::io::Errno::NODEV) => Ok(None),
@@ -38,7 +38,7 @@ impl Netlink {
 
     /// Makes a bridge without ports or addresses, switched off. Its hardware address is given so that it does not change
     /// with its ports, which would leave its neighbours with a stale one.
-    pub(super) fn add_bridge(&self, name: &str, hardware: [u8; 6]) -> io::Result<()> {
+    pub(crate) fn add_bridge(&self, name: &str, hardware: [u8; 6]) -> io::Result<()> {
         let mut request = Request::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &link(0, 0, 0));
         request.put(libc::IFLA_IFNAME, &text(name));
         request.put(libc::IFLA_ADDRESS, &hardware);
@@ -48,7 +48,7 @@ impl Netlink {
 
     /// Makes a pair of ends: `name` here, a port of the bridge `master`; `eth0` in `namespace`, the first link there after
     /// loopback. Both are switched off.
-    pub(super) fn add_wire(&self, name: &str, master: u32, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn add_wire(&self, name: &str, master: u32, namespace: BorrowedFd<'_>) -> io::Result<()> {
         let any = link(libc::AF_UNSPEC, 0, 0);
         let mut request = Request::new(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &any);
         request.put(libc::IFLA_IFNAME, &text(name));
@@ -67,14 +67,14 @@ impl Netlink {
     }
 
     /// Keeps a port of a bridge from every other port that is kept so: it talks with the bridge itself only.
-    pub(super) fn isolate_port(&self, index: u32) -> io::Result<()> {
+    pub(crate) fn isolate_port(&self, index: u32) -> io::Result<()> {
         let mut request = Request::new(libc::RTM_SETLINK, 0, &link(libc::AF_BRIDGE, index, 0));
         request.nest(libc::IFLA_PROTINFO, |info| info.put(BRIDGE_PORT_ISOLATED, &[1]));
         self.call(request)
     }
 
     /// Gives the first link of a new namespace its address, switches it on and sends by `gateway` what is for elsewhere.
-    pub(super) fn furnish(&self, address: Ipv4Addr, prefix: u8, gateway: Ipv4Addr) -> io::Result<()> {
+    pub(crate) fn furnish(&self, address: Ipv4Addr, prefix: u8, gateway: Ipv4Addr) -> io::Result<()> {
         self.add_address(FIRST_INDEX, address, prefix)?;
         self.switch_on(FIRST_INDEX)?;
         // `struct rtmsg`: everything (a prefix of length 0), main table, no daemon's, the whole universe, unicast.
@@ -98,7 +98,7 @@ impl Netlink {
         self.call(request)
     }
 
-    pub(super) fn add_address(&self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+    pub(crate) fn add_address(&self, index: u32, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
         // `struct ifaddrmsg`: family, prefix, flags, scope, link.
         let mut fixed = vec![libc::AF_INET as u8, prefix, 0, libc::RT_SCOPE_UNIVERSE];
         fixed.extend(index.to_ne_bytes());
@@ -108,17 +108,54 @@ impl Netlink {
         self.call(request)
     }
 
-    pub(super) fn switch_on(&self, index: u32) -> io::Result<()> {
+    /// Puts a link into another namespace, where it has that name.
+    pub(crate) fn give(&self, index: u32, namespace: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+        let mut request = Request::new(libc::RTM_NEWLINK, 0, &link(libc::AF_UNSPEC, index, 0));
+        request.put(libc::IFLA_NET_NS_FD, &namespace.as_raw_fd().to_ne_bytes());
+        request.put(libc::IFLA_IFNAME, &text(name));
+        self.call(request)
+    }
+
+    /// The addresses of a link that somebody gave it for good and that are good everywhere.
+    pub(crate) fn addresses(&self, index: u32) -> io::Result<Vec<Address>> {
+        let mut request = Request::new(libc::RTM_GETADDR, libc::NLM_F_DUMP, &[0; 8]);
+        request.finish();
+        rustix::net::send(&self.0, &request.bytes, SendFlags::empty())?;
+        let mut found = Vec::new();
+        let mut answer = vec![0u8; ANSWER_MAX];
+        loop {
+            let (length, _) = rustix::net::recv(&self.0, &mut answer, RecvFlags::empty())?;
+            let mut rest = &answer[..length];
+            while let Some((kind, body, after)) = message(rest) {
+                match i32::from(kind) {
+                    libc::NLMSG_DONE => return Ok(found),
+                    libc::NLMSG_ERROR => return outcome(rest).map(|()| found),
+                    _ => found.extend(Address::of(index, body)),
+                }
+                rest = after;
+            }
+        }
+    }
+
+    /// Gives a link an address it had elsewhere.
+    pub(crate) fn add(&self, index: u32, address: &Address) -> io::Result<()> {
+        let mut fixed = vec![address.family, address.prefix, 0, libc::RT_SCOPE_UNIVERSE];
+        fixed.extend(index.to_ne_bytes());
+        let mut request = Request::new(libc::RTM_NEWADDR, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &fixed);
+        address.attributes.iter().for_each(|(kind, value)| request.put(*kind, value));
+        self.call(request)
+    }
+
+    pub(crate) fn switch_on(&self, index: u32) -> io::Result<()> {
         self.call(Request::new(libc::RTM_NEWLINK, 0, &link(libc::AF_UNSPEC, index, libc::IFF_UP)))
     }
 
-    pub(super) fn remove(&self, index: u32) -> io::Result<()> {
+    pub(crate) fn remove(&self, index: u32) -> io::Result<()> {
         self.call(Request::new(libc::RTM_DELLINK, 0, &link(libc::AF_UNSPEC, index, 0)))
     }
 
     fn call(&self, mut request: Request) -> io::Result<()> {
-        let length = request.bytes.len() as u32;
-        request.bytes[..4].copy_from_slice(&length.to_ne_bytes());
+        request.finish();
         rustix::net::send(&self.0, &request.bytes, SendFlags::empty())?;
         let mut answer = [0u8; 1024];
         let (length, _) = rustix::net::recv(&self.0, &mut answer, RecvFlags::empty())?;
@@ -130,6 +167,8 @@ impl Netlink {
 const RTPROT_BOOT: u8 = 3;
 const UNICAST: u8 = 1;
 const HEADER: usize = 16;
+/// As much as the kernel puts into one part of a list (`NLMSG_GOODSIZE` is less).
+const ANSWER_MAX: usize = 1 << 15;
 
 /// What an acknowledgement says: `struct nlmsghdr`, then a negated error number.
 fn outcome(answer: &[u8]) -> io::Result<()> {
@@ -140,6 +179,48 @@ fn outcome(answer: &[u8]) -> io::Result<()> {
         (Some(kind), Some(code)) if i32::from(kind) == libc::NLMSG_ERROR => Err(io::Error::from_raw_os_error(-code)),
         _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the kernel answered with something else")),
     }
+}
+
+/// An address of a link with what makes it that address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Address {
+    family: u8,
+    prefix: u8,
+    attributes: Vec<(u16, Vec<u8>)>,
+}
+
+impl Address {
+    /// From a `struct ifaddrmsg` and its attributes, if it is one of that link and to be kept.
+    fn of(index: u32, body: &[u8]) -> Option<Self> {
+        let [family, prefix, flags, scope, link @ ..] = body.get(..8)? else { return None };
+        let link = u32::from_ne_bytes(link.try_into().ok()?);
+        let permanent = u32::from(*flags) & libc::IFA_F_PERMANENT != 0;
+        if link != index || !permanent || *scope != libc::RT_SCOPE_UNIVERSE {
+            return None;
+        }
+        let kept = [libc::IFA_LOCAL, libc::IFA_ADDRESS, libc::IFA_BROADCAST];
+        let mut attributes = Vec::new();
+        let mut rest = &body[8..];
+        while let Some(length) = rest.get(..2) {
+            let length = usize::from(u16::from_ne_bytes([length[0], length[1]]));
+            let one = rest.get(..length).filter(|one| one.len() >= 4)?;
+            let kind = u16::from_ne_bytes([one[2], one[3]]);
+            if kept.contains(&kind) {
+                attributes.push((kind, one[4..].to_vec()));
+            }
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        Some(Self { family: *family, prefix: *prefix, attributes })
+    }
+}
+
+/// The first message of an answer: its kind, what follows its header, and the messages after it.
+fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let header = bytes.get(..HEADER)?;
+    let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
+    let kind = u16::from_ne_bytes([header[4], header[5]]);
+    let body = bytes.get(HEADER..length)?;
+    Some((kind, body, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
 }
 
 struct Request {
@@ -156,6 +237,12 @@ impl Request {
         bytes.extend([0; 8]);
         bytes.extend(fixed);
         Self { bytes }
+    }
+
+    /// Says how long it is.
+    fn finish(&mut self) {
+        let length = self.bytes.len() as u32;
+        self.bytes[..4].copy_from_slice(&length.to_ne_bytes());
     }
 
     fn put(&mut self, kind: u16, value: &[u8]) {
@@ -202,6 +289,30 @@ mod tests {
         request.nest(7, |outer| outer.put(3, b"abc"));
         let expected: Vec<u8> = [12u16, 0x8007, 7, 3].iter().flat_map(|n| n.to_ne_bytes()).chain(*b"abc\0").collect();
         assert_eq!(request.bytes.split_off(HEADER), expected);
+    }
+
+    #[test]
+    fn addresses_are_those_of_the_link_that_are_for_good() {
+        let body = |index: u32, flags: u8, scope: u8| {
+            let mut bytes = vec![libc::AF_INET as u8, 24, flags, scope];
+            bytes.extend(index.to_ne_bytes());
+            bytes.extend([8u16, libc::IFA_LOCAL].iter().flat_map(|n| n.to_ne_bytes()));
+            bytes.extend([10, 0, 0, 1]);
+            // A name, padded.
+            bytes.extend([7u16, 3].iter().flat_map(|n| n.to_ne_bytes()).chain(*b"lo\0\0"));
+            bytes
+        };
+        let permanent = libc::IFA_F_PERMANENT as u8;
+        let found = Address::of(4, &body(4, permanent, 0)).unwrap();
+        assert_eq!((found.prefix, &found.attributes[..]), (24, &[(libc::IFA_LOCAL, vec![10, 0, 0, 1])][..]));
+        for other in [body(5, permanent, 0), body(4, 0, 0), body(4, permanent, libc::RT_SCOPE_LINK)] {
+            assert_eq!(Address::of(4, &other), None);
+        }
+        // A length that leads out of the message.
+        let mut broken = body(4, permanent, 0);
+        broken[8] = 200;
+        assert_eq!(Address::of(4, &broken), None);
+        assert_eq!(Address::of(4, &[0; 3]), None);
     }
 
     #[test]
