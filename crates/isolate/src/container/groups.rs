@@ -118,6 +118,37 @@ impl Groups {
         }
     }
 
+    /// Which limits this user's containers can have here, found by setting them on groups that are taken away again: the
+    /// version of the groups, the controllers that work, and those that do not.
+    pub fn survey(name: &str) -> Result<(u8, Vec<&'static str>, Vec<&'static str>), String> {
+        // Values that limit nothing.
+        let harmless = [
+            ("cpu", "cpu.shares", "1024", "cpu.weight", "100"),
+            ("memory", "memory.limit_in_bytes", "-1", "memory.max", "max"),
+            ("pids", "pids.max", "max", "pids.max", "max"),
+        ];
+        let groups = Self::make(&GroupPath::Relative(name.into()), false)?;
+        let setting = |controller: &str, file: &str, value: &str| Setting {
+            controller: controller.to_owned(),
+            file: file.to_owned(),
+            value: value.to_owned(),
+            lacking: Lacking::Refused,
+        };
+        let (mut works, mut lacks) = (Vec::new(), Vec::new());
+        for (controller, file_1, value_1, file_2, value_2) in harmless {
+            let limits = Limits {
+                v1: vec![setting(controller, file_1, value_1)],
+                v2: vec![setting(controller, file_2, value_2)],
+                devices: Vec::new(),
+            };
+            let there = !groups.is_empty() && groups.limit(&limits, false).is_ok();
+            if there { works.push(controller) } else { lacks.push(controller) }
+        }
+        let version = if groups.v2.is_some() { 2 } else { 1 };
+        groups.remove()?;
+        Ok((version, works, lacks))
+    }
+
     fn make_below(&mut self, above: &Path, inner: &Path, cpuset: bool) -> Result<PathBuf, String> {
         let mut dir = above.to_owned();
         for part in inner {

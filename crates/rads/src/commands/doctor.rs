@@ -88,6 +88,10 @@ struct Facts {
     criu: Result<(String, PathBuf), String>,
     /// Whether systemd is what started everything here (sd_booted(3)).
     systemd: bool,
+    /// The runtime for foreign containers.
+    oci: Option<PathBuf>,
+    /// The version of control groups that its containers have, and which controllers work there and which do not.
+    groups: Result<(u8, Vec<&'static str>, Vec<&'static str>), String>,
 }
 
 /// Below it a node runs out of descriptors at a few hundred stars: each costs it four, and each connection two.
@@ -220,6 +224,23 @@ fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
         Ok((version, program)) => works("memory snapshots", format!("by CRIU {version}, `{}`", program.display())),
         Err(reason) => missing("memory snapshots", reason, CRIU_HELP),
     });
+    let help = if root { controllers } else { delegate };
+    findings.push(match (&facts.oci, &facts.groups) {
+        (None, _) => missing(
+            "containers",
+            "`rads-oci` lies neither beside this program nor on the path",
+            "put `rads-oci` beside `rads`; without it stars work as ever",
+        ),
+        (Some(_), Err(reason)) => missing("containers", &format!("without limits: {reason}"), help),
+        (Some(_), Ok((version, has, lacks))) if !lacks.is_empty() => {
+            let has = if has.is_empty() { "nothing".to_owned() } else { has.join(", ") };
+            let detail = format!("cgroups v{version} limit {has}, and not {}", lacks.join(", "));
+            missing("containers", &detail, help)
+        }
+        (Some(program), Ok((version, has, _))) => {
+            works("containers", format!("`{}`; cgroups v{version} limit {}", program.display(), has.join(", ")))
+        }
+    });
     findings
 }
 
@@ -231,6 +252,8 @@ fn look(data_dir: &Path) -> Facts {
     let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     let criu = Criu::find().and_then(|criu| Ok((criu.check()?, criu.program().to_owned())));
     let systemd = Path::new("/run/systemd/system").is_dir();
+    let oci = runtime();
+    let groups = isolate::container::Groups::survey(&format!("rads-doctor-{}", std::process::id()));
     let unknown = || "not tried".to_owned();
     let place = match Trial::beside(data_dir) {
         Ok(place) => place,
@@ -248,6 +271,8 @@ fn look(data_dir: &Path) -> Facts {
                 open_files,
                 criu,
                 systemd,
+                oci,
+                groups,
             };
         }
     };
@@ -257,7 +282,8 @@ fn look(data_dir: &Path) -> Facts {
         Ok(nursery) => nursery,
         Err(reason) => {
             let (walls, root, bridge, disk) = (Err(unknown()), Err(unknown()), Err(unknown()), Err(unknown()));
-            return Facts { folder, sync, walls, star: Err(reason), root, bridge, disk, open_files, criu, systemd };
+            let star = Err(reason);
+            return Facts { folder, sync, walls, star, root, bridge, disk, open_files, criu, systemd, oci, groups };
         }
     };
     let star = nursery.order(1, |_| {});
@@ -268,7 +294,16 @@ fn look(data_dir: &Path) -> Facts {
     };
     let bridge = nursery.order(3, |order| order.network = Network::Bridge).map(drop);
     let disk = nursery.order(4, |order| order.limits.disk = Some(Limits::DISK_MIN)).map(drop);
-    Facts { folder, sync, walls: Ok(nursery.walls.clone()), star, root, bridge, disk, open_files, criu, systemd }
+    let walls = Ok(nursery.walls.clone());
+    Facts { folder, sync, walls, star, root, bridge, disk, open_files, criu, systemd, oci, groups }
+}
+
+/// Where `rads-oci` lies: beside this program, or where programs are looked for.
+fn runtime() -> Option<PathBuf> {
+    let beside = own_program().ok().and_then(|program| Some(program.parent()?.to_owned()));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = beside.into_iter().chain(std::env::split_paths(&path));
+    places.map(|folder| folder.join("rads-oci")).find(|program| program.is_file())
 }
 
 /// A folder to try things in, on the disk of the data folder; gone when dropped.
@@ -443,6 +478,8 @@ mod tests {
             open_files: Some(65_536),
             criu: Ok(("4.1.1".to_owned(), "/usr/sbin/criu".into())),
             systemd: true,
+            oci: Some("/usr/bin/rads-oci".into()),
+            groups: Ok((2, vec!["cpu", "memory", "pids"], Vec::new())),
         }
     }
 
@@ -510,5 +547,9 @@ mod tests {
                 assert!(!["system", "unit", "Delegate"].iter().any(|word| help.contains(word)), "{help}");
             }
         }
+        check(&|facts| facts.oci = None, true, "containers", State::Missing, "beside `rads`");
+        check(&|facts| facts.groups = Err("denied".to_owned()), false, "containers", State::Missing, "Delegate");
+        let few = |facts: &mut Facts| facts.groups = Ok((2, vec!["pids"], vec!["cpu", "memory"]));
+        check(&few, true, "containers", State::Missing, "controller");
     }
 }
