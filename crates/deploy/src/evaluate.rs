@@ -14,7 +14,7 @@ use rads_vm::{Cx, Limits, Location, NativeBody, Natives, Params, Step, TaskId, U
 
 use crate::bundle::{Bundle, Files, Packer};
 use crate::fault::Fault;
-use crate::options::{self, Defaults, Draft, OptionFault};
+use crate::options::{self, Defaults, Draft, OPTIONS, OptionFault};
 use crate::place;
 use crate::setting::Setting;
 
@@ -59,6 +59,11 @@ pub struct Evaluated {
 
 /// Evaluates a description. Every fault that can be found is reported; nothing was changed by finding it.
 pub fn evaluate(source: &Source<'_>) -> Result<Evaluated, Vec<Fault>> {
+    evaluate_with(source, &[])
+}
+
+/// The same, with options of a command line in place of what the description says: for one that has one service.
+pub fn evaluate_with(source: &Source<'_>, typed: &[(String, Setting)]) -> Result<Evaluated, Vec<Fault>> {
     let (natives, refused) = recording_natives(source.library);
     let natives = Arc::new(natives);
     let texts = Texts::new(source.files);
@@ -69,9 +74,30 @@ pub fn evaluate(source: &Source<'_>) -> Result<Evaluated, Vec<Fault>> {
     let mut recorder = Recorder { source, compiled, refused, drafts: BTreeMap::new(), echoed: String::new() };
     let mut vm = Vm::new(Arc::new(program), natives, LIMITS);
     recorder.run(&mut vm).map_err(|fault| vec![fault])?;
-    let Recorder { drafts, echoed, compiled, .. } = recorder;
-    let drafts = drafts.into_iter().map(|(name, (at, draft))| (name, Some((compiled_file(&compiled, at), at)), draft));
-    finish(source, drafts.collect(), echoed)
+    let Recorder { mut drafts, echoed, compiled, .. } = recorder;
+    if !typed.is_empty() && drafts.len() != 1 {
+        let message = format!("the app has {} services; which is meant is not clear", drafts.len());
+        let problem = Problem::new(Code::Usage, message).help("change the app's file instead");
+        return Err(vec![Fault::nowhere(&problem)]);
+    }
+    for recorded in drafts.values_mut() {
+        overlay(&mut recorded.settings, typed);
+    }
+    let mut faults = Vec::new();
+    let mut read = Vec::new();
+    for (name, Recorded { at, settings, defaults }) in drafts {
+        let written = Some((compiled_file(&compiled, at), at));
+        match options::read(settings, defaults) {
+            Ok(draft) => read.push((name, written, draft)),
+            Err(found) => faults.extend(found.into_iter().map(|OptionFault { path, problem }| {
+                match path.first().is_some_and(|option| typed.iter().any(|(name, _)| name == option)) {
+                    true => Fault::nowhere(&as_typed(problem, &path, typed)),
+                    false => shown(source, &written, &path, &as_typed(problem, &path, typed)),
+                }
+            })),
+        }
+    }
+    if faults.is_empty() { finish(source, read, echoed) } else { Err(faults) }
 }
 
 /// A service described by options alone, as on a command line.
@@ -82,8 +108,70 @@ pub fn single_service(
     replaced_when_ended: bool,
 ) -> Result<Evaluated, Vec<Fault>> {
     let defaults = if replaced_when_ended { Defaults::DEPLOY } else { Defaults::CREATE };
-    let draft = options::read(settings, defaults).map_err(|fault| vec![Fault::nowhere(&fault.problem)])?;
+    let typed = settings.clone();
+    let draft = options::read(settings, defaults).map_err(|faults| {
+        let faults = faults.into_iter().map(|fault| Fault::nowhere(&as_typed(fault.problem, &fault.path, &typed)));
+        faults.collect::<Vec<_>>()
+    })?;
     finish(source, vec![(name.clone(), None, draft)], String::new())
+}
+
+/// Options of which one replaces the other.
+const ALTERNATIVES: [(&str, &str); 4] =
+    [("cpu_percent", "cpu_cores"), ("ram_mb", "ram_gb"), ("ram_soft_mb", "ram_balloon"), ("script", "command")];
+
+/// Puts what was typed in place of what was written; of names and values, each by its name.
+fn overlay(written: &mut Vec<(String, Setting)>, typed: &[(String, Setting)]) {
+    for (name, value) in typed {
+        let other = ALTERNATIVES.iter().find_map(|(one, other)| match name {
+            name if name == one => Some(*other),
+            name if name == other => Some(*one),
+            _ => None,
+        });
+        written.retain(|(known, _)| Some(known.as_str()) != other || typed.iter().any(|(typed, _)| typed == known));
+        match (written.iter_mut().find(|(known, _)| known == name).map(|(_, value)| value), value) {
+            (Some(Setting::Map(entries)), Setting::Map(more)) => {
+                let stays = |(key, _): &(String, Setting)| !more.iter().any(|(new, _)| new == key);
+                entries.retain(stays);
+                entries.extend(more.iter().cloned());
+            }
+            (Some(known), value) => *known = value.clone(),
+            (None, value) => written.push((name.clone(), value.clone())),
+        }
+    }
+}
+
+/// How values of more than a word are typed.
+const AS_TYPED: [(&str, &str); 10] = [
+    ("env", "--env NAME=VALUE"),
+    ("volumes", "--volume /data=pages` or `--volume /data=pages,size_mb=100"),
+    ("tmpfs", "--tmpfs /cache=size_mb=16"),
+    ("binds", "--bind /etc/app.conf=conf/app.conf"),
+    ("secrets", "--secret /run/secrets/db=db-password"),
+    ("env_secrets", "--env-secret DB_PASSWORD=db-password"),
+    ("startup", "--startup http=/started,interval_ms=500"),
+    ("ready", "--ready /healthz` or `--ready 'exec=test -e /tmp/ok'"),
+    ("live", "--live http=/alive,failures=5"),
+    ("weaken", "--weaken seccomp=off"),
+];
+
+/// A problem in the words of a command line: `--ram-mb` for `ram_mb`, of those that were typed there.
+fn as_typed(mut problem: Problem, path: &[String], typed: &[(String, Setting)]) -> Problem {
+    let is_typed =
+        |name: &str| typed.iter().any(|(known, _)| known == name) && path.first().is_some_and(|part| part == name);
+    if let Some((_, example)) = AS_TYPED.iter().find(|(name, _)| is_typed(name))
+        && problem.help.is_none()
+    {
+        problem = problem.help(format!("type it as `{example}`"));
+    }
+
+    // Both sides of what cannot be together are on one line, however few of them were typed.
+    for (name, _) in typed.iter().filter(|(name, _)| OPTIONS.contains(&name.as_str())) {
+        let option = format!("`--{}`", name.replace('_', "-"));
+        problem.message = problem.message.replace(&format!("`{name}`"), &option);
+        problem.help = problem.help.map(|help| help.replace(&format!("`{name}`"), &option));
+    }
+    problem
 }
 
 /// The file and text a draft was written in.
@@ -98,7 +186,10 @@ fn finish(source: &Source<'_>, drafts: Vec<(Name, Written, Draft)>, echoed: Stri
     let mut entries = BTreeMap::new();
     let mut namespace: Option<Name> = None;
     for (name, written, draft) in drafts {
-        let mut fault = |path: &[&str], problem: Problem| faults.push(shown(source, &written, path, &problem));
+        let mut fault = |path: &[&str], problem: Problem| {
+            let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
+            faults.push(shown(source, &written, &path, &problem));
+        };
         if let Some(asked) = draft.namespace {
             if namespace.as_ref().is_some_and(|first| *first != asked) {
                 let message = format!("one app lives in one namespace, `{name}` asks for `{asked}` beside another");
@@ -198,12 +289,11 @@ fn add_program(packer: &mut Packer<'_>, words: &[String], option: &'static str) 
     own.map_or(Ok(()), |path| packer.add(path)).map_err(|problem| PackFault::Option(option, problem))
 }
 
-fn shown(source: &Source<'_>, written: &Written, path: &[&str], problem: &Problem) -> Fault {
+fn shown(source: &Source<'_>, written: &Written, path: &[String], problem: &Problem) -> Fault {
     let Some(((file, text), at)) = written else {
         return Fault::nowhere(problem);
     };
-    let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
-    let span = place::of_option(text, span_of(*at), &path);
+    let span = place::of_option(text, span_of(*at), path);
     Fault::at(problem, file, text, span, source.colour)
 }
 
@@ -224,8 +314,15 @@ struct Recorder<'a> {
     source: &'a Source<'a>,
     compiled: Compiled,
     refused: Vec<String>,
-    drafts: BTreeMap<Name, (Location, Draft)>,
+    drafts: BTreeMap<Name, Recorded>,
     echoed: String,
+}
+
+/// A service as it was asked for.
+struct Recorded {
+    at: Location,
+    settings: Vec<(String, Setting)>,
+    defaults: Defaults,
 }
 
 impl Recorder<'_> {
@@ -302,13 +399,11 @@ impl Recorder<'_> {
         let name = name.unwrap_or_default().parse::<Name>().map_err(|error| {
             self.at_call(at, &[], &Problem::new(Code::InvalidValue, format!("name of the service: {error}")))
         })?;
-        let draft = options::read(settings, defaults)
-            .map_err(|OptionFault { path, problem }| self.at_call(at, &path, &problem))?;
         if self.drafts.contains_key(&name) {
             let problem = Problem::new(Code::AlreadyExists, format!("service `{name}` is described twice"));
             return Err(self.at_call(at, &[], &problem));
         }
-        self.drafts.insert(name.clone(), (at, draft));
+        self.drafts.insert(name.clone(), Recorded { at, settings, defaults });
         Ok(name)
     }
 

@@ -19,7 +19,7 @@ mod setting;
 
 pub use bundle::{Bundle, Entry, EntryKind, Files};
 pub use diff::{Change, Diff, ServiceChange, diff};
-pub use evaluate::{Evaluated, Source, evaluate, single_service};
+pub use evaluate::{Evaluated, Source, evaluate, evaluate_with, single_service};
 pub use fault::Fault;
 pub use options::OPTIONS;
 pub use setting::Setting;

@@ -108,56 +108,87 @@ impl Defaults {
     pub(crate) const CREATE: Self = Self { restart: RestartPolicy::Never };
 }
 
-pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Read<Draft> {
-    no_module(&settings)?;
-    let mut options = Options::new(settings, &OPTIONS, &[])?;
-    let program = program(&mut options)?;
-    let limits = limits(&mut options, &program)?;
-    let port = options.int("port", 1, 65_535)?.map(narrow);
-    let entry = entry(&mut options, port)?;
+/// Faults as they are found: what stands in for a faulty part is looked at no further.
+#[derive(Default)]
+struct Faults(Vec<OptionFault>);
+
+impl Faults {
+    /// The value, or what has none after a fault.
+    fn keep<T: Default>(&mut self, read: Read<T>) -> T {
+        self.keep_or(read, T::default())
+    }
+
+    fn keep_or<T>(&mut self, read: Read<T>, otherwise: T) -> T {
+        read.unwrap_or_else(|fault| {
+            self.0.push(fault);
+            otherwise
+        })
+    }
+}
+
+/// Reads all there is. Every fault that can be found is told.
+pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Result<Draft, Vec<OptionFault>> {
+    let mut faults = Faults::default();
+    no_module(&settings).map_err(|fault| vec![fault])?;
+    let options = &mut Options::known(settings, &OPTIONS, &[], &mut faults.0);
+    let program = program(options);
+    let known = program.is_ok();
+    let program = faults.keep_or(program, Program::Command(Vec::new()));
+    let limits = limits(options, &program, &mut faults);
+    let port = options.int("port", 1, 65_535);
+    let port_known = port.is_ok();
+    let port = faults.keep(port).map(narrow);
+    let entry = entry(options, port);
+    let entry = if port_known { faults.keep(entry) } else { None };
+    let probe = probe(options, port);
+    let probe =
+        if port_known { faults.keep_or(probe, Probe::new(ProbeKind::Started)) } else { Probe::new(ProbeKind::Started) };
+    let health = health(options, port);
+    let health = if port_known { faults.keep(health) } else { Health::default() };
+    let rootfs = rootfs(options, &program);
+    let rootfs = if known { faults.keep(rootfs) } else { None };
+    let network = [("none", Network::None), ("host", Network::Host), ("bridge", Network::Bridge)];
+    let restart =
+        [("always", RestartPolicy::Always), ("on_failure", RestartPolicy::OnFailure), ("never", RestartPolicy::Never)];
+    let milliseconds = |seconds: f64| (seconds * 1000.0).round();
+    let grace = options.number("grace_seconds", 0.0, GRACE_MAX_SECONDS);
+    let deadline = options.number("deadline_seconds", 0.1, DEADLINE_MAX_SECONDS);
     let template = StarTemplate {
-        rootfs: rootfs(&mut options, &program)?,
-        args: options.texts("args")?,
-        env: env(&mut options)?,
-        volumes: volumes(&mut options)?,
-        network: options
-            .choice("network", &[("none", Network::None), ("host", Network::Host), ("bridge", Network::Bridge)])?
-            .unwrap_or(Network::None),
-        probe: probe(&mut options, port)?,
-        health: health(&mut options, port)?,
-        restart: options
-            .choice(
-                "restart",
-                &[
-                    ("always", RestartPolicy::Always),
-                    ("on_failure", RestartPolicy::OnFailure),
-                    ("never", RestartPolicy::Never),
-                ],
-            )?
-            .unwrap_or(defaults.restart),
-        grace_ms: options
-            .number("grace_seconds", 0.0, GRACE_MAX_SECONDS)?
-            .map_or(GRACE_DEFAULT_MS, |seconds| (seconds * 1000.0).round() as u32),
-        stop_signal: stop_signal(&mut options)?,
-        deadline_ms: options
-            .number("deadline_seconds", 0.1, DEADLINE_MAX_SECONDS)?
-            .map(|seconds| (seconds * 1000.0).round() as u64),
+        rootfs,
+        args: faults.keep(options.texts("args")),
+        env: faults.keep(env(options)),
+        volumes: faults.keep(volumes(options)),
+        network: faults.keep(options.choice("network", &network)).unwrap_or(Network::None),
+        probe,
+        health,
+        restart: faults.keep(options.choice("restart", &restart)).unwrap_or(defaults.restart),
+        grace_ms: faults.keep(grace).map_or(GRACE_DEFAULT_MS, |seconds| milliseconds(seconds) as u32),
+        stop_signal: faults.keep(stop_signal(options)),
+        deadline_ms: faults.keep(deadline).map(|seconds| milliseconds(seconds) as u64),
         hooks: Hooks {
-            before_start: command(&mut options, "before_start")?.unwrap_or_default(),
-            before_stop: command(&mut options, "before_stop")?.unwrap_or_default(),
+            before_start: faults.keep(command(options, "before_start")).unwrap_or_default(),
+            before_stop: faults.keep(command(options, "before_stop")).unwrap_or_default(),
         },
-        interior: interior(&mut options)?,
-        weakened: weakened(&mut options)?,
+        interior: interior(options, &mut faults),
+        weakened: faults.keep(weakened(options)),
         bundle: BundleId(ContentHash([0; 32])),
         program,
         limits,
         port,
     };
-    template.check_interior().map_err(|Misplaced { path, problem }| OptionFault { path, problem })?;
-    let instances = options.int("instances", 0, i64::from(INSTANCES_MAX))?.map_or(1, narrow);
-    let assets = options.texts("assets")?;
-    let namespace = options.name("namespace")?;
-    Ok(Draft { namespace, spec: ServiceSpec { template, instances, entry }, assets })
+    let instances = faults.keep(options.int("instances", 0, i64::from(INSTANCES_MAX))).map_or(1, narrow);
+    let assets = faults.keep(options.texts("assets"));
+    let namespace = faults.keep(options.name("namespace"));
+    // What the parts have to do with each other is asked of parts that are sound.
+    if faults.0.is_empty()
+        && let Err(Misplaced { path, problem }) = template.check_interior()
+    {
+        faults.0.push(OptionFault { path, problem });
+    }
+    match faults.0.is_empty() {
+        true => Ok(Draft { namespace, spec: ServiceSpec { template, instances, entry }, assets }),
+        false => Err(faults.0),
+    }
 }
 
 /// WASM is not there yet, and somebody who tries it is to know that nothing else is wrong.
@@ -242,67 +273,83 @@ fn rootfs(options: &mut Options, program: &Program) -> Read<Option<String>> {
     Ok(Some(path))
 }
 
-fn limits(options: &mut Options, program: &Program) -> Read<Limits> {
+fn limits(options: &mut Options, program: &Program, faults: &mut Faults) -> Limits {
+    let mut limits = Limits::DEFAULT;
+    limits.cpu = faults.keep(cpu(options));
+    let (floor, what) = match program {
+        Program::Script(_) => (Limits::SCRIPT_MEMORY_MIN, "a RADS star"),
+        Program::Command(_) => (Limits::COMMAND_MEMORY_MIN, "a star"),
+    };
+    let memory = memory(options, floor, what);
+    let sound = memory.is_ok();
+    limits.memory = faults.keep(memory).or(limits.memory);
+    let soft = soft_memory(options, floor, what, limits.memory.filter(|_| sound));
+    limits.memory_soft = faults.keep(soft);
+    limits.balloon = faults.keep(options.bool("ram_balloon")).unwrap_or(false);
+    if limits.balloon && limits.memory_soft.is_some() {
+        let message = "the soft limit follows what a star uses, or is `ram_soft_mb`, not both";
+        faults.0.push(options.fault("ram_balloon", Problem::new(Code::InvalidValue, message)));
+    }
+    if let Some(pids) = faults.keep(options.int("pids", 1, PIDS_MAX)) {
+        limits.pids = Some(narrow(pids));
+    }
+    let (fewest, most) = (i64::from(Limits::OPEN_FILES_MIN), i64::from(Limits::OPEN_FILES_MAX));
+    limits.open_files = faults.keep(options.int("open_files", fewest, most)).map(narrow);
+    limits.disk = faults.keep(megabytes_of(options, "disk_mb"));
+    limits.cpus = faults.keep(cpus(options));
+    limits.cpu_burst = faults.keep(options.int("cpu_burst_percent", 0, i64::from(Limits::CPU_BURST_MAX))).map(narrow);
+    let has_quota =
+        limits.cpu.is_some() || faults.0.iter().any(|fault| fault.path.iter().any(|name| name.starts_with("cpu_")));
+    if limits.cpu_burst.is_some() && !has_quota {
+        let message = "`cpu_burst_percent` is a part of `cpu_percent` or `cpu_cores`, and there is neither";
+        faults.0.push(options.fault("cpu_burst_percent", Problem::new(Code::InvalidValue, message)));
+    }
+    limits.io_read = faults.keep(rate(options, "io_read_mb_s"));
+    limits.io_write = faults.keep(rate(options, "io_write_mb_s"));
+    let (slowest, fastest) = (Limits::LOG_RATE_MIN.0 as f64 / 1024.0, Limits::LOG_RATE_MAX.0 as f64 / 1024.0);
+    let log_rate = faults.keep(options.number("log_kb_s", slowest, fastest));
+    limits.log_rate = log_rate.map(|rate| Bytes((rate * 1024.0).round() as u64));
+    limits
+}
+
+fn cpu(options: &mut Options) -> Read<Option<Millicores>> {
     let percent = options.number("cpu_percent", 1.0, CORES_MAX * 100.0)?.map(|percent| percent * 10.0);
     let cores = options.number("cpu_cores", 0.01, CORES_MAX)?.map(|cores| cores * 1000.0);
     if percent.is_some() && cores.is_some() {
         let message = "`cpu_percent` and `cpu_cores` say the same thing twice";
         return Err(options.fault("cpu_cores", Problem::new(Code::InvalidValue, message)));
     }
+    Ok(percent.or(cores).map(|thousandths| Millicores(thousandths.round() as u32)))
+}
+
+fn memory(options: &mut Options, floor: Bytes, what: &str) -> Read<Option<Bytes>> {
     let megabytes = options.number("ram_mb", 0.0, RAM_MAX_MB)?.map(|megabytes| ("ram_mb", megabytes));
     let gigabytes = options.number("ram_gb", 0.0, RAM_MAX_MB / 1024.0)?.map(|gigabytes| ("ram_gb", gigabytes * 1024.0));
     if megabytes.is_some() && gigabytes.is_some() {
         let message = "`ram_mb` and `ram_gb` say the same thing twice";
         return Err(options.fault("ram_gb", Problem::new(Code::InvalidValue, message)));
     }
-    let (floor, what) = match program {
-        Program::Script(_) => (Limits::SCRIPT_MEMORY_MIN, "a RADS star"),
-        Program::Command(_) => (Limits::COMMAND_MEMORY_MIN, "a star"),
-    };
-    let mut limits = Limits::DEFAULT;
-    limits.cpu = percent.or(cores).map(|thousandths| Millicores(thousandths.round() as u32));
-    if let Some((option, megabytes)) = megabytes.or(gigabytes) {
-        let memory = Bytes((megabytes * 1024.0 * 1024.0).round() as u64);
-        if memory < floor {
-            let message = format!("{what} needs at least {floor} to live, `{option}` gives it {memory}");
-            return Err(options.fault(option, Problem::new(Code::LimitTooLow, message)));
-        }
-        limits.memory = Some(memory);
+    let Some((option, megabytes)) = megabytes.or(gigabytes) else { return Ok(None) };
+    let memory = Bytes((megabytes * 1024.0 * 1024.0).round() as u64);
+    if memory < floor {
+        let message = format!("{what} needs at least {floor} to live, `{option}` gives it {memory}");
+        return Err(options.fault(option, Problem::new(Code::LimitTooLow, message)));
     }
-    if let Some(megabytes) = options.number("ram_soft_mb", 0.0, RAM_MAX_MB)? {
-        let soft = Bytes((megabytes * 1024.0 * 1024.0).round() as u64);
-        if soft < floor {
-            let message = format!("{what} needs at least {floor} to live, `ram_soft_mb` leaves it {soft}");
-            return Err(options.fault("ram_soft_mb", Problem::new(Code::LimitTooLow, message)));
-        }
-        if let Some(memory) = limits.memory.filter(|memory| soft > *memory) {
-            let message = format!("`ram_soft_mb` is at most the memory it may use at all, {memory}, not {soft}");
-            return Err(options.fault("ram_soft_mb", Problem::new(Code::InvalidValue, message)));
-        }
-        limits.memory_soft = Some(soft);
+    Ok(Some(memory))
+}
+
+fn soft_memory(options: &mut Options, floor: Bytes, what: &str, memory: Option<Bytes>) -> Read<Option<Bytes>> {
+    let Some(megabytes) = options.number("ram_soft_mb", 0.0, RAM_MAX_MB)? else { return Ok(None) };
+    let soft = Bytes((megabytes * 1024.0 * 1024.0).round() as u64);
+    if soft < floor {
+        let message = format!("{what} needs at least {floor} to live, `ram_soft_mb` leaves it {soft}");
+        return Err(options.fault("ram_soft_mb", Problem::new(Code::LimitTooLow, message)));
     }
-    limits.balloon = options.bool("ram_balloon")?.unwrap_or(false);
-    if limits.balloon && limits.memory_soft.is_some() {
-        let message = "the soft limit follows what a star uses, or is `ram_soft_mb`, not both";
-        return Err(options.fault("ram_balloon", Problem::new(Code::InvalidValue, message)));
+    if let Some(memory) = memory.filter(|memory| soft > *memory) {
+        let message = format!("`ram_soft_mb` is at most the memory it may use at all, {memory}, not {soft}");
+        return Err(options.fault("ram_soft_mb", Problem::new(Code::InvalidValue, message)));
     }
-    if let Some(pids) = options.int("pids", 1, PIDS_MAX)? {
-        limits.pids = Some(narrow(pids));
-    }
-    let (fewest, most) = (i64::from(Limits::OPEN_FILES_MIN), i64::from(Limits::OPEN_FILES_MAX));
-    limits.open_files = options.int("open_files", fewest, most)?.map(narrow);
-    limits.disk = megabytes_of(options, "disk_mb")?;
-    limits.cpus = cpus(options)?;
-    limits.cpu_burst = options.int("cpu_burst_percent", 0, i64::from(Limits::CPU_BURST_MAX))?.map(narrow);
-    if limits.cpu_burst.is_some() && limits.cpu.is_none() {
-        let message = "`cpu_burst_percent` is a part of `cpu_percent` or `cpu_cores`, and there is neither";
-        return Err(options.fault("cpu_burst_percent", Problem::new(Code::InvalidValue, message)));
-    }
-    limits.io_read = rate(options, "io_read_mb_s")?;
-    limits.io_write = rate(options, "io_write_mb_s")?;
-    let (slowest, fastest) = (Limits::LOG_RATE_MIN.0 as f64 / 1024.0, Limits::LOG_RATE_MAX.0 as f64 / 1024.0);
-    limits.log_rate = options.number("log_kb_s", slowest, fastest)?.map(|rate| Bytes((rate * 1024.0).round() as u64));
-    Ok(limits)
+    Ok(Some(soft))
 }
 
 /// `"0-1,3"`, or the number of one.
@@ -536,8 +583,22 @@ fn volumes(options: &mut Options) -> Read<Vec<VolumeMount>> {
 }
 
 /// What it finds inside and as whom it runs. Whether the places can be is the template's to say, when all are known.
-fn interior(options: &mut Options) -> Read<Interior> {
-    let mut interior = Interior::default();
+fn interior(options: &mut Options, faults: &mut Faults) -> Interior {
+    Interior {
+        tmpfs: faults.keep(memory_file_systems(options)),
+        binds: faults.keep(binds(options)),
+        secrets: faults.keep(secrets(options)),
+        env_secrets: faults.keep(env_secrets(options)),
+        workdir: faults.keep(options.text("workdir")).map(|folder| match folder.strip_suffix('/') {
+            Some(rest) if !rest.is_empty() => rest.to_owned(),
+            _ => folder,
+        }),
+        user: faults.keep(user(options)),
+    }
+}
+
+fn memory_file_systems(options: &mut Options) -> Read<BTreeMap<String, Tmpfs>> {
+    let mut all = BTreeMap::new();
     for (path, value) in places(options, "tmpfs", "{\"/cache\": {size_mb: 16}}")? {
         let Setting::Map(settings) = value else {
             let message =
@@ -549,8 +610,13 @@ fn interior(options: &mut Options) -> Read<Interior> {
             let message = format!("`tmpfs.{}` needs its `size_mb`", path.escape_debug());
             return Err(options.fault_in("tmpfs", &path, Problem::new(Code::InvalidValue, message)));
         };
-        interior.tmpfs.insert(path, Tmpfs { size: Bytes((megabytes * 1024.0 * 1024.0).round() as u64) });
+        all.insert(path, Tmpfs { size: Bytes((megabytes * 1024.0 * 1024.0).round() as u64) });
     }
+    Ok(all)
+}
+
+fn binds(options: &mut Options) -> Read<BTreeMap<String, String>> {
+    let mut all = BTreeMap::new();
     for (path, value) in places(options, "binds", "{\"/etc/app.conf\": \"conf/app.conf\"}")? {
         let Setting::Text(source) = value else {
             let message = format!(
@@ -561,33 +627,29 @@ fn interior(options: &mut Options) -> Read<Interior> {
             return Err(options.fault_in("binds", &path, Problem::new(Code::InvalidValue, message)));
         };
         let source = source.strip_prefix("./").unwrap_or(&source);
-        interior.binds.insert(path, source.strip_suffix('/').unwrap_or(source).to_owned());
+        all.insert(path, source.strip_suffix('/').unwrap_or(source).to_owned());
     }
-    for (path, value) in places(options, "secrets", "{\"/run/secrets/db\": \"db-password\"}")? {
-        let name = secret(options, "secrets", &path, &value)?;
-        interior.secrets.insert(path, name);
-    }
-    for (variable, value) in entries(options, "env_secrets", "{\"DB_PASSWORD\": \"db-password\"}")? {
-        let name = secret(options, "env_secrets", &variable, &value)?;
-        interior.env_secrets.insert(variable, name);
-    }
-    interior.workdir = options.text("workdir")?.map(|folder| match folder.strip_suffix('/') {
-        Some(rest) if !rest.is_empty() => rest.to_owned(),
-        _ => folder,
-    });
-    interior.user = match options.take("user") {
-        None => None,
-        Some(setting) => {
-            let user = match &setting {
-                Setting::Int(id) => id.to_string().parse::<User>().ok(),
-                Setting::Text(text) => text.parse().ok(),
-                _ => None,
-            };
-            let wanted = "a number from 0 to 65535 or two as \"1000:1000\"";
-            Some(user.ok_or_else(|| options.wrong("user", wanted, &setting))?)
-        }
+    Ok(all)
+}
+
+fn secrets(options: &mut Options) -> Read<BTreeMap<String, Name>> {
+    let places = places(options, "secrets", "{\"/run/secrets/db\": \"db-password\"}")?.into_iter();
+    places.map(|(path, value)| Ok((path.clone(), secret(options, "secrets", &path, &value)?))).collect()
+}
+
+fn env_secrets(options: &mut Options) -> Read<BTreeMap<String, Name>> {
+    let entries = entries(options, "env_secrets", "{\"DB_PASSWORD\": \"db-password\"}")?.into_iter();
+    entries.map(|(name, value)| Ok((name.clone(), secret(options, "env_secrets", &name, &value)?))).collect()
+}
+
+fn user(options: &mut Options) -> Read<Option<User>> {
+    let Some(setting) = options.take("user") else { return Ok(None) };
+    let user = match &setting {
+        Setting::Int(id) => id.to_string().parse::<User>().ok(),
+        Setting::Text(text) => text.parse().ok(),
+        _ => None,
     };
-    Ok(interior)
+    user.map(Some).ok_or_else(|| options.wrong("user", "a number from 0 to 65535 or two as \"1000:1000\"", &setting))
 }
 
 /// Paths inside the star and what is there. Two that differ by a `/` at their end are one, asked for twice.
@@ -675,18 +737,30 @@ struct Options {
 impl Options {
     /// Refuses options that are not `known`, naming the nearest.
     fn new(settings: Vec<(String, Setting)>, known: &[&str], within: &[&str]) -> Read<Self> {
-        let options = Self { settings, within: within.iter().map(|part| (*part).to_owned()).collect() };
-        let unknown = options.settings.iter().find(|(name, _)| !known.contains(&name.as_str()));
-        let Some((name, _)) = unknown else {
-            return Ok(options);
-        };
+        let mut faults = Vec::new();
+        let options = Self::known(settings, known, within, &mut faults);
+        faults.into_iter().next().map_or(Ok(options), Err)
+    }
+
+    /// Those that are `known`; of each that is not there is a fault.
+    fn known(settings: Vec<(String, Setting)>, known: &[&str], within: &[&str], faults: &mut Vec<OptionFault>) -> Self {
+        let mut options = Self { settings, within: within.iter().map(|part| (*part).to_owned()).collect() };
+        let is_known = |(name, _): &(String, Setting)| known.contains(&name.as_str());
+        faults
+            .extend(options.settings.iter().filter(|one| !is_known(one)).map(|(name, _)| options.unknown(name, known)));
+        options.settings.retain(is_known);
+        options
+    }
+
+    fn unknown(&self, name: &str, known: &[&str]) -> OptionFault {
+        let within = &self.within;
         let whose = if within.is_empty() { "a service".to_owned() } else { format!("`{}`", within.join(".")) };
         let problem = Problem::new(Code::UnknownOption, format!("{whose} has no option `{}`", name.escape_debug()));
         let help = match rads_syntax::nearest(name, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("the options are {}", known.join(", ")),
         };
-        Err(options.fault(name, problem.help(help)))
+        self.fault(name, problem.help(help))
     }
 
     /// The value of an option, if it is there and not null.

@@ -187,5 +187,5 @@ fn options_from_a_command_line_are_checked_alike() {
     let made = single_service(&source, &"web".parse().unwrap(), settings(4), true).unwrap();
     assert_eq!(made.spec.services.values().next().unwrap().instances, 4);
     let faults = single_service(&source, &"web".parse().unwrap(), settings(-1), true).unwrap_err();
-    assert_eq!(faults[0].text, "error[C0102]: `instances` is between 0 and 10000, not `-1`");
+    assert_eq!(faults[0].text, "error[C0102]: `--instances` is between 0 and 10000, not `-1`");
 }

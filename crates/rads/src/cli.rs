@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use model::{Bytes, CpuSet, ListenAddr, Millicores, Name, SecretKey};
+use model::{CpuSet, ListenAddr, Name, SecretKey};
 
 use crate::commands::top::board::SortBy;
+use crate::options::ServiceOptions;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -91,7 +92,7 @@ pub(crate) enum Constellation {
     /// Change how many stars a service has
     Scale(Scale),
     /// Show or change what the stars of a service may use, while they run
-    Limits(LimitsArgs),
+    Limits(Box<LimitsArgs>),
     /// Replace the stars of a service, one after another, or one star
     Restart(OneTarget),
     /// End the stars of a service and keep it known, or one star and keep its place free
@@ -210,75 +211,32 @@ pub(crate) struct Create {
     #[arg(long)]
     pub(crate) name: Name,
     /// The script that each star runs
-    #[arg(long, value_name = "FILE")]
-    pub(crate) script: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["program", "command"])]
+    pub(crate) script: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) options: ServiceOptions,
+    /// Instead of a script, a program and its arguments; what it needs of files lies in the working folder
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) program: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Deploy {
     /// An app, or the script of one service
-    pub(crate) file: PathBuf,
-    /// What the service of a plain script is called [default: the file's name]
+    #[arg(required_unless_present_any = ["program", "command"])]
+    pub(crate) file: Option<PathBuf>,
+    /// What the service of a plain script or of a command is called [default: the file's name]
     #[arg(long)]
     pub(crate) name: Option<Name>,
-    #[command(flatten)]
-    pub(crate) options: ServiceOptions,
     /// Do not ask before services are removed or replaced. Where nobody can be asked, a removal needs it
     #[arg(short, long)]
     pub(crate) yes: bool,
-}
-
-/// What may be said of a service on the command line. It overrides what the app says, where that has one service.
-#[derive(Debug, Clone, Default, PartialEq, Args)]
-pub(crate) struct ServiceOptions {
-    /// How many stars
-    #[arg(long, value_name = "N")]
-    pub(crate) instances: Option<u32>,
-    /// Processor time, in percent of one core
-    #[arg(long, value_name = "PERCENT", value_parser = amount, conflicts_with = "cpu_cores")]
-    pub(crate) cpu_percent: Option<f64>,
-    /// Processor time, in cores
-    #[arg(long, value_name = "CORES", value_parser = amount)]
-    pub(crate) cpu_cores: Option<f64>,
-    /// Memory, in MiB
-    #[arg(long, value_name = "MB", value_parser = amount, conflicts_with = "ram_gb")]
-    pub(crate) ram_mb: Option<f64>,
-    /// Memory, in GiB
-    #[arg(long, value_name = "GB", value_parser = amount)]
-    pub(crate) ram_gb: Option<f64>,
-    /// The port that each star listens on, and the service with it
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) port: Option<u16>,
-    /// Where the service listens: PORT or ADDRESS:PORT; port 0 takes any free one
-    #[arg(long, value_name = "ADDRESS", value_parser = listen_addr)]
-    pub(crate) listen: Option<ListenAddr>,
-    /// A variable of the stars' environment; may be repeated
-    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
-    pub(crate) env: Vec<(String, String)>,
-    #[arg(long, hide = true)]
-    pub(crate) autoscale_min: Option<String>,
-    #[arg(long, hide = true)]
-    pub(crate) autoscale_max: Option<String>,
-}
-
-impl ServiceOptions {
-    pub(crate) fn cpu(&self) -> Option<Millicores> {
-        let thousandths = self.cpu_percent.map(|percent| percent * 10.0).or(self.cpu_cores.map(|cores| cores * 1000.0));
-        // The conversion ends at the type's bounds.
-        thousandths.map(|thousandths| Millicores(thousandths.round() as u32))
-    }
-
-    pub(crate) fn memory(&self) -> Option<Bytes> {
-        let mebibytes = self.ram_mb.or(self.ram_gb.map(|gibibytes| gibibytes * 1024.0));
-        mebibytes.map(|mebibytes| Bytes((mebibytes * f64::from(1 << 20)).round() as u64))
-    }
-
-    /// Whether anything was said at all.
-    pub(crate) fn says_anything(&self) -> bool {
-        *self != Self::default()
-    }
+    /// In place of what the app says, where that has one service
+    #[command(flatten)]
+    pub(crate) options: ServiceOptions,
+    /// Instead of a script, a program and its arguments; what it needs of files lies in the working folder
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) program: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -572,22 +530,6 @@ fn listen_addr(text: &str) -> Result<ListenAddr, String> {
     Ok(ListenAddr { ip: address.ip(), port: address.port() })
 }
 
-/// A positive number; the bounds of each limit are the spec's to check.
-fn amount(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(amount) if amount.is_finite() && amount > 0.0 => Ok(amount),
-        Ok(_) => Err("expected a number above 0".to_owned()),
-        Err(_) => Err("expected a number".to_owned()),
-    }
-}
-
-fn variable(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("expected NAME=VALUE".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -612,6 +554,10 @@ mod tests {
             "rads constellation status",
             "rads c status -o json",
             "rads c deploy app.rads --instances 3 --cpu-cores 2 --ram-gb 4 --autoscale-min 2 --autoscale-max 20",
+            "rads c create --name web --script server.rads --port 80 --env A=1 --env B=2 --volume /data=pages,size_mb=100 --ready /healthz",
+            "rads c create --name job --restart never --ram-balloon --tmpfs /cache=size_mb=16 -- sh -c true",
+            "rads c deploy app.rads --ram-balloon=off --pids -1 --arg --fast",
+            "rads c deploy --name job --command ls",
             "rads c scale hello 10",
             "rads c limits hello --cpus 0-1,3 --cpu-burst-percent 20 --io-read-mb-s 10 --io-write-mb-s none",
             "rads c limits hello --disk-mb 100 --log-kb-s 64 --ram-balloon on",
@@ -646,24 +592,6 @@ mod tests {
             "rads nursery --data-dir /tmp/x --take-over 7",
         ] {
             assert!(Cli::try_parse_from(text.split(' ')).is_ok(), "{text}");
-        }
-    }
-
-    #[test]
-    fn amounts_carry_their_unit() {
-        let options = |text: &str| match Cli::try_parse_from(format!("rads c deploy x {text}").split(' ')) {
-            Ok(Cli { command: Command::Constellation { command }, .. }) => match *command {
-                Constellation::Deploy(deploy) => deploy.options,
-                other => panic!("{other:?}"),
-            },
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(options("--cpu-percent 25").cpu(), Some(Millicores(250)));
-        assert_eq!(options("--cpu-cores 0.5").cpu(), Some(Millicores(500)));
-        assert_eq!(options("--ram-mb 64").memory(), Some(Bytes::mib(64)));
-        assert_eq!(options("--ram-gb 4").memory(), Some(Bytes::mib(4096)));
-        for bad in ["0", "-1", "x", "", "NaN", "inf"] {
-            assert!(amount(bad).is_err(), "{bad}");
         }
     }
 }

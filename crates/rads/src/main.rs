@@ -8,6 +8,7 @@
 mod cli;
 mod commands;
 mod moment;
+mod options;
 mod place;
 mod screen;
 

@@ -112,7 +112,8 @@ fn values_out_of_range_and_limits_too_low_are_refused() {
         assert_eq!(outcome.code, 1, "{options}");
         assert!(outcome.err.contains(word), "{options}: {}", outcome.err);
     }
-    world.rads(&["c", "deploy", "x.rads", "--ram-mb", "lots"]).refused("C0001", "lots");
+    let script = world.file("x.rads", "echo(1);\n");
+    world.rads(&["c", "deploy", script.to_str().unwrap(), "--ram-mb", "lots"]).refused("C0102", "lots");
 }
 
 #[test]
@@ -434,4 +435,56 @@ fn the_nearest_name_is_told() {
     assert!(world.rads(&["c", "inspect", "helo-2"]).err.contains("did you mean `hello-2`?"));
     // What is like nothing that is there is not guessed at.
     assert!(!world.rads(&["c", "stop", "database"]).err.contains("did you mean"));
+}
+
+#[test]
+fn every_mistake_of_a_command_line_is_told_at_once_and_by_its_option() {
+    let world = World::new();
+    let line = "c create --name job --cpu-percent 5000000 --ram-mb 0.5 --pids x --user 99999999 --volume data --tmpfs /a=4 \
+                --ready nothing=1 --stop-signal TERM --grace-seconds -1 --bind /x=../y --secret /s=Not_A_Name -- true";
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let said = world.rads(&words);
+    assert_eq!(said.code, 1, "{said:?}");
+    for part in [
+        "`--cpu-percent` is between 1 and 102400, not `5000000`",
+        "`--ram-mb` gives it 512 KiB",
+        "`--pids` is a whole number, not \"x\"",
+        "`--user` is a number",
+        "help: type it as `--volume /data=pages`",
+        "help: type it as `--tmpfs /cache=size_mb=16`",
+        "`--ready` has no option `nothing`",
+        "did you mean \"SIGTERM\"?",
+        "`--grace-seconds` is between 0 and 86400, not `-1`",
+        "names for `/s` a secret",
+        "nothing was changed",
+    ] {
+        assert!(said.err.contains(part), "`{part}` is not in:\n{}", said.err);
+    }
+    assert!(!world.data().join("agent.sock").exists(), "nothing was started for it");
+    // What cannot be together is told as it was typed.
+    let check = |line: &str, code: &str, says: &str| {
+        world.rads(&line.split_whitespace().collect::<Vec<_>>()).refused(code, says);
+    };
+    let script = world.file("x.rads", "echo(1);\n");
+    let script = script.to_str().unwrap();
+    check(&format!("c create --name a --script {script} -- ls"), "C0102", "a `--script` or a `--command`, not both");
+    check(
+        "c create --name a --cpu-percent 5 --cpu-cores 1 -- ls",
+        "C0102",
+        "`--cpu-percent` and `--cpu-cores` say the same",
+    );
+    check("c create --name a --ram-mb 64 --ram-gb 1 -- ls", "C0102", "`--ram-mb` and `--ram-gb` say the same");
+    check("c create --name a --ram-soft-mb 64 --ram-balloon -- ls", "C0102", "or is `--ram-soft-mb`, not both");
+    check("c create --name a --cpu-burst-percent 5 -- ls", "C0102", "`--cpu-burst-percent` is a part of");
+    check("c create --name a --listen 80 --protocol udp -- ls", "C0102", "`--protocol` is \"http\" or \"tcp\"");
+    check("c create --name a --command ls -- ls", "C0001", "given twice");
+    check("c create --name a", "C0001", "--script <FILE>");
+    check("c deploy -- ls", "C0001", "no file to be called after");
+    check("c create --name a --ready tcp -- ls", "C0102", "needs a `port`");
+    // A description's own mistakes and those of the command line together, each where it is.
+    let app = world.app("constellation.deploy(\"a\", {command: [\"ls\"], pids: 0, scripp: 1});");
+    let said = world.rads(&["c", "deploy", app.to_str().unwrap(), "--ram-mb", "0"]);
+    for part in ["app.rads:2:45", "did you mean `script`?", "`pids` is between", "`--ram-mb` gives it 0 B"] {
+        assert!(said.err.contains(part), "`{part}` is not in:\n{}", said.err);
+    }
 }

@@ -424,6 +424,68 @@ fn a_service_script_needs_no_app() {
 }
 
 #[test]
+fn a_command_line_has_every_option_of_a_description() {
+    let world = World::new();
+    world.file("conf/app.conf", "bound\n");
+    let folder = world.file("x", "").parent().unwrap().to_owned();
+    let root = rustix::process::getuid().is_root();
+    let mut secret =
+        world.command(&["c", "secrets", "set", "db", "--from-file", folder.join("conf/app.conf").to_str().unwrap()]);
+    support::outcome(secret.output().unwrap()).ok();
+    let mut line =
+        vec!["c", "create", "--name", "kept", "--cpu-percent", "50", "--ram-mb", "64", "--ram-balloon", "--pids", "20"];
+    line.extend([
+        "--open-files=128",
+        "--log-kb-s",
+        "64",
+        "--cpus",
+        "0",
+        "--cpu-burst-percent",
+        "20",
+        "--disk-mb",
+        "16",
+    ]);
+    line.extend(["--env", "A=1", "--env", "B=x=y", "--volume", "/data=pages", "--tmpfs", "/cache=size_mb=4"]);
+    line.extend(["--bind", "/etc/app.conf=conf/app.conf", "--secret", "/run/secrets/db=db", "--env-secret", "DB=db"]);
+    line.extend(["--workdir", "/cache", "--restart", "on_failure", "--grace-seconds", "2", "--stop-signal", "SIGINT"]);
+    line.extend([
+        "--deadline-seconds",
+        "600",
+        "--before-start",
+        "sh -c 'echo \"it begins\" > /data/begun'",
+        "--before-stop",
+        "true",
+    ]);
+    line.extend(["--ready", "interval_ms=100,exec=test -e /data/begun", "--live", "interval_ms=1000,exec=true"]);
+    line.extend(["--weaken", "seccomp=off", "--network", "none", "--asset", "conf", "--port", "9000", "--listen", "0"]);
+    if root {
+        line.extend(["--user", "1000:1000"]);
+    }
+    line.extend(["--", "sh", "-c", "echo $A $B $DB; cat /etc/app.conf /data/begun; pwd; exec sleep 1000"]);
+    support::outcome(world.command(&line).current_dir(&folder).output().unwrap()).ok();
+    world.wait_for("it to speak", || world.rads(&["c", "logs", "kept"]).ok().contains("/cache"));
+    assert_eq!(
+        world.rads(&["c", "logs", "kept"]).ok().replace("kept-1 | ", ""),
+        "1 x=y bound\nbound\nit begins\n/cache\n"
+    );
+    // It is the same as the description of it.
+    let app = format!(
+        "constellation.deploy(\"same\", {{command: [\"sh\", \"-c\", \"echo $A $B $DB; cat /etc/app.conf /data/begun; pwd; exec sleep 1000\"], \
+         cpu_percent: 50, ram_mb: 64, ram_balloon: true, pids: 20, open_files: 128, log_kb_s: 64, cpus: \"0\", cpu_burst_percent: 20, \
+         disk_mb: 16, env: {{A: \"1\", B: \"x=y\"}}, volumes: {{\"/data\": \"pages\"}}, tmpfs: {{\"/cache\": {{size_mb: 4}}}}, \
+         binds: {{\"/etc/app.conf\": \"conf/app.conf\"}}, secrets: {{\"/run/secrets/db\": \"db\"}}, env_secrets: {{DB: \"db\"}}, \
+         workdir: \"/cache\", restart: \"on_failure\", grace_seconds: 2, stop_signal: \"SIGINT\", deadline_seconds: 600, \
+         before_start: [\"sh\", \"-c\", \"echo \\\"it begins\\\" > /data/begun\"], before_stop: [\"true\"], \
+         ready: {{interval_ms: 100, exec: [\"test\", \"-e\", \"/data/begun\"]}}, live: {{interval_ms: 1000, exec: [\"true\"]}}, \
+         weaken: {{seccomp: \"off\"}}, network: \"none\", assets: [\"conf\"], port: 9000, listen: 0{}}});",
+        if root { ", user: \"1000:1000\"" } else { "" }
+    );
+    world.rads(&["up", "-d", "--yes", world.app(&app).to_str().unwrap()]).ok();
+    let template = |name: &str| world.json(&["c", "inspect", &format!("{name}-1")])["template"].clone();
+    assert_eq!(template("kept"), template("same"));
+}
+
+#[test]
 fn answers_are_for_programs_too() {
     let world = World::new();
     world.up(&hello_3(&world));

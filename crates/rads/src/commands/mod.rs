@@ -115,7 +115,7 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
             about(global, args.name.clone(), async |on| change::scale(&on.client, args, on.form).await)
         }
         Constellation::Limits(args) => {
-            about(global, args.name.clone(), async |on| limits::limits(&on.client, args, on.form).await)
+            about(global, args.name.clone(), async |on| limits::limits(&on.client, *args, on.form).await)
         }
         Constellation::Inspect(args) => {
             about(global, args.name.clone(), async |on| inspect::inspect(&on.client, args, on.form).await)

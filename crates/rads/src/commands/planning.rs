@@ -12,35 +12,44 @@ use std::path::{Path, PathBuf};
 use api::Client;
 use bytes::Bytes;
 use deploy::{Bundle, Diff, Entry, EntryKind, Evaluated, Fault, Files, ServiceChange, Setting, Source};
-use model::app::INSTANCES_MAX;
-use model::{AppKey, AppSpec, Code, ListenAddr, Name, Problem, ServiceSpec};
+use model::{AppKey, AppSpec, Code, ListenAddr, Name, Problem};
 use rads_syntax::ast::{ExprKind, ImportTarget};
 use serde::Serialize;
 
 use super::Failure;
 use super::language;
-use crate::cli::ServiceOptions;
+use crate::options::ServiceOptions;
 use crate::screen::{self, Paint};
 
 /// What the command line says beside the file.
 #[derive(Debug, Default)]
 pub(crate) struct Overrides {
     pub(crate) name: Option<Name>,
-    pub(crate) options: ServiceOptions,
+    settings: Vec<(String, Setting)>,
 }
 
 impl Overrides {
     pub(crate) fn listening(listen: Option<ListenAddr>) -> Self {
-        Self { name: None, options: ServiceOptions { listen, ..ServiceOptions::default() } }
+        let listen = listen.map(|listen| ("listen".to_owned(), Setting::Text(listen.to_string())));
+        Self { name: None, settings: listen.into_iter().collect() }
     }
 
-    /// Refuses what this version does not know how to do.
-    pub(crate) fn of(options: ServiceOptions, name: Option<Name>) -> Result<Self, Problem> {
-        if options.autoscale_min.is_some() || options.autoscale_max.is_some() {
+    /// Refuses what this version does not know how to do. `program` is a command of its own, beside the options.
+    pub(crate) fn of(options: ServiceOptions, name: Option<Name>, program: Vec<String>) -> Result<Self, Problem> {
+        let ServiceOptions { mut settings, later } = options;
+        if later.is_some() {
             return Err(Problem::new(Code::Unsupported, "autoscaling is not part of this version")
                 .help("leave `--autoscale-min` and `--autoscale-max` out, and use `rads c scale NAME N`"));
         }
-        Ok(Self { name, options })
+        if !program.is_empty() {
+            if settings.iter().any(|(name, _)| name == "command") {
+                return Err(Problem::new(Code::Usage, "the command is given twice, by `--command` and behind `--`")
+                    .help("leave one of them out"));
+            }
+            let words = program.into_iter().map(Setting::Text).collect();
+            settings.push(("command".to_owned(), Setting::List(words)));
+        }
+        Ok(Self { name, settings })
     }
 }
 
@@ -61,8 +70,7 @@ pub(crate) fn file(path: &Path, overrides: &Overrides) -> Result<Planned, Failur
         return Err(problem.help("leave `--name` out").into());
     }
     let place = Place::of(path)?;
-    let mut evaluated = place.evaluate(deploy::evaluate)?;
-    apply_to_app(&mut evaluated.spec, &overrides.options)?;
+    let evaluated = place.evaluate(|source| deploy::evaluate_with(source, &overrides.settings))?;
     Ok(Planned::new(evaluated))
 }
 
@@ -87,15 +95,45 @@ pub(crate) enum Ended {
 /// Makes a service of a plain script.
 pub(crate) fn script(path: &Path, overrides: &Overrides, ended: Ended) -> Result<Planned, Failure> {
     language::readable(path)?;
-    let mut place = Place::of(path)?;
+    let place = Place::of(path)?;
+    let script = ("script".to_owned(), Setting::Text(place.entry.clone()));
+    service(place, Some(script), overrides, ended)
+}
+
+/// Makes a service of a command, whose own files lie in the working folder.
+pub(crate) fn command(name: Name, overrides: &Overrides, ended: Ended) -> Result<Planned, Failure> {
+    let here = env::current_dir()
+        .map_err(|error| Problem::new(Code::FileUnreadable, format!("the working folder cannot be used: {error}")))?;
+    let (app, entry) = (AppKey::in_default(name), "the command line".to_owned());
+    service(Place { folder: Folder(here), entry, shown_in: String::new(), app }, None, overrides, ended)
+}
+
+fn service(
+    mut place: Place,
+    script: Option<(String, Setting)>,
+    overrides: &Overrides,
+    ended: Ended,
+) -> Result<Planned, Failure> {
     if let Some(name) = &overrides.name {
         place.app = AppKey { namespace: place.app.namespace, name: name.clone() };
     }
-    let settings = settings(&place.entry, &overrides.options);
+    let mut settings: Vec<(String, Setting)> = script.into_iter().chain(overrides.settings.iter().cloned()).collect();
+    let typed = |name: &str| settings.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+    if let (Some(Setting::Text(listen)), None) = (typed("listen"), typed("port")) {
+        settings.extend(own_port(listen).map(|port| ("port".to_owned(), Setting::Int(port.into()))));
+    }
     let name = place.app.name.clone();
     let evaluated =
         place.evaluate(|source| deploy::single_service(source, &name, settings, ended == Ended::Replaced))?;
     Ok(Planned::new(evaluated))
+}
+
+/// A program told where the service listens, but not on which port of its own, gets the same one, or the usual one. It takes it from
+/// `PORT`.
+fn own_port(listen: &str) -> Option<u16> {
+    const USUAL: u16 = 8080;
+    let port = listen.rsplit(':').next()?.parse().ok()?;
+    Some(if port == 0 { USUAL } else { port })
 }
 
 impl Planned {
@@ -268,71 +306,6 @@ fn describes_an_app(text: &str) -> bool {
         ImportTarget::File { .. } => false,
     };
     is_named || rads_syntax::imports(&file).iter().any(|import| is_constellation(&import.target))
-}
-
-/// The options of a plain script, in the words of `constellation.deploy`.
-fn settings(script: &str, options: &ServiceOptions) -> Vec<(String, Setting)> {
-    let mut settings = vec![("script".to_owned(), Setting::Text(script.to_owned()))];
-    let mut set = |name: &str, value: Option<Setting>| settings.extend(value.map(|value| (name.to_owned(), value)));
-    set("instances", options.instances.map(|n| Setting::Int(n.into())));
-    set("cpu_percent", options.cpu_percent.map(Setting::Float));
-    set("cpu_cores", options.cpu_cores.map(Setting::Float));
-    set("ram_mb", options.ram_mb.map(Setting::Float));
-    set("ram_gb", options.ram_gb.map(Setting::Float));
-    // A script told where to listen, but not on which port of its own, gets the same one, or the usual one.
-    let usual = |listen: ListenAddr| if listen.port == 0 { PORT_USUAL } else { listen.port };
-    let port = options.port.or_else(|| options.listen.map(usual));
-    set("port", port.map(|port| Setting::Int(port.into())));
-    set("listen", options.listen.map(|listen| Setting::Text(listen.to_string())));
-    let env: Vec<(String, Setting)> =
-        options.env.iter().map(|(name, value)| (name.clone(), Setting::Text(value.clone()))).collect();
-    set("env", (!env.is_empty()).then_some(Setting::Map(env)));
-    settings
-}
-
-/// The port of a script that is given none: programs take it from `PORT`.
-const PORT_USUAL: u16 = 8080;
-
-/// Puts what the command line says in place of what the app says. That is clear only for an app of one service.
-fn apply_to_app(spec: &mut AppSpec, options: &ServiceOptions) -> Result<(), Problem> {
-    if !options.says_anything() {
-        return Ok(());
-    }
-    let services = spec.services.len();
-    let mut all = spec.services.values_mut();
-    match (all.next(), all.next()) {
-        (Some(service), None) => apply_to_service(service, options),
-        _ => Err(Problem::new(Code::Usage, format!("the app has {services} services; which is meant is not clear"))
-            .help("change the app's file instead")),
-    }
-}
-
-fn apply_to_service(service: &mut ServiceSpec, options: &ServiceOptions) -> Result<(), Problem> {
-    if let Some(instances) = options.instances {
-        if instances > INSTANCES_MAX {
-            let message = format!("`--instances` is at most {INSTANCES_MAX}, not {instances}");
-            return Err(Problem::new(Code::InvalidValue, message));
-        }
-        service.instances = instances;
-    }
-    let template = &mut service.template;
-    if let Some(cpu) = options.cpu() {
-        template.limits.cpu = Some(cpu);
-    }
-    if let Some(memory) = options.memory() {
-        template.limits.memory = Some(memory);
-    }
-    template.check_limits(&template.limits)?;
-    template.port = options.port.or(template.port);
-    template.env.extend(options.env.iter().cloned());
-    if let Some(listen) = options.listen {
-        let entry = service.entry.as_mut().ok_or_else(|| {
-            Problem::new(Code::Usage, "the service listens nowhere: it has no `port`")
-                .help("give it one in the app's file")
-        })?;
-        entry.listen = listen;
-    }
-    Ok(())
 }
 
 /// The app's folder on this machine.

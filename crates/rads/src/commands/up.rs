@@ -56,12 +56,26 @@ pub(crate) async fn up(data_dir: &Path, args: Up, form: Form) -> Result<u8, Fail
 }
 
 pub(crate) async fn deploy(data_dir: &Path, args: Deploy, form: Form) -> Result<u8, Failure> {
-    let planned = planning::file(&args.file, &Overrides::of(args.options, args.name)?)?;
-    Ok(detached(data_dir, &planned, Go { ask: !args.yes, form }).await?)
+    let Deploy { file, name, options, yes, program } = args;
+    let overrides = Overrides::of(options, name, program)?;
+    let planned = match (file, &overrides.name) {
+        (Some(file), _) => planning::file(&file, &overrides)?,
+        (None, Some(name)) => planning::command(name.clone(), &overrides, Ended::Replaced)?,
+        (None, None) => {
+            let problem = Problem::new(Code::Usage, "a service of a command has no file to be called after");
+            return Err(problem.help("say with `--name` what it is called").into());
+        }
+    };
+    Ok(detached(data_dir, &planned, Go { ask: !yes, form }).await?)
 }
 
 pub(crate) async fn create(data_dir: &Path, args: Create, form: Form) -> Result<u8, Failure> {
-    let planned = planning::script(&args.script, &Overrides::of(args.options, Some(args.name))?, Ended::Left)?;
+    let Create { name, script, options, program } = args;
+    let overrides = Overrides::of(options, Some(name.clone()), program)?;
+    let planned = match script {
+        Some(script) => planning::script(&script, &overrides, Ended::Left)?,
+        None => planning::command(name, &overrides, Ended::Left)?,
+    };
     if let Ok((client, _)) = Client::connect(data_dir).await
         && client.app(&planned.spec.app).await.is_ok()
     {
