@@ -2,12 +2,13 @@
 //!
 //! Independent parts: [`DataDir`] takes the folder, [`Store`] keeps the log of commands and rebuilds the state from it,
 //! [`Bundles`] keeps code by content, [`Roots`] what stars have as their root,
-//! [`Secrets`] what only they may know. Nothing here decides or interprets: what a command means is `state`'s.
-//! [`Snapshots`] what they wrote. Nothing here decides or interprets: what a command means is `state`'s.
+//! [`Secrets`] what only they may know, [`Snapshots`] what they wrote. [`SharedLog`] takes the place of [`Store`] where
+//! several machines keep one log. Nothing here decides or interprets: what a command means is `state`'s.
 
 #![forbid(unsafe_code)]
 
 pub mod bundles;
+mod database;
 mod disk;
 mod fault;
 mod ledger;
@@ -18,6 +19,7 @@ mod roots;
 #[path = "../tests/sample/mod.rs"]
 mod sample;
 pub mod secrets;
+pub mod shared;
 pub mod snapshots;
 mod store;
 mod tip;
@@ -26,5 +28,6 @@ pub use bundles::Bundles;
 pub use place::DataDir;
 pub use roots::Roots;
 pub use secrets::Secrets;
+pub use shared::SharedLog;
 pub use snapshots::Snapshots;
 pub use store::{EXIT_DISK_FAILED, Recovered, Store};

@@ -11,6 +11,12 @@ use serde::de::DeserializeOwned;
 pub(crate) enum Kind {
     Command,
     Snapshot,
+    /// One entry of the log that several machines share.
+    SharedEntry,
+    /// What is remembered beside that log: a vote, marks.
+    SharedHead,
+    /// The state at the beginning of that log.
+    SharedSnapshot,
 }
 
 /// The bytes of `value` as record `index`, in the newest version.
@@ -22,6 +28,20 @@ pub(crate) fn encode<T: Serialize>(kind: Kind, index: u64, value: &T) -> Result<
 pub(crate) fn decode<T: DeserializeOwned>(kind: Kind, index: u64, bytes: &[u8]) -> Result<T, String> {
     match bytes.first() {
         Some(&v1::VERSION) => v1::decode(kind, index, bytes),
+        Some(version) => Err(format!("record {index} has the unknown version {version}")),
+        None => Err(format!("record {index} is empty")),
+    }
+}
+
+/// Bytes that have a meaning of their own, under the same checksum.
+pub(crate) fn seal(kind: Kind, index: u64, payload: &[u8]) -> Vec<u8> {
+    v1::seal(kind, index, payload)
+}
+
+/// What [`seal`] was given, of any version.
+pub(crate) fn unseal(kind: Kind, index: u64, bytes: &[u8]) -> Result<&[u8], String> {
+    match bytes.first() {
+        Some(&v1::VERSION) => v1::unseal(kind, index, bytes),
         Some(version) => Err(format!("record {index} has the unknown version {version}")),
         None => Err(format!("record {index} is empty")),
     }
@@ -46,12 +66,25 @@ mod v1 {
     }
 
     pub(super) fn decode<T: DeserializeOwned>(kind: Kind, index: u64, bytes: &[u8]) -> Result<T, String> {
+        let payload = unseal(kind, index, bytes)?;
+        rmp_serde::from_slice(payload).map_err(|error| format!("record {index} cannot be decoded: {error}"))
+    }
+
+    pub(super) fn seal(kind: Kind, index: u64, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + payload.len());
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&checksum(kind, index, payload));
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    pub(super) fn unseal(kind: Kind, index: u64, bytes: &[u8]) -> Result<&[u8], String> {
         let (head, payload) =
             bytes.split_at_checked(HEAD_BYTES).ok_or_else(|| format!("record {index} is cut short"))?;
         if checksum(kind, index, payload) != head[1..] {
             return Err(format!("record {index} fails its checksum"));
         }
-        rmp_serde::from_slice(payload).map_err(|error| format!("record {index} cannot be decoded: {error}"))
+        Ok(payload)
     }
 
     fn checksum(kind: Kind, index: u64, payload: &[u8]) -> [u8; CHECKSUM_BYTES] {
@@ -59,6 +92,9 @@ mod v1 {
         hasher.update(match kind {
             Kind::Command => b"C",
             Kind::Snapshot => b"S",
+            Kind::SharedEntry => b"E",
+            Kind::SharedHead => b"H",
+            Kind::SharedSnapshot => b"s",
         });
         hasher.update(&index.to_le_bytes());
         hasher.update(payload);

@@ -1,10 +1,15 @@
 //! What the ledger does when the disk fails or lies: faults are injected below the database, damage is done to its
 //! files byte by byte.
 
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use model::Code;
+
 use super::*;
+use crate::database::MARK;
 use crate::sample::{command, state_at};
 
 fn append(ledger: &mut Ledger, count: u64) -> Result<(), Failure> {
