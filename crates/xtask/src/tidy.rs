@@ -35,6 +35,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("isolate", Ring::Effects),
     ("store", Ring::Effects),
     ("net", Ring::Effects),
+    ("consensus", Ring::Effects),
     ("proxy", Ring::Effects),
     ("rads-std", Ring::Effects),
     ("api", Ring::Joins),

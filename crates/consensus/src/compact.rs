@@ -1,0 +1,99 @@
+//! When the log gives way to a snapshot, and how much of it stays.
+//!
+//! By bytes, not by entries: a command may be a hundred bytes or half a mebibyte. The log is in memory and on the disk, so
+//! this bounds both.
+
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::type_config::TypeConfigExt;
+
+use crate::config::Config;
+use crate::log::Log;
+use crate::machine::Machine;
+use crate::raft::{Raft, Types};
+
+/// A snapshot that is not there after this long, because the disk is full, is waited for no longer before looking again.
+const SNAPSHOT_WITHIN: Duration = Duration::from_secs(60);
+
+/// Whether a log of this many bytes is worth a snapshot: making one costs as much as the last one was large, and the disk
+/// holds a log and a snapshot, so the first is let grow as large as the second.
+fn is_due(log_bytes: u64, snapshot_bytes: u64, config: &Config) -> bool {
+    log_bytes >= config.compact_bytes.max(snapshot_bytes) + config.keep_bytes
+}
+
+/// The last entry to drop, of those a snapshot stands for, so that about `keep` bytes of them stay.
+fn drop_upto(sizes: &[(u64, u64)], keep: u64) -> Option<u64> {
+    let mut kept = 0;
+    let newest_first = sizes.iter().rev();
+    newest_first
+        .map(|(index, size)| {
+            (index, {
+                kept += size;
+                kept
+            })
+        })
+        .find(|(_, kept)| *kept > keep)
+        .map(|(index, _)| *index)
+}
+
+/// Watches the log grow and keeps it short, until openraft ends.
+pub(crate) async fn run(raft: Raft, log: Log, machine: Machine, config: Config) {
+    let mut metrics = raft.metrics();
+    loop {
+        while !is_due(log.bytes(), machine.snapshot_bytes(), &config) {
+            if metrics.changed().await.is_err() {
+                return;
+            }
+        }
+        let (before, applied) = {
+            let now = metrics.borrow_watched();
+            (now.snapshot, now.last_applied)
+        };
+        if applied > before {
+            if raft.trigger().snapshot().await.is_err() {
+                return;
+            }
+            let made = async {
+                while metrics.borrow_watched().snapshot <= before {
+                    if metrics.changed().await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let _ = Types::timeout(SNAPSHOT_WITHIN, made).await;
+        }
+        let snapshot = metrics.borrow_watched().snapshot;
+        if let Some(upto) = snapshot.and_then(|last| drop_upto(&log.sizes(last.index), config.keep_bytes)) {
+            if raft.trigger().purge_log(upto).await.is_err() {
+                return;
+            }
+        }
+        // What is dropped is dropped a little later, while it is still being sent to somebody.
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_due_when_the_log_outgrows_it() {
+        let config = Config { compact_bytes: 100, keep_bytes: 10, ..Config::new(model::NodeId(1)) };
+        assert!(!is_due(109, 0, &config) && is_due(110, 0, &config));
+        assert!(!is_due(509, 500, &config) && is_due(510, 500, &config));
+    }
+
+    #[test]
+    fn the_newest_entries_stay() {
+        let sizes = [(4, 10), (5, 10), (6, 10), (7, 10)];
+        assert_eq!(drop_upto(&sizes, 0), Some(7));
+        assert_eq!(drop_upto(&sizes, 20), Some(5));
+        assert_eq!(drop_upto(&sizes, 25), Some(5));
+        assert_eq!(drop_upto(&sizes, 40), None);
+        assert_eq!(drop_upto(&[], 0), None);
+    }
+}

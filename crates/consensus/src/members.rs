@@ -1,0 +1,148 @@
+//! Who votes: one change at a time, and who leads.
+
+use std::collections::BTreeSet;
+
+use model::{Code, NodeId};
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::{ClientWriteError, RaftError};
+use openraft::type_config::TypeConfigExt;
+
+use crate::raft::Types;
+use crate::status::Role;
+use crate::voter::{Consensus, Refusal, refused, unknown};
+
+impl Consensus {
+    /// Makes a node a voter, once it has what the others have. Only the leader can, here and below.
+    ///
+    /// # Errors
+    /// `Timeout` when it has not caught up within [`crate::Config::catch_up_within`]; it follows without a vote then, and
+    /// the same call may be repeated. `Conflict` while another change is under way.
+    pub async fn add_voter(&self, node: NodeId) -> Result<(), Refusal> {
+        let _one = self.one_change()?;
+        if self.status().voters.contains(&node) {
+            return Ok(());
+        }
+        self.catch_up(node).await?;
+        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([node.0]))).await
+    }
+
+    /// Takes the vote from a node, and leaves it out from then on. A leader that takes its own hands its place on.
+    ///
+    /// # Errors
+    /// `InvalidValue` for the last voter.
+    pub async fn remove_voter(&self, node: NodeId) -> Result<(), Refusal> {
+        let _one = self.one_change()?;
+        let status = self.status();
+        if status.voters.iter().eq([&node]) {
+            return Err(refused(Code::InvalidValue, format!("{node} is the only voter")));
+        }
+        if status.voters.contains(&node) {
+            return self.change(ChangeMembers::RemoveVoters(BTreeSet::from([node.0]))).await;
+        }
+        match status.learners.contains(&node) {
+            true => self.change(ChangeMembers::RemoveNodes(BTreeSet::from([node.0]))).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Gives the vote of one node to another: at no time are there fewer voters than before.
+    pub async fn replace_voter(&self, old: NodeId, new: NodeId) -> Result<(), Refusal> {
+        let _one = self.one_change()?;
+        let mut voters = self.status().voters;
+        if !voters.remove(&old) {
+            return Err(refused(Code::NotFound, format!("{old} is no voter")));
+        }
+        if !voters.insert(new) {
+            return Err(refused(Code::AlreadyExists, format!("{new} is a voter already")));
+        }
+        self.catch_up(new).await?;
+        self.change(ChangeMembers::ReplaceAllVoters(voters.into_iter().map(|voter| voter.0).collect())).await
+    }
+
+    /// Hands the leader's place to a voter, the one that is furthest when none is named. Gives the new leader.
+    pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<NodeId, Refusal> {
+        let (me, status) = (self.inner.config.me, self.status());
+        if status.role != Role::Leader {
+            return Err(Refusal::NotLeader { leader: status.leader });
+        }
+        let to = match to {
+            Some(to) if to == me => return Ok(me),
+            Some(to) if !status.voters.contains(&to) => {
+                return Err(refused(Code::NotFound, format!("{to} is no voter")));
+            }
+            Some(to) => to,
+            None => self.furthest().ok_or_else(|| refused(Code::NotFound, "there is no other voter"))?,
+        };
+        let triggered = self.inner.raft.trigger().transfer_leader(to.0).await;
+        triggered.map_err(|error| refused(Code::Unavailable, error))?;
+        // An election without its waiting time, and the news of it.
+        let within = 3 * self.inner.config.election_max;
+        let done =
+            self.wait_for(within, |now| now.role != Role::Leader && now.leader.is_some_and(|now| now != me)).await;
+        done.and_then(|now| now.leader)
+            .ok_or_else(|| refused(Code::Timeout, format!("{to} has not become leader in time")))
+    }
+
+    fn furthest(&self) -> Option<NodeId> {
+        let metrics = self.inner.raft.metrics();
+        let now = metrics.borrow_watched();
+        let others = now.membership_config.voter_ids().filter(|voter| *voter != now.id);
+        let reached = |voter: &u64| now.replication.as_ref().and_then(|all| all.get(voter).copied().flatten());
+        others.max_by_key(reached).map(NodeId)
+    }
+
+    fn one_change(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Refusal> {
+        self.inner.changing.try_lock().map_err(|_| refused(Code::Conflict, "the voters are being changed already"))
+    }
+
+    /// Lets a node follow, and waits until it has everything that was in the log when it began to.
+    async fn catch_up(&self, node: NodeId) -> Result<(), Refusal> {
+        let within = self.inner.config.catch_up_within;
+        let raft = &self.inner.raft;
+        let caught_up = async {
+            let added = raft.add_learner(node.0, (), false).await.map_err(refusal)?;
+            // openraft would wait itself, but takes a node it has never reached for one that is only a little behind.
+            let mut metrics = raft.metrics();
+            loop {
+                match &metrics.borrow_watched().replication {
+                    None => return Err(Refusal::NotLeader { leader: None }),
+                    Some(all) if all.get(&node.0).copied().flatten() >= Some(added.log_id) => return Ok(()),
+                    Some(_) => {}
+                }
+                metrics.changed().await.map_err(|_| refused(Code::Unavailable, "the shared log has ended"))?;
+            }
+        };
+        match Types::timeout(within, caught_up).await {
+            Ok(caught_up) => caught_up,
+            Err(_) => Err(refused(Code::Timeout, format!("{node} has not caught up within {within:?}"))),
+        }
+    }
+
+    async fn change(&self, change: ChangeMembers<u64, ()>) -> Result<(), Refusal> {
+        let within = self.inner.config.answer_within;
+        match Types::timeout(within, self.inner.raft.change_membership(change, false)).await {
+            Ok(changed) => {
+                let at = changed.map_err(refusal)?.log_id.index;
+                // So that the status says it too, when this returns.
+                self.wait_for(within, |now| now.members_at >= at || now.role == Role::Stopped).await;
+                Ok(())
+            }
+            Err(_) => Err(unknown(Code::Timeout, "no majority of the voters has answered in time")),
+        }
+    }
+}
+
+fn refusal(error: RaftError<Types, ClientWriteError<Types>>) -> Refusal {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+            Refusal::NotLeader { leader: forward.leader_id.map(NodeId) }
+        }
+        RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => {
+            unknown(Code::Unavailable, "the leader changed while the voters were changed")
+        }
+        RaftError::APIError(error @ ClientWriteError::ChangeMembershipError(_)) => refused(Code::Conflict, error),
+        RaftError::APIError(error) => refused(Code::Internal, error),
+        RaftError::Fatal(error) => unknown(Code::Unavailable, error),
+    }
+}
