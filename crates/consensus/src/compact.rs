@@ -64,10 +64,11 @@ pub(crate) async fn run(raft: Raft, log: Log, machine: Machine, config: Config) 
             let _ = Types::timeout(SNAPSHOT_WITHIN, made).await;
         }
         let snapshot = metrics.borrow_watched().snapshot;
-        if let Some(upto) = snapshot.and_then(|last| drop_upto(&log.sizes(last.index), config.keep_bytes)) {
-            if raft.trigger().purge_log(upto).await.is_err() {
-                return;
-            }
+        let upto = snapshot.and_then(|last| drop_upto(&log.sizes(last.index), config.keep_bytes));
+        if let Some(upto) = upto
+            && raft.trigger().purge_log(upto).await.is_err()
+        {
+            return;
         }
         // What is dropped is dropped a little later, while it is still being sent to somebody.
         if metrics.changed().await.is_err() {

@@ -30,6 +30,9 @@ pub struct Stored {
     pub entries: Vec<(u64, Vec<u8>)>,
 }
 
+/// A snapshot and its index.
+pub type Kept = (u64, Vec<u8>);
+
 /// Why nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -48,8 +51,8 @@ pub trait Disk: Send + 'static {
     /// entries are answered for right after. One call carries whatever came together, so one sync should do for it.
     fn commit(&mut self, writes: &[Write]) -> Result<(), Fault>;
 
-    /// The snapshot and its index.
-    fn snapshot(&mut self) -> Result<Option<(u64, Vec<u8>)>, Fault>;
+    /// The snapshot, when there is one.
+    fn snapshot(&mut self) -> Result<Option<Kept>, Fault>;
 }
 
 impl Fault {

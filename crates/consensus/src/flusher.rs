@@ -13,7 +13,7 @@ use model::{Code, Problem};
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::disk::{Disk, Fault, Write};
+use crate::disk::{Disk, Fault, Kept, Write};
 use crate::raft::Types;
 
 /// Jobs that may wait. Beyond it their makers wait too, openraft's loop first of all: a disk this far behind is felt.
@@ -40,7 +40,7 @@ enum Job {
     Note(Write),
     /// As `Write`, but a full disk refuses it.
     Try(Write, oneshot::Sender<Result<(), Fault>>),
-    Read(oneshot::Sender<Result<Option<(u64, Vec<u8>)>, Fault>>),
+    Read(oneshot::Sender<Result<Option<Kept>, Fault>>),
     /// Do what came before, and end.
     Stop,
 }
@@ -100,7 +100,7 @@ impl Flusher {
         told.await.map_err(|_| ended())
     }
 
-    pub(crate) async fn snapshot(&self) -> io::Result<Option<(u64, Vec<u8>)>> {
+    pub(crate) async fn snapshot(&self) -> io::Result<Option<Kept>> {
         let (done, told) = oneshot::channel();
         self.send(Job::Read(done)).await?;
         told.await.map_err(|_| ended())?.map_err(io_error)

@@ -31,7 +31,7 @@ mod v1;
 mod voter;
 
 pub use config::Config;
-pub use disk::{Disk, Fault, Stored, Write};
+pub use disk::{Disk, Fault, Kept, Stored, Write};
 pub use machine::Applied;
 pub use peers::{Lane, PeerError, Peers};
 pub use recover::{Alone, become_only_voter, found};
