@@ -2,10 +2,19 @@
 //!
 //! - [`identity`]: the authority, certificates, tokens, whom to believe. No input or output.
 //! - [`tls`]: TLS 1.3 judged by that.
+//! - [`endpoint`]: a node's side of all its connections; [`connection`]: one; [`pool`]: which one to use, and again.
 //! - [`datagram`]: sealed UDP packets for membership.
 
 #![forbid(unsafe_code)]
 
+pub mod connection;
 pub mod datagram;
+pub mod endpoint;
 pub mod identity;
+pub mod pool;
 pub mod tls;
+
+pub use connection::{Connection, Peer, Purpose, Service, Stream, Timing};
+pub use datagram::Datagrams;
+pub use endpoint::{Config, ConnectError, Endpoint, Limits, connect_as_stranger};
+pub use pool::Pool;

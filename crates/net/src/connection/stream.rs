@@ -1,0 +1,442 @@
+//! Streams: bytes in both directions on a connection, each side sending no more than the other takes.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, Bytes, BytesMut};
+use rnp::stream::{Body, PIECE_BYTES_MAX, WINDOW_BYTES_MAX};
+use rnp::{ErrorCode, StreamId};
+
+use super::Inner;
+
+/// Bytes a writer may be ahead of the connection.
+const AHEAD_BYTES: usize = 2 * PIECE_BYTES_MAX;
+
+/// Pieces below this are copied together.
+const SMALL_BYTES: usize = 16 << 10;
+
+/// Why a stream does not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StreamEnd {
+    #[error("the other side reset the stream ({0})")]
+    Reset(ErrorCode),
+    #[error("the other side sent more than it may")]
+    Overrun,
+    #[error("no memory is left for what the other side sends")]
+    Full,
+    #[error("the stream was finished or reset on this side")]
+    Local,
+    #[error("the connection has ended")]
+    Connection,
+}
+
+/// One stream. Both directions may be used at once, each by one task. Dropped before both sides have finished, it is reset.
+pub struct Stream {
+    inner: Arc<Inner>,
+    number: StreamId,
+}
+
+impl Stream {
+    pub(super) fn new(inner: Arc<Inner>, number: StreamId) -> Self {
+        Self { inner, number }
+    }
+
+    pub fn number(&self) -> StreamId {
+        self.number
+    }
+
+    /// The next bytes; nothing once the other side has finished. Taking them lets it send as many more.
+    ///
+    /// # Errors
+    /// When the stream was reset or the connection has ended; what had come before is given first.
+    pub async fn read(&self) -> Result<Option<Bytes>, StreamEnd> {
+        poll_fn(|cx| self.poll_read(cx)).await
+    }
+
+    fn poll_read(&self, cx: &Context<'_>) -> Poll<Result<Option<Bytes>, StreamEnd>> {
+        let mut state = self.inner.lock();
+        let Some(strand) = state.streams.get_mut(&self.number) else {
+            return Poll::Ready(Err(StreamEnd::Connection));
+        };
+        let Some(bytes) = strand.take_input() else {
+            if strand.end_received {
+                return Poll::Ready(Ok(None));
+            }
+            if let Some(end) = strand.failed {
+                return Poll::Ready(Err(end));
+            }
+            strand.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        self.inner.shared.budget.give(bytes.len());
+        let grants = strand.consumed(bytes.len());
+        // The driver has something to do only when there is credit to give.
+        let driver = if grants {
+            state.touch(self.number);
+            state.driver.take()
+        } else {
+            None
+        };
+        drop(state);
+        if let Some(waker) = driver {
+            waker.wake();
+        }
+        Poll::Ready(Ok(Some(bytes)))
+    }
+
+    /// Sends bytes; returns when all of them are queued, of which two pieces at most are not yet on their way.
+    ///
+    /// # Errors
+    /// When the stream was finished or reset, or the connection has ended.
+    pub async fn write(&self, mut bytes: Bytes) -> Result<(), StreamEnd> {
+        while !bytes.is_empty() {
+            let piece = bytes.split_to(bytes.len().min(PIECE_BYTES_MAX));
+            poll_fn(|cx| self.poll_room(cx)).await?;
+            self.change(|strand| strand.push_output(piece));
+        }
+        Ok(())
+    }
+
+    fn poll_room(&self, cx: &Context<'_>) -> Poll<Result<(), StreamEnd>> {
+        let mut state = self.inner.lock();
+        let Some(strand) = state.streams.get_mut(&self.number) else {
+            return Poll::Ready(Err(StreamEnd::Connection));
+        };
+        if let Some(end) = strand.failed {
+            return Poll::Ready(Err(end));
+        }
+        if strand.finished {
+            return Poll::Ready(Err(StreamEnd::Local));
+        }
+        if strand.output_bytes < AHEAD_BYTES {
+            return Poll::Ready(Ok(()));
+        }
+        strand.writer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Says that no more bytes come from this side. What was written is sent.
+    pub fn finish(&self) {
+        self.change(|strand| strand.finished = true);
+    }
+
+    /// Ends both directions at once; the other side is told `code`.
+    pub fn reset(&self, code: ErrorCode) {
+        let held = self.change(|strand| {
+            strand.reset(code, StreamEnd::Local);
+            strand.drop_input()
+        });
+        self.inner.shared.budget.give(held.unwrap_or(0));
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Strand) -> T) -> Option<T> {
+        self.inner.change(|state| {
+            let result = state.streams.get_mut(&self.number).map(change);
+            state.touch(self.number);
+            result
+        })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let number = self.number;
+        let held = self.inner.change(|state| {
+            let gone = state.ended.is_some();
+            let held = state.streams.get_mut(&number).map(|strand| {
+                strand.abandon();
+                strand.drop_input()
+            });
+            state.touch(number);
+            if gone {
+                state.remove(number);
+            } else {
+                state.settle(number);
+            }
+            held
+        });
+        self.inner.shared.budget.give(held.unwrap_or(0));
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stream({})", self.number.0)
+    }
+}
+
+/// The state of a stream on this side.
+pub(super) struct Strand {
+    output: VecDeque<Bytes>,
+    output_bytes: usize,
+    /// How many bytes the other side still takes.
+    credit: u32,
+    /// No more is written by this side.
+    finished: bool,
+    end_sent: bool,
+    input: VecDeque<Bytes>,
+    /// Small pieces, copied together; after what is in `input`.
+    small: BytesMut,
+    /// How many bytes the other side may still send.
+    allowance: u32,
+    /// Read but not yet given back as credit.
+    read: u32,
+    end_received: bool,
+    /// To be told to the other side.
+    reset: Option<ErrorCode>,
+    failed: Option<StreamEnd>,
+    pub(super) abandoned: bool,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    pub(super) window: u32,
+    /// Whether it is among those that have something to write.
+    pub(super) queued: bool,
+}
+
+impl Strand {
+    pub(super) fn new(credit: u32, window: u32) -> Self {
+        Self {
+            output: VecDeque::new(),
+            output_bytes: 0,
+            credit,
+            finished: false,
+            end_sent: false,
+            input: VecDeque::new(),
+            small: BytesMut::new(),
+            allowance: window,
+            read: 0,
+            end_received: false,
+            reset: None,
+            failed: None,
+            abandoned: false,
+            reader: None,
+            writer: None,
+            window,
+            queued: false,
+        }
+    }
+
+    /// The other side takes more. More than anybody may give is an error.
+    pub(super) fn credit(&mut self, bytes: u32) {
+        match self.credit.checked_add(bytes) {
+            Some(credit) if credit < WINDOW_BYTES_MAX => self.credit = credit,
+            _ => self.reset(ErrorCode::Protocol, StreamEnd::Overrun),
+        }
+    }
+
+    /// Whether these bytes may come; they are put away if so.
+    pub(super) fn receive(&mut self, bytes: Bytes) -> Result<(), StreamEnd> {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        if self.end_received || length > self.allowance {
+            self.reset(ErrorCode::Protocol, StreamEnd::Overrun);
+            return Err(StreamEnd::Overrun);
+        }
+        self.allowance -= length;
+        if bytes.len() < SMALL_BYTES {
+            self.small.extend_from_slice(&bytes);
+            return Ok(());
+        }
+        if !self.small.is_empty() {
+            self.input.push_back(self.small.split().freeze());
+        }
+        // A piece that is kept keeps the whole buffer it was read into: only a reader that waits gets it as it is.
+        let is_awaited = self.reader.is_some() && self.input.is_empty();
+        self.input.push_back(if is_awaited { bytes } else { Bytes::copy_from_slice(&bytes) });
+        Ok(())
+    }
+
+    /// The other side sends no more.
+    pub(super) fn receive_end(&mut self) {
+        self.end_received = true;
+    }
+
+    /// The other side has ended it in both directions.
+    pub(super) fn receive_reset(&mut self, code: ErrorCode) {
+        self.reset = None;
+        self.fail(StreamEnd::Reset(code));
+    }
+
+    fn take_input(&mut self) -> Option<Bytes> {
+        let bytes = self.input.pop_front();
+        bytes.or_else(|| (!self.small.is_empty()).then(|| self.small.split().freeze()))
+    }
+
+    /// Notes what was read; tells whether there is credit to give: in halves of the window, so that small reads do not each
+    /// cost a frame.
+    fn consumed(&mut self, bytes: usize) -> bool {
+        self.read += u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.has_credit_to_give()
+    }
+
+    fn has_credit_to_give(&self) -> bool {
+        self.read >= self.window.div_ceil(2) && !self.end_received && self.failed.is_none()
+    }
+
+    /// Forgets what came and was not read; tells how many bytes that was.
+    pub(super) fn drop_input(&mut self) -> usize {
+        let bytes = self.input.iter().map(Bytes::len).sum::<usize>() + self.small.len();
+        self.input.clear();
+        self.small = BytesMut::new();
+        bytes
+    }
+
+    fn push_output(&mut self, bytes: Bytes) {
+        self.output_bytes += bytes.len();
+        self.output.push_back(bytes);
+    }
+
+    pub(super) fn fail(&mut self, end: StreamEnd) {
+        self.failed.get_or_insert(end);
+        self.output.clear();
+        self.output_bytes = 0;
+    }
+
+    /// Fails it here and, unless that is known there already, tells the other side.
+    pub(super) fn reset(&mut self, code: ErrorCode, end: StreamEnd) {
+        if self.failed.is_none() {
+            self.fail(end);
+            self.reset = Some(code);
+        }
+    }
+
+    /// Nobody holds it any more. What was written before it was finished is still sent.
+    fn abandon(&mut self) {
+        self.abandoned = true;
+        if !(self.finished && self.end_received) {
+            self.reset(ErrorCode::Internal, StreamEnd::Local);
+        }
+    }
+
+    pub(super) fn is_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// Whether neither side has anything more to say on it.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.reset.is_none() && (self.failed.is_some() || (self.end_sent && self.end_received))
+    }
+
+    /// Whether it can be forgotten.
+    pub(super) fn is_over(&self) -> bool {
+        self.abandoned && self.is_quiet()
+    }
+
+    pub(super) fn has_output(&self) -> bool {
+        if self.failed.is_some() {
+            return self.reset.is_some();
+        }
+        let data = self.credit > 0 && !self.output.is_empty();
+        let end = self.finished && self.output.is_empty() && !self.end_sent;
+        data || end || self.has_credit_to_give()
+    }
+
+    /// The next piece to send; and who waited for room.
+    pub(super) fn next_piece(&mut self) -> Option<Body> {
+        if let Some(code) = self.reset.take() {
+            return Some(Body::Reset(code));
+        }
+        if self.failed.is_some() {
+            return None;
+        }
+        if self.has_credit_to_give() {
+            let bytes = std::mem::take(&mut self.read);
+            self.allowance += bytes;
+            return Some(Body::Credit(bytes));
+        }
+        if let Some(front) = self.output.front_mut()
+            && self.credit > 0
+        {
+            let length = front.len().min(self.credit as usize);
+            let bytes = front.split_to(length);
+            if !front.has_remaining() {
+                self.output.pop_front();
+            }
+            self.credit -= u32::try_from(length).unwrap_or(u32::MAX);
+            self.output_bytes -= length;
+            return Some(Body::Data(bytes));
+        }
+        if self.finished && self.output.is_empty() && !self.end_sent {
+            self.end_sent = true;
+            return Some(Body::End);
+        }
+        None
+    }
+
+    /// Who waits to write, if there is room now.
+    pub(super) fn take_writer(&mut self) -> Option<Waker> {
+        let room = self.output_bytes < AHEAD_BYTES || self.failed.is_some();
+        room.then(|| self.writer.take()).flatten()
+    }
+
+    pub(super) fn take_reader(&mut self) -> Option<Waker> {
+        self.reader.take()
+    }
+
+    pub(super) fn take_wakers(&mut self) -> [Option<Waker>; 2] {
+        [self.reader.take(), self.writer.take()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(bytes: usize) -> Bytes {
+        Bytes::from(vec![7; bytes])
+    }
+
+    #[test]
+    fn no_more_is_sent_than_the_other_side_takes() {
+        let mut strand = Strand::new(10, 100);
+        strand.push_output(data(25));
+        assert_eq!(strand.next_piece(), Some(Body::Data(data(10))));
+        assert_eq!(strand.next_piece(), None);
+        assert!(!strand.has_output());
+        strand.credit(7);
+        assert_eq!(strand.next_piece(), Some(Body::Data(data(7))));
+        strand.finished = true;
+        strand.credit(100);
+        assert_eq!(strand.next_piece(), Some(Body::Data(data(8))));
+        assert_eq!(strand.next_piece(), Some(Body::End));
+        assert_eq!(strand.next_piece(), None);
+    }
+
+    #[test]
+    fn who_sends_more_than_it_may_is_reset() {
+        let mut strand = Strand::new(0, 100);
+        assert_eq!(strand.receive(data(100)), Ok(()));
+        assert_eq!(strand.receive(data(1)), Err(StreamEnd::Overrun));
+        assert_eq!(strand.next_piece(), Some(Body::Reset(ErrorCode::Protocol)));
+        assert!(strand.is_quiet());
+        let mut generous = Strand::new(1, 100);
+        generous.credit(WINDOW_BYTES_MAX - 1);
+        assert_eq!(generous.next_piece(), Some(Body::Reset(ErrorCode::Protocol)));
+        let mut after_end = Strand::new(1, 100);
+        after_end.receive_end();
+        assert_eq!(after_end.receive(data(1)), Err(StreamEnd::Overrun));
+    }
+
+    #[test]
+    fn credit_is_given_back_in_halves_of_the_window() {
+        let mut strand = Strand::new(0, 100);
+        strand.receive(data(60)).unwrap();
+        assert_eq!(strand.take_input().map(|bytes| bytes.len()), Some(60));
+        assert!(!strand.consumed(49));
+        assert!(strand.consumed(11));
+        assert_eq!(strand.next_piece(), Some(Body::Credit(60)));
+        assert_eq!(strand.receive(data(100)), Ok(()));
+    }
+
+    #[test]
+    fn small_pieces_are_put_together_and_keep_their_order() {
+        let mut strand = Strand::new(0, 1 << 20);
+        for (byte, length) in [(1, 10), (2, 20), (3, SMALL_BYTES), (4, 5)] {
+            strand.receive(Bytes::from(vec![byte; length])).unwrap();
+        }
+        let lengths: Vec<usize> = std::iter::from_fn(|| strand.take_input()).map(|bytes| bytes.len()).collect();
+        assert_eq!(lengths, [30, SMALL_BYTES, 5]);
+    }
+}
