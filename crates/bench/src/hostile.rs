@@ -17,19 +17,57 @@ server.route("/", blast () { return "neighbour"; });
 server.serve();
 "#;
 
-/// Each with a quarter of a core, 64 MB and 64 processes: a script, or a command of a shell.
-const HOSTILE: [(&str, &str); 11] = [
-    ("endless_loop_rads", "turbo n = 0; while (true) { n = n + 1; }"),
-    ("memory_bomb_rads", "turbo all = []; while (true) { all.push(\"0123456789\".repeat(1000)); }"),
-    ("deep_recursion_rads", "blast deep(n) { return deep(n + 1) + 1; } while (true) { try { deep(0); } catch (e) {} }"),
-    ("endless_loop", "while :; do :; done"),
-    ("fork_bomb", "bomb() { bomb | bomb & }; bomb; while :; do sleep 1; done"),
-    ("memory_bomb", "while :; do tail /dev/zero; done"),
-    ("descriptors", "while :; do exec {f}</dev/null; done 2>/dev/null"),
-    ("disk_fill", "while :; do cat /dev/zero > /tmp/fill; done 2>/dev/null"),
-    ("inode_fill", "i=0; while :; do : > /tmp/$i; i=$((i+1)); done 2>/dev/null"),
-    ("log_flood", "yes & yes >&2"),
-    ("regex_bomb", "while :; do perl -e '(\"a\" x 28) =~ /^(a+)+$/; (\"a\" x 28 . \"b\") =~ /^(a|aa)+$/' ; done"),
+/// A star that misbehaves.
+struct Hostile {
+    name: &'static str,
+    what: What,
+    /// Its options beside a quarter of a core, 64 MB and 64 processes.
+    options: &'static str,
+}
+
+enum What {
+    Script(&'static str),
+    /// Of a shell.
+    Command(&'static str),
+}
+
+const fn script(name: &'static str, text: &'static str) -> Hostile {
+    Hostile { name, what: What::Script(text), options: "" }
+}
+
+const fn command(name: &'static str, text: &'static str) -> Hostile {
+    Hostile { name, what: What::Command(text), options: "" }
+}
+
+/// The same with a disk of its own, on whatever the machine has for that.
+const fn on_disk(name: &'static str, text: &'static str) -> Hostile {
+    Hostile { name, what: What::Command(text), options: "disk_mb: 64," }
+}
+
+const HOSTILE: [Hostile; 14] = [
+    script("endless_loop_rads", "turbo n = 0; while (true) { n = n + 1; }"),
+    script("memory_bomb_rads", "turbo all = []; while (true) { all.push(\"0123456789\".repeat(1000)); }"),
+    script(
+        "deep_recursion_rads",
+        "blast deep(n) { return deep(n + 1) + 1; } while (true) { try { deep(0); } catch (e) {} }",
+    ),
+    command("endless_loop", "while :; do :; done"),
+    command("fork_bomb", "bomb() { bomb | bomb & }; bomb; while :; do sleep 1; done"),
+    command("memory_bomb", "while :; do tail /dev/zero; done"),
+    command("descriptors", "while :; do exec {f}</dev/null; done 2>/dev/null"),
+    command("memory_disk_fill", "while :; do cat /dev/zero > /tmp/fill; done 2>/dev/null"),
+    command("memory_inode_fill", "i=0; while :; do : > /tmp/$i; i=$((i+1)); done 2>/dev/null"),
+    on_disk("disk_fill", "while :; do cat /dev/zero > /tmp/fill; rm /tmp/fill; done 2>/dev/null"),
+    on_disk(
+        "synced_disk_fill",
+        "while :; do dd if=/dev/zero of=/tmp/fill bs=1M conv=fsync; rm /tmp/fill; done 2>/dev/null",
+    ),
+    on_disk("inode_fill", "while :; do i=0; while : > /tmp/$i; do i=$((i+1)); done; rm -r /tmp/*; done 2>/dev/null"),
+    command("log_flood", "yes & yes >&2"),
+    command(
+        "regex_bomb",
+        "while :; do perl -e '(\"a\" x 28) =~ /^(a+)+$/; (\"a\" x 28 . \"b\") =~ /^(a|aa)+$/' ; done",
+    ),
 ];
 
 /// Between two requests: a neighbour that is used, not one that is measured to its limit.
@@ -46,20 +84,18 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) {
 fn all(bench: &Bench, report: &mut Report) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let agent = Agent::start(&bench.rads, folder.path())?;
-    let app = service(folder.path(), "neighbour", NEIGHBOUR, "port: 8080, listen: 0,")?;
+    let neighbour = Hostile { options: "port: 8080, listen: 0,", ..script("neighbour", NEIGHBOUR) };
+    let app = neighbour.app(folder.path())?;
     agent.run(&["up", "-d", "--yes", &app])?;
     let port = crate::stars::entry_port(&agent)?;
     let each = if bench.depth == Depth::Quick { 100 } else { 400 };
-    for (name, what) in HOSTILE {
+    for hostile in HOSTILE {
+        let name = hostile.name;
         let figure = format!("neighbour_of_{name}");
         if !bench.wants(&figure) {
             continue;
         }
-        let script = if name.ends_with("_rads") { what } else { "" };
-        let app = match script {
-            "" => command(folder.path(), name, what)?,
-            script => service(folder.path(), name, script, "")?,
-        };
+        let app = hostile.app(folder.path())?;
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         for _ in 0..TURNS {
             alone.extend(requests(port, each)?);
@@ -130,29 +166,30 @@ fn requests(port: u16, count: usize) -> Result<Vec<f64>, String> {
     Ok(times)
 }
 
-fn service(folder: &Path, name: &str, script: &str, more: &str) -> Result<String, String> {
-    write(folder, name, &format!("script: \"{name}.rads\", {more}"), Some(script))
-}
-
-fn command(folder: &Path, name: &str, words: &str) -> Result<String, String> {
-    let words = words.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$");
-    write(folder, name, &format!("command: [\"bash\", \"-c\", \"{words}\"],"), None)
-}
-
-/// An app of one service with the limits of this group; gives the path of its description.
-fn write(folder: &Path, name: &str, what: &str, script: Option<&str>) -> Result<String, String> {
-    let service = name.replace('_', "-");
-    let folder = folder.join(&service);
-    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
-    fs::create_dir_all(&folder).map_err(failed)?;
-    if let Some(script) = script {
-        fs::write(folder.join(format!("{name}.rads")), script).map_err(failed)?;
+impl Hostile {
+    /// An app of one service with the limits of this group; gives the path of its description.
+    fn app(&self, folder: &Path) -> Result<String, String> {
+        let Self { name, what, options } = self;
+        let service = name.replace('_', "-");
+        let folder = folder.join(&service);
+        let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+        fs::create_dir_all(&folder).map_err(failed)?;
+        let runs = match what {
+            What::Script(text) => {
+                fs::write(folder.join(format!("{name}.rads")), text).map_err(failed)?;
+                format!("script: \"{name}.rads\",")
+            }
+            What::Command(words) => {
+                let words = words.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$");
+                format!("command: [\"bash\", \"-c\", \"{words}\"],")
+            }
+        };
+        let app = format!(
+            "import constellation;\nconstellation.deploy(\"{service}\", {{ {runs} {options} instances: 1, \
+             cpu_percent: 25, ram_mb: 64, pids: 64 }});\n"
+        );
+        let path = folder.join("app.rads");
+        fs::write(&path, app).map_err(failed)?;
+        Ok(path.display().to_string())
     }
-    let app = format!(
-        "import constellation;\nconstellation.deploy(\"{service}\", {{ {what} instances: 1, \
-         cpu_percent: 25, ram_mb: 64, pids: 64 }});\n"
-    );
-    let path = folder.join("app.rads");
-    fs::write(&path, app).map_err(failed)?;
-    Ok(path.display().to_string())
 }

@@ -20,11 +20,20 @@ pub(crate) const TESTS: &[Test] = &[
     ("hostile_hunger_for_descriptors", |kit| {
         beside(kit, &kit.command(&["bash", "-c", "while :; do exec {f}</dev/null; done 2>/dev/null"]))
     }),
-    ("hostile_disk_fill", |kit| beside(kit, &sh(kit, "while :; do cat /dev/zero > /tmp/fill; done 2>/dev/null"))),
+    ("hostile_memory_disk_fill", |kit| {
+        beside(kit, &sh(kit, "while :; do cat /dev/zero > /tmp/fill; done 2>/dev/null"))
+    }),
+    ("hostile_disk_fill", |kit| fills(kit, "cat /dev/zero > /tmp/fill || echo full; rm /tmp/fill")),
+    ("hostile_synced_disk_fill", |kit| {
+        fills(kit, "dd if=/dev/zero of=/tmp/fill bs=1M conv=fsync || echo full; rm /tmp/fill")
+    }),
     ("hostile_shared_memory_fill", |kit| {
         beside(kit, &sh(kit, "while :; do cat /dev/zero > /dev/shm/fill; done 2>/dev/null"))
     }),
-    ("hostile_inode_fill", |kit| beside(kit, &sh(kit, "i=0; while :; do : > /tmp/$i; i=$((i+1)); done 2>/dev/null"))),
+    ("hostile_inode_fill", |kit| fills(kit, "i=0; while true > /tmp/$i; do i=$((i+1)); done; echo full; rm -r /tmp/*")),
+    ("hostile_memory_inode_fill", |kit| {
+        beside(kit, &sh(kit, "i=0; while :; do true > /tmp/$i; i=$((i+1)); done 2>/dev/null"))
+    }),
     ("hostile_deep_folders", |kit| beside(kit, &sh(kit, "cd /tmp; while :; do mkdir d && cd d; done 2>/dev/null"))),
     ("hostile_log_flood", |kit| beside(kit, &sh(kit, "yes & yes >&2"))),
     ("hostile_endless_line", |kit| beside(kit, &sh(kit, "cat /dev/zero"))),
@@ -49,6 +58,15 @@ fn sh(kit: &Kit, script: &str) -> StarOrder {
     kit.command(&["sh", "-c", script])
 }
 
+/// Does something over and over that fills a disk of its own, on whatever the machine has for that.
+fn fills(kit: &Kit, act: &str) -> Verdict {
+    let mut order = sh(kit, &format!("while :; do {act}; done 2>/dev/null"));
+    order.limits.disk = Some(Limits::DISK_MIN);
+    let verdict = beside(kit, &order);
+    assert!(kit.log(order.star).starts_with("full\n"), "it has not come to the end of its disk");
+    verdict
+}
+
 /// Long enough for what has no bound to be seen to have none.
 const WHILE: Duration = Duration::from_millis(700);
 
@@ -57,7 +75,7 @@ fn beside(kit: &Kit, hostile: &StarOrder) -> Verdict {
     kit.start(&neighbour);
     let mut hostile = hostile.clone();
     hostile.limits =
-        Limits { cpu: Some(Millicores(250)), memory: Some(Bytes::mib(48)), pids: Some(32), ..Limits::UNLIMITED };
+        Limits { cpu: Some(Millicores(250)), memory: Some(Bytes::mib(48)), pids: Some(32), ..hostile.limits };
     let (pid, _) = kit.start(&hostile);
     let begun = Instant::now();
     while begun.elapsed() < WHILE {

@@ -112,6 +112,18 @@ impl Kit {
         }
     }
 
+    /// One more connection, on which hello was said and answered.
+    pub(crate) fn another(&self) -> Client {
+        let client = Client::connect(&self.data_dir).unwrap();
+        client.try_send(&Request::Hello { version: protocol::VERSION }, &[]).unwrap();
+        let welcomed = || {
+            let _ = poll(&mut [PollFd::from_borrowed_fd(client.as_fd(), PollFlags::IN)], None);
+            client.try_recv().ok().filter(|(message, _)| matches!(message, Message::Welcome { .. }))
+        };
+        until(welcomed, || "no welcome");
+        client
+    }
+
     /// A connection that holds a star still.
     pub(crate) fn hold(&self, star: StarId) -> Client {
         let client = Client::connect(&self.data_dir).unwrap();
@@ -325,9 +337,19 @@ impl Drop for Kit {
         if self.client.borrow().as_ref().is_none_or(|client| client.try_send(&Request::Shutdown, &[]).is_err()) {
             return;
         }
+        let nursery = *self.nursery.borrow();
         let deadline = Instant::now() + PATIENCE;
-        while runs(*self.nursery.borrow()) && Instant::now() < deadline {
+        while runs(nursery) && Instant::now() < deadline {
             std::thread::yield_now();
+        }
+        if runs(nursery) {
+            // Told, and there all the same: what it does instead is what is to be known.
+            let look = |file: &str| fs::read_to_string(format!("/proc/{nursery}/{file}")).unwrap_or_default();
+            let state = ["status", "wchan", "syscall", "stack"].map(look).join("\n");
+            kill(nursery);
+            let failed = format!("the nursery of `{}` did not end:\n{state}", self.data_dir.display());
+            assert!(std::thread::panicking(), "{failed}");
+            eprintln!("{failed}");
         }
     }
 }

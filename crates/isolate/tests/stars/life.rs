@@ -36,7 +36,6 @@ pub(crate) const TESTS: &[Test] = &[
     ("what_comes_before_the_program_must_succeed", before),
     ("a_command_inside_can_be_ended", end_exec),
     ("a_command_runs_inside_the_walls", exec),
-    ("hundreds_of_stars_leave_nothing", churn),
     ("shutdown_leaves_nothing", shutdown),
     ("groups_made_elsewhere_are_removed_too", elsewhere),
 ];
@@ -491,54 +490,6 @@ fn exec(kit: &Kit) -> Verdict {
     Verdict::Held
 }
 
-/// What must be the same before and after.
-#[derive(Debug, PartialEq, Eq)]
-struct Counters {
-    descriptors: usize,
-    children: usize,
-    groups: usize,
-    mounts: usize,
-    /// Network namespaces of the machine that a process is in.
-    networks: usize,
-    loops: usize,
-    folders: usize,
-}
-
-fn counters(kit: &Kit, name: &str) -> Counters {
-    let nursery = *kit.nursery.borrow();
-    let entries = |path: &Path| fs::read_dir(path).map_or(0, |entries| entries.count());
-    let lines = |path: String| fs::read_to_string(path).map_or(0, |text| text.lines().count());
-    Counters {
-        descriptors: entries(Path::new(&format!("/proc/{nursery}/fd"))),
-        children: descendants(nursery).len(),
-        groups: groups(Path::new("/sys/fs/cgroup"), name),
-        mounts: lines("/proc/self/mountinfo".to_owned()) + lines(format!("/proc/{nursery}/mountinfo")),
-        networks: networks(),
-        loops: fs::read_dir("/sys/block").map_or(0, |blocks| {
-            blocks.flatten().filter(|block| block.path().join("loop/backing_file").exists()).count()
-        }),
-        folders: entries(&kit.data_dir.join("stars")),
-    }
-}
-
-fn networks() -> usize {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let links = processes.filter_map(|process| fs::read_link(process.path().join("ns/net")).ok());
-    links.collect::<std::collections::BTreeSet<_>>().len()
-}
-
-/// Kilobytes that only this process has.
-fn private_memory(pid: u32) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("Private_Dirty:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
-}
-
-/// How often to do what is done a few times in every run: `cargo xtask test soak` says so.
-fn times(variable: &str, usual: u32) -> u32 {
-    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
-}
-
 /// The name of this nursery's groups, found by way of a star. Other nurseries of the machine are not our concern.
 pub(crate) fn group_name(kit: &Kit) -> Option<String> {
     let order = kit.script(&["idle"]);
@@ -555,58 +506,6 @@ pub(crate) fn group_name(kit: &Kit) -> Option<String> {
 pub(crate) fn groups(folder: &Path, name: &str) -> usize {
     let below = fs::read_dir(folder).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
     below.map(|entry| usize::from(entry.path().to_string_lossy().contains(name)) + groups(&entry.path(), name)).sum()
-}
-
-fn churn(kit: &Kit) -> Verdict {
-    let name = group_name(kit).unwrap_or_else(|| "no group".to_owned());
-    let settled = || {
-        // Spares are made while nothing else is to do: a busy nursery has fewer.
-        let mut last = counters(kit, &name);
-        until(
-            || {
-                std::thread::sleep(std::time::Duration::from_millis(60));
-                let now = counters(kit, &name);
-                let same = now == last;
-                last = now;
-                same.then_some(())
-            },
-            || "the counters never rest",
-        );
-        last
-    };
-    kit.run(&kit.script(&["exit", "0"]));
-    kit.run(&kit.command(&["true"]));
-    for star in [2, 3] {
-        kit.send(&Request::Forget { star: StarId(star) }, &[]);
-    }
-    let before = settled();
-    let memory = private_memory(*kit.nursery.borrow());
-    for round in 0..times("RADS_CHURN", 300).div_ceil(30) {
-        let orders: Vec<_> = (0..30)
-            .map(|number| match number % 3 {
-                0 => kit.script(&["idle"]),
-                1 => kit.command(&["sleep", "1000"]),
-                _ => kit.script(&["exit", "1"]),
-            })
-            .collect();
-        orders.iter().for_each(|order| kit.send(&Request::Start(Box::new(order.clone())), &[]));
-        for order in &orders {
-            kit.expect(|message| matches!(message, Message::Started { star, .. } if *star == order.star));
-        }
-        for (number, order) in orders.iter().enumerate() {
-            if number % 3 != 2 {
-                kit.send(&Request::Kill { star: order.star }, &[]);
-            }
-            kit.end(order.star);
-            kit.send(&Request::Forget { star: order.star }, &[]);
-        }
-        assert!(runs(*kit.nursery.borrow()), "round {round}");
-    }
-    assert_eq!(settled(), before);
-    // The first rounds fill what the allocator keeps; ten thousand more do not add to it.
-    let grown = private_memory(*kit.nursery.borrow()).saturating_sub(memory);
-    assert!(grown < 2048, "the nursery has {grown} KB more than before");
-    Verdict::Held
 }
 
 /// A nursery that follows another may be started from another group, as from another session.

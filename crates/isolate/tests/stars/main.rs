@@ -6,9 +6,11 @@
 mod ahead;
 mod bridge;
 mod disk;
+mod guard;
 mod hostile;
 mod interior;
 mod kit;
+mod leaks;
 mod life;
 mod limits;
 mod network;
@@ -45,6 +47,10 @@ fn main() -> ExitCode {
         }
         ["nursery", _, "--can-take-over"] => upgrade::exit(isolate::can_take_over()),
         ["successor", ref words @ ..] => upgrade::successor(words),
+        ["guard", runner, folder] => {
+            guard::stand(runner.parse().expect("a number"), Path::new(folder));
+            ExitCode::SUCCESS
+        }
         ["probe", ref words @ ..] => {
             let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
             ExitCode::from(probe::run(&words) as u8)
@@ -70,12 +76,14 @@ fn nursery(
 fn run_all(args: &[String]) -> ExitCode {
     let filter: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
     let folder = tempfile::tempdir().expect("a temporary folder");
+    guard::post(folder.path());
     let root = rustix::process::geteuid().is_root();
     let (mut held, mut failed) = (0, 0);
     for (name, test) in [
         walls::TESTS,
         limits::TESTS,
         life::TESTS,
+        leaks::TESTS,
         upgrade::TESTS,
         ahead::TESTS,
         hostile::TESTS,
@@ -98,7 +106,13 @@ fn run_all(args: &[String]) -> ExitCode {
                 // So that stars from protostars and stars made at once both go through everything, the latter as a user.
                 ahead::protostars(&kit);
             }
-            test(&kit)
+            let verdict = test(&kit);
+            drop(kit);
+            kit::until(
+                || guard::nurseries(folder.path()).is_empty().then_some(()),
+                || format!("nurseries are left: {:?}", guard::nurseries(folder.path())),
+            );
+            verdict
         });
         let who = if root { "root" } else { "user" };
         let millis = begun.elapsed().as_millis();
