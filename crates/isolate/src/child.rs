@@ -18,11 +18,13 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount,
 };
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 use rustix::thread::UnshareFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Because;
+use crate::landlock::Rules;
 use crate::nursery::{ScriptStart, StarEntry};
 use crate::order::{BUNDLE, Content, Launch, StarOrder};
 use crate::overlay::{ETC_FILES, cover_etc};
@@ -31,7 +33,7 @@ use crate::record::Stance;
 use crate::seccomp::{Filters, Profile};
 use crate::sys::privilege::Instruction;
 use crate::sys::title::Title;
-use crate::{init, landlock, network, packet, sys};
+use crate::{init, network, packet, sys};
 
 /// First byte on the report pipe: every wall stands and the program runs.
 pub(crate) const STANDS: u8 = b'+';
@@ -97,7 +99,11 @@ pub(crate) struct Shell<'a> {
     pub(crate) own_network: bool,
     /// Whether the groups of the parent can be given up: not without privileges on the host.
     pub(crate) drop_groups: bool,
-    /// Whether there is time to go through a script's motions before the order comes.
+    /// Whether it filters system calls from the start, as every star will that does not do without.
+    pub(crate) filter_ahead: bool,
+    /// Whether there is time for rehearsals: nobody waits for it.
+    pub(crate) ahead: bool,
+    /// Whether it is to go through a script's motions then.
     pub(crate) rehearse: bool,
     pub(crate) masked: &'a [Masked],
     pub(crate) filters: &'a Filters,
@@ -126,14 +132,18 @@ pub(crate) fn run(shell: &Shell<'_>) -> ! {
         say(&shell.report, FAILED, &reason);
         sys::process::exit(NOT_STARTED)
     };
-    if let Err(reason) = raise_walls(shell) {
-        fail(reason)
+    let rules = match raise_walls(shell) {
+        Ok(rules) => rules,
+        Err(reason) => fail(reason),
+    };
+    if shell.ahead {
+        rehearse_order();
     }
     if shell.rehearse {
         (shell.entry.rehearse)();
     }
     let Briefing { order, .. } = match await_order(shell) {
-        Ok((briefing, binds)) => match settle_in(shell, &briefing, binds) {
+        Ok((briefing, binds)) => match settle_in(shell, &briefing, binds, rules) {
             Ok(()) => briefing,
             Err(reason) => fail(reason),
         },
@@ -166,8 +176,8 @@ fn run_script(shell: &Shell<'_>, order: &StarOrder, path: &str) -> ! {
     let environment = environment(&order.env);
     let begun = init::run_before(order, &environment).and_then(|()| match order.before.is_empty() {
         true => Ok(()),
-        // From here on both filters hold.
-        false => load_filter(shell.filters.of(Profile::Script)),
+        // From here on those of a command and this one hold.
+        false => load_filter(shell.filters.closing(Profile::Script)),
     });
     if let Err(reason) = begun {
         say(&shell.report, FAILED, &reason);
@@ -210,8 +220,8 @@ pub(crate) fn environment(given: &BTreeMap<String, String>) -> BTreeMap<String, 
     environment
 }
 
-/// Raises every wall that needs no order.
-fn raise_walls(shell: &Shell<'_>) -> Result<(), String> {
+/// Raises every wall that needs no order. Gives what is known so far of the one around its files.
+fn raise_walls(shell: &Shell<'_>) -> Result<Option<Rules>, String> {
     join_groups(&shell.tasks)?;
     rustix::process::setsid().because(|| "cannot make a session".to_owned())?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -231,9 +241,14 @@ fn raise_walls(shell: &Shell<'_>) -> Result<(), String> {
     close_ways_back(shell.capabilities)?;
     limit_resources()?;
     sys::signal::default_all();
+    take_standard_streams(shell)?;
+    let rules = shell.landlock.map(Rules::usual).transpose()?;
     // From here on nothing of the nursery's or of another star's is held open, however long the order takes.
-    let Shell { orders, report, exit_note, stdout, stderr, .. } = shell;
-    close_all_but(&[orders, report, exit_note, stdout, stderr])
+    close_all_but(shell, rules.as_ref())?;
+    if shell.filter_ahead {
+        load_filter(shell.filters.ahead())?;
+    }
+    Ok(rules)
 }
 
 /// Waits for the parent's `GO`.
@@ -256,8 +271,29 @@ fn await_order(shell: &Shell<'_>) -> Result<(Briefing<'static>, Vec<OwnedFd>), S
     }
 }
 
+/// Receives an order that asks for nothing: as with a script's motions, what this touches is this process's own when the
+/// true one comes.
+pub(crate) fn rehearse_order() {
+    let Ok((ours, theirs)) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None) else {
+        return;
+    };
+    let order = StarOrder::nothing();
+    let briefing = Briefing { order: Cow::Borrowed(&order), processes: None };
+    if packet::send(theirs.as_fd(), &briefing, &[theirs.as_fd()]).is_ok()
+        && let Ok((briefing, _)) = packet::receive::<Briefing<'_>>(ours.as_fd())
+    {
+        environment(&briefing.order.env);
+        Stance::of(&briefing.order);
+    }
+}
+
 /// Becomes the star that is ordered, and gives up what that took.
-fn settle_in(shell: &Shell<'_>, briefing: &Briefing<'_>, binds: Vec<OwnedFd>) -> Result<(), String> {
+fn settle_in(
+    shell: &Shell<'_>,
+    briefing: &Briefing<'_>,
+    binds: Vec<OwnedFd>,
+    rules: Option<Rules>,
+) -> Result<(), String> {
     let order = &*briefing.order;
     rustix::system::sethostname(order.short_hostname().as_bytes()).because(|| "cannot set the host name".to_owned())?;
     if shell.devices.is_some() {
@@ -274,27 +310,28 @@ fn settle_in(shell: &Shell<'_>, briefing: &Briefing<'_>, binds: Vec<OwnedFd>) ->
     if order.limits.open_files.is_some() {
         limit_open_files(order.limits.open_files)?;
     }
-    take_standard_streams(shell)?;
-    close_all_but(&[&shell.report, &shell.exit_note, &shell.orders])?;
+    close_all_but(shell, rules.as_ref())?;
     let stance = Stance::of(order);
     give_streams(&stance)?;
-    landlock::restrict(shell.landlock, &stance)?;
+    rules.map_or(Ok(()), |rules| rules.restrict(&stance))?;
     become_user(&stance)?;
     let profile = match order.launch {
         // What runs before a script is a command: until it has ended, the script has what that needs.
         Launch::Script { .. } if order.before.is_empty() => Profile::Script,
         Launch::Script { .. } | Launch::Command { .. } => Profile::Command,
     };
-    give_up_privileges(&stance, shell.filters.of(profile))?;
+    give_up_privileges(&stance, shell.filters.closing(profile))?;
     // Meanwhile the parent has set the limits and noted that there is this star.
     wait_for(&shell.orders);
     sys::process::close(shell.orders.as_fd());
     Ok(())
 }
 
-/// Closes every descriptor but these and the standard ones.
-fn close_all_but(keep: &[&OwnedFd]) -> Result<(), String> {
-    let mut keep: Vec<_> = keep.iter().map(|fd| fd.as_raw_fd()).chain([0, 1, 2]).collect();
+/// Closes every descriptor but the standard ones and those that its start takes.
+fn close_all_but(shell: &Shell<'_>, rules: Option<&Rules>) -> Result<(), String> {
+    let Shell { orders, report, exit_note, .. } = shell;
+    let own = [orders, report, exit_note].map(AsFd::as_fd).into_iter().chain(rules.map(AsFd::as_fd));
+    let mut keep: Vec<_> = own.map(|fd| fd.as_raw_fd()).chain([0, 1, 2]).collect();
     sys::process::close_all_but(&mut keep).because(|| "cannot close descriptors".to_owned())
 }
 

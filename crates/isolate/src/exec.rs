@@ -14,13 +14,14 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::child::{Command, become_user, close_ways_back, enter_workdir, environment, give_up_privileges};
 use crate::fault::{Because, plain};
+use crate::landlock::Rules;
 use crate::nursery::ScriptStart;
 use crate::order::{BUNDLE, Launch};
 use crate::parcel::{self, Copying};
 use crate::record::Record;
 use crate::seccomp::{Filters, Profile};
 use crate::sys::title::Title;
-use crate::{landlock, star, sys};
+use crate::{star, sys};
 
 /// A command on its way.
 #[derive(Debug)]
@@ -180,7 +181,7 @@ fn run(errand: &Errand<'_>, limits: &[(Resource, Rlimit)], report: &OwnedFd) -> 
             let failed = || "cannot take over the star's limits".to_owned();
             rustix::process::setrlimit(*resource, *limit).because(failed)?;
         }
-        landlock::restrict(errand.landlock, stance)?;
+        errand.landlock.map(Rules::usual).transpose()?.map_or(Ok(()), |rules| rules.restrict(stance))?;
         become_user(stance)?;
         let profile = match errand.task {
             Task::Run(Launch::Script { .. }) => Profile::Script,

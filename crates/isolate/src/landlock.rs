@@ -4,7 +4,7 @@
 //! It rests on the kernel's own look at each path, not on how mounts were made: a mistake there does not open it. In a root of
 //! the star's own everything may be written, and only the rest of it remains.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
@@ -50,27 +50,55 @@ pub(crate) fn enforced() -> Enforced {
     Enforced::No { reason }
 }
 
-/// Puts the wall around this process, in the star's root, before it gives up the right to open the places. `version` is
-/// what `version` said.
-pub(crate) fn restrict(version: Option<u32>, stance: &Stance) -> Result<(), String> {
-    let Some(version) = version.filter(|_| !stance.weakened.no_landlock) else { return Ok(()) };
-    let failed = || "cannot put Landlock around the star".to_owned();
-    let of_files = WRITE_FILE | if version >= VERSION_TRUNCATE { TRUNCATE } else { 0 };
-    let handled = of_files | CHANGE_FOLDERS | REFER;
-    let ruleset = sys::landlock::ruleset(handled).because(failed)?;
-    let allow = |path: &str, rights: u64| -> Result<(), String> {
+/// The rules of one star, which do not hold yet.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    ruleset: OwnedFd,
+    /// Of a place in which everything may be changed.
+    all: u64,
+}
+
+impl Rules {
+    /// What every star may write to, in the star's root and with its streams in place. `version` is what `version` said.
+    pub(crate) fn usual(version: u32) -> Result<Self, String> {
+        let of_files = WRITE_FILE | if version >= VERSION_TRUNCATE { TRUNCATE } else { 0 };
+        let handled = of_files | CHANGE_FOLDERS | REFER;
+        let ruleset = sys::landlock::ruleset(handled).because(failed)?;
+        let rules = Self { ruleset, all: handled & !MAKE_DEVICES };
+        FOLDERS.into_iter().try_for_each(|path| rules.allow(path, rules.all))?;
+        DEVICES.into_iter().try_for_each(|path| rules.allow(path, of_files))?;
+        // By name they are opened anew: `/dev/stdout` is for many programs the file to log to.
+        let streams: [BorrowedFd<'_>; 3] = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+        for stream in streams {
+            // Unnamed pipes and sockets have no place and need no rule.
+            let _ = sys::landlock::allow(rules.ruleset.as_fd(), stream, of_files);
+        }
+        Ok(rules)
+    }
+
+    fn allow(&self, path: &str, rights: u64) -> Result<(), String> {
         let failed = || format!("cannot let the star write to `{path}`");
         let place = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).because(failed)?;
-        sys::landlock::allow(ruleset.as_fd(), place.as_fd(), rights).because(failed)
-    };
-    let folders = FOLDERS.into_iter().chain(stance.writable.iter().map(String::as_str));
-    folders.into_iter().try_for_each(|path| allow(path, handled & !MAKE_DEVICES))?;
-    DEVICES.into_iter().try_for_each(|path| allow(path, of_files))?;
-    // By name they are opened anew: `/dev/stdout` is for many programs the file to log to.
-    let streams: [BorrowedFd<'_>; 3] = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
-    for stream in streams {
-        // Unnamed pipes and sockets have no place and need no rule.
-        let _ = sys::landlock::allow(ruleset.as_fd(), stream, of_files);
+        sys::landlock::allow(self.ruleset.as_fd(), place.as_fd(), rights).because(failed)
     }
-    sys::landlock::restrict(ruleset.as_fd()).because(failed)
+
+    /// Puts the wall around this process, before it gives up the right to open the places where this star may write beside
+    /// the usual ones.
+    pub(crate) fn restrict(self, stance: &Stance) -> Result<(), String> {
+        if stance.weakened.no_landlock {
+            return Ok(());
+        }
+        stance.writable.iter().try_for_each(|path| self.allow(path, self.all))?;
+        sys::landlock::restrict(self.ruleset.as_fd()).because(failed)
+    }
+}
+
+impl AsFd for Rules {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ruleset.as_fd()
+    }
+}
+
+fn failed() -> String {
+    "cannot put Landlock around the star".to_owned()
 }

@@ -137,6 +137,26 @@ impl Place<'_> {
 }
 
 impl StarOrder {
+    /// One that nobody gives.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            star: StarId(0),
+            generation: 0,
+            hostname: "nobody".to_owned(),
+            launch: Launch::Script { path: "nothing".to_owned() },
+            args: Vec::new(),
+            before: Vec::new(),
+            env: BTreeMap::from([("NOTHING".to_owned(), "nothing".to_owned())]),
+            bundle: PathBuf::from(BUNDLE),
+            root: None,
+            volumes: Vec::new(),
+            limits: Limits::UNLIMITED,
+            network: Network::None,
+            interior: Interior::default(),
+            weakened: Weakened::default(),
+        }
+    }
+
     /// The host name as the kernel takes it.
     pub(crate) fn short_hostname(&self) -> &str {
         let start = self.hostname.len().saturating_sub(HOSTNAME_MAX);

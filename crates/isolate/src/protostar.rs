@@ -55,11 +55,19 @@ pub(crate) struct Shape<'a> {
     capabilities: BTreeSet<Capability>,
     /// Whether it stays in the host's network.
     host_network: bool,
+    /// Whether it may make every system call there is: what is forbidden is so for good.
+    unfiltered: bool,
 }
 
 impl<'a> Shape<'a> {
-    const USUAL: Self =
-        Self { own_root: None, disk: None, points: Vec::new(), capabilities: BTreeSet::new(), host_network: false };
+    const USUAL: Self = Self {
+        own_root: None,
+        disk: None,
+        points: Vec::new(),
+        capabilities: BTreeSet::new(),
+        host_network: false,
+        unfiltered: false,
+    };
 
     pub(crate) fn of(order: &'a StarOrder) -> Self {
         // It counts as the star's memory: half of it leaves the program the other half.
@@ -71,6 +79,7 @@ impl<'a> Shape<'a> {
             points: order.places().iter().skip(1).filter(|place| !place.is_own_memory()).map(point).collect(),
             capabilities: order.weakened.capabilities.clone(),
             host_network: order.network == Network::Host,
+            unfiltered: order.weakened.no_seccomp,
         }
     }
 }
@@ -93,6 +102,8 @@ pub(crate) struct Protostar {
     pub(crate) pipes: Pipes,
     /// The star's own writable memory file system.
     pub(crate) scratch: OwnedFd,
+    /// Where its record will be written.
+    pub(crate) blank: fs::File,
     /// What its groups and its memory file system have been set to.
     pub(crate) bounds: Bounds,
 }
@@ -129,6 +140,13 @@ impl Bounds {
     }
 }
 
+/// Whether somebody waits for a protostar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    Now,
+    Ahead,
+}
+
 /// The protostars made ahead.
 pub(crate) struct Ahead {
     ready: Vec<Protostar>,
@@ -156,7 +174,7 @@ impl Site {
             }
             self.abandon(protostar);
         }
-        self.form(&order.star.to_string(), &shape, Bounds::of(order), false)
+        self.form(&order.star.to_string(), &shape, Bounds::of(order), When::Now)
     }
 
     pub(crate) fn has_no_protostar(&self) -> bool {
@@ -171,9 +189,7 @@ impl Site {
     pub(crate) fn form_ahead(&mut self) -> Result<(), String> {
         self.ahead.made += 1;
         let name = format!("protostar-{}-{}", std::process::id(), self.ahead.made);
-        // The init of a command would only carry the memory that this touches.
-        let rehearse = !self.ahead.bounds.init;
-        let protostar = self.form(&name, &Shape::USUAL, self.ahead.bounds, rehearse)?;
+        let protostar = self.form(&name, &Shape::USUAL, self.ahead.bounds, When::Ahead)?;
         self.ahead.ready.push(protostar);
         Ok(())
     }
@@ -198,14 +214,14 @@ impl Site {
     }
 
     /// Makes one. `name` is its groups' and, until it has an order, its folder's. On failure nothing is left of it.
-    fn form(&mut self, name: &str, shape: &Shape<'_>, bounds: Bounds, rehearse: bool) -> Result<Protostar, String> {
+    fn form(&mut self, name: &str, shape: &Shape<'_>, bounds: Bounds, when: When) -> Result<Protostar, String> {
         let mut record = Record::new(StarId(0), 0, Network::None);
         record.groups = self.hierarchies.star(name, 0);
         if let Some(ids) = &mut self.ids {
             record.slot = Some(ids.take().ok_or("every range of user ids is taken")?);
         }
         let folder = place::stars(&self.data_dir).join(format!("{name}.new"));
-        let formed = self.form_with(&mut record, &folder, shape, bounds, rehearse);
+        let formed = self.form_with(&mut record, &folder, shape, bounds, when);
         formed.inspect_err(|_| {
             self.clean_up(&record, &folder);
             let _ = fs::remove_dir_all(&folder);
@@ -218,7 +234,7 @@ impl Site {
         folder: &Path,
         shape: &Shape<'_>,
         bounds: Bounds,
-        rehearse: bool,
+        when: When,
     ) -> Result<Protostar, String> {
         let cannot = |what: &'static str| move || format!("cannot {what}");
         record.groups.create().because(cannot("make the star's cgroups"))?;
@@ -227,6 +243,7 @@ impl Site {
         let owner = record.slot.map(ids::host_id);
         place::make_new(folder).because(|| format!("cannot make `{}`", folder.display()))?;
         let (ends, pipes) = Pipes::make(folder, owner).because(cannot("make the star's pipes"))?;
+        let blank = Record::blank(folder).because(cannot("make the star's record"))?;
         let disk = shape
             .disk
             .map(|size| self.disks.make(folder, size, owner, shape.own_root.is_some(), self.stage.workshop()));
@@ -263,7 +280,10 @@ impl Site {
             stderr: ends.err,
             own_network,
             drop_groups: record.slot.is_some(),
-            rehearse,
+            filter_ahead: !shape.unfiltered,
+            ahead: when == When::Ahead,
+            // The init of a command would only carry the memory that this touches.
+            rehearse: when == When::Ahead && !bounds.init,
             masked: &self.masked,
             filters: &self.filters,
             landlock: self.landlock,
@@ -302,7 +322,7 @@ impl Site {
             return Err(error).because(cannot("let the star go"));
         }
         let (record, folder) = (record.clone(), folder.to_owned());
-        Ok(Protostar { record, folder, pidfd, orders, report, network, pipes, scratch, bounds })
+        Ok(Protostar { record, folder, pidfd, orders, report, network, pipes, scratch, blank, bounds })
     }
 
     /// The star's own root over a folder of the host.

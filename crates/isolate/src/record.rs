@@ -1,7 +1,7 @@
 //! A star's record: what a later nursery needs to know the star again, on disk before the star runs.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -13,6 +13,10 @@ use crate::order::{BUNDLE, Content, StarOrder};
 
 /// The form of the file; a later one is read beside this for a release.
 const VERSION: u32 = 1;
+
+const RECORD: &str = "record";
+/// It is no record until it is called so.
+const NEW: &str = "record.new";
 
 /// The content of `record` in a star's folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,18 +97,24 @@ impl Record {
         }
     }
 
-    /// Writes the record for the first time. It outlives the nursery, not the machine: nothing is synced, because
-    /// after a power cut there is no star to adopt.
-    pub(crate) fn create(&self, folder: &Path) -> io::Result<()> {
-        fs::write(folder.join("record"), self.bytes()?)
+    /// The file of a record that is to come: to make it takes longer than to write it.
+    pub(crate) fn blank(folder: &Path) -> io::Result<File> {
+        File::create(folder.join(NEW))
+    }
+
+    /// Writes the record for the first time, into the folder's blank file. It outlives the nursery, not the machine: nothing is
+    /// synced, because after a power cut there is no star to adopt.
+    pub(crate) fn create(&self, folder: &Path, mut blank: &File) -> io::Result<()> {
+        blank.write_all(&self.bytes()?)?;
+        fs::rename(folder.join(NEW), folder.join(RECORD))
     }
 
     /// Replaces the record, whole or not at all.
     pub(crate) fn save(&self, folder: &Path) -> io::Result<()> {
         let bytes = self.bytes()?;
-        let new = folder.join("record.new");
+        let new = folder.join(NEW);
         fs::write(&new, bytes)?;
-        fs::rename(new, folder.join("record"))
+        fs::rename(new, folder.join(RECORD))
     }
 
     fn bytes(&self) -> io::Result<Vec<u8>> {
@@ -112,7 +122,7 @@ impl Record {
     }
 
     pub(crate) fn load(folder: &Path) -> io::Result<Self> {
-        let bytes = fs::read(folder.join("record"))?;
+        let bytes = fs::read(folder.join(RECORD))?;
         let invalid = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
         let record: Self = rmp_serde::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
         match record.version {

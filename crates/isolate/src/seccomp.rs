@@ -19,20 +19,44 @@ pub(crate) enum Profile {
 }
 
 /// The programs for both, which are the same for every star.
+///
+/// Loading one takes the kernel time with its length, so most of it is done before there is an order: a protostar loads `ahead`,
+/// under which every star may still become what is ordered, and the star a shorter one, `closing`, that takes away what it must
+/// not do. Both hold from then on, and together they are `of` its profile.
 pub(crate) struct Filters {
     script: Vec<Instruction>,
     command: Vec<Instruction>,
+    ahead: Vec<Instruction>,
+    closing_script: Vec<Instruction>,
+    closing_command: Vec<Instruction>,
 }
 
 impl Filters {
     pub(crate) fn new() -> Self {
-        Self { script: program(Profile::Script), command: program(Profile::Command) }
+        Self {
+            script: program(&table(Profile::Script)),
+            command: program(&table(Profile::Command)),
+            ahead: program(&table_ahead()),
+            closing_script: closing(Profile::Script),
+            closing_command: closing(Profile::Command),
+        }
     }
 
     pub(crate) fn of(&self, profile: Profile) -> &[Instruction] {
         match profile {
             Profile::Script => &self.script,
             Profile::Command => &self.command,
+        }
+    }
+
+    pub(crate) fn ahead(&self) -> &[Instruction] {
+        &self.ahead
+    }
+
+    pub(crate) fn closing(&self, profile: Profile) -> &[Instruction] {
+        match profile {
+            Profile::Script => &self.closing_script,
+            Profile::Command => &self.closing_command,
         }
     }
 }
@@ -86,8 +110,20 @@ const ARCH: u32 = 4;
 const FIRST_ARGUMENT: u32 = 16;
 const SECOND_ARGUMENT: u32 = 24;
 
-/// The whole filter.
-fn program(profile: Profile) -> Vec<Instruction> {
+/// The whole filter: what is in no table is absent.
+fn program(table: &[(libc::c_long, Verdict)]) -> Vec<Instruction> {
+    search_for(&ranges(table, Verdict::Absent))
+}
+
+/// What remains to be said of a profile's star under the filter ahead. Where both say the same, this one lets the call pass: of
+/// two that refuse a call, the kernel takes the later one's word.
+fn closing(profile: Profile) -> Vec<Instruction> {
+    let ahead = table_ahead();
+    let table: Vec<_> = table(profile).into_iter().filter(|entry| !ahead.contains(entry)).collect();
+    search_for(&ranges(&table, Verdict::Allow))
+}
+
+fn search_for(ranges: &[(u32, Verdict)]) -> Vec<Instruction> {
     let mut program = vec![
         load(ARCH),
         // Numbers mean other calls on other architectures; no star has a reason to switch.
@@ -95,16 +131,15 @@ fn program(profile: Profile) -> Vec<Instruction> {
         give(KILLED),
         load(NUMBER),
     ];
-    program.extend(search(&ranges(profile), &decide));
+    program.extend(search(ranges, &decide));
     program
 }
 
-/// The verdict from each number on, up to the next range. The first starts at 0.
-fn ranges(profile: Profile) -> Vec<(u32, Verdict)> {
-    let mut calls: Vec<(u32, Verdict)> =
-        table(profile).into_iter().map(|(number, verdict)| (number as u32, verdict)).collect();
+/// The verdict from each number on, up to the next range. The first starts at 0. `usual` is that of calls in no table.
+fn ranges(table: &[(libc::c_long, Verdict)], usual: Verdict) -> Vec<(u32, Verdict)> {
+    let mut calls: Vec<(u32, Verdict)> = table.iter().map(|&(number, verdict)| (number as u32, verdict)).collect();
     calls.sort_unstable_by_key(|&(number, _)| number);
-    let mut ranges = vec![(0, Verdict::Absent)];
+    let mut ranges = vec![(0, usual)];
     let mut put = |from: u32, verdict: Verdict| {
         let &(last, before) = ranges.last().expect("it starts with one");
         match (last == from, before == verdict) {
@@ -120,7 +155,7 @@ fn ranges(profile: Profile) -> Vec<(u32, Verdict)> {
     };
     for (number, verdict) in calls {
         put(number, verdict);
-        put(number + 1, Verdict::Absent);
+        put(number + 1, usual);
     }
     ranges
 }
@@ -222,6 +257,15 @@ fn table(profile: Profile) -> Vec<(libc::c_long, Verdict)> {
     let own = scripts();
     let verdict = |call| own.iter().find(|(own, _)| *own == call).map_or(Verdict::Deny, |&(_, verdict)| verdict);
     table.into_iter().map(|(call, _)| (call, verdict(call))).collect()
+}
+
+/// What a protostar needs beside what commands may do, to become the star that is ordered: to take its name and to mount what
+/// goes into it.
+const UNTIL_ORDERED: [libc::c_long; 3] = [libc::SYS_sethostname, libc::SYS_open_tree, libc::SYS_move_mount];
+
+fn table_ahead() -> Vec<(libc::c_long, Verdict)> {
+    let verdict = |call, verdict| if UNTIL_ORDERED.contains(&call) { Verdict::Allow } else { verdict };
+    commands().into_iter().map(|(call, of_command)| (call, verdict(call, of_command))).collect()
 }
 
 /// What the machine and its library call, the C library and the allocator below them included: files, sockets and name
@@ -370,7 +414,15 @@ mod tests {
     }
 
     fn verdict(profile: Profile, call: libc::c_long, arguments: [u32; 2]) -> u32 {
-        run(&program(profile), ARCHITECTURE, call as u32, arguments)
+        run(&program(&table(profile)), ARCHITECTURE, call as u32, arguments)
+    }
+
+    /// What the kernel would make of two filters: the stricter one's word, and of two refusals the later one's.
+    fn both(earlier: &[Instruction], later: &[Instruction], number: u32, arguments: [u32; 2]) -> u32 {
+        let word = |program| run(program, ARCHITECTURE, number, arguments);
+        let strictness = |word: u32| (word & libc::SECCOMP_RET_ACTION_FULL) as i32;
+        let (earlier, later) = (word(earlier), word(later));
+        if strictness(earlier) < strictness(later) { earlier } else { later }
     }
 
     const BOTH: [Profile; 2] = [Profile::Script, Profile::Command];
@@ -378,7 +430,8 @@ mod tests {
     #[test]
     fn every_listed_call_meets_its_verdict_and_no_other_passes() {
         for profile in BOTH {
-            let (program, table) = (program(profile), table(profile));
+            let table = table(profile);
+            let program = program(&table);
             for number in (0..600).chain([0x4000_0000, 0x4000_0001, u32::MAX]) {
                 let listed = table.iter().find(|(call, _)| *call as u32 == number).map(|&(_, verdict)| verdict);
                 let expected = match listed {
@@ -390,6 +443,39 @@ mod tests {
                 assert_eq!(run(&program, ARCHITECTURE, number, [0, 0]), expected, "{profile:?}: call {number}");
             }
         }
+    }
+
+    #[test]
+    fn the_filter_ahead_and_the_closing_one_together_are_the_whole() {
+        let filters = Filters::new();
+        let words = [0, 1, 2, 10, 16, 0x80, u32::MAX];
+        let words = words.into_iter().chain((0..32).map(|bit| 1 << bit)).chain([
+            libc::TIOCSTI as u32,
+            libc::TIOCLINUX as u32,
+            libc::CLONE_THREAD as u32 | libc::CLONE_VM as u32,
+            libc::CLONE_THREAD as u32 | libc::CLONE_NEWUSER as u32,
+        ]);
+        let words: Vec<u32> = words.collect();
+        for profile in BOTH {
+            for number in (0..600).chain([0x4000_0000, 0x4000_0001, u32::MAX]) {
+                for &first in &words {
+                    for &second in &words {
+                        let arguments = [first, second];
+                        let whole = run(filters.of(profile), ARCHITECTURE, number, arguments);
+                        let split = both(filters.ahead(), filters.closing(profile), number, arguments);
+                        assert_eq!(split, whole, "{profile:?}: call {number} {arguments:x?}");
+                    }
+                }
+            }
+            assert_eq!(run(filters.closing(profile), 0x4000_0003, libc::SYS_read as u32, [0, 0]), KILLED);
+        }
+        // The control: one of them alone is not.
+        let mount = libc::SYS_move_mount as u32;
+        assert_eq!(run(filters.ahead(), ARCHITECTURE, mount, [0, 0]), ALLOWED);
+        assert_eq!(run(filters.of(Profile::Command), ARCHITECTURE, mount, [0, 0]), refused(libc::EPERM));
+        let length = |profile| filters.closing(profile).len();
+        let (script, command) = (length(Profile::Script), length(Profile::Command));
+        assert!(command < 20 && script < filters.of(Profile::Script).len(), "{command} and {script} instructions");
     }
 
     #[test]
@@ -421,7 +507,7 @@ mod tests {
     #[test]
     fn a_script_has_less_than_half_of_what_a_command_has() {
         let passes = |profile| {
-            let program = program(profile);
+            let program = program(&table(profile));
             // As a thread is made, the one way of `clone` that a script has.
             let thread = [libc::CLONE_THREAD as u32, 0];
             (0..600).filter(|&number| run(&program, ARCHITECTURE, number, thread) == ALLOWED).collect::<Vec<u32>>()
@@ -466,7 +552,7 @@ mod tests {
     #[test]
     fn another_architecture_is_the_end() {
         for profile in BOTH {
-            assert_eq!(run(&program(profile), 0x4000_0003, libc::SYS_read as u32, [0, 0]), KILLED);
+            assert_eq!(run(&program(&table(profile)), 0x4000_0003, libc::SYS_read as u32, [0, 0]), KILLED);
         }
     }
 

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::bridge::{self, Bridge};
 use crate::cgroup::Hierarchies;
-use crate::child::{Briefing, GO, Masked};
+use crate::child::{self, Briefing, GO, Masked};
 use crate::disk::Disks;
 use crate::fault::Because;
 use crate::ids::IdRanges;
@@ -92,7 +92,12 @@ impl Site {
             Some(ids) if ids.wants_more() => ids.prepare().because(failed),
             _ if self.networks.wants_more() => self.networks.prepare().because(failed),
             _ => self.form_ahead(),
+        }?;
+        if !self.wants_spares() {
+            // The copies have taken this process's memory with them: what the next order touches is copied now.
+            child::rehearse_order();
         }
+        Ok(())
     }
 
     /// Gives back what a star held outside its namespaces. `false` while its groups are not empty yet. `folder` is its folder.
@@ -113,7 +118,7 @@ impl Site {
     /// Makes a protostar the star that is ordered: everything that is its alone.
     fn ignite(&mut self, protostar: &mut Protostar, order: &StarOrder, secrets: &[Private]) -> Result<(), String> {
         let cannot = |what: &'static str| move || format!("cannot {what}");
-        let Protostar { record, network, .. } = protostar;
+        let Protostar { record, network, scratch, .. } = protostar;
         record.star = order.star;
         record.generation = order.generation;
         record.network = order.network;
@@ -122,17 +127,24 @@ impl Site {
         let bounds = Bounds::of(order);
         if protostar.bounds != bounds {
             bounds.set(record, &self.hierarchies)?;
-            resize(&protostar.scratch, bounds.scratch()).because(cannot("size the star's `/tmp`"))?;
+            resize(scratch, bounds.scratch()).because(cannot("size the star's `/tmp`"))?;
         }
         self.ahead.bounds = bounds;
         protostar.pipes.limit(order.limits.log_rate);
         let processes = record.groups.fixed_pids.map(|pids| u64::from(pids) + u64::from(record.groups.own_pids));
         let mounts = self.mounts(order, secrets, record.slot)?;
-        furnish(&protostar.scratch, order).because(cannot("make the star's `/run`"))?;
+        let furnish = || furnish(scratch, order).because(cannot("make the star's `/run`"));
+        if order.root.is_some() {
+            // It covers what its root has of them.
+            furnish()?;
+        }
         let briefing = Briefing { order: Cow::Borrowed(order), processes };
         let mounts: Vec<_> = mounts.iter().map(AsFd::as_fd).collect();
         packet::send(protostar.orders.as_fd(), &briefing, &mounts).because(cannot("tell the star its order"))?;
         // While it goes through that, and gives up what it took, the rest is done here.
+        if order.root.is_none() {
+            furnish()?;
+        }
         if order.network == Network::Bridge {
             let network = network.as_ref().filter(|_| self.ids.is_some());
             let network = network.ok_or("`network: \"bridge\"` needs root")?;
@@ -145,7 +157,7 @@ impl Site {
         protostar.folder = folder;
         protostar.pipes.moved(&protostar.folder);
         // On disk before the star does anything: whatever happens to the nursery now, the next one knows it.
-        record.create(&protostar.folder).because(cannot("keep the star's record"))?;
+        record.create(&protostar.folder, &protostar.blank).because(cannot("keep the star's record"))?;
         match rustix::io::write(&protostar.orders, GO) {
             // It has failed already, and its report says why.
             Ok(_) | Err(Errno::PIPE) => Ok(()),
