@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use serde_json::{Value, json};
 
-use crate::support::{World, as_root, both};
+use crate::support::{World, as_root, both, groups};
 
 /// `contest` takes every word on standard error for a failure.
 #[track_caller]
@@ -341,6 +341,129 @@ fn memory_is_taken_from_the_nodes_that_are_named() {
         let mut config = world.config("true");
         config["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": "1000"});
         world.create(&config).refused("cannot set `linux.memoryPolicy`");
+        world.nothing_is_left();
+    });
+}
+
+#[test]
+fn an_update_of_half_a_limit_keeps_the_other() {
+    as_root(|world| {
+        let mut config = world.config("exec sleep 1000");
+        config["linux"]["resources"] = json!({
+            "cpu": {"quota": 20_000, "period": 50_000}, "memory": {"limit": 64 << 20}, "pids": {"limit": 50},
+        });
+        world.create(&config).ok();
+        let says = |file: &str| {
+            let found = groups(&world.id).into_iter().map(|group| group.join(file)).find(|path| path.exists());
+            found.map(|path| fs::read_to_string(path).unwrap().trim().to_owned())
+        };
+        let cpu = || {
+            says("cpu.max").unwrap_or_else(|| {
+                format!("{} {}", says("cpu.cfs_quota_us").unwrap(), says("cpu.cfs_period_us").unwrap())
+            })
+        };
+        let memory = || says("memory.max").or_else(|| says("memory.limit_in_bytes")).unwrap();
+        let update = |args: &[&str]| world.runtime(&[&["update"], args, &[&*world.id]].concat());
+        for (args, found) in [
+            (&["--cpu-period", "40000"][..], "20000 40000"),
+            (&["--cpu-quota", "10000"], "10000 40000"),
+            (&["--memory", "100M"], "10000 40000"),
+            (&["--cpu-quota", "30000", "--cpu-period", "60000"], "30000 60000"),
+        ] {
+            update(args).ok();
+            assert_eq!(cpu(), found, "{args:?}");
+        }
+        assert_eq!(memory(), (100 << 20).to_string());
+        update(&["--pids-limit", "0"]).ok();
+        assert_eq!(says("pids.max").unwrap(), "1", "none at all would be a container of no use");
+        for (args, reason) in
+            [(&["--memory", "much"][..], "`100M`"), (&["--blkio-weight", "2000"], "between 10 and 1000")]
+        {
+            let said = update(args);
+            assert!(said.code == 1 && said.err.contains(reason), "{said:?}");
+        }
+        world.runtime(&["delete", "--force", &world.id]).ok();
+        world.nothing_is_left();
+    });
+}
+
+#[test]
+fn limits_of_version_2_are_those_of_the_table() {
+    as_root(|world| {
+        let top = std::path::Path::new("/sys/fs/cgroup");
+        let Ok(controllers) = fs::read_to_string(top.join("cgroup.controllers")) else {
+            eprintln!("skipped: control groups of version 1 (`cargo xtask vm-test oci version_2` has version 2)");
+            return;
+        };
+        let place = format!("/oci-suite/{}", world.id);
+        let group = top.join(place.trim_start_matches('/'));
+        let create = |resources: Value| {
+            let mut config = world.config("true");
+            config["linux"]["cgroupsPath"] = json!(place);
+            config["linux"]["resources"] = resources;
+            world.create(&config)
+        };
+        let disk = fs::read_to_string("/sys/block/vda/dev").unwrap_or_default();
+        let (major, minor) = disk.trim().split_once(':').unwrap_or(("0", "0"));
+        let number = |text: &str| text.parse::<i64>().unwrap();
+        let rate = json!([{"major": number(major), "minor": number(minor), "rate": 102_400}]);
+        let unified = json!({"memory.min": "131072", "memory.max": "41943040", "pids.max": "42", "cpu.max": "5000 50000", "cpu.weight": "42"});
+        for (controller, resources, file, found) in [
+            ("cpu", json!({"cpu": {"shares": 22_000}}), "cpu.weight", "840"),
+            ("cpu", json!({"cpu": {"shares": 0}}), "cpu.weight", "100"),
+            ("cpu", json!({"cpu": {"shares": 500_000}}), "cpu.weight", "10000"),
+            ("cpu", json!({"cpu": {"quota": 250_000}}), "cpu.max", "250000 100000"),
+            ("cpu", json!({"cpu": {"quota": 0}}), "cpu.max", "max 100000"),
+            ("cpu", json!({"cpu": {"quota": -9999}}), "cpu.max", "max 100000"),
+            ("cpu", json!({"cpu": {"period": 250_000}}), "cpu.max", "max 250000"),
+            ("cpu", json!({"cpu": {"idle": 1}}), "cpu.idle", "1"),
+            ("cpuset", json!({"cpu": {"cpus": "0-1", "mems": "0"}}), "cpuset.cpus", "0-1"),
+            ("memory", json!({"memory": {"limit": 48 << 20}}), "memory.max", "50331648"),
+            ("memory", json!({"memory": {"reservation": 16 << 20}}), "memory.low", "16777216"),
+            ("memory", json!({"memory": {"limit": 48 << 20, "swap": 64 << 20}}), "memory.swap.max", "16777216"),
+            ("pids", json!({"pids": {"limit": -1}}), "pids.max", "max"),
+            ("io", json!({"blockIO": {"throttleReadBpsDevice": rate}}), "io.max", "rbps=102400 "),
+            ("io", json!({"blockIO": {"throttleWriteIOPSDevice": rate}}), "io.max", "wiops=102400"),
+            (
+                "hugetlb",
+                json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 1 << 30}]}),
+                "hugetlb.2MB.max",
+                "1073741824",
+            ),
+            (
+                "hugetlb",
+                json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 1 << 30}]}),
+                "hugetlb.2MB.rsvd.max",
+                "1073741824",
+            ),
+            ("memory", json!({"memory": {"limit": 32 << 20}, "unified": unified}), "memory.max", "41943040"),
+            ("cpu", json!({"cpu": {"shares": 3333, "quota": 40_000}, "unified": unified}), "cpu.max", "5000 50000"),
+        ] {
+            if !controllers.split_whitespace().any(|one| one == controller) || controller == "io" && disk.is_empty() {
+                eprintln!("skipped: no {controller} here");
+                continue;
+            }
+            create(resources).ok();
+            let text = fs::read_to_string(group.join(file)).unwrap();
+            let same = if controller == "io" { text.contains(found) } else { text.trim() == found };
+            assert!(same, "{file} is {text:?}, not {found}");
+            world.runtime(&["delete", "--force", &world.id]).ok();
+        }
+        create(json!({"unified": {"nonexistent.max": "1"}})).refused("`nonexistent` controller");
+        create(json!({"hugepageLimits": [{"pageSize": "3MB", "limit": 1 << 20}]})).refused("linux.resources");
+        create(json!({"cpu": {"period": 100}})).refused("linux.resources");
+        assert!(!group.exists());
+        // What is there already and not asked for stays as it is, and the group with it.
+        world.shell(&format!(
+            "cd {}; mkdir -p .{place}; echo +cpu > cgroup.subtree_control; echo +cpu > oci-suite/cgroup.subtree_control; \
+             echo '250000 250000' > .{place}/cpu.max",
+            top.display()
+        )).ok();
+        create(json!({"cpu": {}})).ok();
+        assert_eq!(fs::read_to_string(group.join("cpu.max")).unwrap().trim(), "250000 250000");
+        world.runtime(&["delete", "--force", &world.id]).ok();
+        assert!(group.exists());
+        world.shell(&format!("rmdir {} {}", group.display(), group.parent().unwrap().display())).ok();
         world.nothing_is_left();
     });
 }
