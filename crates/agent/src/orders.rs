@@ -60,6 +60,7 @@ pub(crate) fn star_order(
         network: template.network,
         interior,
         weakened: template.weakened,
+        memory: None,
     })
 }
 

@@ -91,6 +91,7 @@ impl Engine {
             network: Network::None,
             interior: Default::default(),
             weakened: Default::default(),
+            memory: None,
         };
         let requested_ns = now_ns();
         self.send(&Request::Start(Box::new(order)))?;

@@ -170,6 +170,7 @@ fn order(star: StarId, folder: &Path, launch: Launch) -> StarOrder {
         network: Network::None,
         interior: Default::default(),
         weakened: Default::default(),
+        memory: None,
     }
 }
 

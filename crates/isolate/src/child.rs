@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::Because;
 use crate::landlock::Rules;
+use crate::memory::Restorer;
 use crate::nursery::{ScriptStart, StarEntry};
 use crate::order::{BUNDLE, Content, Launch, StarOrder};
 use crate::overlay::{ETC_FILES, cover_etc};
@@ -110,17 +111,23 @@ pub(crate) struct Shell<'a> {
     pub(crate) landlock: Option<u32>,
     /// What it keeps of its rights over its own namespaces: nothing but where an order asks for it.
     pub(crate) capabilities: &'a BTreeSet<Capability>,
+    /// The number of the process that brings its memory back, if it goes on from one.
+    pub(crate) restorer: Option<u32>,
     pub(crate) entry: StarEntry,
     pub(crate) title: Option<Title>,
 }
 
-/// The packet that makes a protostar a star. Beside it come detached mounts for the order's `places`.
+/// The packet that makes a protostar a star. Beside it come detached mounts for the order's `places`, then what its memory is
+/// brought back with.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Briefing<'a> {
     pub(crate) order: Cow<'a, StarOrder>,
     /// Most processes of the star, where no group limits them.
     pub(crate) processes: Option<u64>,
 }
+
+/// A folder with CRIU, one with its images, and its log.
+pub(crate) const FDS_OF_MEMORY: usize = 3;
 
 /// What the parent sends when it has done its part.
 pub(crate) const GO: &[u8] = b"+";
@@ -132,8 +139,8 @@ pub(crate) fn run(shell: &Shell<'_>) -> ! {
         say(&shell.report, FAILED, &reason);
         sys::process::exit(NOT_STARTED)
     };
-    let rules = match raise_walls(shell) {
-        Ok(rules) => rules,
+    let Raised { rules, restorer } = match raise_walls(shell) {
+        Ok(raised) => raised,
         Err(reason) => fail(reason),
     };
     if shell.ahead {
@@ -142,11 +149,18 @@ pub(crate) fn run(shell: &Shell<'_>) -> ! {
     if shell.rehearse {
         (shell.entry.rehearse)();
     }
+    let mut given = Vec::new();
     let Briefing { order, .. } = match await_order(shell) {
-        Ok((briefing, binds)) => match settle_in(shell, &briefing, binds, rules) {
-            Ok(()) => briefing,
-            Err(reason) => fail(reason),
-        },
+        Ok((briefing, mut fds)) => {
+            if restorer.is_some() {
+                given = fds.split_off(fds.len().saturating_sub(FDS_OF_MEMORY));
+            }
+            let of_memory: Vec<_> = restorer.iter().map(Restorer::orders).chain(&given).map(AsFd::as_fd).collect();
+            match settle_in(shell, &briefing, fds, rules, &of_memory) {
+                Ok(()) => briefing,
+                Err(reason) => fail(reason),
+            }
+        }
         Err(reason) => fail(reason),
     };
     let name = order.short_hostname();
@@ -156,7 +170,7 @@ pub(crate) fn run(shell: &Shell<'_>) -> ! {
     }
     match &order.launch {
         Launch::Script { path } => run_script(shell, &order, path),
-        Launch::Command { argv } => init::run(shell, &order, argv),
+        Launch::Command { argv } => init::run(shell, &order, argv, restorer.map(|restorer| (restorer, given))),
     }
 }
 
@@ -220,8 +234,15 @@ pub(crate) fn environment(given: &BTreeMap<String, String>) -> BTreeMap<String, 
     environment
 }
 
-/// Raises every wall that needs no order. Gives what is known so far of the one around its files.
-fn raise_walls(shell: &Shell<'_>) -> Result<Option<Rules>, String> {
+/// What raising walls leaves for the rest of a start.
+struct Raised {
+    /// What is known so far of the wall around its files.
+    rules: Option<Rules>,
+    restorer: Option<Restorer>,
+}
+
+/// Raises every wall that needs no order.
+fn raise_walls(shell: &Shell<'_>) -> Result<Raised, String> {
     join_groups(&shell.tasks)?;
     rustix::process::setsid().because(|| "cannot make a session".to_owned())?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -238,17 +259,20 @@ fn raise_walls(shell: &Shell<'_>) -> Result<Option<Rules>, String> {
         wait_for(&shell.orders);
     }
     become_root_of_the_star(shell.drop_groups)?;
+    // The last that has the rights which bringing a memory back takes.
+    let restorer = shell.restorer.map(|number| Restorer::begin(shell, number)).transpose()?;
     close_ways_back(shell.capabilities)?;
     limit_resources()?;
     sys::signal::default_all();
     take_standard_streams(shell)?;
     let rules = shell.landlock.map(Rules::usual).transpose()?;
     // From here on nothing of the nursery's or of another star's is held open, however long the order takes.
-    close_all_but(shell, rules.as_ref())?;
+    let of_restorer: Vec<_> = restorer.iter().map(|restorer| restorer.orders().as_fd()).collect();
+    close_all_but(shell, rules.as_ref(), &of_restorer)?;
     if shell.filter_ahead {
         load_filter(shell.filters.ahead())?;
     }
-    Ok(rules)
+    Ok(Raised { rules, restorer })
 }
 
 /// Waits for the parent's `GO`.
@@ -293,6 +317,7 @@ fn settle_in(
     briefing: &Briefing<'_>,
     binds: Vec<OwnedFd>,
     rules: Option<Rules>,
+    of_memory: &[BorrowedFd<'_>],
 ) -> Result<(), String> {
     let order = &*briefing.order;
     rustix::system::sethostname(order.short_hostname().as_bytes()).because(|| "cannot set the host name".to_owned())?;
@@ -310,7 +335,7 @@ fn settle_in(
     if order.limits.open_files.is_some() {
         limit_open_files(order.limits.open_files)?;
     }
-    close_all_but(shell, rules.as_ref())?;
+    close_all_but(shell, rules.as_ref(), of_memory)?;
     let stance = Stance::of(order);
     give_streams(&stance)?;
     rules.map_or(Ok(()), |rules| rules.restrict(&stance))?;
@@ -327,11 +352,11 @@ fn settle_in(
     Ok(())
 }
 
-/// Closes every descriptor but the standard ones and those that its start takes.
-fn close_all_but(shell: &Shell<'_>, rules: Option<&Rules>) -> Result<(), String> {
+/// Closes every descriptor but the standard ones, those that its start takes and these.
+fn close_all_but(shell: &Shell<'_>, rules: Option<&Rules>, others: &[BorrowedFd<'_>]) -> Result<(), String> {
     let Shell { orders, report, exit_note, .. } = shell;
     let own = [orders, report, exit_note].map(AsFd::as_fd).into_iter().chain(rules.map(AsFd::as_fd));
-    let mut keep: Vec<_> = own.map(|fd| fd.as_raw_fd()).chain([0, 1, 2]).collect();
+    let mut keep: Vec<_> = own.chain(others.iter().copied()).map(|fd| fd.as_raw_fd()).chain([0, 1, 2]).collect();
     sys::process::close_all_but(&mut keep).because(|| "cannot close descriptors".to_owned())
 }
 

@@ -21,7 +21,7 @@ use crate::parcel::{self, Copying};
 use crate::record::Record;
 use crate::seccomp::{Filters, Profile};
 use crate::sys::title::Title;
-use crate::{star, sys};
+use crate::{memory, star, sys};
 
 /// A command on its way.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(crate) struct Running {
 pub(crate) enum Task<'a> {
     Run(&'a Launch),
     Copy(&'a Copying),
+    /// From within the star's namespaces, but with the host's rights.
+    Keep(&'a memory::Target),
 }
 
 /// What to run, and where.
@@ -59,8 +61,10 @@ pub(crate) struct Errand<'a> {
 pub(crate) fn start(errand: &Errand<'_>) -> Result<Running, String> {
     let failed = || "cannot enter the star".to_owned();
     let (report, report_to) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).because(failed)?;
-    let tasks = errand.record.groups.tasks().because(failed)?;
-    let birthplace = errand.record.groups.birthplace().because(failed)?;
+    // What keeps a star's memory is no part of the star.
+    let keeps = matches!(errand.task, Task::Keep(_));
+    let tasks = if keeps { Vec::new() } else { errand.record.groups.tasks().because(failed)? };
+    let birthplace = if keeps { None } else { errand.record.groups.birthplace().because(failed)? };
     let star = star::member(errand.record).because(failed)?;
     let limits = limits(errand.record.pid).because(failed)?;
     let give_up = |reason: String| -> Infallible {
@@ -138,6 +142,10 @@ fn enter(errand: &Errand<'_>, star: BorrowedFd<'_>, tasks: &[OwnedFd]) -> Result
     if errand.record.network != model::Network::Host {
         spaces |= ThreadNameSpaceType::NETWORK;
     }
+    if matches!(errand.task, Task::Keep(_)) {
+        spaces.remove(ThreadNameSpaceType::USER);
+        return move_into_thread_name_spaces(star, spaces).because(|| "cannot enter the star".to_owned());
+    }
     move_into_thread_name_spaces(star, spaces).because(|| "cannot enter the star".to_owned())?;
     let refused = || "cannot take the star's user id".to_owned();
     if errand.record.slot.is_some() {
@@ -185,7 +193,7 @@ fn run(errand: &Errand<'_>, limits: &[(Resource, Rlimit)], report: &OwnedFd) -> 
         become_user(stance)?;
         let profile = match errand.task {
             Task::Run(Launch::Script { .. }) => Profile::Script,
-            Task::Run(Launch::Command { .. }) | Task::Copy(_) => Profile::Command,
+            Task::Run(Launch::Command { .. }) | Task::Copy(_) | Task::Keep(_) => Profile::Command,
         };
         give_up_privileges(stance, errand.filters.of(profile))
     };
@@ -198,10 +206,23 @@ fn run(errand: &Errand<'_>, limits: &[(Resource, Rlimit)], report: &OwnedFd) -> 
         Task::Run(Launch::Command { argv }) => execute(argv),
         Task::Run(Launch::Script { path }) => run_script(errand.entry, path, &environment, report),
         Task::Copy(copying) => run_copy(copying, report),
+        Task::Keep(target) => keep(errand, target, report),
     };
-    match prepare().and_then(|()| run()) {
+    let prepared = if matches!(errand.task, Task::Keep(_)) { Ok(()) } else { prepare() };
+    match prepared.and_then(|()| run()) {
         Err(reason) => reason,
     }
+}
+
+/// No wall is raised around what keeps a memory: it does not run what the star gives it.
+fn keep(errand: &Errand<'_>, target: &memory::Target, report: &OwnedFd) -> Result<Infallible, String> {
+    rustix::process::setsid().because(|| "cannot make a session".to_owned())?;
+    let [input, output, error] = errand.streams;
+    let failed = || "cannot set the standard streams".to_owned();
+    rustix::stdio::dup2_stdin(input).because(failed)?;
+    rustix::stdio::dup2_stdout(output).because(failed)?;
+    rustix::stdio::dup2_stderr(error).because(failed)?;
+    memory::keep(target, report)
 }
 
 fn run_script(

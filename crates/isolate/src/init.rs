@@ -5,18 +5,24 @@
 //! behind as process 1: it passes signals on, reaps orphans, notes how the program ended, and ends as it did.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::process::DumpableBehavior;
 
 use crate::child::{Command, FAILED, STANDS, Shell, environment, note_exit, say};
 use crate::fault::plain;
+use crate::memory::Restorer;
 use crate::order::StarOrder;
 use crate::sys;
 use crate::sys::process::Ended;
 
-/// Starts the program and stays with it to its end.
-pub(crate) fn run(shell: &Shell<'_>, order: &StarOrder, argv: &[String]) -> ! {
+/// Starts the program, or has its memory brought back, and stays with it to its end.
+pub(crate) fn run(
+    shell: &Shell<'_>,
+    order: &StarOrder,
+    argv: &[String],
+    restorer: Option<(Restorer, Vec<OwnedFd>)>,
+) -> ! {
     sys::signal::block_all();
     // Its memory is the nursery's, with what other stars were started with: not for the program beside it to read.
     if let Err(error) = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable) {
@@ -25,6 +31,9 @@ pub(crate) fn run(shell: &Shell<'_>, order: &StarOrder, argv: &[String]) -> ! {
     }
     let environment = environment(&order.env);
     let spawned = || {
+        if let Some((restorer, fds)) = restorer {
+            return restorer.bring_back(order, &fds);
+        }
         run_before(order, &environment)?;
         spawn(argv.iter().chain(&order.args), &environment)
     };

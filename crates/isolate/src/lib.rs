@@ -25,6 +25,7 @@ mod init;
 mod inspect;
 mod landlock;
 pub mod log;
+pub mod memory;
 mod netlink;
 mod network;
 mod nursery;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use model::{Bytes, Limits, Network, StarId, User, Weakened};
 use serde::{Deserialize, Serialize};
 
+use crate::memory::Memory;
 use crate::private::Private;
 
 /// One star to start. A star id is used once: an order for an id that is known is refused.
@@ -42,6 +43,9 @@ pub struct StarOrder {
     /// Walls it does without.
     #[serde(default)]
     pub weakened: Weakened,
+    /// The memory it goes on from; without one it begins. Only for commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
 }
 
 /// What a star finds inside beside its bundle and volumes.
@@ -154,6 +158,7 @@ impl StarOrder {
             network: Network::None,
             interior: Interior::default(),
             weakened: Weakened::default(),
+            memory: None,
         }
     }
 

@@ -61,7 +61,8 @@ pub fn outputs(data_dir: &Path, star: StarId) -> io::Result<[OwnedFd; 2]> {
 impl Pipes {
     /// Makes the pipes, owned by the star's user so that it can open `/dev/stdout`.
     pub(crate) fn make(folder: &Path, owner: Option<u32>) -> io::Result<(StarEnds, Self)> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        // What is there is what is made here; and with `NOFOLLOW` CRIU could not open it anew, by a link of /proc.
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let star_end = |name: &str| -> io::Result<OwnedFd> {
             let path = folder.join(name);
             rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use model::{ExitCause, Limits, StarId};
 use serde::{Deserialize, Serialize};
 
+use crate::memory::Keeping;
 use crate::order::{Launch, StarOrder};
 use crate::parcel::Copying;
 use crate::walls::Walls;
@@ -48,6 +49,9 @@ pub enum Request {
     Copy { star: StarId, token: u64, copying: Copying },
     /// Hangs up on what was run under a token, and the rest of its process group: SIGHUP, as when a terminal goes away.
     HangUpExec { token: u64 },
+    /// Keeps the memory of a running star. Standard output is told `memory::Kept` when everything its program began stands still
+    /// and is written; it goes on when standard input is closed. Answered by `ExecEnded`.
+    KeepMemory { star: StarId, token: u64, keeping: Keeping },
     /// Kills what was run under a token, and the rest of its process group. Answered by its `ExecEnded`; one that has
     /// ended is left alone.
     EndExec { token: u64 },

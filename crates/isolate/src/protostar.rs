@@ -57,6 +57,8 @@ pub(crate) struct Shape<'a> {
     host_network: bool,
     /// Whether it may make every system call there is: what is forbidden is so for good.
     unfiltered: bool,
+    /// The number of the process that brings its memory back, if it has one to go on from.
+    restorer: Option<u32>,
 }
 
 impl<'a> Shape<'a> {
@@ -67,6 +69,7 @@ impl<'a> Shape<'a> {
         capabilities: BTreeSet::new(),
         host_network: false,
         unfiltered: false,
+        restorer: None,
     };
 
     pub(crate) fn of(order: &'a StarOrder) -> Self {
@@ -80,6 +83,7 @@ impl<'a> Shape<'a> {
             capabilities: order.weakened.capabilities.clone(),
             host_network: order.network == Network::Host,
             unfiltered: order.weakened.no_seccomp,
+            restorer: order.memory.as_ref().map(|memory| memory.free),
         }
     }
 }
@@ -288,6 +292,7 @@ impl Site {
             filters: &self.filters,
             landlock: self.landlock,
             capabilities: &shape.capabilities,
+            restorer: shape.restorer,
             entry: self.entry,
             title: self.title,
         };

@@ -17,6 +17,7 @@ use crate::child::{self, Briefing, GO, Masked};
 use crate::disk::Disks;
 use crate::fault::Because;
 use crate::ids::IdRanges;
+use crate::memory::RESTORE_LOG;
 use crate::network::Networks;
 use crate::nursery::StarEntry;
 use crate::order::{Content, Interior, Launch, PLACES_MAX, Place, StarOrder};
@@ -138,8 +139,9 @@ impl Site {
             // It covers what its root has of them.
             furnish()?;
         }
+        let of_memory = self.of_memory(order, &protostar.folder, record.slot)?;
         let briefing = Briefing { order: Cow::Borrowed(order), processes };
-        let mounts: Vec<_> = mounts.iter().map(AsFd::as_fd).collect();
+        let mounts: Vec<_> = mounts.iter().chain(&of_memory).map(AsFd::as_fd).collect();
         packet::send(protostar.orders.as_fd(), &briefing, &mounts).because(cannot("tell the star its order"))?;
         // While it goes through that, and gives up what it took, the rest is done here.
         if order.root.is_none() {
@@ -171,6 +173,25 @@ impl Site {
             (Some(ids), Some(slot)) => ids.mapping(slot).because(|| "cannot map user ids".to_owned()).map(Some),
             _ => Ok(None),
         }
+    }
+
+    /// What the star's memory is brought back with, in the order of `Restorer::bring_back`. Its root may read the images, which
+    /// stay those of the host's root.
+    fn of_memory(&mut self, order: &StarOrder, folder: &Path, slot: Option<u32>) -> Result<Vec<OwnedFd>, String> {
+        let Some(memory) = &order.memory else { return Ok(Vec::new()) };
+        let cannot = |path: &Path| {
+            let path = path.display().to_string();
+            move || format!("cannot open `{path}`")
+        };
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let kit = rustix::fs::open(&memory.kit, flags, Mode::empty()).because(cannot(&memory.kit))?;
+        let owners = self.owners(slot)?;
+        let attributes = sys::mount::READ_ONLY | sys::mount::NO_SUID | sys::mount::NO_DEV;
+        let images = detached(&memory.images, attributes, borrowed(&owners)).because(cannot(&memory.images))?;
+        let log = folder.join(RESTORE_LOG);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC | OFlags::APPEND | OFlags::CLOEXEC;
+        let log = rustix::fs::open(&log, flags, Mode::RUSR | Mode::WUSR).because(cannot(&log))?;
+        Ok(vec![kit, images, log])
     }
 
     /// Detached mounts of everything that goes into the star, in the order of `StarOrder::places`.
@@ -268,6 +289,9 @@ fn check(order: &StarOrder, mapped: bool) -> Result<(), String> {
     }
     if order.env.values().chain(&order.args).chain(&order.before).any(|text| text.contains('\0')) {
         return Err("a variable or an argument holds a NUL byte".to_owned());
+    }
+    if order.memory.is_some() && (!mapped || order.root.is_some() || matches!(order.launch, Launch::Script { .. })) {
+        return Err("only root brings memories back, and only of commands in the host's root file system".to_owned());
     }
     match &order.launch {
         Launch::Script { .. } if order.root.is_some() => Err("a script has the nursery's own root".to_owned()),

@@ -29,6 +29,7 @@ use self::upgrade::Check;
 use crate::exec::Task;
 use crate::fault::{Doing, Fault, plain};
 use crate::log::LogSource;
+use crate::memory::{Keeping, Target};
 use crate::order::{StarOrder, scrub};
 use crate::pipes::{Drained, Pipes, TICK};
 use crate::private::Private;
@@ -294,6 +295,11 @@ impl Nursery {
                     self.tell(peer, Message::ExecEnded { token, result: Err(reason) });
                 }
             }
+            Request::KeepMemory { star, token, keeping } => {
+                if let Err(reason) = self.keep_memory(peer, star, token, &keeping, fds) {
+                    self.tell(peer, Message::ExecEnded { token, result: Err(reason) });
+                }
+            }
             Request::HangUpExec { token } => self.signal_exec(peer, token, libc::SIGHUP),
             Request::EndExec { token } => self.signal_exec(peer, token, libc::SIGKILL),
             Request::Forget { star } => self.forget(peer, star),
@@ -499,6 +505,20 @@ impl Nursery {
             Err(problem) => (Vec::new(), Some(problem)),
         };
         self.peers.send(peer, Message::Doors { star: id, token, problem }, fds, &mut self.poller);
+    }
+
+    fn keep_memory(
+        &mut self,
+        peer: u64,
+        id: StarId,
+        asked_as: u64,
+        keeping: &Keeping,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), String> {
+        let star = self.stars.get(&id).filter(|star| matches!(star.phase, Phase::Running));
+        let Some(Star { record, folder, .. }) = star else { return Err("the star does not run".to_owned()) };
+        let target = Target::of(record, folder, keeping)?;
+        self.exec(peer, id, asked_as, Task::Keep(&target), &BTreeMap::new(), fds)
     }
 
     fn exec(

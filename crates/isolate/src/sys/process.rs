@@ -23,6 +23,21 @@ pub(crate) fn clone(
     cgroup: Option<BorrowedFd<'_>>,
     child: impl FnOnce() -> Infallible,
 ) -> io::Result<(u32, OwnedFd)> {
+    clone_with(namespaces, cgroup, None, child)
+}
+
+/// A copy of this process that has this number in its process namespace, which must be free. Takes the right to keep and bring
+/// back processes in the user namespace that the process namespace belongs to.
+pub(crate) fn clone_as(number: u32, child: impl FnOnce() -> Infallible) -> io::Result<(u32, OwnedFd)> {
+    clone_with(0, None, Some(number as libc::pid_t), child)
+}
+
+fn clone_with(
+    namespaces: libc::c_int,
+    cgroup: Option<BorrowedFd<'_>>,
+    number: Option<libc::pid_t>,
+    child: impl FnOnce() -> Infallible,
+) -> io::Result<(u32, OwnedFd)> {
     let mut pidfd: libc::c_int = -1;
     // The C library keeps the thread's number where the kernel clears it at the thread's end; a plain `clone3` would
     // leave the parent's number there, and with it locks that know their owner by it would err in the child.
@@ -37,9 +52,11 @@ pub(crate) fn clone(
     // The child of one's parent tells of its end as oneself would.
     args.exit_signal = if namespaces & libc::CLONE_PARENT == 0 { libc::SIGCHLD as u64 } else { 0 };
     args.cgroup = cgroup.map_or(0, |fd| fd.as_raw_fd() as u64);
+    args.set_tid = number.as_ref().map_or(0, |number| (&raw const *number).addr() as u64);
+    args.set_tid_size = u64::from(number.is_some());
     // SAFETY: without CLONE_VM and CLONE_FILES this is a fork: the child runs on copies of all memory. Callers are
     // single-threaded (`serve` checks it), so no lock is held by a thread that the child lacks. The pointers are to
-    // a live local and to this thread's own tid word, which the kernel writes in the child's copy.
+    // live locals and to this thread's own tid word, which the kernel writes in the child's copy.
     let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) })?;
     if pid == 0 {
         // A panic must not unwind into what the parent was doing: that is the parent's to go on with.

@@ -236,6 +236,7 @@ impl Kit {
             network: Network::None,
             interior: Default::default(),
             weakened: Default::default(),
+            memory: None,
         }
     }
 

@@ -13,6 +13,7 @@ mod kit;
 mod leaks;
 mod life;
 mod limits;
+mod memory;
 mod network;
 mod own_root;
 mod probe;
@@ -30,6 +31,8 @@ use kit::Kit;
 pub(crate) enum Verdict {
     Held,
     Skipped(String),
+    /// It takes a program that not every machine has.
+    Absent(String),
 }
 
 pub(crate) type Test = (&'static str, fn(&Kit) -> Verdict);
@@ -92,6 +95,7 @@ fn run_all(args: &[String]) -> ExitCode {
         own_root::TESTS,
         disk::TESTS,
         interior::TESTS,
+        memory::TESTS,
     ]
     .concat()
     {
@@ -118,6 +122,7 @@ fn run_all(args: &[String]) -> ExitCode {
         let millis = begun.elapsed().as_millis();
         match verdict {
             Ok(Verdict::Held) => println!("test {who}::{name} ... ok ({millis} ms)"),
+            Ok(Verdict::Absent(reason)) => println!("test {who}::{name} ... skipped: {reason}"),
             Ok(Verdict::Skipped(reason)) => {
                 println!("test {who}::{name} ... skipped: {reason}");
                 assert!(!root, "as root nothing is skipped");

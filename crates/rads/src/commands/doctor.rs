@@ -406,6 +406,7 @@ impl Nursery {
             network: Network::None,
             interior: Default::default(),
             weakened: Default::default(),
+            memory: None,
         };
         change(&mut order);
         send(&self.client, &Request::Start(Box::new(order)))?;
