@@ -9,7 +9,7 @@ use std::time::Duration;
 use api::{
     Accepted, After, Answer, AppView, BundleStatus, Caller, Control, Copy, Events, Exec, ExecCommand, Index,
     Inspection, LogQuery, LogStream, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView,
-    StarsThen, Status, Version, WAIT_MAX_MS, WallsView,
+    StarsThen, Status, TakeSnapshot, Version, WAIT_MAX_MS, WallsView,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
@@ -32,11 +32,15 @@ use crate::disk_use::DiskUse;
 use crate::doors::{Doors, Need};
 use crate::link::Link;
 use crate::main_loop::{Incoming, Seen};
+use crate::memories::Memories;
 use crate::snapshots::{self, Darkroom};
 use crate::{exec, inspect, logs, orders};
 
 /// A door is on this machine; when it does not open within this, it will not.
 const DIAL_FOR: Duration = Duration::from_secs(5);
+
+/// Longest wait for a star to go on from its memory: gigabytes are read from a disk.
+const GO_ON_FOR: Duration = Duration::from_secs(600);
 
 /// What the API side holds of a running agent.
 pub(crate) struct Remote {
@@ -53,6 +57,7 @@ pub(crate) struct Remote {
     /// Held from the look whether a secret is there, or in use, until that look has become a fact.
     pub(crate) secrets_settle: Mutex<()>,
     pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) memories: Arc<Memories>,
     pub(crate) data_dir: PathBuf,
     pub(crate) disk: Arc<DiskUse>,
     pub(crate) doors: Doors,
@@ -90,7 +95,31 @@ impl Remote {
 
     fn darkroom(&self) -> Darkroom {
         let (looker, snapshots) = (self.looker(), Arc::clone(&self.snapshots));
-        Darkroom { looker, snapshots, data_dir: self.data_dir.clone() }
+        Darkroom { looker, snapshots, link: self.link.clone(), data_dir: self.data_dir.clone() }
+    }
+
+    /// Starts a service whose star goes on from a memory. If it does not, the service is stopped again.
+    async fn go_on(&self, service: &ServiceKey, memory: isolate::memory::Memory) -> Result<(), Problem> {
+        let outcome = self.memories.give(service.clone(), memory);
+        let started = self.change(Request::StartService { service: service.clone() }).await;
+        let outcome = match started {
+            Ok(_) => timeout(GO_ON_FOR, outcome).await,
+            Err(problem) => {
+                self.memories.take_back(service);
+                return Err(problem);
+            }
+        };
+        self.memories.take_back(service);
+        let why = match outcome {
+            Ok(Ok(Ok(_star))) => return Ok(()),
+            Ok(Ok(Err(reason))) => reason,
+            Ok(Err(_)) | Err(_) => "no star came for its memory".to_owned(),
+        };
+        // It must not begin anew unasked.
+        let stopped = self.change(Request::StopService { service: service.clone() }).await;
+        let problem = Problem::new(Code::StartFailed, format!("service `{service}` does not go on: {why}"));
+        stopped.map(drop)?;
+        Err(problem.help("its volumes are those of the snapshot; `rads c start` begins anew"))
     }
 
     async fn change(&self, request: Request) -> Result<Accepted, Problem> {
@@ -431,8 +460,8 @@ impl Control for Remote {
         })
     }
 
-    fn take_snapshot(&self, service: ServiceKey, name: Option<Name>) -> Answer<'_, SnapshotTaken> {
-        Box::pin(self.darkroom().take(service, name))
+    fn take_snapshot(&self, service: ServiceKey, take: TakeSnapshot) -> Answer<'_, SnapshotTaken> {
+        Box::pin(self.darkroom().take(service, take))
     }
 
     fn snapshots(&self) -> Answer<'_, Vec<SnapshotView>> {
@@ -451,7 +480,13 @@ impl Control for Remote {
     }
 
     fn restore_snapshot(&self, name: Name, service: Option<ServiceKey>) -> Answer<'_, SnapshotView> {
-        Box::pin(self.darkroom().restore(name, service))
+        Box::pin(async move {
+            let (view, service, memory) = self.darkroom().restore(name, service).await?;
+            if let Some(memory) = memory {
+                self.go_on(&service, memory).await.map_err(Problem::after_changes)?;
+            }
+            Ok(view)
+        })
     }
 
     fn put_bundle(&self, manifest: BundleManifest) -> Answer<'_, BundleStatus> {

@@ -18,6 +18,7 @@ mod life;
 mod link;
 mod logs;
 mod main_loop;
+mod memories;
 mod orders;
 mod probe;
 mod ready;

@@ -21,6 +21,7 @@ use crate::control::Remote;
 use crate::doors::Doors;
 use crate::link::{Link, NurseryPlace};
 use crate::main_loop::{Incoming, Loop, Seen};
+use crate::memories::Memories;
 
 /// What an agent is started with.
 #[derive(Debug, Clone)]
@@ -49,6 +50,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
     let roots = Arc::new(Roots::new(folder.path())?);
     let secrets = Arc::new(Secrets::new(folder.path()));
     let snapshots = Arc::new(Snapshots::new(folder.path(), !rustix::process::geteuid().is_root())?);
+    let memories = Arc::new(Memories::default());
     let socket = Socket::bind(folder.path())?;
     let mut signals = Signals::new()?;
     raise_descriptor_limit();
@@ -75,6 +77,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         secrets: Arc::clone(&secrets),
         secrets_settle: Mutex::default(),
         snapshots,
+        memories: Arc::clone(&memories),
         data_dir: folder.path().to_owned(),
         disk: Arc::default(),
         doors: doors.clone(),
@@ -89,6 +92,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         bundles,
         roots,
         secrets,
+        memories,
         data_dir: folder.path().to_owned(),
         link: link.clone(),
         doors,

@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use isolate::memory::Keeping;
 use isolate::parcel::Copying;
 use isolate::{Client, Launch, Message, Request, StarReport, Walls};
 use model::{Code, Problem, StarId};
@@ -84,6 +85,13 @@ enum Question {
         pipes: Vec<OwnedFd>,
         answer: ExecAnswer,
     },
+    Memory {
+        star: StarId,
+        token: u64,
+        keeping: Keeping,
+        pipes: Vec<OwnedFd>,
+        answer: ExecAnswer,
+    },
     /// End the nursery and every star, and have no other; answered when it is gone.
     Shutdown {
         answer: oneshot::Sender<()>,
@@ -149,9 +157,20 @@ impl Link {
     pub(crate) async fn copy(&self, star: StarId, copying: Copying, pipes: Vec<OwnedFd>) -> Result<i32, Problem> {
         let mut leash = self.leash(Duration::ZERO);
         let token = leash.token;
-        let ended = self.ask_to_run("copy", |answer| Question::Copy { star, token, copying, pipes, answer }).await;
+        let ended = self.ask_to_run("the copy", |answer| Question::Copy { star, token, copying, pipes, answer }).await;
         leash.ended = true;
         ended
+    }
+
+    /// Keeps the memory of a star; see `isolate::Request::KeepMemory`.
+    pub(crate) async fn keep_memory(
+        &self,
+        star: StarId,
+        keeping: Keeping,
+        pipes: Vec<OwnedFd>,
+    ) -> Result<i32, Problem> {
+        let token = self.next_token.fetch_add(1, Relaxed);
+        self.ask_to_run("CRIU", |answer| Question::Memory { star, token, keeping, pipes, answer }).await
     }
 
     /// The same as `exec`, but a command that has not ended in time is killed, and is an error.
@@ -179,7 +198,7 @@ impl Link {
         env: BTreeMap<String, String>,
         pipes: Vec<OwnedFd>,
     ) -> Result<i32, Problem> {
-        self.ask_to_run("command", |answer| Question::Exec { star, token, launch, env, pipes, answer }).await
+        self.ask_to_run("the command", |answer| Question::Exec { star, token, launch, env, pipes, answer }).await
     }
 
     async fn ask_to_run(&self, what: &str, question: impl FnOnce(ExecAnswer) -> Question) -> Result<i32, Problem> {
@@ -187,7 +206,7 @@ impl Link {
         let down = || Problem::new(Code::Unavailable, "the nursery is down").help("it is started again by itself");
         self.questions.send(question(answer)).await.map_err(|_| down())?;
         let ended = answered.await.map_err(|_| down())?;
-        ended.map_err(|reason| Problem::new(Code::StartFailed, format!("the {what} did not run: {reason}")))
+        ended.map_err(|reason| Problem::new(Code::StartFailed, format!("{what} did not run: {reason}")))
     }
 
     /// Ends the nursery and every star; returns when both are gone.
@@ -386,6 +405,10 @@ impl Talk {
             Question::Copy { star, token, copying, pipes, answer } => {
                 self.commands.insert(token, answer);
                 (Request::Copy { star, token, copying }, pipes)
+            }
+            Question::Memory { star, token, keeping, pipes, answer } => {
+                self.commands.insert(token, answer);
+                (Request::KeepMemory { star, token, keeping }, pipes)
             }
             Question::Shutdown { answer } => {
                 self.last = Some(answer);

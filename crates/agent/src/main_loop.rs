@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use isolate::{Launch, Message, Request as Order, Walls};
+use isolate::{Launch, Message, Request as Order, StarOrder, Walls};
 use model::{Bytes, ProbeKind, ProbeRole, Problem, RequestId, ServiceKey, StarId};
 use node::{Effect, Event, Node, Reply, Request};
 use proxy::Proxy;
@@ -18,6 +18,7 @@ use crate::clock::{self, Clock};
 use crate::doors::Doors;
 use crate::exec::{self, Errand};
 use crate::link::{FromNursery, Link};
+use crate::memories::Memories;
 use crate::orders;
 use crate::probe::{Attempt, probe};
 
@@ -63,6 +64,7 @@ pub(crate) struct Loop {
     pub(crate) bundles: Arc<Bundles>,
     pub(crate) roots: Arc<Roots>,
     pub(crate) secrets: Arc<Secrets>,
+    pub(crate) memories: Arc<Memories>,
     pub(crate) data_dir: PathBuf,
     pub(crate) link: Link,
     pub(crate) doors: Doors,
@@ -157,10 +159,12 @@ impl Loop {
             FromNursery::Said(Message::Started { star, pid, start_time, elapsed_us }) => {
                 tracing::info!(%star, pid, elapsed_us, "star started");
                 self.doors.admit(star);
+                self.memories.note(star, Ok(()));
                 Event::StarStarted { star, pid, start_time }
             }
             FromNursery::Said(Message::StartFailed { star, reason }) => {
                 tracing::warn!(%star, reason, "star not started");
+                self.memories.note(star, Err(&reason));
                 Event::StarStartFailed { star, reason }
             }
             FromNursery::Said(Message::Exited { star, cause }) => {
@@ -203,7 +207,9 @@ impl Loop {
             }
             Effect::Start { order } => {
                 let (bundles, roots, secrets) = (&self.bundles, &self.roots, &self.secrets);
-                match orders::star_order(order, bundles, roots, secrets, &self.data_dir) {
+                let memory = self.memories.take(&order.service, order.star);
+                let made = orders::star_order(order, bundles, roots, secrets, &self.data_dir);
+                match made.map(|order| StarOrder { memory, ..order }) {
                     Ok(order) => self.link.order(Order::Start(Box::new(order))),
                     Err((star, reason)) => {
                         let failed = Message::StartFailed { star, reason };

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use api::{SnapshotTaken, SnapshotView, SnapshotVolume};
+use api::{SnapshotMemory, SnapshotTaken, SnapshotView, SnapshotVolume, TakeSnapshot};
+use isolate::memory::Memory;
 use model::{Code, Name, Problem, ServiceKey, StarId, StarPhase, WallTime};
 use node::Node;
 use store::Snapshots;
@@ -13,12 +14,15 @@ use store::snapshots::{FirstLook, SnapshotInfo};
 
 use crate::clock;
 use crate::control::{Looker, beside, no_service};
+use crate::link::Link;
+use crate::memories::{self, Sitter, Tripod};
 use crate::still::Still;
 
 /// What it takes to take one.
 pub(crate) struct Darkroom {
     pub(crate) looker: Looker,
     pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) link: Link,
     pub(crate) data_dir: PathBuf,
 }
 
@@ -32,22 +36,29 @@ struct Users {
 }
 
 impl Darkroom {
-    /// Keeps the volumes of a service.
-    pub(crate) async fn take(self, service: ServiceKey, name: Option<Name>) -> Result<SnapshotTaken, Problem> {
+    /// Keeps the volumes of a service, and the memory of its star if that is asked for.
+    pub(crate) async fn take(self, service: ServiceKey, take: TakeSnapshot) -> Result<SnapshotTaken, Problem> {
         let now = clock::wall();
-        let name = match name {
+        let name = match take.name {
             Some(name) => name,
             None => default_name(&service, now),
         };
         let users = self.users(&service, None).await?;
-        if users.volumes.is_empty() {
+        let sitter = match take.memory {
+            false => None,
+            true => {
+                let service = service.clone();
+                Some(self.looker.look(move |node| Sitter::of(node, &service)).await??)
+            }
+        };
+        if users.volumes.is_empty() && sitter.is_none() {
             let message = format!("service `{service}` has no volumes: nothing of what its stars write outlives them");
             return Err(Problem::new(Code::Conflict, message).help("give it some: `volumes: {\"/data\": \"pages\"}`"));
         }
         if self.snapshots.info(&name).is_ok() {
             return Err(store::snapshots::taken_already(&name));
         }
-        let taken = self.take_of(&name, &service, &users, now).await;
+        let taken = self.take_of(&name, &service, &users, now, sitter.as_ref()).await;
         let snapshots = Arc::clone(&self.snapshots);
         // What was read and is of no use; if it cannot be removed now, it is with the next one.
         let _ = beside(move || snapshots.tidy()).await;
@@ -60,11 +71,12 @@ impl Darkroom {
         service: &ServiceKey,
         users: &Users,
         now: WallTime,
+        sitter: Option<&Sitter>,
     ) -> Result<SnapshotTaken, Problem> {
         let stars: Vec<StarId> = users.stars.iter().copied().collect();
         let mut still_for = std::time::Duration::ZERO;
         let mut look = FirstLook::default();
-        if !stars.is_empty() {
+        if !stars.is_empty() && !users.volumes.is_empty() {
             // What is to be written out is written out before anybody has to wait for it.
             self.beside(service, users, |snapshots, service, volumes| snapshots.settle(service, volumes)).await?;
             let begun = Instant::now();
@@ -79,7 +91,16 @@ impl Darkroom {
                 .beside(service, users, move |snapshots, service, volumes| snapshots.look(service, volumes, settled))
                 .await?;
         }
+        let tripod = match sitter {
+            Some(_) => Some(Tripod::set_up(Arc::clone(&self.snapshots), self.data_dir.clone(), name).await?),
+            None => None,
+        };
         let begun = Instant::now();
+        // Its processes stand still from here on, so that its memory is of the same moment as the files.
+        let standing = match tripod.zip(sitter) {
+            Some((tripod, sitter)) => Some(tripod.keep(&self.link, sitter).await?),
+            None => None,
+        };
         let still = match stars.is_empty() {
             true => None,
             false => Some(Still::hold(&self.data_dir, &stars).await?),
@@ -96,32 +117,60 @@ impl Darkroom {
             .await?;
         let had_to_wait = still.is_some();
         drop(still);
-        if had_to_wait {
+        let mut info = taken.info;
+        if let Some(standing) = standing {
+            let (snapshots, name) = (Arc::clone(&self.snapshots), name.clone());
+            let exposed = standing.let_go().await;
+            still_for += begun.elapsed();
+            info = beside(move || match exposed.list() {
+                Ok(()) => snapshots.info(&name),
+                // Without what was asked for it is none.
+                Err(problem) => snapshots.delete(&name).and(Err(problem)),
+            })
+            .await?;
+        } else if had_to_wait {
             still_for += begun.elapsed();
         }
         Ok(SnapshotTaken {
-            snapshot: view(taken.info),
+            snapshot: view(info),
             added_bytes: taken.added,
-            stars: stars.len() as u32,
+            stars: stars.len().max(usize::from(sitter.is_some())) as u32,
             still_ms: still_for.as_millis() as u64,
         })
     }
 
-    /// Gives volumes the files of a snapshot. Everybody who could use them has to be stopped.
-    pub(crate) async fn restore(self, name: Name, service: Option<ServiceKey>) -> Result<SnapshotView, Problem> {
+    /// Gives volumes the files of a snapshot. Everybody who could use them has to be stopped, and so has a service that is to go
+    /// on from the snapshot's memory, which is given back with its name.
+    pub(crate) async fn restore(
+        self,
+        name: Name,
+        service: Option<ServiceKey>,
+    ) -> Result<(SnapshotView, ServiceKey, Option<Memory>), Problem> {
         let snapshots = Arc::clone(&self.snapshots);
         let called = name.clone();
         let info = beside(move || snapshots.info(&called)).await?;
         let service = service.unwrap_or(info.service);
         let volumes: BTreeSet<Name> = info.volumes.into_iter().map(|volume| volume.volume).collect();
-        let users = self.users(&service, Some(volumes)).await?;
+        let mut users = self.users(&service, Some(volumes)).await?;
+        let mut memory = None;
+        if info.memory.is_some() {
+            let asked = service.clone();
+            let (template, wanted) = self.looker.look(move |node| goes_on(node, &asked)).await??;
+            memory = memories::open(&self.snapshots, self.data_dir.clone(), &name, &service, template).await?;
+            users.names.extend(wanted.then(|| service.to_string()));
+        }
         if !users.names.is_empty() {
             let names: Vec<String> = users.names.iter().map(|name| format!("`{name}`")).collect();
-            let message = format!("the volumes of snapshot `{name}` are in use by {}", names.join(", "));
+            let message = match info.memory {
+                None => format!("the volumes of snapshot `{name}` are in use by {}", names.join(", ")),
+                Some(_) => format!("what snapshot `{name}` is to replace is in use by {}", names.join(", ")),
+            };
             return Err(Problem::new(Code::Conflict, message).help("stop it first, as `rads c restore` does"));
         }
         let snapshots = Arc::clone(&self.snapshots);
-        Ok(view(beside(move || snapshots.restore(&name, &service)).await?))
+        let to = service.clone();
+        let restored = beside(move || snapshots.restore(&name, &to)).await?;
+        Ok((view(restored), service, memory))
     }
 
     /// Who uses volumes: those given, which the service has to have, or all that the service has.
@@ -139,6 +188,15 @@ impl Darkroom {
         let (snapshots, service, volumes) = (Arc::clone(&self.snapshots), service.clone(), users.volumes.clone());
         beside(move || work(&snapshots, &service, &volumes)).await
     }
+}
+
+/// From what a service's stars are made, and whether there are any or are to be.
+fn goes_on(node: &Node, service: &ServiceKey) -> Result<(model::StarTemplate, bool), Problem> {
+    let record = node.state().services.get(service).ok_or_else(|| no_service(service))?;
+    let wanted = node.service_view(service).is_some_and(|view| view.desired > 0);
+    let mut stars = node.state().stars.values();
+    let runs = stars.any(|star| star.service == *service && star.phase != StarPhase::Ended);
+    Ok((record.spec.template.clone(), wanted || runs))
 }
 
 fn users(node: &Node, service: &ServiceKey, volumes: Option<BTreeSet<Name>>) -> Result<Users, Problem> {
@@ -195,10 +253,11 @@ fn stamp(unix_seconds: u64) -> String {
 }
 
 pub(crate) fn view(info: SnapshotInfo) -> SnapshotView {
-    let SnapshotInfo { name, service, taken, volumes } = info;
+    let SnapshotInfo { name, service, taken, volumes, memory } = info;
+    let memory = memory.map(|memory| SnapshotMemory { star: memory.star, bytes: memory.bytes });
     let volumes =
         volumes.into_iter().map(|info| SnapshotVolume { volume: info.volume, files: info.files, bytes: info.bytes });
-    SnapshotView { name, service, taken, volumes: volumes.collect() }
+    SnapshotView { name, service, taken, volumes: volumes.collect(), memory }
 }
 
 #[cfg(test)]

@@ -142,8 +142,8 @@ impl Client {
     }
 
     /// Keeps the files of a service's volumes.
-    pub async fn take_snapshot(&self, service: &ServiceKey, name: Option<Name>) -> Result<SnapshotTaken, Problem> {
-        self.send(Method::POST, &format!("/v1/services/{}/snapshots", segment(service)), &TakeSnapshot { name }).await
+    pub async fn take_snapshot(&self, service: &ServiceKey, take: &TakeSnapshot) -> Result<SnapshotTaken, Problem> {
+        self.send(Method::POST, &format!("/v1/services/{}/snapshots", segment(service)), take).await
     }
 
     pub async fn snapshots(&self) -> Result<Vec<SnapshotView>, Problem> {

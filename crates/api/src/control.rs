@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord,
-    ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, Status, TerminalSize, Version,
+    ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, Status, TakeSnapshot,
+    TerminalSize, Version,
 };
 
 /// What a request comes to, in time. Dropping it gives the request up.
@@ -82,7 +83,7 @@ pub trait Control: Send + Sync + 'static {
     fn logs(&self, query: LogQuery) -> Answer<'_, LogStream>;
 
     /// Keeps the files of a service's volumes as they are at a moment when nothing writes to them.
-    fn take_snapshot(&self, service: ServiceKey, name: Option<Name>) -> Answer<'_, SnapshotTaken>;
+    fn take_snapshot(&self, service: ServiceKey, take: TakeSnapshot) -> Answer<'_, SnapshotTaken>;
     fn snapshots(&self) -> Answer<'_, Vec<SnapshotView>>;
     fn snapshot(&self, name: Name) -> Answer<'_, SnapshotView>;
     fn delete_snapshot(&self, name: Name) -> Answer<'_, ()>;

@@ -384,6 +384,9 @@ pub struct PlaceInForce {
 pub struct TakeSnapshot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
+    /// Also the memory of its star, of which there has to be one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub memory: bool,
 }
 
 /// Files that a service's stars wrote, as they were at a moment.
@@ -393,6 +396,16 @@ pub struct SnapshotView {
     pub service: ServiceKey,
     pub taken: WallTime,
     pub volumes: Vec<SnapshotVolume>,
+    /// Of the star it was taken of, when that was kept too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<SnapshotMemory>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SnapshotMemory {
+    /// Its name: `hello-1`.
+    pub star: String,
+    pub bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -163,8 +163,8 @@ impl Control for Remembering {
         let records = futures_util::stream::iter((1..=3).map(move |n| Ok(record(n)))).boxed();
         self.note(format!("logs {:?} {}", query.target, query.follow), Ok(records as LogStream))
     }
-    fn take_snapshot(&self, service: ServiceKey, name: Option<Name>) -> Answer<'_, SnapshotTaken> {
-        self.refuse(format!("snapshot {service} {name:?}"))
+    fn take_snapshot(&self, service: ServiceKey, take: TakeSnapshot) -> Answer<'_, SnapshotTaken> {
+        self.refuse(format!("snapshot {service} {take:?}"))
     }
     fn snapshots(&self) -> Answer<'_, Vec<SnapshotView>> {
         self.note("snapshots".into(), Ok(Vec::new()))

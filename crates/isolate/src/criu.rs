@@ -11,6 +11,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType};
+
 use crate::fault::plain;
 
 /// Where it is, when it is not on the `PATH`: a program, or a folder into which packages were unpacked.
@@ -20,8 +23,11 @@ pub const VARIABLE: &str = "RADS_CRIU";
 /// which this was tried: major and minor.
 const VERSION_MIN: (u32, u32) = (4, 0);
 
+/// The first release that does not ask internet sockets whether they pass credentials, which Linux 6.16 takes amiss.
+const VERSION_SOCKETS: (u32, u32) = (4, 2);
+
 /// What it knows of this kernel, so that it need not try it within a star.
-const KERNEL_FACTS: &str = "criu.kdat";
+pub const KERNEL_FACTS: &str = "criu.kdat";
 /// Where it may leave that: it takes only memory file systems for it.
 const MEMORY_FOLDERS: [&str; 2] = ["/dev/shm", "/run"];
 
@@ -84,17 +90,23 @@ impl Criu {
 
     /// `4.1.1`, when it is one that will do and says that it works on this machine.
     pub fn check(&self) -> Result<String, String> {
-        let version = self.version()?;
+        let (version, numbers) = self.version()?;
         self.run(&["check", "--unprivileged"], None)?;
+        if numbers < VERSION_SOCKETS && asks_too_much_of_sockets() {
+            let (major, minor) = VERSION_SOCKETS;
+            return Err(format!("CRIU {version} cannot keep sockets on this kernel: {major}.{minor} or later can"));
+        }
         Ok(version)
     }
 
-    fn version(&self) -> Result<String, String> {
+    fn version(&self) -> Result<(String, (u32, u32)), String> {
         let said = self.run(&["--version"], None)?;
         let version = said.lines().find_map(|line| line.strip_prefix("Version: ")).unwrap_or_default().trim();
         let mut numbers = version.split('.').map_while(|number| number.parse::<u32>().ok());
         match (numbers.next(), numbers.next()) {
-            (Some(major), minor) if (major, minor.unwrap_or(0)) >= VERSION_MIN => Ok(version.to_owned()),
+            (Some(major), minor) if (major, minor.unwrap_or(0)) >= VERSION_MIN => {
+                Ok((version.to_owned(), (major, minor.unwrap_or(0))))
+            }
             (Some(_), _) => {
                 let (major, minor) = VERSION_MIN;
                 Err(format!("CRIU {version} is too old: {major}.{minor} or later is needed"))
@@ -223,17 +235,18 @@ fn is_program(path: PathBuf) -> Result<PathBuf, String> {
     }
 }
 
-/// The last line of what CRIU says that tells of an error, without its time and place; else the last line.
+fn asks_too_much_of_sockets() -> bool {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None);
+    socket.is_ok_and(|socket| rustix::net::sockopt::socket_passcred(socket) == Err(Errno::OPNOTSUPP))
+}
+
+/// The last error that CRIU tells of, without its time and place, before it says that it failed; else its last line.
 pub fn last_error(said: &str) -> String {
-    let error =
-        said.lines().rev().find(|line| line.contains("Error (")).or(said.lines().rev().find(|line| !line.is_empty()));
+    let tells = |line: &&str| line.contains("Error (") && !line.ends_with("FAILED.");
+    let error = said.lines().rev().find(tells).or(said.lines().rev().find(|line| !line.is_empty()));
     let error = error.unwrap_or("nothing").trim();
-    error
-        .split_once("): ")
-        .filter(|_| error.contains("Error ("))
-        .map_or(error, |(_, what)| what)
-        .escape_debug()
-        .to_string()
+    let what = error.split_once("): ").filter(|_| error.contains("Error (")).map_or(error, |(_, what)| what);
+    what.trim_end_matches('.').escape_debug().to_string()
 }
 
 #[cfg(test)]
@@ -247,6 +260,8 @@ mod tests {
         check("criu: unrecognized option '--unprivileged'\n", "criu: unrecognized option \\'--unprivileged\\'");
         let said = "(00.1) Error (criu/vdso.c:632): vdso: Unexpected rt vDSO area bounds\n(00.1) Looks bad.\n";
         check(said, "vdso: Unexpected rt vDSO area bounds");
+        let said = "(00.1) Error (criu/a.c:1): first\n(00.2) Error (criu/b.c:2): why.\n(00.3) Error (criu/c.c:3): Dumping FAILED.\n";
+        check(said, "why");
     }
 
     #[test]

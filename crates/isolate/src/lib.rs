@@ -23,6 +23,7 @@ mod ids;
 mod in_force;
 mod init;
 mod inspect;
+mod keepsake;
 mod landlock;
 pub mod log;
 pub mod memory;

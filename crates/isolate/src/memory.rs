@@ -9,6 +9,7 @@
 //! makes is behind the same rules. How the program of the star is held behind everything else is looked at before it counts as
 //! started.
 
+use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
@@ -24,14 +25,14 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, WaitOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::child::Shell;
+use crate::child::{FDS_OF_MEMORY, Shell};
 use crate::criu::last_error;
 use crate::fault::{Because, plain};
 use crate::landlock::Rules;
 use crate::order::StarOrder;
 use crate::record::{Record, Stance};
 use crate::sys::process::Ended;
-use crate::{packet, star, sys};
+use crate::{ids, keepsake, packet, star, sys};
 
 /// What CRIU does without within a star: the rights of the host's root over networks and groups, and terminals.
 const WAYS: [&str; 6] =
@@ -52,6 +53,8 @@ pub struct Keeping {
     pub kit: PathBuf,
     /// The folder for CRIU's images; what CRIU knows of this kernel is in it.
     pub images: PathBuf,
+    /// The star's own memory file systems, what lies in which is kept with them.
+    pub folders: Vec<String>,
 }
 
 /// What has to be known of images beside them.
@@ -79,14 +82,15 @@ pub(crate) struct Target {
     kept: Kept,
     kit: OwnedFd,
     images: OwnedFd,
+    folders: Vec<String>,
+    /// The host's id of the star's root.
+    base: u32,
 }
 
 impl Target {
     /// Refuses a star whose memory cannot be kept.
     pub(crate) fn of(record: &Record, folder: &Path, keeping: &Keeping) -> Result<Self, String> {
-        if record.slot.is_none() {
-            return Err("only root may read the system call filter of a process".to_owned());
-        }
+        let base = record.slot.map(ids::host_id).ok_or("only root may read the system call filter of a process")?;
         if !record.init {
             return Err(
                 "a script is the first process of its star, and that cannot be made again in another".to_owned()
@@ -108,7 +112,8 @@ impl Target {
             opened.because(|| format!("cannot open `{}`", path.display()))
         };
         let kept = Kept { program, out: out.because(failed)?, err: err.because(failed)? };
-        Ok(Self { kept, kit: folder(&keeping.kit)?, images: folder(&keeping.images)? })
+        let (kit, images) = (folder(&keeping.kit)?, folder(&keeping.images)?);
+        Ok(Self { kept, kit, images, folders: keeping.folders.clone(), base })
     }
 }
 
@@ -134,17 +139,19 @@ fn names(record: &Record, pipe: &Path) -> io::Result<Vec<String>> {
 
 /// Keeps the memory, in a process within the star's namespaces but for the user's. Standard output is told `Kept` when the
 /// star's processes stand still and are written; they go on when standard input is closed.
-pub(crate) fn keep(target: &Target, report: &OwnedFd) -> Result<std::convert::Infallible, String> {
+pub(crate) fn keep(target: &Target, report: &OwnedFd) -> Result<Infallible, String> {
     let failed = || "cannot run CRIU".to_owned();
     nothing_foreign()?;
-    let Target { kept, kit, images } = target;
+    let Target { kept, kit, images, folders, base } = target;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let files = rustix::fs::openat(images, keepsake::FILE, flags, Mode::RUSR | Mode::WUSR).because(failed)?;
     let close_on_exec = |stream: rustix::fd::BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(stream, 3);
     let told = close_on_exec(rustix::stdio::stdout()).because(failed)?;
     let closed = close_on_exec(rustix::stdio::stdin()).because(failed)?;
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).because(failed)?;
     rustix::stdio::dup2_stdin(&null).because(failed)?;
     rustix::stdio::dup2_stdout(&null).because(failed)?;
-    let kept_open = [report, &told, &closed, kit, images].map(AsRawFd::as_raw_fd);
+    let kept_open = [report, &told, &closed, kit, images, &files].map(AsRawFd::as_raw_fd);
     let mut kept_open: Vec<_> = kept_open.into_iter().chain([0, 1, 2]).collect();
     sys::process::close_all_but(&mut kept_open).because(failed)?;
     for folder in [kit, images] {
@@ -169,12 +176,18 @@ pub(crate) fn keep(target: &Target, report: &OwnedFd) -> Result<std::convert::In
         // It says why in its own log.
         sys::process::exit(1)
     }
-    let kept = rmp_serde::to_vec_named(kept).map_err(|error| error.to_string())?;
-    let written = rustix::io::write(&told, &kept);
+    // Its files are of the same moment.
+    let packed = keepsake::pack(folders, *base, File::from(files));
+    let kept = rmp_serde::to_vec_named(kept).map_err(|error| error.to_string());
+    let written = match packed.as_ref().ok().zip(kept.ok()) {
+        Some(((), kept)) => rustix::io::write(&told, &kept),
+        None => Err(rustix::io::Errno::IO),
+    };
     // Whoever waits for it closes it, by their end if need be.
     while written.is_ok() && rustix::io::read(&closed, &mut [0; 64]).is_ok_and(|length| length > 0) {}
     // Everything in this process namespace but its first process and this one.
     let _ = sys::signal::kill(-1, libc::SIGCONT);
+    packed?;
     sys::process::exit(0)
 }
 
@@ -274,12 +287,7 @@ impl Restorer {
         let (orders, ordered) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).because(failed)?;
         let begun = sys::process::clone_as(number, || {
             sys::process::close(orders.as_fd());
-            match restore(shell, &ordered) {
-                Err(reason) => {
-                    let _ = rustix::io::write(rustix::stdio::stderr(), format!("Error (rads): {reason}\n").as_bytes());
-                    sys::process::exit(1)
-                }
-            }
+            restore(shell, &ordered)
         });
         begun.because(failed)?;
         Ok(Self { pid: number, orders })
@@ -324,26 +332,46 @@ impl Restorer {
     }
 }
 
-/// The restorer's own life: it becomes CRIU.
-fn restore(shell: &Shell<'_>, ordered: &OwnedFd) -> Result<std::convert::Infallible, String> {
-    let failed = || "cannot run CRIU".to_owned();
+/// The restorer's own life: it waits for what to do, and becomes CRIU.
+fn restore(shell: &Shell<'_>, ordered: &OwnedFd) -> ! {
     let mut fds = [PollFd::from_borrowed_fd(ordered.as_fd(), PollFlags::IN)];
     while poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
     let received = packet::receive(ordered.as_fd());
-    let Ok((Errand { stance, kept }, fds)) = received else { sys::process::exit(1) };
-    let [kit, images, log] = <[OwnedFd; 3]>::try_from(fds).map_err(|_| failed())?;
+    let Ok((errand, fds)) = received else { sys::process::exit(1) };
+    let Ok([kit, images, log]) = <[OwnedFd; FDS_OF_MEMORY]>::try_from(fds) else { sys::process::exit(1) };
+    match become_criu(shell, &errand, &kit, &images, &log) {
+        Err(reason) => {
+            // As CRIU says its own.
+            let _ = rustix::io::write(&log, format!("Error (rads): {reason}\n").as_bytes());
+            sys::process::exit(1)
+        }
+    }
+}
+
+fn become_criu(
+    shell: &Shell<'_>,
+    Errand { stance, kept }: &Errand,
+    kit: &OwnedFd,
+    images: &OwnedFd,
+    log: &OwnedFd,
+) -> Result<Infallible, String> {
+    let failed = || "cannot run CRIU".to_owned();
     let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).because(failed)?;
     // As the program is to have them, which is what the rules are made for.
     rustix::stdio::dup2_stdin(&null).because(failed)?;
     rustix::stdio::dup2_stdout(&shell.stdout).because(failed)?;
     rustix::stdio::dup2_stderr(&shell.stderr).because(failed)?;
     nothing_foreign()?;
-    shell.landlock.map(Rules::usual).transpose()?.map_or(Ok(()), |rules| rules.restrict(&stance))?;
+    shell.landlock.map(Rules::usual).transpose()?.map_or(Ok(()), |rules| rules.restrict(stance))?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let files = rustix::fs::openat(images, keepsake::FILE, flags, Mode::empty())
+        .because(|| "cannot read its files".to_owned())?;
+    keepsake::unpack(File::from(files))?;
     let [out, err] = [&shell.stdout, &shell.stderr].map(|stream| rustix::io::dup(stream));
     let (out, err) = (out.because(failed)?, err.because(failed)?);
-    rustix::stdio::dup2_stdout(&log).because(failed)?;
-    rustix::stdio::dup2_stderr(&log).because(failed)?;
-    let keep = [&kit, &images, &out, &err];
+    rustix::stdio::dup2_stdout(log).because(failed)?;
+    rustix::stdio::dup2_stderr(log).because(failed)?;
+    let keep = [kit, images, &out, &err];
     for fd in keep {
         rustix::io::fcntl_setfd(fd, FdFlags::empty()).because(failed)?;
     }
@@ -356,7 +384,7 @@ fn restore(shell: &Shell<'_>, ordered: &OwnedFd) -> Result<std::convert::Infalli
     let streams =
         kept.out.iter().map(|name| inherit(&out, name)).chain(kept.err.iter().map(|name| inherit(&err, name)));
     let streams: Vec<String> = streams.collect();
-    let run = Run::new(&kit, &images, words.chain(streams.iter().map(String::as_str)))?;
+    let run = Run::new(kit, &images, words.chain(streams.iter().map(String::as_str)))?;
     let error = sys::exec::replace(&run.candidates, &run.argv, &run.environment);
     Err(format!("cannot run CRIU: {}", plain(&error)))
 }

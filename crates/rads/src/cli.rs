@@ -405,6 +405,9 @@ pub(crate) struct Snapshot {
     /// What the snapshot is called [default: after the service and the time]
     #[arg(long = "as", value_name = "SNAPSHOT")]
     pub(crate) called: Option<Name>,
+    /// Also the memory of its star, which then goes on from there; takes root and CRIU (see `doctor`)
+    #[arg(long)]
+    pub(crate) memory: bool,
 }
 
 #[derive(Debug, Args)]
@@ -585,6 +588,7 @@ mod tests {
             "rads c upgrade -o json",
             "rads c snapshot web --as before",
             "rads c snapshot web-1",
+            "rads c snapshot web --memory --as before",
             "rads c snapshots",
             "rads c snapshots delete before",
             "rads c restore before web",

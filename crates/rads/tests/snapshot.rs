@@ -112,3 +112,105 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
     world.rads(&["c", "snapshots", "delete", "nothing"]).refused("C0", "no snapshot `nothing`");
     assert_eq!(world.rads(&["c", "snapshots"]).ok(), "no snapshots; take one with `rads c snapshot SERVICE`\n");
 }
+
+/// Why no memory can be kept here, if it cannot.
+fn no_memory(world: &World) -> Option<String> {
+    let findings = world.json(&["c", "doctor"]);
+    let found = findings.as_array().unwrap().iter().find(|finding| finding["what"] == "memory snapshots").unwrap();
+    (found["state"] != "works").then(|| found["detail"].as_str().unwrap().to_owned())
+}
+
+fn counts(world: &World) -> Vec<u64> {
+    let said = world.rads(&["c", "logs", "hello"]).ok();
+    said.lines().filter_map(|line| line.split(" | count ").nth(1)?.parse().ok()).collect()
+}
+
+/// Counts in its memory and in its volume, and tells when the two are not the same.
+const COUNTER: &str = "n=0; echo 0 > /data/n; while :; do m=$(cat /data/n); [ $m = $n ] || echo differ $m $n; \
+    n=$((n+1)); echo $n > /data/new; mv /data/new /data/n; echo count $n; sleep 0.01; done";
+
+#[test]
+fn a_memory_comes_back_with_the_files_of_its_moment() {
+    let world = World::new();
+    if let Some(why) = no_memory(&world) {
+        println!("skipped: {why}");
+        return;
+    }
+    let app = world.app(&format!(
+        "constellation.deploy(\"hello\", {{command: [\"sh\", \"-c\", \"{COUNTER}\"], volumes: {{\"/data\": \"pages\"}}}});"
+    ));
+    world.rads(&["up", "-d", "--yes", app.to_str().unwrap()]).ok();
+    world.wait_for("it to count", || counts(&world).last().is_some_and(|n| *n > 20));
+    let taken = world.json(&["c", "snapshot", "hello", "--memory", "--as", "both"]);
+    assert_eq!(taken["snapshot"]["memory"]["star"], "hello-1", "{taken}");
+    assert!(taken["snapshot"]["memory"]["bytes"].as_u64().unwrap() > 10_000, "{taken}");
+    let then = number(volume(&world, "pages").join("n"));
+    world.wait_for("it to go on", || counts(&world).last().is_some_and(|n| *n > then + 20));
+    let said = world.rads(&["c", "restore", "both"]).ok();
+    assert!(said.contains("hello goes on from the memory of hello-1"), "{said}");
+    assert!(said.ends_with("hello: 1 star ready\n"), "{said}");
+    world.wait_for("it to go on from there", || counts(&world).last().is_some_and(|n| *n < then + 20));
+    let all = counts(&world);
+    let first = all[1 + all.windows(2).position(|pair| pair[1] < pair[0]).expect("it went back")];
+    let kept = taken["snapshot"]["volumes"][0]["files"].as_u64().unwrap();
+    assert!(kept >= 1 && first > 20 && first <= then + 1, "{first} {then}");
+    // The files are of the moment of the memory; that they need not be is seen when one is changed.
+    let differs = || world.rads(&["c", "logs", "hello"]).ok().contains("differ");
+    assert!(!differs());
+    world.rads(&["c", "exec", "hello", "--", "sh", "-c", "echo 7 > /data/other; mv /data/other /data/n"]).ok();
+    world.wait_for("it to see that", differs);
+    // The control: without its memory it begins.
+    world.rads(&["c", "restart", "hello"]).ok();
+    world.wait_for("it to begin", || counts(&world).last().is_some_and(|n| *n < 20));
+    // Another program does not fit it.
+    world.rads(&["c", "stop", "hello"]).ok();
+    let app =
+        world.app("constellation.deploy(\"hello\", {command: [\"sleep\", \"9\"], volumes: {\"/data\": \"pages\"}});");
+    world.rads(&["up", "-d", "--yes", app.to_str().unwrap()]).ok();
+    world.rads(&["c", "restore", "both"]).refused("C0105", "has another program than the star whose memory");
+    // It is as much as its images.
+    let image = world.data().join("snapshots/.memory/both/pstree.img");
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&image).unwrap().permissions()) & 0o777, 0o600);
+    world.rads(&["c", "snapshots", "delete", "both"]).ok();
+    assert!(!image.exists());
+    world.rads(&["c", "down"]).ok();
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_memory_that_cannot_be_kept_is_refused_and_nothing_changes() {
+    let world = World::new();
+    world.up(&world.hello("instances: 1"));
+    let before = world.stars();
+    let refused = |says: &str| world.rads(&["c", "snapshot", "hello", "--memory"]).refused("C0", says);
+    refused("a script is the first process of its star");
+    let app = |options: &str| {
+        let app = world.app(&format!("constellation.deploy(\"hello\", {{command: [\"sleep\", \"100\"], {options}}});"));
+        world.rads(&["up", "-d", "--yes", app.to_str().unwrap()]).ok();
+    };
+    assert_eq!(world.stars(), before);
+    app("instances: 2");
+    refused("service `hello` has 2 stars, and a snapshot keeps the memory of one");
+    app("instances: 1, network: \"host\"");
+    refused("it is on the host's network");
+    app("instances: 1");
+    let without = |place: &str, says: &str| {
+        world.rads(&["c", "shutdown"]).ok();
+        let app = world.data().parent().unwrap().join("hello/app.rads");
+        let up = world.command(&["up", "-d", "--yes", app.to_str().unwrap()]).env("RADS_CRIU", place).output().unwrap();
+        assert!(up.status.success(), "{up:?}");
+        let outcome = world.rads(&["c", "snapshot", "hello", "--memory", "--as", "none"]);
+        match rustix_root() {
+            true => outcome.refused("C0", says),
+            false => outcome.refused("C0", "by root alone"),
+        }
+        assert_eq!(world.rads(&["c", "snapshots"]).ok(), "no snapshots; take one with `rads c snapshot SERVICE`\n");
+        assert!(!world.data().join("snapshots/.memory/none").exists());
+    };
+    without("/nowhere", "`RADS_CRIU`: `/nowhere` cannot be read");
+    without("/bin/true", "does not tell its version");
+}
+
+fn rustix_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+}

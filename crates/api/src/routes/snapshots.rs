@@ -10,7 +10,8 @@ use crate::types::{RestoreSnapshot, SnapshotTaken, SnapshotView, TakeSnapshot};
 
 /// Keep the files of a service's volumes
 ///
-/// Its stars, and others that use the volumes, stand still for the moment that counts.
+/// Its stars, and others that use the volumes, stand still for the moment that counts. With `memory` that of its star is kept
+/// with them.
 #[utoipa::path(post, path = "/v1/services/{service}/snapshots", tag = "snapshots",
     params(("service" = ServiceKey, Path)), request_body = TakeSnapshot,
     responses((status = 200, body = SnapshotTaken), (status = "default", body = Problem)))]
@@ -19,7 +20,7 @@ pub(super) async fn take(
     Path(service): Path<ServiceKey>,
     Body(take): Body<TakeSnapshot>,
 ) -> Reply<SnapshotTaken> {
-    Ok(Json(control.take_snapshot(service, take.name).await?))
+    Ok(Json(control.take_snapshot(service, take).await?))
 }
 
 /// Every snapshot
@@ -45,7 +46,8 @@ pub(super) async fn delete(State(control): Shared, Path(snapshot): Path<Name>) -
 
 /// Give a service's volumes the files of a snapshot
 ///
-/// What is in them then is gone. Refused while a service that uses them is not stopped.
+/// What is in them then is gone. Refused while a service that uses them is not stopped. With a memory, the service is started:
+/// its star goes on from it.
 #[utoipa::path(post, path = "/v1/snapshots/{snapshot}/restore", tag = "snapshots", params(("snapshot" = Name, Path)),
     request_body = RestoreSnapshot,
     responses((status = 200, body = SnapshotView), (status = "default", body = Problem)))]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use isolate::criu::Criu;
 use isolate::memory::{DUMP_LOG, Keeping, Kept, Memory, settle};
 use isolate::{Message, Request, StarOrder};
-use model::StarId;
+use model::{StarId, User};
 
 use crate::kit::Kit;
 use crate::own_root::root;
@@ -18,6 +18,7 @@ use crate::{Test, Verdict};
 pub(crate) const TESTS: &[Test] = &[
     ("a_memory_goes_on_in_another_star", goes_on),
     ("what_was_brought_back_is_behind_the_same_walls", walls),
+    ("what_lies_in_a_stars_own_memory_comes_back_with_it", files),
     ("memories_that_cannot_be_kept_or_brought_back_are_refused", refused),
 ];
 
@@ -55,7 +56,8 @@ impl<'a> Camera<'a> {
         let (their_input, input) = rustix::pipe::pipe().unwrap();
         let (output, their_output) = rustix::pipe::pipe().unwrap();
         let null = File::options().write(true).open("/dev/null").unwrap();
-        let keeping = Keeping { kit: self.with.clone(), images: images.clone() };
+        let folders = vec!["/run".to_owned()];
+        let keeping = Keeping { kit: self.with.clone(), images: images.clone(), folders };
         let request = Request::KeepMemory { star, token: 9, keeping };
         self.kit.send(&request, &[their_input.as_fd(), their_output.as_fd(), null.as_fd()]);
         drop((their_input, their_output));
@@ -179,6 +181,45 @@ fn walls(kit: &Kit) -> Verdict {
         kit.start(&third);
         tell(third.star);
         assert!(hole.join("new").exists());
+    }
+    Verdict::Held
+}
+
+fn files(kit: &Kit) -> Verdict {
+    let camera = camera!(kit);
+    let script = "mkdir -m 750 /tmp/d; echo one > /tmp/d/a; chmod 640 /tmp/d/a; ln -s a /tmp/d/l; mkfifo -m 600 /tmp/d/p; \
+        exec 5>>/dev/shm/open; exec 6<>/tmp/gone; rm /tmp/gone; echo inside >&6; n=0; \
+        while :; do n=$((n+1)); echo $n >&5; echo count $n; sleep 0.02; [ -e /tmp/go ] && { rm /tmp/go; cat /proc/self/fd/6; }; done";
+    let order = |user: Option<User>| {
+        let mut order = sh(kit, script);
+        order.interior.user = user;
+        order
+    };
+    for user in [None, Some(User { uid: 7, gid: 8 })] {
+        let first = order(user);
+        kit.start(&first);
+        kit.said(first.star, "count 5");
+        let name = format!("kept-{}", first.star);
+        let memory = camera.keep(first.star, &name, || {}).unwrap_or_else(|log| panic!("{log}"));
+        let mut second = order(user);
+        second.memory = Some(memory);
+        kit.start(&second);
+        let from = counts(kit, second.star).first().copied();
+        kit.said(second.star, &format!("count {}", from.unwrap_or(5) + 10));
+        let look = "stat -c '%a %u:%g %F %n' /tmp/d /tmp/d/* /dev/shm/open; cat /tmp/d/l; ls /tmp";
+        let [(_, before), (_, after)] = [first.star, second.star].map(|star| kit.exec(star, &["sh", "-c", look]));
+        assert_eq!(after, before);
+        assert!(before.contains("640 ") && before.contains("fifo /tmp/d/p") && before.contains("one\n"), "{before}");
+        // It writes on to the file it had open, from the first number on.
+        let (_, numbers) = kit.exec(second.star, &["cat", "/dev/shm/open"]);
+        assert!(numbers.starts_with("1\n2\n3\n") && numbers.lines().count() > 10, "{numbers}");
+        // And has the one that has no name any more.
+        assert_eq!(kit.exec(second.star, &["touch", "/tmp/go"]).0, Ok(0), "as {user:?}");
+        kit.said(second.star, "inside");
+        for star in [first.star, second.star] {
+            kit.send(&Request::Kill { star }, &[]);
+            kit.end(star);
+        }
     }
     Verdict::Held
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use api::{Client, SnapshotTaken, SnapshotView};
+use api::{Client, SnapshotTaken, SnapshotView, TakeSnapshot};
 use model::{Bytes, Code, Name, Problem, ServiceKey};
 
 use super::{find, progress};
@@ -12,7 +12,7 @@ use crate::screen::{self, Table};
 
 pub(crate) async fn take(client: &Client, args: Snapshot, form: Form) -> Result<u8, Problem> {
     let service = service_of(client, &args.name).await?;
-    let taken = client.take_snapshot(&service, args.called).await?;
+    let taken = client.take_snapshot(&service, &TakeSnapshot { name: args.called, memory: args.memory }).await?;
     if form == Form::Json {
         screen::json(&taken)?;
         return Ok(0);
@@ -23,7 +23,12 @@ pub(crate) async fn take(client: &Client, args: Snapshot, form: Form) -> Result<
         _ => format!("; {} stood still for {still_ms} ms", screen::count(stars as usize, "star")),
     };
     let (files, bytes) = sums(&snapshot);
-    screen::line(format!("{}: {files}, {}, {} of it new{still}", snapshot.name, Bytes(bytes), Bytes(added_bytes)));
+    let mut kept = Vec::new();
+    if !snapshot.volumes.is_empty() {
+        kept.push(format!("{files}, {}, {} of it new", Bytes(bytes), Bytes(added_bytes)));
+    }
+    kept.extend(snapshot.memory.map(|memory| format!("the memory of {}, {}", memory.star, Bytes(memory.bytes))));
+    screen::line(format!("{}: {}{still}", snapshot.name, kept.join("; ")));
     Ok(0)
 }
 
@@ -45,7 +50,7 @@ pub(crate) async fn list(client: &Client, args: SnapshotsArgs, form: Form) -> Re
         screen::line("no snapshots; take one with `rads c snapshot SERVICE`");
         return Ok(0);
     }
-    let mut table = Table::new(&["SNAPSHOT", "SERVICE", "TAKEN", "VOLUMES", ">FILES", ">SIZE"]);
+    let mut table = Table::new(&["SNAPSHOT", "SERVICE", "TAKEN", "VOLUMES", ">FILES", ">SIZE", ">MEMORY"]);
     for snapshot in &snapshots {
         let volumes: Vec<&str> = snapshot.volumes.iter().map(|volume| volume.volume.as_str()).collect();
         let files: u64 = snapshot.volumes.iter().map(|volume| volume.files).sum();
@@ -56,6 +61,7 @@ pub(crate) async fn list(client: &Client, args: SnapshotsArgs, form: Form) -> Re
             volumes.join(", "),
             files.to_string(),
             Bytes(sums(snapshot).1).to_string(),
+            snapshot.memory.as_ref().map_or_else(|| "-".to_owned(), |memory| Bytes(memory.bytes).to_string()),
         ]);
     }
     screen::print(&table.render());
@@ -72,6 +78,9 @@ pub(crate) async fn restore(client: &Client, args: Restore, form: Form) -> Resul
     let services = client.services().await?;
     let uses = |view: &&api::ServiceView| {
         let mounts = &view.spec.template.volumes;
+        if wanted.memory.is_some() && view.service == target {
+            return true;
+        }
         view.service.namespace == target.namespace && mounts.iter().any(|mount| volumes.contains(&mount.volume))
     };
     let users: Vec<_> = services.iter().filter(uses).filter(|view| !view.stopped).collect();
@@ -108,7 +117,12 @@ pub(crate) async fn restore(client: &Client, args: Restore, form: Form) -> Resul
     }
     let (files, bytes) = sums(&restored);
     let names: Vec<String> = restored.volumes.iter().map(|volume| volume.volume.to_string()).collect();
-    screen::line(format!("{}: {files}, {} restored to {}", restored.name, Bytes(bytes), names.join(", ")));
+    if !names.is_empty() {
+        screen::line(format!("{}: {files}, {} restored to {}", restored.name, Bytes(bytes), names.join(", ")));
+    }
+    if let Some(memory) = &restored.memory {
+        screen::line(format!("{}: {target} goes on from the memory of {}", restored.name, memory.star));
+    }
     for view in users {
         let now = client.service(&view.service).await?;
         screen::line(format!("{}: {} ready", now.service, screen::count(now.ready as usize, "star")));

@@ -1,5 +1,7 @@
 //! Snapshots of volumes: what stars wrote, kept by content.
 //!
+//! A snapshot may have a star's memory beside them: see `memory`.
+//!
 //! `snapshots/<name>` lists every file of some volumes of a service, with the hashes of its pieces; `snapshots/.pieces/` holds
 //! the pieces, each once. Taking one is done in two looks: the first while the stars go on, the second, short, while
 //! nothing writes. Restoring unpacks beside the volume, checks every piece, and then exchanges the two folders: what is
@@ -8,6 +10,7 @@
 //! Everything here blocks on the disk; an async caller gives it a thread.
 
 mod capture;
+mod memory;
 mod pieces;
 mod tree;
 mod unpack;
@@ -25,6 +28,7 @@ use rustix::fs::RenameFlags;
 use serde::{Deserialize, Serialize};
 
 use self::capture::{Capture, Known, Refused};
+pub use self::memory::{MemoryInfo, StoredMemory};
 use self::pieces::Pieces;
 use self::tree::Tree;
 use self::unpack::Unpack;
@@ -60,6 +64,8 @@ pub struct SnapshotInfo {
     pub service: ServiceKey,
     pub taken: WallTime,
     pub volumes: Vec<VolumeInfo>,
+    /// Of a star, when it was kept too.
+    pub memory: Option<MemoryInfo>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +108,7 @@ impl Snapshots {
         let pieces = Pieces::new(folder.join(PIECES)).map_err(failed)?;
         let own_ids = rootless.then(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
         let this = Self { folder: folder.clone(), volumes: dir.join("volumes"), pieces: Mutex::new(pieces), own_ids };
-        this.recover().map_err(failed)?;
+        this.recover().and_then(|()| this.recover_memories()).map_err(failed)?;
         Ok(this)
     }
 
@@ -173,7 +179,7 @@ impl Snapshots {
         }
         self.keep(name, &content, &pieces)?;
         let used = content.volumes.iter().flat_map(|(_, tree)| tree.pieces().map(|piece| &piece.hash));
-        Ok(Taken { info: info(name, &content), added: pieces.added(used) })
+        Ok(Taken { info: self.describe(name, &content)?, added: pieces.added(used) })
     }
 
     /// Removes the pieces that no snapshot has: of what changed after a first look, or of one that could not be taken.
@@ -187,11 +193,11 @@ impl Snapshots {
     /// # Errors
     /// `DataCorrupt` when one cannot be read.
     pub fn list(&self) -> Result<Vec<SnapshotInfo>, Problem> {
-        self.names()?.iter().map(|name| Ok(info(name, &self.load(name)?))).collect()
+        self.names()?.iter().map(|name| self.info(name)).collect()
     }
 
     pub fn info(&self, name: &Name) -> Result<SnapshotInfo, Problem> {
-        Ok(info(name, &self.load(name)?))
+        self.describe(name, &self.load(name)?)
     }
 
     /// Removes a snapshot, and the pieces that no other one has.
@@ -202,6 +208,7 @@ impl Snapshots {
             ErrorKind::NotFound => no_snapshot(name),
             _ => fault::problem("remove", &path, &error),
         })?;
+        self.drop_memory(name)?;
         self.collect(&pieces)
     }
 
@@ -212,7 +219,7 @@ impl Snapshots {
     pub fn restore(&self, name: &Name, service: &ServiceKey) -> Result<SnapshotInfo, Problem> {
         let pieces = self.pieces();
         let content = self.load(name)?;
-        let info = info(name, &content);
+        let info = self.describe(name, &content)?;
         let folder = self.volumes.join(service.namespace.as_str());
         let cannot = |error: io::Error| fault::problem("write", &folder, &error);
         DirBuilder::new().recursive(true).mode(0o711).create(&folder).map_err(cannot)?;
@@ -400,6 +407,10 @@ impl Snapshots {
         }
     }
 
+    fn describe(&self, name: &Name, content: &Content) -> Result<SnapshotInfo, Problem> {
+        Ok(SnapshotInfo { memory: self.memory_info(name)?, ..info(name, content) })
+    }
+
     fn pieces(&self) -> MutexGuard<'_, Pieces> {
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -422,6 +433,7 @@ fn info(name: &Name, content: &Content) -> SnapshotInfo {
         service: content.service.clone(),
         taken: content.taken,
         volumes: content.volumes.iter().map(volume).collect(),
+        memory: None,
     }
 }
 

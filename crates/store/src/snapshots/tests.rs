@@ -501,3 +501,67 @@ fn pieces_share_blocks_where_the_file_system_can() {
         std::panic::resume_unwind(panic);
     }
 }
+
+impl World {
+    /// Keeps images of this content beside the snapshot `one`.
+    fn keep_memory(&self, content: &[u8]) -> PathBuf {
+        let images = self.snapshots.begin_memory(&name("one")).unwrap();
+        fs::write(images.join("pages-1.img"), content).unwrap();
+        fs::write(images.join("core-2.img"), "core").unwrap();
+        let info = self.snapshots.keep_memory(&name("one"), "web-1".to_owned(), b"details".to_vec()).unwrap();
+        assert_eq!(info, MemoryInfo { star: "web-1".to_owned(), bytes: content.len() as u64 + 4 });
+        images
+    }
+}
+
+#[test]
+fn a_memory_is_its_snapshots_and_goes_with_it() {
+    let world = World::new();
+    let images = world.keep_memory(b"pages");
+    assert_eq!(fs::metadata(&images).unwrap().permissions().mode() & 0o777, 0o700);
+    // Not yet: there is no snapshot that it belongs to.
+    assert_eq!(world.snapshots.open_memory(&name("one")).unwrap_err().code, Code::NotFound);
+    assert_eq!(world.snapshots.begin_memory(&name("one")).unwrap_err().code, Code::Conflict);
+    let taken = world.take("one").unwrap();
+    assert_eq!(taken.info.memory.as_ref().map(|memory| memory.bytes), Some(9));
+    assert_eq!(world.snapshots.list().unwrap(), [taken.info]);
+    let stored = world.snapshots.open_memory(&name("one")).unwrap().unwrap();
+    assert_eq!(stored, StoredMemory { images: images.clone(), details: b"details".to_vec() });
+    world.take("two").unwrap();
+    assert_eq!(world.snapshots.open_memory(&name("two")).unwrap(), None);
+    world.snapshots.delete(&name("one")).unwrap();
+    assert!(!images.exists());
+}
+
+#[test]
+fn every_byte_of_a_memory_is_checked() {
+    let world = World::new();
+    let images = world.keep_memory(b"pages");
+    world.take("one").unwrap();
+    for file in ["pages-1.img", "core-2.img", "list"] {
+        let path = images.join(file);
+        let sound = fs::read(&path).unwrap();
+        for byte in 0..sound.len() {
+            let mut damaged = sound.clone();
+            damaged[byte] ^= 4;
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(world.snapshots.open_memory(&name("one")).unwrap_err().code, Code::DataCorrupt, "{file} {byte}");
+        }
+        fs::write(&path, &sound).unwrap();
+    }
+    world.snapshots.open_memory(&name("one")).unwrap();
+    fs::remove_file(images.join("core-2.img")).unwrap();
+    assert_eq!(world.snapshots.open_memory(&name("one")).unwrap_err().code, Code::DataCorrupt);
+}
+
+#[test]
+fn a_memory_without_a_snapshot_is_removed_by_the_next_agent() {
+    let world = World::new();
+    let images = world.keep_memory(b"pages");
+    let _next = Snapshots::new(world.dir.path(), !is_root()).unwrap();
+    assert!(!images.exists());
+    world.keep_memory(b"pages");
+    world.take("one").unwrap();
+    let _next = Snapshots::new(world.dir.path(), !is_root()).unwrap();
+    assert!(images.exists());
+}
