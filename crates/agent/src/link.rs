@@ -162,7 +162,8 @@ impl Link {
         ended
     }
 
-    /// Keeps the memory of a star; see `isolate::Request::KeepMemory`.
+    /// Keeps the memory of a star; see `isolate::Request::KeepMemory`.. Dropped, it runs on: cut
+    /// short it would leave the star half way.
     pub(crate) async fn keep_memory(
         &self,
         star: StarId,
