@@ -367,7 +367,7 @@ fn become_criu(
     let files = rustix::fs::openat(images, keepsake::FILE, flags, Mode::empty())
         .because(|| "cannot read its files".to_owned())?;
     keepsake::unpack(File::from(files))?;
-    let [out, err] = [&shell.stdout, &shell.stderr].map(|stream| rustix::io::dup(stream));
+    let [out, err] = [&shell.stdout, &shell.stderr].map(rustix::io::dup);
     let (out, err) = (out.because(failed)?, err.because(failed)?);
     rustix::stdio::dup2_stdout(log).because(failed)?;
     rustix::stdio::dup2_stderr(log).because(failed)?;
@@ -377,7 +377,7 @@ fn become_criu(
     }
     let mut numbers: Vec<_> = keep.iter().map(|fd| fd.as_raw_fd()).chain([0, 1, 2]).collect();
     sys::process::close_all_but(&mut numbers).because(failed)?;
-    let images = inherited(&images);
+    let images = inherited(images);
     let words =
         ["restore", "--restore-detached", "--images-dir", &images, "--work-dir", &images].into_iter().chain(WAYS);
     let inherit = |fd: &OwnedFd, name: &String| format!("--inherit-fd=fd[{}]:{name}", fd.as_raw_fd());
