@@ -166,7 +166,7 @@ pub type Answer = Pin<Box<dyn Future<Output = Result<Message, Fault>> + Send>>;
 ///
 /// Both are called on the connection's own task: what takes long belongs into the future or a task. Whoever asks has been
 /// proved to be `peer`; whether they may ask this is the service's to decide. A machine without a certificate gets no
-/// further than here with anything but `join.request`.
+/// further than here with anything but `join.request` and `certificate.recover`.
 pub trait Service: Send + Sync + 'static {
     /// Answers a request; the answer to a message that wants none is dropped.
     fn answer(&self, peer: &Arc<Peer>, message: Message) -> Answer;
@@ -180,6 +180,8 @@ pub trait Service: Send + Sync + 'static {
 pub enum Ended {
     #[error("one side said goodbye")]
     Goodbye,
+    #[error("it was ended on this side")]
+    Local,
     #[error("the other side closed the connection")]
     Closed,
     #[error("the connection failed: {0}")]
@@ -464,6 +466,11 @@ impl Connection {
         let goodbye = Goodbye { reason: reason.chars().take(200).collect() };
         let Ok(frame) = self.frame(id, goodbye.into(), Flags::WANTS_ANSWER) else { return };
         self.inner.change(|state| state.leave(id, frame, shared.timing.goodbye));
+    }
+
+    /// Ends it now: what is under way has no answer.
+    pub fn abort(&self) {
+        self.inner.end(Ended::Local);
     }
 
     /// Why it ended, once it has.

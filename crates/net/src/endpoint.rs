@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -15,7 +15,7 @@ use rnp::{ErrorCode, Fault, Message};
 use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::connection::{
@@ -43,15 +43,21 @@ pub struct Config {
 pub struct Limits {
     /// Connections that others opened, and that were greeted. More are accepted when some end.
     pub accepted: usize,
+    /// Of these, how many one node may have opened. Its pools open 14.
+    pub per_node: usize,
     /// Connections whose other side is not known yet; each costs some 30 KiB for five seconds at most.
     pub strangers: usize,
+    /// Of these, how many may come from one address: so many addresses it takes to keep others waiting.
+    pub per_address: usize,
+    /// Machines without a certificate that may be joining at once.
+    pub joining: usize,
     /// Bytes that peers may make the node hold in unfinished frames and unread streams, in all.
     pub memory: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { accepted: 10_000, strangers: 512, memory: 256 << 20 }
+        Self { accepted: 10_000, per_node: 64, strangers: 512, per_address: 64, joining: 64, memory: 256 << 20 }
     }
 }
 
@@ -89,8 +95,51 @@ struct EndpointInner {
     limits: Limits,
     strangers: Arc<Semaphore>,
     accepted: Arc<Semaphore>,
+    joining: Arc<Semaphore>,
+    /// Strangers by address.
+    from: Mutex<HashMap<IpAddr, usize>>,
     live: Mutex<HashMap<u64, Live>>,
     numbers: AtomicU64,
+}
+
+/// A connection that was greeted.
+struct Greeting {
+    inner: Arc<Inner>,
+    stream: TlsStream<TcpStream>,
+    input: bytes::BytesMut,
+    /// The place of a machine that joins.
+    joining: Option<OwnedSemaphorePermit>,
+}
+
+/// One of an address's strangers, for as long as it is one.
+struct Stranger {
+    endpoint: Endpoint,
+    address: IpAddr,
+}
+
+impl Stranger {
+    /// Nothing when the address has as many as it may.
+    fn note(endpoint: &Endpoint, address: IpAddr) -> Option<Self> {
+        let mut from = endpoint.inner.from.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = from.entry(address).or_default();
+        if *count >= endpoint.inner.limits.per_address {
+            return None;
+        }
+        *count += 1;
+        Some(Self { endpoint: endpoint.clone(), address })
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let mut from = self.endpoint.inner.from.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = from.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                from.remove(&self.address);
+            }
+        }
+    }
 }
 
 struct Live {
@@ -111,6 +160,8 @@ impl Endpoint {
             limits,
             strangers: Arc::new(Semaphore::new(limits.strangers)),
             accepted: Arc::new(Semaphore::new(limits.accepted)),
+            joining: Arc::new(Semaphore::new(limits.joining)),
+            from: Mutex::default(),
             live: Mutex::default(),
             numbers: AtomicU64::new(0),
         };
@@ -158,26 +209,30 @@ impl Endpoint {
                 Err(error) => return Err(error),
             };
             let endpoint = self.clone();
+            let Some(from) = Stranger::note(self, address.ip()) else {
+                tracing::debug!(%address, "a connection too many from one address was closed");
+                continue;
+            };
             tokio::spawn(async move {
                 let within = endpoint.inner.shared.timing.hello;
                 let greeted = tokio::time::timeout(within, endpoint.greet(socket, address)).await;
-                drop(stranger);
+                drop((stranger, from));
                 match greeted {
-                    Ok(Ok((inner, stream, input))) => run(inner, stream, input).await,
+                    Ok(Ok(Greeting { inner, stream, input, joining })) => {
+                        // A machine that joins keeps its own place, not one of a node's.
+                        let place = joining.is_none().then_some(place);
+                        run(inner, stream, input).await;
+                        drop((place, joining));
+                    }
                     Ok(Err(error)) => tracing::debug!(%address, %error, "a connection was refused"),
                     Err(_) => tracing::debug!(%address, "a connection was not greeted in time"),
                 }
-                drop(place);
             });
         }
     }
 
     /// TLS and HELLO with who calls.
-    async fn greet(
-        &self,
-        socket: TcpStream,
-        address: SocketAddr,
-    ) -> Result<(Arc<Inner>, TlsStream<TcpStream>, bytes::BytesMut), ConnectError> {
+    async fn greet(&self, socket: TcpStream, address: SocketAddr) -> Result<Greeting, ConnectError> {
         let refused = |reason: io::Error| ConnectError::Tls { address, reason: reason.to_string() };
         socket.set_nodelay(true).map_err(refused)?;
         let judge = self.judge(Expected::default());
@@ -191,7 +246,15 @@ impl Endpoint {
         let mut stream = TlsStream::from(accepted.map_err(refused)?);
         let (chain, binding) = examine(&stream, address)?;
         let peer = certificate.as_ref().map(|certificate| certificate.identity.node);
-        let greeted = answer_hello(&mut stream, &self.inner.shared, &self.inner.cluster, peer).await;
+        let (joining, full) = match peer {
+            Some(node) => (None, self.accepted_of(node) >= self.inner.limits.per_node),
+            None => {
+                let place = Arc::clone(&self.inner.joining).try_acquire_owned().ok();
+                let full = place.is_none();
+                (place, full)
+            }
+        };
+        let greeted = answer_hello(&mut stream, &self.inner.shared, &self.inner.cluster, peer, full).await;
         let greeted = greeted.map_err(|reason| ConnectError::Hello { address, reason })?;
         let peer = Peer {
             certificate,
@@ -203,7 +266,14 @@ impl Endpoint {
         };
         let inner = Inner::new(Arc::clone(&self.inner.shared), peer, false);
         self.register(&inner, chain).map_err(|reason| ConnectError::Distrust { address, reason })?;
-        Ok((inner, stream, greeted.input))
+        Ok(Greeting { inner, stream, input: greeted.input, joining })
+    }
+
+    /// How many connections a node has opened to this one.
+    fn accepted_of(&self, node: NodeId) -> usize {
+        let live = self.live();
+        let there = live.values().filter_map(|live| live.connection.upgrade());
+        there.filter(|inner| !inner.opened && inner.peer.node() == node && !inner.has_ended()).count()
     }
 
     /// Opens a connection to a node.

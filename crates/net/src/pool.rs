@@ -15,7 +15,7 @@ use rnp::retry::Retry;
 use rnp::{ErrorCode, Message};
 use tokio::time::Instant;
 
-use crate::connection::{Connection, Failure, NotSent, Purpose, Stream};
+use crate::connection::{Connection, Ended, Failure, NotSent, Purpose, Stream};
 use crate::endpoint::{ConnectError, Endpoint};
 use crate::identity::Expected;
 
@@ -294,6 +294,9 @@ fn is_passing(error: &CallError) -> bool {
     match error {
         CallError::Connect(ConnectError::Unreachable { .. } | ConnectError::Timeout { .. } | ConnectError::Full) => {
             true
+        }
+        CallError::Connect(ConnectError::Hello { reason: Ended::Told(fault), .. }) => {
+            fault.code == ErrorCode::ResourceExhausted
         }
         CallError::Connect(_) => false,
         CallError::Request(Failure::Refused(fault)) => fault.code == ErrorCode::ResourceExhausted,

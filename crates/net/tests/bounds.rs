@@ -9,7 +9,7 @@ use model::NodeId;
 use net::{Limits, Purpose, Timing};
 use proptest::prelude::*;
 use rnp::envelope::NOBODY;
-use rnp::message::{Ping, StateReadIndex, StreamOpen};
+use rnp::message::{GossipSync, Ping, StateReadIndex, StreamOpen};
 use rnp::stream::Body;
 use rnp::{ErrorCode, Flags, Frame, Limit, Message, Payload, Piece, StreamId, Version};
 use support::*;
@@ -256,6 +256,110 @@ async fn what_peers_make_a_node_hold_is_bounded_for_all_of_them_together() {
     second.closed().await;
     drop((first, opened));
     until("it is given back", || b.endpoint.memory_left() == 1 << 20).await;
+}
+
+#[tokio::test]
+async fn who_asks_for_much_and_reads_nothing_is_refused() {
+    const ASKED: u64 = 200;
+    let cluster = Cluster::new();
+    let b = cluster.node(2).await;
+    let mut raw = cluster.raw_node(&b, 1, Purpose::Control).await;
+    let mut all = bytes::BytesMut::new();
+    for id in 0..ASKED {
+        let ask = GossipSync { members: Bytes::from_static(b"large") };
+        let payload = envelope(id + 10, NodeId(1), ask).encode();
+        Frame::new(Flags::WANTS_ANSWER, payload).encode(Limit::Control, &mut all).unwrap();
+    }
+    raw.write(&all).await.unwrap();
+    let (mut answered, mut refused) = (0, 0);
+    for _ in 0..ASKED {
+        match raw.message().await.unwrap().1.message {
+            Message::GossipSync(_) => answered += 1,
+            Message::Error(fault) if fault.code == ErrorCode::ResourceExhausted => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    // What is kept for it, and what the kernel took meanwhile.
+    assert!(answered >= net::connection::ANSWER_BYTES / LARGE.len(), "{answered}");
+    assert!(answered <= 40, "{answered} of 900 KB each, {refused} refused");
+    // The control: who reads is answered.
+    for id in 0..ASKED {
+        raw.send(Flags::WANTS_ANSWER, &envelope(id, NodeId(1), GossipSync { members: Bytes::from_static(b"large") }))
+            .await;
+        assert!(matches!(raw.message().await.unwrap().1.message, Message::GossipSync(_)));
+    }
+}
+
+#[tokio::test]
+async fn who_pings_without_reading_is_not_read_any_more() {
+    use tokio::io::AsyncWriteExt;
+    let cluster = Cluster::new();
+    let b = cluster.node(2).await;
+    let mut raw = cluster.raw_node(&b, 1, Purpose::Control).await;
+    let mut pings = bytes::BytesMut::new();
+    for id in 0..500 {
+        Frame::new(Flags::WANTS_ANSWER, envelope(id, NodeId(1), Ping {}).encode())
+            .encode(Limit::Control, &mut pings)
+            .unwrap();
+    }
+    // The kernel keeps some on both ways, the node 512 KiB: it stops somewhere.
+    let mut written = 0;
+    while let Ok(result) = tokio::time::timeout(Duration::from_secs(1), raw.stream.write_all(&pings)).await {
+        result.unwrap();
+        written += pings.len();
+        assert!(written < 64 << 20, "{written} bytes of pings are taken from who reads no pong");
+    }
+    // Once they are read it goes on, up to the last that left this side: TLS here keeps up to 64 KiB.
+    for _ in 0..(written - (128 << 10)) / pings.len() * 500 {
+        assert_eq!(raw.message().await.unwrap().1.message, pong());
+    }
+}
+
+#[tokio::test]
+async fn connections_of_one_node_one_address_and_of_machines_that_join_are_counted() {
+    let cluster = Cluster::new();
+    let limits = Limits { per_node: 2, per_address: 8, joining: 1, ..Limits::default() };
+    let b = cluster.node_with(2, Timing::DEFAULT, limits).await;
+    let hello_of = async |node: u64| {
+        let own = (node != 0).then(|| cluster.certificate(node));
+        let mut raw = cluster.raw(&b, own).await;
+        let answer = raw.hello(hello(node, "prod", "control"), NodeId(node)).await.unwrap();
+        match answer.message {
+            Message::HelloAck(_) => Ok(raw),
+            Message::Error(fault) => Err(fault.code),
+            other => panic!("{other:?}"),
+        }
+    };
+    let full = ErrorCode::ResourceExhausted;
+    let (one, _two) = (hello_of(1).await.unwrap(), hello_of(1).await.unwrap());
+    assert_eq!(hello_of(1).await.err(), Some(full));
+    let _other = hello_of(3).await.unwrap();
+    drop(one);
+    until("its place is free", || b.endpoint.connections() == 2).await;
+    let _three = hello_of(1).await.unwrap();
+    let joining = hello_of(0).await.unwrap();
+    assert_eq!(hello_of(0).await.err(), Some(full));
+    drop(joining);
+    // Its place is free a moment after its end.
+    let deadline = tokio::time::Instant::now() + SOON;
+    let _joining = loop {
+        match hello_of(0).await {
+            Ok(joining) => break joining,
+            Err(code) => assert_eq!(code, full),
+        }
+        assert!(tokio::time::Instant::now() < deadline, "its place is free");
+    };
+    // Strangers that say nothing: the ninth is closed at once, long before its five seconds are over.
+    use tokio::io::AsyncReadExt;
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        silent.push(tokio::net::TcpStream::connect(b.address).await.unwrap());
+    }
+    let begun = tokio::time::Instant::now();
+    let mut ninth = tokio::net::TcpStream::connect(b.address).await.unwrap();
+    let _ = ninth.read_u8().await;
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    drop(silent);
 }
 
 proptest! {

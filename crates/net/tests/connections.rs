@@ -396,6 +396,26 @@ async fn goodbye_finishes_what_is_under_way_and_begins_nothing() {
 }
 
 #[tokio::test]
+async fn a_service_that_panics_ends_its_connection_and_leaves_nobody_waiting() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.node(1).await, gated(&cluster, 2).await);
+    let connection = a.connect(&b, Purpose::Control).await;
+    let other = a.connect(&b, Purpose::Control).await;
+    let waiting = tokio::spawn({
+        let connection = connection.clone();
+        async move { connection.request(propose(), SOON).await }
+    });
+    until("it is asked", || b.service.asked.load(Ordering::Relaxed) == 1).await;
+    let failed = connection.request(rnp::message::RaftTransfer { body: Bytes::new() }, SOON).await;
+    assert!(matches!(failed, Err(Failure::Ended(_))), "{failed:?}");
+    assert!(matches!(waiting.await.unwrap(), Err(Failure::Ended(_))));
+    until("it is counted no longer", || b.endpoint.connections() == 1).await;
+    assert_eq!(other.request(vote(b"on"), SOON).await, answer(b"on"));
+    other.abort();
+    assert_eq!(other.ended().await, Ended::Local);
+}
+
+#[tokio::test]
 async fn connections_that_are_unused_are_asked_and_let_go_of_and_dead_ones_end() {
     let cluster = Cluster::new();
     let quick = Timing {
@@ -513,4 +533,133 @@ async fn a_machine_that_joins_says_that_and_nothing_else() {
     connection.ended().await;
     let other = join(net::identity::KeyPin([0; 32])).await;
     assert!(matches!(other, Err(ConnectError::Distrust { reason: Distrust::OtherAuthority, .. })), "{other:?}");
+}
+
+/// An authority's side of joining and recovering, as an agent would have it.
+struct Issuer {
+    authority: net::identity::Authority,
+    trust: net::identity::Trust,
+    clock: Arc<Hand>,
+    ticket: model::JoinTicket,
+}
+
+impl Issuer {
+    fn answer_now(&self, peer: &net::Peer, message: Message) -> Result<Message, rnp::Fault> {
+        use net::identity::{Lifetime, request::CheckedRequest};
+        use net::tls::Clock;
+        let refuse = |error: &dyn std::fmt::Display| rnp::Fault::new(ErrorCode::AuthFailed, error.to_string());
+        let now = self.clock.now();
+        let der = |chain: Vec<rustls::pki_types::CertificateDer<'static>>| {
+            chain.iter().map(|der| Bytes::copy_from_slice(der)).collect::<Vec<_>>()
+        };
+        let authorities = der(self.trust.authorities().to_vec());
+        match message {
+            Message::JoinRequest(join) => {
+                let token: net::identity::Token = join.token.parse().map_err(|error| refuse(&error))?;
+                let role = model::NodeRole::Worker;
+                token.check(&self.ticket, self.authority.cluster(), role, now).map_err(|error| refuse(&error))?;
+                let request = CheckedRequest::read(&join.csr).map_err(|error| refuse(&error))?;
+                let identity =
+                    model::NodeIdentity { cluster: self.authority.cluster().clone(), role, node: NodeId(12) };
+                let issued = self.authority.issue(&request, &identity, Lifetime::DEFAULT, now);
+                let certificates = der(issued.map_err(|error| refuse(&error))?.chain);
+                Ok(rnp::message::JoinAccepted {
+                    node: NodeId(12),
+                    cluster: "prod".to_owned(),
+                    role: role.to_string(),
+                    certificates,
+                    authorities,
+                    keys: Vec::new(),
+                    peers: Vec::new(),
+                    unsealing: None,
+                }
+                .into())
+            }
+            Message::CertificateRecover(recover) => {
+                let (grace, lifetime) = (net::identity::renewal::Grace::default(), Lifetime::DEFAULT);
+                let recovery = recover.into();
+                let issued =
+                    self.authority.recover(&recovery, &self.trust, grace, &peer.binding, lifetime, now, |_| true);
+                let certificates = der(issued.map_err(|error| refuse(&error))?.chain);
+                Ok(rnp::message::CertificateRenewed { certificates, authorities }.into())
+            }
+            _ => Err(rnp::Fault::new(ErrorCode::NotFound, "not here")),
+        }
+    }
+}
+
+impl Service for Issuer {
+    fn answer(&self, peer: &Arc<net::Peer>, message: Message) -> net::connection::Answer {
+        Box::pin(std::future::ready(self.answer_now(peer, message)))
+    }
+
+    fn stream(&self, _: &Arc<net::Peer>, _: &str, _: Bytes, _: Stream) -> Result<(), rnp::Fault> {
+        Err(rnp::Fault::new(ErrorCode::NotFound, "not here"))
+    }
+}
+
+#[tokio::test]
+async fn a_machine_joins_by_a_token_goes_away_for_weeks_and_comes_back() {
+    use net::identity::renewal::Recovery;
+    use net::identity::token::TOKEN_LIFE;
+    use net::identity::{NodeKey, Token, Trust};
+    use net::tls::{Belief, Clock};
+    let cluster = Cluster::new();
+    let (name, clock) = (cluster.name(), Arc::clone(&cluster.clock));
+    let (token, ticket) = Token::generate(&name, cluster.authority.pin(), model::NodeRole::Worker, 1, TOKEN_LIFE, NOW);
+    let sealer = net::identity::KeyRing::new([(1, [7; 32])]).unwrap().for_use(net::identity::KeyUse::Authority);
+    let authority = net::identity::Authority::open(&cluster.authority.seal(&sealer), &sealer).unwrap();
+    let issuer = Arc::new(Issuer { authority, trust: cluster.trust(), clock: Arc::clone(&clock), ticket });
+    let endpoint = cluster.endpoint(1, issuer, Timing::DEFAULT, Limits::default());
+    let a = Node::serve(endpoint, Arc::default(), "127.0.0.1:0".parse().unwrap()).await;
+    let stranger = async |belief| {
+        let clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        net::connect_as_stranger(a.address, &name, belief, clock, Timing::DEFAULT).await.unwrap()
+    };
+    let certificates = |der: &[Bytes]| der.iter().map(|der| der.to_vec().into()).collect::<Vec<_>>();
+
+    let text = token.reveal();
+    let token: Token = text.parse().unwrap();
+    let connection = stranger(Belief::Pin { cluster: name.clone(), pin: token.pin() }).await;
+    let key = NodeKey::generate().unwrap();
+    let join = rnp::message::JoinRequest {
+        token: text.to_string(),
+        csr: key.request().unwrap().into(),
+        name: "n".to_owned(),
+        address: "127.0.0.1:7946".to_owned(),
+        program: "0.1.0".to_owned(),
+    };
+    let Message::JoinAccepted(accepted) = connection.request(join, SOON).await.unwrap() else { panic!() };
+    let chain = certificates(&accepted.certificates);
+    let trust = Trust::new(name.clone(), certificates(&accepted.authorities), Revoked::default()).unwrap();
+    let node = |chain| {
+        net::Endpoint::new(net::Config {
+            node: NodeId(12),
+            certificate: key.certified(chain).unwrap(),
+            trust: trust.clone(),
+            service: Arc::new(Test::default()),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            timing: Timing::DEFAULT,
+            limits: Limits::default(),
+        })
+    };
+    let call = async |endpoint: &net::Endpoint| {
+        endpoint.connect(a.address, Expected::default(), Purpose::Peer).await.map(|_| ())
+    };
+    assert_eq!(call(&node(chain.clone())).await, Ok(()));
+
+    // Three weeks on, both sides' certificates have run out; the authority's node has renewed.
+    clock.set(WallTime(NOW.0 + 21 * DAY));
+    a.endpoint.set_certificate(cluster.certificate(1));
+    let late = call(&node(chain.clone())).await;
+    assert!(matches!(&late, Err(ConnectError::Tls { reason, .. }) if reason.contains("Expired")), "{late:?}");
+    let connection = stranger(Belief::Trust(Arc::new(trust.clone()))).await;
+    let recovery = Recovery::ask(chain, &key, &key, &connection.peer().binding).unwrap();
+    // Overheard, it is of no use on another connection.
+    let other = stranger(Belief::Trust(Arc::new(trust.clone()))).await;
+    let refused = other.request(rnp::message::CertificateRecover::from(recovery.clone()), SOON).await;
+    assert!(matches!(refused, Err(Failure::Refused(fault)) if fault.code == ErrorCode::AuthFailed));
+    let renewed = connection.request(rnp::message::CertificateRecover::from(recovery), SOON).await.unwrap();
+    let Message::CertificateRenewed(renewed) = renewed else { panic!() };
+    assert_eq!(call(&node(certificates(&renewed.certificates))).await, Ok(()));
 }

@@ -79,7 +79,13 @@ async fn a_thousand_connections_that_claim_16_mib_each_cost_64_mib_at_most() {
     let cluster = Cluster::new();
     // However slow the machine is, none is let go of for not finishing its frame.
     let patient = Timing { stall: Duration::from_secs(600), hello: Duration::from_secs(60), ..Timing::DEFAULT };
-    let b = cluster.node_with(2, patient, Limits::default()).await;
+    let limits = Limits {
+        per_node: 2 * CONNECTIONS,
+        strangers: 2 * CONNECTIONS,
+        per_address: 2 * CONNECTIONS,
+        ..Limits::default()
+    };
+    let b = cluster.node_with(2, patient, limits).await;
     let key = net::identity::NodeKey::generate().unwrap();
     let request = net::identity::request::CheckedRequest::read(&key.request().unwrap()).unwrap();
     let identity =

@@ -130,12 +130,7 @@ impl Frame {
     }
 
     fn put(&self, flags: u16, payload: &[u8], out: &mut BytesMut) {
-        out.reserve(HEADER_BYTES + payload.len());
-        out.put_slice(&MAGIC);
-        out.put_u8(self.version.major);
-        out.put_u8(self.version.minor);
-        out.put_u32(u32::try_from(payload.len()).expect("at most 16 MiB, as `encode` checks"));
-        out.put_u16(flags);
+        put_header(self.version, payload.len(), flags, out);
         out.put_slice(payload);
     }
 
@@ -150,6 +145,16 @@ impl Frame {
         let payload = if header.compressed { lz::decompress(&payload, limit.bytes())? } else { payload };
         Ok(Some(Self { version: header.version, flags: header.flags, payload }))
     }
+}
+
+/// Appends a header, and makes room for the payload that is to follow.
+pub(crate) fn put_header(version: Version, length: usize, flags: u16, out: &mut BytesMut) {
+    out.reserve(HEADER_BYTES + length);
+    out.put_slice(&MAGIC);
+    out.put_u8(version.major);
+    out.put_u8(version.minor);
+    out.put_u32(u32::try_from(length).expect("at most 16 MiB, as `encode` checks"));
+    out.put_u16(flags);
 }
 
 /// What is known before the payload is there.

@@ -123,6 +123,8 @@ messages! {
     /// A node asks for a new certificate before the old one runs out.
     CertificateRenew = "certificate.renew", Control, Harmless;
     CertificateRenewed = "certificate.renewed", Control, Harmless;
+    /// A node whose certificate ran out while it was off asks for a new one, on a connection without a certificate.
+    CertificateRecover = "certificate.recover", Control, Harmless;
     RaftVote = "raft.vote", Vital, Harmless;
     RaftAppend = "raft.append", Vital, Harmless;
     RaftSnapshot = "raft.snapshot", Control, Harmless;
@@ -228,6 +230,15 @@ pub struct CertificateRenew {
 pub struct CertificateRenewed {
     pub certificates: Vec<Bytes>,
     pub authorities: Vec<Bytes>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateRecover {
+    /// The old certificate, and what leads from it to its authority; DER.
+    pub certificates: Vec<Bytes>,
+    pub csr: Bytes,
+    /// By the old key, over the request and the connection: see `net::identity::renewal`.
+    pub signature: Bytes,
 }
 
 macro_rules! of_consensus {

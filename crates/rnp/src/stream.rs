@@ -11,6 +11,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::fault::ErrorCode;
+use crate::frame;
+use crate::version::Version;
 
 const MARK: u8 = 0xc1;
 const HEAD_BYTES: usize = 6;
@@ -85,13 +87,28 @@ pub fn is_piece(payload: &[u8]) -> bool {
 
 impl Piece {
     pub fn encode(&self) -> Bytes {
-        let (kind, length) = match &self.body {
+        let mut out = BytesMut::with_capacity(HEAD_BYTES + self.kind_and_length().1);
+        self.put(&mut out);
+        out.freeze()
+    }
+
+    /// Appends the piece as a frame of its own, as it is: its data is copied once.
+    pub fn put_frame(&self, out: &mut BytesMut) {
+        frame::put_header(Version::CURRENT, HEAD_BYTES + self.kind_and_length().1, 0, out);
+        self.put(out);
+    }
+
+    fn kind_and_length(&self) -> (u8, usize) {
+        match &self.body {
             Body::Data(data) => (0, data.len()),
             Body::Credit(_) => (1, 4),
             Body::End => (2, 0),
             Body::Reset(_) => (3, 2),
-        };
-        let mut out = BytesMut::with_capacity(HEAD_BYTES + length);
+        }
+    }
+
+    fn put(&self, out: &mut BytesMut) {
+        let (kind, _) = self.kind_and_length();
         out.put_u8(MARK);
         out.put_u8(kind);
         out.put_u32(self.stream.0);
@@ -101,7 +118,6 @@ impl Piece {
             Body::End => {}
             Body::Reset(code) => out.put_u16(code.number()),
         }
-        out.freeze()
     }
 
     /// Reads the payload of a frame; data is not copied.
@@ -149,7 +165,13 @@ mod tests {
         ];
         for body in bodies {
             let piece = Piece { stream: StreamId(7), body };
-            assert_eq!(Piece::decode(&piece.encode()), Ok(piece));
+            assert_eq!(Piece::decode(&piece.encode()).as_ref(), Ok(&piece));
+            let (mut framed, mut as_is) = (BytesMut::new(), BytesMut::new());
+            piece.put_frame(&mut framed);
+            crate::Frame::new(crate::Flags::NONE, piece.encode())
+                .encode_as_is(crate::Limit::Control, &mut as_is)
+                .unwrap();
+            assert_eq!(framed, as_is);
         }
     }
 

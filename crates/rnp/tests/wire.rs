@@ -218,6 +218,9 @@ fn any_message() -> impl Strategy<Value = Message> {
                 .into(),
                 Kind::CertificateRenew => CertificateRenew { csr: some }.into(),
                 Kind::CertificateRenewed => CertificateRenewed { certificates: many.clone(), authorities: many }.into(),
+                Kind::CertificateRecover => {
+                    CertificateRecover { certificates: many, csr: some, signature: other }.into()
+                }
                 Kind::RaftVote => RaftVote { body: some }.into(),
                 Kind::RaftAppend => RaftAppend { body: some }.into(),
                 Kind::RaftSnapshot => RaftSnapshot { body: other }.into(),

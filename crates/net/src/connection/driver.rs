@@ -53,10 +53,12 @@ pub(crate) async fn run(inner: Arc<Inner>, stream: TlsStream<TcpStream>, input: 
         frame_since: None,
         write_since: None,
         last_words: None,
+        finished: false,
         inner,
     };
     let reason = std::future::poll_fn(|cx| driver.poll(cx)).await;
-    driver.close(reason).await;
+    driver.finish(reason);
+    driver.shut_down().await;
 }
 
 struct Driver {
@@ -82,6 +84,7 @@ struct Driver {
     write_since: Option<Instant>,
     /// Until when what is queued is still written.
     last_words: Option<Instant>,
+    finished: bool,
 }
 
 impl Driver {
@@ -258,8 +261,9 @@ impl Driver {
     /// Lets the service answer. What it answers at once is queued at once; the rest becomes a task.
     fn serve(&mut self, id: u64, wants_answer: bool, message: Message, cx: &mut Context<'_>) -> Result<(), Ended> {
         let priority = message.kind().priority();
-        if self.inner.peer.certificate.is_none() && !matches!(message, Message::JoinRequest(_)) {
-            let fault = Fault::new(ErrorCode::Unauthorized, "a machine without a certificate can only join");
+        let is_of_strangers = matches!(message, Message::JoinRequest(_) | Message::CertificateRecover(_));
+        if self.inner.peer.certificate.is_none() && !is_of_strangers {
+            let fault = Fault::new(ErrorCode::Unauthorized, "a machine without a certificate can only ask for one");
             self.echo(id, Flags::ANSWER, fault.clone().into());
             return Err(Ended::Protocol(fault.message));
         }
@@ -319,7 +323,7 @@ impl Driver {
             match state.phase {
                 Phase::Leaving { .. } => Err((ErrorCode::ResourceExhausted, "the connection is being closed")),
                 _ if self.inner.peer.certificate.is_none() => {
-                    Err((ErrorCode::Unauthorized, "a machine without a certificate can only join"))
+                    Err((ErrorCode::Unauthorized, "a machine without a certificate can only ask for one"))
                 }
                 _ => state.open_theirs(number, open.window, WINDOW_BYTES),
             }
@@ -448,9 +452,7 @@ impl Driver {
             strand.queued = false;
             if let Some(body) = strand.next_piece() {
                 wakers.extend(strand.take_writer());
-                let frame = Frame::new(Flags::NONE, Piece { stream: number, body }.encode());
-                // A piece is never longer than the least limit.
-                let _ = frame.encode_as_is(Limit::Control, &mut self.output);
+                Piece { stream: number, body }.put_frame(&mut self.output);
             }
             state.touch(number);
             state.settle(number);
@@ -498,6 +500,9 @@ impl Driver {
 
     fn due(&mut self, now: Instant) -> Due {
         let timing = self.shared().timing;
+        if now.saturating_duration_since(self.heard) >= timing.keep_alive / 2 {
+            self.trim();
+        }
         let mut next = now + timing.keep_alive;
         let mut passed = |moment: Instant| {
             next = next.min(moment);
@@ -554,21 +559,45 @@ impl Driver {
         Due::At(next)
     }
 
-    /// Tells everybody who waits, and lets go of the socket.
-    async fn close(mut self, reason: Ended) {
+    /// Gives back what a quiet connection does not need.
+    fn trim(&mut self) {
+        self.read_bytes = READ_MIN_BYTES;
+        for buffer in [&mut self.input, &mut self.output] {
+            if buffer.is_empty() && buffer.capacity() > READ_MIN_BYTES {
+                *buffer = BytesMut::new();
+            }
+        }
+    }
+
+    /// Tells everybody who waits.
+    fn finish(&mut self, reason: Ended) {
+        self.finished = true;
+        tracing::debug!(peer = %self.inner.peer.node(), address = %self.inner.peer.address, %reason, "connection ended");
         // Before those who wait are woken: they ask for the reason.
         self.inner.ended.send_replace(Some(reason.clone()));
         let wakers = {
             let mut state = self.inner.lock();
-            state.fail(reason.clone());
+            state.fail(reason);
             state.clear()
         };
         self.shared().budget.give(self.budgeted);
         self.inner.room.iter().for_each(|room| room.close());
         wakers.into_iter().for_each(Waker::wake);
-        tracing::debug!(peer = %self.inner.peer.node(), address = %self.inner.peer.address, %reason, "connection ended");
+    }
+
+    /// Tells the other side that nothing more comes, and lets go of the socket.
+    async fn shut_down(mut self) {
         let shutdown = tokio::io::AsyncWriteExt::shutdown(&mut self.stream);
         let _ = tokio::time::timeout(LAST_WORDS, shutdown).await;
+    }
+}
+
+impl Drop for Driver {
+    /// A service that panics takes its connection along, and a runtime that ends all of them: nobody is left waiting.
+    fn drop(&mut self) {
+        if !self.finished {
+            self.finish(Ended::Failed("its task was ended".to_owned()));
+        }
     }
 }
 

@@ -52,17 +52,21 @@ pub(crate) async fn say_hello(
     Ok(Greeted { version, purpose, capabilities, input })
 }
 
-/// Takes HELLO from `peer` (nobody without a certificate), and answers it.
+/// Takes HELLO from `peer` (nobody without a certificate), and answers it: with a refusal when there is no place.
 pub(crate) async fn answer_hello(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     shared: &Shared,
     cluster: &Name,
     peer: Option<NodeId>,
+    full: bool,
 ) -> Result<Greeted, Ended> {
     let mut input = BytesMut::new();
     let (flags, envelope) = read(stream, &mut input).await?;
     let id = envelope.id;
-    match check_hello(flags, envelope, cluster, peer.unwrap_or(NOBODY)) {
+    let refusal =
+        || Fault::new(ErrorCode::ResourceExhausted, "too many connections like this one").retry_after_ms(1_000);
+    let checked = check_hello(flags, envelope, cluster, peer.unwrap_or(NOBODY));
+    match checked.and_then(|agreed| if full { Err(refusal()) } else { Ok(agreed) }) {
         Ok((version, purpose)) => {
             let ack = HelloAck { version, node: shared.node, capabilities: Vec::new() };
             write(stream, Flags::ANSWER, &shared.envelope(id, ack.into())).await?;

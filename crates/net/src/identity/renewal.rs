@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use bytes::Bytes;
 use model::{NodeId, NodeIdentity, WallTime};
+use rnp::message::CertificateRecover;
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -59,6 +61,20 @@ pub struct Recovery {
     pub request: Vec<u8>,
     /// Of the old key, over [`Recovery`]'s other parts and the connection.
     pub signature: Vec<u8>,
+}
+
+impl From<Recovery> for CertificateRecover {
+    fn from(recovery: Recovery) -> Self {
+        let certificates = recovery.chain.iter().map(|der| Bytes::copy_from_slice(der)).collect();
+        Self { certificates, csr: recovery.request.into(), signature: recovery.signature.into() }
+    }
+}
+
+impl From<CertificateRecover> for Recovery {
+    fn from(message: CertificateRecover) -> Self {
+        let chain = message.certificates.iter().map(|der| CertificateDer::from(der.to_vec())).collect();
+        Self { chain, request: message.csr.into(), signature: message.signature.into() }
+    }
 }
 
 /// Why an old certificate does not get a new one.

@@ -13,7 +13,7 @@ use net::identity::request::CheckedRequest;
 use net::identity::{Authority, Expected, Lifetime, NodeKey, Revoked, Trust};
 use net::tls::{Belief, Clock, Judge, client_config, server_name};
 use net::{Config, Connection, Endpoint, Limits, Peer, Purpose, Service, Stream, Timing};
-use rnp::message::{Hello, JoinRequest, Pong, RaftVote, StateProposed};
+use rnp::message::{GossipSync, Hello, JoinRequest, Pong, RaftVote, StateProposed};
 use rnp::{Envelope, ErrorCode, Fault, Flags, Frame, Limit, Message, Payload, Version};
 use rustls::sign::CertifiedKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,6 +24,8 @@ use tokio_rustls::client::TlsStream;
 
 pub const NOW: WallTime = WallTime(1_795_651_200_000);
 pub const DAY: u64 = 24 * 60 * 60 * 1000;
+/// An answer that does not shrink to less than readers accept, nor to much less than it is.
+pub static LARGE: &[u8] = &[7; 900_000];
 pub const SOON: Duration = Duration::from_secs(20);
 
 /// A clock that stands where a test puts it.
@@ -236,6 +238,11 @@ impl Service for Test {
                 }
             }
             Message::JoinRequest(JoinRequest { .. }) => Err(Fault::new(ErrorCode::AuthFailed, "no such token")),
+            Message::RaftTransfer(_) => panic!("a mistake of the service"),
+            // Few bytes ask for many.
+            Message::GossipSync(GossipSync { members }) if members == "large" => {
+                Ok(GossipSync { members: Bytes::from_static(LARGE) }.into())
+            }
             Message::StateReadIndex(_) => Ok(rnp::message::StateReadAt { index: 7 }.into()),
             _ => Err(Fault::new(ErrorCode::NotFound, "not here")),
         };
