@@ -408,7 +408,7 @@ impl Control for Remote {
                 Some((orders::environment_of(record, &secrets), record.template.grace_ms))
             };
             let (environment, grace_ms) = self.looker().look(known).await?.unwrap_or_default();
-            exec::start(self.link.clone(), star, Duration::from_millis(grace_ms.into()), environment, command)
+            exec::start(self.link.clone(), star, Duration::from_millis(grace_ms.into()), environment, command).await
         })
     }
 

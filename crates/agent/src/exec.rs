@@ -8,18 +8,19 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-use api::{Exec, ExecCommand, TerminalSize};
+use api::{Exec, ExecCommand};
 use isolate::Launch;
 use isolate::parcel::Copying;
 use model::{Code, Problem, StarId};
 use tokio::net::unix::pipe;
 
 use crate::link::Link;
+use crate::ready::register;
 use crate::terminal::Terminal;
 
 /// Starts a command; it runs until it ends, or whoever asked is gone: then it is hung up on, and killed after `grace`. The star's
 /// own environment is `environment`.
-pub(crate) fn start(
+pub(crate) async fn start(
     link: Link,
     star: StarId,
     grace: Duration,
@@ -29,15 +30,42 @@ pub(crate) fn start(
     let ExecCommand { argv, env, terminal } = command;
     environment.extend(env);
     let launch = Launch::Command { argv };
-    let ends = match terminal {
-        Some(size) => Ends::terminal(size),
-        None => Ends::pipes(),
-    };
-    let Ends { near, far } = ends.map_err(|error| {
+    let failed = |error: io::Error| {
         let message = format!("no pipes or terminal for the command: {error}");
         Problem::new(Code::Unavailable, message).help("try again in a moment")
-    })?;
-    Ok(near(Box::pin(async move { link.exec_leashed(grace, star, launch, environment, far).await })))
+    };
+    let Some(size) = terminal else {
+        let Ends { near, far } = Ends::pipes().map_err(failed)?;
+        return Ok(near(Box::pin(async move { link.exec_leashed(grace, star, launch, environment, far).await })));
+    };
+    let (near, far) = isolate::terminal::socket().map_err(failed)?;
+    let near = register(near).map_err(failed)?;
+    let mut exit: api::Answer<'static, i32> =
+        Box::pin(async move { link.exec_leashed(grace, star, launch, environment, vec![far]).await });
+    let arrived = tokio::select! {
+        biased;
+        arrived = Terminal::arrive(&near, size) => arrived,
+        ended = &mut exit => return Err(without_terminal(ended)),
+    };
+    let terminal = match arrived {
+        Ok(terminal) => terminal,
+        // Nobody is left to send one: how it ended says why.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(without_terminal(exit.await)),
+        Err(error) => return Err(failed(error)),
+    };
+    let control = terminal.clone();
+    Ok(Exec {
+        stdin: Box::new(terminal.clone()),
+        stdout: Box::new(terminal),
+        stderr: Box::new(tokio::io::empty()),
+        resize: Some(Box::new(move |size| control.resize(size))),
+        exit,
+    })
+}
+
+/// Why a command has no terminal, from how it ended.
+fn without_terminal(ended: Result<i32, Problem>) -> Problem {
+    ended.err().unwrap_or_else(|| Problem::new(Code::StartFailed, "the command ended before it had a terminal"))
 }
 
 /// Starts a copy of files; it runs until it ends or whoever asked is gone.
@@ -137,21 +165,6 @@ impl Ends {
             stderr: Box::new(stderr),
             resize: None,
             exit,
-        });
-        Ok(Self { near, far })
-    }
-
-    fn terminal(size: TerminalSize) -> io::Result<Self> {
-        let (terminal, far) = Terminal::open(size)?;
-        let near = Box::new(move |exit| {
-            let control = terminal.clone();
-            Exec {
-                stdin: Box::new(terminal.clone()),
-                stdout: Box::new(terminal),
-                stderr: Box::new(tokio::io::empty()),
-                resize: Some(Box::new(move |size| control.resize(size))),
-                exit,
-            }
         });
         Ok(Self { near, far })
     }

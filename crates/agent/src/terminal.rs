@@ -1,13 +1,12 @@
-//! A pseudo-terminal: this side is read and written here, the other is a program's.
+//! A pseudo-terminal of a star: this side is read and written here, the other is a program's and lies in the star.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use api::TerminalSize;
-use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,18 +18,18 @@ use crate::ready::{Ready, register};
 pub(crate) struct Terminal(Arc<AsyncFd<Ready<OwnedFd>>>);
 
 impl Terminal {
-    /// The terminal, and the program's standard input, output and error.
-    pub(crate) fn open(size: TerminalSize) -> io::Result<(Self, Vec<OwnedFd>)> {
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let near = rustix::pty::openpt(flags)?;
-        rustix::pty::unlockpt(&near)?;
-        // Without its path: the agent's /dev may be another than the one it comes from.
-        let far = rustix::pty::ioctl_tiocgptpeer(&near, flags)?;
+    /// Waits for the near side, which comes by a socket of `isolate::terminal`.
+    pub(crate) async fn arrive(socket: &AsyncFd<Ready<OwnedFd>>, size: TerminalSize) -> io::Result<Self> {
+        let near = loop {
+            let mut guard = socket.readable().await?;
+            if let Ok(taken) = guard.try_io(|socket| isolate::terminal::take(socket.get_ref().0.as_fd())) {
+                break taken?;
+            }
+        };
         rustix::io::ioctl_fionbio(&near, true)?;
-        let streams = vec![far.try_clone()?, far.try_clone()?, far];
         let terminal = Self(Arc::new(register(near)?));
         terminal.resize(size);
-        Ok((terminal, streams))
+        Ok(terminal)
     }
 
     /// The program is told by SIGWINCH.

@@ -34,7 +34,7 @@ use crate::record::Stance;
 use crate::seccomp::{Filters, Profile};
 use crate::sys::privilege::Instruction;
 use crate::sys::title::Title;
-use crate::{init, network, packet, sys};
+use crate::{init, network, packet, sys, terminal};
 
 /// First byte on the report pipe: every wall stands and the program runs.
 pub(crate) const STANDS: u8 = b'+';
@@ -259,6 +259,7 @@ fn raise_walls(shell: &Shell<'_>) -> Result<Raised, String> {
         wait_for(&shell.orders);
     }
     become_root_of_the_star(shell.drop_groups)?;
+    terminal::mount(shell.drop_groups)?;
     // The last that has the rights which bringing a memory back takes.
     let restorer = shell.restorer.map(|number| Restorer::begin(shell, number)).transpose()?;
     close_ways_back(shell.capabilities)?;

@@ -18,10 +18,10 @@ use crate::landlock::Rules;
 use crate::nursery::ScriptStart;
 use crate::order::{BUNDLE, Launch};
 use crate::parcel::{self, Copying};
-use crate::record::Record;
+use crate::record::{Record, Stance};
 use crate::seccomp::{Filters, Profile};
 use crate::sys::title::Title;
-use crate::{memory, star, sys};
+use crate::{memory, star, sys, terminal};
 
 /// A command on its way.
 #[derive(Debug)]
@@ -40,13 +40,48 @@ pub(crate) enum Task<'a> {
     Keep(&'a memory::Target),
 }
 
+/// What it reads from and writes to.
+pub(crate) enum Streams {
+    /// Standard input, output and error.
+    Three([OwnedFd; 3]),
+    /// A terminal of the star's, whose near side goes by this socket.
+    Terminal(OwnedFd),
+}
+
+impl Streams {
+    pub(crate) fn of(fds: Vec<OwnedFd>) -> Result<Self, String> {
+        match <[OwnedFd; 3]>::try_from(fds) {
+            Ok(three) => Ok(Self::Three(three)),
+            Err(fds) => match <[OwnedFd; 1]>::try_from(fds) {
+                Ok([socket]) => Ok(Self::Terminal(socket)),
+                Err(_) => Err("three descriptors are needed, or one".to_owned()),
+            },
+        }
+    }
+
+    /// Makes them the standard streams of this process, which is in the star and still its root.
+    fn take(&self, stance: &Stance) -> Result<(), String> {
+        let failed = || "cannot set the standard streams".to_owned();
+        let terminal;
+        let [input, output, error] = match self {
+            Self::Three([input, output, error]) => [input, output, error],
+            Self::Terminal(socket) => {
+                terminal = terminal::open(socket.as_fd(), stance)?;
+                [&terminal; 3]
+            }
+        };
+        rustix::stdio::dup2_stdin(input).because(failed)?;
+        rustix::stdio::dup2_stdout(output).because(failed)?;
+        rustix::stdio::dup2_stderr(error).because(failed)
+    }
+}
+
 /// What to run, and where.
 pub(crate) struct Errand<'a> {
     pub(crate) record: &'a Record,
     pub(crate) task: Task<'a>,
     pub(crate) env: &'a BTreeMap<String, String>,
-    /// Standard input, output and error.
-    pub(crate) streams: &'a [OwnedFd; 3],
+    pub(crate) streams: &'a Streams,
     pub(crate) filters: &'a Filters,
     pub(crate) landlock: Option<u32>,
     /// What a script is run with.
@@ -173,14 +208,11 @@ fn run(errand: &Errand<'_>, limits: &[(Resource, Rlimit)], report: &OwnedFd) -> 
         }
         rustix::process::setsid().because(|| "cannot make a session".to_owned())?;
         enter_workdir(stance)?;
-        let [input, output, error] = errand.streams;
-        let failed = || "cannot set the standard streams".to_owned();
-        rustix::stdio::dup2_stdin(input).because(failed)?;
-        rustix::stdio::dup2_stdout(output).because(failed)?;
-        rustix::stdio::dup2_stderr(error).because(failed)?;
-        if rustix::termios::isatty(input) {
+        errand.streams.take(stance)?;
+        if rustix::termios::isatty(rustix::stdio::stdin()) {
             // So that ^C reaches what runs in it, and a shell has its jobs.
-            rustix::process::ioctl_tiocsctty(input).because(|| "cannot take the terminal".to_owned())?;
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())
+                .because(|| "cannot take the terminal".to_owned())?;
         }
         sys::process::close_all_but(&mut [0, 1, 2, report.as_raw_fd()])
             .because(|| "cannot close descriptors".to_owned())?;
@@ -217,11 +249,7 @@ fn run(errand: &Errand<'_>, limits: &[(Resource, Rlimit)], report: &OwnedFd) -> 
 /// No wall is raised around what keeps a memory: it does not run what the star gives it.
 fn keep(errand: &Errand<'_>, target: &memory::Target, report: &OwnedFd) -> Result<Infallible, String> {
     rustix::process::setsid().because(|| "cannot make a session".to_owned())?;
-    let [input, output, error] = errand.streams;
-    let failed = || "cannot set the standard streams".to_owned();
-    rustix::stdio::dup2_stdin(input).because(failed)?;
-    rustix::stdio::dup2_stdout(output).because(failed)?;
-    rustix::stdio::dup2_stderr(error).because(failed)?;
+    errand.streams.take(&errand.record.stance)?;
     memory::keep(target, report)
 }
 

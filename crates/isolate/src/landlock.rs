@@ -67,6 +67,10 @@ impl Rules {
         let rules = Self { ruleset, all: handled & !MAKE_DEVICES };
         FOLDERS.into_iter().try_for_each(|path| rules.allow(path, rules.all))?;
         DEVICES.into_iter().try_for_each(|path| rules.allow(path, of_files))?;
+        // Terminals are written to where they are; nothing is made there but by the kernel.
+        rules.allow("/dev/pts", of_files)?;
+        // Not every machine has it.
+        let _ = rules.allow("/dev/tty", of_files);
         // By name they are opened anew: `/dev/stdout` is for many programs the file to log to.
         let streams: [BorrowedFd<'_>; 3] = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
         for stream in streams {

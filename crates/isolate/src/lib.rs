@@ -47,6 +47,7 @@ mod star;
 mod start;
 mod stats;
 mod sys;
+pub mod terminal;
 mod usage;
 mod vault;
 mod walls;

@@ -43,7 +43,8 @@ pub enum Request {
     /// the host's for a star on the host network. Answered by `Doors` with the same token.
     Door { star: StarId, token: u64, count: u8 },
     /// Runs a command or a script inside the star's walls, with the three descriptors that come along as its standard
-    /// input, output and error. Answered by `ExecEnded` with the same token.
+    /// input, output and error; or with one, a socket of `terminal::socket`: then it has a terminal of the star's, whose near
+    /// side comes by that socket. Answered by `ExecEnded` with the same token.
     Exec { star: StarId, token: u64, launch: Launch, env: BTreeMap<String, String> },
     /// Copies files within the star's walls, as a tar stream: by its standard streams, as `Exec`. Answered by `ExecEnded`.
     Copy { star: StarId, token: u64, copying: Copying },

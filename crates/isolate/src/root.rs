@@ -38,11 +38,14 @@ const ETC_FILES: [&str; 8] =
 /// Folders of `/etc` seen as they are: roots of trust and the links of Debian's alternatives.
 const ETC_FOLDERS: [&str; 4] = ["ssl/certs", "ca-certificates", "pki/tls/certs", "alternatives"];
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
-const DEVICE_LINKS: [(&str, &str); 4] = [
+/// Whichever terminal a process works at; machines without any lack it.
+const TERMINAL: Option<&str> = Some("tty");
+const DEVICE_LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),
     ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
 ];
 /// Files that differ from star to star lie in its own `/run`.
 const ETC_LINKS: [(&str, &str); 4] = [
@@ -51,8 +54,8 @@ const ETC_LINKS: [(&str, &str); 4] = [
     ("resolv.conf", "/run/resolv.conf"),
     ("mtab", "/proc/self/mounts"),
 ];
-const FOLDERS: [&str; 12] =
-    ["etc", "dev", "dev/shm", "proc", "sys", "app", "tmp", "run", "var", "var/empty", "mnt", "home"];
+const FOLDERS: [&str; 13] =
+    ["etc", "dev", "dev/shm", "dev/pts", "proc", "sys", "app", "tmp", "run", "var", "var/empty", "mnt", "home"];
 const ETC_TEXTS: [(&str, &str); 3] = [
     ("passwd", "root:x:0:0:root:/app:/bin/sh\nnobody:x:65534:65534:nobody:/var/empty:/usr/sbin/nologin\n"),
     ("group", "root:x:0:\nnogroup:x:65534:\n"),
@@ -242,7 +245,8 @@ fn furnish(root: &Path) -> io::Result<()> {
         }
     }
     furnish_etc(&root.join("etc"))?;
-    for name in DEVICES {
+    let terminal = TERMINAL.filter(|name| Path::new("/dev").join(name).exists());
+    for name in DEVICES.into_iter().chain(terminal) {
         let inside = root.join("dev").join(name);
         fs::write(&inside, "")?;
         let attributes = sys::mount::NO_SUID | sys::mount::NO_EXEC;

@@ -82,8 +82,9 @@ fn a_shell_in_a_star_has_a_terminal() {
     let world = World::new();
     world.up(&world.hello("instances: 1"));
     let mut screen = Screen::run(&world, &["c", "exec", "hello-1", "--", "/bin/sh"], 30, 100);
-    screen.type_in("tty -s && echo yes-$((40 + 2)); stty size\n");
+    screen.type_in("tty -s && echo yes-$((40 + 2)); tty; stty size\n");
     screen.shows("yes-42");
+    screen.shows("/dev/pts/0");
     screen.shows("30 100");
     // A new size reaches the program.
     let terminal = OwnedFd::from(screen.terminal.try_clone().unwrap());
@@ -92,13 +93,42 @@ fn a_shell_in_a_star_has_a_terminal() {
     screen.type_in("sleep 0.2; stty size\n");
     screen.shows("50 120");
     // ^C ends what runs in the star, not the shell and not this program.
-    screen.type_in("echo asleep-$((1 + 1)); sleep 100\n");
+    // It says so itself: before it runs, the key would be the shell's.
+    screen.type_in("sh -c 'echo asleep-$((1 + 1)); exec sleep 100'\n");
     screen.shows("asleep-2");
     screen.type_in("\u{3}");
     screen.type_in("echo after=$?\n");
     screen.shows("after=130");
     screen.type_in("exit 7\n");
     assert_eq!(screen.program.wait().unwrap().code(), Some(7));
+}
+
+#[test]
+fn programs_in_a_star_open_terminals_of_their_own() {
+    let world = World::new();
+    let user = if rustix::process::getuid().is_root() { ", user: \"1000:1000\"" } else { "" };
+    world.up(&world.hello(&format!("instances: 2{user}")));
+    let run =
+        |star: &str, script: &str| world.rads(&["c", "exec", star, "--", "sh", "-c", script]).ok().replace('\r', "");
+    assert_eq!(run("hello-1", "script -qec 'tty; test -w $(tty) && echo mine' /dev/null"), "/dev/pts/0\nmine\n");
+    // A second one beside the first, and the second star's, which knows nothing of either.
+    let twice = "script -qec \"script -qec tty /dev/null\" /dev/null; ls /dev/pts";
+    assert_eq!(run("hello-1", twice), "/dev/pts/1\nptmx\n");
+    let mut screen = Screen::run(&world, &["c", "exec", "hello-1", "--", "/bin/sh"], 30, 100);
+    screen.type_in("echo its-$(tty); echo $0-there > $(tty)\n");
+    screen.shows("its-/dev/pts/0");
+    screen.shows("sh-there");
+    assert_eq!(run("hello-1", "ls /dev/pts"), "0\nptmx\n");
+    assert_eq!(run("hello-2", "ls /dev/pts"), "ptmx\n");
+    screen.type_in("exit\n");
+    assert_eq!(screen.program.wait().unwrap().code(), Some(0));
+    let mounted = run("hello-1", "grep ' /dev/pts ' /proc/self/mountinfo");
+    assert!(mounted.contains("nosuid,noexec") && mounted.contains(" - devpts "), "{mounted}");
+    // There is an end to them, and it is the star's own.
+    let many = "exec 2>&1; i=10; while test $i -lt 90 && eval \"exec $i<>/dev/ptmx\"; do i=$((i + 1)); done; echo $i";
+    let most = world.rads(&["c", "exec", "hello-1", "--", "bash", "-c", many]);
+    assert!(most.out.contains("No space left on device") || most.out.contains("Too many"), "{most:?}");
+    assert_eq!(run("hello-2", "script -qec tty /dev/null"), "/dev/pts/0\n");
 }
 
 #[test]

@@ -530,7 +530,7 @@ impl Nursery {
         env: &BTreeMap<String, String>,
         fds: Vec<OwnedFd>,
     ) -> Result<(), String> {
-        let streams: [OwnedFd; 3] = fds.try_into().map_err(|_| "three descriptors are needed")?;
+        let streams = exec::Streams::of(fds)?;
         let star = self.stars.get(&id).filter(|star| matches!(star.phase, Phase::Running));
         let Some(Star { record, .. }) = star else { return Err("the star does not run".to_owned()) };
         let Site { filters, landlock, entry, title, .. } = &self.site;

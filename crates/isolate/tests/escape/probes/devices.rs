@@ -19,7 +19,7 @@ pub(super) const PROBES: &[Row] = &[
     ("open_hardware_random", || any(&["/dev/hwrng", "/dev/rtc0", "/dev/rtc"])),
     ("open_cpu_registers", || any(&["/dev/cpu/0/msr", "/dev/cpu/0/cpuid", "/dev/nvram"])),
     ("open_the_console", || any(&["/dev/console", "/dev/tty0", "/dev/tty1", "/dev/ttyS0"])),
-    ("open_a_terminal_pair", || open("/dev/ptmx")),
+    ("open_terminals_of_others", || any(&["/dev/pts/0", "/dev/pts/1", "/dev/pts/2", "/dev/pts/3"])),
     ("open_the_watchdog_folder", || any(&["/dev/snapshot", "/dev/btrfs-control", "/dev/autofs", "/dev/userfaultfd"])),
     ("make_a_file_among_devices", || make("/dev/escape-probe")),
     ("use_a_disk_made_by_hand", || by_hand(libc::S_IFBLK, &fs::read_to_string("/proc/partitions").unwrap_or_default())),
