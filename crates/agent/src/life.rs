@@ -61,7 +61,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
     let (seen, seeing) = watch::channel(Seen { index: recovered.index, nursery: None });
     let (leave, leaving) = watch::channel(false);
     let (shutdown, mut shutdowns) = mpsc::channel(1);
-    let place = NurseryPlace { data_dir: folder.path().to_owned(), exe: config.exe, args: config.nursery_args };
+    let place = NurseryPlace { data_dir: folder.path().to_owned(), exe: config.exe.clone(), args: config.nursery_args };
     let link = Link::start(place, done.clone());
     let doors = Doors::new(link.clone());
     let proxy = Arc::new(Proxy::new(Arc::new(doors.clone())));
@@ -94,6 +94,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         secrets,
         memories,
         data_dir: folder.path().to_owned(),
+        exe: config.exe,
         link: link.clone(),
         doors,
         proxy,

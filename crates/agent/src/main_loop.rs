@@ -66,6 +66,8 @@ pub(crate) struct Loop {
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) memories: Arc<Memories>,
     pub(crate) data_dir: PathBuf,
+    /// This program.
+    pub(crate) exe: PathBuf,
     pub(crate) link: Link,
     pub(crate) doors: Doors,
     pub(crate) proxy: Arc<Proxy<Doors>>,
@@ -208,7 +210,7 @@ impl Loop {
             Effect::Start { order } => {
                 let (bundles, roots, secrets) = (&self.bundles, &self.roots, &self.secrets);
                 let memory = self.memories.take(&order.service, order.star);
-                let made = orders::star_order(order, bundles, roots, secrets, &self.data_dir);
+                let made = orders::star_order(order, bundles, roots, secrets, &self.data_dir, &self.exe);
                 match made.map(|order| StarOrder { memory, ..order }) {
                     Ok(order) => self.link.order(Order::Start(Box::new(order))),
                     Err((star, reason)) => {

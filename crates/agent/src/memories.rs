@@ -72,9 +72,9 @@ fn can_be_kept(name: &str, template: &StarTemplate) -> Result<(), Problem> {
     let unsupported = |why: &str, help: &str| {
         Err(Problem::new(Code::Unsupported, format!("the memory of star `{name}` cannot be kept: {why}")).help(help))
     };
-    if matches!(template.program, Program::Script(_)) {
+    if matches!(template.program, Program::Script(_)) && !template.checkpoint {
         let why = "a script is the first process of its star, and that cannot be made again in another";
-        return unsupported(why, "without `--memory` its files are kept");
+        return unsupported(why, "with `checkpoint: true` it is not; without `--memory` its files are kept");
     }
     if template.rootfs.is_some() {
         return unsupported("its root file system is its own", "without `--memory` its files are kept");
@@ -311,7 +311,7 @@ fn difference(then: &StarTemplate, now: &StarTemplate) -> Option<&'static str> {
     if then.bundle != now.bundle {
         return Some("bundle");
     }
-    if (&then.program, &then.args) != (&now.program, &now.args) {
+    if (&then.program, &then.args, then.checkpoint) != (&now.program, &now.args, now.checkpoint) {
         return Some("program");
     }
     if then.rootfs != now.rootfs {

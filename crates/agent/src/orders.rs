@@ -11,6 +11,9 @@ use node::{Event, RunningStar, StartOrder};
 use state::StarRecord;
 use store::{Bundles, Roots, Secrets};
 
+/// Where a script that is executed sees the program that runs it.
+const OWN_PROGRAM: &str = "/run/rads";
+
 /// The order as the nursery takes it. The error names the star that cannot be started.
 pub(crate) fn star_order(
     order: StartOrder,
@@ -18,6 +21,7 @@ pub(crate) fn star_order(
     roots: &Roots,
     secrets: &Secrets,
     data_dir: &Path,
+    exe: &Path,
 ) -> Result<StarOrder, (StarId, String)> {
     let star = order.star;
     let template = order.template;
@@ -39,9 +43,15 @@ pub(crate) fn star_order(
     let hidden = secret_variables(&order.service.namespace, &template.interior.env_secrets, secrets);
     let env = environment(&template.env, &own, hidden.map_err(|problem| (star, problem.message))?);
     let interior = interior(&order.service.namespace, &template.interior, &bundle, secrets);
-    let interior = interior.map_err(|reason| (star, reason))?;
+    let mut interior = interior.map_err(|reason| (star, reason))?;
     let words = |words: Vec<String>| words.iter().map(|word| expand(word, &own)).collect();
     let launch = match template.program {
+        // The first process of a star cannot be made again in another, and the nursery's memory is in every copy of it.
+        Program::Script(path) if template.checkpoint => {
+            let (host, inside) = (exe.to_owned(), OWN_PROGRAM.to_owned());
+            interior.files.push(FileBind { host, inside, file: true, read_only: true });
+            Launch::Command { argv: vec![OWN_PROGRAM.to_owned(), "star".to_owned(), path] }
+        }
         Program::Script(path) => Launch::Script { path },
         Program::Command(argv) => Launch::Command { argv: words(argv) },
     };

@@ -125,6 +125,7 @@ mod tests {
                 args: Vec::new(),
                 bundle: BundleId(ContentHash([0; 32])),
                 rootfs: None,
+                checkpoint: false,
                 env: Default::default(),
                 limits: Limits::DEFAULT,
                 volumes: vec![VolumeMount { volume: "v".parse().unwrap(), path: "/data".to_owned(), size: None }],

@@ -140,6 +140,7 @@ fn summary(spec: &ServiceSpec) -> Vec<String> {
             "disk writes",
             "network",
             "rootfs",
+            "checkpoint",
             "user",
             "workdir",
             "weaker walls",
@@ -212,6 +213,7 @@ fn template_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
         fields.extend((!hook.is_empty()).then(|| named(name, hook.join(" "))));
     }
     fields.extend(template.rootfs.iter().map(|archive| ("rootfs".to_owned(), archive.clone())));
+    fields.extend(template.checkpoint.then(|| named("checkpoint", "its memory can be kept".to_owned())));
     fields.extend(template.env.iter().map(|(name, value)| (format!("env {name}"), value.clone())));
     fields.extend(template.volumes.iter().map(|mount| (format!("volume {}", mount.path), volume_text(mount))));
     let Interior { tmpfs, binds, secrets, env_secrets, workdir, user } = &template.interior;

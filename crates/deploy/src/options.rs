@@ -16,11 +16,12 @@ use model::{
 use crate::setting::Setting;
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 44] = [
+pub const OPTIONS: [&str; 45] = [
     "script",
     "command",
     "args",
     "rootfs",
+    "checkpoint",
     "instances",
     "cpu_percent",
     "cpu_cores",
@@ -147,6 +148,7 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
     let health = if port_known { faults.keep(health) } else { Health::default() };
     let rootfs = rootfs(options, &program);
     let rootfs = if known { faults.keep(rootfs) } else { None };
+    let checkpoint = known && faults.keep(checkpoint(options, &program));
     let network = [("none", Network::None), ("host", Network::Host), ("bridge", Network::Bridge)];
     let restart =
         [("always", RestartPolicy::Always), ("on_failure", RestartPolicy::OnFailure), ("never", RestartPolicy::Never)];
@@ -155,6 +157,7 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
     let deadline = options.number("deadline_seconds", 0.1, DEADLINE_MAX_SECONDS);
     let template = StarTemplate {
         rootfs,
+        checkpoint,
         args: faults.keep(options.texts("args")),
         env: faults.keep(env(options)),
         volumes: faults.keep(volumes(options)),
@@ -256,6 +259,17 @@ const STOP_SIGNALS: [&str; 6] = ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGU
 fn stop_signal(options: &mut Options) -> Read<Option<i32>> {
     let signals = STOP_SIGNALS.map(|name| (name, model::star::signal_number(name)));
     Ok(options.choice("stop_signal", &signals)?.flatten())
+}
+
+fn checkpoint(options: &mut Options, program: &Program) -> Read<bool> {
+    let checkpoint = options.bool("checkpoint")?.unwrap_or(false);
+    if checkpoint && matches!(program, Program::Command(_)) {
+        let message = "`checkpoint` is for a `script`; the memory of a `command` can be kept without";
+        return Err(
+            options.fault("checkpoint", Problem::new(Code::InvalidValue, message).help("leave `checkpoint` out"))
+        );
+    }
+    Ok(checkpoint)
 }
 
 fn rootfs(options: &mut Options, program: &Program) -> Read<Option<String>> {

@@ -21,7 +21,7 @@ pub const VARIABLE: &str = "RADS_CRIU";
 
 /// The first release that can do without the rights that nobody has within a star's namespaces (`--unprivileged`), and with
 /// which this was tried: major and minor.
-const VERSION_MIN: (u32, u32) = (4, 0);
+const VERSION_MIN: (u32, u32) = (4, 1);
 
 /// The first release that does not ask internet sockets whether they pass credentials, which Linux 6.16 takes amiss.
 const VERSION_SOCKETS: (u32, u32) = (4, 2);
@@ -242,7 +242,8 @@ fn asks_too_much_of_sockets() -> bool {
 
 /// The last error that CRIU tells of, without its time and place, before it says that it failed; else its last line.
 pub fn last_error(said: &str) -> String {
-    let tells = |line: &&str| line.contains("Error (") && !line.ends_with("FAILED.");
+    let late = |line: &str| line.ends_with("FAILED.") || line.contains("Killing processes because");
+    let tells = |line: &&str| line.contains("Error (") && !late(line);
     let error = said.lines().rev().find(tells).or(said.lines().rev().find(|line| !line.is_empty()));
     let error = error.unwrap_or("nothing").trim();
     let what = error.split_once("): ").filter(|_| error.contains("Error (")).map_or(error, |(_, what)| what);

@@ -57,6 +57,9 @@ pub struct StarTemplate {
     /// for commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rootfs: Option<String>,
+    /// A script is executed as a program behind an init instead of being a copy of the nursery, so that its memory can be kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkpoint: bool,
     pub env: BTreeMap<String, String>,
     pub limits: Limits,
     pub volumes: Vec<VolumeMount>,

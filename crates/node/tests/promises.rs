@@ -176,6 +176,7 @@ fn web(instances: u32, version: &str) -> AppSpec {
             args: vec![version.to_owned()],
             bundle: BundleId(ContentHash([0; 32])),
             rootfs: None,
+            checkpoint: false,
             env: BTreeMap::new(),
             limits: Limits::DEFAULT,
             volumes: Vec::new(),

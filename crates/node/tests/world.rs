@@ -479,6 +479,7 @@ impl World {
                 args: vec![version],
                 bundle: BundleId(ContentHash([0; 32])),
                 rootfs: None,
+                checkpoint: false,
                 env: BTreeMap::new(),
                 limits: Limits { balloon: hooked, ..Limits::DEFAULT },
                 volumes: Vec::new(),

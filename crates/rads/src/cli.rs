@@ -64,6 +64,9 @@ pub(crate) enum Command {
     /// The parent of every star; started by the agent
     #[command(hide = true)]
     Nursery(Nursery),
+    /// A script within a star of its own; started by the nursery
+    #[command(hide = true)]
+    Star(Star),
 }
 
 #[derive(Debug, Subcommand)]
@@ -187,6 +190,14 @@ pub(crate) struct Nursery {
     /// Go on from the state in this descriptor
     #[arg(long, value_name = "DESCRIPTOR", conflicts_with = "can_take_over")]
     pub(crate) take_over: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Star {
+    /// Its path within `/app`
+    pub(crate) script: String,
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) args: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -593,6 +604,7 @@ mod tests {
             "rads c snapshots delete before",
             "rads c restore before web",
             "rads nursery --can-take-over",
+            "rads star web/server.rads --fast 3",
             "rads nursery --data-dir /tmp/x --take-over 7",
         ] {
             assert!(Cli::try_parse_from(text.split(' ')).is_ok(), "{text}");

@@ -214,3 +214,29 @@ fn a_memory_that_cannot_be_kept_is_refused_and_nothing_changes() {
 fn rustix_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }
+
+#[test]
+fn a_script_that_asks_for_it_goes_on_from_its_memory() {
+    let world = World::new();
+    if let Some(why) = no_memory(&world) {
+        println!("skipped: {why}");
+        return;
+    }
+    let script = "turbo visits = 0;\nturbo server = net.http_server(\"127.0.0.1\", env.get(\"PORT\") ?? 8080);\n\
+                  server.route(\"/\", blast () { visits = visits + 1; return `visit ${visits}`; }, \"GET\");\nserver.serve();\n";
+    world.file("visits.rads", script);
+    let app = world
+        .app("constellation.deploy(\"hello\", {script: \"visits.rads\", checkpoint: true, port: 8080, listen: 0});");
+    let address = world.up(&app);
+    let visit = || support::get(address).unwrap().1.trim().to_owned();
+    assert_eq!([visit(), visit()], ["visit 1", "visit 2"]);
+    world.rads(&["c", "snapshot", "hello", "--memory", "--as", "two"]).ok();
+    assert_eq!(visit(), "visit 3");
+    world.rads(&["c", "restore", "two"]).ok();
+    assert_eq!(visit(), "visit 3");
+    // The control: without its memory it begins.
+    world.rads(&["c", "restart", "hello"]).ok();
+    assert_eq!(visit(), "visit 1");
+    let command = world.app("constellation.deploy(\"hello\", {command: [\"sleep\", \"9\"], checkpoint: true});");
+    world.rads(&["up", "-d", "--yes", command.to_str().unwrap()]).refused("C0", "`checkpoint` is for a `script`");
+}

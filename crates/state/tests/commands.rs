@@ -21,6 +21,7 @@ fn service(instances: u32, version: &str, restart: RestartPolicy) -> ServiceSpec
             args: vec![version.to_owned()],
             bundle: BundleId(ContentHash([0; 32])),
             rootfs: None,
+            checkpoint: false,
             env: BTreeMap::new(),
             limits: Limits::DEFAULT,
             volumes: Vec::new(),

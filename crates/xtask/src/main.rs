@@ -8,6 +8,7 @@
 mod apt;
 mod bench;
 mod command;
+mod criu;
 mod tidy;
 mod vm;
 
@@ -106,7 +107,9 @@ fn test(filter: &[&str]) -> Outcome {
         args.push("--");
         args.extend(filter);
     }
-    cargo(&args)
+    let criu = criu::folder().map(|folder| folder.display().to_string());
+    let env: Vec<(&str, &str)> = criu.iter().map(|folder| ("RADS_CRIU", folder.as_str())).collect();
+    command::cargo_with_env(&args, &env)
 }
 
 /// The ways out of a star, as one static program: an attacker brings no libraries.

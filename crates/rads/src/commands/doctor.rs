@@ -100,7 +100,7 @@ const OPEN_FILES_FEW: u64 = 4_096;
 const SYNC_SLOW: Duration = Duration::from_millis(20);
 
 /// How to get it.
-const CRIU_HELP: &str = "install CRIU 4.0 or later, or unpack its packages into a folder and name that in `RADS_CRIU`";
+const CRIU_HELP: &str = "install CRIU 4.1 or later, or unpack its packages into a folder and name that in `RADS_CRIU`";
 
 fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
     let works = |what, detail: String| Finding { what, state: State::Works, detail, help: None };

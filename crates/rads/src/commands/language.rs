@@ -101,6 +101,15 @@ pub(crate) fn nursery(data_dir: PathBuf, args: &Nursery) -> Result<u8, Problem> 
     ended.map(|()| 0).map_err(|fault| Problem::new(Code::Internal, fault.to_string()))
 }
 
+/// A script that is executed in a star, where another would be a copy of the nursery. It stays behind the filter of a command:
+/// under a script's, which lets nobody become somebody else, CRIU could not bring it back.
+pub(crate) fn star_alone(script: &str, args: Vec<OsString>) -> Result<u8, Failure> {
+    let args: Vec<String> = args.into_iter().map(text_argument).collect::<Result<_, _>>()?;
+    let env = env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let (path, env) = (Path::new("/app").join(script), env.collect());
+    Ok((star(ScriptStart { path: &path, args: &args, env: &env, ready_fd: None }) & 0xff) as u8)
+}
+
 /// A RADS star, from its first instruction to its exit code.
 fn star(start: ScriptStart<'_>) -> i32 {
     let app = Path::new("/app");

@@ -69,6 +69,7 @@ pub(crate) fn perform(cli: Cli) -> Result<u8, Failure> {
         Command::Run(args) => language::run(&args.file, args.args),
         Command::Check(args) => language::check(&args.files, global.output),
         Command::Nursery(args) => Ok(language::nursery(place::data_dir(global.data_dir)?, &args)?),
+        Command::Star(args) => language::star_alone(&args.script, args.args),
         Command::Up(args) => ask(&global, async |data_dir, form| up::up(data_dir, args, form).await),
         Command::Constellation { command } => constellation(&global, *command),
     }

@@ -130,6 +130,7 @@ fn service(n: u64) -> ServiceSpec {
         args: vec!["--fast".to_owned()],
         bundle: BundleId(ContentHash([n as u8; 32])),
         rootfs: None,
+        checkpoint: false,
         env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
         limits: Limits::DEFAULT,
         volumes: vec![VolumeMount { volume: name("data"), path: "/data".to_owned(), size: None }],
