@@ -1,4 +1,4 @@
-//! What builders of the project run: `cargo xtask check | test | vm-test | tidy | golden | bench`.
+//! What builders of the project run: `cargo xtask check | test | vm-test | tidy | golden | bench | sim`.
 //!
 //! Each task is a list of commands a person could type; this file only decides which, and stops at the first
 //! that fails. What the tasks look at themselves is in the modules.
@@ -28,6 +28,7 @@ usage: cargo xtask TASK
   golden                 rewrite the expected outputs of data-driven tests; read the diff before keeping it
   bench [GROUP] [--quick] [--only=NAME]
                          measure the project and its peers in one run; groups: stars, hostile, lang
+  sim membership         3 to 1,000 members in virtual time: joining, traffic, false deaths under loss, detection (minutes)
 ";
 
 /// Crates without effects: their tests need no machine and take seconds.
@@ -38,6 +39,7 @@ const PURE: &[&str] = &[
     "rollout",
     "scheduler",
     "balancer",
+    "membership",
     "rads-syntax",
     "rads-vm",
     "rads-compile",
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Some("tidy") => tidy::run(),
         Some("golden") => golden(),
         Some("bench") => bench::run(&rest),
+        Some("sim") => sim(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(())
@@ -129,6 +132,13 @@ fn soak() -> Outcome {
     command::cargo_with_env(&stars, &[("RADS_CHURN", "10000")])?;
     let agents = ["test", "--package", "rads", "--test", "story", "--", "no_kill_of_the_agent"];
     command::cargo_with_env(&agents, &[("RADS_KILLS", "100")])
+}
+
+/// In a profile that is fast and built in seconds.
+fn sim(rest: &[&str]) -> Outcome {
+    let mut args = vec!["run", "--quiet", "--profile", "sim", "--package", "sim", "--"];
+    args.extend(rest);
+    cargo(&args)
 }
 
 fn golden() -> Outcome {

@@ -27,6 +27,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("rollout", Ring::Pure),
     ("scheduler", Ring::Pure),
     ("balancer", Ring::Pure),
+    ("membership", Ring::Pure),
     ("rads-syntax", Ring::Pure),
     ("rads-vm", Ring::Pure),
     ("rads-compile", Ring::Pure),
@@ -43,6 +44,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("rads", Ring::Programs),
     ("oci", Ring::Programs),
     ("bench", Ring::Programs),
+    ("sim", Ring::Programs),
     ("xtask", Ring::Programs),
 ];
 

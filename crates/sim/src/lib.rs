@@ -1,0 +1,11 @@
+//! Many nodes in virtual time, on one core: a simulated network around the pure crates, and what is measured in it.
+//!
+//! A run is a function of the code, its seed and its options. Nothing here waits or reads a clock but the command line, which says how
+//! long a run took.
+
+#![forbid(unsafe_code)]
+
+pub mod chance;
+pub mod figures;
+pub mod members;
+pub mod network;
