@@ -142,16 +142,15 @@ impl Membership {
             self.hear_of_self(&record.rumour, effects);
             return;
         }
-        // An earlier run, or another machine with a copy of our data folder. The earlier run is silent; the other one goes on.
+        // An earlier run, or another machine with a copy of our data folder. The earlier run is silent; the other one goes on, and
+        // describes itself anew after we have.
         let here = self.me.addr;
         let twin = Description::decode(record.description).ok().map(|it| it.addr).filter(|addr| *addr != here);
         self.me.incarnation = self.me.incarnation.max(record.rumour.incarnation).max(record.described);
         self.describe_anew();
-        if let Some(addr) = twin
-            && record.rumour.status == Status::Alive
-            && self.twin_seen(addr)
-        {
-            effects.push(Effect::Conflict { over: Claimed::Identity(addr), between: (self.me.id, self.me.id) });
+        self.contested = self.contested.saturating_add(1);
+        if let Some(addr) = twin.filter(|_| self.contested > 1) {
+            self.report_conflict(Claimed::Identity(addr), self.me.id, self.me.id, effects);
         }
     }
 
@@ -184,7 +183,7 @@ impl Membership {
         }
         if self.table.len() >= self.config.members_max {
             match self.table.longest_gone().filter(|_| rumour.status.is_live()) {
-                Some(gone) => self.forget(gone, effects),
+                Some(gone) => self.forget(gone),
                 None => {
                     self.counters.refused_members += 1;
                     return;
@@ -309,11 +308,6 @@ impl Membership {
         }
     }
 
-    /// Whether it was not reported before.
-    fn twin_seen(&mut self, _addr: std::net::SocketAddr) -> bool {
-        self.conflicts.len() < CONFLICTS_MAX && self.conflicts.insert((self.me.id, self.me.id))
-    }
-
     /// An address belongs to the newest node that claims it. The older one is gone, or contradicts; then probes decide, which
     /// only the one that is really there answers.
     fn replace_who_was_here(&mut self, id: NodeId, effects: &mut Vec<Effect>) {
@@ -338,7 +332,7 @@ impl Membership {
         }
     }
 
-    pub(crate) fn forget(&mut self, id: NodeId, _effects: &mut Vec<Effect>) {
+    pub(crate) fn forget(&mut self, id: NodeId) {
         self.table.remove(id);
         self.queue.remove(id);
         self.conflicts.retain(|(a, b)| *a != id && *b != id);
@@ -350,7 +344,7 @@ impl Membership {
         let long_gone = |entry: &Entry| !entry.status.is_live() && now.since(entry.since) >= after;
         let ids: Vec<NodeId> = self.table.iter().filter(|(_, entry)| long_gone(entry)).map(|(id, _)| id).collect();
         for id in ids {
-            self.forget(id, &mut Vec::new());
+            self.forget(id);
         }
     }
 }
@@ -408,6 +402,23 @@ mod tests {
         assert_eq!(told, [4, 5].map(|id| crate::testing::peer(id).addr));
         node.hear(suspect(1, 0, &[6]), Via::Gossip, &mut effects);
         assert_eq!(node.me().incarnation, 1, "what was contradicted already is old");
+    }
+
+    #[test]
+    fn an_earlier_run_elsewhere_is_no_twin_and_one_that_goes_on_is() {
+        let mut node = node(3);
+        let mut effects = Vec::new();
+        let mut elsewhere = node.me().clone();
+        elsewhere.addr = ([10, 9, 9, 9], 7946).into();
+        let description = Description::of(&elsewhere);
+        for (described, conflicts) in [(4, 0), (4, 0), (9, 1), (20, 1)] {
+            let rumour = Rumour { id: NodeId(1), incarnation: described, status: Status::Alive, by: Vec::new() };
+            let record = Record { rumour, described, age_s: 0, description: description.bytes() };
+            node.introduce(&record, Via::Gossip, &mut effects);
+            assert!(node.described > described, "ours supersedes it");
+            let count = effects.iter().filter(|it| matches!(it, Effect::Conflict { .. })).count();
+            assert_eq!(count, conflicts, "after {described}");
+        }
     }
 
     #[test]

@@ -123,6 +123,8 @@ pub struct Membership {
     pub(crate) health: Health,
     pub(crate) rng: Rng,
     pub(crate) now: Time,
+    /// When this node last found that it had stood still: what was due before is no reason to find it again.
+    pub(crate) stalled: Time,
     pub(crate) probes: BTreeMap<u32, Probe>,
     pub(crate) relays: BTreeMap<u32, Relay>,
     /// Members still to be probed at random in this turn.
@@ -132,6 +134,8 @@ pub struct Membership {
     pub(crate) sync_pause: Duration,
     pub(crate) rejoin_pause: Duration,
     pub(crate) conflicts: BTreeSet<(NodeId, NodeId)>,
+    /// How often another description of this very node was met.
+    pub(crate) contested: u32,
     pub(crate) due: Due,
     pub(crate) life: Life,
     pub(crate) counters: Counters,
@@ -178,6 +182,7 @@ impl Membership {
             queue: Queue::new(rng.next()),
             health: Health::new(config.protections.local_health),
             now,
+            stalled: now,
             probes: BTreeMap::new(),
             relays: BTreeMap::new(),
             turn: Vec::new(),
@@ -186,6 +191,7 @@ impl Membership {
             sync_pause: config.sync_every,
             rejoin_pause: config.period,
             conflicts: BTreeSet::new(),
+            contested: 0,
             due,
             life: Life::Member,
             counters: Counters::default(),
@@ -277,7 +283,7 @@ impl Membership {
             Event::PushPull { exchange, bytes } => self.asked(exchange, bytes, effects),
             Event::PushPullAnswer { with, bytes } => self.answered(with, bytes, effects),
             Event::Slow { by } => self.health.worsen(by),
-            Event::Forget { id } => self.forget(id, effects),
+            Event::Forget { id } => self.forget(id),
         }
     }
 
@@ -285,7 +291,9 @@ impl Membership {
         if !self.config.protections.local_health || self.life != Life::Member {
             return;
         }
-        let Some(late) = self.next_deadline().map(|due| now.since(due)).filter(|late| *late > STALL) else { return };
+        let late = self.next_deadline().map(|due| now.since(due.max(self.stalled)));
+        let Some(late) = late.filter(|late| *late > STALL) else { return };
+        self.stalled = now;
         self.counters.stalls += 1;
         self.health.worsen(2);
         // What came meanwhile is still to be read, and is read before anybody is judged.
@@ -503,4 +511,49 @@ pub(crate) enum Via {
     Gossip,
     /// As an old difference between tables.
     Sync,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{node, peer};
+
+    #[test]
+    fn one_stall_is_found_once_however_much_is_read_after_it() {
+        let mut node = node(10);
+        let mut effects = Vec::new();
+        let by = vec![NodeId(3)];
+        node.hear(Rumour { id: NodeId(2), incarnation: 0, status: Status::Suspect, by }, Via::Gossip, &mut effects);
+        let deadline = node.table.first_deadline().unwrap().0;
+        let stood_still = Duration::from_secs(20);
+        for read in 0..100 {
+            let now = Time::ZERO + stood_still + Duration::from_millis(read);
+            let bytes = DatagramWriter::new(NodeId(4), 0, NodeId(1), None).finish();
+            node.handle(now, Event::Datagram { from: peer(4).addr, bytes: &bytes }, &mut effects);
+        }
+        assert_eq!(node.counters().stalls, 1);
+        let put_off = node.table.first_deadline().unwrap().0.since(deadline);
+        assert!(
+            put_off >= stood_still - node.config.period && put_off <= stood_still + node.config.period,
+            "{put_off:?}"
+        );
+    }
+
+    #[test]
+    fn after_goodbye_nothing_is_wanted_and_nothing_said() {
+        let mut node = node(4);
+        let mut effects = Vec::new();
+        node.handle(Time::ZERO, Event::Leave, &mut effects);
+        while let Some(at) = node.next_deadline() {
+            node.handle(at, Event::Tick, &mut effects);
+        }
+        assert_eq!(effects.pop(), Some(Effect::Gone));
+        node.handle(
+            Time::ZERO + Duration::from_secs(9),
+            Event::Datagram { from: peer(2).addr, bytes: &[] },
+            &mut effects,
+        );
+        node.handle(Time::ZERO + Duration::from_secs(9), Event::Tick, &mut effects);
+        assert!(!effects.iter().any(|effect| matches!(effect, Effect::Gone | Effect::Changed { .. })));
+    }
 }

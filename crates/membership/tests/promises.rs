@@ -321,6 +321,7 @@ fn a_quick_restart_is_described_anew_and_nobody_dies() {
     world.run_for(seconds(20));
     let knows = |by: usize| world.nodes[by].membership.member(NodeId(6)).unwrap().member.metadata.version == "9.9.9";
     assert!((0..20).filter(|by| *by != 5).all(knows));
+    assert!(world.nodes.iter().all(|node| node.conflicts.is_empty()));
     assert!(world.reports.iter().all(|report| report.to != Status::Dead));
 }
 

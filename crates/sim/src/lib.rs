@@ -9,3 +9,4 @@ pub mod chance;
 pub mod figures;
 pub mod members;
 pub mod network;
+pub mod peer;

@@ -6,16 +6,18 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use membership::Config;
-use sim::figures;
+use model::Time;
 use sim::members::World;
+use sim::{figures, peer};
 
 const USAGE: &str = "\
-usage: cargo xtask sim membership [--nodes=N,N,…] [--seed=N] [--minutes=N] [--deaths=N]
+usage: cargo xtask sim membership [--nodes=N,N,…] [--seed=N] [--minutes=N] [--deaths=N] [--peer]
 
   --nodes    sizes of the simulated clusters, 3 to 8192 (3,30,100,1000)
   --seed     what all chance follows from (1)
   --minutes  how long each loss is endured, in virtual time, 1 to 600 (10 below 1,000 nodes, 2 from there on)
   --deaths   how many deaths are timed, one after the other, 1 to 1000 (20)
+  --peer     foca 2 with its own settings for local networks on the same network beside it; slow beyond 300 nodes
 ";
 
 struct Options {
@@ -23,10 +25,11 @@ struct Options {
     seed: u64,
     minutes: Option<u64>,
     deaths: usize,
+    peer: bool,
 }
 
 fn parse(args: &[String]) -> Result<Options, String> {
-    let mut options = Options { nodes: vec![3, 30, 100, 1_000], seed: 1, minutes: None, deaths: 20 };
+    let mut options = Options { nodes: vec![3, 30, 100, 1_000], seed: 1, minutes: None, deaths: 20, peer: false };
     let ranged = |name: &str, value: &str, range: std::ops::RangeInclusive<u64>| match value.parse() {
         Ok(number) if range.contains(&number) => Ok(number),
         _ => Err(format!(
@@ -37,6 +40,10 @@ fn parse(args: &[String]) -> Result<Options, String> {
         )),
     };
     for arg in args {
+        if arg == "--peer" {
+            options.peer = true;
+            continue;
+        }
         match arg.split_once('=') {
             Some(("--nodes", list)) => {
                 let sizes = list.split(',').map(|size| ranged("--nodes", size, 3..=8_192).map(|size| size as usize));
@@ -92,6 +99,9 @@ fn membership(options: &Options) -> bool {
     for nodes in &options.nodes {
         let start = Instant::now();
         one_size(*nodes, options, &mut report);
+        if options.peer {
+            foca(*nodes, options, &mut report);
+        }
         println!(
             "# {nodes} nodes, seed {}: {:.0} s of this machine's time",
             options.seed,
@@ -141,4 +151,38 @@ fn one_size(nodes: usize, options: &Options, report: &mut Report) {
         last[last.len() / 2]
     );
     report.line(&name("detection"), last[last.len() - 1], "s", Some(6.0), &note);
+}
+
+/// The same questions to foca. Its figures are shown, and miss nothing.
+fn foca(nodes: usize, options: &Options, report: &mut Report) {
+    let name = |what: &str| format!("foca.{nodes}.{what}");
+    let mut world = peer::World::started(nodes, options.seed);
+    let limit = Duration::from_secs(1_200);
+    let joined = world.run_while(world.now + limit, |world| !world.all_know_all());
+    let took = joined.map_or(limit, |at| at.since(Time::ZERO));
+    let note = if joined.is_some() { "as above, without anti-entropy" } else { "gave up: not all knew all by then" };
+    report.line(&name("join"), took.as_secs_f64(), "s", None, note);
+
+    let minutes = options.minutes.unwrap_or(2);
+    for percent in [0, 5, 30] {
+        (world.network.loss, world.false_deaths) = (f64::from(percent) / 100.0, 0);
+        world.run_while(world.now + Duration::from_secs(minutes * 60), |_| true);
+        let node_hours = nodes as f64 * minutes as f64 / 60.0;
+        let note = format!("in {node_hours:.1} node-hours");
+        report.line(&name(&format!("false_deaths.{percent}%")), world.false_deaths as f64, "deaths", None, &note);
+    }
+    world.network.loss = 0.0;
+    world.run_while(world.now + Duration::from_secs(300), |world| !world.all_know_all());
+
+    let mut times = Vec::new();
+    for victim in (0..nodes).rev().take(options.deaths.min(nodes - 2)) {
+        world.run_while(world.now + Duration::from_millis(5_000 + 137 * victim as u64 % 1_000), |_| true);
+        let killed = world.now;
+        world.kill(victim);
+        let known = world.run_while(killed + Duration::from_secs(300), |world| !world.nobody_sees(victim));
+        times.push(known.map_or(300.0, |at| at.since(killed).as_secs_f64()));
+    }
+    times.sort_by(f64::total_cmp);
+    let note = format!("the slowest of {} deaths; median {:.2}", times.len(), times[times.len() / 2]);
+    report.line(&name("detection"), times[times.len() - 1], "s", None, &note);
 }
