@@ -64,7 +64,7 @@ pub struct World {
 }
 
 impl World {
-    /// Nodes that start within two seconds and announce themselves to one of the first three.
+    /// Nodes that start within two seconds and announce themselves to the first three, as ours do.
     pub fn started(count: usize, seed: u64) -> Self {
         let mut chance = Chance::new(seed);
         let size = u32::try_from(count).ok().and_then(std::num::NonZeroU32::new).expect("some nodes");
@@ -115,6 +115,12 @@ impl World {
                 .all(|(by, node)| node.sees.iter().enumerate().all(|(of, sees)| *sees || of == by))
     }
 
+    /// Of all pairs of nodes, how many are not known.
+    pub fn missing(&self) -> usize {
+        let missing = |node: &Node| node.sees.iter().filter(|sees| !**sees).count() - 1;
+        self.nodes.iter().map(missing).sum()
+    }
+
     pub fn nobody_sees(&self, of: Place) -> bool {
         self.nodes.iter().filter(|node| node.running).all(|node| !node.sees[of])
     }
@@ -148,22 +154,24 @@ impl World {
         let place = match &what {
             Happening::Start(place) | Happening::Timer(place, _) | Happening::Datagram(place, _) => *place,
         };
-        let seed = self.chance.below(3) as u32;
         let node = &mut self.nodes[place];
+        let mut alone = false;
         // What foca calls an error here (an unexpected datagram, a late timer) is of no consequence to it.
         let _ = match what {
             Happening::Start(place) => {
                 node.running = true;
-                if seed as usize == place {
-                    Ok(())
-                } else {
-                    node.foca.announce(Id { place: seed, renewed: 0 }, &mut runtime)
-                }
+                alone = !node.sees.contains(&true);
+                let seeds = (0..3u32).filter(|seed| *seed as usize != place);
+                seeds.map(|place| Id { place, renewed: 0 }).try_for_each(|seed| node.foca.announce(seed, &mut runtime))
             }
             Happening::Timer(_, timer) if node.running => node.foca.handle_timer(timer, &mut runtime),
             Happening::Datagram(_, bytes) if node.running => node.foca.handle_data(&bytes, &mut runtime),
             Happening::Timer(..) | Happening::Datagram(..) => Ok(()),
         };
+        // An announcement may be lost, or come before its receiver has started.
+        if alone {
+            self.put(self.now + Duration::from_secs(2), Happening::Start(place));
+        }
         while let Some((to, bytes)) = runtime.to_send() {
             let to = to.place as Place;
             if let Some(after) = self.network.datagram(place, to, &mut self.chance) {
