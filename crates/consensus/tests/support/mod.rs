@@ -28,6 +28,8 @@ pub struct Net {
     cut: Mutex<BTreeSet<(NodeId, NodeId)>>,
     /// How many more pieces of snapshots arrive before one is lost on the way.
     pieces: Mutex<Option<u32>>,
+    /// Who led which term, and whatever contradicts it.
+    leaders: Mutex<(BTreeMap<u64, NodeId>, Vec<String>)>,
     /// Counts requests by lane and sender.
     pub sent: Mutex<BTreeMap<(NodeId, String), u64>>,
 }
@@ -69,6 +71,14 @@ impl Net {
 
     pub fn lose_pieces_after(&self, pieces: u32) {
         *self.pieces.lock().unwrap() = Some(pieces);
+    }
+
+    fn leads(&self, term: u64, node: NodeId) {
+        let mut leaders = self.leaders.lock().unwrap();
+        let first = *leaders.0.entry(term).or_insert(node);
+        if first != node {
+            leaders.1.push(format!("{first} and {node} both led term {term}"));
+        }
     }
 
     fn passes(&self, from: NodeId, to: NodeId) -> bool {
@@ -142,6 +152,14 @@ pub async fn start(config: Config, disk: impl consensus::Disk, net: &Arc<Net>) -
     let on_fatal = move |problem: &model::Problem| *told.lock().unwrap() = Some(problem.message.clone());
     let (consensus, mut applied) = Consensus::start(config, disk, net.wire(me), on_fatal).await.unwrap();
     net.connect(me, &consensus);
+    let (mut statuses, terms) = (consensus.watch(), Arc::clone(net));
+    tokio::spawn(async move {
+        while statuses.changed().await.is_ok() {
+            if let Some(now) = statuses.borrow_and_update().as_ref().filter(|now| now.role == Role::Leader) {
+                terms.leads(now.term, me);
+            }
+        }
+    });
     let heard: Arc<Mutex<Heard>> = Arc::default();
     let hears = Arc::clone(&heard);
     tokio::spawn(async move {
@@ -290,6 +308,7 @@ impl Cluster {
             let reached = voter.consensus.wait_for(SOON, |now| now.applied >= target).await;
             assert!(reached.is_some(), "{node} stays behind {target}: {:?}", voter.consensus.status());
         }
+        assert_eq!(self.net.leaders.lock().unwrap().1, Vec::<String>::new());
         let state = self.voter(leader).state();
         for (node, voter) in &self.voters {
             assert_eq!(*voter.consensus.state(), *state, "{node}");
