@@ -16,10 +16,10 @@ use crate::raft::{Raft, Types};
 /// A snapshot that is not there after this long, because the disk is full, is waited for no longer before looking again.
 const SNAPSHOT_WITHIN: Duration = Duration::from_secs(60);
 
-/// Whether a log of this many bytes is worth a snapshot: making one costs as much as the last one was large, and the disk
-/// holds a log and a snapshot, so the first is let grow as large as the second.
-fn is_due(log_bytes: u64, snapshot_bytes: u64, config: &Config) -> bool {
-    log_bytes >= config.compact_bytes.max(snapshot_bytes) + config.keep_bytes
+/// How many bytes of commands are worth a snapshot: making one costs as much as the last one was large, and the disk holds
+/// a log and a snapshot, so the first is let grow as large as the second.
+fn worth_a_snapshot(snapshot_bytes: u64, config: &Config) -> u64 {
+    config.compact_bytes.max(snapshot_bytes)
 }
 
 /// The last entry to drop, of those a snapshot stands for, so that about `keep` bytes of them stay.
@@ -41,7 +41,7 @@ fn drop_upto(sizes: &[(u64, u64)], keep: u64) -> Option<u64> {
 pub(crate) async fn run(raft: Raft, log: Log, machine: Machine, config: Config) {
     let mut metrics = raft.metrics();
     loop {
-        while !is_due(log.bytes(), machine.snapshot_bytes(), &config) {
+        while log.bytes() < worth_a_snapshot(machine.snapshot_bytes(), &config) + config.keep_bytes {
             if metrics.changed().await.is_err() {
                 return;
             }
@@ -50,7 +50,10 @@ pub(crate) async fn run(raft: Raft, log: Log, machine: Machine, config: Config) 
             let now = metrics.borrow_watched();
             (now.snapshot, now.last_applied)
         };
-        if applied > before {
+        // What a snapshot stands for already may still be there, while it is sent to somebody.
+        let sizes = log.sizes(applied.map_or(0, |last| last.index));
+        let since = sizes.iter().filter(|(index, _)| before.is_none_or(|last| *index > last.index));
+        if since.map(|(_, size)| size).sum::<u64>() >= worth_a_snapshot(machine.snapshot_bytes(), &config) {
             if raft.trigger().snapshot().await.is_err() {
                 return;
             }
@@ -70,7 +73,6 @@ pub(crate) async fn run(raft: Raft, log: Log, machine: Machine, config: Config) 
         {
             return;
         }
-        // What is dropped is dropped a little later, while it is still being sent to somebody.
         if metrics.changed().await.is_err() {
             return;
         }
@@ -83,9 +85,8 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_due_when_the_log_outgrows_it() {
-        let config = Config { compact_bytes: 100, keep_bytes: 10, ..Config::new(model::NodeId(1)) };
-        assert!(!is_due(109, 0, &config) && is_due(110, 0, &config));
-        assert!(!is_due(509, 500, &config) && is_due(510, 500, &config));
+        let config = Config { compact_bytes: 100, ..Config::new(model::NodeId(1)) };
+        assert_eq!([0, 99, 101].map(|snapshot| worth_a_snapshot(snapshot, &config)), [100, 100, 101]);
     }
 
     #[test]

@@ -76,7 +76,6 @@ pub fn become_only_voter(disk: &mut impl Disk, me: NodeId) -> Result<Alone, Prob
     let writes = [
         Write::Vote(v1::encode(&v1::Vote { term, node: me, committed: false }).map_err(internal)?),
         Write::Append { index, bytes: v1::encode(&entry).map_err(internal)? },
-        Write::Committed(v1::encode(&v1::LogId { term, index }).map_err(internal)?),
     ];
     disk.commit(&writes).map_err(problem)?;
     Ok(Alone { index, voters, uncertain: last.index.saturating_sub(committed) })

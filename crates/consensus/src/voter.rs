@@ -190,7 +190,11 @@ impl Consensus {
                     return Ok(self.inner.machine.index());
                 }
                 Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => forward,
-                Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => return Err(no_majority()),
+                // On a busy machine a round of heartbeats may come back too late: that is no reason yet.
+                Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => match Types::now() < deadline {
+                    true => continue,
+                    false => return Err(no_majority()),
+                },
                 Err(RaftError::Fatal(error)) => return Err(refused(Code::Unavailable, error)),
             };
             self.leader_or_wait(&forward, deadline).await?;

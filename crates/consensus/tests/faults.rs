@@ -148,7 +148,6 @@ async fn one_that_lost_the_majority_for_good_goes_on_alone_with_what_it_has() {
     let alone = become_only_voter(&mut cluster.disk(left).open(), left).unwrap();
     assert!(alone.voters.iter().eq(&[NodeId(1), NodeId(2), NodeId(3)]), "{alone:?}");
     cluster.up(left).await;
-    assert_eq!(register(&cluster.voter(left).state(), 1), 30, "all of it is applied before an election");
     cluster.propose(&scale(2, 1)).await;
     let status = cluster.voter(left).status();
     assert!(status.role == Role::Leader && status.voters.iter().eq(&[left]), "{status:?}");
@@ -228,8 +227,60 @@ async fn what_is_no_request_is_refused_and_a_node_speaks_for_itself_only() {
     cluster.settle().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vote_is_on_the_disk_before_it_is_answered() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let others: Vec<NodeId> = cluster.all().into_iter().filter(|node| *node != leader).collect();
+    let (asks, asked) = (others[0], others[1]);
+    let (disk, voter) = (cluster.disks[&asked].clone(), cluster.voter(asked).clone());
+    cluster.kill(leader).await;
+    cluster.kill(asks).await;
+    // The leader's word counts a while longer: until then the vote is refused, whatever the term.
+    let term = voter.status().term + 5;
+    let end = Instant::now() + SOON;
+    loop {
+        assert!(Instant::now() < end, "no vote is given");
+        let before = disk.kept().stored.vote.clone();
+        let (locked, is_locked) = std::sync::mpsc::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let still = disk.clone();
+        let standing_still = std::thread::spawn(move || {
+            let kept = still.kept();
+            locked.send(()).unwrap();
+            let _ = released.recv();
+            kept.stored.vote.clone()
+        });
+        is_locked.recv().unwrap();
+        let mut answer = Box::pin(voter.handle(asks, &vote_request_with(asks.0, term, true)));
+        // A refusal comes at once. A vote does not come before the disk goes on.
+        let early = tokio::time::timeout(Duration::from_millis(300), &mut answer).await;
+        release.send(()).unwrap();
+        assert_eq!(standing_still.join().unwrap(), before);
+        match early {
+            Ok(refusal) => assert!(!granted(&refusal), "a vote that is nowhere yet"),
+            Err(_) => {
+                assert!(granted(&answer.await));
+                let after = disk.kept().stored.vote.clone();
+                assert_ne!(after, before);
+                return;
+            }
+        }
+    }
+}
+
+/// Whether an answer says `granted: true`.
+fn granted(answer: &[u8]) -> bool {
+    answer.windows(8).any(|bytes| bytes == b"granted\xc3")
+}
+
 /// `{vote: {vote: {term, node, committed: false}, last: nil}}` as bytes.
 fn vote_request(node: u64, term: u64) -> Vec<u8> {
+    vote_request_with(node, term, false)
+}
+
+/// The same, or with a log that is longer than any.
+fn vote_request_with(node: u64, term: u64, long: bool) -> Vec<u8> {
     let text = |text: &str| [&[0xa0 | text.len() as u8][..], text.as_bytes()].concat();
     let node = NodeId(node).to_string();
     let mut bytes = vec![1, 0x81];
@@ -244,7 +295,15 @@ fn vote_request(node: u64, term: u64) -> Vec<u8> {
     bytes.extend(text("committed"));
     bytes.push(0xc2);
     bytes.extend(text("last"));
-    bytes.push(0xc0);
+    if !long {
+        bytes.push(0xc0);
+        return bytes;
+    }
+    bytes.push(0x82);
+    for field in ["term", "index"] {
+        bytes.extend(text(field));
+        bytes.push(0x7f);
+    }
     bytes
 }
 

@@ -1,0 +1,335 @@
+//! Durable writes a second with three voters, and what the death of a leader costs, beside etcd on the same disk.
+//!
+//! `writes [--seconds N] [--dir FOLDER] [--etcd]`. The voters and their clients are in this process and speak without
+//! sockets; each voter has its own file and syncs it. etcd runs as three processes on loopback, without TLS, and is written
+//! to by gRPC over one connection a client. So the figures compare log, disk and agreement; what a network and TLS add to
+//! ours is not in them.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use consensus::{Config, Consensus, Role, found};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use model::NodeId;
+use state::State;
+use support::disk::OnDisk;
+use support::{Net, Voter, sample, scale, start};
+
+const CLIENTS: [usize; 3] = [1, 64, 256];
+/// Near the size of the command that ours write.
+const VALUE_BYTES: usize = 100;
+const KILLS: usize = 9;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let after = |name: &str| args.iter().position(|arg| arg == name).and_then(|at| args.get(at + 1));
+    let seconds = after("--seconds").and_then(|text| text.parse().ok()).unwrap_or(5);
+    let dir = after("--dir").map_or_else(std::env::temp_dir, PathBuf::from);
+    let dir = tempfile::tempdir_in(dir).expect("a folder");
+    let window = Duration::from_secs(seconds);
+    println!("# 3 voters, fsync on, {} · network: none (one process)", dir.path().display());
+    println!("# sync of 4 KiB: {:?} (median of 200)", sync_time(dir.path()));
+    // One after the other, twice, so that a change of the machine's load shows.
+    for round in 1..=2 {
+        println!("# round {round}");
+        runtime.block_on(ours(&dir.path().join(format!("ours-{round}")), window));
+        if args.iter().any(|arg| arg == "--etcd") {
+            runtime.block_on(etcd(&dir.path().join(format!("etcd-{round}")), window));
+        }
+    }
+    runtime.block_on(failover(&dir.path().join("failover")));
+    // Killed voters may still be ending.
+    runtime.shutdown_background();
+}
+
+/// What everyone here waits for.
+fn sync_time(dir: &Path) -> Duration {
+    use std::io::Write;
+    let mut file = std::fs::File::create(dir.join("sync")).expect("a file");
+    let mut times: Vec<Duration> = (0..200)
+        .map(|_| {
+            let start = Instant::now();
+            file.write_all(&[7; 4096]).and_then(|()| file.sync_data()).expect("a sync");
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[100]
+}
+
+fn report(what: &str, clients: usize, window: Duration, mut times: Vec<Duration>) {
+    times.sort();
+    let at = |part: usize| times[(times.len() - 1) * part / 100];
+    let rate = times.len() as f64 / window.as_secs_f64();
+    println!("{what} {clients:>3} clients: {rate:>8.0} writes/s  p50 {:>9.2?}  p99 {:>9.2?}", at(50), at(99));
+}
+
+async fn voters(dir: &Path, net: &Arc<Net>) -> Vec<Voter> {
+    let folder = |node: u64| {
+        let folder = dir.join(node.to_string());
+        std::fs::create_dir_all(&folder).expect("a folder");
+        folder
+    };
+    found(&mut OnDisk::open(&folder(1)).expect("a disk"), NodeId(1), &State::default()).expect("a first voter");
+    let mut voters = Vec::new();
+    for node in 1..=3 {
+        let disk = OnDisk::open(&folder(node)).expect("a disk");
+        voters.push(start(Config::new(NodeId(node)), disk, net).await);
+        if node > 1 {
+            voters[0].consensus.add_voter(NodeId(node)).await.expect("a voter");
+        } else {
+            while voters[0].consensus.propose(&sample::command(1)).await.is_err() {}
+        }
+    }
+    voters
+}
+
+async fn ours(dir: &Path, window: Duration) {
+    let net = Arc::<Net>::default();
+    let voters = voters(dir, &net).await;
+    for clients in CLIENTS {
+        let leader = voters.iter().find(|voter| voter.consensus.status().role == Role::Leader).expect("a leader");
+        let end = Instant::now() + window;
+        let writing = (0..clients).map(|client| {
+            let leader: Consensus = leader.consensus.clone();
+            tokio::spawn(async move {
+                let mut times = Vec::new();
+                while Instant::now() < end {
+                    let asked = Instant::now();
+                    let command = scale(client as u64 % 7, times.len() as u32 % 1_000);
+                    leader.propose(&command).await.expect("a write");
+                    times.push(asked.elapsed());
+                }
+                times
+            })
+        });
+        report("constellation", clients, window, all(writing.collect()).await);
+    }
+    for voter in voters {
+        voter.consensus.shutdown().await;
+    }
+}
+
+async fn all(tasks: Vec<tokio::task::JoinHandle<Vec<Duration>>>) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for task in tasks {
+        times.extend(task.await.expect("a client"));
+    }
+    times
+}
+
+async fn failover(dir: &Path) {
+    let net = Arc::<Net>::default();
+    let mut voters = voters(dir, &net).await;
+    let mut times = Vec::new();
+    for _ in 0..KILLS {
+        let leader = loop {
+            match voters.iter().position(|voter| voter.consensus.status().role == Role::Leader) {
+                Some(leader) => break leader,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        let killed = Instant::now();
+        let gone = voters.remove(leader);
+        let node = NodeId(leader_id(&gone));
+        net.disconnect(node);
+        gone.consensus.stop().await;
+        drop(gone);
+        'written: loop {
+            for voter in &voters {
+                if voter.consensus.propose(&scale(1, 1)).await.is_ok() {
+                    break 'written;
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        times.push(killed.elapsed());
+        let disk = OnDisk::open(&dir.join(node.0.to_string())).expect("the disk it had");
+        voters.insert(leader, start(Config::new(node), disk, &net).await);
+        // The next one is killed only when all are there.
+        let last = voters.iter().map(|voter| voter.consensus.status().committed).max().unwrap_or(0);
+        for voter in &voters {
+            voter.consensus.wait_for(support::SOON, |now| now.applied >= last && now.leader.is_some()).await;
+        }
+    }
+    times.sort();
+    let (least, median, most) = (times[0], times[KILLS / 2], times[KILLS - 1]);
+    println!("leader gone, next write answered: min {least:.0?} median {median:.0?} max {most:.0?} of {KILLS}");
+}
+
+fn leader_id(voter: &Voter) -> u64 {
+    voter.consensus.status().leader.map_or(0, |leader| leader.0)
+}
+
+/// Three processes that end with this value.
+struct Etcd(Vec<Child>);
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        for process in &mut self.0 {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+async fn etcd(dir: &Path, window: Duration) {
+    let peers = "a=http://127.0.0.1:23801,b=http://127.0.0.1:23802,c=http://127.0.0.1:23803";
+    let start = |(name, number): (&str, u16)| {
+        Command::new("etcd")
+            .args(["--name", name, "--initial-cluster", peers, "--log-level", "error"])
+            .arg("--data-dir")
+            .arg(dir.join(name))
+            .args(["--listen-peer-urls", &format!("http://127.0.0.1:{}", 23800 + number)])
+            .args(["--initial-advertise-peer-urls", &format!("http://127.0.0.1:{}", 23800 + number)])
+            .args(["--listen-client-urls", &format!("http://127.0.0.1:{}", 23790 + number)])
+            .args(["--advertise-client-urls", &format!("http://127.0.0.1:{}", 23790 + number)])
+            .env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+    };
+    let started: Result<Vec<Child>, _> = [("a", 1), ("b", 2), ("c", 3)].into_iter().map(start).collect();
+    let Ok(processes) = started else {
+        println!("etcd is not installed: skipped");
+        return;
+    };
+    let _etcd = Etcd(processes);
+    let Some(leader) = etcd_leader().await else {
+        println!("etcd has not elected a leader within 30 s: skipped");
+        return;
+    };
+    for clients in CLIENTS {
+        let end = Instant::now() + window;
+        let writing = (0..clients).map(|client| {
+            tokio::spawn(async move {
+                let mut times = Vec::new();
+                let mut connection = connect(leader).await.expect("a connection");
+                while Instant::now() < end {
+                    let asked = Instant::now();
+                    put(&mut connection, client, times.len()).await.expect("a write");
+                    times.push(asked.elapsed());
+                }
+                times
+            })
+        });
+        report("etcd         ", clients, window, all(writing.collect()).await);
+    }
+}
+
+type Connection = http2::SendRequest<Full<Bytes>>;
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// The client port of the one that leads, so that nothing is forwarded: ours are written to at the leader too.
+async fn etcd_leader() -> Option<u16> {
+    let end = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < end {
+        for port in 23791..=23793 {
+            let Ok(mut connection) = connect(port).await else { continue };
+            // Maintenance.Status: `header {cluster, member = 2}`, field 1, and `leader`, field 4.
+            let Ok(status) = call(&mut connection, "/etcdserverpb.Maintenance/Status", Bytes::new()).await else {
+                continue;
+            };
+            let header = fields(&status).into_iter().find(|(field, _)| *field == 1).map(|(_, value)| value);
+            let member = header.and_then(|value| match value {
+                Value::Bytes(bytes) => number(&fields(bytes), 2),
+                Value::Number(_) => None,
+            });
+            if member.is_some() && member == number(&fields(&status), 4) {
+                return Some(port);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    None
+}
+
+async fn connect(port: u16) -> Result<Connection, Failed> {
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.set_nodelay(true)?;
+    let (connection, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    tokio::spawn(driver);
+    Ok(connection)
+}
+
+async fn put(connection: &mut Connection, client: usize, number: usize) -> Result<(), Failed> {
+    let key = format!("key-{client}-{}", number % 1_000);
+    let mut message = BytesMut::new();
+    // PutRequest: key, field 1, and value, field 2.
+    message.put_slice(&[0x0a, key.len() as u8]);
+    message.put_slice(key.as_bytes());
+    message.put_slice(&[0x12, VALUE_BYTES as u8]);
+    message.put_bytes(7, VALUE_BYTES);
+    call(connection, "/etcdserverpb.KV/Put", message.freeze()).await.map(|_| ())
+}
+
+/// One unary gRPC call; fails unless the status is 0.
+async fn call(connection: &mut Connection, path: &str, message: Bytes) -> Result<Bytes, Failed> {
+    let mut body = BytesMut::new();
+    body.put_u8(0);
+    body.put_u32(u32::try_from(message.len())?);
+    body.put_slice(&message);
+    let request = hyper::Request::post(format!("http://127.0.0.1{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(Full::new(body.freeze()))?;
+    connection.ready().await?;
+    let response = connection.send_request(request).await?;
+    let body = response.into_body().collect().await?;
+    match body.trailers().and_then(|trailers| trailers.get("grpc-status")) {
+        Some(status) if status == "0" => Ok(body.to_bytes().slice(5..)),
+        other => Err(format!("grpc status {other:?}").into()),
+    }
+}
+
+enum Value<'b> {
+    Number(u64),
+    Bytes(&'b [u8]),
+}
+
+/// The fields of a protobuf message that are numbers or bytes.
+fn fields(mut bytes: &[u8]) -> Vec<(u64, Value<'_>)> {
+    let mut fields = Vec::new();
+    while let Some(tag) = varint(&mut bytes) {
+        let Some(value) = varint(&mut bytes) else { break };
+        match tag & 7 {
+            0 => fields.push((tag >> 3, Value::Number(value))),
+            2 if value as usize <= bytes.len() => {
+                let (inside, rest) = bytes.split_at(value as usize);
+                fields.push((tag >> 3, Value::Bytes(inside)));
+                bytes = rest;
+            }
+            _ => break,
+        }
+    }
+    fields
+}
+
+fn number(fields: &[(u64, Value<'_>)], wanted: u64) -> Option<u64> {
+    fields.iter().find_map(|(field, value)| match value {
+        Value::Number(number) if *field == wanted => Some(*number),
+        _ => None,
+    })
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (first, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(first & 0x7f) << shift;
+        if first & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
