@@ -169,7 +169,7 @@ fn describe_node() -> NodeConfig {
     let memory = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_memory(&text));
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
     NodeConfig {
-        node: NodeId(1),
+        node: NodeId::FIRST,
         seed: u64::from_ne_bytes(seed),
         rootless: !rustix::process::geteuid().is_root(),
         memory: memory.unwrap_or(Bytes(0)),

@@ -1,11 +1,13 @@
 //! Where the ready stars of a service are: what the control side publishes and the data side reads.
 
-use crate::id::StarId;
+use crate::id::{NodeId, StarId};
 
 /// One star that may be sent requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub star: StarId,
+    /// Where it runs.
+    pub node: NodeId,
     /// The port inside the star's network namespace (or the host's, for `Network::Host`).
     pub port: u16,
 }

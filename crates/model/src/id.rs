@@ -94,6 +94,12 @@ id!(
     NodeId,
     "node"
 );
+impl NodeId {
+    /// A machine in no constellation, and the first node of the one it founds. All others get the index of the command that
+    /// admits them, which is greater.
+    pub const FIRST: Self = Self(1);
+}
+
 id!(
     /// One request a node has taken and will answer once; lives only in memory.
     RequestId,

@@ -129,6 +129,10 @@ key!(
     /// A secret in its namespace; written `name`, or `namespace/name` outside the default one.
     SecretKey
 );
+key!(
+    /// A volume in its namespace; written `name`, or `namespace/name` outside the default one.
+    VolumeKey
+);
 
 #[cfg(test)]
 mod tests {

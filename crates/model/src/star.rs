@@ -92,6 +92,8 @@ pub enum ExitCause {
     StartFailed { reason: String },
     /// It ended while nobody was its parent; how is not known.
     Unknown,
+    /// Its node was given up. It may run on there, unseen, until the node is heard of again.
+    NodeLost,
 }
 
 impl ExitCause {
@@ -111,6 +113,7 @@ impl fmt::Display for ExitCause {
             Self::Deadline => f.write_str("ran into its deadline"),
             Self::StartFailed { reason } => write!(f, "not started: {reason}"),
             Self::Unknown => f.write_str("ended unseen"),
+            Self::NodeLost => f.write_str("its node was lost"),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use model::{AppSpec, Code, Entry, LimitsChange, Network, Problem, RequestId, ServiceKey, StarTemplate};
+use model::{AppSpec, Code, Entry, LimitsChange, Problem, RequestId, ServiceKey};
 use scheduler::check;
 use state::{Command, check_put};
 
@@ -87,16 +87,7 @@ impl Node {
         check_put(&self.state, spec, base)?;
         for (name, service) in &spec.services {
             let key = spec.service_key(name);
-            check(&self.view(), &key, &service.template)?;
-            if service.template.network == Network::Bridge && self.config.rootless {
-                let message = format!("service `{key}` asks for `network: \"bridge\"`, which needs root");
-                return Err(
-                    Problem::new(Code::Unsupported, message).help("use `network: \"host\"`, or run the agent as root")
-                );
-            }
-            if self.config.rootless {
-                rootless_can(&key, &service.template)?;
-            }
+            check(&self.machines(&key), &key, &service.template)?;
             // Two changes of the same doors at once, and undoing the one would close what the other opened: the second is
             // told, until the first is written or refused.
             if self.is_being_put(&key) {
@@ -112,7 +103,7 @@ impl Node {
         let Some(record) = self.state.services.get(service) else { return Ok(()) };
         let mut template = record.spec.template.clone();
         template.limits = change.of(&template.limits);
-        check(&self.view(), service, &template)
+        check(&self.machines(service), service, &template)
     }
 
     /// A change of the service waits for its entry point or is being written.
@@ -229,20 +220,4 @@ impl Node {
             step.effects.push(Effect::Listen { service: key.clone(), entry: entry.clone() });
         }
     }
-}
-
-/// Refuses what an ordinary user's stars cannot have: they have one id, that user's.
-fn rootless_can(key: &ServiceKey, template: &StarTemplate) -> Result<(), Problem> {
-    let refused = |what: String| {
-        let message = format!("service `{key}` asks for {what}, and without root a star has no id but its root's");
-        Err(Problem::new(Code::Unsupported, message).help("leave it out, or run the agent as root"))
-    };
-    if let Some(user) = template.interior.user.filter(|user| (user.uid, user.gid) != (0, 0)) {
-        return refused(format!("`user: \"{user}\"`"));
-    }
-    let mut capabilities = template.weakened.capabilities.iter();
-    if let Some(capability) = capabilities.find(|capability| capability.needs_ids()) {
-        return refused(format!("the capability `{capability}`"));
-    }
-    Ok(())
 }

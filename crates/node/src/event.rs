@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    AppKey, AppSpec, Balance, Bytes, EndpointSet, Entry, ExitCause, Limits, LimitsChange, ProbeKind, ProbeRole,
+    AppKey, AppSpec, Balance, Bytes, EndpointSet, Entry, ExitCause, Limits, LimitsChange, NodeId, ProbeKind, ProbeRole,
     Problem, RequestId, SecretChange, SecretKey, ServiceKey, StarId, StarTemplate,
 };
 use state::Command;
@@ -80,6 +80,20 @@ pub enum Event {
     Listening {
         service: ServiceKey,
         result: Result<SocketAddr, Problem>,
+    },
+    /// This node is the one that plans, or is it no more. Told `true` when everything written before has been told, and
+    /// `false` before it is told `true` again. A machine that is alone is never told: it always is.
+    Leads {
+        leads: bool,
+    },
+    /// A machine reported to this node, which leads.
+    Heard {
+        node: NodeId,
+    },
+    /// Membership sees a machine, or does not. A hint.
+    Seems {
+        node: NodeId,
+        alive: bool,
     },
     /// The agent is to end; stars run on.
     Stop,

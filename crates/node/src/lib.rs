@@ -12,6 +12,7 @@
 //! - `limits`, `pause`: what stars may use, and whether they stand still, changed while they run; `balloon`: a soft limit of
 //!   memory that follows what they use.
 //! - `services`: what `rollout` decides for each service, and what the proxy is told.
+//! - `peers`: the other machines, and who of them gets stars or is given up.
 //! - `log`: proposals under way, transitions gathered into batches.
 //! - `timers`: what falls due when. `view`: what people and programs are shown.
 
@@ -24,6 +25,7 @@ mod limits;
 mod log;
 mod node;
 mod pause;
+mod peers;
 mod probes;
 mod services;
 mod stars;
@@ -32,3 +34,4 @@ pub mod view;
 
 pub use event::{Effect, Event, Reply, Request, RunningStar, StartOrder};
 pub use node::{Node, NodeConfig};
+pub use peers::LEASE;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{AppSpec, Exit, RequestId, StarId, StarPhase, Time};
+use model::{AppSpec, Exit, NodeId, RequestId, StarId, StarPhase, Time};
 use state::{Command, Transition};
 
 /// Who waits for a proposal.
@@ -16,7 +16,11 @@ pub(crate) enum Purpose {
     /// Stars to bring into being.
     Assign,
     Transitions,
+    /// Stars of other machines that are to go.
+    Retire,
     Forget,
+    /// Where a machine stands.
+    Peer(NodeId),
 }
 
 #[derive(Debug)]
@@ -61,6 +65,11 @@ impl Log {
         waiting.phase = phase;
         waiting.process = process.or(waiting.process);
         waiting.exit = exit.or(waiting.exit.take());
+    }
+
+    /// What became of a star is not even being written.
+    pub(crate) fn is_waiting(&self, star: StarId) -> bool {
+        self.waiting.contains_key(&star)
     }
 
     /// Transitions of a batch that was not written: they wait until `at`, unless something newer waits.

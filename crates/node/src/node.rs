@@ -8,12 +8,13 @@ use model::{
     Bytes, CpuSet, Endpoint, ExitCause, Limits, NodeId, RequestId, ServiceKey, StarId, StarPhase, Time, WallTime,
 };
 use rollout::Backoff;
-use scheduler::{Ids, NodeView};
+use scheduler::Ids;
 use state::{Change, Command, StarRecord, State, apply};
 
 use crate::change::PendingPut;
 use crate::event::{Effect, Event, Reply};
 use crate::log::{Log, Proposal, Purpose};
+use crate::peers::Peers;
 use crate::timers::{Timer, Timers};
 
 /// What a node is told about itself.
@@ -31,13 +32,6 @@ pub struct NodeConfig {
     pub cpus: Option<CpuSet>,
 }
 
-impl NodeConfig {
-    /// What the scheduler is told of it.
-    pub(crate) fn view(&self) -> NodeView {
-        NodeView { node: self.node, memory: self.memory, cpus: self.cpus }
-    }
-}
-
 /// See the head of the crate.
 #[derive(Debug)]
 pub struct Node {
@@ -46,6 +40,9 @@ pub struct Node {
     pub(crate) stars: BTreeMap<StarId, Local>,
     pub(crate) services: BTreeMap<ServiceKey, LocalService>,
     pub(crate) log: Log,
+    pub(crate) peers: Peers,
+    /// Stars of other machines that are being told to go.
+    pub(crate) retiring: BTreeSet<StarId>,
     pub(crate) timers: Timers,
     pub(crate) ids: Ids,
     pub(crate) nursery_up: bool,
@@ -155,6 +152,8 @@ pub(crate) struct LocalService {
     pub(crate) leaving: Vec<StarId>,
     /// Numbers that are taken first by the next stars: those of stars restarted by their names.
     pub(crate) first: BTreeSet<u32>,
+    /// Not all its missing stars have a machine to go to.
+    pub(crate) homeless: bool,
     /// Stars whose assignment is being written: id, ordinal, revision.
     pub(crate) assigning: Vec<(StarId, u32, u64)>,
     pub(crate) generation: u64,
@@ -174,7 +173,9 @@ pub(crate) struct Step<'a> {
 
 impl Node {
     pub fn new(config: NodeConfig, state: State) -> Self {
-        let stars = state.stars.values().map(|record| (record.id, Local::of(record))).collect();
+        let own = state.stars.values().filter(|record| record.node == config.node);
+        let stars = own.map(|record| (record.id, Local::of(record))).collect();
+        let peers = Peers::new(&state);
         let services: BTreeMap<_, _> =
             state.services.keys().map(|key| (key.clone(), LocalService::default())).collect();
         let of_stars = state.stars.values().map(|star| star.service.clone());
@@ -185,6 +186,8 @@ impl Node {
             stars,
             services,
             log: Log::default(),
+            peers,
+            retiring: BTreeSet::new(),
             timers: Timers::default(),
             ids: Ids::new(config.seed),
             nursery_up: false,
@@ -236,27 +239,32 @@ impl Node {
             Event::Probed { star, role, outcome } => self.star_probed(star, role, outcome, &mut step),
             Event::Drained { star } => self.star_drained(star, &mut step),
             Event::Listening { service, result } => self.listening(service, result, &mut step),
+            Event::Leads { leads } => self.leads(leads, &mut step),
+            Event::Heard { node } => self.heard(node, &mut step),
+            Event::Seems { node, alive } => self.seems(node, alive, &mut step),
             Event::Stop | Event::Tick => {}
         }
         while let Some(timer) = self.timers.pop_due(now) {
             self.due(timer, &mut step);
         }
+        // What ended is written before what takes its place: an agent that is lost in between must not find both.
+        self.write_transitions(&mut step);
         while let Some(service) = self.dirty.pop_first() {
             self.reconcile(&service, &mut step);
         }
         self.settle_limits(&mut step);
-        if let Some(changes) = self.log.batch(now) {
-            self.propose(Purpose::Transitions, Command::Transitions { changes, wall }, &mut step);
+        self.write_transitions(&mut step);
+    }
+
+    fn write_transitions(&mut self, step: &mut Step<'_>) {
+        if let Some(changes) = self.log.batch(step.now) {
+            self.propose(Purpose::Transitions, Command::Transitions { changes, wall: step.wall }, step);
         }
     }
 
     pub(crate) fn propose(&mut self, purpose: Purpose, command: Command, step: &mut Step<'_>) {
         let proposal = self.log.propose(purpose, command.clone());
         step.effects.push(Effect::Propose { proposal, command });
-    }
-
-    pub(crate) fn view(&self) -> NodeView {
-        self.config.view()
     }
 
     fn committed(&mut self, index: u64, command: &Command, step: &mut Step<'_>) {
@@ -287,7 +295,11 @@ impl Node {
             }
             Purpose::Assign => self.assigned(command),
             Purpose::Forget => self.dirty.append(&mut self.forget_later),
-            Purpose::Transitions => {}
+            Purpose::Retire => {
+                let mut services = self.retired(command);
+                self.dirty.append(&mut services);
+            }
+            Purpose::Transitions | Purpose::Peer(_) => {}
         }
     }
 
@@ -329,18 +341,15 @@ impl Node {
                 self.dirty.insert(service.clone());
             }
             Change::StarAssigned { star } => {
-                if let Some(record) = self.state.stars.get(star) {
-                    self.dirty.insert(record.service.clone());
+                let Some(record) = self.state.stars.get(star) else { return };
+                self.dirty.insert(record.service.clone());
+                if record.node == self.config.node {
                     self.stars.insert(*star, Local::of(record));
                     self.order(*star, step);
                 }
             }
             Change::StarLimited { star } => self.fit(*star, step),
-            Change::StarMoved { star, .. } => {
-                if let Some(local) = self.stars.get(star) {
-                    self.dirty.insert(local.service.clone());
-                }
-            }
+            Change::StarMoved { star, phase } => self.star_moved(*star, *phase, step),
             Change::StarLeaves { star, comes_back } => self.leave(*star, *comes_back),
             Change::PlaceChanged { service, ordinal } => {
                 // Whoever asks has seen to what was wrong with it.
@@ -352,9 +361,10 @@ impl Node {
             Change::StarForgotten { star } => {
                 if let Some(local) = self.stars.remove(star) {
                     self.dirty.insert(local.service);
+                    step.effects.push(Effect::Forget { star: *star });
                 }
-                step.effects.push(Effect::Forget { star: *star });
             }
+            Change::NodeChanged { node } => self.node_changed(*node, step),
             Change::AppPut { .. } | Change::AppRemoved { .. } | Change::Refused { .. } => {}
         }
     }
@@ -398,6 +408,12 @@ impl Node {
                 self.log.again(changes, at);
                 self.timers.set(Timer::Write, at);
             }
+            Purpose::Retire => {
+                for service in self.retired(&failed.command) {
+                    self.timers.set(Timer::Service(service), step.now + crate::services::WRITE_AGAIN);
+                }
+            }
+            Purpose::Peer(_) => self.peer_not_written(step),
             Purpose::Forget => {
                 let Command::Forget { stars } = failed.command else { return };
                 let records = stars.iter().filter_map(|star| self.state.stars.get(star));
@@ -425,6 +441,7 @@ impl Node {
             // Every event ends with a look at what waits to be written.
             Timer::Write => {}
             Timer::Nursery => self.nursery_missing = true,
+            Timer::Peers => self.look_at_peers(step),
         }
     }
 }

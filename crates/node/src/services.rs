@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{Endpoint, EndpointSet, Network, ServiceKey, StarId, StarPhase};
+use model::{Endpoint, EndpointSet, NodeId, ServiceKey, StarId, StarPhase};
 use rollout::{Actions, Seen, Wanted, decide};
 use scheduler::{Request as PlanRequest, plan};
-use state::{Assignment, Command};
+use state::{Assignment, Command, StarRecord};
 
 use crate::event::Effect;
 use crate::log::Purpose;
@@ -33,16 +33,21 @@ impl Node {
             service.backoff.clear();
             service.last_failure = None;
         }
-        let Actions { mut start, mut drain } = decide(wanted, &self.seen(key));
+        // Who else leads plans for all.
+        let Actions { mut start, mut drain } =
+            if self.peers.leads { decide(wanted, &self.seen(key)) } else { Actions::default() };
         if self.state.services.get(key).is_some_and(|record| record.paused) {
             // What stands still stays as it is; only what is not there yet may turn out to be too much.
             start = 0;
-            drain.retain(|star| self.stars.get(star).is_some_and(|local| local.phase == StarPhase::Assigned));
+            drain.retain(|star| self.phase_of(*star) == Some(StarPhase::Assigned));
         }
-        // Nothing is started that could not be ordered; what serves goes on meanwhile.
-        if start > 0 && self.nursery_up {
+        if start > 0 {
             self.assign(key, start, step);
+        } else if let Some(service) = self.services.get_mut(key) {
+            service.homeless = false;
         }
+        let elsewhere: Vec<StarId> = drain.extract_if(.., |star| !self.stars.contains_key(star)).collect();
+        self.retire_elsewhere(&elsewhere, step);
         if let Some(service) = self.services.get_mut(key) {
             drain.append(&mut service.leaving);
         }
@@ -62,6 +67,7 @@ impl Node {
             .filter_map(|(star, local)| {
                 let phase = match local.phase {
                     StarPhase::Ended if self.holds_its_place(*star, local) => StarPhase::Ready,
+                    StarPhase::Ended if self.log.is_waiting(*star) => StarPhase::Starting,
                     StarPhase::Ended => return None,
                     // Whether another comes in its place is known when it has ended.
                     _ if local.overdue || local.leaves == Some(true) => StarPhase::Unready,
@@ -69,9 +75,11 @@ impl Node {
                     _ if local.leaves == Some(false) => StarPhase::Draining,
                     phase => phase,
                 };
-                Some(Seen { star: *star, revision: local.revision, ordinal: local.ordinal, phase })
+                let revision = self.revision_on(self.config.node, local.revision);
+                Some(Seen { star: *star, revision, ordinal: local.ordinal, phase })
             })
             .collect();
+        seen.extend(self.state.stars_of(key).filter_map(|record| self.seen_elsewhere(record)));
         let assigning = self.services.get(key).into_iter().flat_map(|service| &service.assigning);
         seen.extend(assigning.map(|(star, ordinal, revision)| Seen {
             star: *star,
@@ -80,6 +88,57 @@ impl Node {
             phase: StarPhase::Assigned,
         }));
         seen
+    }
+
+    /// A star of another machine, as the log has it.
+    fn seen_elsewhere(&self, record: &StarRecord) -> Option<Seen> {
+        if record.phase == StarPhase::Ended || record.node == self.config.node {
+            return None;
+        }
+        let held = |service: &state::ServiceRecord| service.held.contains(&record.ordinal);
+        let phase = match record.phase {
+            _ if self.retiring.contains(&record.id) => StarPhase::Draining,
+            phase if phase >= StarPhase::Draining || !record.leaving => phase,
+            // Told to go by its name: its place is free at once when nothing is to have it.
+            _ if self.state.services.get(&record.service).is_some_and(held) => StarPhase::Draining,
+            _ => StarPhase::Unready,
+        };
+        let revision = self.revision_on(record.node, record.revision);
+        Some(Seen { star: record.id, revision, ordinal: record.ordinal, phase })
+    }
+
+    /// Stars of a machine that is drained are replaced like those of an earlier revision: the next comes first.
+    fn revision_on(&self, node: NodeId, revision: u64) -> u64 {
+        if self.is_draining(node) { 0 } else { revision }
+    }
+
+    /// Where a star has come to, as far as it is known here.
+    fn phase_of(&self, star: StarId) -> Option<StarPhase> {
+        let local = self.stars.get(&star).map(|local| local.phase);
+        local.or_else(|| self.state.stars.get(&star).map(|record| record.phase))
+    }
+
+    /// Has the log tell other machines that stars of theirs are to go.
+    fn retire_elsewhere(&mut self, stars: &[StarId], step: &mut Step<'_>) {
+        let is_news = |star: &&StarId| {
+            let record = self.state.stars.get(star);
+            record.is_some_and(|record| record.phase < StarPhase::Draining && !record.leaving)
+                && !self.retiring.contains(star)
+        };
+        let stars: Vec<StarId> = stars.iter().filter(is_news).copied().collect();
+        if stars.is_empty() {
+            return;
+        }
+        self.retiring.extend(&stars);
+        self.propose(Purpose::Retire, Command::Retire { stars, wall: step.wall }, step);
+    }
+
+    /// They were told, or could not be: then their services are looked at again.
+    pub(crate) fn retired(&mut self, command: &Command) -> BTreeSet<ServiceKey> {
+        let Command::Retire { stars, .. } = command else { return BTreeSet::new() };
+        self.retiring.retain(|star| !stars.contains(star));
+        let records = stars.iter().filter_map(|star| self.state.stars.get(star));
+        records.map(|record| record.service.clone()).collect()
     }
 
     /// Plans stars for the first free places, except those that wait for their back-off.
@@ -107,15 +166,17 @@ impl Node {
         if ordinals.is_empty() {
             return;
         }
-        let template = &record.spec.template;
-        let on_host = self.state.stars.values().filter(|star| star.template.network == Network::Host);
-        let ports: BTreeSet<u16> =
-            on_host.filter(|star| star.phase != StarPhase::Ended).filter_map(|star| star.port).collect();
-        let request = PlanRequest { service: key, template, ordinals: &ordinals };
-        let view = self.config.view();
+        let (revision, template) = (record.revision, record.spec.template.clone());
+        let request = PlanRequest { service: key, template: &template, ordinals: &ordinals };
+        let views = self.candidates(key, &template);
         let is_taken = |star: StarId| self.state.stars.contains_key(&star);
-        let placements = plan(&view, &request, &mut self.ids, is_taken, &ports);
-        let revision = record.revision;
+        let placements = plan(&views, &request, &mut self.ids, is_taken);
+        let Some(service) = self.services.get_mut(key) else { return };
+        // Looked at again when a machine comes or changes, and when a nursery does.
+        service.homeless = placements.len() < ordinals.len();
+        if placements.is_empty() {
+            return;
+        }
         let stars: Vec<Assignment> = placements
             .into_iter()
             .map(|placement| Assignment {
@@ -134,9 +195,12 @@ impl Node {
     /// Tells the proxy where requests may go, when that is other than before.
     fn publish(&mut self, key: &ServiceKey, step: &mut Step<'_>) {
         let entry = self.state.services.get(key).and_then(|record| record.spec.entry.as_ref());
-        let ready = self.stars.iter().filter(|(_, local)| local.service == *key && local.phase == StarPhase::Ready);
-        let endpoints: Vec<Endpoint> =
-            ready.filter_map(|(star, local)| Some(Endpoint { star: *star, port: local.port? })).collect();
+        let is_ready = |record: &&StarRecord| match self.stars.get(&record.id) {
+            Some(local) => local.phase == StarPhase::Ready,
+            None => record.phase == StarPhase::Ready && !record.leaving && self.is_reachable(record.node),
+        };
+        let endpoint = |record: &StarRecord| Some(Endpoint { star: record.id, node: record.node, port: record.port? });
+        let endpoints: Vec<Endpoint> = self.state.stars_of(key).filter(is_ready).filter_map(endpoint).collect();
         let Some(service) = self.services.get_mut(key) else { return };
         let (endpoints, balance) = match (entry, &service.published) {
             (Some(entry), _) => (endpoints, entry.balance),
@@ -157,6 +221,9 @@ impl Node {
 
     /// Drops ended stars beyond those that are kept; all of a service that is gone.
     fn forget_ended(&mut self, key: &ServiceKey, step: &mut Step<'_>) {
+        if !self.peers.leads {
+            return;
+        }
         if self.log.is_under_way(&Purpose::Forget) {
             self.forget_later.insert(key.clone());
             return;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use model::{Exit, ExitCause, RestartPolicy, StarId, StarPhase};
+use model::{Exit, ExitCause, RestartPolicy, ServiceKey, StarId, StarPhase};
 
 use crate::event::{Effect, RunningStar, StartOrder};
 use crate::node::{Local, NURSERY_PATIENCE, Node, Step};
@@ -186,9 +186,59 @@ impl Node {
         self.kill(star, step);
     }
 
+    /// The log says where a star has come to. Of a star of this node it says what this node said before, unless another
+    /// decided that it is to go, or that it has ended because this node was given up.
+    pub(crate) fn star_moved(&mut self, star: StarId, phase: StarPhase, step: &mut Step<'_>) {
+        let Some(record) = self.state.stars.get(&star) else { return };
+        self.dirty.insert(record.service.clone());
+        let Some(local) = self.stars.get_mut(&star) else {
+            let exit = record.exit.as_ref().filter(|_| phase == StarPhase::Ended);
+            let failed = exit.filter(|exit| !exit.asked && exit.cause != ExitCause::NodeLost).cloned();
+            if let Some(exit) = failed.filter(|exit| !is_over(record.template.restart, &exit.cause)) {
+                let (service, ordinal, revision) = (record.service.clone(), record.ordinal, record.revision);
+                self.failed(&service, ordinal, revision, exit.cause, step);
+            }
+            return;
+        };
+        match phase {
+            StarPhase::Draining if local.phase < StarPhase::Draining => {
+                if let Some(service) = self.services.get_mut(&local.service) {
+                    service.leaving.push(star);
+                }
+            }
+            StarPhase::Ended if local.phase != StarPhase::Ended => {
+                // Another may have its place already.
+                local.phase = StarPhase::Stopping;
+                self.timers.clear_star(star);
+                self.kill(star, step);
+            }
+            _ => {}
+        }
+    }
+
+    /// A star ended by itself: the next in its place waits the longer, the oftener that happened.
+    fn failed(&mut self, key: &ServiceKey, ordinal: u32, revision: u64, cause: ExitCause, step: &Step<'_>) {
+        let Some(service) = self.services.get_mut(key).filter(|service| service.backoff_revision == revision) else {
+            return;
+        };
+        service.backoff.entry(ordinal).or_default().failed(step.now);
+        service.last_failure = Some(cause);
+    }
+
     /// Lets a star go that was told so by its name.
     pub(crate) fn leave(&mut self, star: StarId, comes_back: bool) {
-        let Some(local) = self.stars.get_mut(&star).filter(|local| local.phase < StarPhase::Draining) else { return };
+        let Some(local) = self.stars.get_mut(&star) else {
+            // Its own node lets it go; here its place is kept for the next.
+            let Some(record) = self.state.stars.get(&star) else { return };
+            if let Some(service) = self.services.get_mut(&record.service).filter(|_| comes_back) {
+                service.first.insert(record.ordinal);
+            }
+            self.dirty.insert(record.service.clone());
+            return;
+        };
+        if local.phase >= StarPhase::Draining {
+            return;
+        }
         local.leaves = Some(comes_back);
         if let Some(service) = self.services.get_mut(&local.service) {
             service.leaving.push(star);
@@ -292,15 +342,8 @@ impl Node {
             cause => cause,
         };
         let (key, ordinal, revision) = (local.service.clone(), local.ordinal, local.revision);
-        let stays_ended = is_over(record.template.restart, &cause);
-        if let Some(service) = self.services.get_mut(&key)
-            && !asked
-            && !stays_ended
-            && service.backoff_revision == revision
-        {
-            let backoff = service.backoff.entry(ordinal).or_default();
-            backoff.failed(step.now);
-            service.last_failure = Some(cause.clone());
+        if !asked && !is_over(record.template.restart, &cause) {
+            self.failed(&key, ordinal, revision, cause.clone(), step);
         }
         self.end(star, Exit { cause, asked });
     }

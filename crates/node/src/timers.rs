@@ -29,6 +29,8 @@ pub(crate) enum Timer {
     Write,
     /// The nursery should have answered.
     Nursery,
+    /// The lease of a machine may be over.
+    Peers,
 }
 
 #[derive(Debug, Default)]

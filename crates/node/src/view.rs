@@ -209,7 +209,7 @@ impl Node {
         let desired = record.wanted();
         let is_short = running().count() != desired as usize && !record.paused;
         // What the log says of stars that no nursery has confirmed is what once was.
-        let is_unconfirmed = !self.nursery_up && running().next().is_some();
+        let is_unconfirmed = !self.nursery_up && running().any(|star| self.stars.contains_key(&star.id));
         let changing = is_unconfirmed || is_short || !running().all(is_settled);
         Some(ServiceView {
             service: key.clone(),
@@ -238,6 +238,11 @@ impl Node {
         let local = self.services.get(key)?;
         if let Some(problem) = &local.listen_problem {
             return Some(problem.clone());
+        }
+        if local.homeless && self.nursery_up {
+            let record = self.state.services.get(key)?;
+            let nowhere = scheduler::check(&self.candidates(key, &record.spec.template), key, &record.spec.template);
+            return Some(nowhere.err()?.message);
         }
         if let Some(problem) = self.limit_problem(key) {
             return Some(problem);

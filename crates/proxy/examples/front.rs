@@ -36,7 +36,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 async fn front(port: u16, backends: &[u16]) -> io::Result<()> {
     let proxy = Proxy::new(Arc::new(Loopback));
     let service = ServiceKey::in_default("web".parse::<Name>().map_err(io::Error::other)?);
-    let endpoints = backends.iter().map(|port| Endpoint { star: StarId(u64::from(*port)), port: *port }).collect();
+    let endpoints = backends
+        .iter()
+        .map(|port| Endpoint { star: StarId(u64::from(*port)), node: model::NodeId::FIRST, port: *port })
+        .collect();
     proxy.publish(&service, EndpointSet { generation: 1, endpoints }, Balance::RoundRobin);
     let entry = Entry { listen: ListenAddr::loopback(port), protocol: Protocol::Http, balance: Balance::RoundRobin };
     let address = proxy.listen(service, entry).await.map_err(io::Error::other)?;

@@ -1,7 +1,6 @@
 //! Where stars go: a pure function from a view and a request to a plan with its reasons.
 //!
-//! One node today. What is here is the seam that many nodes will use: a plan leaves nothing to choose (ids, ordinals,
-//! ports, node), and the state checks it again when it is applied.
+//! A plan leaves nothing to choose (ids, ordinals, ports, node), and the state checks it again when it is applied.
 
 #![forbid(unsafe_code)]
 
@@ -9,14 +8,22 @@ use std::collections::BTreeSet;
 
 use model::{Bytes, Code, CpuSet, Network, NodeId, Problem, ServiceKey, StarId, StarTemplate};
 
-/// What is known of the node that stars can go to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A node that stars can go to, and what it has to do already.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeView {
     pub node: NodeId,
     /// 0 when it is not known; then nothing is refused for it.
     pub memory: Bytes,
     /// Its processors; `None` when they are not known, and then nothing is refused for them.
     pub cpus: Option<CpuSet>,
+    /// Its agent has no privileges.
+    pub rootless: bool,
+    /// Stars that run there.
+    pub stars: u32,
+    /// Of these, stars of the service at hand.
+    pub of_service: u32,
+    /// Ports that stars on its network have.
+    pub ports: BTreeSet<u16>,
 }
 
 /// Stars wanted for a service.
@@ -71,13 +78,37 @@ impl Ids {
     }
 }
 
-/// Whether a star of this template can run anywhere at all; the problem names what it needs and what there is.
-pub fn check(view: &NodeView, service: &ServiceKey, template: &StarTemplate) -> Result<(), Problem> {
+/// Whether a star of this template can run on one of these nodes; the problem names what it needs and what the best has.
+pub fn check<'v>(
+    views: impl IntoIterator<Item = &'v NodeView>,
+    service: &ServiceKey,
+    template: &StarTemplate,
+) -> Result<(), Problem> {
+    let (mut refusal, mut largest) = (None, Bytes(0));
+    for view in views {
+        match fits(view, service, template) {
+            Ok(()) => return Ok(()),
+            // Of several reasons the one of the node that has most is told: it is the nearest.
+            Err(problem) if refusal.is_none() || view.memory > largest => {
+                largest = view.memory;
+                refusal = Some(problem);
+            }
+            Err(_) => {}
+        }
+    }
+    let nowhere = || Problem::new(Code::NoCapacity, format!("no node takes a star of `{service}`"));
+    Err(refusal.unwrap_or_else(|| nowhere().help("`rads c nodes` shows which are up and take stars")))
+}
+
+fn fits(view: &NodeView, service: &ServiceKey, template: &StarTemplate) -> Result<(), Problem> {
     if let (Some(needs), Some(has)) = (template.limits.cpus, view.cpus)
         && let Some(missing) = needs.first_beyond(&has)
     {
         let message = format!("no node can hold a star of `{service}` (needs processor {missing}, the node has {has})");
         return Err(Problem::new(Code::NoCapacity, message).help("name others in its `cpus`"));
+    }
+    if view.rootless {
+        without_root(service, template)?;
     }
     let Some(needs) = template.limits.memory else { return Ok(()) };
     if view.memory.0 == 0 || needs <= view.memory {
@@ -90,17 +121,41 @@ pub fn check(view: &NodeView, service: &ServiceKey, template: &StarTemplate) -> 
     Err(Problem::new(Code::NoCapacity, message).help("lower its `ram_mb`"))
 }
 
-/// Places stars. `taken` tells ids in use, `ports` those of stars on the host's network.
+/// Refuses what an ordinary user's stars cannot have: they have one id, that user's, and no bridge.
+fn without_root(service: &ServiceKey, template: &StarTemplate) -> Result<(), Problem> {
+    if template.network == Network::Bridge {
+        let message = format!("service `{service}` asks for `network: \"bridge\"`, which needs root");
+        return Err(Problem::new(Code::Unsupported, message).help("use `network: \"host\"`, or run the agent as root"));
+    }
+    let refused = |what: String| {
+        let message = format!("service `{service}` asks for {what}, and without root a star has no id but its root's");
+        Err(Problem::new(Code::Unsupported, message).help("leave it out, or run the agent as root"))
+    };
+    if let Some(user) = template.interior.user.filter(|user| (user.uid, user.gid) != (0, 0)) {
+        return refused(format!("`user: \"{user}\"`"));
+    }
+    let mut capabilities = template.weakened.capabilities.iter();
+    if let Some(capability) = capabilities.find(|capability| capability.needs_ids()) {
+        return refused(format!("the capability `{capability}`"));
+    }
+    Ok(())
+}
+
+/// Places stars, each on the node that has fewest of its service, of those with fewest stars at all, of those the first.
+/// `taken` tells ids in use. Ordinals beyond what the nodes can hold are left out.
 pub fn plan(
-    view: &NodeView,
+    views: &[NodeView],
     request: &Request<'_>,
     ids: &mut Ids,
     taken: impl Fn(StarId) -> bool,
-    ports: &BTreeSet<u16>,
 ) -> Vec<Placement> {
-    let mut ports = ports.clone();
+    let mut views: Vec<NodeView> =
+        views.iter().filter(|view| fits(view, request.service, request.template).is_ok()).cloned().collect();
     let mut placements: Vec<Placement> = Vec::with_capacity(request.ordinals.len());
     for ordinal in request.ordinals {
+        let least = views.iter_mut().min_by_key(|view| (view.of_service, view.stars, view.node));
+        let Some(view) = least else { break };
+        (view.of_service, view.stars) = (view.of_service + 1, view.stars + 1);
         let star = ids.next(|id| taken(id) || placements.iter().any(|placed| placed.star == id));
         let port = match request.template.network {
             Network::None | Network::Bridge => request.template.port,
@@ -108,8 +163,9 @@ pub fn plan(
             Network::Host => request.template.port.and_then(|_| {
                 let offset = (star.0 % HOST_PORTS.len() as u64) as u16;
                 let start = HOST_PORTS.start + offset;
-                let free = (start..HOST_PORTS.end).chain(HOST_PORTS.start..start).find(|port| !ports.contains(port))?;
-                ports.insert(free);
+                let mut candidates = (start..HOST_PORTS.end).chain(HOST_PORTS.start..start);
+                let free = candidates.find(|port| !view.ports.contains(port))?;
+                view.ports.insert(free);
                 Some(free)
             }),
         };
@@ -121,6 +177,69 @@ pub fn plan(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn view(node: u64, of_service: u32, stars: u32) -> NodeView {
+        let memory = Bytes::mib(1_024);
+        let ports = BTreeSet::new();
+        NodeView { node: NodeId(node), memory, cpus: None, rootless: false, stars, of_service, ports }
+    }
+
+    fn check_spread(views: &[NodeView], stars: u32, expected: &[u64]) {
+        let template = StarTemplate { limits: model::Limits::DEFAULT, ..template() };
+        let ordinals: Vec<u32> = (1..=stars).collect();
+        let service = "web".parse().unwrap();
+        let request = Request { service: &service, template: &template, ordinals: &ordinals };
+        let plan = plan(views, &request, &mut Ids::new(1), |_| false);
+        assert_eq!(plan.iter().map(|placed| placed.node.0).collect::<Vec<_>>(), expected);
+    }
+
+    fn template() -> StarTemplate {
+        StarTemplate {
+            program: model::Program::Script("x.rads".to_owned()),
+            args: Vec::new(),
+            bundle: model::BundleId(model::ContentHash([0; 32])),
+            rootfs: None,
+            env: Default::default(),
+            limits: model::Limits::DEFAULT,
+            volumes: Vec::new(),
+            network: Network::None,
+            port: Some(80),
+            probe: model::Probe::new(model::ProbeKind::Tcp),
+            restart: model::RestartPolicy::Always,
+            grace_ms: 1_000,
+            stop_signal: None,
+            deadline_ms: None,
+            hooks: Default::default(),
+            health: Default::default(),
+            interior: Default::default(),
+            weakened: Default::default(),
+            checkpoint: false,
+        }
+    }
+
+    #[test]
+    fn stars_of_a_service_are_spread_and_then_go_where_there_are_fewest() {
+        check_spread(&[view(1, 0, 0), view(2, 0, 0), view(3, 0, 0)], 4, &[1, 2, 3, 1]);
+        check_spread(&[view(1, 1, 1), view(2, 0, 9), view(3, 0, 5)], 3, &[3, 2, 1]);
+        check_spread(&[view(7, 5, 5)], 2, &[7, 7]);
+        check_spread(&[], 2, &[]);
+    }
+
+    #[test]
+    fn what_no_node_can_hold_is_refused_with_what_the_largest_has() {
+        let service: ServiceKey = "web".parse().unwrap();
+        let mut template = template();
+        template.limits.memory = Some(Bytes::mib(2_048));
+        let small = NodeView { memory: Bytes::mib(512), ..view(1, 0, 0) };
+        let problem = check([&view(2, 0, 0), &small], &service, &template).unwrap_err();
+        assert!(problem.message.contains("the largest node has 1 GiB"), "{problem}");
+        let large = NodeView { memory: Bytes::mib(4_096), ..view(3, 0, 0) };
+        assert_eq!(check([&small, &large], &service, &template), Ok(()));
+        assert_eq!(check([], &service, &template).unwrap_err().code, Code::NoCapacity);
+        template.network = Network::Bridge;
+        let rootless = NodeView { rootless: true, ..large };
+        assert_eq!(check([&rootless], &service, &template).unwrap_err().code, Code::Unsupported);
+    }
 
     #[test]
     fn ids_follow_from_the_seed_and_avoid_those_taken() {

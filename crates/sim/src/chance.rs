@@ -1,5 +1,7 @@
 //! Chance from a seed.
 
+use std::time::Duration;
+
 /// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
 #[derive(Debug, Clone)]
 pub struct Chance(u64);
@@ -25,6 +27,18 @@ impl Chance {
     /// Between 0 and 1.
     pub fn unit(&mut self) -> f64 {
         (self.number() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    pub fn at_most(&mut self, time: Duration) -> Duration {
+        Duration::from_nanos(self.below(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).saturating_add(1)))
+    }
+
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> Option<T> {
+        if of.is_empty() { None } else { Some(of[self.below(of.len() as u64) as usize]) }
     }
 
     pub fn happens(&mut self, probability: f64) -> bool {

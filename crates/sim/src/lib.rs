@@ -2,10 +2,13 @@
 //!
 //! A run is a function of the code, its seed and its options. Nothing here waits or reads a clock but the command line, which says how
 //! long a run took.
+//!
+//! - `cluster`: whole nodes, with faults from a seed and checkers. `members`, `network`, `peer`, `figures`: membership alone, measured.
 
 #![forbid(unsafe_code)]
 
 pub mod chance;
+pub mod cluster;
 pub mod figures;
 pub mod members;
 pub mod network;

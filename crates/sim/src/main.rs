@@ -1,4 +1,4 @@
-//! `cargo xtask sim membership`: the figures of membership in virtual time.
+//! `cargo xtask sim`: the figures of membership in virtual time, and whole clusters with faults from seeds.
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ use sim::members::World;
 use sim::{figures, peer};
 
 const USAGE: &str = "\
+usage: cargo xtask sim cluster [--seeds=N …]      whole nodes, with faults; `--help` says more
 usage: cargo xtask sim membership [--nodes=N,N,…] [--seed=N] [--minutes=N] [--deaths=N] [--peer]
 
   --nodes    sizes of the simulated clusters, 3 to 8192 (3,30,100,1000)
@@ -61,8 +62,9 @@ fn parse(args: &[String]) -> Result<Options, String> {
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let options = match args.split_first() {
+        Some((what, rest)) if what == "cluster" => return sim::cluster::main(rest),
         Some((what, rest)) if what == "membership" => parse(rest),
-        _ => Err("what is to be simulated: `membership`".to_owned()),
+        _ => Err("what is to be simulated: `membership` or `cluster`".to_owned()),
     };
     match options {
         Ok(options) if membership(&options) => ExitCode::SUCCESS,

@@ -3,13 +3,13 @@
 use model::app::INSTANCES_MAX;
 use model::limits::limits_difference;
 use model::{
-    AppKey, AppSpec, Code, Exit, LimitsChange, Problem, RestartPolicy, SecretChange, SecretKey, ServiceKey, StarId,
-    StarPhase, Turn, WallTime,
+    AppKey, AppSpec, Code, Duty, Exit, LimitsChange, NodeId, Problem, RestartPolicy, SecretChange, SecretKey,
+    ServiceKey, Standing, StarId, StarPhase, Turn, WallTime,
 };
 
 use crate::command::{Assignment, Command, Transition};
-use crate::record::{About, AppRecord, ServiceRecord, StarRecord, State};
-use crate::single;
+use crate::record::{About, AppRecord, NodeRecord, ServiceRecord, StarRecord, State};
+use crate::{nodes, single};
 
 /// What a command did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,10 @@ pub enum Change {
         service: ServiceKey,
         ordinal: u32,
     },
+    /// A node came, went, or is other than it was.
+    NodeChanged {
+        node: NodeId,
+    },
     /// The command, or this part of it, changed nothing.
     Refused {
         problem: Problem,
@@ -89,6 +93,13 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
             transitions.iter().for_each(|transition| changes.extend(transit(state, transition, *wall)));
             Ok(())
         }
+        Command::Retire { stars, wall } => {
+            for star in stars {
+                let drains = Transition { star: *star, phase: StarPhase::Draining, process: None, exit: None };
+                changes.extend(transit(state, &drains, *wall));
+            }
+            Ok(())
+        }
         Command::Forget { stars } => {
             stars.iter().for_each(|star| changes.extend(forget(state, *star)));
             Ok(())
@@ -113,6 +124,19 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
             }
             Ok(())
         }
+        Command::Found { cluster, name, address, facts, wall } => {
+            nodes::found(state, cluster, name, address, facts, *wall, &mut changes)
+        }
+        Command::AdmitNode { name, role, address, facts, wall } => {
+            nodes::admit(state, name, *role, address, facts, *wall, &mut changes)
+        }
+        Command::DescribeNode { node, address, facts, .. } => {
+            nodes::describe(state, *node, address, facts, &mut changes)
+        }
+        Command::LoseNode { node, wall } => nodes::lose(state, *node, *wall, &mut changes),
+        Command::WelcomeNode { node, wall } => nodes::welcome(state, *node, *wall, &mut changes),
+        Command::RemoveNode { node, wall } => nodes::remove(state, *node, *wall, &mut changes),
+        Command::SetDuty { node, duty, wall } => nodes::set_duty(state, *node, *duty, *wall, &mut changes),
     };
     if let Err(problem) = result {
         changes.push(Change::Refused { problem });
@@ -400,6 +424,18 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime) -> Change 
     if state.stars.contains_key(&assignment.star) {
         return refused(Code::AlreadyExists, format!("there is a star `{}` already", assignment.star));
     }
+    // A machine in no constellation knows of no nodes, and everything is for it.
+    let takes = |node: &NodeRecord| node.standing == Standing::Up && node.duty == Duty::Takes;
+    if !state.nodes.is_empty() && !state.nodes.get(&assignment.node).is_some_and(takes) {
+        return refused(Code::Conflict, format!("node `{}` takes no stars any more", assignment.node));
+    }
+    let volumes = State::volumes_of(&assignment.service, &service.spec.template);
+    for volume in volumes {
+        let home = *state.homes.entry(volume.clone()).or_insert(assignment.node);
+        if home != assignment.node {
+            return refused(Code::Conflict, format!("volume `{volume}` lies on node `{home}`"));
+        }
+    }
     service.started += 1;
     let star = StarRecord {
         id: assignment.star,
@@ -424,7 +460,7 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime) -> Change 
     Change::StarAssigned { star: assignment.star }
 }
 
-fn transit(state: &mut State, transition: &Transition, wall: WallTime) -> Option<Change> {
+pub(crate) fn transit(state: &mut State, transition: &Transition, wall: WallTime) -> Option<Change> {
     let star = state.stars.get(&transition.star)?;
     if !star.phase.leads_to(transition.phase) {
         return None;

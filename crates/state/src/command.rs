@@ -1,7 +1,8 @@
 //! Everything that can be written to the log. A released variant is never changed, only joined by new ones.
 
 use model::{
-    AppKey, AppSpec, Exit, LimitsChange, NodeId, SecretChange, SecretKey, ServiceKey, StarId, StarPhase, WallTime,
+    AppKey, AppSpec, Duty, Exit, LimitsChange, Name, NodeFacts, NodeId, NodeRole, SecretChange, SecretKey, ServiceKey,
+    StarId, StarPhase, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,38 @@ pub enum Command {
     SecretChanged { secret: SecretKey, change: SecretChange, wall: WallTime },
     /// Notes that a user of the host was given secrets: a value, or a way into a star (by its name) that has them.
     SecretsRead { secrets: Vec<SecretKey>, uid: u32, star: Option<(ServiceKey, String)>, wall: WallTime },
+    /// Makes a machine that was alone the first node of a constellation. What it runs stays as it is.
+    Found { cluster: Name, name: Name, address: String, facts: Box<NodeFacts>, wall: WallTime },
+    /// Takes a machine in. Its id is the index of this command, so it is never given twice. Refused when a node of that
+    /// name is there.
+    AdmitNode { name: Name, role: NodeRole, address: String, facts: Box<NodeFacts>, wall: WallTime },
+    /// What a node says of itself has changed.
+    DescribeNode { node: NodeId, address: String, facts: Box<NodeFacts>, wall: WallTime },
+    /// Gives a node up: its stars count as ended from here on.
+    LoseNode { node: NodeId, wall: WallTime },
+    /// A node that was given up is there again.
+    WelcomeNode { node: NodeId, wall: WallTime },
+    /// Takes a node out for good.
+    RemoveNode { node: NodeId, wall: WallTime },
+    /// Tells stars to finish what they are at and to go.
+    Retire { stars: Vec<StarId>, wall: WallTime },
+    /// Says whether a node gets stars.
+    SetDuty { node: NodeId, duty: Duty, wall: WallTime },
+}
+
+impl Command {
+    /// Made by the node that leads, from the whole state: written by that node alone, and only while it leads. Who leads after
+    /// it may have planned otherwise.
+    pub fn is_plan(&self) -> bool {
+        matches!(
+            self,
+            Self::Assign { .. }
+                | Self::Retire { .. }
+                | Self::Forget { .. }
+                | Self::LoseNode { .. }
+                | Self::WelcomeNode { .. }
+        )
+    }
 }
 
 /// One star to be. Nothing is left to choose; its generation is the index of the command.

@@ -4,15 +4,17 @@
 //! command that does not fit is a [`Change::Refused`], not an error. Nothing here reads a clock; times come in commands,
 //! written by whoever proposed them. Who decides which commands to propose is `node`; who keeps them is `store`.
 //!
-//! - `command`: what may be said. `record`: what is known. `apply`: from one to the other; `single`: for one star or service.
+//! - `command`: what may be said. `record`: what is known. `apply`: from one to the other; `single`: for one star or service;
+//!   `nodes`: for machines.
 
 #![forbid(unsafe_code)]
 
 mod apply;
 mod command;
+mod nodes;
 mod record;
 mod single;
 
 pub use apply::{Change, apply, check_put};
 pub use command::{Assignment, Command, Transition};
-pub use record::{About, AppRecord, EVENTS_MAX, EventRecord, ServiceRecord, StarRecord, State, TURNS_MAX};
+pub use record::{About, AppRecord, EVENTS_MAX, EventRecord, NodeRecord, ServiceRecord, StarRecord, State, TURNS_MAX};

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::{
-    AppKey, AppSpec, Exit, NodeId, SecretKey, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Turn, WallTime,
+    AppKey, AppSpec, Duty, Exit, Name, NodeFacts, NodeId, NodeRole, SecretKey, ServiceKey, ServiceSpec, Standing,
+    StarId, StarPhase, StarTemplate, Turn, VolumeKey, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,15 @@ pub struct State {
     pub apps: BTreeMap<AppKey, AppRecord>,
     pub services: BTreeMap<ServiceKey, ServiceRecord>,
     pub stars: BTreeMap<StarId, StarRecord>,
+    /// `None` on a machine that is alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Name>,
+    /// Empty on a machine that is alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub nodes: BTreeMap<NodeId, NodeRecord>,
+    /// Where each volume lies, from its first use on: stars that have it run there and nowhere else.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub homes: BTreeMap<VolumeKey, NodeId>,
     /// Oldest first, at most [`EVENTS_MAX`].
     pub events: VecDeque<EventRecord>,
 }
@@ -117,6 +127,20 @@ impl StarRecord {
     }
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    pub name: Name,
+    pub role: NodeRole,
+    /// Where other nodes reach it, `host:port`.
+    pub address: String,
+    pub facts: NodeFacts,
+    pub standing: Standing,
+    pub duty: Duty,
+    pub admitted: WallTime,
+    /// When it came to stand as it does.
+    pub since: WallTime,
+}
+
 /// What an event is about: the narrower, the more is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
@@ -162,6 +186,13 @@ fn is_nothing(about: &About) -> bool {
 impl State {
     pub fn stars_of<'s>(&'s self, service: &'s ServiceKey) -> impl Iterator<Item = &'s StarRecord> {
         self.stars.values().filter(move |star| star.service == *service)
+    }
+
+    /// The volumes that a star of this service would have.
+    pub fn volumes_of(service: &ServiceKey, template: &StarTemplate) -> impl Iterator<Item = VolumeKey> {
+        let namespace = service.namespace.clone();
+        let names = template.volumes.iter().map(|mount| mount.volume.clone());
+        names.map(move |name| VolumeKey { namespace: namespace.clone(), name }).collect::<Vec<_>>().into_iter()
     }
 
     pub(crate) fn record(&mut self, wall: WallTime, what: String) {

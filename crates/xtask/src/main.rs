@@ -1,4 +1,4 @@
-//! What builders of the project run: `cargo xtask check | test | vm-test | tidy | golden | bench | sim`.
+//! What builders of the project run: `cargo xtask check | test | vm-test | sim | tidy | golden | bench`.
 //!
 //! Each task is a list of commands a person could type; this file only decides which, and stops at the first
 //! that fails. What the tasks look at themselves is in the modules.
@@ -24,6 +24,8 @@ usage: cargo xtask TASK
   test escape [GROUP]    ways out of a star, each with its control, as one static program
   test soak              10,000 stars and 100 kills of an agent, each without a trace
   vm-test [oci] [FILTER…] the isolation tests, or those of `rads-oci`, on Debian's kernel with cgroup v2, in an emulated machine (minutes)
+  sim cluster [--seeds N | --seed N --trace] [--nodes N] [--steps N]
+                         a constellation in one thread, with faults from seeds; says which went wrong, or replays one
   tidy                   arrows between crates, purity, head comments, unsafe code, loose ends
   golden                 rewrite the expected outputs of data-driven tests; read the diff before keeping it
   bench [GROUP] [--quick] [--only=NAME]
@@ -57,10 +59,10 @@ fn main() -> ExitCode {
         Some("check") => check(),
         Some("test") => test(&rest),
         Some("vm-test") => vm::run(&rest),
+        Some("sim") => sim(&rest),
         Some("tidy") => tidy::run(),
         Some("golden") => golden(),
         Some("bench") => bench::run(&rest),
-        Some("sim") => sim(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{HELP}");
             Ok(())
@@ -134,11 +136,14 @@ fn soak() -> Outcome {
     command::cargo_with_env(&agents, &[("RADS_KILLS", "100")])
 }
 
-/// In a profile that is fast and built in seconds.
+/// In a profile that is fast and built in seconds. Which program it was is said beside the result.
 fn sim(rest: &[&str]) -> Outcome {
+    let commit = command::output("git", &["describe", "--always", "--dirty"])?;
     let mut args = vec!["run", "--quiet", "--profile", "sim", "--package", "sim", "--"];
     args.extend(rest);
-    cargo(&args)
+    let outcome = cargo(&args);
+    println!("commit {}", commit.trim());
+    outcome
 }
 
 fn golden() -> Outcome {

@@ -69,7 +69,8 @@ impl Scene {
 
     pub fn publish_with(&self, stars: &[u64], balance: Balance) {
         let generation = self.generation.fetch_add(1, SeqCst) + 1;
-        let endpoints = stars.iter().map(|star| Endpoint { star: StarId(*star), port: 80 }).collect();
+        let endpoints =
+            stars.iter().map(|star| Endpoint { star: StarId(*star), node: model::NodeId::FIRST, port: 80 }).collect();
         self.proxy.publish(&web(), EndpointSet { generation, endpoints }, balance);
     }
 

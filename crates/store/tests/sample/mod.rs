@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use model::app::GRACE_DEFAULT_MS;
 use model::{
-    AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Entry, Exit, ExitCause, Hooks, Limits, LimitsChange,
-    ListenAddr, Name, Network, NodeId, Probe, ProbeKind, Program, Protocol, RestartPolicy, ServiceKey, ServiceSpec,
-    StarId, StarPhase, StarTemplate, VolumeMount, WallTime,
+    AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Duty, Entry, Exit, ExitCause, Hooks, Limits, LimitsChange,
+    ListenAddr, Name, Network, NodeFacts, NodeId, NodeRole, Probe, ProbeKind, Program, Protocol, RestartPolicy,
+    SecretChange, SecretKey, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, VolumeMount, WallTime,
 };
 use state::{Assignment, Command, State, Transition};
 
@@ -35,6 +35,7 @@ pub fn state_at(last: u64) -> State {
 /// One command of every kind, every field set.
 pub fn one_of_each() -> Vec<Command> {
     let (service, wall) = (key(1), WallTime(1_795_000_000_000));
+    let secret = SecretKey::in_default(name("password"));
     let assignment = Assignment {
         star: StarId(7),
         service: service.clone(),
@@ -89,8 +90,44 @@ pub fn one_of_each() -> Vec<Command> {
             ],
             wall,
         },
-        Command::Resume { service, wall },
+        Command::Resume { service: service.clone(), wall },
+        Command::StopStar { service: service.clone(), ordinal: 2, wall },
+        Command::StartStar { service: service.clone(), ordinal: 2, wall },
+        Command::RestartStar { service: service.clone(), ordinal: 1, wall },
+        Command::RemoveService { service: service.clone(), wall },
+        Command::SecretChanged { secret: secret.clone(), change: SecretChange::Replaced, wall },
+        Command::SecretsRead { secrets: vec![secret], uid: 1_000, star: Some((service, "web-1".to_owned())), wall },
+        Command::Found { cluster: name("production"), name: name("a"), address: address(1), facts: facts(), wall },
+        Command::AdmitNode { name: name("b"), role: NodeRole::Controller, address: address(2), facts: facts(), wall },
+        Command::AdmitNode { name: name("c"), role: NodeRole::Worker, address: address(3), facts: facts(), wall },
+        Command::DescribeNode { node: NodeId(22), address: address(4), facts: Box::default(), wall },
+        Command::SetDuty { node: NodeId(22), duty: Duty::Draining, wall },
+        Command::SetDuty { node: NodeId(22), duty: Duty::Cordoned, wall },
+        Command::SetDuty { node: NodeId(22), duty: Duty::Takes, wall },
+        Command::Retire { stars: vec![StarId(7)], wall },
+        Command::LoseNode { node: NodeId(22), wall },
+        Command::WelcomeNode { node: NodeId(22), wall },
+        Command::RemoveNode { node: NodeId(22), wall },
+        Command::Transitions { changes: vec![step(StarPhase::Ended, None, exit(ExitCause::NodeLost))], wall },
     ]
+}
+
+fn address(n: u8) -> String {
+    format!("10.0.0.{n}:7946")
+}
+
+fn facts() -> Box<NodeFacts> {
+    Box::new(NodeFacts {
+        memory: Bytes::mib(4_096),
+        cores: 2,
+        cpus: "0-1".parse().ok(),
+        rootless: true,
+        program: "0.1.0".to_owned(),
+        region: Some(name("north")),
+        zone: Some(name("north-1")),
+        rack: Some(name("r7")),
+        labels: BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]),
+    })
 }
 
 /// What the first released app could not say.

@@ -1,0 +1,108 @@
+//! A machine of a constellation: what it is for, what it has and where it stands.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cpus::CpuSet;
+use crate::name::Name;
+use crate::problem::{Code, Problem};
+use crate::units::Bytes;
+
+/// Most machines of one constellation.
+pub const NODES_MAX: usize = 8_192;
+/// Most labels of one machine.
+pub const LABELS_MAX: usize = 64;
+/// Longest name or value of a label, and longest address.
+pub const LABEL_MAX_BYTES: usize = 253;
+
+/// What a machine says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct NodeFacts {
+    /// 0 when it is not known.
+    pub memory: Bytes,
+    pub cores: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<CpuSet>,
+    /// Its agent has no privileges: some networks and users are not to be had there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rootless: bool,
+    /// The program's version.
+    #[serde(default)]
+    pub program: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<Name>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<Name>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rack: Option<Name>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl NodeFacts {
+    /// Whether what a machine says is within bounds: it is kept on every controller.
+    pub fn check(&self) -> Result<(), Problem> {
+        let refused = |what: String| Err(Problem::new(Code::InvalidValue, what));
+        if self.labels.len() > LABELS_MAX {
+            return refused(format!("a node has at most {LABELS_MAX} labels, not {}", self.labels.len()));
+        }
+        let texts = self.labels.iter().flat_map(|(name, value)| [name, value]).chain([&self.program]);
+        for text in texts {
+            if text.len() > LABEL_MAX_BYTES || text.chars().any(char::is_control) {
+                return refused(format!(
+                    "`{}` is not a label",
+                    text.chars().take(40).collect::<String>().escape_debug()
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a machine takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    Up,
+    /// Given up: its stars count as ended and run elsewhere. What still runs on it is ended when it is heard of again.
+    Lost,
+    /// It left, or was removed, for good.
+    Left,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Up => "up",
+            Self::Lost => "lost",
+            Self::Left => "left",
+        })
+    }
+}
+
+/// Whether a machine gets stars.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Duty {
+    #[default]
+    Takes,
+    /// It keeps what it has and gets no new ones.
+    Cordoned,
+    /// Its stars move elsewhere.
+    Draining,
+}
+
+impl fmt::Display for Duty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Takes => "takes stars",
+            Self::Cordoned => "cordoned",
+            Self::Draining => "draining",
+        })
+    }
+}

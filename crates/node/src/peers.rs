@@ -1,0 +1,208 @@
+//! The machines of the constellation: which of them may get stars, and, on the node that leads, which of them are given up.
+//!
+//! What membership says is a hint. A machine is given up by the log, when the node that leads has not heard from it for
+//! as long as its lease lasts and the others do not see it either; it is welcomed again when it is heard from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use model::{Duty, Network, NodeId, ServiceKey, Standing, StarPhase, StarTemplate, Time};
+use scheduler::NodeView;
+use state::{Command, State};
+
+use crate::log::Purpose;
+use crate::node::{Node, NodeConfig, Step};
+use crate::services::WRITE_AGAIN;
+use crate::timers::Timer;
+
+/// A machine reports every second. One that misses five is silent for a reason.
+pub const LEASE: Duration = Duration::from_secs(5);
+/// One that others still see but that does not report is given up after this long: it answers probes and does no work.
+const LEASE_WHILE_SEEN: Duration = Duration::from_secs(30);
+
+/// What the node that leads knows of the others, beyond the state.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    /// Whether what is wanted is planned here. A machine that is alone always does.
+    pub(crate) leads: bool,
+    heard: BTreeMap<NodeId, Heard>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    last: Time,
+    /// Membership says that it is there.
+    seems_alive: bool,
+}
+
+impl Peers {
+    pub(crate) fn new(state: &State) -> Self {
+        Self { leads: state.cluster.is_none(), heard: BTreeMap::new() }
+    }
+}
+
+impl Node {
+    /// This node leads from now on, or does not any more.
+    pub(crate) fn leads(&mut self, leads: bool, step: &mut Step<'_>) {
+        if std::mem::replace(&mut self.peers.leads, leads) == leads {
+            return;
+        }
+        if leads {
+            // Nobody reported here before: each gets a whole lease.
+            let fresh = |node: &NodeId| (*node, Heard { last: step.now, seems_alive: true });
+            let seen = self.peers.heard.iter().map(|(node, heard)| (*node, Heard { last: step.now, ..*heard }));
+            let seen: BTreeMap<_, _> = seen.collect();
+            self.peers.heard = self.state.nodes.keys().map(fresh).chain(seen).collect();
+            self.look_at_peers(step);
+            self.look_at_all();
+        } else {
+            self.timers.clear(&Timer::Peers);
+        }
+    }
+
+    /// A machine reported to this node, which leads.
+    pub(crate) fn heard(&mut self, node: NodeId, step: &mut Step<'_>) {
+        let heard = self.peers.heard.entry(node).or_insert(Heard { last: step.now, seems_alive: true });
+        heard.last = step.now;
+        if self.peers.leads {
+            self.welcome(node, step);
+        }
+    }
+
+    fn welcome(&mut self, node: NodeId, step: &mut Step<'_>) {
+        let is_lost = self.state.nodes.get(&node).is_some_and(|record| record.standing == Standing::Lost);
+        if is_lost && !self.log.is_under_way(&Purpose::Peer(node)) {
+            self.propose(Purpose::Peer(node), Command::WelcomeNode { node, wall: step.wall }, step);
+        }
+    }
+
+    /// Membership sees a machine, or does not.
+    pub(crate) fn seems(&mut self, node: NodeId, alive: bool, step: &mut Step<'_>) {
+        let heard = self.peers.heard.entry(node).or_insert(Heard { last: step.now, seems_alive: alive });
+        let is_news = std::mem::replace(&mut heard.seems_alive, alive) != alive;
+        if self.peers.leads {
+            self.look_at_peers(step);
+            if is_news && alive {
+                // Stars may go there again.
+                self.look_at_all();
+            }
+        }
+        // Requests are sent elsewhere at once, whatever becomes of it.
+        let routes_to = self.state.stars.values().filter(|star| star.node == node && star.phase == StarPhase::Ready);
+        let services: BTreeSet<ServiceKey> = routes_to.map(|star| star.service.clone()).collect();
+        self.dirty.extend(services);
+    }
+
+    /// Whether requests may be sent to a machine.
+    pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
+        node == self.config.node
+            || self.state.nodes.get(&node).is_some_and(|record| record.standing == Standing::Up)
+                && self.peers.heard.get(&node).is_none_or(|heard| heard.seems_alive)
+    }
+
+    /// Gives up those whose lease is over, and comes again when the next one's is.
+    pub(crate) fn look_at_peers(&mut self, step: &mut Step<'_>) {
+        if !self.peers.leads {
+            return;
+        }
+        // It was given up before it came to lead.
+        self.welcome(self.config.node, step);
+        let mut next: Option<Time> = None;
+        let up = self
+            .state
+            .nodes
+            .iter()
+            .filter(|(node, record)| record.standing == Standing::Up && **node != self.config.node);
+        let mut lost = Vec::new();
+        for (node, _) in up {
+            let heard = self.peers.heard.entry(*node).or_insert(Heard { last: step.now, seems_alive: true });
+            let lease = if heard.seems_alive { LEASE_WHILE_SEEN } else { LEASE };
+            match heard.last + lease {
+                at if at <= step.now => lost.push(*node),
+                at => next = Some(next.map_or(at, |first| first.min(at))),
+            }
+        }
+        for node in lost {
+            if !self.log.is_under_way(&Purpose::Peer(node)) {
+                self.propose(Purpose::Peer(node), Command::LoseNode { node, wall: step.wall }, step);
+            }
+        }
+        if let Some(at) = next {
+            self.timers.set(Timer::Peers, at);
+        }
+    }
+
+    /// What was to be written of a machine was not: it is looked at again.
+    pub(crate) fn peer_not_written(&mut self, step: &mut Step<'_>) {
+        self.timers.set(Timer::Peers, step.now + WRITE_AGAIN);
+    }
+
+    pub(crate) fn node_changed(&mut self, node: NodeId, step: &mut Step<'_>) {
+        if self.state.nodes.get(&node).is_none_or(|record| record.standing == Standing::Left) {
+            self.peers.heard.remove(&node);
+        }
+        self.look_at_peers(step);
+        self.look_at_all();
+    }
+
+    fn look_at_all(&mut self) {
+        self.dirty.extend(self.state.services.keys().cloned());
+        self.dirty.extend(self.state.stars.values().map(|star| star.service.clone()));
+    }
+
+    /// Whether the stars of a machine are to move elsewhere.
+    pub(crate) fn is_draining(&self, node: NodeId) -> bool {
+        self.state.nodes.get(&node).is_some_and(|record| record.duty == Duty::Draining)
+    }
+
+    /// The machines that stars of a service could be on, at all.
+    pub(crate) fn machines(&self, service: &ServiceKey) -> Vec<NodeView> {
+        let mut views: BTreeMap<NodeId, NodeView> = if self.state.cluster.is_none() {
+            [(self.config.node, self.config.view())].into()
+        } else {
+            let takes = self
+                .state
+                .nodes
+                .iter()
+                .filter(|(_, record)| record.standing == Standing::Up && record.duty == Duty::Takes);
+            takes.map(|(node, record)| (*node, view_of(*node, &record.facts))).collect()
+        };
+        for star in self.state.stars.values().filter(|star| star.phase != StarPhase::Ended) {
+            let Some(view) = views.get_mut(&star.node) else { continue };
+            view.stars += 1;
+            view.of_service += u32::from(star.service == *service);
+            view.ports.extend(star.port.filter(|_| star.template.network == Network::Host));
+        }
+        views.into_values().collect()
+    }
+
+    /// The machines that get stars of a service now: not one whose nursery is away, and where its volumes lie, if it
+    /// has any.
+    pub(crate) fn candidates(&self, service: &ServiceKey, template: &StarTemplate) -> Vec<NodeView> {
+        let homes: BTreeSet<NodeId> =
+            State::volumes_of(service, template).filter_map(|volume| self.state.homes.get(&volume).copied()).collect();
+        let mut views = self.machines(service);
+        views.retain(|view| {
+            let can_order = view.node != self.config.node || self.nursery_up;
+            can_order && self.is_reachable(view.node) && homes.iter().all(|home| *home == view.node)
+        });
+        // What has no home yet gets one: all its stars go there together.
+        if homes.is_empty() && !template.volumes.is_empty() {
+            let first = views.iter().min_by_key(|view| (view.of_service, view.stars, view.node)).map(|view| view.node);
+            views.retain(|view| Some(view.node) == first);
+        }
+        views
+    }
+}
+
+impl NodeConfig {
+    fn view(&self) -> NodeView {
+        let (node, memory, cpus, rootless) = (self.node, self.memory, self.cpus, self.rootless);
+        NodeView { node, memory, cpus, rootless, stars: 0, of_service: 0, ports: BTreeSet::new() }
+    }
+}
+
+fn view_of(node: NodeId, facts: &model::NodeFacts) -> NodeView {
+    let (memory, cpus, rootless) = (facts.memory, facts.cpus, facts.rootless);
+    NodeView { node, memory, cpus, rootless, stars: 0, of_service: 0, ports: BTreeSet::new() }
+}

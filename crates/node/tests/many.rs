@@ -1,0 +1,276 @@
+//! The promises that a node makes when there are others, one at a time. What happens when everything does at once is shown
+//! by `cargo xtask sim cluster`, which found the need for several of these.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::{
+    AppSpec, BundleId, ContentHash, ExitCause, Limits, Network, NodeFacts, NodeId, NodeRole, Probe, ProbeKind, Program,
+    RestartPolicy, ServiceSpec, Standing, StarId, StarPhase, StarTemplate, Time, VolumeMount, WallTime,
+};
+use node::{Effect, Event, LEASE, Node, NodeConfig};
+use state::{Command, State, Transition};
+
+/// Node 2 of three; node 1 founded the constellation. What it proposes is written when the test says so.
+struct Desk {
+    node: Node,
+    now: Time,
+    index: u64,
+    effects: Vec<Effect>,
+}
+
+impl Desk {
+    /// `stars` of `web` are wanted, whose volume, if it has one, lies on node 3.
+    fn new(stars: u32, volume: bool) -> Self {
+        let mut state = State::default();
+        let wall = WallTime(1);
+        let facts = || Box::<NodeFacts>::default();
+        let name = |text: &str| text.parse().unwrap();
+        let address = || "10.0.0.1:7946".to_owned();
+        let mut commands =
+            vec![Command::Found { cluster: name("test"), name: name("a"), address: address(), facts: facts(), wall }];
+        for other in ["b", "c"] {
+            let role = NodeRole::Controller;
+            commands.push(Command::AdmitNode { name: name(other), role, address: address(), facts: facts(), wall });
+        }
+        let mount = VolumeMount { volume: name("data"), path: "/data".to_owned(), size: None };
+        let volumes = if volume { vec![mount] } else { Vec::new() };
+        let services = [(name("web"), web(stars, volumes))].into();
+        commands.push(Command::PutApp { spec: AppSpec { app: "shop".parse().unwrap(), services }, base: None, wall });
+        for (index, command) in (1..).zip(&commands) {
+            state::apply(&mut state, index, command);
+        }
+        if volume {
+            state.homes.insert("data".parse().unwrap(), NodeId(3));
+        }
+        let config =
+            NodeConfig { node: NodeId(2), seed: 1, rootless: false, memory: model::Bytes(0), cores: 2, cpus: None };
+        let index = state.index;
+        let mut desk =
+            Self { node: Node::new(config, state), now: Time(1_000_000_000_000), index, effects: Vec::new() };
+        desk.tell(Event::NurseryUp { running: Vec::new(), ended: Vec::new() });
+        desk
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.node.handle(self.now, WallTime(self.now.0 / 1_000_000), event, &mut self.effects);
+    }
+
+    /// What was proposed since this was asked last, oldest first.
+    fn proposed(&mut self) -> Vec<Command> {
+        let effects = std::mem::take(&mut self.effects);
+        let (proposals, others) = effects.into_iter().partition(|effect| matches!(effect, Effect::Propose { .. }));
+        self.effects = others;
+        let command = |effect| match effect {
+            Effect::Propose { command, .. } => command,
+            _ => unreachable!(),
+        };
+        proposals.into_iter().map(command).collect()
+    }
+
+    fn write(&mut self, command: Command) {
+        self.index += 1;
+        self.tell(Event::Committed { index: self.index, command });
+    }
+
+    /// Writes everything proposed, and what that leads to.
+    fn write_all(&mut self) {
+        loop {
+            let commands = self.proposed();
+            if commands.is_empty() {
+                return;
+            }
+            commands.into_iter().for_each(|command| self.write(command));
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(at) = self.node.next_deadline().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            self.tell(Event::Tick);
+        }
+        self.now = until;
+    }
+
+    fn on(&self, node: u64) -> Vec<StarId> {
+        let stars = self.node.state().stars.values();
+        let there = stars.filter(|star| star.node == NodeId(node) && star.phase != StarPhase::Ended);
+        there.map(|star| star.id).collect()
+    }
+
+    fn standing(&self, node: u64) -> Standing {
+        self.node.state().nodes[&NodeId(node)].standing
+    }
+
+    fn kills(&mut self) -> Vec<StarId> {
+        let kill = |effect: &Effect| match effect {
+            Effect::Kill { star } => Some(*star),
+            _ => None,
+        };
+        let kills = self.effects.iter().filter_map(kill).collect();
+        self.effects.clear();
+        kills
+    }
+}
+
+fn web(instances: u32, volumes: Vec<VolumeMount>) -> ServiceSpec {
+    ServiceSpec {
+        template: StarTemplate {
+            program: Program::Script("x.rads".to_owned()),
+            args: Vec::new(),
+            bundle: BundleId(ContentHash([0; 32])),
+            rootfs: None,
+            env: BTreeMap::new(),
+            limits: Limits { memory: None, ..Limits::DEFAULT },
+            volumes,
+            network: Network::None,
+            port: None,
+            probe: Probe::new(ProbeKind::Started),
+            restart: RestartPolicy::Always,
+            grace_ms: 1_000,
+            stop_signal: None,
+            deadline_ms: None,
+            hooks: Default::default(),
+            health: Default::default(),
+            interior: Default::default(),
+            weakened: Default::default(),
+            checkpoint: false,
+        },
+        instances,
+        entry: None,
+    }
+}
+
+#[test]
+fn only_who_leads_plans_and_it_plans_for_all() {
+    let mut desk = Desk::new(6, false);
+    assert_eq!(desk.proposed(), []);
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [2, 2, 2]);
+    let started = desk.effects.iter().filter(|effect| matches!(effect, Effect::Start { .. })).count();
+    assert_eq!(started, 2, "only its own");
+    desk.tell(Event::Leads { leads: false });
+    desk.write(Command::Scale { service: "web".parse().unwrap(), instances: 9, wall: WallTime(2) });
+    assert_eq!(desk.proposed(), []);
+}
+
+#[test]
+fn a_machine_is_given_up_when_its_lease_is_over_and_nobody_sees_it() {
+    let mut desk = Desk::new(6, false);
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    desk.tell(Event::Seems { node: NodeId(3), alive: false });
+    desk.wait(LEASE - Duration::from_millis(1));
+    desk.tell(Event::Heard { node: NodeId(1) });
+    assert!(!desk.proposed().iter().any(|command| matches!(command, Command::LoseNode { .. })));
+    desk.wait(Duration::from_millis(1));
+    desk.write_all();
+    assert_eq!((desk.standing(3), desk.standing(1)), (Standing::Lost, Standing::Up));
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [3, 3, 0]);
+    desk.tell(Event::Heard { node: NodeId(3) });
+    desk.write_all();
+    assert_eq!(desk.standing(3), Standing::Up);
+}
+
+#[test]
+fn a_machine_that_others_see_is_given_up_later_when_it_does_not_report() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    for _ in 0..29 {
+        desk.wait(Duration::from_secs(1));
+        desk.tell(Event::Heard { node: NodeId(1) });
+    }
+    assert_eq!(desk.proposed(), []);
+    desk.wait(Duration::from_secs(1));
+    desk.write_all();
+    assert_eq!((desk.standing(3), desk.standing(1)), (Standing::Lost, Standing::Up));
+}
+
+#[test]
+fn one_that_was_given_up_and_comes_to_lead_welcomes_itself() {
+    let mut desk = Desk::new(0, false);
+    desk.write(Command::LoseNode { node: NodeId(2), wall: WallTime(2) });
+    assert_eq!(desk.proposed(), []);
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    assert_eq!(desk.standing(2), Standing::Up);
+}
+
+#[test]
+fn stars_bound_to_a_machine_start_when_membership_sees_it_again() {
+    let mut desk = Desk::new(2, true);
+    desk.tell(Event::Seems { node: NodeId(3), alive: false });
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [0, 0, 0]);
+    desk.tell(Event::Seems { node: NodeId(3), alive: true });
+    desk.write_all();
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [0, 0, 2]);
+}
+
+#[test]
+fn what_ended_is_written_before_what_takes_its_place() {
+    let mut desk = Desk::new(1, false);
+    desk.tell(Event::Seems { node: NodeId(1), alive: false });
+    desk.tell(Event::Seems { node: NodeId(3), alive: false });
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    let [star] = desk.on(2)[..] else { panic!("{:?}", desk.node.state().stars) };
+    desk.tell(Event::StarStarted { star, pid: 7, start_time: 7 });
+    // A batch is being written: what happens meanwhile waits, and the place with it.
+    let [started] = &desk.proposed()[..] else { panic!() };
+    desk.tell(Event::StarExited { star, cause: ExitCause::Code(1) });
+    assert_eq!(desk.proposed(), []);
+    desk.write(started.clone());
+    let kinds: Vec<&str> = desk.proposed().iter().map(kind).collect();
+    assert_eq!(kinds.first(), Some(&"ended"), "{kinds:?}");
+}
+
+fn kind(command: &Command) -> &'static str {
+    match command {
+        Command::Transitions { changes, .. } if changes.iter().any(|change| change.phase == StarPhase::Ended) => {
+            "ended"
+        }
+        Command::Assign { .. } => "assign",
+        _ => "other",
+    }
+}
+
+#[test]
+fn a_star_of_another_machine_that_is_too_much_is_retired_by_the_log() {
+    let mut desk = Desk::new(6, false);
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    desk.write(Command::Scale { service: "web".parse().unwrap(), instances: 0, wall: WallTime(2) });
+    let retired = desk.proposed().into_iter().find_map(|command| match command {
+        Command::Retire { stars, .. } => Some(stars),
+        _ => None,
+    });
+    assert_eq!(retired.map(|stars| stars.len()), Some(4), "its own two go at once");
+}
+
+#[test]
+fn a_star_whose_machine_was_given_up_is_ended_when_the_machine_hears_of_it() {
+    let mut desk = Desk::new(3, false);
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    desk.tell(Event::Leads { leads: false });
+    let [star] = desk.on(2)[..] else { panic!("{:?}", desk.node.state().stars) };
+    desk.tell(Event::StarStarted { star, pid: 7, start_time: 7 });
+    desk.effects.clear();
+    desk.write(Command::LoseNode { node: NodeId(2), wall: WallTime(2) });
+    assert_eq!(desk.kills(), [star]);
+    // And a star that another node decided to retire goes as if it had been decided here.
+    let mut desk = Desk::new(3, false);
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    let [star] = desk.on(2)[..] else { panic!() };
+    desk.tell(Event::StarStarted { star, pid: 7, start_time: 7 });
+    desk.effects.clear();
+    let ready = Transition { star, phase: StarPhase::Ready, process: None, exit: None };
+    desk.write(Command::Transitions { changes: vec![ready], wall: WallTime(2) });
+    desk.write(Command::Retire { stars: vec![star], wall: WallTime(2) });
+    assert!(desk.effects.iter().any(|effect| matches!(effect, Effect::Signal { star: told, .. } if *told == star)));
+}

@@ -1,0 +1,84 @@
+//! What people ask for: a few apps whose services come, go, change and are scaled.
+
+use std::collections::BTreeMap;
+
+use model::{
+    AppSpec, Balance, BundleId, ContentHash, Entry, Limits, ListenAddr, Network, Probe, ProbeKind, Program, Protocol,
+    RestartPolicy, ServiceKey, ServiceSpec, StarTemplate, VolumeMount,
+};
+use node::Request;
+
+use crate::chance::Chance;
+
+/// App `shop` has `web` and perhaps `api`; app `data` has `db`, whose stars share a volume, and `job`, which may run to its end.
+pub(crate) fn request(random: &mut Chance, most: u64) -> Request {
+    match random.below(10) {
+        0..4 => put(random, most),
+        4 => {
+            let app = random.pick(&["shop", "data"]).unwrap_or("shop");
+            Request::RemoveApp { app: app.parse().expect("a name") }
+        }
+        5..8 => Request::Scale { service: service(random), instances: random.below(most + 1) as u32 },
+        8 => Request::Restart { service: service(random) },
+        _ => {
+            let (service, ordinal) = (service(random), random.below(most) as u32 + 1);
+            match random.below(3) {
+                0 => Request::StopStar { service, ordinal },
+                1 => Request::StartStar { service, ordinal },
+                _ => Request::RestartStar { service, ordinal },
+            }
+        }
+    }
+}
+
+fn service(random: &mut Chance) -> ServiceKey {
+    random.pick(&["web", "api", "db", "job"]).unwrap_or("web").parse().expect("a name")
+}
+
+pub(crate) fn put(random: &mut Chance, most: u64) -> Request {
+    let (app, names): (&str, &[&str]) = match random.below(4) {
+        0 => ("shop", &["web", "api"]),
+        1 => ("data", &["db"]),
+        2 => ("data", &["db", "job"]),
+        _ => ("shop", &["web"]),
+    };
+    let services = names.iter().map(|name| (name.parse().expect("a name"), spec(random, name, most))).collect();
+    Request::PutApp { spec: AppSpec { app: app.parse().expect("a name"), services }, base: None }
+}
+
+fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
+    let is_job = name == "job";
+    let port = (!is_job).then_some(8080);
+    let restart = match random.below(3) {
+        0 if is_job => RestartPolicy::Never,
+        1 if is_job => RestartPolicy::OnFailure,
+        _ => RestartPolicy::Always,
+    };
+    let entry = Entry { listen: ListenAddr::loopback(8000), protocol: Protocol::Http, balance: Balance::RoundRobin };
+    let volume = VolumeMount { volume: "data".parse().expect("a name"), path: "/data".to_owned(), size: None };
+    ServiceSpec {
+        template: StarTemplate {
+            program: Program::Script("x.rads".to_owned()),
+            args: vec![random.below(3).to_string()],
+            bundle: BundleId(ContentHash([0; 32])),
+            rootfs: None,
+            env: BTreeMap::new(),
+            limits: Limits::DEFAULT,
+            volumes: if name == "db" { vec![volume] } else { Vec::new() },
+            network: Network::None,
+            port,
+            probe: Probe::new(if is_job { ProbeKind::Started } else { ProbeKind::Tcp }),
+            restart,
+            grace_ms: 1_000,
+            stop_signal: None,
+            deadline_ms: None,
+            hooks: Default::default(),
+            health: Default::default(),
+            interior: Default::default(),
+            weakened: Default::default(),
+            checkpoint: false,
+        },
+        instances: random.below(most + 1) as u32,
+        entry: port.map(|_| entry),
+    }
+}

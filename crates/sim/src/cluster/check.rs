@@ -1,0 +1,132 @@
+//! What must hold: after every entry of the log, and in the end, once nothing goes wrong any more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use model::{Duty, Endpoint, ServiceKey, Standing, StarId, StarPhase};
+
+use super::world::World;
+
+/// Leases, elections, back-offs of half a minute and replacements one after another all fit.
+const SETTLING: Duration = Duration::from_secs(600);
+
+impl World {
+    /// After every entry.
+    pub(crate) fn check_truth(&mut self) {
+        // What a node knows and has not written yet does not count: a star that ended there gives its place away at once.
+        let mut places = BTreeSet::new();
+        let runs = |star: &StarId| self.machines.iter().any(|machine| machine.processes.contains_key(star));
+        let there = self.truth.stars.values().filter(|star| star.phase < StarPhase::Draining && !star.leaving);
+        let mut there = there.filter(|star| runs(&star.id));
+        let twice = there.find(|star| !places.insert((&star.service, star.ordinal, star.revision)));
+        if let Some(name) = twice.map(|star| star.name()) {
+            self.must(false, &format!("place `{name}` is given to one star"));
+        }
+        let away = self.truth.stars.values().find(|star| {
+            let record = self.truth.nodes.get(&star.node);
+            star.phase != StarPhase::Ended && record.is_none_or(|record| record.standing != Standing::Up)
+        });
+        if let Some(star) = away.map(|star| star.id) {
+            self.must(false, &format!("star {star} is on a node that is up"));
+        }
+    }
+
+    /// Faults stop, what was cut off is joined; in the end everything wanted runs, once, and everybody knows where.
+    pub(crate) fn settle(&mut self) {
+        if self.failed.is_some() {
+            return;
+        }
+        self.faults = false;
+        self.heal();
+        self.run_until(self.now + SETTLING);
+        self.report.took = self.now - model::Time(1_000_000_000);
+        if self.failed.is_some() {
+            return;
+        }
+        let whole = self.leader.is_some();
+        self.must(whole, "somebody leads in the end");
+        let behind = self
+            .machines
+            .iter()
+            .position(|machine| machine.agent.as_ref().is_some_and(|node| node.state() != &self.truth));
+        self.must(behind.is_none(), &format!("every node knows the state in the end, {behind:?} too"));
+        self.check_machines();
+        self.check_stars();
+        self.check_routes();
+    }
+
+    fn check_machines(&mut self) {
+        for at in 0..self.machines.len() {
+            let (id, is_up) = (self.machines[at].id, self.machines[at].agent.is_some());
+            let standing = self.truth.nodes.get(&id).map(|record| record.standing);
+            let expected = if is_up { Standing::Up } else { Standing::Lost };
+            self.must(standing == Some(expected), &format!("node {at} is {expected} in the end, not {standing:?}"));
+        }
+    }
+
+    fn check_stars(&mut self) {
+        let mut running: BTreeMap<ServiceKey, u32> = BTreeMap::new();
+        let mut astray = Vec::new();
+        for machine in &self.machines {
+            for (star, process) in &machine.processes {
+                *running.entry(process.service.clone()).or_default() += 1;
+                let record = self.truth.stars.get(star);
+                let is_known =
+                    record.is_some_and(|record| record.node == machine.id && matches!(record.phase, StarPhase::Ready));
+                if !is_known {
+                    astray.push((*star, record.map(|record| record.phase)));
+                }
+            }
+        }
+        self.must(astray.is_empty(), &format!("what runs is ready and known in the end: {astray:?}"));
+        let takers = |record: &&state::NodeRecord| record.standing == Standing::Up && record.duty == Duty::Takes;
+        let has_takers = self.truth.nodes.values().any(|record| takers(&record));
+        let services: Vec<(ServiceKey, u32)> =
+            self.truth.services.iter().map(|(key, record)| (key.clone(), record.wanted())).collect();
+        for (key, wanted) in services {
+            let runs = running.remove(&key).unwrap_or_default();
+            let can_be = has_takers && self.home_takes(&key);
+            let is_right = runs == wanted || (!can_be && runs <= wanted);
+            self.must(is_right, &format!("of `{key}` {wanted} stars run in the end, not {runs}"));
+        }
+        self.must(running.is_empty(), &format!("nothing else runs in the end: {running:?}"));
+        let draining = self.truth.stars.values().find(|star| {
+            let drained = self.truth.nodes.get(&star.node).is_some_and(|record| record.duty == Duty::Draining);
+            drained && star.phase != StarPhase::Ended && star.template.volumes.is_empty()
+        });
+        let stays = draining.map(|star| star.id);
+        self.must(stays.is_none() || !has_takers, &format!("a drained node has no stars in the end: {stays:?}"));
+    }
+
+    /// Whether the machine that its volumes bind a service to takes stars.
+    fn home_takes(&self, key: &ServiceKey) -> bool {
+        let Some(record) = self.truth.services.get(key) else { return true };
+        let mut homes = state::State::volumes_of(key, &record.spec.template)
+            .filter_map(|volume| self.truth.homes.get(&volume).copied());
+        homes.all(|home| {
+            let node = self.truth.nodes.get(&home);
+            node.is_some_and(|node| node.standing == Standing::Up && node.duty == Duty::Takes)
+        })
+    }
+
+    fn check_routes(&mut self) {
+        let ready = |key: &ServiceKey| -> BTreeSet<StarId> {
+            let of_service = self.truth.stars_of(key).filter(|star| star.phase == StarPhase::Ready);
+            of_service.map(|star| star.id).collect()
+        };
+        let mut wrong = Vec::new();
+        for (key, record) in &self.truth.services {
+            if record.spec.entry.is_none() {
+                continue;
+            }
+            let expected = ready(key);
+            for (at, machine) in self.machines.iter().enumerate().filter(|(_, machine)| machine.agent.is_some()) {
+                let routes: &[Endpoint] = machine.routes.get(key).map_or(&[], Vec::as_slice);
+                if routes.iter().map(|endpoint| endpoint.star).collect::<BTreeSet<_>>() != expected {
+                    wrong.push(format!("{at} of `{key}`"));
+                }
+            }
+        }
+        self.must(wrong.is_empty(), &format!("every node sends requests to what is ready in the end: {wrong:?}"));
+    }
+}

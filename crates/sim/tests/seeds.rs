@@ -1,0 +1,54 @@
+//! A few hundred worlds, and worlds in which a protection is taken away: those must go wrong.
+//! `cargo xtask sim cluster` runs thousands. What a world found is shown by
+//! itself in `node` (`tests/many.rs`): a seed means another world as soon as more can happen in one.
+
+use sim::cluster::{Bug, Options, run};
+
+fn options(seed: u64, nodes: usize) -> Options {
+    Options { seed, nodes, steps: 60, faultless: false, bug: None }
+}
+
+fn must_be_well(options: Options) {
+    if let Err(failure) = run(options) {
+        let last = failure.trace.len().saturating_sub(60);
+        panic!("{options:?}: {}\n{}", failure.what, failure.trace[last..].join("\n"));
+    }
+}
+
+#[test]
+fn whatever_happens_everything_wanted_runs_once_in_the_end() {
+    for seed in 0..200 {
+        must_be_well(options(seed, [1, 3, 5, 7][seed as usize % 4]));
+    }
+}
+
+/// Controllers that come and go restart nothing.
+#[test]
+fn what_runs_is_left_alone_while_nothing_goes_wrong() {
+    for seed in 0..20 {
+        let quiet = Options { faultless: true, ..options(seed, 5) };
+        let report = run(quiet).unwrap_or_else(|failure| panic!("{quiet:?}: {}", failure.what));
+        assert_eq!((report.lost, report.leaders), (0, 1), "{quiet:?}");
+    }
+}
+
+/// How many of the first worlds go wrong without a protection.
+fn found(bug: Bug) -> usize {
+    let goes_wrong = |seed: &u64| run(Options { bug: Some(bug), ..options(*seed, 5) }).is_err();
+    (0..60).filter(goes_wrong).count()
+}
+
+#[test]
+fn stars_of_a_machine_that_was_given_up_run_twice_unless_it_ends_them() {
+    assert!(found(Bug::NoFence) > 0);
+}
+
+#[test]
+fn a_plan_written_by_another_than_who_made_it_gives_a_place_twice() {
+    assert!(found(Bug::ForwardedPlans) > 0);
+}
+
+#[test]
+fn who_leads_before_having_read_everything_gives_a_place_twice() {
+    assert!(found(Bug::EarlyLead) > 0);
+}

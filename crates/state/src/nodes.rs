@@ -1,0 +1,185 @@
+//! Machines that come, go, are given up and come back.
+
+use model::machine::{LABEL_MAX_BYTES, NODES_MAX};
+use model::{
+    Code, Duty, Exit, ExitCause, Name, NodeFacts, NodeId, NodeRole, Problem, Standing, StarId, StarPhase, WallTime,
+};
+
+use crate::apply::{Applied, Change, transit};
+use crate::command::Transition;
+use crate::record::{NodeRecord, State};
+
+pub(crate) fn found(
+    state: &mut State,
+    cluster: &Name,
+    name: &Name,
+    address: &str,
+    facts: &NodeFacts,
+    wall: WallTime,
+    changes: &mut Vec<Change>,
+) -> Applied {
+    check(address, facts)?;
+    if let Some(there) = &state.cluster {
+        let problem = Problem::new(Code::AlreadyExists, format!("this machine is in constellation `{there}` already"));
+        return Err(problem.help("`rads c leave` takes it out"));
+    }
+    state.cluster = Some(cluster.clone());
+    state.record(wall, format!("constellation `{cluster}` founded"));
+    insert(state, NodeId::FIRST, name, NodeRole::Controller, address, facts, wall);
+    changes.push(Change::NodeChanged { node: NodeId::FIRST });
+    Ok(())
+}
+
+pub(crate) fn admit(
+    state: &mut State,
+    name: &Name,
+    role: NodeRole,
+    address: &str,
+    facts: &NodeFacts,
+    wall: WallTime,
+    changes: &mut Vec<Change>,
+) -> Applied {
+    check(address, facts)?;
+    if state.cluster.is_none() {
+        return Err(
+            Problem::new(Code::Conflict, "this machine is in no constellation").help("`rads c init` founds one")
+        );
+    }
+    let there = |record: &&NodeRecord| record.standing != Standing::Left;
+    if state.nodes.values().filter(there).any(|record| record.name == *name) {
+        let problem = Problem::new(Code::AlreadyExists, format!("there is a node `{name}` already"));
+        return Err(problem.help(format!("give this one another name, or take that one out: `rads c remove {name}`")));
+    }
+    if state.nodes.values().filter(there).count() >= NODES_MAX {
+        return Err(Problem::new(Code::NoCapacity, format!("a constellation has at most {NODES_MAX} nodes")));
+    }
+    let node = NodeId(state.index);
+    insert(state, node, name, role, address, facts, wall);
+    changes.push(Change::NodeChanged { node });
+    Ok(())
+}
+
+fn insert(
+    state: &mut State,
+    node: NodeId,
+    name: &Name,
+    role: NodeRole,
+    address: &str,
+    facts: &NodeFacts,
+    wall: WallTime,
+) {
+    let record = NodeRecord {
+        name: name.clone(),
+        role,
+        address: address.to_owned(),
+        facts: facts.clone(),
+        standing: Standing::Up,
+        duty: Duty::Takes,
+        admitted: wall,
+        since: wall,
+    };
+    state.nodes.insert(node, record);
+    state.record(wall, format!("node `{name}` joined as {role}"));
+}
+
+pub(crate) fn describe(
+    state: &mut State,
+    node: NodeId,
+    address: &str,
+    facts: &NodeFacts,
+    changes: &mut Vec<Change>,
+) -> Applied {
+    check(address, facts)?;
+    let record = node_mut(state, node)?;
+    if record.address == address && record.facts == *facts {
+        return Ok(());
+    }
+    (record.address, record.facts) = (address.to_owned(), facts.clone());
+    changes.push(Change::NodeChanged { node });
+    Ok(())
+}
+
+/// The stars end here, in the one order that every replica follows; on the machine itself they may run on.
+pub(crate) fn lose(state: &mut State, node: NodeId, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
+    let record = node_mut(state, node)?;
+    if record.standing != Standing::Up {
+        return Ok(());
+    }
+    (record.standing, record.since) = (Standing::Lost, wall);
+    let name = record.name.clone();
+    let stars = end_stars(state, node, wall, changes);
+    state.record(wall, format!("node `{name}` is lost, with {stars} of its stars"));
+    changes.push(Change::NodeChanged { node });
+    Ok(())
+}
+
+pub(crate) fn welcome(state: &mut State, node: NodeId, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
+    let record = node_mut(state, node)?;
+    if record.standing != Standing::Lost {
+        return Ok(());
+    }
+    (record.standing, record.since) = (Standing::Up, wall);
+    let name = record.name.clone();
+    state.record(wall, format!("node `{name}` is back"));
+    changes.push(Change::NodeChanged { node });
+    Ok(())
+}
+
+pub(crate) fn remove(state: &mut State, node: NodeId, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
+    let record = node_mut(state, node)?;
+    (record.standing, record.since) = (Standing::Left, wall);
+    let name = record.name.clone();
+    end_stars(state, node, wall, changes);
+    // What lay there is out of reach for good; whoever asks for a volume of that name gets a new one.
+    state.homes.retain(|_, home| *home != node);
+    state.record(wall, format!("node `{name}` left"));
+    changes.push(Change::NodeChanged { node });
+    Ok(())
+}
+
+pub(crate) fn set_duty(
+    state: &mut State,
+    node: NodeId,
+    duty: Duty,
+    wall: WallTime,
+    changes: &mut Vec<Change>,
+) -> Applied {
+    let record = node_mut(state, node)?;
+    if std::mem::replace(&mut record.duty, duty) == duty {
+        return Ok(());
+    }
+    let name = record.name.clone();
+    let what = match duty {
+        Duty::Takes => "takes stars again",
+        Duty::Cordoned => "gets no new stars",
+        Duty::Draining => "is drained: its stars move elsewhere",
+    };
+    state.record(wall, format!("node `{name}` {what}"));
+    changes.push(Change::NodeChanged { node });
+    Ok(())
+}
+
+fn end_stars(state: &mut State, node: NodeId, wall: WallTime, changes: &mut Vec<Change>) -> usize {
+    let there = state.stars.values().filter(|star| star.node == node && star.phase != StarPhase::Ended);
+    let stars: Vec<(StarId, bool)> = there.map(|star| (star.id, star.phase >= StarPhase::Draining)).collect();
+    for (star, asked) in &stars {
+        let exit = Some(Exit { cause: ExitCause::NodeLost, asked: *asked });
+        let end = Transition { star: *star, phase: StarPhase::Ended, process: None, exit };
+        changes.extend(transit(state, &end, wall));
+    }
+    stars.len()
+}
+
+fn check(address: &str, facts: &NodeFacts) -> Applied {
+    if address.len() > LABEL_MAX_BYTES || address.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(Problem::new(Code::InvalidValue, "the address of a node is `host:port`"));
+    }
+    facts.check()
+}
+
+/// A node that has not left.
+fn node_mut(state: &mut State, node: NodeId) -> Result<&mut NodeRecord, Problem> {
+    let missing =
+        || Problem::new(Code::NotFound, format!("no node `{node}`")).help("`rads c nodes` lists what there is");
+    state.nodes.get_mut(&node).filter(|record| record.standing != Standing::Left).ok_or_else(missing)
+}

@@ -1,0 +1,218 @@
+//! Machines that come, go, are given up and come back, and what that does to stars and volumes.
+
+use std::collections::BTreeMap;
+
+use model::{
+    AppSpec, BundleId, Code, ContentHash, Duty, ExitCause, Limits, Name, Network, NodeFacts, NodeId, NodeRole, Probe,
+    ProbeKind, Program, RestartPolicy, ServiceKey, ServiceSpec, Standing, StarId, StarPhase, StarTemplate, VolumeKey,
+    VolumeMount, WallTime,
+};
+use state::{Assignment, Change, Command, State, Transition, apply};
+
+const WALL: WallTime = WallTime(5);
+
+/// A state and the log that led to it.
+#[derive(Default)]
+struct World {
+    state: State,
+}
+
+impl World {
+    /// With nodes 1, 2 and 3 and an app of the services `web` and `db`, whose stars have a volume.
+    fn of_three() -> Self {
+        let mut world = Self::default();
+        world.does(found());
+        world.does(admit("b"));
+        world.does(admit("c"));
+        let services = [("web", Vec::new()), ("db", vec![volume()])];
+        let services = services.map(|(name, volumes)| (name.parse().unwrap(), service(volumes)));
+        world.does(Command::PutApp {
+            spec: AppSpec { app: "shop".parse().unwrap(), services: services.into() },
+            base: None,
+            wall: WALL,
+        });
+        world
+    }
+
+    fn apply(&mut self, command: Command) -> Vec<Change> {
+        let index = self.state.index + 1;
+        apply(&mut self.state, index, &command)
+    }
+
+    fn does(&mut self, command: Command) {
+        let changes = self.apply(command);
+        assert!(!changes.iter().any(|change| matches!(change, Change::Refused { .. })), "{changes:?}");
+    }
+
+    #[track_caller]
+    fn refuses(&mut self, command: Command, code: Code, says: &str) {
+        let changes = self.apply(command);
+        let [Change::Refused { problem }] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!(problem.code, code, "{problem}");
+        assert!(problem.message.contains(says), "{problem}");
+    }
+
+    fn phase(&self, star: u64) -> StarPhase {
+        self.state.stars[&StarId(star)].phase
+    }
+
+    fn standing(&self, node: u64) -> Standing {
+        self.state.nodes[&NodeId(node)].standing
+    }
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn found() -> Command {
+    let address = "10.0.0.1:7946".to_owned();
+    Command::Found { cluster: name("test"), name: name("a"), address, facts: Box::default(), wall: WALL }
+}
+
+fn admit(of: &str) -> Command {
+    let (name, address) = (name(of), "10.0.0.2:7946".to_owned());
+    Command::AdmitNode { name, role: NodeRole::Worker, address, facts: Box::default(), wall: WALL }
+}
+
+fn volume() -> VolumeMount {
+    VolumeMount { volume: name("data"), path: "/data".to_owned(), size: None }
+}
+
+fn service(volumes: Vec<VolumeMount>) -> ServiceSpec {
+    ServiceSpec {
+        template: StarTemplate {
+            program: Program::Script("x.rads".to_owned()),
+            args: Vec::new(),
+            bundle: BundleId(ContentHash([0; 32])),
+            rootfs: None,
+            env: BTreeMap::new(),
+            limits: Limits::DEFAULT,
+            volumes,
+            network: Network::None,
+            port: Some(80),
+            probe: Probe::new(ProbeKind::Tcp),
+            restart: RestartPolicy::Always,
+            grace_ms: 1_000,
+            stop_signal: None,
+            deadline_ms: None,
+            hooks: Default::default(),
+            health: Default::default(),
+            interior: Default::default(),
+            weakened: Default::default(),
+            checkpoint: false,
+        },
+        instances: 3,
+        entry: None,
+    }
+}
+
+fn assign(service: &str, star: u64, node: u64) -> Command {
+    let assignment = Assignment {
+        star: StarId(star),
+        service: service.parse().unwrap(),
+        revision: 4,
+        ordinal: star as u32,
+        node: NodeId(node),
+        port: Some(80),
+    };
+    Command::Assign { stars: vec![assignment], wall: WALL }
+}
+
+#[test]
+fn a_machine_that_was_alone_keeps_what_it_runs_when_it_founds_a_constellation() {
+    let mut world = World::default();
+    world.refuses(admit("b"), Code::Conflict, "in no constellation");
+    world.does(Command::PutApp {
+        spec: AppSpec { app: "shop".parse().unwrap(), services: [(name("web"), service(vec![volume()]))].into() },
+        base: None,
+        wall: WALL,
+    });
+    let Command::Assign { mut stars, wall } = assign("web", 7, NodeId::FIRST.0) else { unreachable!() };
+    stars[0].revision = 2;
+    world.does(Command::Assign { stars, wall });
+    let before = world.state.stars.clone();
+    world.does(found());
+    assert_eq!(world.state.stars, before);
+    assert_eq!(world.standing(NodeId::FIRST.0), Standing::Up);
+    world.refuses(found(), Code::AlreadyExists, "constellation `test` already");
+}
+
+#[test]
+fn a_node_gets_the_index_it_was_admitted_at_and_nobody_else_ever_does() {
+    let mut world = World::of_three();
+    assert!(world.state.nodes.keys().copied().eq([NodeId(1), NodeId(2), NodeId(3)]));
+    world.refuses(admit("b"), Code::AlreadyExists, "a node `b` already");
+    world.does(Command::RemoveNode { node: NodeId(2), wall: WALL });
+    world.does(admit("b"));
+    assert!(world.state.nodes.keys().copied().eq([NodeId(1), NodeId(2), NodeId(3), NodeId(7)]));
+    world.refuses(Command::WelcomeNode { node: NodeId(2), wall: WALL }, Code::NotFound, "no node");
+    assert_eq!(world.standing(2), Standing::Left);
+}
+
+#[test]
+fn what_ran_on_a_lost_node_has_ended_and_its_place_is_free() {
+    let mut world = World::of_three();
+    world.does(assign("web", 1, 2));
+    world.does(assign("web", 2, 3));
+    let moved = Transition { star: StarId(1), phase: StarPhase::Ready, process: Some((9, 9)), exit: None };
+    world.does(Command::Transitions { changes: vec![moved], wall: WALL });
+    world.does(Command::LoseNode { node: NodeId(2), wall: WALL });
+    assert_eq!((world.phase(1), world.phase(2)), (StarPhase::Ended, StarPhase::Assigned));
+    assert_eq!(world.state.stars[&StarId(1)].exit.as_ref().unwrap().cause, ExitCause::NodeLost);
+    assert_eq!(world.state.services[&"web".parse::<ServiceKey>().unwrap()].restarts, 1);
+    world.refuses(assign("web", 3, 2), Code::Conflict, "takes no stars");
+    // What it says of its stars by now comes too late.
+    let late = Transition { star: StarId(1), phase: StarPhase::Ready, process: None, exit: None };
+    world.does(Command::Transitions { changes: vec![late], wall: WALL });
+    assert_eq!(world.phase(1), StarPhase::Ended);
+    world.does(Command::WelcomeNode { node: NodeId(2), wall: WALL });
+    world.does(assign("web", 3, 2));
+}
+
+#[test]
+fn a_node_that_takes_no_stars_gets_none() {
+    let mut world = World::of_three();
+    for duty in [Duty::Cordoned, Duty::Draining] {
+        world.does(Command::SetDuty { node: NodeId(2), duty, wall: WALL });
+        world.refuses(assign("web", 1, 2), Code::Conflict, "takes no stars");
+    }
+    world.does(Command::SetDuty { node: NodeId(2), duty: Duty::Takes, wall: WALL });
+    world.does(assign("web", 1, 2));
+    world.refuses(assign("web", 2, 99), Code::Conflict, "takes no stars");
+}
+
+#[test]
+fn stars_with_a_volume_stay_where_it_lies_until_that_node_leaves() {
+    let mut world = World::of_three();
+    let data: VolumeKey = "data".parse().unwrap();
+    world.does(assign("db", 1, 2));
+    assert_eq!(world.state.homes.get(&data), Some(&NodeId(2)));
+    world.refuses(assign("db", 2, 3), Code::Conflict, "volume `data` lies on node");
+    world.does(assign("web", 2, 3));
+    world.does(Command::LoseNode { node: NodeId(2), wall: WALL });
+    world.refuses(assign("db", 3, 3), Code::Conflict, "volume `data` lies on node");
+    world.does(Command::RemoveNode { node: NodeId(2), wall: WALL });
+    world.does(assign("db", 3, 3));
+    assert_eq!(world.state.homes.get(&data), Some(&NodeId(3)));
+}
+
+#[test]
+fn what_a_node_says_of_itself_has_bounds() {
+    let mut world = World::of_three();
+    let describe = |facts: NodeFacts, address: &str| Command::DescribeNode {
+        node: NodeId(2),
+        address: address.to_owned(),
+        facts: Box::new(facts),
+        wall: WALL,
+    };
+    let labels = |count: usize| (0..count).map(|n| (n.to_string(), "x".to_owned())).collect();
+    let with = |labels| NodeFacts { labels, ..NodeFacts::default() };
+    world.does(describe(with(labels(64)), "10.0.0.2:7946"));
+    world.refuses(describe(with(labels(65)), "10.0.0.2:7946"), Code::InvalidValue, "at most 64 labels");
+    let long = BTreeMap::from([("a".repeat(300), String::new())]);
+    world.refuses(describe(with(long), "10.0.0.2:7946"), Code::InvalidValue, "is not a label");
+    for address in ["10.0.0.2 7946", "a\nb", &"x".repeat(300)] {
+        world.refuses(describe(NodeFacts::default(), address), Code::InvalidValue, "the address of a node");
+    }
+}
