@@ -91,7 +91,7 @@ async fn a_full_pool_lets_go_of_the_one_that_was_unused_for_longest() {
     // The first is used again: the second is the older one.
     get(0).await.unwrap();
     get(2).await.unwrap();
-    second.ended().await;
+    ended(&second).await;
     assert!(first.is_open());
     assert_eq!(pool.len(), 2);
     // All in use: there is no room.
@@ -126,7 +126,21 @@ async fn what_may_be_repeated_is_asked_again_until_it_works_and_what_may_not_is_
     assert!(pool.call(B, b.address, Purpose::Control, vote(b"x"), within).await.is_err());
     assert!(begun.elapsed() < Duration::from_secs(2));
     assert_eq!(b.service.asked.load(Ordering::Relaxed), 2);
+    // What may not be repeated: the same refusal is the last word.
+    b.service.refuse.store(1, Ordering::Relaxed);
+    b.service.asked.store(0, Ordering::Relaxed);
+    let join = rnp::message::JoinRequest {
+        token: String::new(),
+        csr: Bytes::new(),
+        name: String::new(),
+        address: String::new(),
+        program: String::new(),
+    };
+    let refused = pool.call(B, b.address, Purpose::Control, join, SOON).await;
+    assert!(matches!(refused, Err(CallError::Request(Failure::Refused(_)))), "{refused:?}");
+    assert_eq!(b.service.asked.load(Ordering::Relaxed), 1);
     // What another answer would not change.
+    b.service.refuse.store(0, Ordering::Relaxed);
     b.service.asked.store(0, Ordering::Relaxed);
     let gossip = rnp::message::GossipSync { members: Bytes::new() };
     assert!(pool.call(B, b.address, Purpose::Control, gossip, SOON).await.is_err());

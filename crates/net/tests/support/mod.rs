@@ -208,7 +208,7 @@ pub struct Test {
     /// Requests to `state.propose` wait for this, one each.
     pub gate: Gate,
     pub streams: Mutex<Option<mpsc::UnboundedSender<(String, Stream)>>>,
-    /// Votes are not answered while this is set: they fail with 3000.
+    /// So many requests are refused by 3000.
     pub refuse: AtomicUsize,
 }
 
@@ -227,16 +227,11 @@ pub struct Gated(pub Arc<Test>);
 impl Service for Test {
     fn answer(&self, _peer: &Arc<Peer>, message: Message) -> Answer {
         self.asked.fetch_add(1, Ordering::Relaxed);
+        let refused = self.refuse.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         let answer = match message {
+            _ if refused.is_ok() => Err(Fault::new(ErrorCode::ResourceExhausted, "later").retry_after_ms(1)),
             // An echo.
-            Message::RaftVote(RaftVote { body }) => {
-                let refused =
-                    self.refuse.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-                match refused {
-                    Ok(_) => Err(Fault::new(ErrorCode::ResourceExhausted, "later").retry_after_ms(1)),
-                    Err(_) => Ok(rnp::message::RaftAnswer { body }.into()),
-                }
-            }
+            Message::RaftVote(RaftVote { body }) => Ok(rnp::message::RaftAnswer { body }.into()),
             Message::JoinRequest(JoinRequest { .. }) => Err(Fault::new(ErrorCode::AuthFailed, "no such token")),
             Message::RaftTransfer(_) => panic!("a mistake of the service"),
             // Few bytes ask for many.
@@ -323,4 +318,9 @@ pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(tokio::time::Instant::now() < deadline, "{what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Why a connection ended, which it does in time.
+pub async fn ended(connection: &Connection) -> net::connection::Ended {
+    tokio::time::timeout(SOON, connection.ended()).await.expect("the connection ends")
 }
