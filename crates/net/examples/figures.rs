@@ -24,6 +24,8 @@ const SOON: Duration = Duration::from_secs(60);
 const ROUNDS: usize = 5;
 const PINGS: usize = 4_000;
 const CALLS: usize = 40_000;
+/// As many votes as a connection serves at once, less some.
+const TASKS: usize = 48;
 const BULK: usize = 1 << 30;
 
 struct Echo;
@@ -179,14 +181,14 @@ async fn bulk_rnp(connection: &Connection) -> f64 {
     BULK as f64 / begun.elapsed().as_secs_f64()
 }
 
-/// Questions and answers in a second, asked by 64 tasks over one connection.
+/// Questions with their answers in a second, asked by [`TASKS`] tasks over one connection.
 async fn calls_rnp(connection: &Connection) -> f64 {
     let begun = Instant::now();
-    let tasks: Vec<_> = (0..48)
+    let tasks: Vec<_> = (0..TASKS)
         .map(|_| {
             let connection = connection.clone();
             tokio::spawn(async move {
-                for _ in 0..CALLS / 48 {
+                for _ in 0..CALLS / TASKS {
                     let vote = RaftVote { body: Bytes::from_static(&[7; 64]) };
                     connection.request(vote, SOON).await.expect("an answer");
                 }
