@@ -24,7 +24,7 @@ fn header(length: u32, flags: u16) -> Vec<u8> {
 #[tokio::test]
 async fn before_hello_little_is_read_and_not_for_long() {
     let cluster = Cluster::new();
-    let quick = Timing { hello: Duration::from_millis(400), ..Timing::DEFAULT };
+    let quick = Timing { hello: Duration::from_millis(1_500), ..Timing::DEFAULT };
     let b = cluster.node_with(2, quick, Limits::default()).await;
     let node = Some(cluster.certificate(1));
     // Too long, reserved flags, no RNP, nothing at all, half a header: each is closed without a word.

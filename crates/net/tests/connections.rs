@@ -418,12 +418,7 @@ async fn a_service_that_panics_ends_its_connection_and_leaves_nobody_waiting() {
 #[tokio::test]
 async fn connections_that_are_unused_are_asked_and_let_go_of_and_dead_ones_end() {
     let cluster = Cluster::new();
-    let quick = Timing {
-        keep_alive: Duration::from_millis(50),
-        pong: Duration::from_millis(400),
-        idle: Duration::from_millis(600),
-        ..Timing::DEFAULT
-    };
+    let quick = Timing { keep_alive: Duration::from_millis(50), idle: Duration::from_millis(600), ..Timing::DEFAULT };
     let a = cluster.node_with(1, quick, Limits::default()).await;
     let b = cluster.node(2).await;
     let begun = tokio::time::Instant::now();
@@ -431,6 +426,8 @@ async fn connections_that_are_unused_are_asked_and_let_go_of_and_dead_ones_end()
     assert_eq!(ended(&connection).await, Ended::Goodbye);
     assert!(begun.elapsed() >= quick.idle, "pings are no use");
     let dead = RawServer::start(&cluster).await;
+    let impatient = Timing { pong: Duration::from_millis(400), ..quick };
+    let a = cluster.node_with(1, impatient, Limits::default()).await;
     let connection = a.endpoint.connect(dead.address, Expected::default(), Purpose::Control).await.unwrap();
     assert_eq!(connection.peer().capabilities, ["test"]);
     assert_eq!(ended(&connection).await, Ended::Silent);
@@ -505,7 +502,7 @@ async fn a_session_ends_with_the_certificate_it_was_opened_with() {
 #[tokio::test]
 async fn a_machine_that_joins_says_that_and_nothing_else() {
     let cluster = Cluster::new();
-    let quick = Timing { stranger: Duration::from_millis(500), ..Timing::DEFAULT };
+    let quick = Timing { stranger: Duration::from_secs(2), ..Timing::DEFAULT };
     let b = cluster.node_with(2, quick, Limits::default()).await;
     let (name, clock) = (cluster.name(), Arc::clone(&cluster.clock) as Arc<dyn net::tls::Clock>);
     let join = async |pin| {
