@@ -44,14 +44,11 @@ pub(crate) struct Relay {
 impl Membership {
     /// The next in turn: each watched member once a period, and one at random.
     pub(crate) fn probe_next(&mut self, effects: &mut Vec<Effect>) {
-        let slots = self.config.watched + 1;
+        let watched = self.table.watched(self.config.watched);
+        let slots = watched.len() + 1;
         self.due.slot = self.now + self.health.stretch(self.config.period) / slots as u32;
         self.slot = (self.slot + 1) % slots;
-        let target = if self.slot == 0 {
-            self.next_at_random()
-        } else {
-            self.table.watched(self.config.watched).nth(self.slot - 1)
-        };
+        let target = if self.slot == 0 { self.next_at_random() } else { watched.get(self.slot - 1).copied() };
         if let Some(target) = target {
             self.probe(target, effects);
         }

@@ -222,11 +222,20 @@ impl Table {
         chosen
     }
 
-    /// The `count` live members that follow this node on the ring.
-    pub(crate) fn watched(&self, count: usize) -> impl Iterator<Item = NodeId> + '_ {
+    /// The members that follow this node on the ring, up to the `count`th that is not suspect: when many fail at once, the
+    /// neighbours of the suspects watch beyond them, so that each keeps its number of watchers. At most four times `count`.
+    pub(crate) fn watched(&self, count: usize) -> Vec<NodeId> {
         let after = self.ring.range((self.place, NodeId(u64::MAX))..);
         let around = self.ring.range(..(self.place, NodeId(u64::MAX)));
-        after.chain(around).take(count).map(|(_, id)| *id)
+        let (mut watched, mut well) = (Vec::with_capacity(count), 0);
+        for (_, id) in after.chain(around).take(count * 4) {
+            if well == count {
+                break;
+            }
+            watched.push(*id);
+            well += usize::from(self.entries.get(id).is_some_and(|entry| entry.status == Status::Alive));
+        }
+        watched
     }
 
     pub(crate) fn named(&self, name_hash: u64) -> impl Iterator<Item = NodeId> + '_ {
