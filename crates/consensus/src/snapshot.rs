@@ -1,7 +1,8 @@
 //! A state on its way between machines: whole in memory here, in pieces on the wire.
 //!
-//! What arrives is kept until it is whole or another snapshot begins, whoever sends it: equal states are equal bytes, so a
-//! transfer goes on where it stopped after a broken connection and after a change of leader.
+//! What arrives is kept until it is whole or another snapshot begins, so a transfer goes on where it stopped after a broken
+//! connection. Whoever sends it: equal states are equal bytes, so another leader goes on too if its snapshot is of the same
+//! entry.
 
 use bytes::Bytes;
 use state::State;

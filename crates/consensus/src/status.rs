@@ -95,6 +95,9 @@ pub(crate) async fn follow(
         let full = *disk_full.borrow_and_update();
         let now = Status::new(&metrics.borrow_watched(), full);
         let end = now.role == Role::Stopped;
+        // A leader without followers has nobody to tell that it is there, and nothing to wait for.
+        let alone = now.role == Role::Leader && now.voters.len() + now.learners.len() == 1;
+        raft.runtime_config().tick(!alone);
         let why = now.failed.clone();
         status.send_if_modified(|status| {
             let changed = status.as_ref() != Some(&now);

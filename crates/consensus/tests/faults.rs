@@ -344,6 +344,26 @@ async fn too_much_at_once_is_refused_at_once_and_too_large_by_its_size() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn commands_of_any_size_fit_the_frames_they_travel_in() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let behind = cluster.all().into_iter().find(|node| *node != leader).unwrap();
+    cluster.kill(behind).await;
+    // Small ones around the largest there is, so that some request would hold both.
+    for round in 1..=3 {
+        for value in 0..1_200 / round {
+            let voter = cluster.voter(leader).clone();
+            tokio::spawn(async move { voter.propose(&scale(1, value)).await });
+        }
+        cluster.propose(&Command::Forget { stars: (0..33_000).map(model::StarId).collect() }).await;
+        cluster.propose(&scale(2, round)).await;
+    }
+    cluster.up(behind).await;
+    // Looks at every request there was.
+    assert_eq!(register(&cluster.settle().await, 2), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_at_once_share_commits() {
     let cluster = Cluster::start(1).await;
     let (disk, voter) = (cluster.disks[&NodeId(1)].clone(), cluster.voter(NodeId(1)).clone());

@@ -28,7 +28,7 @@ pub struct Net {
     cut: Mutex<BTreeSet<(NodeId, NodeId)>>,
     /// How many more pieces of snapshots arrive before one is lost on the way.
     pieces: Mutex<Option<u32>>,
-    /// Who led which term, and whatever contradicts it.
+    /// Who led which term, and whatever must not be.
     leaders: Mutex<(BTreeMap<u64, NodeId>, Vec<String>)>,
     /// Counts requests by lane and sender.
     pub sent: Mutex<BTreeMap<(NodeId, String), u64>>,
@@ -110,6 +110,11 @@ impl Peers for Wire {
     ) -> impl Future<Output = Result<Vec<u8>, PeerError>> + Send + 'static + use<> {
         let (net, me) = (Arc::clone(&self.net), self.me);
         *net.sent.lock().unwrap().entry((me, format!("{lane:?}"))).or_default() += 1;
+        // What RNP carries in a frame: a mebibyte, sixteen of bulk.
+        let most = if lane == Lane::Bulk { 16 << 20 } else { 1 << 20 };
+        if request.len() > most {
+            net.leaders.lock().unwrap().1.push(format!("a request of {} bytes on {lane:?}", request.len()));
+        }
         let there = net.voters.lock().unwrap().get(&to).cloned();
         let answer: BoxFuture<'static, _> = match there {
             None => future::ready(Err(PeerError::Unreachable("not there".to_owned()))).boxed(),
@@ -320,6 +325,13 @@ impl Cluster {
             assert_eq!(*voter.fatal.lock().unwrap(), None, "{node}");
         }
         (*state).clone()
+    }
+}
+
+/// The network knows the voters, which know the network: one of them must let go.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.net.voters.lock().unwrap().clear();
     }
 }
 
