@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use api::{
     Accepted, After, Answer, AppView, BundleStatus, Caller, Control, Copy, Events, Exec, ExecCommand, Index,
-    Inspection, LogQuery, LogStream, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView,
-    StarsThen, Status, TakeSnapshot, Version, WAIT_MAX_MS, WallsView,
+    Inspection, LogQuery, LogStream, RestoreSnapshot, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats,
+    StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version, WAIT_MAX_MS, WallsView,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
@@ -95,7 +95,9 @@ impl Remote {
 
     fn darkroom(&self) -> Darkroom {
         let (looker, snapshots) = (self.looker(), Arc::clone(&self.snapshots));
-        Darkroom { looker, snapshots, link: self.link.clone(), data_dir: self.data_dir.clone() }
+        let (roots, data_dir) = (Arc::clone(&self.roots), self.data_dir.clone());
+        let disk = self.seen.borrow().nursery.as_ref().map(|(_, walls)| walls.disk.clone());
+        Darkroom { looker, snapshots, link: self.link.clone(), roots, data_dir, disk }
     }
 
     /// Starts a service whose star goes on from a memory. If it does not, the service is stopped again.
@@ -479,9 +481,9 @@ impl Control for Remote {
         Box::pin(beside(move || snapshots.delete(&name)))
     }
 
-    fn restore_snapshot(&self, name: Name, service: Option<ServiceKey>) -> Answer<'_, SnapshotView> {
+    fn restore_snapshot(&self, name: Name, restore: RestoreSnapshot) -> Answer<'_, SnapshotView> {
         Box::pin(async move {
-            let (view, service, memory) = self.darkroom().restore(name, service).await?;
+            let (view, service, memory) = self.darkroom().restore(name, restore).await?;
             if let Some(memory) = memory {
                 self.go_on(&service, memory).await.map_err(Problem::after_changes)?;
             }

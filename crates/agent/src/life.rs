@@ -22,6 +22,7 @@ use crate::doors::Doors;
 use crate::link::{Link, NurseryPlace};
 use crate::main_loop::{Incoming, Loop, Seen};
 use crate::memories::Memories;
+use crate::snapshots::BACKING;
 
 /// What an agent is started with.
 #[derive(Debug, Clone)]
@@ -49,7 +50,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
     let bundles = Arc::new(Bundles::new(folder.path())?);
     let roots = Arc::new(Roots::new(folder.path())?);
     let secrets = Arc::new(Secrets::new(folder.path()));
-    let snapshots = Arc::new(Snapshots::new(folder.path(), !rustix::process::geteuid().is_root())?);
+    let snapshots = Arc::new(Snapshots::new(folder.path(), !rustix::process::geteuid().is_root(), BACKING)?);
     let memories = Arc::new(Memories::default());
     let socket = Socket::bind(folder.path())?;
     let mut signals = Signals::new()?;
@@ -76,7 +77,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         roots: Arc::clone(&roots),
         secrets: Arc::clone(&secrets),
         secrets_settle: Mutex::default(),
-        snapshots,
+        snapshots: Arc::clone(&snapshots),
         memories: Arc::clone(&memories),
         data_dir: folder.path().to_owned(),
         disk: Arc::default(),
@@ -93,6 +94,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         roots,
         secrets,
         memories,
+        snapshots,
         data_dir: folder.path().to_owned(),
         exe: config.exe,
         link: link.clone(),

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use isolate::{Launch, Message, Request as Order, StarOrder, Walls};
-use model::{Bytes, ProbeKind, ProbeRole, Problem, RequestId, ServiceKey, StarId};
+use model::{Bytes, ExitCause, ProbeKind, ProbeRole, Problem, RequestId, ServiceKey, StarId};
 use node::{Effect, Event, Node, Reply, Request};
 use proxy::Proxy;
 use state::{Command, StarRecord};
-use store::{Bundles, Roots, Secrets, Store};
+use store::{Bundles, Roots, Secrets, Snapshots, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
@@ -65,6 +65,7 @@ pub(crate) struct Loop {
     pub(crate) roots: Arc<Roots>,
     pub(crate) secrets: Arc<Secrets>,
     pub(crate) memories: Arc<Memories>,
+    pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) data_dir: PathBuf,
     /// This program.
     pub(crate) exe: PathBuf,
@@ -99,7 +100,11 @@ impl Loop {
             };
             let mut ended = None;
             if let Some(event) = self.translate(incoming, &mut ended) {
+                let committed = matches!(event, Event::Committed { .. });
                 self.node.handle(self.clock.now(), clock::wall(), event, &mut effects);
+                if committed {
+                    self.forget_waiting();
+                }
                 for effect in effects.drain(..) {
                     self.perform(effect);
                 }
@@ -152,6 +157,9 @@ impl Loop {
                 self.seen.send_modify(|seen| seen.nursery = Some((pid, walls)));
                 let running = stars.iter().filter(|report| report.ended.is_none());
                 running.for_each(|report| self.doors.admit(report.star));
+                let never = |cause: &ExitCause| matches!(cause, ExitCause::StartFailed { .. });
+                let begun = stars.iter().filter(|report| !report.ended.as_ref().is_some_and(never));
+                begun.for_each(|report| self.has_begun(report.star));
                 orders::nursery_up(stars)
             }
             FromNursery::Down => {
@@ -162,6 +170,7 @@ impl Loop {
                 tracing::info!(%star, pid, elapsed_us, "star started");
                 self.doors.admit(star);
                 self.memories.note(star, Ok(()));
+                self.has_begun(star);
                 Event::StarStarted { star, pid, start_time }
             }
             FromNursery::Said(Message::StartFailed { star, reason }) => {
@@ -210,7 +219,17 @@ impl Loop {
             Effect::Start { order } => {
                 let (bundles, roots, secrets) = (&self.bundles, &self.roots, &self.secrets);
                 let memory = self.memories.take(&order.service, order.star);
-                let made = orders::star_order(order, bundles, roots, secrets, &self.data_dir, &self.exe);
+                let ordinal = self.node.state().stars.get(&order.star).map_or(0, |record| record.ordinal);
+                let made = orders::star_order(
+                    order,
+                    bundles,
+                    roots,
+                    secrets,
+                    &self.snapshots,
+                    &self.data_dir,
+                    &self.exe,
+                    ordinal,
+                );
                 match made.map(|order| StarOrder { memory, ..order }) {
                     Ok(order) => self.link.order(Order::Start(Box::new(order))),
                     Err((star, reason)) => {
@@ -280,6 +299,24 @@ impl Loop {
                     let _ = done.send(Incoming::Drained { star });
                 });
             }
+        }
+    }
+
+    /// What a star was to begin with is its own from here on.
+    fn has_begun(&self, star: StarId) {
+        let Some(record) = self.node.state().stars.get(&star) else { return };
+        if self.snapshots.awaits(&record.service) {
+            let (snapshots, service, ordinal) = (Arc::clone(&self.snapshots), record.service.clone(), record.ordinal);
+            tokio::task::spawn_blocking(move || snapshots.taken(&service, ordinal, star));
+        }
+    }
+
+    /// Files wait for no service that is gone: another one of its name is not it.
+    fn forget_waiting(&self) {
+        let services = &self.node.state().services;
+        if self.snapshots.wait_only_for(|service| services.contains_key(service)) {
+            let snapshots = Arc::clone(&self.snapshots);
+            tokio::task::spawn_blocking(move || snapshots.sweep_waiting());
         }
     }
 

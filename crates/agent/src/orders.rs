@@ -5,11 +5,12 @@ use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use isolate::{Bind, FileBind, Interior, Launch, Private, Secret, StarOrder, StarReport, Tmpfs};
+use isolate::{Beginning, Bind, FileBind, Interior, Launch, Private, Secret, StarOrder, StarReport, Tmpfs};
 use model::{AppSpec, Code, Name, Problem, Program, SecretKey, ServiceKey, StarId, VolumeMount};
 use node::{Event, RunningStar, StartOrder};
 use state::StarRecord;
-use store::{Bundles, Roots, Secrets};
+use store::snapshots::Waiting;
+use store::{Bundles, Roots, Secrets, Snapshots};
 
 /// Where a script that is executed sees the program that runs it.
 const OWN_PROGRAM: &str = "/run/rads";
@@ -20,10 +21,14 @@ pub(crate) fn star_order(
     bundles: &Bundles,
     roots: &Roots,
     secrets: &Secrets,
+    snapshots: &Snapshots,
     data_dir: &Path,
     exe: &Path,
+    ordinal: u32,
 ) -> Result<StarOrder, (StarId, String)> {
     let star = order.star;
+    let waiting = snapshots.give(&order.service, ordinal, star).map_err(|problem| (star, problem.message))?;
+    let beginning = waiting.map(|Waiting { folder, areas }| Beginning { folder, areas });
     let template = order.template;
     let bundle = bundles
         .path(&template.bundle)
@@ -71,6 +76,7 @@ pub(crate) fn star_order(
         interior,
         weakened: template.weakened,
         memory: None,
+        beginning,
     })
 }
 
@@ -209,7 +215,7 @@ pub(crate) fn nursery_up(stars: Vec<StarReport>) -> Event {
 
 /// A volume's folder, made when it is first used: `volumes/<namespace>/<name>`, shared by the services of a namespace
 /// that name it.
-fn volume(data_dir: &Path, service: &ServiceKey, mount: &VolumeMount) -> Result<Bind, String> {
+pub(crate) fn volume(data_dir: &Path, service: &ServiceKey, mount: &VolumeMount) -> Result<Bind, String> {
     let host = data_dir.join("volumes").join(service.namespace.as_str()).join(mount.volume.as_str());
     // `volumes` itself is closed to others; this is as the star's root sees its folder.
     let made = DirBuilder::new().recursive(true).mode(0o711).create(&host);

@@ -16,10 +16,16 @@ const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Stars that stand still until this is dropped.
 pub(crate) struct Still {
-    _connection: AsyncFd<Ready<Client>>,
+    connection: AsyncFd<Ready<Client>>,
 }
 
 impl Still {
+    /// Whether they have stood still all the time: a nursery that has ended meanwhile held nobody any more.
+    pub(crate) fn holds(&self) -> bool {
+        let received = self.connection.get_ref().0.try_recv();
+        matches!(received, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     /// Returns when nothing in them moves. One that has ended meanwhile is none of them.
     pub(crate) async fn hold(data_dir: &Path, stars: &[StarId]) -> Result<Self, Problem> {
         let failed = |why: String| {
@@ -60,7 +66,7 @@ impl Still {
             Ok((client, problem))
         };
         match timeout(PATIENCE, ask).await {
-            Ok(Ok((client, None))) => Ok(Self { _connection: client }),
+            Ok(Ok((client, None))) => Ok(Self { connection: client }),
             Ok(Ok((_, Some(problem)))) => Err(failed(problem)),
             Ok(Err(error)) => Err(failed(error.to_string())),
             Err(_) => Err(failed(format!("no answer within {} s", PATIENCE.as_secs()))),

@@ -158,9 +158,9 @@ impl Client {
         self.send(Method::DELETE, &format!("/v1/snapshots/{name}"), &()).await
     }
 
-    /// Gives volumes the files of a snapshot; those who use them have to be stopped.
-    pub async fn restore_snapshot(&self, name: &Name, service: Option<ServiceKey>) -> Result<SnapshotView, Problem> {
-        self.send(Method::POST, &format!("/v1/snapshots/{name}/restore"), &RestoreSnapshot { service }).await
+    /// Gives volumes and stars the files of a snapshot; those who use them have to be stopped.
+    pub async fn restore_snapshot(&self, name: &Name, restore: &RestoreSnapshot) -> Result<SnapshotView, Problem> {
+        self.send(Method::POST, &format!("/v1/snapshots/{name}/restore"), restore).await
     }
 
     pub async fn stars(&self) -> Result<Vec<StarView>, Problem> {

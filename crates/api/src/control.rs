@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord,
-    ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, Status, TakeSnapshot,
-    TerminalSize, Version,
+    RestoreSnapshot, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, Status,
+    TakeSnapshot, TerminalSize, Version,
 };
 
 /// What a request comes to, in time. Dropping it gives the request up.
@@ -82,13 +82,13 @@ pub trait Control: Send + Sync + 'static {
     fn dial(&self, star: StarId, port: u16) -> Answer<'_, TcpStream>;
     fn logs(&self, query: LogQuery) -> Answer<'_, LogStream>;
 
-    /// Keeps the files of a service's volumes as they are at a moment when nothing writes to them.
+    /// Keeps the files of a service's volumes and stars as they are at a moment when nothing writes to them.
     fn take_snapshot(&self, service: ServiceKey, take: TakeSnapshot) -> Answer<'_, SnapshotTaken>;
     fn snapshots(&self) -> Answer<'_, Vec<SnapshotView>>;
     fn snapshot(&self, name: Name) -> Answer<'_, SnapshotView>;
     fn delete_snapshot(&self, name: Name) -> Answer<'_, ()>;
     /// Refused while a star could use the volumes.
-    fn restore_snapshot(&self, name: Name, service: Option<ServiceKey>) -> Answer<'_, SnapshotView>;
+    fn restore_snapshot(&self, name: Name, restore: RestoreSnapshot) -> Answer<'_, SnapshotView>;
 
     /// Stores a bundle whose files are all there; says which are not.
     fn put_bundle(&self, manifest: BundleManifest) -> Answer<'_, BundleStatus>;

@@ -399,6 +399,9 @@ pub struct SnapshotView {
     /// Of the star it was taken of, when that was kept too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<SnapshotMemory>,
+    /// Stars that ran then, with what they had of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stars: Vec<SnapshotStar>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -409,11 +412,38 @@ pub struct SnapshotMemory {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SnapshotStar {
+    /// `hello-1`.
+    pub name: String,
+    pub places: Vec<SnapshotPlace>,
+}
+
+/// A place that a star writes to and that is gone with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SnapshotPlace {
+    /// `/tmp`; `/` is what it changed of its `rootfs`.
+    pub path: String,
+    /// Folders and links too, and what it removed.
+    pub files: u64,
+    pub bytes: u64,
+    /// Sockets in it, of which nothing is kept.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SnapshotVolume {
     pub volume: Name,
     /// Folders and links too.
     pub files: u64,
     pub bytes: u64,
+    /// Sockets in it, of which nothing is kept.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
 }
 
 /// A snapshot that was taken.
@@ -433,4 +463,7 @@ pub struct SnapshotTaken {
 pub struct RestoreSnapshot {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<ServiceKey>,
+    /// Only say whether it could be done if everybody who uses the files were stopped; of damaged content it is not told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub check: bool,
 }

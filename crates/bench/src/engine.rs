@@ -92,6 +92,7 @@ impl Engine {
             interior: Default::default(),
             weakened: Default::default(),
             memory: None,
+            beginning: None,
         };
         let requested_ns = now_ns();
         self.send(&Request::Start(Box::new(order)))?;

@@ -171,6 +171,7 @@ fn order(star: StarId, folder: &Path, launch: Launch) -> StarOrder {
         interior: Default::default(),
         weakened: Default::default(),
         memory: None,
+        beginning: None,
     }
 }
 

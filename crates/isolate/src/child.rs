@@ -34,7 +34,7 @@ use crate::record::Stance;
 use crate::seccomp::{Filters, Profile};
 use crate::sys::privilege::Instruction;
 use crate::sys::title::Title;
-use crate::{init, network, packet, sys, terminal};
+use crate::{init, lay, network, packet, sys, terminal};
 
 /// First byte on the report pipe: every wall stands and the program runs.
 pub(crate) const STANDS: u8 = b'+';
@@ -405,8 +405,9 @@ fn enter_root(shell: &Shell<'_>) -> Result<(), String> {
 }
 
 /// Mounts what the order puts into the star, and goes where its programs start.
-fn mount_places(order: &StarOrder, mounts: Vec<OwnedFd>) -> Result<(), String> {
+fn mount_places(order: &StarOrder, mut mounts: Vec<OwnedFd>) -> Result<(), String> {
     let places = order.places();
+    let begun_with = order.beginning.as_ref().and_then(|begun| mounts.pop().map(|files| (begun, files)));
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", flags, Mode::empty()).because(|| "cannot open the star's root".to_owned())?;
     let tree = Tree { root: &root, owner: None, whose: "" };
@@ -427,6 +428,9 @@ fn mount_places(order: &StarOrder, mounts: Vec<OwnedFd>) -> Result<(), String> {
         }
     }
     places.iter().filter(|place| place.is_read_only()).try_for_each(|place| check_read_only(place.inside))?;
+    if let Some((begun, files)) = begun_with {
+        lay::lay(&files, &begun.areas)?;
+    }
     let stance = Stance::of(order);
     enter_workdir(&stance)
 }

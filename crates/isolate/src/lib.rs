@@ -9,6 +9,7 @@
 
 #![deny(unsafe_code)]
 
+mod areas;
 mod bridge;
 mod cgroup;
 mod child;
@@ -25,6 +26,7 @@ mod init;
 mod inspect;
 mod keepsake;
 mod landlock;
+mod lay;
 pub mod log;
 pub mod memory;
 mod netlink;
@@ -52,13 +54,15 @@ mod usage;
 mod vault;
 mod walls;
 
+pub use areas::{Areas, RUN_FILES, areas};
 pub use client::Client;
 pub use detach::launch_detached;
+pub use disk::volumes;
 pub use fault::Fault;
 pub use in_force::{InForce, PlaceInForce};
 pub use inspect::{Inspection, MountPoint, inspect};
 pub use nursery::{NurseryConfig, ScriptStart, StarEntry, can_take_over, serve, take_over};
-pub use order::{Bind, FileBind, Interior, Launch, Secret, StarOrder, Tmpfs};
+pub use order::{Beginning, Bind, FileBind, Interior, Launch, Secret, StarOrder, Tmpfs};
 pub use pipes::outputs;
 pub use private::Private;
 pub use protocol::{Message, Request, StarReport};

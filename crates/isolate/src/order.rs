@@ -46,6 +46,19 @@ pub struct StarOrder {
     /// The memory it goes on from; without one it begins. Only for commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
+    /// Files it has from its first moment on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beginning: Option<Beginning>,
+}
+
+/// Files that are laid into a star's own places before anything in it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beginning {
+    /// A host folder with folders `0`, `1`, …, whose files' owners are numbered as the star does, and lists `0.gone`, …: the
+    /// paths, each ended by a NUL, that are to be removed first.
+    pub folder: PathBuf,
+    /// Where in the star the first, the second, … belongs.
+    pub areas: Vec<String>,
 }
 
 /// What a star finds inside beside its bundle and volumes.
@@ -159,6 +172,7 @@ impl StarOrder {
             interior: Interior::default(),
             weakened: Weakened::default(),
             memory: None,
+            beginning: None,
         }
     }
 

@@ -24,8 +24,8 @@ const IN_FILE: u8 = 1;
 const PACKET_MAX: usize = 8 * 1024;
 /// Largest value at all: 10,000 stars with their reports take 1.5 MB, and nobody sends more than that ten times over.
 const VALUE_MAX: u64 = 16 << 20;
-/// The doors of one batch, or the places of a star and what its memory is brought back with, and the file of a large value.
-const FDS_MAX: usize = crate::protocol::DOORS_MAX as usize + 4;
+/// The doors of one batch, or the places of a star with what it begins with and what its memory is brought back with, and the file of a large value.
+const FDS_MAX: usize = crate::protocol::DOORS_MAX as usize + 5;
 
 /// Sends one value. `WouldBlock` means that nothing was sent. Nothing of it is left in this process's memory.
 pub(crate) fn send<T: Serialize>(socket: BorrowedFd<'_>, value: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {

@@ -20,7 +20,7 @@ use crate::ids::IdRanges;
 use crate::memory::RESTORE_LOG;
 use crate::network::Networks;
 use crate::nursery::StarEntry;
-use crate::order::{Content, Interior, Launch, PLACES_MAX, Place, StarOrder};
+use crate::order::{Beginning, Content, Interior, Launch, PLACES_MAX, Place, StarOrder};
 use crate::pipes::Pipes;
 use crate::private::Private;
 use crate::protostar::{Ahead, Bounds, Protostar, SCRATCH_FILES};
@@ -194,7 +194,7 @@ impl Site {
         Ok(vec![kit, images, log])
     }
 
-    /// Detached mounts of everything that goes into the star, in the order of `StarOrder::places`.
+    /// Detached mounts of everything that goes into the star, in the order of `StarOrder::places`, and of what it begins with.
     fn mounts(&mut self, order: &StarOrder, secrets: &[Private], slot: Option<u32>) -> Result<Vec<OwnedFd>, String> {
         let places = order.places();
         for place in places.iter().filter(|place| !place.is_file()) {
@@ -234,7 +234,13 @@ impl Site {
             };
             mount.map_err(|error| why_no_mount(place, host, &error, owners.is_some()))
         };
-        places.iter().map(mount).collect()
+        let mut mounts: Vec<OwnedFd> = places.iter().map(mount).collect::<Result<_, _>>()?;
+        if let Some(Beginning { folder, .. }) = &order.beginning {
+            let attributes = sys::mount::READ_ONLY | sys::mount::NO_SUID | sys::mount::NO_DEV;
+            let begun = detached(folder, attributes, owners);
+            mounts.push(begun.because(|| "cannot show the star the files it begins with".to_owned())?);
+        }
+        Ok(mounts)
     }
 }
 
@@ -292,6 +298,13 @@ fn check(order: &StarOrder, mapped: bool) -> Result<(), String> {
     }
     if order.memory.is_some() && (!mapped || order.root.is_some() || matches!(order.launch, Launch::Script { .. })) {
         return Err("only root brings memories back, and only of commands in the host's root file system".to_owned());
+    }
+    if let Some(begun) = &order.beginning {
+        let sound =
+            |area: &String| area.starts_with('/') && !area.contains('\0') && !area.split('/').any(|it| it == "..");
+        if let Some(area) = begun.areas.iter().find(|area| !sound(area)) {
+            return Err(format!("`{}` is no place for files to begin with", area.escape_debug()));
+        }
     }
     match &order.launch {
         Launch::Script { .. } if order.root.is_some() => Err("a script has the nursery's own root".to_owned()),

@@ -110,11 +110,11 @@ pub(crate) enum Constellation {
     Resume(OneService),
     /// Wait until a star, or all of a service that ends by itself, has ended; exit as it did
     Wait(Wait),
-    /// Keep the files of a service's volumes as they are now
+    /// Keep all that a service's stars wrote as it is now: volumes, and what each has of its own
     Snapshot(Snapshot),
     /// List snapshots, or delete one
     Snapshots(SnapshotsArgs),
-    /// Give the volumes of a service the files of a snapshot; its stars are stopped and started again
+    /// Give a service the files of a snapshot; its stars are stopped and started again
     Restore(Restore),
     /// Take an app down, and the agent with the last one if `up` or `deploy` started it
     Down(Down),
@@ -437,7 +437,7 @@ pub(crate) enum SnapshotsCommand {
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
     pub(crate) snapshot: Name,
-    /// A service with the same volumes [default: the one the snapshot is of]
+    /// A service with the same volumes and places [default: the one the snapshot is of]
     pub(crate) name: Option<String>,
 }
 

@@ -99,11 +99,141 @@ fn a_star_held_still_goes_on_when_the_agent_dies() {
     assert_eq!(world.json(&["c", "snapshots"]).as_array().unwrap().len(), 0);
 }
 
+/// What a star with a root, a disk and a volume of its own, all of them bounded, can have.
+fn own_app(world: &World, more: &str) -> PathBuf {
+    world.app(&format!(
+        "constellation.deploy(\"own\", {{command: [\"/bin/sh\", \"-c\", \"exec sleep 100000\"], rootfs: \"root\", disk_mb: 32, \
+         volumes: {{\"/data\": {{name: \"sized\", size_mb: 16}}}}, tmpfs: {{\"/cache\": {{size_mb: 8}}}}{more}}});"
+    ))
+}
+
+fn sh(world: &World, star: &str, script: &str) -> String {
+    world.rads(&["c", "exec", star, "--", "/bin/sh", "-c", script]).ok()
+}
+
+#[test]
+fn everything_a_star_wrote_comes_back() {
+    let world = World::new();
+    support::shell_root(&world, &["sh", "sleep", "cat", "ls", "rm", "mkdir", "find", "sort", "stat", "ln", "chmod"]);
+    let app = own_app(&world, ", instances: 2");
+    world.rads(&["up", "-d", "--yes", app.to_str().unwrap()]).ok();
+    let write = "echo new > /etc/added; echo more >> /etc/motd; rm /bin/ln; mkdir -p /opt/a; echo o > /opt/a/o; \
+                 chmod 700 /opt; echo t > /tmp/t; ln_ () { :; }; echo d >> /data/d; echo r > /run/r; echo s > /dev/shm/s; \
+                 echo c > /cache/c";
+    let look = "find /etc /opt /bin /tmp /data /run /dev/shm /cache -xdev -type f | sort | while read f; do \
+                stat -c '%n %a %u %s %Y' $f; done; cat /etc/added /etc/motd /tmp/t /data/d /run/r /dev/shm/s /cache/c";
+    sh(&world, "own-1", write);
+    sh(&world, "own-2", &format!("{write}; echo two > /tmp/t"));
+    // Those that are made for each star anew.
+    let state = |star: &str| -> String {
+        let all = sh(&world, star, look);
+        all.lines()
+            .filter(|line| !["hostname", "hosts"].iter().any(|it| line.contains(it)))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    let before = [state("own-1"), state("own-2")];
+    assert!(
+        before[0].contains("/opt/a/o") && !before[0].contains("/bin/ln") && before[0] != before[1],
+        "{}",
+        before[0]
+    );
+    let taken = world.json(&["c", "snapshot", "own", "--as", "all"]);
+    assert_eq!(taken["snapshot"]["stars"].as_array().unwrap().len(), 2, "{taken}");
+    // Nothing new costs nothing.
+    assert_eq!(world.json(&["c", "snapshot", "own", "--as", "again"])["added_bytes"], 0);
+    for star in ["own-1", "own-2"] {
+        sh(&world, star, "rm -r /opt /etc/added /tmp/t /cache/c; rm -f /data/d; echo x > /junk; echo x > /etc/motd");
+    }
+    for _ in 0..2 {
+        let said = world.rads(&["c", "restore", "all"]).ok();
+        assert!(said.contains("restored to sized, 2 stars") && said.ends_with("own: 2 stars ready\n"), "{said}");
+        assert_eq!([state("own-1"), state("own-2")], before);
+    }
+    assert_eq!(sh(&world, "own-1", "ls /junk 2>&1 || echo gone").lines().last(), Some("gone"));
+    // A star that starts for another reason starts with what it brings, as ever.
+    world.rads(&["c", "restart", "own-1"]).ok();
+    assert_eq!(sh(&world, "own-1", "ls /opt /tmp/t /cache/c 2>/dev/null; cat /etc/motd"), "from my root\n");
+    assert_eq!(sh(&world, "own-1", "cat /data/d"), "d\nd\n", "a volume stays");
+
+    // Fewer stars, smaller ones, or others have no place for it, and nothing changes.
+    world.rads(&["c", "scale", "own", "1"]).ok();
+    world.rads(&["c", "restore", "all"]).refused("C0105", "has the files of 2 stars, and `own` has 1");
+    world.file("root/etc/motd", "another root\n");
+    world.rads(&["up", "-d", "--yes", own_app(&world, ", instances: 2").to_str().unwrap()]).ok();
+    sh(&world, "own", "echo mine > /tmp/mine");
+    world.rads(&["c", "restore", "all"]).refused("C0105", "another `rootfs`");
+    // Nobody was stopped for what could not be.
+    assert_eq!(sh(&world, "own", "cat /etc/motd /data/d /tmp/mine"), "another root\nd\nd\nmine\n");
+    world.rads(&["c", "down"]).ok();
+    world.assert_nothing_left();
+}
+
+#[test]
+fn a_restore_cut_short_leaves_old_or_new() {
+    let world = World::new();
+    let app = world.app(
+        "constellation.deploy(\"hello\", {command: [\"sleep\", \"100000\"], volumes: {\"/data\": \"pages\", \"/more\": \"more\"}});",
+    );
+    let up = || world.rads(&["up", "-d", "--yes", app.to_str().unwrap()]).ok();
+    up();
+    let write = |text: &str| {
+        let files = "for d in /data /more /tmp; do for n in 1 2 3 4 5 6 7 8 9; do echo TEXT > $d/$n; done; done";
+        sh(&world, "hello", &files.replace("TEXT", text));
+    };
+    let state = || {
+        let text = |d: &str| sh(&world, "hello", &format!("cat {d}/* 2>/dev/null | sort -u | tr '\\n' ' '"));
+        ["/data", "/more", "/tmp"].map(|d| text(d).trim().to_owned())
+    };
+    write("new");
+    world.rads(&["c", "snapshot", "hello", "--as", "new"]).ok();
+    let (mut old, mut new) = (0, 0);
+    for round in 0..8_u32 {
+        write("old");
+        let mut restoring = world.command(&["c", "restore", "new"]);
+        restoring.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let mut restoring = support::Ended(restoring.spawn().unwrap());
+        // Ever later: when it unpacks, when it exchanges, when it is done.
+        let waiting = world.data().join("snapshots/.waiting");
+        let journal = world.data().join("snapshots/.restoring");
+        let unpacked = world.data().join("volumes/default/.restored-pages");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let reached = |step: u32| match step {
+            0 => unpacked.exists(),
+            1 => waiting.join(".restored-default.hello").exists(),
+            2 => journal.exists(),
+            _ => waiting.join("default.hello/1").exists(),
+        };
+        while !reached(round % 4) && std::time::Instant::now() < deadline && restoring.0.try_wait().unwrap().is_none() {
+            std::hint::spin_loop();
+        }
+        support::kill(world.agent_pid(), "-9");
+        let _ = restoring.0.wait();
+        up();
+        world.rads(&["c", "start", "hello"]).ok();
+        world.wait_for("it to be ready", || world.service("hello")["ready"] == 1);
+        let found = state();
+        match [&*found[0], &*found[1], &*found[2]] {
+            ["old", "old", ""] => old += 1,
+            ["new", "new", "new"] => new += 1,
+            _ => panic!("a mix in round {round}: {found:?}"),
+        }
+        assert!(!unpacked.exists() && !journal.exists());
+    }
+    println!("{old} old, {new} new");
+    assert!(new > 0, "it was never done in time");
+    world.rads(&["c", "down"]).ok();
+    world.assert_nothing_left();
+}
+
 #[test]
 fn what_makes_no_sense_is_refused_and_changes_nothing() {
     let world = World::new();
     world.up(&world.hello("instances: 1"));
-    world.rads(&["c", "snapshot", "hello"]).refused("C0105", "service `hello` has no volumes");
+    world.rads(&["c", "stop", "hello"]).ok();
+    world
+        .rads(&["c", "snapshot", "hello"])
+        .refused("C0105", "service `hello` has no volumes, and none of its stars runs");
     world.rads(&["c", "snapshot", "nobody"]).refused("C0", "no service or star `nobody`");
     world.rads(&["c", "snapshot", "hello", "--as", "../up"]).refused("C0", "is not a name");
     world.rads(&["c", "snapshot", "hello", "--as", "a\nb"]).refused("C0", "is not a name");

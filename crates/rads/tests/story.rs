@@ -536,27 +536,10 @@ fn limits_change_while_stars_run() {
     world.rads(&["c", "limits", "nobody", "--ram-mb", "64"]).refused("C0104", "`nobody`");
 }
 
-/// A root with a shell and what it needs, copied from the host.
-fn shell_root(world: &World) {
-    for program in ["sh", "cat", "sleep"] {
-        let host = ["/bin", "/usr/bin"].map(|folder| std::path::Path::new(folder).join(program));
-        let host = host.into_iter().find(|path| path.exists()).expect("a usual program");
-        let libraries = std::process::Command::new("ldd").arg(&host).output().unwrap().stdout;
-        let libraries = String::from_utf8(libraries).unwrap();
-        let files = libraries.split_whitespace().filter(|word| word.starts_with('/')).map(std::path::PathBuf::from);
-        for file in files.chain([host.clone()]) {
-            let inside = if file == host { format!("bin/{program}") } else { file.display().to_string() };
-            let target = world.file(&format!("root/{}", inside.trim_start_matches('/')), "");
-            std::fs::copy(&file, target).unwrap();
-        }
-    }
-    world.file("root/etc/motd", "from my root\n");
-}
-
 #[test]
 fn a_command_brings_its_own_root() {
     let world = World::new();
-    shell_root(&world);
+    support::shell_root(&world, &["sh", "cat", "sleep"]);
     let app = world.app(
         "constellation.deploy(\"db\", {command: [\"/bin/sh\", \"-c\", \"while :; do sleep 0.1; done\"], rootfs: \"root\"});",
     );

@@ -56,5 +56,5 @@ pub(super) async fn restore(
     Path(snapshot): Path<Name>,
     Body(restore): Body<RestoreSnapshot>,
 ) -> Reply<SnapshotView> {
-    Ok(Json(control.restore_snapshot(snapshot, restore.service).await?))
+    Ok(Json(control.restore_snapshot(snapshot, restore).await?))
 }

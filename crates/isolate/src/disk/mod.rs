@@ -11,6 +11,7 @@
 mod image;
 mod project;
 mod trash;
+pub mod volumes;
 
 use std::fs;
 use std::io;

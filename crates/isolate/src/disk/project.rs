@@ -74,6 +74,22 @@ pub(super) fn bound(folder: &OwnedFd) -> io::Result<Option<u64>> {
     Ok(Some(quota.bytes_max).filter(|bytes| *bytes > 0))
 }
 
+/// How many bytes and files a folder may have, if it is bounded here.
+pub(super) fn limits(folder: &Path) -> io::Result<Option<(u64, u64)>> {
+    let opened = open(folder)?;
+    // A file system without projects knows of none.
+    let Ok(project) = quota::project(opened.as_fd()) else { return Ok(None) };
+    if project & OURS == 0 {
+        return Ok(None);
+    }
+    match quota::quota(opened.as_fd(), project) {
+        Ok(quota) => Ok(Some((quota.bytes_max, quota.files_max))),
+        // It is not mounted with quotas any more.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOTSUP)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Gives the project of an empty folder back.
 pub(super) fn release(folder: &Path) -> io::Result<()> {
     let opened = open(folder)?;

@@ -237,6 +237,7 @@ impl Kit {
             interior: Default::default(),
             weakened: Default::default(),
             memory: None,
+            beginning: None,
         }
     }
 

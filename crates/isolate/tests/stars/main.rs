@@ -4,6 +4,7 @@
 //! What the machine cannot do is skipped with a printed reason; as root nothing is.
 
 mod ahead;
+mod beginning;
 mod bridge;
 mod disk;
 mod guard;
@@ -93,6 +94,7 @@ fn run_all(args: &[String]) -> ExitCode {
         network::TESTS,
         bridge::TESTS,
         own_root::TESTS,
+        beginning::TESTS,
         disk::TESTS,
         interior::TESTS,
         memory::TESTS,

@@ -407,6 +407,7 @@ impl Nursery {
             interior: Default::default(),
             weakened: Default::default(),
             memory: None,
+            beginning: None,
         };
         change(&mut order);
         send(&self.client, &Request::Start(Box::new(order)))?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use api::{Client, SnapshotTaken, SnapshotView, TakeSnapshot};
+use api::{Client, RestoreSnapshot, SnapshotTaken, SnapshotView, TakeSnapshot};
 use model::{Bytes, Code, Name, Problem, ServiceKey};
 
 use super::{find, progress};
@@ -23,9 +23,13 @@ pub(crate) async fn take(client: &Client, args: Snapshot, form: Form) -> Result<
         _ => format!("; {} stood still for {still_ms} ms", screen::count(stars as usize, "star")),
     };
     let (files, bytes) = sums(&snapshot);
+    let left = match left_out(&snapshot) {
+        0 => String::new(),
+        left => format!("; {} left out", screen::count(left as usize, "socket")),
+    };
     let mut kept = Vec::new();
-    if !snapshot.volumes.is_empty() {
-        kept.push(format!("{files}, {}, {} of it new", Bytes(bytes), Bytes(added_bytes)));
+    if !snapshot.volumes.is_empty() || !snapshot.stars.is_empty() {
+        kept.push(format!("{files}, {}, {} of it new{left}", Bytes(bytes), Bytes(added_bytes)));
     }
     kept.extend(snapshot.memory.map(|memory| format!("the memory of {}, {}", memory.star, Bytes(memory.bytes))));
     screen::line(format!("{}: {}{still}", snapshot.name, kept.join("; ")));
@@ -50,16 +54,16 @@ pub(crate) async fn list(client: &Client, args: SnapshotsArgs, form: Form) -> Re
         screen::line("no snapshots; take one with `rads c snapshot SERVICE`");
         return Ok(0);
     }
-    let mut table = Table::new(&["SNAPSHOT", "SERVICE", "TAKEN", "VOLUMES", ">FILES", ">SIZE", ">MEMORY"]);
+    let mut table = Table::new(&["SNAPSHOT", "SERVICE", "TAKEN", "VOLUMES", ">STARS", ">FILES", ">SIZE", ">MEMORY"]);
     for snapshot in &snapshots {
         let volumes: Vec<&str> = snapshot.volumes.iter().map(|volume| volume.volume.as_str()).collect();
-        let files: u64 = snapshot.volumes.iter().map(|volume| volume.files).sum();
         table.row([
             snapshot.name.to_string(),
             snapshot.service.to_string(),
             clock_time(snapshot.taken),
-            volumes.join(", "),
-            files.to_string(),
+            if volumes.is_empty() { "-".to_owned() } else { volumes.join(", ") },
+            snapshot.stars.len().to_string(),
+            held(snapshot).map(|(files, ..)| files).sum::<u64>().to_string(),
             Bytes(sums(snapshot).1).to_string(),
             snapshot.memory.as_ref().map_or_else(|| "-".to_owned(), |memory| Bytes(memory.bytes).to_string()),
         ]);
@@ -74,14 +78,16 @@ pub(crate) async fn restore(client: &Client, args: Restore, form: Form) -> Resul
     let service = args.name.as_deref().map(find::service).transpose()?;
     let target = service.clone().unwrap_or_else(|| wanted.service.clone());
     client.service(&target).await?;
+    // Before anybody is stopped for it.
+    let check = RestoreSnapshot { service: service.clone(), check: true };
+    client.restore_snapshot(&args.snapshot, &check).await?;
     let volumes: BTreeSet<&Name> = wanted.volumes.iter().map(|volume| &volume.volume).collect();
     let services = client.services().await?;
     let uses = |view: &&api::ServiceView| {
         let mounts = &view.spec.template.volumes;
-        if wanted.memory.is_some() && view.service == target {
-            return true;
-        }
-        view.service.namespace == target.namespace && mounts.iter().any(|mount| volumes.contains(&mount.volume))
+        let shares = mounts.iter().any(|mount| volumes.contains(&mount.volume));
+        (view.service == target && (wanted.memory.is_some() || !wanted.stars.is_empty()))
+            || (view.service.namespace == target.namespace && shares)
     };
     let users: Vec<_> = services.iter().filter(uses).filter(|view| !view.stopped).collect();
     let mut stopped = Vec::new();
@@ -94,7 +100,7 @@ pub(crate) async fn restore(client: &Client, args: Restore, form: Form) -> Resul
         }
     }
     let restored = match outcome {
-        Ok(()) => client.restore_snapshot(&args.snapshot, service).await,
+        Ok(()) => client.restore_snapshot(&args.snapshot, &RestoreSnapshot { service, check: false }).await,
         Err(problem) => Err(problem),
     };
     // Whatever came of it, what ran runs again.
@@ -116,7 +122,10 @@ pub(crate) async fn restore(client: &Client, args: Restore, form: Form) -> Resul
         return Ok(0);
     }
     let (files, bytes) = sums(&restored);
-    let names: Vec<String> = restored.volumes.iter().map(|volume| volume.volume.to_string()).collect();
+    let mut names: Vec<String> = restored.volumes.iter().map(|volume| volume.volume.to_string()).collect();
+    if !restored.stars.is_empty() {
+        names.push(screen::count(restored.stars.len(), "star"));
+    }
     if !names.is_empty() {
         screen::line(format!("{}: {files}, {} restored to {}", restored.name, Bytes(bytes), names.join(", ")));
     }
@@ -149,6 +158,17 @@ async fn service_of(client: &Client, name: &str) -> Result<ServiceKey, Problem> 
 
 /// How many files, in words, and bytes.
 fn sums(snapshot: &SnapshotView) -> (String, u64) {
-    let files: u64 = snapshot.volumes.iter().map(|volume| volume.files).sum();
-    (screen::count(files as usize, "file"), snapshot.volumes.iter().map(|volume| volume.bytes).sum())
+    let files: u64 = held(snapshot).map(|(files, ..)| files).sum();
+    (screen::count(files as usize, "file"), held(snapshot).map(|(_, bytes, _)| bytes).sum())
+}
+
+fn left_out(snapshot: &SnapshotView) -> u64 {
+    held(snapshot).map(|(.., left_out)| left_out).sum()
+}
+
+/// Files, bytes and what was left out, place by place.
+fn held(snapshot: &SnapshotView) -> impl Iterator<Item = (u64, u64, u64)> {
+    let own = snapshot.stars.iter().flat_map(|star| &star.places);
+    let own = own.map(|place| (place.files, place.bytes, place.left_out));
+    snapshot.volumes.iter().map(|volume| (volume.files, volume.bytes, volume.left_out)).chain(own)
 }

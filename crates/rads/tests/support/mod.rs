@@ -296,3 +296,20 @@ impl Drop for Ended {
         let _ = self.0.wait();
     }
 }
+
+/// A root with a shell and what it needs, copied from the host.
+pub(crate) fn shell_root(world: &World, programs: &[&str]) {
+    for &program in programs {
+        let host = ["/bin", "/usr/bin"].map(|folder| std::path::Path::new(folder).join(program));
+        let host = host.into_iter().find(|path| path.exists()).expect("a usual program");
+        let libraries = std::process::Command::new("ldd").arg(&host).output().unwrap().stdout;
+        let libraries = String::from_utf8(libraries).unwrap();
+        let files = libraries.split_whitespace().filter(|word| word.starts_with('/')).map(std::path::PathBuf::from);
+        for file in files.chain([host.clone()]) {
+            let inside = if file == host { format!("bin/{program}") } else { file.display().to_string() };
+            let target = world.file(&format!("root/{}", inside.trim_start_matches('/')), "");
+            std::fs::copy(&file, target).unwrap();
+        }
+    }
+    world.file("root/etc/motd", "from my root\n");
+}

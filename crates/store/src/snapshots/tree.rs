@@ -3,9 +3,6 @@
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-/// Deepest folder below a volume: far beyond what a path of 4096 bytes reaches in practice, and each level holds a
-/// descriptor while it is read.
-pub(super) const DEPTH_MAX: usize = 512;
 /// Most files of one snapshot. Each takes some hundred bytes of memory while it is taken.
 pub(super) const FILES_MAX: usize = 1_000_000;
 /// Largest piece of content. What is changed in a large file costs a piece of this size; a smaller one would cost more
@@ -16,6 +13,23 @@ pub(super) const PIECE_MAX: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Tree {
     pub(super) entries: Vec<Entry>,
+    /// Names in the folder that this one lies over which are not there any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) gone: Vec<Gone>,
+    /// Sockets, and what else is not kept.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) left_out: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Gone {
+    /// The index of the folder it was in.
+    pub(super) parent: u32,
+    pub(super) name: ByteBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +88,23 @@ impl Tree {
         })
     }
 
+    /// Bytes that all of it takes where every file has whole blocks of 4 KiB, as in memory.
+    pub(super) fn room(&self) -> u64 {
+        self.pieces().map(|piece| u64::from(piece.length).next_multiple_of(4096)).sum()
+    }
+
+    /// The path of something in a folder, with every name as it is.
+    pub(super) fn raw_path(&self, parent: u32, name: &[u8]) -> Vec<u8> {
+        let mut parts = vec![name];
+        let mut index = parent as usize;
+        while index > 0 && index < self.entries.len() {
+            parts.push(&self.entries[index].name);
+            index = self.entries[index].parent as usize;
+        }
+        parts.reverse();
+        parts.join(&b'/')
+    }
+
     /// The path of an entry, to be shown.
     pub(super) fn path(&self, mut index: usize) -> String {
         let mut parts = Vec::new();
@@ -98,11 +129,7 @@ impl Tree {
             if parent >= index || !folder(parent) {
                 return Err(format!("entry {index} is in no folder"));
             }
-            if name.is_empty()
-                || name.len() > 255
-                || matches!(name, b"." | b"..")
-                || name.iter().any(|b| matches!(b, b'/' | 0))
-            {
+            if !is_name(name) {
                 return Err(format!("entry {index} has no name of a file"));
             }
             match &entry.kind {
@@ -127,6 +154,17 @@ impl Tree {
                 Kind::Folder | Kind::Link { .. } | Kind::Fifo => {}
             }
         }
-        Ok(())
+        let is_sound = |gone: &Gone| {
+            let parent = gone.parent as usize;
+            parent < self.entries.len() && folder(parent) && is_name(&gone.name)
+        };
+        match self.gone.iter().all(is_sound) {
+            true => Ok(()),
+            false => Err("what is gone was nowhere".to_owned()),
+        }
     }
+}
+
+fn is_name(name: &[u8]) -> bool {
+    (1..=255).contains(&name.len()) && !matches!(name, b"." | b"..") && !name.iter().any(|b| matches!(b, b'/' | 0))
 }

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
@@ -11,52 +11,64 @@ use serde_bytes::ByteBuf;
 
 use super::pieces::Pieces;
 use super::tree::{Entry, Kind, Tree};
+use super::way::{FOLDER, Way};
 
 /// The path of what failed, and how.
 pub(super) type Failure = (String, io::Error);
 
 pub(super) struct Unpack<'a> {
     pub(super) pieces: &'a Pieces,
-    /// See `Capture::own_ids`.
+    /// To whom all of it belongs, where stars have no ids of their own.
     pub(super) own_ids: Option<(u32, u32)>,
 }
 
 impl Unpack<'_> {
-    /// Makes the folder `root`, which must not be there.
-    pub(super) fn run(&self, tree: &Tree, root: &Path) -> Result<(), Failure> {
+    /// Fills an empty folder.
+    pub(super) fn run(&self, tree: &Tree, top: &OwnedFd) -> Result<(), Failure> {
         let plain = |error: io::Error| (String::new(), error);
-        fs::create_dir(root).map_err(plain)?;
-        let top = open_folder(rustix::fs::CWD.as_fd(), &c_path(root).map_err(plain)?).map_err(plain)?;
+        let mut way = top.try_clone().and_then(Way::new).map_err(plain)?;
         // Folders on the way to the entry at hand; entries come in the order of a walk.
-        let mut open: Vec<(u32, OwnedFd)> = vec![(0, top)];
+        let mut open: Vec<u32> = vec![0];
         for (index, entry) in tree.entries.iter().enumerate().skip(1) {
             let failed = |error: io::Error| (tree.path(index), error);
-            while open.len() > 1 && open.last().is_some_and(|(folder, _)| *folder != entry.parent) {
-                let Some((folder, fd)) = open.pop() else { break };
-                self.dress(&tree.entries[folder as usize], &fd).map_err(|error| (tree.path(folder as usize), error))?;
+            while open.len() > 1 && open.last().is_some_and(|folder| *folder != entry.parent) {
+                self.leave(tree, &mut open, &mut way)?;
             }
-            let Some((folder, parent)) = open.last() else { break };
-            if *folder != entry.parent {
+            if open.last() != Some(&entry.parent) {
                 return Err(failed(io::Error::new(io::ErrorKind::InvalidData, "it is out of order")));
             }
-            if let Some(made) = self.make(tree, entry, parent, &open[0].1).map_err(failed)? {
-                open.push((index as u32, made));
+            let made = way.here().and_then(|parent| self.make(tree, entry, parent, top)).map_err(failed)?;
+            if let Some(made) = made {
+                way.down(made).map_err(failed)?;
+                open.push(index as u32);
             }
         }
-        while let Some((folder, fd)) = open.pop() {
-            self.dress(&tree.entries[folder as usize], &fd).map_err(|error| (tree.path(folder as usize), error))?;
+        while !open.is_empty() {
+            self.leave(tree, &mut open, &mut way)?;
         }
         Ok(())
     }
 
+    /// Makes a folder in which everything is what it is in the end, and goes back to the one above.
+    fn leave(&self, tree: &Tree, open: &mut Vec<u32>, way: &mut Way) -> Result<(), Failure> {
+        let Some(folder) = open.pop().map(|folder| folder as usize) else { return Ok(()) };
+        // Closed to its own user it could not be gone back from.
+        let mut leave = || -> io::Result<()> {
+            let left = way.here()?.try_clone_to_owned()?;
+            way.up()?;
+            self.dress(&tree.entries[folder], left.as_fd())
+        };
+        leave().map_err(|error| (tree.path(folder), error))
+    }
+
     /// Makes one entry; the folder if it is one.
-    fn make(&self, tree: &Tree, entry: &Entry, parent: &OwnedFd, top: &OwnedFd) -> io::Result<Option<OwnedFd>> {
+    fn make(&self, tree: &Tree, entry: &Entry, parent: BorrowedFd<'_>, top: &OwnedFd) -> io::Result<Option<OwnedFd>> {
         let name = CString::new(entry.name.to_vec())?;
         match &entry.kind {
             Kind::Folder => {
                 rustix::fs::mkdirat(parent, &name, Mode::RWXU)?;
                 // What it is in the end it becomes when everything is in it.
-                return open_folder(parent.as_fd(), &name).map(Some);
+                return open_folder(parent, &name).map(Some);
             }
             Kind::File { size, pieces } => {
                 let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -69,7 +81,7 @@ impl Unpack<'_> {
                     }
                     fill(&file, piece.offset, &from, &bytes)?;
                 }
-                self.dress(entry, &file)?;
+                self.dress(entry, file.as_fd())?;
             }
             Kind::Link { target } => {
                 rustix::fs::symlinkat(CString::new(target.to_vec())?, parent, &name)?;
@@ -93,7 +105,7 @@ impl Unpack<'_> {
     }
 
     /// Gives a file or folder its owner, mode, attributes and time.
-    fn dress(&self, entry: &Entry, file: &OwnedFd) -> io::Result<()> {
+    fn dress(&self, entry: &Entry, file: BorrowedFd<'_>) -> io::Result<()> {
         let (uid, gid) = self.ids(entry)?;
         rustix::fs::fchown(file, Some(uid), Some(gid))?;
         rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode))?;
@@ -136,14 +148,8 @@ fn reach(tree: &Tree, index: usize, top: &OwnedFd) -> io::Result<(OwnedFd, CStri
     Ok((at, CString::new(entry.name.to_vec())?))
 }
 
-fn open_folder(parent: std::os::fd::BorrowedFd<'_>, name: &CString) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
-}
-
-fn c_path(path: &Path) -> io::Result<CString> {
-    use std::os::unix::ffi::OsStrExt;
-    Ok(CString::new(path.as_os_str().as_bytes())?)
+fn open_folder(parent: BorrowedFd<'_>, name: &CString) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::openat(parent, name, FOLDER, Mode::empty())?)
 }
 
 fn times(entry: &Entry) -> Timestamps {
@@ -178,7 +184,8 @@ fn fill(file: &OwnedFd, offset: u64, piece: &fs::File, bytes: &[u8]) -> io::Resu
     Ok(())
 }
 
-/// Removes a folder with all that is in it, however deep: what is deep is first moved to its top.
+/// Removes a folder with all that is in it, however deep. Moving what is deep to the top first would take the kernel
+/// milliseconds for each folder that has many below it.
 pub(super) fn remove(folder: &Path) -> io::Result<()> {
     match fs::symlink_metadata(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -187,44 +194,51 @@ pub(super) fn remove(folder: &Path) -> io::Result<()> {
         Ok(file) if !file.is_dir() => return fs::remove_file(folder),
         Ok(_) => {}
     }
-    let mut moved = 0_u64;
-    let mut left = vec![folder.to_owned()];
-    while let Some(at) = left.pop() {
-        // Its owner may have closed it to everybody.
-        let _ = fs::set_permissions(&at, std::os::unix::fs::PermissionsExt::from_mode(0o700));
-        let entries = match fs::read_dir(&at) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+    // Its owner may have closed it to everybody.
+    let _ = fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    let top = rustix::fs::open(folder, FOLDER, Mode::empty())?;
+    let mut levels = vec![(CString::default(), names_in(top.as_fd())?)];
+    let mut way = Way::new(top)?;
+    while let Some((_, names)) = levels.last_mut() {
+        let Some(name) = names.pop() else {
+            let Some((own, _)) = levels.pop().filter(|_| !levels.is_empty()) else { break };
+            way.up()?;
+            rustix::fs::unlinkat(way.here()?, &own, AtFlags::REMOVEDIR)?;
+            continue;
+        };
+        match rustix::fs::unlinkat(way.here()?, &name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => continue,
+            Err(rustix::io::Errno::ISDIR | rustix::io::Errno::PERM) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let open = || open_folder(way.here()?, &name);
+        let inner = match open() {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                rustix::fs::chmodat(way.here()?, &name, Mode::RWXU, AtFlags::empty())?;
+                open()?
+            }
             other => other?,
         };
-        for entry in entries {
-            let entry = entry?;
-            if !entry.file_type()?.is_dir() {
-                fs::remove_file(entry.path())?;
-            } else if at == folder {
-                left.push(entry.path());
-            } else {
-                // A name that nothing in the folder has.
-                let to = loop {
-                    moved += 1;
-                    let to = folder.join(format!(".removed-{moved}"));
-                    if fs::symlink_metadata(&to).is_err() {
-                        break to;
-                    }
-                };
-                // Only its owner may move what is closed.
-                let _ = fs::set_permissions(entry.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700));
-                fs::rename(entry.path(), &to)?;
-                left.push(to);
-            }
-        }
-        if at != folder {
-            fs::remove_dir(&at)?;
-        }
+        // It may be open to its owner and not for changes.
+        let _ = rustix::fs::fchmod(&inner, Mode::RWXU);
+        levels.push((name, names_in(inner.as_fd())?));
+        way.down(inner)?;
     }
     match fs::remove_dir(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+fn names_in(folder: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(folder)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// Whether two names stand for the same file.
