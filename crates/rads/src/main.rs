@@ -85,14 +85,22 @@ fn usage_problem(error: &clap::Error) -> Problem {
     Problem::new(Code::Usage, message).help(help)
 }
 
-/// The command that was probably meant, of those that are shown.
+/// The command that was probably meant, of those that are shown, as it is typed.
 fn nearest_command(wrong: &str) -> Option<String> {
     let top = cli::Cli::command();
-    let all = top.get_subcommands().chain(top.get_subcommands().flat_map(clap::Command::get_subcommands));
-    let shown: Vec<&str> = all.filter(|command| !command.is_hide_set()).map(clap::Command::get_name).collect();
+    let shown = |command: &&clap::Command| !command.is_hide_set();
+    let own = top.get_subcommands().filter(shown).map(|command| (command.get_name(), String::new()));
+    let below = top.get_subcommands().filter(shown).flat_map(|parent| {
+        let before = format!("rads {} ", parent.get_visible_aliases().next().unwrap_or_else(|| parent.get_name()));
+        parent.get_subcommands().filter(shown).map(move |command| (command.get_name(), before.clone()))
+    });
+    let shown: Vec<(&str, String)> = own.chain(below).collect();
     // One that begins like it is likelier than one that only looks like it.
-    let begins = shown.iter().find(|name| wrong.len() >= 3 && (name.starts_with(wrong) || wrong.starts_with(*name)));
-    begins.copied().or_else(|| rads_syntax::nearest(wrong, shown.iter().copied())).map(str::to_owned)
+    let begins = |name: &&str| wrong.len() >= 3 && (name.starts_with(wrong) || wrong.starts_with(*name));
+    let names = || shown.iter().map(|(name, _)| *name);
+    let nearest = names().find(begins).or_else(|| rads_syntax::nearest(wrong, names()))?;
+    let (name, before) = shown.iter().find(|(name, _)| *name == nearest)?;
+    Some(format!("{before}{name}"))
 }
 
 #[cfg(test)]
@@ -114,8 +122,9 @@ mod tests {
             "invalid value `many` for `<INSTANCES>`: not a whole number",
             "see the same command with `--help`",
         );
-        check("rads c statsu", "unrecognized subcommand `statsu`", "did you mean `stats`?");
-        check("rads c lst", "unrecognized subcommand `lst`", "did you mean `list`?");
+        check("rads c statsu", "unrecognized subcommand `statsu`", "did you mean `rads c stats`?");
+        check("rads c lst", "unrecognized subcommand `lst`", "did you mean `rads c list`?");
+        check("rads down", "unrecognized subcommand `down`", "did you mean `rads c down`?");
         check("rads nursry", "unrecognized subcommand `nursry`", "usage: `rads [OPTIONS] <COMMAND>`");
         check(
             "rads check",

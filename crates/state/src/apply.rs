@@ -61,7 +61,7 @@ pub enum Change {
     },
 }
 
-/// Applies one command of the log. `index` grows by one from command to command.
+/// Applies one command of the log. `index` grows from command to command; a shared log has entries of its own in between.
 pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
     state.index = index;
     let mut changes = Vec::new();
