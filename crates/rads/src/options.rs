@@ -48,6 +48,12 @@ const ROWS: [(&str, &[Row]); 6] = [
                 "PATH",
                 "A root file system for a command: a folder or an archive in the app's folder",
             ),
+            Row(
+                "checkpoint",
+                Kind::Switch,
+                "on|off",
+                "Whether the memory of a script can be kept: it runs as a program of its own",
+            ),
             Row("assets", Kind::Item, "PATH", "A file or folder to take along; may be repeated"),
             Row("instances", Kind::Number, "N", "How many stars"),
             Row("namespace", Kind::Word, "NAME", "Where its name, its volumes and its secrets are"),

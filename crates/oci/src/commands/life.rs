@@ -29,7 +29,10 @@ pub(crate) fn start_locked(context: &Context<'_>, folder: &Folder) -> Result<(),
     let hooks = judged_again(folder, &record)?.hooks;
     let failed = match container::start(folder.knock()?) {
         Ok(()) => None,
-        Err(NotStarted::Program(reason)) => return Err(reason),
+        Err(NotStarted::Program(reason)) => {
+            await_end(&record);
+            return Err(reason);
+        }
         Err(NotStarted::Hook(reason)) => Some(reason),
     };
     folder.close_door();
@@ -42,7 +45,16 @@ pub(crate) fn start_locked(context: &Context<'_>, folder: &Folder) -> Result<(),
             return Err(format!("hook poststart: {reason}; the container was stopped"));
         }
     }
-    failed.map_or(Ok(()), Err)
+    let Some(reason) = failed else { return Ok(()) };
+    await_end(&record);
+    Err(reason)
+}
+
+/// A container that could not be started is stopped to whoever asks next, not still on its way there.
+fn await_end(record: &Record) {
+    if let Some(process) = record.pid().and_then(container::Process::open) {
+        process.ends_within(KILLED_MAX);
+    }
 }
 
 pub(crate) fn kill(context: &Context<'_>, args: &cli::Kill) -> Result<(), String> {
