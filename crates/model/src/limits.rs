@@ -158,9 +158,10 @@ pub fn limit_fields(limits: &Limits) -> Vec<(&'static str, String)> {
     fn text<T: fmt::Display>(value: Option<T>) -> String {
         value.map_or_else(|| "unlimited".to_owned(), |value| value.to_string())
     }
-    let mut fields = vec![("cpu", text(limits.cpu)), ("memory", text(limits.memory)), ("pids", text(limits.pids))];
+    let mut fields =
+        vec![("cpu", text(limits.cpu)), ("memory", text(limits.memory.map(Bytes::exact))), ("pids", text(limits.pids))];
     if let Some(soft) = limits.memory_soft {
-        fields.insert(2, ("soft memory", soft.to_string()));
+        fields.insert(2, ("soft memory", soft.exact()));
     }
     if limits.balloon {
         fields.insert(2, ("soft memory", "follows use".to_owned()));
@@ -169,15 +170,15 @@ pub fn limit_fields(limits: &Limits) -> Vec<(&'static str, String)> {
         fields.push(("open files", files.to_string()));
     }
     if let Some(disk) = limits.disk {
-        fields.push(("disk", disk.to_string()));
+        fields.push(("disk", disk.exact()));
     }
     if let Some(rate) = limits.log_rate {
-        fields.push(("log rate", format!("{rate}/s")));
+        fields.push(("log rate", format!("{}/s", rate.exact())));
     }
     fields.extend(limits.cpus.map(|cpus| ("processors", cpus.to_string())));
     fields.extend(limits.cpu_burst.map(|burst| ("cpu burst", format!("{burst} %"))));
-    fields.extend(limits.io_read.map(|rate| ("disk reads", format!("{rate}/s"))));
-    fields.extend(limits.io_write.map(|rate| ("disk writes", format!("{rate}/s"))));
+    fields.extend(limits.io_read.map(|rate| ("disk reads", format!("{}/s", rate.exact()))));
+    fields.extend(limits.io_write.map(|rate| ("disk writes", format!("{}/s", rate.exact()))));
     fields
 }
 
@@ -208,6 +209,8 @@ mod tests {
         let after = change.of(&before);
         assert_eq!(after, Limits { cpu: Some(Millicores(250)), pids: Some(7), ..Limits::UNLIMITED });
         assert_eq!(limits_difference(&before, &after), "memory 256 MiB → unlimited, pids 256 → 7");
+        let nearly = |mib| Limits { memory: Some(Bytes::mib(mib)), ..Limits::DEFAULT };
+        assert_eq!(limits_difference(&nearly(1_041), &nearly(1_042)), "memory 1041 MiB → 1042 MiB");
         assert_eq!(serde_json::to_string(&change).unwrap(), r#"{"memory":null,"pids":7}"#);
         assert!(serde_json::from_str::<LimitsChange>(r#"{"ram": 1}"#).is_err());
     }

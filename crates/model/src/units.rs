@@ -20,9 +20,18 @@ impl Bytes {
     }
 }
 
+impl Bytes {
+    /// In the largest unit of which it is a whole number: `1041 MiB`. For what is compared.
+    pub fn exact(self) -> String {
+        let unit = UNITS.iter().find(|(_, size)| self.0 > 0 && self.0.is_multiple_of(*size));
+        unit.map_or_else(|| format!("{} B", self.0), |(unit, size)| format!("{} {unit}", self.0 / size))
+    }
+}
+
+const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(&str, u64); 4] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
         let text = match UNITS.iter().find(|(_, size)| self.0 >= *size) {
             Some((unit, size)) if self.0.is_multiple_of(*size) => format!("{} {unit}", self.0 / size),
             Some((unit, size)) => format!("{:.1} {unit}", self.0 as f64 / *size as f64),

@@ -232,6 +232,10 @@ fn drop_bounding(wanted: &Capabilities, warn: &dyn Fn(String)) -> Result<Capabil
 
 fn take_user(process: &Process) -> Result<(), String> {
     let refused = || format!("cannot take the user {}:{}", process.uid, process.gid);
+    // The kernel would leave what it is.
+    if [process.uid, process.gid].iter().chain(&process.additional_gids).any(|id| *id == u32::MAX) {
+        return Err(refused());
+    }
     rustix::thread::set_keep_capabilities(true).because(refused)?;
     let groups: Vec<Gid> = process.additional_gids.iter().map(|&gid| Gid::from_raw(gid)).collect();
     match rustix::thread::set_thread_groups(&groups) {

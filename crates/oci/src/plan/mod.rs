@@ -102,6 +102,11 @@ pub(crate) fn bundle(spec: &Spec, at: Circumstances<'_>) -> Result<Bundle, Strin
     for (field, paths) in [("maskedPaths", &linux.masked_paths), ("readonlyPaths", &linux.readonly_paths)] {
         paths.iter().try_for_each(|path| check_absolute(&format!("linux.{field}"), path))?;
     }
+    let covers = !linux.masked_paths.is_empty() || !linux.readonly_paths.is_empty() || !spec.mounts.is_empty();
+    if covers && !apart(Kind::Mount) {
+        warnings
+            .push("mounts and covers are the host's too, until `delete`, for want of a `mount` namespace".to_owned());
+    }
     if linux.intel_rdt.is_some() {
         return Err("`linux.intelRdt` is not supported".to_owned());
     }

@@ -31,6 +31,10 @@ pub(crate) fn process(
     if let Some(score) = spec.oom_score_adj.filter(|score| !OOM_SCORE.contains(score)) {
         return Err(format!("`process.oomScoreAdj` lies between -1000 and 1000, not at {score}"));
     }
+    // To the kernel it means "as it is", and that is root.
+    if [spec.user.uid, spec.user.gid].iter().chain(&spec.user.additional_gids).any(|id| *id == u32::MAX) {
+        return Err(format!("`process.user`: {} is nobody's id", u32::MAX));
+    }
     if let Some(umask) = spec.user.umask.filter(|umask| *umask > 0o777) {
         return Err(format!("`process.user.umask` is {umask:#o}, and no more than 0o777 is one"));
     }

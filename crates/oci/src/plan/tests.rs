@@ -78,6 +78,13 @@ fn what_is_wrong_is_named() {
     refused("/process/env", json!(["=x"]), "NAME=value");
     refused("/process/user", json!({"uid": -1}), "invalid value");
     refused("/process/user", json!({"umask": 0o7777}), "umask");
+    for user in [
+        json!({"uid": u32::MAX, "gid": 0}),
+        json!({"uid": 0, "gid": u32::MAX}),
+        json!({"uid": 0, "gid": 0, "additionalGids": [u32::MAX]}),
+    ] {
+        refused("/process/user", user, "nobody's id");
+    }
     refused("/process/oomScoreAdj", json!(1001), "oomScoreAdj");
     refused("/process/apparmorProfile", json!("x"), "AppArmor");
     refused("/process/selinuxLabel", json!("x"), "SELinux");

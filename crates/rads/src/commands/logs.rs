@@ -69,19 +69,24 @@ impl Printer {
     }
 }
 
-/// What a star prints must not move the cursor or change the terminal of whoever reads it; colours may pass.
+/// What a star prints must not move the cursor, change the terminal of whoever reads it or hide what others print; colours
+/// may pass, to the end of the line.
 pub(super) fn printable(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
+    let mut coloured = false;
     let mut rest = text;
-    while let Some(at) = rest.find(|c: char| c.is_control() && c != '\t') {
+    while let Some(at) = rest.find(misleads) {
         clean.push_str(&rest[..at]);
         let colour = rest[at..].strip_prefix("\x1b[").and_then(|codes| {
             let end = codes.find(|c: char| !c.is_ascii_digit() && c != ';')?;
-            codes[end..].starts_with('m').then(|| &rest[at..at + 2 + end + 1])
+            // 8 conceals.
+            let conceals = codes[..end].split(';').any(|code| code.trim_start_matches('0') == "8");
+            (codes[end..].starts_with('m') && !conceals).then(|| &rest[at..at + 2 + end + 1])
         });
         match colour {
             Some(colour) => {
                 clean.push_str(colour);
+                coloured = !matches!(colour, "\x1b[0m" | "\x1b[m");
                 rest = &rest[at + colour.len()..];
             }
             None => {
@@ -92,7 +97,16 @@ pub(super) fn printable(text: &str) -> String {
         }
     }
     clean.push_str(rest);
+    if coloured {
+        clean.push_str("\x1b[0m");
+    }
     clean
+}
+
+/// Controls, what turns the direction of text round, and what is not seen (Unicode 15, 23.2 and 23.3).
+fn misleads(c: char) -> bool {
+    let is_unseen = matches!(c, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    (c.is_control() && c != '\t') || is_unseen
 }
 
 #[cfg(test)]
@@ -107,5 +121,9 @@ mod tests {
         check("\x1b[2Jgone", "\\u{1b}[2Jgone");
         check("\x1b]0;title\x07", "\\u{1b}]0;title\\u{7}");
         check("back\rwards", "back\\rwards");
+        check("\x1b[31mred", "\x1b[31mred\x1b[0m");
+        check("\x1b[8mhidden", "\\u{1b}[8mhidden");
+        check("\x1b[1;08mhidden", "\\u{1b}[1;08mhidden");
+        check("turned \u{202e}round", "turned \\u{202e}round");
     }
 }

@@ -155,7 +155,11 @@ pub(super) fn state(service: &ServiceView) -> String {
     match service {
         _ if service.stopped => "stopped".to_owned(),
         _ if service.paused && !service.changing => "paused".to_owned(),
-        _ if service.held.len() == service.spec.instances as usize && !service.changing && service.desired == 0 => {
+        _ if !service.held.is_empty()
+            && service.held.len() == service.spec.instances as usize
+            && !service.changing
+            && service.desired == 0 =>
+        {
             "stopped, star by star".to_owned()
         }
         _ if !service.held.is_empty() && service.ready == service.desired && !service.changing => {
