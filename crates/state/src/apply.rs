@@ -348,6 +348,14 @@ fn set_stopped(
 ) -> Applied {
     let service = service_mut(state, key)?;
     match (service.stopped == stopped, service.paused) {
+        // All its stars ran to their end: whoever starts it wants them to run again.
+        (true, false) if !stopped && service.held.is_empty() && !service.done.is_empty() && service.wanted() == 0 => {
+            service.done.clear();
+            let what = format!("service `{key}` started again: its stars had run to their end");
+            state.record_of(About::service(state, key), wall, what);
+            changes.push(Change::ServicePut { service: key.clone() });
+            return Ok(());
+        }
         (true, false) if service.held.is_empty() => return Ok(()),
         // Stars that were stopped one by one; what is done stays done.
         (true, false) => {

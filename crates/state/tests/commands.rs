@@ -492,3 +492,20 @@ fn a_star_that_is_given_secrets_is_told_of_once() {
     assert_eq!(last.what, "uid 0 went into star `web-7`, which has secrets `db`, `key`");
     assert_eq!(last.about.star.as_deref(), Some("web-7"));
 }
+
+#[test]
+fn a_service_whose_stars_all_ran_to_their_end_runs_again_when_it_is_started() {
+    let mut state = State::default();
+    let job = put("shop", &[("web", service(2, "a", RestartPolicy::Never))], None);
+    for (index, command) in (1..).zip([job, assign(1, 1), assign(2, 1)]) {
+        apply(&mut state, index, &command);
+    }
+    let start = Command::Start { service: name("web"), wall: WALL };
+    apply(&mut state, 4, &ended(1, ExitCause::Code(0), false));
+    apply(&mut state, 5, &start);
+    assert_eq!(state.services[&name("web")].wanted(), 1, "one still runs: what is done stays done");
+    apply(&mut state, 6, &ended(2, ExitCause::Code(3), false));
+    assert_eq!(state.services[&name("web")].wanted(), 0);
+    apply(&mut state, 7, &start);
+    assert_eq!(state.services[&name("web")].wanted(), 2);
+}
