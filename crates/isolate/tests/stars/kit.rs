@@ -15,7 +15,7 @@ use model::{ExitCause, Limits, Network, StarId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Longest wait for anything. Reached only by what is broken.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Kit {
     pub(crate) data_dir: PathBuf,

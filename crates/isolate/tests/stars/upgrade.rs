@@ -93,7 +93,7 @@ fn hundred(kit: &Kit) -> Verdict {
     let begun = Instant::now();
     let before: BTreeMap<_, _> = orders.iter().map(|order| (order.star, kit.start(order))).collect();
     // An emulated machine takes fifty times as long for everything.
-    let emulated = begun.elapsed() > Duration::from_secs(20);
+    let emulated = begun.elapsed() > Duration::from_secs(5);
     let nursery = *kit.nursery.borrow();
     let mut pauses = Vec::new();
     let mut ended = BTreeMap::new();
@@ -279,7 +279,7 @@ fn refused(kit: &Kit) -> Verdict {
 
 fn lost(kit: &Kit) -> Verdict {
     let program = another(kit, "one");
-    let orders = [kit.script(&["count"]), kit.command(&["sh", "-c", "sleep 0.5; exit 3"])];
+    let orders = [kit.script(&["count"]), kit.command(&["sh", "-c", "sleep 3; exit 3"])];
     let before: BTreeMap<_, _> = orders.iter().map(|order| (order.star, kit.start(order))).collect();
     let file = fs::File::open(&program).unwrap();
     let args = ["successor", "dying"].map(str::to_owned).to_vec();
