@@ -95,9 +95,11 @@ fn a_secret_reaches_its_star_and_nothing_else() {
     set(&world, "db-password", b"a\0b").ok();
     world.rads(&["c", "restart", "keeper"]).refused("C03", "holds bytes that no variable can");
     assert_eq!(exec(&["cat", "/run/secrets/db"]).ok(), "another", "the star of before still runs");
-    world.rads(&["c", "down"]).ok();
+    // The same app without it.
+    world.up(&world.hello("instances: 1"));
     world.rads(&["c", "secrets", "delete", "db-password"]).ok();
     world.rads(&["c", "secrets", "delete", "db-password"]).refused("C0109", "no secret `db-password`");
+    world.rads(&["c", "down", "--all"]).ok();
     world.assert_nothing_left();
 }
 
@@ -157,6 +159,19 @@ fn who_was_given_a_secret_is_among_the_events() {
 }
 
 #[test]
+fn who_only_looks_at_secrets_brings_nothing_back() {
+    let world = World::new();
+    set(&world, "db-password", b"x").ok();
+    world.up(&world.hello("instances: 1"));
+    world.rads(&["c", "shutdown"]).ok();
+    for words in [&["list"][..], &["get", "db-password"], &["delete", "db-password"]] {
+        world.rads(&[&["c", "secrets"], words].concat()).refused("C0201", "no agent");
+        world.rads(&["c", "status"]).refused("C0201", "no agent");
+    }
+    world.assert_nothing_left();
+}
+
+#[test]
 fn a_secret_that_cannot_be_is_refused_and_changes_nothing() {
     let world = World::new();
     for name in ["", "..", "../x", "a/../b", "a/b/c", "A", "a b", "a\nb", &"x".repeat(64)] {
@@ -168,12 +183,12 @@ fn a_secret_that_cannot_be_is_refused_and_changes_nothing() {
     set(&world, "large", &vec![7; 65_537]).refused("C0102", "at most 64 KiB");
     world.rads(&["c", "secrets", "set", "x", "--from-file", "/no/such"]).refused("C0002", "`/no/such`");
     assert!(!world.data().join("secrets").exists());
-    let listed = world.rads(&["c", "secrets", "list", "-o", "json"]).ok();
-    assert_eq!(listed.trim(), "[]");
     // Byte by byte, from a file as from a pipe, in a namespace of its own.
     let bytes: Vec<u8> = (0..=255).collect();
     let file = world.file("value", "");
     fs::write(&file, &bytes).unwrap();
+    world.up(&world.hello("instances: 1"));
+    assert_eq!(world.rads(&["c", "secrets", "list", "-o", "json"]).ok().trim(), "[]");
     world.rads(&["c", "secrets", "set", "team/odd", "--from-file", file.to_str().unwrap()]).ok();
     let listed = world.rads(&["c", "secrets", "list"]).ok();
     assert!(listed.contains("team/odd"), "{listed}");
