@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::clock::{self, Clock};
-use crate::control::Remote;
+use crate::control::{Looker, Remote};
 use crate::doors::Doors;
 use crate::link::{Link, NurseryPlace};
 use crate::main_loop::{Incoming, Loop, Seen};
@@ -39,7 +39,9 @@ pub struct Config {
 const ASKED_MAX: usize = 256;
 /// Longest wait, at the end, for answers on their way and for connections to close.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest wait for every star and the nursery to end: they are killed, which takes milliseconds each.
+/// How much longer than their grace stars may take to end: a thousand are killed, and that they ended is written.
+const REST_SLACK: Duration = Duration::from_secs(10);
+/// Longest wait for the nursery to end, and for stars that had their time: they are killed, which takes milliseconds each.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs an agent until SIGTERM, SIGINT or a request ends it. Stars run on unless the request says otherwise.
@@ -104,6 +106,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         seen,
         answers: HashMap::new(),
         next_request: 0,
+        resting: None,
     };
     let looping = tokio::spawn(main_loop.run(asked, reported));
     let mut left = leaving;
@@ -116,6 +119,13 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         Some(stars) = shutdowns.recv() => stars,
     };
     tracing::info!(?stars, "agent ending");
+    if stars == StarsThen::Stop {
+        // Still serving: their last requests are answered, and who looks sees them end.
+        tokio::select! {
+            () = rest(&ask) => {}
+            () = signals.any() => tracing::warn!("told to end while stars were ending: they are killed"),
+        }
+    }
     // Streams end, answers on their way arrive, nothing new is taken; then the node has its last word.
     let _ = leave.send(true);
     let cut = serving.abort_handle();
@@ -138,6 +148,16 @@ pub async fn run(config: Config) -> Result<(), Problem> {
     tracing::info!("agent ended");
     drop(folder);
     Ok(())
+}
+
+/// Has every star end as it does when it is stopped: its requests, its hook, its signal, its grace.
+async fn rest(ask: &mpsc::Sender<Incoming>) {
+    let looker = Looker { ask: ask.clone() };
+    let Ok(longest) = looker.look(Node::longest_end).await else { return };
+    let (rested, rest) = oneshot::channel();
+    if ask.send(Incoming::Rest { rested }).await.is_ok() && timeout(longest + REST_SLACK, rest).await.is_err() {
+        tracing::warn!("stars did not end in time: they are killed");
+    }
 }
 
 struct Signals {

@@ -42,6 +42,8 @@ pub(crate) enum Incoming {
     Drained { star: StarId },
     /// An entry point was opened, or could not be.
     Listening { service: ServiceKey, result: Result<std::net::SocketAddr, Problem> },
+    /// Every star is to end in good order; answered when all have, and the log knows it.
+    Rest { rested: oneshot::Sender<()> },
     /// The agent is to end; answered when the node has had its last word.
     End { ended: oneshot::Sender<()> },
 }
@@ -78,6 +80,8 @@ pub(crate) struct Loop {
     pub(crate) seen: watch::Sender<Seen>,
     pub(crate) answers: HashMap<RequestId, Answer>,
     pub(crate) next_request: u64,
+    /// Who waits for every star to have ended.
+    pub(crate) resting: Option<oneshot::Sender<()>>,
 }
 
 impl Loop {
@@ -110,6 +114,10 @@ impl Loop {
                 }
             }
             self.show();
+            if self.resting.is_some() && self.node.is_at_rest() {
+                // Nobody may be waiting any more.
+                let _ = self.resting.take().map(|rested| rested.send(()));
+            }
             if let Some(ended) = ended {
                 // Nobody may be waiting any more.
                 let _ = ended.send(());
@@ -143,6 +151,10 @@ impl Loop {
             Some(Incoming::HookEnded { star }) => Event::HookEnded { star },
             Some(Incoming::Drained { star }) => Event::Drained { star },
             Some(Incoming::Listening { service, result }) => Event::Listening { service, result },
+            Some(Incoming::Rest { rested }) => {
+                self.resting = Some(rested);
+                Event::Rest
+            }
             Some(Incoming::End { ended }) => {
                 *end = Some(ended);
                 Event::Stop

@@ -261,7 +261,7 @@ pub enum Ended {
 pub enum StarsThen {
     /// They run on; the next agent takes them over.
     Keep,
-    /// They are ended at once, and their nursery with them. Their apps stay known: the next agent starts them anew.
+    /// They end as when they are stopped, each within its grace, and their nursery with them. Their apps stay known: the next agent starts them anew.
     Stop,
 }
 

@@ -95,6 +95,9 @@ pub enum Event {
         node: NodeId,
         alive: bool,
     },
+    /// Every star here is to end in good order, and none is to come: the agent ends, and its stars with it. What the log
+    /// wants stays, for the next agent.
+    Rest,
     /// The agent is to end; stars run on.
     Stop,
     /// Time passed: `next_deadline` was reached.

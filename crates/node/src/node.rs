@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    Bytes, CpuSet, Endpoint, ExitCause, Limits, NodeId, RequestId, ServiceKey, StarId, StarPhase, Time, WallTime,
+    Bytes, Code, CpuSet, Endpoint, ExitCause, Limits, NodeId, Problem, RequestId, ServiceKey, StarId, StarPhase, Time,
+    WallTime,
 };
 use rollout::Backoff;
 use scheduler::Ids;
@@ -58,6 +59,8 @@ pub struct Node {
     pub(crate) forget_later: BTreeSet<ServiceKey>,
     /// The entry points of what was there at the start have been asked for.
     pub(crate) begun: bool,
+    /// Its stars were told to end, and nothing is asked of it any more.
+    pub(crate) resting: bool,
     /// Why the last thing of its own was not written; nothing once something is.
     pub(crate) not_written: Option<String>,
 }
@@ -197,12 +200,27 @@ impl Node {
             dirty,
             forget_later: BTreeSet::new(),
             begun: false,
+            resting: false,
             not_written: None,
         }
     }
 
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Whether no star runs here any more and the log knows it; after [`Event::Rest`] none will.
+    pub fn is_at_rest(&self) -> bool {
+        let mut own = self.state.stars.values().filter(|record| record.node == self.config.node);
+        own.all(|record| record.phase == StarPhase::Ended)
+            && self.services.values().all(|service| service.assigning.is_empty())
+    }
+
+    /// How long its stars may take to end in good order: each finishes its requests, and then itself.
+    pub fn longest_end(&self) -> Duration {
+        let running = self.state.stars.values().filter(|record| record.phase != StarPhase::Ended);
+        let longest = running.map(|record| record.template.grace_ms).max().unwrap_or_default();
+        Duration::from_millis(longest.into()) * 2
     }
 
     /// When `Event::Tick` is due at the latest, if nothing else happens.
@@ -218,6 +236,10 @@ impl Node {
             self.timers.set(Timer::Nursery, step.now + NURSERY_PATIENCE);
         }
         match event {
+            Event::Request { id, .. } if self.resting => {
+                let problem = Problem::new(Code::Unavailable, "the agent is ending, and its stars with it");
+                step.effects.push(Effect::Reply { id, result: Err(problem.help("try again when it has ended")) });
+            }
             Event::Request { id, request } => self.request(id, request, &mut step),
             Event::Committed { index, command } => self.committed(index, &command, &mut step),
             Event::ProposalFailed { proposal, problem } => {
@@ -242,6 +264,10 @@ impl Node {
             Event::Leads { leads } => self.leads(leads, &mut step),
             Event::Heard { node } => self.heard(node, &mut step),
             Event::Seems { node, alive } => self.seems(node, alive, &mut step),
+            Event::Rest => {
+                self.resting = true;
+                self.dirty.extend(self.stars.values().map(|local| local.service.clone()));
+            }
             Event::Stop | Event::Tick => {}
         }
         while let Some(timer) = self.timers.pop_due(now) {

@@ -41,6 +41,11 @@ impl Node {
             start = 0;
             drain.retain(|star| self.phase_of(*star) == Some(StarPhase::Assigned));
         }
+        if self.resting {
+            start = 0;
+            let of_service = self.stars.iter().filter(|(_, local)| local.service == *key);
+            drain = of_service.map(|(star, _)| *star).collect();
+        }
         if start > 0 {
             self.assign(key, start, step);
         } else if let Some(service) = self.services.get_mut(key) {

@@ -1141,3 +1141,35 @@ fn a_paused_star_is_not_asked_whether_it_lives_and_is_again_when_it_goes_on() {
     desk.wait(Duration::from_secs(1));
     assert!(asked(&mut desk).contains(&ProbeRole::Live));
 }
+
+#[test]
+fn stars_of_an_agent_that_ends_with_them_end_in_good_order_and_come_again() {
+    let (mut desk, star) = serving_one(|template| template.hooks.before_stop = vec!["bye".to_owned()]);
+    desk.told();
+    desk.tell(Event::Rest);
+    desk.tell(Event::Drained { star });
+    assert!(desk.told().contains(&"hook bye".to_owned()));
+    desk.tell(Event::HookEnded { star });
+    assert_eq!(desk.told(), ["signal 15"]);
+    assert!(!desk.node.is_at_rest());
+    assert_eq!(desk.ask(Request::Scale { service: key(), instances: 3 }).unwrap_err().code, Code::Unavailable);
+    desk.tell(Event::StarExited { star, cause: ExitCause::Signal(15) });
+    desk.wait(Duration::from_secs(60));
+    assert!(desk.node.is_at_rest() && desk.started().is_empty());
+    assert!(desk.node.star_view(star).unwrap().exit.unwrap().asked);
+    assert_eq!(desk.node.service_view(&key()).unwrap().restarts, 0);
+    // The log wants it as before, and so does the next agent.
+    assert_eq!(desk.node.service_view(&key()).unwrap().desired, 1);
+}
+
+#[test]
+fn a_star_that_does_not_end_with_its_agent_is_killed_after_its_grace() {
+    let (mut desk, star) = serving_one(|template| template.grace_ms = 3_000);
+    desk.tell(Event::Rest);
+    desk.tell(Event::Drained { star });
+    desk.told();
+    desk.wait(Duration::from_millis(2_900));
+    assert!(desk.told().is_empty());
+    desk.wait(Duration::from_millis(200));
+    assert_eq!(desk.told(), ["kill"]);
+}

@@ -284,6 +284,38 @@ fn an_agent_that_is_told_to_end_leaves_its_stars_and_an_empty_place() {
 }
 
 #[test]
+fn stars_that_end_with_their_agent_have_their_hook_their_signal_and_their_grace() {
+    let world = World::new();
+    let script = "trap 'sleep 0.3; echo term >> /data/said; exit 0' TERM; echo begun >> /data/said; while :; do sleep 0.05; done";
+    let app = world.app(&format!(
+        "constellation.deploy(\"polite\", {{command: [\"sh\", \"-c\", \"{script}\"], \
+         before_stop: [\"sh\", \"-c\", \"echo hook >> /data/said\"], volumes: {{\"/data\": \"said\"}}}}); \
+         constellation.deploy(\"deaf\", {{command: [\"sh\", \"-c\", \"trap '' TERM; while :; do sleep 0.05; done\"], \
+         grace_seconds: 1}});"
+    ));
+    let up = || world.rads(&["up", "-d", "--yes", app.to_str().unwrap()]).ok();
+    let said = || std::fs::read_to_string(world.data().join("volumes/default/said/said")).unwrap_or_default();
+    up();
+    world.wait_for("it to listen", || said() == "begun\n");
+    let begun = std::time::Instant::now();
+    world.rads(&["c", "shutdown"]).ok();
+    let took = begun.elapsed();
+    assert!((1..8).contains(&took.as_secs()), "{took:?}");
+    assert_eq!(said(), "begun\nhook\nterm\n");
+    world.assert_nothing_left();
+    // The next agent has them again, and that they ended was nobody's fault.
+    up();
+    world.wait_for("it to come again", || said() == "begun\nhook\nterm\nbegun\n");
+    for service in ["polite", "deaf"] {
+        assert_eq!(world.service(service)["restarts"], 0, "{service}");
+    }
+    let events = world.rads(&["c", "events"]).ok();
+    assert!(!events.contains("killed") && !events.contains("ended"), "{events}");
+    world.rads(&["c", "down"]).ok();
+    world.assert_nothing_left();
+}
+
+#[test]
 fn what_is_in_a_volume_survives_its_stars() {
     let world = World::new();
     world.file(

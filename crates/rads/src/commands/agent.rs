@@ -72,16 +72,28 @@ pub(crate) async fn find_or_start(data_dir: &Path) -> Result<(Client, Version, b
 
 /// Ends an agent and returns when it is gone.
 pub(crate) async fn shut_down(client: &Client, version: &Version, stars: StarsThen) -> Result<(), Problem> {
+    let longest = match stars {
+        StarsThen::Keep => Duration::ZERO,
+        StarsThen::Stop => longest_end(client).await?,
+    };
     client.shutdown(stars).await?;
-    let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
+    let patience = longest + SHUTDOWN_TIMEOUT;
+    let deadline = Instant::now() + patience;
     while runs(version.pid) {
         if Instant::now() > deadline {
-            let message = format!("the agent did not end within {} s", SHUTDOWN_TIMEOUT.as_secs());
+            let message = format!("the agent did not end within {} s", patience.as_secs());
             return Err(Problem::new(Code::Timeout, message).help("see what it does in `agent.log` in its data folder"));
         }
         sleep(STEP).await;
     }
     Ok(())
+}
+
+/// How long stars may take to end in good order: each finishes its requests, and then itself.
+async fn longest_end(client: &Client) -> Result<Duration, Problem> {
+    let services = client.services().await?;
+    let longest = services.iter().map(|view| view.spec.template.grace_ms).max().unwrap_or_default();
+    Ok(Duration::from_millis(longest.into()) * 2)
 }
 
 /// Whether a process still does anything; one that nobody has waited for yet does not.
@@ -95,8 +107,9 @@ fn runs(pid: u32) -> bool {
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest wait for an agent that closes its connections to be gone.
 const DYING_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for an agent to end: its stars are killed, which takes milliseconds each.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait for an agent to end once its stars had their time: those that are left are killed, which takes milliseconds
+/// each. More than the agent waits itself, so that it is the one to tell.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(45);
 /// Between two looks; an agent is up in some milliseconds.
 const STEP: Duration = Duration::from_millis(2);
 
