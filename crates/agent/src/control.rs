@@ -18,7 +18,7 @@ use model::{
     AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, LimitsChange, Name, Network, Problem, SecretChange,
     SecretKey, SecretView, ServiceKey, StarId, StarPhase, WallTime,
 };
-use node::{Node, Request};
+use node::{Node, Reply, Request};
 use proxy::Proxy;
 use state::State;
 use store::bundles::COLLECT_AFTER;
@@ -82,6 +82,13 @@ impl Looker {
         self.ask.send(Incoming::Look(look)).await.map_err(|_| ending())?;
         answered.await.map_err(|_| ending())
     }
+
+    /// Has the node make a change; it is on disk when this returns.
+    pub(crate) async fn change(&self, request: Request) -> Result<Reply, Problem> {
+        let (answer, answered) = oneshot::channel();
+        self.ask.send(Incoming::Change { request, answer }).await.map_err(|_| ending())?;
+        answered.await.map_err(|_| ending())?
+    }
 }
 
 fn ending() -> Problem {
@@ -125,18 +132,21 @@ impl Remote {
     }
 
     async fn change(&self, request: Request) -> Result<Accepted, Problem> {
-        let (answer, answered) = oneshot::channel();
-        self.ask.send(Incoming::Change { request, answer }).await.map_err(|_| ending())?;
-        answered.await.map_err(|_| ending())?.map(|reply| Accepted { index: reply.index })
+        self.looker().change(request).await.map(|reply| Accepted { index: reply.index })
     }
 
     /// A change of what runs, after which some files may be wanted no more.
     async fn change_apps(&self, request: Request) -> Result<Accepted, Problem> {
         let accepted = self.change(request).await?;
-        if let Ok(keep) = self.looker().look(|node| bundles_in_use(node.state())).await {
+        let wanted = |node: &Node| (bundles_in_use(node.state()), node.state().services.keys().cloned().collect());
+        if let Ok((keep, services)) = self.looker().look(wanted).await {
             let (bundles, roots) = (Arc::clone(&self.bundles), Arc::clone(&self.roots));
+            let (snapshots, services): (_, BTreeSet<ServiceKey>) = (Arc::clone(&self.snapshots), services);
             // Nobody waits for it, and what could not be removed now is tried again after the next change.
             tokio::task::spawn_blocking(move || {
+                // Another service of the name of one that is gone is not it.
+                let left = snapshots.left_stopped().into_iter().map(|left| left.service);
+                left.filter(|left| !services.contains(left)).for_each(|left| snapshots.forget_stopped(&left));
                 let collected = bundles.collect(&keep).and_then(|_| roots.collect(&keep, COLLECT_AFTER));
                 if let Err(problem) = collected {
                     tracing::warn!(%problem, "old bundles not removed");
@@ -349,11 +359,23 @@ impl Control for Remote {
     }
 
     fn stop(&self, service: ServiceKey) -> Answer<'_, Accepted> {
-        Box::pin(self.change(Request::StopService { service }))
+        Box::pin(async move {
+            let key = service.clone();
+            let stopped = move |node: &Node| node.state().services.get(&key).is_some_and(|record| record.stopped);
+            if self.looker().look(stopped).await? {
+                // Whatever stopped it before, it is to stay so.
+                self.snapshots.forget_stopped(&service);
+            }
+            self.change(Request::StopService { service }).await
+        })
     }
 
     fn start(&self, service: ServiceKey) -> Answer<'_, Accepted> {
-        Box::pin(self.change(Request::StartService { service }))
+        Box::pin(async move {
+            let accepted = self.change(Request::StartService { service: service.clone() }).await?;
+            self.snapshots.forget_stopped(&service);
+            Ok(accepted)
+        })
     }
 
     fn remove_service(&self, service: ServiceKey) -> Answer<'_, Accepted> {

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use api::{Socket, StarsThen};
 use model::{Bytes, Code, NodeId, Problem};
-use node::{Node, NodeConfig};
+use node::{Node, NodeConfig, Request};
 use proxy::Proxy;
 use rustix::process::Resource;
+use store::snapshots::Stopped;
 use store::{Bundles, DataDir, Roots, Secrets, Snapshots, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
@@ -88,6 +89,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         background: config.background,
     };
     let node = Node::new(describe_node(), recovered.state);
+    let snapshots_left = Arc::clone(&snapshots);
     let main_loop = Loop {
         node,
         clock,
@@ -109,6 +111,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         resting: None,
     };
     let looping = tokio::spawn(main_loop.run(asked, reported));
+    start_again(&Looker { ask: ask.clone() }, &snapshots_left).await;
     let mut left = leaving;
     let serving = tokio::spawn(socket.serve(Arc::new(remote), async move {
         let _ = left.wait_for(|leave| *leave).await;
@@ -148,6 +151,29 @@ pub async fn run(config: Config) -> Result<(), Problem> {
     tracing::info!("agent ended");
     drop(folder);
     Ok(())
+}
+
+/// Starts services that an agent was lost with while they were stopped for a restore.
+async fn start_again(looker: &Looker, snapshots: &Snapshots) {
+    for Stopped { service, paused } in snapshots.left_stopped() {
+        let key = service.clone();
+        let stopped = move |node: &Node| node.state().services.get(&key).is_some_and(|record| record.stopped);
+        let again = async {
+            if looker.look(stopped).await? {
+                tracing::warn!(%service, "a restore was cut short: the service is started again");
+                looker.change(Request::StartService { service: service.clone() }).await?;
+                if paused {
+                    looker.change(Request::Pause { service: service.clone() }).await?;
+                }
+            }
+            Ok::<(), Problem>(())
+        };
+        match again.await {
+            Ok(()) => snapshots.forget_stopped(&service),
+            // The next agent tries again.
+            Err(problem) => tracing::warn!(%service, %problem, "a restore was cut short: the service stays stopped"),
+        }
+    }
 }
 
 /// Has every star end as it does when it is stopped: its requests, its hook, its signal, its grace.

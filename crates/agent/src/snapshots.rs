@@ -15,7 +15,7 @@ use isolate::memory::Memory;
 use model::{BundleId, Bytes, Code, Name, Problem, ServiceKey, StarId, StarPhase, StarTemplate, VolumeMount, WallTime};
 use node::Node;
 use rustix::fs::{Mode, OFlags};
-use store::snapshots::{AreaSource, Backing, FirstLook, Owners, SnapshotInfo, StarInfo, StarSource, What};
+use store::snapshots::{AreaSource, Backing, FirstLook, Owners, SnapshotInfo, StarInfo, StarSource, Stopped, What};
 use store::{Roots, Snapshots};
 
 use crate::clock;
@@ -253,6 +253,7 @@ impl Darkroom {
         };
         let places = check(&info, &service, &target, root.as_deref())?;
         if restore.check {
+            self.note_stopped(restore.starts_again).await?;
             return Ok((view(info), service, None));
         }
         let sized: Vec<VolumeMount> = target.template.volumes.into_iter().filter(|it| it.size.is_some()).collect();
@@ -265,6 +266,20 @@ impl Darkroom {
             snapshots.restore(&name, &to, &places)
         });
         Ok((view(restored.await?), service, memory))
+    }
+
+    /// Notes of services which of them run, and are about to be stopped.
+    async fn note_stopped(&self, services: Vec<ServiceKey>) -> Result<(), Problem> {
+        if services.is_empty() {
+            return Ok(());
+        }
+        let running = |node: &Node| -> Vec<Stopped> {
+            let records = services.into_iter().filter_map(|key| Some((node.state().services.get(&key)?, key)));
+            let running = records.filter(|(record, _)| !record.stopped);
+            running.map(|(record, service)| Stopped { service, paused: record.paused }).collect()
+        };
+        let (running, snapshots) = (self.looker.look(running).await?, Arc::clone(&self.snapshots));
+        beside(move || running.iter().try_for_each(|stopped| snapshots.note_stopped(stopped))).await
     }
 
     /// Who uses volumes: those given, which the service has to have, or all that the service has.

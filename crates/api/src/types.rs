@@ -466,4 +466,8 @@ pub struct RestoreSnapshot {
     /// Only say whether it could be done if everybody who uses the files were stopped; of damaged content it is not told.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub check: bool,
+    /// With `check`, when it can be done: services that whoever asks is about to stop for it and to start again. Should the
+    /// agent end before they are started, the next one starts them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub starts_again: Vec<ServiceKey>,
 }

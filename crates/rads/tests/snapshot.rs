@@ -188,6 +188,7 @@ fn a_restore_cut_short_leaves_old_or_new() {
     write("new");
     world.rads(&["c", "snapshot", "hello", "--as", "new"]).ok();
     let (mut old, mut new) = (0, 0);
+    let (log, mut agents) = (world.data().join("restored.log"), Vec::new());
     for round in 0..8_u32 {
         write("old");
         let mut restoring = world.command(&["c", "restore", "new"]);
@@ -209,8 +210,11 @@ fn a_restore_cut_short_leaves_old_or_new() {
         }
         support::kill(world.agent_pid(), "-9");
         let _ = restoring.0.wait();
-        up();
-        world.rads(&["c", "start", "hello"]).ok();
+        // It ran before, and runs again without being asked to.
+        let log = fs::OpenOptions::new().append(true).create(true).open(&log).unwrap();
+        let mut agent = world.command(&["c", "agent", "--background"]);
+        agents.push(support::Ended(agent.stdout(std::process::Stdio::null()).stderr(log).spawn().unwrap()));
+        world.wait_for("the next agent", || world.rads(&["c", "status"]).code == 0);
         world.wait_for("it to be ready", || world.service("hello")["ready"] == 1);
         let found = state();
         match [&*found[0], &*found[1], &*found[2]] {
@@ -222,6 +226,10 @@ fn a_restore_cut_short_leaves_old_or_new() {
     }
     println!("{old} old, {new} new");
     assert!(new > 0, "it was never done in time");
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.contains("a restore was cut short: the service is started again"), "{log}");
+    let noted = || fs::read_dir(world.data().join("snapshots")).unwrap().flatten().map(|entry| entry.file_name());
+    assert!(!noted().any(|name| name.to_string_lossy().starts_with(".stopped")));
     world.rads(&["c", "down"]).ok();
     world.assert_nothing_left();
 }

@@ -78,9 +78,6 @@ pub(crate) async fn restore(client: &Client, args: Restore, form: Form) -> Resul
     let service = args.name.as_deref().map(find::service).transpose()?;
     let target = service.clone().unwrap_or_else(|| wanted.service.clone());
     client.service(&target).await?;
-    // Before anybody is stopped for it.
-    let check = RestoreSnapshot { service: service.clone(), check: true };
-    client.restore_snapshot(&args.snapshot, &check).await?;
     let volumes: BTreeSet<&Name> = wanted.volumes.iter().map(|volume| &volume.volume).collect();
     let services = client.services().await?;
     let uses = |view: &&api::ServiceView| {
@@ -90,6 +87,10 @@ pub(crate) async fn restore(client: &Client, args: Restore, form: Form) -> Resul
             || (view.service.namespace == target.namespace && shares)
     };
     let users: Vec<_> = services.iter().filter(uses).filter(|view| !view.stopped).collect();
+    // Before anybody is stopped for it.
+    let starts_again = users.iter().map(|view| view.service.clone()).collect();
+    let check = RestoreSnapshot { service: service.clone(), check: true, starts_again };
+    client.restore_snapshot(&args.snapshot, &check).await?;
     let mut stopped = Vec::new();
     let mut outcome = Ok(());
     for view in &users {
@@ -100,7 +101,7 @@ pub(crate) async fn restore(client: &Client, args: Restore, form: Form) -> Resul
         }
     }
     let restored = match outcome {
-        Ok(()) => client.restore_snapshot(&args.snapshot, &RestoreSnapshot { service, check: false }).await,
+        Ok(()) => client.restore_snapshot(&args.snapshot, &RestoreSnapshot { service, ..Default::default() }).await,
         Err(problem) => Err(problem),
     };
     // Whatever came of it, what ran runs again.

@@ -13,6 +13,7 @@
 mod capture;
 mod memory;
 mod pieces;
+mod stopped;
 mod tree;
 mod unpack;
 mod waiting;
@@ -35,6 +36,7 @@ pub use self::capture::Owners;
 use self::capture::{Capture, Known, Mounts, Refused};
 pub use self::memory::{MemoryInfo, StoredMemory};
 use self::pieces::Pieces;
+pub use self::stopped::Stopped;
 use self::tree::Tree;
 use self::unpack::Unpack;
 use self::waiting::WAITING;

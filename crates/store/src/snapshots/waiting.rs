@@ -180,7 +180,7 @@ impl Snapshots {
 }
 
 /// Neither part has a dot.
-fn text(service: &ServiceKey) -> String {
+pub(super) fn text(service: &ServiceKey) -> String {
     format!("{}.{}", service.namespace, service.name)
 }
 
