@@ -125,10 +125,18 @@ fn stop(first: u32) -> io::Result<()> {
     Err(io::Error::other("it makes processes faster than they can be stopped"))
 }
 
-/// Sets the limits of a star that runs. The first failure ends it; the limits before it stand.
+/// Sets the limits of a star that runs. Each is tried; those that failed are told together, the others stand.
 pub(crate) fn limit(record: &Record, limits: &Limits) -> Result<(), String> {
-    record.groups.limit(limits).map_err(|error| error.to_string())?;
-    let open_files = child::open_files(limits.open_files)?;
+    let of_groups = record.groups.limit(limits).map_err(|error| error.to_string());
+    let of_processes = limit_open_files(record, limits.open_files);
+    match (of_groups, of_processes) {
+        (Err(first), Err(second)) => Err(format!("{first}; {second}")),
+        (first, second) => first.and(second),
+    }
+}
+
+fn limit_open_files(record: &Record, files: Option<u32>) -> Result<(), String> {
+    let open_files = child::open_files(files)?;
     // What is born meanwhile may have its parent's limit from before; the next look finds it.
     for _ in 0..LOOKS {
         let mut all = true;

@@ -110,29 +110,38 @@ impl Groups {
     }
 
     /// Sets the limits, at the start or later. What a controller that is missing would have limited is left alone:
-    /// `Walls` has said so. The first failure ends it; the limits before it stand.
+    /// `Walls` has said so. Each is tried, whatever became of the one before; those that failed are told together.
     pub(crate) fn limit(&self, limits: &Limits) -> io::Result<()> {
+        let mut failures = Vec::new();
+        let mut tried = |result: io::Result<()>| failures.extend(result.err());
         if let Some(group) = &self.cpu {
             let quota = limits.cpu.map(|cpu| u64::from(cpu.0) * PERIOD_US / 1000);
-            group.limit_cpu(quota, limits.cpu_burst)?;
+            tried(group.limit_cpu(quota, limits.cpu_burst));
         }
         if let Some(group) = &self.cpuset {
-            group.pin(limits.cpus)?;
+            tried(group.pin(limits.cpus));
         }
         if let (Some(group), Some(device)) = (&self.io, &self.device) {
-            group.limit_io(device, limits.io_read.map(|rate| rate.0), limits.io_write.map(|rate| rate.0))?;
+            tried(group.limit_io(device, limits.io_read.map(|rate| rate.0), limits.io_write.map(|rate| rate.0)));
         }
         if let Some(group) = &self.memory {
-            group.limit_memory(limits.memory.map(|bytes| bytes.0))?;
-            group.limit_memory_softly(limits.memory_soft.map(|bytes| bytes.0))?;
+            tried(group.limit_memory(limits.memory.map(|bytes| bytes.0)));
+            tried(group.limit_memory_softly(limits.memory_soft.map(|bytes| bytes.0)));
         }
         if let Some(group) = &self.pids {
             let most = limits.pids.map(|pids| (u64::from(pids) + u64::from(self.own_pids)).to_string());
-            write(&group.dir, "pids.max", most.unwrap_or_else(|| "max".to_owned()))?;
+            tried(write(&group.dir, "pids.max", most.unwrap_or_else(|| "max".to_owned())));
         } else if self.fixed_pids != limits.pids {
-            return Err(io::Error::other("without a `pids` controller the number of processes is fixed at the start"));
+            let fixed = "without a `pids` controller the number of processes is fixed at the start";
+            tried(Err(io::Error::other(fixed)));
         }
-        Ok(())
+        match failures.len() {
+            0 | 1 => failures.pop().map_or(Ok(()), Err),
+            _ => {
+                let reasons: Vec<String> = failures.iter().map(io::Error::to_string).collect();
+                Err(io::Error::other(reasons.join("; ")))
+            }
+        }
     }
 
     /// Whether a group is there in which everything in the star can be halted.
@@ -841,6 +850,14 @@ mod tests {
         let (_folder, groups) = group(Version::V2, &[("cpu.max", ""), ("memory.max", "")]);
         let error = groups.limit(&LIMITS).unwrap_err().to_string();
         assert!(error.contains("cannot write 11 to") && error.contains("pids.max"), "{error}");
+    }
+
+    #[test]
+    fn a_limit_that_fails_does_not_keep_those_behind_it_from_being_set() {
+        let (folder, groups) = group(Version::V2, &[("memory.max", "")]);
+        let error = groups.limit(&LIMITS).unwrap_err().to_string();
+        assert!(error.contains("cpu.max") && error.contains("; ") && error.contains("pids.max"), "{error}");
+        assert_eq!(fs::read_to_string(folder.path().join("memory.max")).unwrap(), "67108864");
     }
 
     #[test]

@@ -472,7 +472,8 @@ impl Nursery {
         }
     }
 
-    /// Sets the limits of a star that runs; the first failure ends it, and what it had is kept for the next change.
+    /// Sets the limits of a star that runs. When one fails its disk and its output keep what they had, and what it had is kept
+    /// for the next change.
     fn limit(&mut self, id: StarId, limits: &Limits) -> Result<(), String> {
         let star = self.stars.get_mut(&id).filter(|star| star.lives()).ok_or("the star does not run")?;
         let before = star.record.limits.unwrap_or(Limits::UNLIMITED);
