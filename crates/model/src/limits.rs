@@ -151,6 +151,29 @@ impl LimitsChange {
             balloon: self.balloon.unwrap_or(before.balloon),
         }
     }
+
+    /// The change that takes this one back, made when `before` held. What is no longer as this one made it stays: somebody
+    /// has changed it since.
+    #[must_use]
+    pub fn taken_back(&self, before: &Limits, now: &Limits) -> Self {
+        fn back<T: PartialEq>(made: Option<T>, before: T, now: T) -> Option<T> {
+            made.filter(|made| *made == now).map(|_| before)
+        }
+        Self {
+            cpu: back(self.cpu, before.cpu, now.cpu),
+            memory: back(self.memory, before.memory, now.memory),
+            memory_soft: back(self.memory_soft, before.memory_soft, now.memory_soft),
+            pids: back(self.pids, before.pids, now.pids),
+            open_files: back(self.open_files, before.open_files, now.open_files),
+            disk: back(self.disk, before.disk, now.disk),
+            log_rate: back(self.log_rate, before.log_rate, now.log_rate),
+            cpus: back(self.cpus, before.cpus, now.cpus),
+            cpu_burst: back(self.cpu_burst, before.cpu_burst, now.cpu_burst),
+            io_read: back(self.io_read, before.io_read, now.io_read),
+            io_write: back(self.io_write, before.io_write, now.io_write),
+            balloon: back(self.balloon, before.balloon, now.balloon),
+        }
+    }
 }
 
 /// The names and values of limits, for people.
@@ -213,5 +236,16 @@ mod tests {
         assert_eq!(limits_difference(&nearly(1_041), &nearly(1_042)), "memory 1041 MiB → 1042 MiB");
         assert_eq!(serde_json::to_string(&change).unwrap(), r#"{"memory":null,"pids":7}"#);
         assert!(serde_json::from_str::<LimitsChange>(r#"{"ram": 1}"#).is_err());
+    }
+
+    #[test]
+    fn a_change_is_taken_back_where_it_still_holds() {
+        let before = Limits { cpu: Some(Millicores(250)), ..Limits::DEFAULT };
+        let change = LimitsChange { cpu: Some(None), pids: Some(Some(7)), ..LimitsChange::default() };
+        let now = change.of(&before);
+        assert_eq!(change.taken_back(&before, &now).of(&now), before);
+        let since = Limits { pids: Some(9), memory: None, ..now };
+        let left = change.taken_back(&before, &since);
+        assert_eq!(left, LimitsChange { cpu: Some(before.cpu), ..LimitsChange::default() });
     }
 }

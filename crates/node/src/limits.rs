@@ -1,10 +1,26 @@
 //! What stars may use, changed while they run: the nursery is told, and whoever asked hears when it holds.
 
-use model::{Code, Problem, ServiceKey, StarId, StarPhase};
+use model::{Code, Limits, LimitsChange, Problem, RequestId, ServiceKey, StarId, StarPhase};
+use state::Command;
 
 use crate::balloon::with_soft;
 use crate::event::{Effect, Reply};
+use crate::log::Purpose;
 use crate::node::{Node, Step};
+
+/// Somebody who waits for the limits of a service to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LimitWait {
+    pub(crate) id: RequestId,
+    /// Where the change is in the log.
+    pub(crate) index: u64,
+    pub(crate) service: ServiceKey,
+    pub(crate) change: Box<LimitsChange>,
+    /// What the service had before the change.
+    pub(crate) before: Limits,
+    /// Why the change was taken back; its stars are about to have what they had before.
+    pub(crate) refused: Option<Problem>,
+}
 
 impl Node {
     /// Tells the nursery what a star may use, unless it was told so last.
@@ -36,21 +52,57 @@ impl Node {
         }
     }
 
-    /// Answers those who waited for limits that are now answered for by every star.
+    /// Answers those who waited for limits that are now answered for by every star. What a star cannot have is taken back
+    /// first: the log is to say what holds.
     pub(crate) fn settle_limits(&mut self, step: &mut Step<'_>) {
-        let waits = std::mem::take(&mut self.limit_waits);
-        for (id, index, service) in waits {
-            let mut stars = self.stars.values().filter(|local| local.service == service);
-            if stars.any(|local| local.limiting > 0) {
-                self.limit_waits.push((id, index, service));
+        let mut left = Vec::new();
+        // The newest first: it was made on top of those before it, and with it taken back they may hold.
+        while let Some(wait) = self.limit_waits.pop() {
+            let mut stars = self.stars.values().filter(|local| local.service == wait.service);
+            if stars.any(|local| local.limiting > 0) || self.log.may_limit(&wait.service) {
+                left.push(wait);
                 continue;
             }
-            let result = self.limit_problem(&service).map_or(Ok(Reply { index }), |problem| {
-                let help = "they keep what they have; new stars of the service start with the new limits";
-                Err(Problem::new(Code::LimitTooLow, problem).help(help).after_changes())
-            });
-            step.effects.push(Effect::Reply { id, result });
+            let result = match (wait.refused.clone(), self.limit_problem(&wait.service)) {
+                (None, None) => Ok(Reply { index: wait.index }),
+                (None, Some(problem)) => {
+                    let help = "nothing stays changed: the service has the limits it had before";
+                    self.take_back(wait, Problem::new(Code::LimitTooLow, problem).help(help), step);
+                    continue;
+                }
+                (Some(refused), Some(problem)) if refused.message != problem => {
+                    Err(refused.help(format!("the change was taken back, but {problem}")).after_changes())
+                }
+                (Some(refused), _) => Err(refused),
+            };
+            step.effects.push(Effect::Reply { id: wait.id, result });
         }
+        left.reverse();
+        self.limit_waits = left;
+    }
+
+    /// Gives a service the limits it had before a change, as far as nobody has changed them since.
+    fn take_back(&mut self, wait: LimitWait, problem: Problem, step: &mut Step<'_>) {
+        let now = self.state.services.get(&wait.service).map(|record| record.spec.template.limits);
+        let change = now.map(|now| wait.change.taken_back(&wait.before, &now)).filter(|change| !change.is_empty());
+        let Some(change) = change else {
+            step.effects.push(Effect::Reply { id: wait.id, result: Err(problem) });
+            return;
+        };
+        let command = Command::Limit { service: wait.service.clone(), change: Box::new(change), wall: step.wall };
+        let wait = Box::new(LimitWait { refused: Some(problem), ..wait });
+        self.propose(Purpose::TakeBack(wait), command, step);
+    }
+
+    /// A change is taken back, or cannot be. Whoever asked is answered when the stars have their limits of before.
+    pub(crate) fn taken_back(&mut self, wait: LimitWait, failure: Option<Problem>, step: &mut Step<'_>) {
+        let (Some(refused), Some(failure)) = (&wait.refused, failure) else {
+            self.limit_waits.push(wait);
+            return;
+        };
+        let help = format!("the change could not be taken back: {}", failure.message);
+        let result = Err(refused.clone().help(help).after_changes());
+        step.effects.push(Effect::Reply { id: wait.id, result });
     }
 
     /// Which star of a service does not have the limits it should have, and why.

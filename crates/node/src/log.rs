@@ -5,14 +5,18 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{AppSpec, Exit, NodeId, RequestId, StarId, StarPhase, Time};
+use model::{AppSpec, Exit, NodeId, RequestId, ServiceKey, StarId, StarPhase, Time};
 use state::{Command, Transition};
+
+use crate::limits::LimitWait;
 
 /// Who waits for a proposal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// A change somebody asked for.
     Request(RequestId),
+    /// The end of a change of limits that a star cannot have.
+    TakeBack(Box<LimitWait>),
     /// Stars to bring into being.
     Assign,
     Transitions,
@@ -94,6 +98,17 @@ impl Log {
         self.under_way.iter().filter_map(|proposal| match &proposal.command {
             Command::PutApp { spec, .. } => Some(spec),
             _ => None,
+        })
+    }
+
+    /// A change of the service's limits is being written, or a change that may be one.
+    pub(crate) fn may_limit(&self, key: &ServiceKey) -> bool {
+        self.under_way.iter().any(|proposal| match &proposal.command {
+            Command::Limit { service, .. } => service == key,
+            Command::PutApp { spec, .. } => {
+                spec.app.namespace == key.namespace && spec.services.contains_key(&key.name)
+            }
+            _ => false,
         })
     }
 

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    Bytes, Code, CpuSet, Endpoint, ExitCause, Limits, NodeId, Problem, RequestId, ServiceKey, StarId, StarPhase, Time,
-    WallTime,
+    Bytes, Code, CpuSet, Endpoint, ExitCause, Limits, NodeId, Problem, ServiceKey, StarId, StarPhase, Time, WallTime,
 };
 use rollout::Backoff;
 use scheduler::Ids;
@@ -14,6 +13,7 @@ use state::{Change, Command, StarRecord, State, apply};
 
 use crate::change::PendingPut;
 use crate::event::{Effect, Event, Reply};
+use crate::limits::LimitWait;
 use crate::log::{Log, Proposal, Purpose};
 use crate::peers::Peers;
 use crate::timers::{Timer, Timers};
@@ -51,8 +51,8 @@ pub struct Node {
     pub(crate) nursery_missing: bool,
     /// Changes of apps whose entry points are being opened.
     pub(crate) puts: Vec<PendingPut>,
-    /// Who waits for the limits of a service to hold: the request, the index of its command, the service.
-    pub(crate) limit_waits: Vec<(RequestId, u64, ServiceKey)>,
+    /// Who waits for the limits of a service to hold, the oldest first.
+    pub(crate) limit_waits: Vec<LimitWait>,
     /// Services to look at again before this event is over.
     pub(crate) dirty: BTreeSet<ServiceKey>,
     /// Services whose ended stars are looked at when the forgetting that is under way is over.
@@ -294,23 +294,33 @@ impl Node {
     }
 
     fn committed(&mut self, index: u64, command: &Command, step: &mut Step<'_>) {
+        let before = match command {
+            Command::Limit { service, .. } => {
+                self.state.services.get(service).map(|record| record.spec.template.limits)
+            }
+            _ => None,
+        };
         let changes = apply(&mut self.state, index, command);
         for change in &changes {
             self.changed(change, step);
         }
         self.not_written = None;
         let Some(proposal) = self.log.committed(command) else { return };
+        let refused = || {
+            changes.into_iter().find_map(|change| match change {
+                Change::Refused { problem } => Some(problem),
+                _ => None,
+            })
+        };
         match proposal.purpose {
             Purpose::Request(id) => {
-                let refused = changes.into_iter().find_map(|change| match change {
-                    Change::Refused { problem } => Some(problem),
-                    _ => None,
-                });
+                let refused = refused();
                 if let (Some(_), Command::PutApp { spec, .. }) = (&refused, command) {
                     self.undo_listening(spec, step);
                 }
-                if let (None, Command::Limit { service, .. }) = (&refused, command) {
-                    self.limit_waits.push((id, index, service.clone()));
+                if let (None, Some(before), Command::Limit { service, change, .. }) = (&refused, before, command) {
+                    let (service, change) = (service.clone(), change.clone());
+                    self.limit_waits.push(LimitWait { id, index, service, change, before, refused: None });
                     return;
                 }
                 if let (None, Command::Scale { service, .. } | Command::Start { service, .. }) = (&refused, command) {
@@ -319,6 +329,7 @@ impl Node {
                 let result = refused.map_or(Ok(Reply { index }), Err);
                 step.effects.push(Effect::Reply { id, result });
             }
+            Purpose::TakeBack(wait) => self.taken_back(*wait, refused(), step),
             Purpose::Assign => self.assigned(command),
             Purpose::Forget => self.dirty.append(&mut self.forget_later),
             Purpose::Retire => {
@@ -408,7 +419,7 @@ impl Node {
 
     /// A proposal failed: somebody is told, or it is tried again a moment later.
     fn not_written(&mut self, failed: Proposal, problem: model::Problem, step: &mut Step<'_>) {
-        if !matches!(failed.purpose, Purpose::Request(_)) {
+        if !matches!(failed.purpose, Purpose::Request(_) | Purpose::TakeBack(_)) {
             self.not_written = Some(problem.message.clone());
         }
         match failed.purpose {
@@ -418,6 +429,7 @@ impl Node {
                 }
                 step.effects.push(Effect::Reply { id, result: Err(problem) });
             }
+            Purpose::TakeBack(wait) => self.taken_back(*wait, Some(problem), step),
             Purpose::Assign => {
                 let Command::Assign { stars, .. } = &failed.command else { return };
                 for assignment in stars {

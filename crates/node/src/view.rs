@@ -63,6 +63,9 @@ pub struct ServiceView {
     pub changing: bool,
     /// Why it is not getting there by itself.
     pub problem: Option<String>,
+    /// A star of it that does not have the limits it should have, and why. Everything else about it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_problem: Option<String>,
     /// A star of it that gets no requests because it fails its probe, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unready: Option<String>,
@@ -221,6 +224,7 @@ impl Node {
             paused: record.paused,
             changing,
             problem: self.problem_of(key).or_else(|| self.own_problem().filter(|_| changing)),
+            limit_problem: self.limit_problem(key),
             unready: running().find_map(|star| {
                 let why = self.failing(star).filter(|_| star.phase == StarPhase::Unready)?;
                 Some(format!("{}: {why}", star.name()))
@@ -243,9 +247,6 @@ impl Node {
             let record = self.state.services.get(key)?;
             let nowhere = scheduler::check(&self.candidates(key, &record.spec.template), key, &record.spec.template);
             return Some(nowhere.err()?.message);
-        }
-        if let Some(problem) = self.limit_problem(key) {
-            return Some(problem);
         }
         if let Some(problem) = self.freeze_problem(key) {
             return Some(problem);

@@ -567,13 +567,22 @@ fn new_limits_are_answered_when_every_star_has_them() {
     desk.tell(Event::Limited { star: stars[1], problem: None });
     assert_eq!(answered(&mut desk), Some(Ok(())));
 
-    // One that cannot have them is told of, until it can or is gone.
+    // What one cannot have is taken back from all before that is said.
     desk.tell(Event::Request { id: RequestId(8), request: limit(32) });
+    told(&mut desk);
     desk.tell(Event::Limited { star: stars[0], problem: Some("it uses 40 MiB".to_owned()) });
-    desk.exit(stars[1]);
+    desk.tell(Event::Limited { star: stars[1], problem: None });
+    assert_eq!(told(&mut desk), stars.iter().map(|star| (*star, Some(Bytes::mib(64)))).collect::<Vec<_>>());
+    assert_eq!(answered(&mut desk), None, "the stars have not answered");
+    desk.tell(Event::Limited { star: stars[0], problem: None });
+    desk.tell(Event::Limited { star: stars[1], problem: None });
     let problem = answered(&mut desk).unwrap().unwrap_err();
     assert!(problem.ends_with("cannot be limited so: it uses 40 MiB"), "{problem}");
-    assert_eq!(desk.node.service_view(&key()).unwrap().problem, Some(problem));
+    let view = desk.node.service_view(&key()).unwrap();
+    assert_eq!((view.spec.template.limits.memory, view.limit_problem), (Some(Bytes::mib(64)), None));
+    let event = desk.node.events_view(0).pop().unwrap().what;
+    assert!(event.ends_with("memory 32 MiB → 64 MiB"), "{event}");
+    desk.exit(stars[1]);
     let replacement = desk.started()[0];
     desk.make_ready(replacement);
     told(&mut desk);
@@ -594,12 +603,77 @@ fn new_limits_are_answered_when_every_star_has_them() {
     for report in running {
         desk.tell(Event::Limited { star: report.star, problem: None });
     }
-    assert_eq!(desk.node.service_view(&key()).unwrap().problem, None);
+    assert_eq!(desk.node.service_view(&key()).unwrap().limit_problem, None);
 
     // What cannot be is refused before anything is written.
     let refused = desk.ask(limit(1 << 20)).unwrap_err();
     assert_eq!(refused.code, Code::NoCapacity, "{refused}");
     assert_eq!(desk.ask(limit(1)).unwrap_err().code, Code::LimitTooLow);
+}
+
+#[test]
+fn limits_that_cannot_be_are_taken_back_the_newest_first() {
+    let mut desk = Desk::serving(1);
+    let star = desk.stars(StarPhase::Ready)[0];
+    let ask = |desk: &mut Desk, id, change| {
+        let request = Request::Limit { service: key(), change: Box::new(change) };
+        desk.tell(Event::Request { id: RequestId(id), request });
+    };
+    let none = LimitsChange::default();
+    let answers = |desk: &mut Desk| -> Vec<(u64, Result<(), Problem>)> {
+        let replies = desk.effects.extract_if(.., |effect| matches!(effect, Effect::Reply { .. }));
+        let replies = replies.map(|effect| match effect {
+            Effect::Reply { id, result } => (id.0, result.map(drop)),
+            _ => unreachable!(),
+        });
+        replies.collect()
+    };
+    let limits = |desk: &Desk| desk.node.service_view(&key()).unwrap().spec.template.limits;
+    let before = limits(&desk);
+    let no = |star| Event::Limited { star, problem: Some("no".to_owned()) };
+
+    // Two of the same at once: the second is taken back to the first, the first to what was before.
+    ask(&mut desk, 7, LimitsChange { pids: Some(Some(20)), ..none });
+    ask(&mut desk, 8, LimitsChange { pids: Some(Some(30)), ..none });
+    desk.tell(no(star));
+    assert_eq!(answers(&mut desk), [], "one change is not answered");
+    desk.tell(no(star));
+    assert_eq!(limits(&desk).pids, Some(20));
+    desk.tell(no(star));
+    assert_eq!(answers(&mut desk).len(), 1);
+    assert_eq!(limits(&desk), before);
+    desk.tell(Event::Limited { star, problem: None });
+    let (id, result) = answers(&mut desk).pop().unwrap();
+    assert_eq!((id, result.unwrap_err().changed, limits(&desk)), (7, false, before));
+
+    // What was changed meanwhile stays.
+    ask(&mut desk, 9, LimitsChange { pids: Some(Some(20)), cpu: Some(None), memory: Some(None), ..none });
+    let mut spec = web(1, "a");
+    for service in spec.services.values_mut() {
+        service.template.limits = Limits { pids: Some(40), ..limits(&desk) };
+    }
+    desk.tell(Event::Request { id: RequestId(1), request: Request::PutApp { spec, base: None } });
+    assert_eq!(answers(&mut desk), [(1, Ok(()))]);
+    desk.tell(no(star));
+    desk.tell(no(star));
+    assert_eq!(limits(&desk), Limits { pids: Some(40), ..before });
+    desk.tell(Event::Limited { star, problem: None });
+    assert_eq!(answers(&mut desk).len(), 1);
+
+    // A full disk keeps it from being taken back, and that is said.
+    ask(&mut desk, 10, LimitsChange { pids: Some(Some(20)), ..none });
+    desk.disk_full = true;
+    desk.tell(no(star));
+    let (_, result) = answers(&mut desk).pop().unwrap();
+    let problem = result.unwrap_err();
+    assert!(problem.changed && problem.help.unwrap().ends_with("the disk is full"));
+    // Everything else goes on.
+    desk.disk_full = false;
+    let view = desk.node.service_view(&key()).unwrap();
+    assert!(view.problem.is_none() && !view.changing, "{view:?}");
+    assert!(view.limit_problem.unwrap().ends_with("cannot be limited so: no"));
+    desk.exit(star);
+    assert_eq!(desk.node.service_view(&key()).unwrap().limit_problem, None);
 }
 
 #[test]

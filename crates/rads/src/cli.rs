@@ -301,7 +301,8 @@ pub(crate) struct Scale {
     pub(crate) instances: u32,
 }
 
-/// Each is a number, or `none` for no limit; without any of them the limits are shown.
+/// Each is a number, or `none` for no limit; without any of them the limits are shown. When a star cannot have them, none is
+/// changed.
 #[derive(Debug, Args)]
 pub(crate) struct LimitsArgs {
     pub(crate) name: String,

@@ -66,6 +66,29 @@ fn what_no_star_can_have_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn limits_that_a_running_star_cannot_have_are_taken_back_and_hold_nothing_up() {
+    let world = World::new();
+    up(&world, "open_files: 64");
+    let before = world.json(&["c", "limits", "writer"]);
+    // More than its parent may give takes a capability; where the machine gives that, nothing is refused.
+    let asked = world.rads(&["c", "limits", "writer", "--open-files", "128", "--cpu-percent", "33"]);
+    if asked.code != 0 {
+        asked.refused("C0103", "takes the capability SYS_RESOURCE");
+        assert_eq!(world.json(&["c", "limits", "writer"]), before);
+    }
+    for command in [
+        &["pause", "writer"][..],
+        &["resume", "writer"],
+        &["scale", "writer", "2"],
+        &["limits", "writer", "--cpu-percent", "34"],
+        &["restart", "writer"],
+    ] {
+        world.rads(&[&["c"], command].concat()).ok();
+    }
+    down(&world);
+}
+
+#[test]
 fn a_soft_limit_follows_what_a_star_uses() {
     let world = World::new();
     let app = world.app(

@@ -57,7 +57,7 @@ pub(crate) async fn app_settled(
         let mut views = client.services().await?;
         views.retain(|view| view.app == *app);
         seen(&views);
-        if let Some(failure) = views.iter().find_map(failure) {
+        if let Some(failure) = views.iter().find_map(|view| failure(view).or_else(|| unlimited(view))) {
             return Err(failure);
         }
         let left = steady.left(&views);
@@ -158,4 +158,13 @@ pub(crate) fn failure(view: &ServiceView) -> Option<Problem> {
         Problem::new(Code::CrashLoop, format!("service `{}`: {problem}", view.service))
             .help(format!("see what its stars said with `rads c logs {}`", view.service))
     })
+}
+
+/// A star that runs and does not have the limits its description asks for. Whoever changes something else does not wait
+/// for them.
+fn unlimited(view: &ServiceView) -> Option<Problem> {
+    let problem = view.limit_problem.as_ref()?;
+    let help =
+        format!("new stars start with them: `rads c restart {0}`; or change them: `rads c limits {0}`", view.service);
+    Some(Problem::new(Code::LimitTooLow, format!("service `{}`: {problem}", view.service)).help(help))
 }

@@ -146,7 +146,7 @@ fn limits_io(template: &StarTemplate) -> bool {
 
 /// A service's state in a few words.
 pub(super) fn state(service: &ServiceView) -> String {
-    if let Some(problem) = &service.problem {
+    if let Some(problem) = service.problem.as_ref().or(service.limit_problem.as_ref()) {
         return problem.to_string();
     }
     if let Some(unready) = &service.unready {
