@@ -135,13 +135,11 @@ impl Groups {
             let fixed = "without a `pids` controller the number of processes is fixed at the start";
             tried(Err(io::Error::other(fixed)));
         }
-        match failures.len() {
-            0 | 1 => failures.pop().map_or(Ok(()), Err),
-            _ => {
-                let reasons: Vec<String> = failures.iter().map(io::Error::to_string).collect();
-                Err(io::Error::other(reasons.join("; ")))
-            }
+        if failures.len() < 2 {
+            return failures.pop().map_or(Ok(()), Err);
         }
+        let reasons: Vec<String> = failures.iter().map(io::Error::to_string).collect();
+        Err(io::Error::other(reasons.join("; ")))
     }
 
     /// Whether a group is there in which everything in the star can be halted.
