@@ -21,10 +21,14 @@ impl Bytes {
 }
 
 impl Bytes {
-    /// In the largest unit of which it is a whole number: `1041 MiB`. For what is compared.
+    /// In the largest unit in which one decimal says it all: `10.5 MiB`, `1041 MiB`. For what is compared.
     pub fn exact(self) -> String {
-        let unit = UNITS.iter().find(|(_, size)| self.0 > 0 && self.0.is_multiple_of(*size));
-        unit.map_or_else(|| format!("{} B", self.0), |(unit, size)| format!("{} {unit}", self.0 / size))
+        let says_all = |size: &u64| self.0 >= *size && (u128::from(self.0) * 10).is_multiple_of(u128::from(*size));
+        match UNITS.iter().find(|(_, size)| says_all(size)) {
+            Some((unit, size)) if self.0.is_multiple_of(*size) => format!("{} {unit}", self.0 / size),
+            Some((unit, size)) => format!("{:.1} {unit}", self.0 as f64 / *size as f64),
+            None => format!("{} B", self.0),
+        }
     }
 }
 
