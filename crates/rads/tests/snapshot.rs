@@ -188,6 +188,7 @@ fn a_restore_cut_short_leaves_old_or_new() {
     write("new");
     world.rads(&["c", "snapshot", "hello", "--as", "new"]).ok();
     let (mut old, mut new) = (0, 0);
+    let mut found_stopped = false;
     let (log, mut agents) = (world.data().join("restored.log"), Vec::new());
     for round in 0..8_u32 {
         write("old");
@@ -210,6 +211,7 @@ fn a_restore_cut_short_leaves_old_or_new() {
         }
         support::kill(world.agent_pid(), "-9");
         let _ = restoring.0.wait();
+        found_stopped |= world.data().join("snapshots/.stopped-default.hello").exists();
         // It ran before, and runs again without being asked to.
         let log = fs::OpenOptions::new().append(true).create(true).open(&log).unwrap();
         let mut agent = world.command(&["c", "agent", "--background"]);
@@ -227,7 +229,9 @@ fn a_restore_cut_short_leaves_old_or_new() {
     println!("{old} old, {new} new");
     assert!(new > 0, "it was never done in time");
     let log = fs::read_to_string(log).unwrap();
-    assert!(log.contains("a restore was cut short: the service is started again"), "{log}");
+    // Of eight kills some come while it is stopped; on a slow machine perhaps none.
+    let told = log.contains("a restore was cut short: the service is started again");
+    assert!(told || !found_stopped, "{log}");
     let noted = || fs::read_dir(world.data().join("snapshots")).unwrap().flatten().map(|entry| entry.file_name());
     assert!(!noted().any(|name| name.to_string_lossy().starts_with(".stopped")));
     world.rads(&["c", "down"]).ok();
