@@ -48,11 +48,8 @@ impl Node {
             return;
         }
         if leads {
-            // Nobody reported here before: each gets a whole lease.
-            let fresh = |node: &NodeId| (*node, Heard { last: step.now, seems_alive: true });
-            let seen = self.peers.heard.iter().map(|(node, heard)| (*node, Heard { last: step.now, ..*heard }));
-            let seen: BTreeMap<_, _> = seen.collect();
-            self.peers.heard = self.state.nodes.keys().map(fresh).chain(seen).collect();
+            // Nobody reported here before: each gets a whole lease, also who was not heard of at all.
+            self.peers.heard.values_mut().for_each(|heard| heard.last = step.now);
             self.look_at_peers(step);
             self.look_at_all();
         } else {

@@ -101,12 +101,7 @@ pub(crate) fn describe(
 
 /// The stars end here, in the one order that every replica follows; on the machine itself they may run on.
 pub(crate) fn lose(state: &mut State, node: NodeId, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
-    let record = node_mut(state, node)?;
-    if record.standing != Standing::Up {
-        return Ok(());
-    }
-    (record.standing, record.since) = (Standing::Lost, wall);
-    let name = record.name.clone();
+    let Some(name) = turn(state, node, (Standing::Up, Standing::Lost), wall)? else { return Ok(()) };
     let stars = end_stars(state, node, wall, changes);
     state.record(wall, format!("node `{name}` is lost, with {stars} of its stars"));
     changes.push(Change::NodeChanged { node });
@@ -114,12 +109,7 @@ pub(crate) fn lose(state: &mut State, node: NodeId, wall: WallTime, changes: &mu
 }
 
 pub(crate) fn welcome(state: &mut State, node: NodeId, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
-    let record = node_mut(state, node)?;
-    if record.standing != Standing::Lost {
-        return Ok(());
-    }
-    (record.standing, record.since) = (Standing::Up, wall);
-    let name = record.name.clone();
+    let Some(name) = turn(state, node, (Standing::Lost, Standing::Up), wall)? else { return Ok(()) };
     state.record(wall, format!("node `{name}` is back"));
     changes.push(Change::NodeChanged { node });
     Ok(())
@@ -168,6 +158,21 @@ fn end_stars(state: &mut State, node: NodeId, wall: WallTime, changes: &mut Vec<
         changes.extend(transit(state, &end, wall));
     }
     stars.len()
+}
+
+/// Lets a node stand otherwise; gives its name, or nothing when it does not stand so that it could.
+fn turn(
+    state: &mut State,
+    node: NodeId,
+    (from, to): (Standing, Standing),
+    wall: WallTime,
+) -> Result<Option<Name>, Problem> {
+    let record = node_mut(state, node)?;
+    if record.standing != from {
+        return Ok(None);
+    }
+    (record.standing, record.since) = (to, wall);
+    Ok(Some(record.name.clone()))
 }
 
 fn check(address: &str, facts: &NodeFacts) -> Applied {

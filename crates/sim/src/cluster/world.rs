@@ -19,7 +19,7 @@ pub struct Options {
     pub nodes: usize,
     /// Things that people do or that go wrong, one after another.
     pub steps: u32,
-    /// Nothing goes wrong but what `only_agents` says.
+    /// Nothing goes wrong: people ask for things, that is all.
     pub faultless: bool,
     /// A protection that is taken away, to see that its absence is found.
     pub bug: Option<Bug>,
