@@ -402,7 +402,7 @@ impl Node {
                 }
             }
             Change::NodeChanged { node } => self.node_changed(*node, step),
-            Change::AppPut { .. } | Change::AppRemoved { .. } | Change::Refused { .. } => {}
+            Change::AppPut { .. } | Change::AppRemoved { .. } | Change::SecurityChanged | Change::Refused { .. } => {}
         }
     }
 

@@ -31,7 +31,14 @@ impl Desk {
             vec![Command::Found { cluster: name("test"), name: name("a"), address: address(), facts: facts(), wall }];
         for other in ["b", "c"] {
             let role = NodeRole::Controller;
-            commands.push(Command::AdmitNode { name: name(other), role, address: address(), facts: facts(), wall });
+            commands.push(Command::AdmitNode {
+                name: name(other),
+                role,
+                address: address(),
+                facts: facts(),
+                wall,
+                ticket: None,
+            });
         }
         let mount = VolumeMount { volume: name("data"), path: "/data".to_owned(), size: None };
         let volumes = if volume { vec![mount] } else { Vec::new() };

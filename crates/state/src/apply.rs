@@ -9,7 +9,7 @@ use model::{
 
 use crate::command::{Assignment, Command, Transition};
 use crate::record::{About, AppRecord, NodeRecord, ServiceRecord, StarRecord, State};
-use crate::{nodes, single};
+use crate::{nodes, security, single};
 
 /// What a command did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub enum Change {
     NodeChanged {
         node: NodeId,
     },
+    /// Who may come in, or who is believed, is other than it was.
+    SecurityChanged,
     /// The command, or this part of it, changed nothing.
     Refused {
         problem: Problem,
@@ -127,8 +129,8 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         Command::Found { cluster, name, address, facts, wall } => {
             nodes::found(state, cluster, name, address, facts, *wall, &mut changes)
         }
-        Command::AdmitNode { name, role, address, facts, wall } => {
-            nodes::admit(state, name, *role, address, facts, *wall, &mut changes)
+        Command::AdmitNode { name, role, address, facts, wall, ticket } => {
+            nodes::admit(state, name, *role, address, facts, *wall, *ticket, &mut changes)
         }
         Command::DescribeNode { node, address, facts, .. } => {
             nodes::describe(state, *node, address, facts, &mut changes)
@@ -137,6 +139,18 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         Command::WelcomeNode { node, wall } => nodes::welcome(state, *node, *wall, &mut changes),
         Command::RemoveNode { node, wall } => nodes::remove(state, *node, *wall, &mut changes),
         Command::SetDuty { node, duty, wall } => nodes::set_duty(state, *node, *duty, *wall, &mut changes),
+        Command::SetAuthorities { authorities, lifetime_days, base, wall } => {
+            security::set_authorities(state, authorities, *lifetime_days, *base, *wall, &mut changes)
+        }
+        Command::AddTicket { ticket, wall } => security::add_ticket(state, ticket, *wall, &mut changes),
+        Command::RemoveTicket { hash, wall } => security::remove_ticket(state, *hash, *wall, &mut changes),
+        Command::NoteCertificate { node, certificate, by, wall } => {
+            security::note_certificate(state, *node, certificate, *by, *wall, &mut changes)
+        }
+        Command::UseCertificate { node, serial, wall } => {
+            security::use_certificate(state, *node, *serial, *wall, &mut changes)
+        }
+        Command::RevokeCertificates { node, wall } => security::revoke(state, *node, *wall, &mut changes),
     };
     if let Err(problem) = result {
         changes.push(Change::Refused { problem });

@@ -1,10 +1,12 @@
 //! Everything that can be written to the log. A released variant is never changed, only joined by new ones.
 
 use model::{
-    AppKey, AppSpec, Duty, Exit, LimitsChange, Name, NodeFacts, NodeId, NodeRole, SecretChange, SecretKey, ServiceKey,
-    StarId, StarPhase, WallTime,
+    AppKey, AppSpec, ContentHash, Duty, Exit, JoinTicket, LimitsChange, Name, NodeFacts, NodeId, NodeRole,
+    SecretChange, SecretKey, Serial, ServiceKey, StarId, StarPhase, WallTime,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::security::{AuthorityRecord, CertificateRecord};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
@@ -48,8 +50,16 @@ pub enum Command {
     /// Makes a machine that was alone the first node of a constellation. What it runs stays as it is.
     Found { cluster: Name, name: Name, address: String, facts: Box<NodeFacts>, wall: WallTime },
     /// Takes a machine in. Its id is the index of this command, so it is never given twice. Refused when a node of that
-    /// name is there.
-    AdmitNode { name: Name, role: NodeRole, address: String, facts: Box<NodeFacts>, wall: WallTime },
+    /// name is there, or when the invitation `ticket` does not admit it; where no authority is, none is asked for.
+    AdmitNode {
+        name: Name,
+        role: NodeRole,
+        address: String,
+        facts: Box<NodeFacts>,
+        wall: WallTime,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ticket: Option<ContentHash>,
+    },
     /// What a node says of itself has changed.
     DescribeNode { node: NodeId, address: String, facts: Box<NodeFacts>, wall: WallTime },
     /// Gives a node up: its stars count as ended from here on.
@@ -62,6 +72,19 @@ pub enum Command {
     Retire { stars: Vec<StarId>, wall: WallTime },
     /// Says whether a node gets stars.
     SetDuty { node: NodeId, duty: Duty, wall: WallTime },
+    /// Says which authorities are believed, the one that issues first. Refused when they were set since `base`, when one is to
+    /// issue that was not believed before, and when one is to go that nodes need.
+    SetAuthorities { authorities: Vec<AuthorityRecord>, lifetime_days: u16, base: u64, wall: WallTime },
+    /// Invites machines.
+    AddTicket { ticket: JoinTicket, wall: WallTime },
+    /// Takes an invitation back.
+    RemoveTicket { hash: ContentHash, wall: WallTime },
+    /// A node is to get this certificate, as it showed `by`, or is new. Refused when it left, or that one was revoked.
+    NoteCertificate { node: NodeId, certificate: CertificateRecord, by: Option<Serial>, wall: WallTime },
+    /// A node was seen with a certificate.
+    UseCertificate { node: NodeId, serial: Serial, wall: WallTime },
+    /// Shuts a node out: whatever it was given is believed no more, and it gets nothing new.
+    RevokeCertificates { node: NodeId, wall: WallTime },
 }
 
 impl Command {

@@ -5,7 +5,7 @@
 //! written by whoever proposed them. Who decides which commands to propose is `node`; who keeps them is `store`.
 //!
 //! - `command`: what may be said. `record`: what is known. `apply`: from one to the other; `single`: for one star or service;
-//!   `nodes`: for machines.
+//!   `nodes`: for machines; `security`: for who may come in and is believed.
 
 #![forbid(unsafe_code)]
 
@@ -13,8 +13,10 @@ mod apply;
 mod command;
 mod nodes;
 mod record;
+pub mod security;
 mod single;
 
 pub use apply::{Change, apply, check_put};
 pub use command::{Assignment, Command, Transition};
 pub use record::{About, AppRecord, EVENTS_MAX, EventRecord, NodeRecord, ServiceRecord, StarRecord, State, TURNS_MAX};
+pub use security::{AuthorityRecord, CertificateRecord, Security};

@@ -2,12 +2,14 @@
 
 use model::machine::{LABEL_MAX_BYTES, NODES_MAX};
 use model::{
-    Code, Duty, Exit, ExitCause, Name, NodeFacts, NodeId, NodeRole, Problem, Standing, StarId, StarPhase, WallTime,
+    Code, ContentHash, Duty, Exit, ExitCause, Name, NodeFacts, NodeId, NodeRole, Problem, Standing, StarId, StarPhase,
+    WallTime,
 };
 
 use crate::apply::{Applied, Change, transit};
 use crate::command::Transition;
 use crate::record::{NodeRecord, State};
+use crate::security;
 
 pub(crate) fn found(
     state: &mut State,
@@ -25,7 +27,7 @@ pub(crate) fn found(
     }
     state.cluster = Some(cluster.clone());
     state.record(wall, format!("constellation `{cluster}` founded"));
-    insert(state, NodeId::FIRST, name, NodeRole::Controller, address, facts, wall);
+    insert(state, NodeId::FIRST, name, NodeRole::Controller, address, facts, None, wall);
     changes.push(Change::NodeChanged { node: NodeId::FIRST });
     Ok(())
 }
@@ -37,14 +39,15 @@ pub(crate) fn admit(
     address: &str,
     facts: &NodeFacts,
     wall: WallTime,
+    ticket: Option<ContentHash>,
     changes: &mut Vec<Change>,
 ) -> Applied {
     check(address, facts)?;
     if state.cluster.is_none() {
-        return Err(
-            Problem::new(Code::Conflict, "this machine is in no constellation").help("`rads c init` founds one")
-        );
+        return Err(security::in_none());
     }
+    // Before whatever else is wrong: who has no invitation learns nothing.
+    security::check_ticket(state, ticket, role, wall)?;
     let there = |record: &&NodeRecord| record.standing != Standing::Left;
     if state.nodes.values().filter(there).any(|record| record.name == *name) {
         let problem = Problem::new(Code::AlreadyExists, format!("there is a node `{name}` already"));
@@ -54,7 +57,8 @@ pub(crate) fn admit(
         return Err(Problem::new(Code::NoCapacity, format!("a constellation has at most {NODES_MAX} nodes")));
     }
     let node = NodeId(state.index);
-    insert(state, node, name, role, address, facts, wall);
+    security::count_ticket(state, ticket);
+    insert(state, node, name, role, address, facts, ticket, wall);
     changes.push(Change::NodeChanged { node });
     Ok(())
 }
@@ -66,6 +70,7 @@ fn insert(
     role: NodeRole,
     address: &str,
     facts: &NodeFacts,
+    ticket: Option<ContentHash>,
     wall: WallTime,
 ) {
     let record = NodeRecord {
@@ -79,7 +84,8 @@ fn insert(
         since: wall,
     };
     state.nodes.insert(node, record);
-    state.record(wall, format!("node `{name}` joined as {role}"));
+    let by = ticket.map(|hash| format!(" with token `{}`", security::short(hash))).unwrap_or_default();
+    state.record(wall, format!("node `{name}` joined as {role}{by}"));
 }
 
 pub(crate) fn describe(
@@ -122,6 +128,7 @@ pub(crate) fn remove(state: &mut State, node: NodeId, wall: WallTime, changes: &
     end_stars(state, node, wall, changes);
     // What lay there is out of reach for good; whoever asks for a volume of that name gets a new one.
     state.homes.retain(|_, home| *home != node);
+    security::forget_node(state, node);
     state.record(wall, format!("node `{name}` left"));
     changes.push(Change::NodeChanged { node });
     Ok(())

@@ -8,6 +8,8 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::security::Security;
+
 /// Events kept: a screen or several of history at a few dozen bytes each; the oldest goes first.
 pub const EVENTS_MAX: usize = 1_000;
 
@@ -30,6 +32,9 @@ pub struct State {
     /// Where each volume lies, from its first use on: stars that have it run there and nowhere else.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub homes: BTreeMap<VolumeKey, NodeId>,
+    /// `None` on a machine that is alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security: Option<Security>,
     /// Oldest first, at most [`EVENTS_MAX`].
     pub events: VecDeque<EventRecord>,
 }

@@ -72,7 +72,7 @@ fn found() -> Command {
 
 fn admit(of: &str) -> Command {
     let (name, address) = (name(of), "10.0.0.2:7946".to_owned());
-    Command::AdmitNode { name, role: NodeRole::Worker, address, facts: Box::default(), wall: WALL }
+    Command::AdmitNode { name, role: NodeRole::Worker, address, facts: Box::default(), wall: WALL, ticket: None }
 }
 
 fn volume() -> VolumeMount {

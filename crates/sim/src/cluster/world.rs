@@ -188,6 +188,7 @@ impl World {
                 address: format!("10.0.{}.{}:7946", at / 250, at % 250 + 1),
                 facts: facts.clone(),
                 wall,
+                ticket: None,
             });
         }
         let all = self.log.len() as u64;

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 
 use model::app::GRACE_DEFAULT_MS;
 use model::{
-    AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Duty, Entry, Exit, ExitCause, Hooks, Limits, LimitsChange,
-    ListenAddr, Name, Network, NodeFacts, NodeId, NodeRole, Probe, ProbeKind, Program, Protocol, RestartPolicy,
-    SecretChange, SecretKey, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, VolumeMount, WallTime,
+    AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Duty, Entry, Exit, ExitCause, Hooks, JoinTicket, Limits,
+    LimitsChange, ListenAddr, Name, Network, NodeFacts, NodeId, NodeRole, Probe, ProbeKind, Program, Protocol,
+    RestartPolicy, SecretChange, SecretKey, Serial, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate,
+    VolumeMount, WallTime,
 };
-use state::{Assignment, Command, State, Transition};
+use state::{Assignment, AuthorityRecord, CertificateRecord, Command, State, Transition};
 
 const SERVICES: u64 = 7;
 
@@ -98,8 +99,22 @@ pub fn one_of_each() -> Vec<Command> {
         Command::SecretChanged { secret: secret.clone(), change: SecretChange::Replaced, wall },
         Command::SecretsRead { secrets: vec![secret], uid: 1_000, star: Some((service, "web-1".to_owned())), wall },
         Command::Found { cluster: name("production"), name: name("a"), address: address(1), facts: facts(), wall },
-        Command::AdmitNode { name: name("b"), role: NodeRole::Controller, address: address(2), facts: facts(), wall },
-        Command::AdmitNode { name: name("c"), role: NodeRole::Worker, address: address(3), facts: facts(), wall },
+        Command::AdmitNode {
+            name: name("b"),
+            role: NodeRole::Controller,
+            address: address(2),
+            facts: facts(),
+            wall,
+            ticket: None,
+        },
+        Command::AdmitNode {
+            name: name("c"),
+            role: NodeRole::Worker,
+            address: address(3),
+            facts: facts(),
+            wall,
+            ticket: None,
+        },
         Command::DescribeNode { node: NodeId(22), address: address(4), facts: Box::default(), wall },
         Command::SetDuty { node: NodeId(22), duty: Duty::Draining, wall },
         Command::SetDuty { node: NodeId(22), duty: Duty::Cordoned, wall },
@@ -109,7 +124,36 @@ pub fn one_of_each() -> Vec<Command> {
         Command::WelcomeNode { node: NodeId(22), wall },
         Command::RemoveNode { node: NodeId(22), wall },
         Command::Transitions { changes: vec![step(StarPhase::Ended, None, exit(ExitCause::NodeLost))], wall },
+        Command::SetAuthorities { authorities: authorities(), lifetime_days: 7, base: 0, wall },
+        Command::AddTicket { ticket: ticket(), wall },
+        Command::AdmitNode {
+            name: name("d"),
+            role: NodeRole::Worker,
+            address: address(5),
+            facts: facts(),
+            wall,
+            ticket: Some(ticket().hash),
+        },
+        Command::NoteCertificate { node: NodeId(34), certificate: certificate(), by: Some(Serial(u128::MAX)), wall },
+        Command::UseCertificate { node: NodeId(34), serial: certificate().serial, wall },
+        Command::RevokeCertificates { node: NodeId(34), wall },
+        Command::RemoveTicket { hash: ticket().hash, wall },
     ]
+}
+
+fn authorities() -> Vec<AuthorityRecord> {
+    let record = |n: u8| AuthorityRecord { id: ContentHash([n; 32]), sealed: vec![n; 5] };
+    vec![record(1), record(2)]
+}
+
+fn ticket() -> JoinTicket {
+    let expires = WallTime(1_795_000_000_000 + 3_600_000);
+    JoinTicket { hash: ContentHash([9; 32]), role: NodeRole::Worker, expires, uses_max: 16, uses: 0 }
+}
+
+fn certificate() -> CertificateRecord {
+    let not_after = WallTime(1_795_604_800_000);
+    CertificateRecord { serial: Serial(7), not_after, authority: ContentHash([1; 32]), used: true }
 }
 
 fn address(n: u8) -> String {
