@@ -9,7 +9,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use model::StarId;
+use model::{Endpoint, NodeId, StarId};
+use proxy::{Connection, DialError};
 use rustix::io::Errno;
 use tokio::net::TcpStream;
 
@@ -103,8 +104,12 @@ impl Doors {
 }
 
 impl proxy::Dial for Doors {
-    async fn dial(&self, star: StarId, port: u16) -> io::Result<TcpStream> {
-        self.connect(star, port, Need::Some).await
+    fn is_near(&self, _: NodeId) -> bool {
+        true
+    }
+
+    async fn dial(&self, Endpoint { star, port, .. }: Endpoint) -> Result<Connection, DialError> {
+        Ok(Connection::Near(self.connect(star, port, Need::Some).await?))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::id::{NodeId, StarId};
 
 /// One star that may be sent requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint {
     pub star: StarId,
     /// Where it runs.

@@ -6,8 +6,8 @@
 use std::io;
 use std::sync::Arc;
 
-use model::{Balance, Endpoint, EndpointSet, Entry, ListenAddr, Name, Protocol, ServiceKey, StarId};
-use proxy::{Dial, Proxy};
+use model::{Balance, Endpoint, EndpointSet, Entry, ListenAddr, Name, NodeId, Protocol, ServiceKey, StarId};
+use proxy::{Connection, Dial, DialError, Proxy};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -15,8 +15,12 @@ use tokio::net::{TcpListener, TcpStream};
 struct Loopback;
 
 impl Dial for Loopback {
-    async fn dial(&self, _star: StarId, port: u16) -> io::Result<TcpStream> {
-        TcpStream::connect(("127.0.0.1", port)).await
+    fn is_near(&self, _: NodeId) -> bool {
+        true
+    }
+
+    async fn dial(&self, endpoint: Endpoint) -> Result<Connection, DialError> {
+        Ok(Connection::Near(TcpStream::connect(("127.0.0.1", endpoint.port)).await?))
     }
 }
 
@@ -38,7 +42,7 @@ async fn front(port: u16, backends: &[u16]) -> io::Result<()> {
     let service = ServiceKey::in_default("web".parse::<Name>().map_err(io::Error::other)?);
     let endpoints = backends
         .iter()
-        .map(|port| Endpoint { star: StarId(u64::from(*port)), node: model::NodeId::FIRST, port: *port })
+        .map(|port| Endpoint { star: StarId(u64::from(*port)), node: NodeId::FIRST, port: *port })
         .collect();
     proxy.publish(&service, EndpointSet { generation: 1, endpoints }, Balance::RoundRobin);
     let entry = Entry { listen: ListenAddr::loopback(port), protocol: Protocol::Http, balance: Balance::RoundRobin };

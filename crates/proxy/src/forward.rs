@@ -1,11 +1,13 @@
 //! The way of one HTTP request: choose a star, get a connection, send, answer; and what is tried again.
 //!
-//! Tried again is only what cannot do harm. A connection that is refused sends the request to another star, and one
+//! Tried again is only what cannot do harm. A connection that is refused sends the request to another star, and leaves that
+//! one out for a while; a machine that cannot be reached leaves out all its stars. One
 //! that dies before the request was sent gives it back. One that dies later, before the first byte of an answer, has
 //! the request sent once more if it needs no body and may be repeated (RFC 9110, section 9.2.2): on a fresh connection,
 //! to another star when there is one, since a connection that dies is often the first sign of a star that does.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -19,18 +21,21 @@ use hyper::{Request, Response, StatusCode};
 use model::{ServiceKey, StarId};
 use tokio::time::timeout;
 
-use crate::Dial;
 use crate::head::{self, Client, Refusal};
-use crate::lane::Ticket;
+use crate::lane::{Lane, Ticket};
 use crate::route::Route;
 use crate::tunnel;
 use crate::upstream::{Answer, Question, StarBody, Upstream};
+use crate::{Connection, Dial, DialError};
 
 /// Stars tried for one request before giving up: enough to step over a crashed one and its neighbour, few enough that
 /// a broken service answers soon.
 const STARS_MAX: usize = 3;
 /// A star's door is on this machine; when it does not open within this, it will not.
-pub(crate) const DIAL_FOR: Duration = Duration::from_secs(5);
+const DIAL_FOR: Duration = Duration::from_secs(5);
+/// A machine that is there answers within some tens of milliseconds, busy or far away within hundreds. One that has lost its power
+/// answers nothing, and the request waits for this long.
+const FAR_DIAL_FOR: Duration = Duration::from_secs(2);
 
 /// What a listener's connections share.
 #[derive(Debug)]
@@ -91,7 +96,10 @@ impl<D: Dial> Way<D> {
             };
             if let Ok(mut upstream) = upstream {
                 request = match ask(&mut upstream, request, !repeated).await {
-                    Try::Answered(answer) => return Ok((answer, upstream, ticket)),
+                    Try::Answered(answer) => {
+                        ticket.lane.reached();
+                        return Ok((answer, upstream, ticket));
+                    }
                     Try::Unsent(request) => request,
                     Try::Died(Some(head)) => {
                         repeated = true;
@@ -106,17 +114,36 @@ impl<D: Dial> Way<D> {
             }
             if fresh {
                 ticket.fail();
-                tried.push(ticket.lane.star);
+                tried.push(ticket.lane.endpoint.star);
             } else {
-                suspect = Some(ticket.lane.star);
+                suspect = Some(ticket.lane.endpoint.star);
             }
         }
         Err(if repeated { Failure::Broken } else { Failure::NoStar })
     }
 
     async fn connect(&self, ticket: &Ticket) -> std::io::Result<Upstream> {
-        let stream = timeout(DIAL_FOR, self.dial.dial(ticket.lane.star, ticket.lane.port)).await??;
-        Upstream::new(stream).await
+        Upstream::new(self.dial(&ticket.lane).await?).await
+    }
+
+    /// A new connection to a star; when there is none, others leave the star or its machine out for a while.
+    pub(crate) async fn dial(&self, lane: &Lane) -> std::io::Result<Connection> {
+        let within = if lane.is_far() { FAR_DIAL_FOR } else { DIAL_FOR };
+        let dialled = timeout(within, self.dial.dial(lane.endpoint)).await;
+        match dialled.unwrap_or_else(|_| Err(DialError::Machine(ErrorKind::TimedOut.into()))) {
+            Ok(connection) => {
+                lane.reached();
+                Ok(connection)
+            }
+            Err(DialError::Star(error)) => {
+                lane.star_failed();
+                Err(error)
+            }
+            Err(DialError::Machine(error)) => {
+                lane.machine_failed();
+                Err(error)
+            }
+        }
     }
 }
 

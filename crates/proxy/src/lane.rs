@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ord
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::StarId;
+use balancer::Candidate;
+use model::Endpoint;
 use tokio::sync::Notify;
 
+use crate::health::Health;
 use crate::upstream::Upstream;
 
 /// Connections at rest kept for one star. A star that ever had more requests at once than this pays a new connection
@@ -31,8 +33,10 @@ pub struct StarTraffic {
 
 #[derive(Debug)]
 pub(crate) struct Lane {
-    pub(crate) star: StarId,
-    pub(crate) port: u16,
+    pub(crate) endpoint: Endpoint,
+    health: Health,
+    /// Of the machine it runs on, shared with its other stars; nothing for this machine.
+    machine: Option<Arc<Health>>,
     in_flight: AtomicU32,
     /// No connection comes to rest any more.
     closed: AtomicBool,
@@ -45,10 +49,11 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(star: StarId, port: u16) -> Self {
+    pub(crate) fn new(endpoint: Endpoint, machine: Option<Arc<Health>>) -> Self {
         Self {
-            star,
-            port,
+            endpoint,
+            health: Health::default(),
+            machine,
             in_flight: AtomicU32::new(0),
             closed: AtomicBool::new(false),
             idle: Mutex::default(),
@@ -63,9 +68,46 @@ impl Lane {
         self.in_flight.load(SeqCst)
     }
 
+    pub(crate) fn is_far(&self) -> bool {
+        self.machine.is_some()
+    }
+
+    /// How it looks to who chooses.
+    pub(crate) fn candidate(&self) -> Candidate {
+        let left_out = |health: &Health| health.is_left_out(Instant::now);
+        Candidate {
+            star: self.endpoint.star,
+            in_flight: self.in_flight(),
+            far: self.is_far(),
+            left_out: left_out(&self.health) || self.machine.as_deref().is_some_and(left_out),
+        }
+    }
+
+    /// No connection could be made to it.
+    pub(crate) fn star_failed(&self) {
+        self.health.failed(Instant::now());
+    }
+
+    /// The machine it runs on could not be reached.
+    pub(crate) fn machine_failed(&self) {
+        self.machine.as_deref().unwrap_or(&self.health).failed(Instant::now());
+    }
+
+    /// It took a connection, or answered.
+    pub(crate) fn reached(&self) {
+        self.health.reached();
+        if let Some(machine) = &self.machine {
+            machine.reached();
+        }
+    }
+
     /// Counts a request in. Called under the route's lock, so that a drain that begins later sees it.
     pub(crate) fn enter(self: &Arc<Self>) -> Ticket {
         self.in_flight.fetch_add(1, SeqCst);
+        self.health.is_tried(Instant::now);
+        if let Some(machine) = &self.machine {
+            machine.is_tried(Instant::now);
+        }
         Ticket { lane: Arc::clone(self), since: Instant::now(), failed: false }
     }
 

@@ -7,13 +7,15 @@
 
 #![forbid(unsafe_code)]
 
-use std::io;
+use std::{fmt, io};
 
-use model::StarId;
+use model::{Endpoint, NodeId};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 mod forward;
 mod head;
+mod health;
 mod lane;
 mod listener;
 mod patience;
@@ -27,8 +29,49 @@ mod upstream;
 pub use lane::StarTraffic;
 pub use proxy::Proxy;
 
-/// Makes connections into stars. The agent does it with sockets from inside the star's network namespace.
+/// Makes connections into stars: on this machine with sockets from inside the star's network namespace, on others through
+/// whoever is there.
 pub trait Dial: Send + Sync + 'static {
-    /// A connection to `port` of the star. An error sends the request to another star.
-    fn dial(&self, star: StarId, port: u16) -> impl Future<Output = io::Result<TcpStream>> + Send;
+    /// Whether the stars of a node are on this machine.
+    fn is_near(&self, node: NodeId) -> bool;
+
+    /// A connection to a star. An error sends the request to another star.
+    fn dial(&self, endpoint: Endpoint) -> impl Future<Output = Result<Connection, DialError>> + Send;
+}
+
+/// A connection to a star.
+pub enum Connection {
+    /// Its door on this machine.
+    Near(TcpStream),
+    /// A stream through another machine. What is written is passed on at once; shutting it down ends one direction.
+    Far(Box<dyn FarStream>),
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Near(_) => "Near",
+            Self::Far(_) => "Far",
+        })
+    }
+}
+
+/// What a connection through another machine can do.
+pub trait FarStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> FarStream for T {}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum DialError {
+    /// This star does not take one. It is left out for a while, when there are others.
+    Star(io::Error),
+    /// The machine it runs on cannot be reached. All stars there are left out for a while.
+    Machine(io::Error),
+}
+
+impl From<io::Error> for DialError {
+    fn from(error: io::Error) -> Self {
+        Self::Star(error)
+    }
 }

@@ -206,15 +206,20 @@ mod tests {
     use super::*;
     use std::io;
 
-    use model::{ServiceKey, StarId};
+    use model::{Endpoint, NodeId, ServiceKey};
 
     use crate::route::Route;
+    use crate::{Connection, DialError};
 
     struct Nowhere;
 
     impl Dial for Nowhere {
-        async fn dial(&self, _: StarId, _: u16) -> io::Result<TcpStream> {
-            Err(io::ErrorKind::ConnectionRefused.into())
+        fn is_near(&self, _: NodeId) -> bool {
+            true
+        }
+
+        async fn dial(&self, _: Endpoint) -> Result<Connection, DialError> {
+            Err(io::Error::from(io::ErrorKind::ConnectionRefused).into())
         }
     }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use model::{Balance, Code, EndpointSet, Entry, Problem, ServiceKey, StarId};
+use model::{Balance, Code, EndpointSet, Entry, NodeId, Problem, ServiceKey, StarId};
 use tokio::task::JoinHandle;
 
 use crate::Dial;
 use crate::forward::Way;
+use crate::health::Health;
 use crate::lane::StarTraffic;
 use crate::listener::{BOUNDS, Listener};
 use crate::route::Route;
@@ -23,6 +24,8 @@ pub struct Proxy<D: Dial> {
 #[derive(Debug, Default)]
 struct Services {
     by_key: BTreeMap<ServiceKey, Service>,
+    /// Other machines that stars run on.
+    machines: BTreeMap<NodeId, Arc<Health>>,
     /// Listeners on their way out; they hold their port until these end.
     ending: Vec<JoinHandle<()>>,
 }
@@ -89,7 +92,10 @@ impl<D: Dial> Proxy<D> {
     /// Replaces the stars of a service. A set older than the last one is ignored.
     pub fn publish(&self, service: &ServiceKey, set: EndpointSet, balance: Balance) {
         let mut services = self.services();
-        services.by_key.entry(service.clone()).or_default().route.publish(&set, balance);
+        let Services { by_key, machines, .. } = &mut *services;
+        let machine = |node| (!self.dial.is_near(node)).then(|| Arc::clone(machines.entry(node).or_default()));
+        by_key.entry(service.clone()).or_default().route.publish(&set, balance, machine);
+        machines.retain(|_, health| Arc::strong_count(health) > 1);
         services.forget_if_empty(service);
     }
 

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use balancer::{Balancer, Candidate};
-use model::{Balance, EndpointSet, StarId};
+use balancer::Balancer;
+use model::{Balance, EndpointSet, NodeId, StarId};
 
+use crate::health::Health;
 use crate::lane::{Lane, StarTraffic, Ticket};
 
 #[derive(Debug, Default)]
@@ -29,8 +30,13 @@ struct Lanes {
 
 impl Route {
     /// Replaces the set. Stars that stay keep their connections; a star being drained stays out. An older set than the
-    /// last one is ignored.
-    pub(crate) fn publish(&self, set: &EndpointSet, balance: Balance) {
+    /// last one is ignored. `machine` gives how other machines are, and nothing for this one.
+    pub(crate) fn publish(
+        &self,
+        set: &EndpointSet,
+        balance: Balance,
+        mut machine: impl FnMut(NodeId) -> Option<Arc<Health>>,
+    ) {
         let mut lanes = self.lanes();
         if set.generation < lanes.generation {
             return;
@@ -40,7 +46,7 @@ impl Route {
         let mut before = std::mem::take(&mut lanes.open);
         before.append(&mut lanes.away);
         for endpoint in &set.endpoints {
-            let same = |lane: &Arc<Lane>| lane.star == endpoint.star && lane.port == endpoint.port;
+            let same = |lane: &Arc<Lane>| lane.endpoint == *endpoint;
             if lanes.draining.iter().any(same) {
                 continue;
             }
@@ -50,7 +56,7 @@ impl Route {
                     lane.keep_idle();
                     lane
                 }
-                None => Arc::new(Lane::new(endpoint.star, endpoint.port)),
+                None => Arc::new(Lane::new(*endpoint, machine(endpoint.node))),
             };
             lanes.open.push(lane);
         }
@@ -63,7 +69,7 @@ impl Route {
     pub(crate) fn pick(&self, tried: &[StarId]) -> Option<Ticket> {
         let mut guard = self.lanes();
         let lanes = &mut *guard;
-        let candidate = |at: usize| Candidate { star: lanes.open[at].star, in_flight: lanes.open[at].in_flight() };
+        let candidate = |at: usize| lanes.open[at].candidate();
         let balance = lanes.balance.unwrap_or(Balance::RoundRobin);
         let at = lanes.balancer.pick(balance, lanes.open.len(), candidate, tried)?;
         Some(lanes.open[at].enter())
@@ -75,9 +81,9 @@ impl Route {
             let mut guard = self.lanes();
             let lanes = &mut *guard;
             for left in [&mut lanes.open, &mut lanes.away] {
-                lanes.draining.extend(left.extract_if(.., |lane| lane.star == star));
+                lanes.draining.extend(left.extract_if(.., |lane| lane.endpoint.star == star));
             }
-            lanes.draining.iter().find(|lane| lane.star == star).cloned()
+            lanes.draining.iter().find(|lane| lane.endpoint.star == star).cloned()
         };
         if let Some(lane) = &lane {
             lane.close_idle();
@@ -99,7 +105,7 @@ impl Route {
 
     pub(crate) fn traffic(&self) -> BTreeMap<StarId, StarTraffic> {
         let lanes = self.lanes();
-        lanes.all().map(|lane| (lane.star, lane.traffic())).collect()
+        lanes.all().map(|lane| (lane.endpoint.star, lane.traffic())).collect()
     }
 
     fn lanes(&self) -> MutexGuard<'_, Lanes> {

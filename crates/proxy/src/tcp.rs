@@ -2,11 +2,10 @@
 
 use model::StarId;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
-use crate::Dial;
-use crate::forward::{DIAL_FOR, Way};
+use crate::forward::Way;
 use crate::tunnel;
+use crate::{Connection, Dial};
 
 /// As for HTTP: one crashed star and its neighbour are stepped over.
 const STARS_MAX: usize = 3;
@@ -20,12 +19,14 @@ impl<D: Dial> Way<D> {
         let mut tried: Vec<StarId> = Vec::new();
         while tried.len() < STARS_MAX {
             let Some(mut ticket) = self.route.pick(&tried) else { return };
-            let dialled = timeout(DIAL_FOR, self.dial.dial(ticket.lane.star, ticket.lane.port)).await;
-            match dialled {
-                Ok(Ok(star)) if star.set_nodelay(true).is_ok() => return tunnel::join(client, star, ticket).await,
-                _ => {
+            match self.dial(&ticket.lane).await {
+                Ok(Connection::Near(star)) if star.set_nodelay(true).is_ok() => {
+                    return tunnel::join(client, star, ticket).await;
+                }
+                Ok(Connection::Far(star)) => return tunnel::join(client, star, ticket).await,
+                Ok(Connection::Near(_)) | Err(_) => {
                     ticket.fail();
-                    tried.push(ticket.lane.star);
+                    tried.push(ticket.lane.endpoint.star);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::TcpStream;
 
 use crate::lane::Ticket;
@@ -23,8 +23,8 @@ pub(crate) async fn run(client: OnUpgrade, star: OnUpgrade, upstream: Box<Upstre
     }
 }
 
-/// Joins two TCP connections; each direction ends on its own.
-pub(crate) async fn join(mut client: TcpStream, mut star: TcpStream, ticket: Ticket) {
+/// Joins a client's TCP connection to one to a star; each direction ends on its own.
+pub(crate) async fn join(mut client: TcpStream, mut star: impl AsyncRead + AsyncWrite + Unpin, ticket: Ticket) {
     let _ = copy_bidirectional(&mut client, &mut star).await;
     drop(ticket);
 }

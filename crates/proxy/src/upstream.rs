@@ -22,8 +22,10 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::Connection;
 use crate::lane::{Lane, Ticket};
 
 /// Bytes of one answer's head, and of a body chunk read at once.
@@ -35,8 +37,10 @@ const SETTLE_FOR: Duration = Duration::from_secs(5);
 pub(crate) struct Upstream {
     sender: SendRequest<Question>,
     /// `None` once it has ended. It must go then: a request it never took comes back only when it is dropped.
-    connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
+    connection: Option<Driver>,
 }
+
+type Driver = Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>;
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -45,9 +49,18 @@ impl fmt::Debug for Upstream {
 }
 
 impl Upstream {
-    pub(crate) async fn new(stream: TcpStream) -> io::Result<Self> {
-        // Without it the kernel holds small writes back for up to 40 ms.
-        stream.set_nodelay(true)?;
+    pub(crate) async fn new(connection: Connection) -> io::Result<Self> {
+        match connection {
+            Connection::Near(stream) => {
+                // Without it the kernel holds small writes back for up to 40 ms.
+                stream.set_nodelay(true)?;
+                Self::over(stream).await
+            }
+            Connection::Far(stream) => Self::over(stream).await,
+        }
+    }
+
+    async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> io::Result<Self> {
         let mut builder = Builder::new();
         builder.max_buf_size(BUFFER_MAX);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;

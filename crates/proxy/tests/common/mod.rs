@@ -1,15 +1,15 @@
 //! Backends that stand for stars, clients that speak raw HTTP, and a deadline for every wait.
 #![allow(dead_code, unreachable_pub)] // each test file uses its own part
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use model::{Balance, Endpoint, EndpointSet, Entry, ListenAddr, Name, Protocol, ServiceKey, StarId};
-use proxy::{Dial, Proxy};
+use model::{Balance, Endpoint, EndpointSet, Entry, ListenAddr, Name, NodeId, Protocol, ServiceKey, StarId};
+use proxy::{Connection, Dial, DialError, Proxy};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -27,24 +27,52 @@ pub async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("it happens within 20 s")
 }
 
-/// Stars by id, each a port on loopback.
+/// Stars by id, each a port on loopback. Those of 1 to 99 are near; the others are far, a hundred to a machine.
 #[derive(Debug, Default)]
 pub struct Doors {
     ports: Mutex<BTreeMap<StarId, u16>>,
     pub dials: AtomicUsize,
+    /// Machines that cannot be reached.
+    dead: Mutex<BTreeSet<NodeId>>,
+    /// Attempts to reach those.
+    pub in_vain: AtomicUsize,
+}
+
+pub fn node_of(star: u64) -> NodeId {
+    NodeId(1 + star / 100)
 }
 
 impl Doors {
     pub fn set(&self, star: u64, port: u16) {
         self.ports.lock().unwrap().insert(StarId(star), port);
     }
+
+    /// The machine of a star is there, or not any more.
+    pub fn machine_is_dead(&self, star: u64, dead: bool) {
+        let mut all = self.dead.lock().unwrap();
+        if dead {
+            all.insert(node_of(star))
+        } else {
+            all.remove(&node_of(star))
+        };
+    }
 }
 
 impl Dial for Doors {
-    async fn dial(&self, star: StarId, _port: u16) -> io::Result<TcpStream> {
+    fn is_near(&self, node: NodeId) -> bool {
+        node == NodeId::FIRST
+    }
+
+    async fn dial(&self, Endpoint { star, node, .. }: Endpoint) -> Result<Connection, DialError> {
         self.dials.fetch_add(1, SeqCst);
-        let port = self.ports.lock().unwrap().get(&star).copied().ok_or(io::ErrorKind::ConnectionRefused)?;
-        TcpStream::connect(("127.0.0.1", port)).await
+        if self.dead.lock().unwrap().contains(&node) {
+            self.in_vain.fetch_add(1, SeqCst);
+            return Err(DialError::Machine(io::ErrorKind::HostUnreachable.into()));
+        }
+        let port = self.ports.lock().unwrap().get(&star).copied();
+        let port = port.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        Ok(if self.is_near(node) { Connection::Near(stream) } else { Connection::Far(Box::new(stream)) })
     }
 }
 
@@ -70,7 +98,7 @@ impl Scene {
     pub fn publish_with(&self, stars: &[u64], balance: Balance) {
         let generation = self.generation.fetch_add(1, SeqCst) + 1;
         let endpoints =
-            stars.iter().map(|star| Endpoint { star: StarId(*star), node: model::NodeId::FIRST, port: 80 }).collect();
+            stars.iter().map(|star| Endpoint { star: StarId(*star), node: node_of(*star), port: 80 }).collect();
         self.proxy.publish(&web(), EndpointSet { generation, endpoints }, balance);
     }
 
