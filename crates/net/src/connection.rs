@@ -17,6 +17,7 @@ mod driver;
 mod hello;
 mod state;
 mod stream;
+mod stream_io;
 
 use std::fmt;
 use std::future::Future;
@@ -34,6 +35,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use self::state::{Outgoing, Phase, State};
 pub use self::stream::{Stream, StreamEnd};
+pub use self::stream_io::StreamIo;
 pub(crate) use self::{
     driver::run,
     hello::{answer_hello, say_hello},

@@ -14,7 +14,7 @@ pub mod identity;
 pub mod pool;
 pub mod tls;
 
-pub use connection::{Connection, Peer, Purpose, Service, Stream, Timing};
+pub use connection::{Connection, Peer, Purpose, Service, Stream, StreamIo, Timing};
 pub use datagram::Datagrams;
 pub use endpoint::{Config, ConnectError, Endpoint, Limits, connect_as_stranger};
 pub use pool::Pool;

@@ -56,7 +56,7 @@ impl Stream {
         poll_fn(|cx| self.poll_read(cx)).await
     }
 
-    fn poll_read(&self, cx: &Context<'_>) -> Poll<Result<Option<Bytes>, StreamEnd>> {
+    pub(super) fn poll_read(&self, cx: &Context<'_>) -> Poll<Result<Option<Bytes>, StreamEnd>> {
         let mut state = self.inner.lock();
         let Some(strand) = state.streams.get_mut(&self.number) else {
             return Poll::Ready(Err(StreamEnd::Connection));
@@ -95,12 +95,17 @@ impl Stream {
         while !bytes.is_empty() {
             let piece = bytes.split_to(bytes.len().min(PIECE_BYTES_MAX));
             poll_fn(|cx| self.poll_room(cx)).await?;
-            self.change(|strand| strand.push_output(piece));
+            self.push(piece);
         }
         Ok(())
     }
 
-    fn poll_room(&self, cx: &Context<'_>) -> Poll<Result<(), StreamEnd>> {
+    /// Queues a piece; there must be room.
+    pub(super) fn push(&self, piece: Bytes) {
+        self.change(|strand| strand.push_output(piece));
+    }
+
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<Result<(), StreamEnd>> {
         let mut state = self.inner.lock();
         let Some(strand) = state.streams.get_mut(&self.number) else {
             return Poll::Ready(Err(StreamEnd::Connection));
@@ -285,6 +290,17 @@ impl Strand {
 
     fn push_output(&mut self, bytes: Bytes) {
         self.output_bytes += bytes.len();
+        // Small ones go together: each is a frame, and costs more memory than it has bytes.
+        if let Some(last) = self.output.back_mut().filter(|last| last.len() + bytes.len() <= SMALL_BYTES) {
+            match std::mem::take(last).try_into_mut() {
+                Ok(mut longer) => {
+                    longer.extend_from_slice(&bytes);
+                    *last = longer.freeze();
+                    return;
+                }
+                Err(shared) => *last = shared,
+            }
+        }
         self.output.push_back(bytes);
     }
 
