@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use model::bundle::{BUNDLE_FILES_MAX, is_bundle_path};
-use model::{BundleId, BundleManifest, Bytes, Code, ContentHash, Problem};
+use model::{BundleId, BundleManifest, Bytes, Code, ContentHash, FileEntry, Problem};
 
 use crate::fault;
 
@@ -124,6 +124,51 @@ impl Bundles {
     pub fn path(&self, id: &BundleId) -> Option<PathBuf> {
         let path = self.bundles.join(id.to_string());
         path.is_dir().then_some(path)
+    }
+
+    /// What a committed bundle holds, read from its files: what is passed on is what was stored. Nothing when it is not here.
+    ///
+    /// # Errors
+    /// `DataCorrupt` when its files are no longer those it was named for.
+    pub fn manifest(&self, id: &BundleId) -> Result<Option<BundleManifest>, Problem> {
+        let Some(root) = self.path(id) else { return Ok(None) };
+        let mut manifest = BundleManifest::default();
+        let mut folders = vec![(root, String::new())];
+        while let Some((folder, prefix)) = folders.pop() {
+            for entry in entries(&folder)? {
+                let (path, name) = (entry.path(), format!("{prefix}{}", name_of(&entry)));
+                let meta = entry.metadata().map_err(|error| fault::problem("read", &path, &error))?;
+                if meta.is_dir() {
+                    folders.push((path, format!("{name}/")));
+                    continue;
+                }
+                let mut hasher = blake3::Hasher::new();
+                let read = File::open(&path).and_then(|mut file| io::copy(&mut file, &mut hasher));
+                read.map_err(|error| fault::problem("read", &path, &error))?;
+                let (content, executable) = (ContentHash(*hasher.finalize().as_bytes()), meta.mode() & 0o111 != 0);
+                manifest.files.insert(name, FileEntry { content, size: meta.len(), executable });
+            }
+        }
+        if id_of(&manifest) != *id {
+            let message = format!("the files of bundle `{id}` are not those it was stored with");
+            return Err(Problem::new(Code::DataCorrupt, message).help("bring the app up again from its source"));
+        }
+        Ok(Some(manifest))
+    }
+
+    /// A content that is here, and its length.
+    ///
+    /// # Errors
+    /// When it cannot be read. Whether it is what its hash says is for whoever takes it to check.
+    pub fn content(&self, hash: &ContentHash) -> Result<Option<(File, u64)>, Problem> {
+        let Some(path) = self.blob(hash) else { return Ok(None) };
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        opened.map(|(length, file)| Some((file, length))).map_err(|error| fault::problem("read", &path, &error))
+    }
+
+    /// Whether a bundle is here; if so, [`Bundles::collect`] leaves it for a while, as if it had just been committed.
+    pub fn keep(&self, id: &BundleId) -> bool {
+        self.path(id).is_some_and(|path| touch(&path).is_ok())
     }
 
     /// Removes every bundle that is not in `keep`, and every content no bundle uses, unless touched within
@@ -290,8 +335,8 @@ pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::FileEntry;
     use std::collections::BTreeMap;
+    use std::io::Read;
 
     fn hash(bytes: &[u8]) -> ContentHash {
         ContentHash(*blake3::hash(bytes).as_bytes())
@@ -342,6 +387,30 @@ mod tests {
         }
         assert!(bundles.missing(&wanted).is_empty());
         assert_eq!(count(&dir.path().join("bundles")), 1, "nothing unfinished is left");
+    }
+
+    #[test]
+    fn a_bundle_is_passed_on_as_it_was_stored_or_not_at_all() {
+        let (_dir, bundles) = fresh();
+        let wanted = manifest(&[("a.rads", b"same", false), ("bin/tool", b"same", true), ("lib/deep/b", b"b", false)]);
+        assert_eq!(bundles.manifest(&id_of(&wanted)).unwrap(), None);
+        for bytes in [b"same".as_slice(), b"b"] {
+            assert!(bundles.content(&hash(bytes)).unwrap().is_none());
+            bundles.put_blob(&hash(bytes), bytes).unwrap();
+            let (mut file, length) = bundles.content(&hash(bytes)).unwrap().unwrap();
+            let mut read = Vec::new();
+            file.read_to_end(&mut read).unwrap();
+            assert_eq!((read.as_slice(), length), (bytes, bytes.len() as u64));
+        }
+        let id = bundles.commit(&wanted).unwrap();
+        assert_eq!(bundles.manifest(&id).unwrap(), Some(wanted));
+        age(&bundles.path(&id).unwrap());
+        assert!(bundles.keep(&id) && !bundles.keep(&BundleId(hash(b"other"))));
+        assert_eq!(bundles.collect(&BTreeSet::new()).unwrap(), 0, "it was wanted a moment ago");
+        let path = bundles.path(&id).unwrap().join("lib/deep/b");
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "x").unwrap();
+        assert_eq!(bundles.manifest(&id).unwrap_err().code, Code::DataCorrupt);
     }
 
     #[test]
