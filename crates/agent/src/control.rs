@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use api::{
     Accepted, After, Answer, AppView, BundleStatus, Caller, Control, Copy, Events, Exec, ExecCommand, Index,
-    Inspection, LogQuery, LogStream, RestoreSnapshot, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats,
-    StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version, WAIT_MAX_MS, WallsView,
+    Inspection, LogQuery, LogStream, MachineView, NodeView, RestoreSnapshot, ServiceView, Shutdown, SnapshotTaken,
+    SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version, WAIT_MAX_MS, WallsView,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
 use isolate::{DiskMeans, Enforced, IO_IN_PART, Walls};
 use model::{
-    AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, LimitsChange, Name, Network, Problem, SecretChange,
-    SecretKey, SecretView, ServiceKey, StarId, StarPhase, WallTime,
+    AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, Network, NodeId, Problem,
+    SecretChange, SecretKey, SecretView, ServiceKey, StarId, StarPhase, WallTime,
 };
 use node::{Node, Reply, Request};
 use proxy::Proxy;
@@ -63,6 +63,7 @@ pub(crate) struct Remote {
     pub(crate) doors: Doors,
     pub(crate) started: WallTime,
     pub(crate) background: bool,
+    pub(crate) is_node: bool,
 }
 
 /// A way to look at the node from beside the loop.
@@ -253,6 +254,7 @@ impl Control for Remote {
             data_dir: self.data_dir.display().to_string(),
             started: self.started,
             background: self.background,
+            is_node: self.is_node,
         }
     }
 
@@ -566,6 +568,23 @@ impl Control for Remote {
             let noted = Request::NoteSecret { secret, change: SecretChange::Deleted };
             self.change(noted).await.map_err(Problem::after_changes)
         })
+    }
+
+    fn nodes(&self) -> Answer<'_, Vec<NodeView>> {
+        Box::pin(async move {
+            let (own, machines) = self.looker().look(|node| (node.id(), node.machine_views())).await?;
+            let view =
+                |machine: MachineView| NodeView { leads: false, votes: false, answers: machine.id == own, machine };
+            Ok(machines.into_iter().map(view).collect())
+        })
+    }
+
+    fn set_duty(&self, node: NodeId, duty: Duty) -> Answer<'_, Accepted> {
+        Box::pin(self.change(Request::SetDuty { node, duty }))
+    }
+
+    fn remove_node(&self, node: NodeId, force: bool) -> Answer<'_, Accepted> {
+        Box::pin(self.change(Request::RemoveNode { node, force }))
     }
 
     fn shutdown(&self, shutdown: Shutdown) -> Answer<'_, ()> {

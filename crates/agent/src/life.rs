@@ -87,6 +87,7 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         doors: doors.clone(),
         started: clock::wall(),
         background: config.background,
+        is_node: recovered.state.cluster.is_some(),
     };
     let node = Node::new(describe_node(), recovered.state);
     let snapshots_left = Arc::clone(&snapshots);

@@ -13,14 +13,15 @@ use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use model::{
-    AppKey, AppSpec, BundleManifest, Code, ContentHash, LimitsChange, Name, Problem, SecretKey, SecretView, ServiceKey,
-    StarId,
+    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Problem, SecretKey,
+    SecretView, ServiceKey, StarId,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
+use crate::constellation::{Became, Init, Join, NodeView, Removal, SetDuty};
 use crate::exec::{BYTES, PROTOCOL};
 use crate::serve::socket_path;
 use crate::types::{
@@ -212,6 +213,31 @@ impl Client {
 
     pub async fn delete_secret(&self, secret: &SecretKey) -> Result<Accepted, Problem> {
         self.send(Method::DELETE, &format!("/v1/secrets/{}", segment(secret)), &()).await
+    }
+
+    pub async fn init(&self, init: &Init) -> Result<Became, Problem> {
+        self.send(Method::POST, "/v1/constellation/init", init).await
+    }
+
+    pub async fn join(&self, join: &Join) -> Result<Became, Problem> {
+        self.send(Method::POST, "/v1/constellation/join", join).await
+    }
+
+    pub async fn leave(&self) -> Result<(), Problem> {
+        self.send(Method::POST, "/v1/constellation/leave", &()).await
+    }
+
+    pub async fn nodes(&self) -> Result<Vec<NodeView>, Problem> {
+        self.get("/v1/nodes").await
+    }
+
+    pub async fn set_duty(&self, node: NodeId, duty: Duty) -> Result<Accepted, Problem> {
+        self.send(Method::PUT, &format!("/v1/nodes/{node}/duty"), &SetDuty { duty }).await
+    }
+
+    pub async fn remove_node(&self, node: NodeId, force: bool) -> Result<Accepted, Problem> {
+        let query = query(&Removal { force })?;
+        self.send(Method::DELETE, &format!("/v1/nodes/{node}?{query}"), &()).await
     }
 
     pub async fn shutdown(&self, stars: StarsThen) -> Result<(), Problem> {

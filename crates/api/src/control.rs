@@ -5,12 +5,13 @@ use std::pin::Pin;
 use bytes::Bytes;
 use futures_util::Stream;
 use model::{
-    AppKey, AppSpec, BundleManifest, ContentHash, LimitsChange, Name, Problem, SecretKey, SecretView, ServiceKey,
-    StarId,
+    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Problem, SecretKey,
+    SecretView, ServiceKey, StarId,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::constellation::{Became, Init, Join, NodeView};
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord,
     RestoreSnapshot, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, Status,
@@ -104,6 +105,29 @@ pub trait Control: Send + Sync + 'static {
     /// Refused while a service names it.
     fn delete_secret(&self, secret: SecretKey) -> Answer<'_, Accepted>;
 
+    /// Founds a constellation of this machine alone. Answers first, then the agent begins anew as its first node.
+    fn init(&self, _: Init) -> Answer<'_, Became> {
+        not_here()
+    }
+    /// Takes this machine, on which nothing may run, into one. Answers first, then the agent begins anew as a node of it.
+    fn join(&self, _: Join) -> Answer<'_, Became> {
+        not_here()
+    }
+    /// Takes this machine out. Answers first, then the agent begins anew, alone.
+    fn leave(&self) -> Answer<'_, ()> {
+        not_here()
+    }
+    fn nodes(&self) -> Answer<'_, Vec<NodeView>>;
+    fn set_duty(&self, node: NodeId, duty: Duty) -> Answer<'_, Accepted>;
+    /// Refused while the node is there, unless it is forced.
+    fn remove_node(&self, node: NodeId, force: bool) -> Answer<'_, Accepted>;
+
     /// Answers first, then ends the agent.
     fn shutdown(&self, shutdown: Shutdown) -> Answer<'_, ()>;
+}
+
+/// What an agent says that can be no node of a constellation.
+fn not_here<T: Send + 'static>() -> Answer<'static, T> {
+    let problem = Problem::new(Code::Unsupported, "this agent can be no node of a constellation");
+    Box::pin(std::future::ready(Err(problem.help("nothing was changed"))))
 }

@@ -7,6 +7,7 @@
 
 mod check;
 pub mod client;
+pub mod constellation;
 pub mod control;
 pub mod exec;
 mod refusal;
@@ -15,6 +16,9 @@ pub mod serve;
 pub mod types;
 
 pub use client::{Client, LogReader};
+pub use constellation::{
+    Became, Health, Init, Introduction, Invitation, Join, MachineView, NodeView, OwnPlace, Removal, SetDuty,
+};
 pub use control::{Answer, Caller, Control, Exec, LogStream};
 pub use routes::{openapi, router};
 pub use serve::{Socket, socket_path};

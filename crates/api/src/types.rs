@@ -29,6 +29,9 @@ pub struct Version {
     pub started: WallTime,
     /// Started by a command that needed it; the command that takes the last app down ends it too.
     pub background: bool,
+    /// It is a node of a constellation, and needed though nothing runs.
+    #[serde(default)]
+    pub is_node: bool,
 }
 
 /// What a node is and does.

@@ -9,8 +9,8 @@ use api::*;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use model::{
-    AppKey, AppSpec, BundleManifest, Code, ContentHash, LimitsChange, Name, Problem, SecretKey, SecretView, ServiceKey,
-    StarId, WallTime,
+    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Problem, SecretKey,
+    SecretView, ServiceKey, StarId, WallTime,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -41,6 +41,7 @@ impl Control for Remembering {
             data_dir: "/x".into(),
             started: WallTime(0),
             background: false,
+            is_node: false,
         }
     }
     fn status(&self) -> Answer<'_, Status> {
@@ -197,6 +198,24 @@ impl Control for Remembering {
     fn delete_secret(&self, secret: SecretKey) -> Answer<'_, Accepted> {
         self.note(format!("delete secret {secret}"), Ok(Accepted { index: 11 }))
     }
+    fn init(&self, init: Init) -> Answer<'_, Became> {
+        self.refuse(format!("init {} {} {:?}", init.cluster, init.me.name, init.me.labels))
+    }
+    fn join(&self, join: Join) -> Answer<'_, Became> {
+        self.refuse(format!("{join:?}"))
+    }
+    fn leave(&self) -> Answer<'_, ()> {
+        self.note("leave".into(), Ok(()))
+    }
+    fn nodes(&self) -> Answer<'_, Vec<NodeView>> {
+        self.note("nodes".into(), Ok(Vec::new()))
+    }
+    fn set_duty(&self, node: NodeId, duty: Duty) -> Answer<'_, Accepted> {
+        self.note(format!("{node} {duty}"), Ok(Accepted { index: 12 }))
+    }
+    fn remove_node(&self, node: NodeId, force: bool) -> Answer<'_, Accepted> {
+        self.note(format!("remove {node} {force}"), Ok(Accepted { index: 13 }))
+    }
     fn shutdown(&self, shutdown: Shutdown) -> Answer<'_, ()> {
         self.note(format!("shutdown {:?}", shutdown.stars), Ok(()))
     }
@@ -276,6 +295,42 @@ async fn requests_arrive_as_they_were_meant() {
 }
 
 #[tokio::test]
+async fn requests_about_nodes_arrive_as_they_were_meant_and_a_token_is_not_noted() {
+    let served = Served::start();
+    let client = served.client().await;
+    let me = Introduction {
+        name: "node-1".parse().unwrap(),
+        listen: "0.0.0.0:7946".parse().unwrap(),
+        advertise: "10.0.0.1:7946".into(),
+        region: Some("eu".parse().unwrap()),
+        zone: None,
+        rack: None,
+        labels: [("disk".to_owned(), "ssd".to_owned())].into(),
+    };
+    let init = Init { cluster: "prod".parse().unwrap(), me: me.clone(), certificate_days: None };
+    assert_eq!(client.init(&init).await.err().unwrap().code, Code::NotFound);
+    let join = Join { address: "10.0.0.2:7946".into(), token: "very secret".into(), me };
+    assert_eq!(client.join(&join).await.err().unwrap().code, Code::NotFound);
+    client.nodes().await.unwrap();
+    client.set_duty(NodeId(5), Duty::Draining).await.unwrap();
+    client.remove_node(NodeId(5), true).await.unwrap();
+    client.remove_node(NodeId(5), false).await.unwrap();
+    client.leave().await.unwrap();
+    let asked = served.asked();
+    assert_eq!(asked[0], "init prod node-1 {\"disk\": \"ssd\"}");
+    assert!(asked[1].contains("10.0.0.2:7946") && !asked[1].contains("very secret"), "{}", asked[1]);
+    let node = NodeId(5);
+    let expected = [
+        "nodes".to_owned(),
+        format!("{node} draining"),
+        format!("remove {node} true"),
+        format!("remove {node} false"),
+        "leave".to_owned(),
+    ];
+    assert_eq!(asked[2..], expected);
+}
+
+#[tokio::test]
 async fn refusals_keep_their_code_and_help() {
     let served = Served::start();
     let problem = served.client().await.star(StarId(1)).await.unwrap_err();
@@ -310,6 +365,10 @@ async fn what_cannot_be_meant_is_refused_before_it_reaches_the_agent() {
     check("POST /v1/stars/star_0000000000001/exec", "{\"argv\": [\"ls\"]}", 422, "upgrade").await;
     check("POST /v1/services/web/stars/one/stop", "", 422, "one").await;
     check("POST /v1/services/web/stars/1/kill", "", 422, "kill").await;
+    check("PUT /v1/nodes/node_1/duty", "{\"duty\": \"draining\"}", 422, "node_1").await;
+    check("PUT /v1/nodes/node_0000000000001/duty", "{\"duty\": \"dancing\"}", 422, "dancing").await;
+    check("DELETE /v1/nodes/node_0000000000001?forced=true", "", 422, "forced").await;
+    check("POST /v1/constellation/init", "{\"cluster\": \"A b\"}", 422, "A b").await;
     check("POST /v1/stars/star_0000000000001/ports/80", "", 422, "upgrade").await;
     check("POST /v1/stars/star_0000000000001/ports/70000", "", 422, "70000").await;
     assert!(served.asked().is_empty(), "{:?}", served.asked());
@@ -347,6 +406,9 @@ async fn the_document_describes_every_route() {
         "/v1/bundles",
         "/v1/blobs/{hash}",
         "/v1/events",
+        "/v1/nodes",
+        "/v1/nodes/{node}/duty",
+        "/v1/constellation/init",
         "/v1/shutdown",
     ] {
         assert!(paths.contains(&path), "{path} is not in {paths:?}");

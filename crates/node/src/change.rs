@@ -30,6 +30,10 @@ pub(crate) struct PendingPut {
     problem: Option<Problem>,
 }
 
+fn refuse(id: RequestId, problem: Problem, step: &mut Step<'_>) {
+    step.effects.push(Effect::Reply { id, result: Err(problem) });
+}
+
 impl Node {
     pub(crate) fn request(&mut self, id: RequestId, request: Request, step: &mut Step<'_>) {
         let wall = step.wall;
@@ -39,10 +43,15 @@ impl Node {
             Request::Scale { service, instances } => Command::Scale { service, instances, wall },
             Request::Limit { service, change } => match self.check_limits(&service, &change) {
                 Ok(()) => Command::Limit { service, change, wall },
-                Err(problem) => {
-                    step.effects.push(Effect::Reply { id, result: Err(problem) });
-                    return;
-                }
+                Err(problem) => return refuse(id, problem, step),
+            },
+            Request::SetDuty { node, duty } => match self.check_cluster() {
+                Ok(()) => Command::SetDuty { node, duty, wall },
+                Err(problem) => return refuse(id, problem, step),
+            },
+            Request::RemoveNode { node, force } => match self.check_removal(node, force) {
+                Ok(()) => Command::RemoveNode { node, wall },
+                Err(problem) => return refuse(id, problem, step),
             },
             Request::Restart { service } => Command::Restart { service, wall },
             Request::Pause { service } => Command::Pause { service, wall },
@@ -61,8 +70,7 @@ impl Node {
 
     fn put_app(&mut self, id: RequestId, spec: AppSpec, base: Option<u64>, step: &mut Step<'_>) {
         if let Err(problem) = self.check_app(&spec, base) {
-            step.effects.push(Effect::Reply { id, result: Err(problem) });
-            return;
+            return refuse(id, problem, step);
         }
         let changed = |key: &ServiceKey, entry: &Entry| {
             let is_open = self.services.get(key).is_some_and(|service| service.address.is_some());

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    AppKey, AppSpec, Balance, Bytes, EndpointSet, Entry, ExitCause, Limits, LimitsChange, NodeId, ProbeKind, ProbeRole,
-    Problem, RequestId, SecretChange, SecretKey, ServiceKey, StarId, StarTemplate,
+    AppKey, AppSpec, Balance, Bytes, Duty, EndpointSet, Entry, ExitCause, Limits, LimitsChange, NodeId, ProbeKind,
+    ProbeRole, Problem, RequestId, SecretChange, SecretKey, ServiceKey, StarId, StarTemplate,
 };
 use state::Command;
 
@@ -169,6 +169,16 @@ pub enum Request {
         secrets: Vec<SecretKey>,
         uid: u32,
         star: Option<(ServiceKey, String)>,
+    },
+    /// Say whether a machine gets stars.
+    SetDuty {
+        node: NodeId,
+        duty: Duty,
+    },
+    /// Take a machine out for good. One that is there is refused, unless it is forced.
+    RemoveNode {
+        node: NodeId,
+        force: bool,
     },
 }
 

@@ -12,7 +12,7 @@
 //! - `limits`, `pause`: what stars may use, and whether they stand still, changed while they run; `balloon`: a soft limit of
 //!   memory that follows what they use.
 //! - `services`: what `rollout` decides for each service, and what the proxy is told.
-//! - `peers`: the other machines, and who of them gets stars or is given up.
+//! - `peers`: the other machines, and who of them gets stars or is given up. `roster`: how they are shown.
 //! - `log`: proposals under way, transitions gathered into batches.
 //! - `timers`: what falls due when. `view`: what people and programs are shown.
 
@@ -27,6 +27,7 @@ mod node;
 mod pause;
 mod peers;
 mod probes;
+pub mod roster;
 mod services;
 mod stars;
 mod timers;

@@ -205,6 +205,11 @@ impl Node {
         }
     }
 
+    /// Which machine this is.
+    pub fn id(&self) -> NodeId {
+        self.config.node
+    }
+
     pub fn state(&self) -> &State {
         &self.state
     }

@@ -3,18 +3,23 @@
 use std::net::SocketAddr;
 
 use model::{
-    AppKey, AppSpec, Exit, NodeId, Protocol, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Turn, WallTime,
+    AppKey, AppSpec, Exit, Name, NodeId, Protocol, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Turn,
+    WallTime,
 };
 use serde::{Deserialize, Serialize};
 use state::StarRecord;
 
 use crate::node::Node;
+use crate::roster::OwnPlace;
 
 /// A node in numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StatusView {
     pub node: NodeId,
+    /// Its place among others; `null` on a machine that is alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<OwnPlace>,
     /// Index of the last command that holds.
     pub index: u64,
     pub apps: u64,
@@ -94,6 +99,9 @@ pub struct StarView {
     pub ordinal: u32,
     pub app: AppKey,
     pub node: NodeId,
+    /// What that machine is called, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<Name>,
     pub phase: StarPhase,
     /// It is of an earlier version of its service and will be replaced.
     pub outdated: bool,
@@ -152,6 +160,7 @@ impl Node {
         let running = self.state.stars.values().filter(|star| star.phase != StarPhase::Ended);
         StatusView {
             node: self.config.node,
+            place: self.own_place(),
             index: self.state.index,
             apps: self.state.apps.len() as u64,
             services: self.state.services.len() as u64,
@@ -321,6 +330,7 @@ impl Node {
             ordinal: star.ordinal,
             app: star.app.clone(),
             node: star.node,
+            node_name: self.name_of(star.node),
             phase: star.phase,
             outdated: revision != Some(star.revision),
             port: star.port,

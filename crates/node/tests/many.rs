@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::{
-    AppSpec, BundleId, ContentHash, ExitCause, Limits, Network, NodeFacts, NodeId, NodeRole, Probe, ProbeKind, Program,
-    RestartPolicy, ServiceSpec, Standing, StarId, StarPhase, StarTemplate, Time, VolumeMount, WallTime,
+    AppSpec, BundleId, Code, ContentHash, Duty, ExitCause, Limits, Network, NodeFacts, NodeId, NodeRole, Probe,
+    ProbeKind, Program, RequestId, RestartPolicy, ServiceSpec, Standing, StarId, StarPhase, StarTemplate, Time,
+    VolumeMount, WallTime,
 };
-use node::{Effect, Event, LEASE, Node, NodeConfig};
+use node::roster::Health;
+use node::{Effect, Event, LEASE, Node, NodeConfig, Request};
 use state::{Command, State, Transition};
 
 /// Node 2 of three; node 1 founded the constellation. What it proposes is written when the test says so.
@@ -280,4 +282,72 @@ fn a_star_whose_machine_was_given_up_is_ended_when_the_machine_hears_of_it() {
     desk.write(Command::Transitions { changes: vec![ready], wall: WallTime(2) });
     desk.write(Command::Retire { stars: vec![star], wall: WallTime(2) });
     assert!(desk.effects.iter().any(|effect| matches!(effect, Effect::Signal { star: told, .. } if *told == star)));
+}
+
+#[test]
+fn a_machine_is_shown_as_alive_suspect_dead_and_left_and_only_a_dead_one_is_taken_out_by_others() {
+    let mut desk = Desk::new(6, false);
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    let ask = |desk: &mut Desk, id: u64, force: bool| {
+        let request = Request::RemoveNode { node: NodeId(3), force };
+        desk.tell(Event::Request { id: RequestId(id), request });
+        desk.write_all();
+        let answer = |effect: &Effect| match effect {
+            Effect::Reply { id: of, result } if *of == RequestId(id) => Some(result.clone()),
+            _ => None,
+        };
+        desk.effects.iter().find_map(answer).expect("an answer")
+    };
+    let health = |desk: &Desk| {
+        let views = desk.node.machine_views();
+        views.iter().find(|view| view.id == NodeId(3)).map(|view| (view.health, view.stars)).unwrap()
+    };
+    assert_eq!(health(&desk), (Health::Alive, 2));
+    let refused = ask(&mut desk, 1, false).unwrap_err();
+    assert!(refused.message.contains("`c` is alive"), "{refused}");
+    desk.tell(Event::Seems { node: NodeId(3), alive: false });
+    assert_eq!(health(&desk), (Health::Suspect, 2));
+    assert!(ask(&mut desk, 2, false).is_err());
+    desk.wait(LEASE);
+    desk.tell(Event::Heard { node: NodeId(1) });
+    desk.write_all();
+    assert_eq!(health(&desk), (Health::Dead, 0));
+    ask(&mut desk, 3, false).unwrap();
+    assert_eq!(health(&desk), (Health::Left, 0));
+    let place = desk.node.own_place().unwrap();
+    assert_eq!((place.nodes, place.alive, place.name.as_str()), (2, 2, "b"));
+    assert_eq!(ask(&mut desk, 4, true).unwrap_err().code, Code::NotFound, "it left already");
+}
+
+#[test]
+fn one_that_is_there_is_taken_out_by_force() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    desk.tell(Event::Request { id: RequestId(1), request: Request::RemoveNode { node: NodeId(3), force: true } });
+    desk.write_all();
+    assert_eq!(desk.standing(3), Standing::Left);
+}
+
+#[test]
+fn a_cordoned_machine_keeps_what_it_has_and_gets_more_when_it_takes_stars_again() {
+    let mut desk = Desk::new(6, false);
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    let duty = |desk: &mut Desk, id: u64, duty: Duty| {
+        desk.tell(Event::Request { id: RequestId(id), request: Request::SetDuty { node: NodeId(3), duty } });
+        desk.write_all();
+        let views = desk.node.machine_views();
+        assert_eq!(views.iter().find(|view| view.id == NodeId(3)).unwrap().duty, duty);
+    };
+    let scale = |desk: &mut Desk, instances: u32| {
+        desk.write(Command::Scale { service: "web".parse().unwrap(), instances, wall: WallTime(2) });
+        desk.write_all();
+    };
+    duty(&mut desk, 1, Duty::Cordoned);
+    scale(&mut desk, 10);
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [4, 4, 2]);
+    duty(&mut desk, 2, Duty::Takes);
+    scale(&mut desk, 12);
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [4, 4, 4]);
 }

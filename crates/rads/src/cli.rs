@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use model::{CpuSet, ListenAddr, Name, SecretKey};
 
 use crate::commands::top::board::SortBy;
+use crate::membership::{Drain, Init, Join, Leave, Nodes, OneNode, Remove};
 use crate::options::ServiceOptions;
 
 const EXIT_CODES: &str = "\
@@ -77,6 +78,22 @@ pub(crate) enum Constellation {
     Up(Up),
     /// Show what `up` would change, and change nothing
     Plan(Plan),
+    /// Found a constellation with this machine, and print how others join it
+    Init(Box<Init>),
+    /// Make this machine a node of a constellation; nothing may run on it yet
+    Join(Box<Join>),
+    /// List the machines of the constellation
+    Nodes(Nodes),
+    /// Move the stars of a node elsewhere, and give it none
+    Drain(Drain),
+    /// Give a node no new stars
+    Cordon(OneNode),
+    /// Give a node stars again
+    Uncordon(OneNode),
+    /// Take this machine out of its constellation; its stars run elsewhere first
+    Leave(Leave),
+    /// Take out a node that is gone for good
+    Remove(Remove),
     /// Show the node and its services
     Status,
     /// List stars
@@ -598,6 +615,17 @@ mod tests {
             "rads c secrets delete db-password",
             "rads c down hello",
             "rads c upgrade -o json",
+            "rads constellation init --cluster production --node node-1",
+            "rads constellation init --cluster production --node node-2 --join 192.168.1.10:7946",
+            "rads c init --cluster p --listen 7000 --advertise a.example.com:7000 --region eu --zone eu-1 --rack r5 --label disk=ssd",
+            "rads c join 10.0.0.1:7946 --token - --name b",
+            "rads c nodes -w",
+            "rads c nodes -o json --all",
+            "rads c drain d --wait",
+            "rads c cordon d",
+            "rads c uncordon d",
+            "rads c leave",
+            "rads c remove c --force",
             "rads c snapshot web --as before",
             "rads c snapshot web-1",
             "rads c snapshot web --memory --as before",

@@ -7,6 +7,8 @@
 
 mod cli;
 mod commands;
+mod host;
+mod membership;
 mod moment;
 mod options;
 mod place;

@@ -2,6 +2,7 @@
 
 mod apps;
 mod bundles;
+mod constellation;
 mod exec;
 mod node;
 mod secrets;
@@ -88,6 +89,12 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(snapshots::restore))
         .routes(routes!(bundles::put))
         .routes(routes!(bundles::blob))
+        .routes(routes!(constellation::init))
+        .routes(routes!(constellation::join))
+        .routes(routes!(constellation::leave))
+        .routes(routes!(constellation::nodes))
+        .routes(routes!(constellation::set_duty))
+        .routes(routes!(constellation::remove))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::get, secrets::put, secrets::remove))
 }

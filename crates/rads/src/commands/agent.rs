@@ -97,7 +97,7 @@ async fn longest_end(client: &Client) -> Result<Duration, Problem> {
 }
 
 /// Whether a process still does anything; one that nobody has waited for yet does not.
-fn runs(pid: u32) -> bool {
+pub(super) fn runs(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name before it may hold anything, parentheses too.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))

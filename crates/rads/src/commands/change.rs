@@ -99,7 +99,7 @@ pub(super) async fn destroy(on: &Connected, args: OneTarget) -> Result<u8, Probl
 /// With the last app goes an agent that was started only because it was needed.
 async fn end_agent_with_last_app(on: &Connected) -> Result<(), Problem> {
     let none_left = on.client.apps().await?.is_empty();
-    if on.version.background && none_left {
+    if on.version.background && !on.version.is_node && none_left {
         agent::shut_down(&on.client, &on.version, StarsThen::Stop).await?;
     }
     Ok(())

@@ -90,6 +90,9 @@ fn star_page(found: &Inspection) -> String {
     let mut page = Page::default();
     page.line("star", format!("{} ({})", star.name, star.id));
     page.line("service", format!("{} of app {}", star.service, star.app));
+    if let Some(node) = &star.node_name {
+        page.line("node", node.as_str());
+    }
     page.line("state", state(star));
     if star.outdated {
         page.line("", "of an earlier version of its service: it will be replaced");

@@ -2,6 +2,7 @@
 
 mod agent;
 mod change;
+mod constellation;
 mod cp;
 mod doctor;
 mod exec;
@@ -11,6 +12,7 @@ mod inspect;
 mod language;
 mod limits;
 mod logs;
+mod nodes;
 mod planning;
 mod progress;
 mod secrets;
@@ -92,6 +94,20 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Plan(args) => ask(global, async |place, form| up::plan(place, args, form).await),
         Constellation::Secrets(what) => ask(global, async |place, form| Ok(secrets::secrets(place, what, form).await?)),
         Constellation::Upgrade => ask(global, async |place, form| Ok(upgrade::upgrade(place, form).await?)),
+        Constellation::Init(args) => {
+            ask(global, async |place, form| Ok(constellation::init(place, *args, form).await?))
+        }
+        Constellation::Join(args) => {
+            ask(global, async |place, form| Ok(constellation::join(place, *args, form).await?))
+        }
+        Constellation::Leave(args) => {
+            ask(global, async |place, form| Ok(constellation::leave(place, args, form).await?))
+        }
+        Constellation::Nodes(args) => tell(global, async |on| nodes::nodes(&on.client, args, on.form).await),
+        Constellation::Drain(args) => tell(global, async |on| nodes::drain(&on.client, args, on.form).await),
+        Constellation::Cordon(args) => tell(global, async |on| nodes::cordon(&on.client, args, on.form).await),
+        Constellation::Uncordon(args) => tell(global, async |on| nodes::uncordon(&on.client, args, on.form).await),
+        Constellation::Remove(args) => tell(global, async |on| nodes::remove(&on.client, args, on.form).await),
         Constellation::Version => ask(global, async |place, form| Ok(show::version(place, form).await?)),
         Constellation::Status => tell(global, async |on| show::status(&on.client, on.form).await),
         Constellation::List(args) => tell(global, async |on| show::list(&on.client, args, on.form).await),

@@ -136,6 +136,18 @@ fn typed(name: &SecretKey, value: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
+/// A line from the terminal that is not shown while it is typed.
+pub(super) fn unseen(prompt: &str) -> io::Result<Zeroizing<String>> {
+    eprint!("{prompt}");
+    io::stderr().flush()?;
+    let unseen = Unseen::begin()?;
+    let mut line = Zeroizing::new(String::new());
+    let read = io::stdin().lock().read_line(&mut line);
+    drop(unseen);
+    eprintln!();
+    read.map(|_| line)
+}
+
 /// A terminal that does not echo; as before when it is dropped.
 struct Unseen(Termios);
 

@@ -57,6 +57,17 @@ pub(crate) async fn status(client: &Client, form: Form) -> Result<u8, Problem> {
         Bytes(status.agent_memory),
         agent.data_dir
     ));
+    if let Some(place) = &status.node.place {
+        let duty = if place.duty == model::Duty::Takes { String::new() } else { format!(", {}", place.duty) };
+        screen::line(format!(
+            "node     `{}` of constellation `{}`, {}{duty}; {} of {} alive",
+            place.name,
+            place.cluster,
+            place.role,
+            place.alive,
+            screen::count(place.nodes as usize, "node"),
+        ));
+    }
     match &status.walls {
         Some(walls) => {
             let as_whom = if walls.rootless { ", rootless" } else { "" };
@@ -179,7 +190,10 @@ pub(crate) async fn list(client: &Client, args: List, form: Form) -> Result<u8, 
         screen::json(&stars)?;
         return Ok(0);
     }
-    let mut table = Table::new(&["NAME", "ID", "STATE", ">PID", "AGE", "SERVICE"]);
+    // Where there is one machine, nobody asks on which.
+    let of_many = stars.iter().any(|star| star.node_name.is_some());
+    let titles = ["NAME", "ID", "STATE", ">PID", "AGE", "SERVICE", "NODE"];
+    let mut table = Table::new(&titles[..titles.len() - usize::from(!of_many)]);
     let now = now();
     for star in &stars {
         table.row([
@@ -189,10 +203,16 @@ pub(crate) async fn list(client: &Client, args: List, form: Form) -> Result<u8, 
             star.pid.map(|pid| pid.to_string()).unwrap_or_else(|| "-".to_owned()),
             star.since.map(|since| screen::duration(now.since(since))).unwrap_or_else(|| "-".to_owned()),
             star.service.to_string(),
+            node(star),
         ]);
     }
     screen::print(&table.render());
     Ok(0)
+}
+
+/// The name of the machine that a star is on, where there are several.
+pub(super) fn node(star: &StarView) -> String {
+    star.node_name.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 pub(super) fn phase(star: &StarView) -> String {

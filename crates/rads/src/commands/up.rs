@@ -485,7 +485,7 @@ async fn undo(client: &Client, version: &Version, app: &AppKey, mut problem: Pro
 
 /// Ends an agent that was started only because a command needed it, once no app needs it any more. Gives whether it did.
 pub(super) async fn leave(client: &Client, version: &Version) -> Result<bool, Problem> {
-    let unneeded = version.background && client.apps().await?.is_empty();
+    let unneeded = version.background && !version.is_node && client.apps().await?.is_empty();
     if unneeded {
         agent::shut_down(client, version, StarsThen::Stop).await?;
     }

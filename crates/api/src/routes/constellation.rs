@@ -1,0 +1,67 @@
+//! The machines that are a constellation together.
+
+use axum::Json;
+use axum::extract::State;
+use model::{NodeId, Problem};
+
+use super::Shared;
+use crate::constellation::{Became, Init, Join, NodeView, Removal, SetDuty};
+use crate::refusal::{Body, Path, Query, Reply};
+use crate::types::Accepted;
+
+/// Found a constellation
+///
+/// This machine becomes its first node; what runs on it runs on. The agent begins anew right after the answer.
+#[utoipa::path(post, path = "/v1/constellation/init", tag = "constellation", request_body = Init, responses(
+    (status = 200, body = Became), (status = "default", body = Problem)))]
+pub(super) async fn init(State(control): Shared, Body(init): Body<Init>) -> Reply<Became> {
+    Ok(Json(control.init(init).await?))
+}
+
+/// Join a constellation
+///
+/// Refused while anything runs here. The agent begins anew right after the answer.
+#[utoipa::path(post, path = "/v1/constellation/join", tag = "constellation", request_body = Join, responses(
+    (status = 200, body = Became), (status = "default", body = Problem)))]
+pub(super) async fn join(State(control): Shared, Body(join): Body<Join>) -> Reply<Became> {
+    Ok(Json(control.join(join).await?))
+}
+
+/// Leave the constellation
+///
+/// Stars that are still here end, and volumes that lie here are known to it no more. The agent begins anew, alone, right after
+/// the answer.
+#[utoipa::path(post, path = "/v1/constellation/leave", tag = "constellation", responses(
+    (status = 200, description = "this machine is alone again"), (status = "default", body = Problem)))]
+pub(super) async fn leave(State(control): Shared) -> Reply<()> {
+    Ok(Json(control.leave().await?))
+}
+
+/// Every node
+#[utoipa::path(get, path = "/v1/nodes", tag = "constellation", responses(
+    (status = 200, body = Vec<NodeView>), (status = "default", body = Problem)))]
+pub(super) async fn nodes(State(control): Shared) -> Reply<Vec<NodeView>> {
+    Ok(Json(control.nodes().await?))
+}
+
+/// Say whether a node gets stars, or gives those it has to others
+#[utoipa::path(put, path = "/v1/nodes/{node}/duty", tag = "constellation", params(("node" = NodeId, Path)),
+    request_body = SetDuty, responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn set_duty(
+    State(control): Shared,
+    Path(node): Path<NodeId>,
+    Body(SetDuty { duty }): Body<SetDuty>,
+) -> Reply<Accepted> {
+    Ok(Json(control.set_duty(node, duty).await?))
+}
+
+/// Take a node out for good
+#[utoipa::path(delete, path = "/v1/nodes/{node}", tag = "constellation", params(("node" = NodeId, Path), Removal),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn remove(
+    State(control): Shared,
+    Path(node): Path<NodeId>,
+    Query(Removal { force }): Query<Removal>,
+) -> Reply<Accepted> {
+    Ok(Json(control.remove_node(node, force).await?))
+}

@@ -1,0 +1,246 @@
+//! `rads c init`, `join`, `leave`: this machine becomes a node, or alone again. Its agent begins anew for it, under the same
+//! process id; what the command says at its end is what the new one says of itself.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, IsTerminal};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::time::Duration;
+
+use api::constellation::{Became, Init, Introduction, Join, OwnPlace, PORT};
+use api::{Client, Version};
+use model::{Code, Duty, Problem};
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+use zeroize::Zeroizing;
+
+use super::{agent, nodes, secrets};
+use crate::cli::Form;
+use crate::membership::{self, MachineOptions};
+use crate::{host, screen};
+
+/// Longest wait for the agent to be what it became: it opens its log, and a node that joined is told the whole state.
+const ANEW_TIMEOUT: Duration = Duration::from_secs(60);
+/// Between two looks.
+const STEP: Duration = Duration::from_millis(20);
+
+pub(crate) async fn init(data_dir: &Path, args: membership::Init, form: Form) -> Result<u8, Problem> {
+    if let Some(address) = args.join {
+        return join(data_dir, membership::Join { address, token: args.token, me: args.me }, form).await;
+    }
+    let Some(cluster) = args.cluster else {
+        return Err(Problem::new(Code::Usage, "a constellation has a name").help("add `--cluster NAME`"));
+    };
+    let me = introduction(args.me, host::own_address)?;
+    let (client, version, _) = agent::find_or_start(data_dir).await?;
+    let became = client.init(&Init { cluster, me: me.clone(), certificate_days: args.certificate_days }).await?;
+    let place = anew(data_dir, &version, |place| place.is_some()).await.map_err(Problem::after_changes)?;
+    if form == Form::Json {
+        screen::json(&became)?;
+        return Ok(0);
+    }
+    screen::line(format!("constellation `{}` is founded{}", became.cluster, own_line(&became, place.as_ref())));
+    if let Some(invitation) = &became.token {
+        let uses = screen::count(invitation.uses as usize, "machine");
+        let left = screen::duration(invitation.expires.since(crate::moment::now()) + Duration::from_millis(500));
+        screen::line(format!("\non each other machine (good for {uses} within {left}, as {}):", invitation.role));
+        screen::line(format!("  rads c join {} --token {}", me.advertise, invitation.token));
+        screen::line(
+            "\n`rads c token create --role worker` makes a token for machines that only run stars,\n\
+             `rads c nodes` shows who is there, `rads up app.rads` works from any of them",
+        );
+    }
+    Ok(0)
+}
+
+pub(crate) async fn join(data_dir: &Path, args: membership::Join, form: Form) -> Result<u8, Problem> {
+    let address = with_port(&args.address);
+    let reached = resolved(&address)?;
+    let token = token(args.token)?;
+    let me = introduction(args.me, || host::address_towards(reached).or_else(host::own_address))?;
+    let (client, version, started) = agent::find_or_start(data_dir).await?;
+    let join = Join { address, token: token.to_string(), me };
+    let became = match client.join(&join).await {
+        Ok(became) => became,
+        Err(problem) => {
+            if started {
+                // It was started for this only, and this was not to be.
+                super::up::leave(&client, &version).await?;
+            }
+            return Err(problem);
+        }
+    };
+    let place = anew(data_dir, &version, |place| place.is_some()).await.map_err(Problem::after_changes)?;
+    match form {
+        Form::Json => screen::json(&became)?,
+        Form::Text => {
+            screen::line(format!("joined constellation `{}`{}", became.cluster, own_line(&became, place.as_ref())));
+        }
+    }
+    Ok(0)
+}
+
+/// Takes this machine out in good order: its stars run elsewhere first.
+pub(crate) async fn leave(data_dir: &Path, args: membership::Leave, form: Form) -> Result<u8, Problem> {
+    let (client, version) = Client::connect(data_dir).await.map_err(|problem| super::orphaned(data_dir, problem))?;
+    let all = client.nodes().await?;
+    let own = all.iter().find(|node| node.answers).ok_or_else(nodes::alone)?;
+    let others = all.iter().filter(|node| !node.answers && node.is_of_it()).count();
+    if !args.force {
+        nodes::may_be_given_up(own, others)?;
+        if own.machine.stars > 0 {
+            client.set_duty(own.machine.id, Duty::Draining).await?;
+            nodes::drained(&client, own.machine.id).await.map_err(Problem::after_changes)?;
+        }
+    }
+    client.leave().await?;
+    anew(data_dir, &version, |place| place.is_none()).await.map_err(Problem::after_changes)?;
+    let name = &own.machine.name;
+    match form {
+        Form::Json => screen::json(&Left { left: name.to_string() })?,
+        Form::Text => screen::line(format!("node `{name}` left; this machine is alone")),
+    }
+    Ok(0)
+}
+
+#[derive(Serialize)]
+struct Left {
+    left: String,
+}
+
+/// Waits until the agent that was told to begin anew answers again and is what it was to be.
+async fn anew(
+    data_dir: &Path,
+    before: &Version,
+    is_it: impl Fn(&Option<OwnPlace>) -> bool,
+) -> Result<Option<OwnPlace>, Problem> {
+    let deadline = Instant::now() + ANEW_TIMEOUT;
+    loop {
+        let answer = async {
+            let (client, version) = Client::connect(data_dir).await?;
+            // The old one may answer a last time.
+            if version.started == before.started && version.pid == before.pid {
+                return Ok(None);
+            }
+            let place = client.status().await?.node.place;
+            Ok::<_, Problem>(is_it(&place).then_some(place))
+        };
+        match answer.await {
+            Ok(Some(place)) => return Ok(place),
+            Ok(None) => {}
+            Err(problem) if matches!(problem.code, Code::NoAgent | Code::Unavailable) => {
+                if !agent::runs(before.pid) {
+                    return Err(Problem::new(Code::NoAgent, "the agent ended instead of beginning anew")
+                        .help(format!("see what it said in `{}`", data_dir.join("agent.log").display())));
+                }
+            }
+            Err(problem) => return Err(problem),
+        }
+        if Instant::now() > deadline {
+            let message = format!("the agent did not become it within {} s", ANEW_TIMEOUT.as_secs());
+            return Err(Problem::new(Code::Timeout, message).help("it goes on; `rads c status` tells what it is"));
+        }
+        sleep(STEP).await;
+    }
+}
+
+/// What this machine is now, as the rest of a line.
+fn own_line(became: &Became, place: Option<&OwnPlace>) -> String {
+    let of = place.map(|place| format!(", {} of {} alive", place.alive, screen::count(place.nodes as usize, "node")));
+    format!("; this machine is its node `{}`, {}{}", became.name, became.role, of.unwrap_or_default())
+}
+
+fn introduction(
+    options: MachineOptions,
+    own: impl FnOnce() -> Option<std::net::IpAddr>,
+) -> Result<Introduction, Problem> {
+    let listen = options.listen;
+    let advertise = match options.advertise {
+        Some(address) => {
+            let address = if has_port(&address) { address } else { format!("{address}:{}", listen.port()) };
+            resolved(&address)?;
+            address
+        }
+        None if !listen.ip().is_unspecified() => listen.to_string(),
+        None => {
+            let ip = own().ok_or_else(|| {
+                Problem::new(Code::Usage, "this machine has no address that others could reach")
+                    .help("name one with `--advertise HOST:PORT`")
+            })?;
+            SocketAddr::from((ip, listen.port())).to_string()
+        }
+    };
+    let mut labels = BTreeMap::new();
+    for (key, value) in options.labels {
+        if labels.insert(key.clone(), value).is_some() {
+            return Err(Problem::new(Code::Usage, format!("label `{key}` is given twice")));
+        }
+    }
+    let name = options.name.unwrap_or_else(host::own_name);
+    Ok(Introduction { name, listen, advertise, region: options.region, zone: options.zone, rack: options.rack, labels })
+}
+
+/// Whether an address says a port; `[::1]` and `::1` do not.
+fn has_port(address: &str) -> bool {
+    address.parse::<SocketAddr>().is_ok()
+        || address.rsplit_once(':').is_some_and(|(host, port)| !host.contains(':') && port.parse::<u16>().is_ok())
+}
+
+fn with_port(address: &str) -> String {
+    match address.parse::<std::net::Ipv6Addr>() {
+        Ok(bare) => SocketAddr::from((bare, PORT)).to_string(),
+        Err(_) if has_port(address) => address.to_owned(),
+        Err(_) => format!("{address}:{PORT}"),
+    }
+}
+
+fn resolved(address: &str) -> Result<SocketAddr, Problem> {
+    let unknown = |why: String| {
+        Problem::new(Code::InvalidValue, format!("`{}` is no address of a node: {why}", address.escape_debug()))
+            .help("it is HOST:PORT, as 10.0.0.1:7946")
+    };
+    let mut found = address.to_socket_addrs().map_err(|error| unknown(error.to_string()))?;
+    found.next().ok_or_else(|| unknown("it leads nowhere".to_owned()))
+}
+
+/// The token: as an option, from standard input, from the environment, or typed unseen. Other users of this machine may see the
+/// arguments of a program while it runs.
+fn token(given: Option<String>) -> Result<Zeroizing<String>, Problem> {
+    let unreadable = |error: io::Error| Problem::new(Code::FileUnreadable, format!("cannot read the token: {error}"));
+    let text = match given {
+        Some(text) if text != "-" => Zeroizing::new(text),
+        None if std::env::var_os("RADS_TOKEN").is_some() => {
+            Zeroizing::new(std::env::var("RADS_TOKEN").unwrap_or_default())
+        }
+        None if io::stdin().is_terminal() => secrets::unseen("token (it is not shown): ").map_err(unreadable)?,
+        given => {
+            if given.is_none() {
+                return Err(Problem::new(Code::Usage, "a token is needed to join")
+                    .help("give it with `--token`, `--token -` and standard input, or `RADS_TOKEN`"));
+            }
+            let mut line = Zeroizing::new(String::new());
+            io::stdin().lock().read_line(&mut line).map_err(unreadable)?;
+            line
+        }
+    };
+    let text = Zeroizing::new(text.trim().to_owned());
+    if text.is_empty() {
+        return Err(Problem::new(Code::Usage, "the token is empty").help("`rads c token create` on a node makes one"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_port_gets_the_usual_one() {
+        let check = |text: &str, expected: &str| assert_eq!(with_port(text), expected, "{text}");
+        check("10.0.0.1", "10.0.0.1:7946");
+        check("10.0.0.1:80", "10.0.0.1:80");
+        check("a.example.com", "a.example.com:7946");
+        check("::1", "[::1]:7946");
+        check("[::1]:80", "[::1]:80");
+    }
+}

@@ -1,0 +1,199 @@
+//! `rads c nodes`, `drain`, `cordon`, `uncordon`, `remove`: the machines of a constellation and what each is for.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use api::{Client, Health, NodeView, StarView};
+use model::{Bytes, Code, Duty, NodeId, Problem, StarPhase};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use crate::cli::Form;
+use crate::membership::{Drain, Nodes, OneNode, Remove};
+use crate::screen::{self, Table};
+
+/// Longest single wait at the agent. What membership sees does not move the index: it is shown this much later.
+const WAIT_MS: u64 = 1_000;
+/// Longest wait for the stars of a node to be elsewhere: each is replaced first, and finishes its requests then.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
+
+pub(crate) async fn nodes(client: &Client, args: Nodes, form: Form) -> Result<u8, Problem> {
+    let clears = form == Form::Text && std::io::stdout().is_terminal();
+    let mut shown = None;
+    let mut index = 0;
+    loop {
+        let mut nodes = there(client).await?;
+        nodes.retain(|node| args.all || node.is_of_it());
+        let text = match form {
+            Form::Json if args.watch => serde_json::to_string(&nodes).unwrap_or_default() + "\n",
+            Form::Json => {
+                screen::json(&nodes)?;
+                return Ok(0);
+            }
+            Form::Text => table(&nodes).render(),
+        };
+        if shown.as_ref() != Some(&text) {
+            let between = match (clears && args.watch, &shown) {
+                // Home, and clear from there: what was longer leaves nothing behind.
+                (true, _) => "\x1b[H\x1b[J",
+                (false, Some(_)) if form == Form::Text => "\n",
+                _ => "",
+            };
+            screen::print(&format!("{between}{text}"));
+            shown = Some(text);
+        }
+        if !args.watch {
+            return Ok(0);
+        }
+        index = tokio::select! {
+            moved = client.index(index, WAIT_MS) => moved?,
+            _ = tokio::signal::ctrl_c() => return Ok(0),
+        };
+    }
+}
+
+fn table(nodes: &[NodeView]) -> Table {
+    let mut table = Table::new(&["NODE", "STATE", "ROLE", "ADDRESS", "PLACE", "VERSION", ">STARS", ">MEMORY"]);
+    for NodeView { machine, leads, votes, .. } in nodes {
+        let part = match (leads, votes) {
+            (true, _) => ", leads",
+            (false, true) => ", votes",
+            (false, false) => "",
+        };
+        let duty = match machine.duty {
+            Duty::Takes => "",
+            Duty::Cordoned => ", cordoned",
+            Duty::Draining => ", draining",
+        };
+        let facts = &machine.facts;
+        let place: Vec<&str> =
+            [&facts.region, &facts.zone, &facts.rack].into_iter().flatten().map(|name| name.as_str()).collect();
+        table.row([
+            machine.name.to_string(),
+            format!("{}{duty}", machine.health),
+            format!("{}{part}", machine.role),
+            machine.address.clone(),
+            if place.is_empty() { "-".to_owned() } else { place.join("/") },
+            if facts.program.is_empty() { "-".to_owned() } else { facts.program.clone() },
+            machine.stars.to_string(),
+            format!("{} of {}", Bytes(machine.memory_limits), facts.memory),
+        ]);
+    }
+    table
+}
+
+pub(crate) async fn drain(client: &Client, args: Drain, form: Form) -> Result<u8, Problem> {
+    let node = find(client, &args.node).await?;
+    client.set_duty(node.machine.id, Duty::Draining).await?;
+    if args.wait {
+        drained(client, node.machine.id).await.map_err(Problem::after_changes)?;
+    }
+    let text = match (args.wait, node.machine.stars) {
+        (_, 0) => "drained: it has no stars and gets none".to_owned(),
+        (true, stars) => format!("drained: {} moved elsewhere", screen::count(stars as usize, "star")),
+        (false, stars) => {
+            let stars = screen::count(stars as usize, "star");
+            format!("draining: {stars} to move; `rads c nodes -w` shows it, `--wait` waits for it")
+        }
+    };
+    told(client, &node, &text, form).await
+}
+
+pub(crate) async fn cordon(client: &Client, args: OneNode, form: Form) -> Result<u8, Problem> {
+    let node = find(client, &args.node).await?;
+    client.set_duty(node.machine.id, Duty::Cordoned).await?;
+    told(client, &node, "cordoned: it keeps its stars and gets no new ones", form).await
+}
+
+pub(crate) async fn uncordon(client: &Client, args: OneNode, form: Form) -> Result<u8, Problem> {
+    let node = find(client, &args.node).await?;
+    client.set_duty(node.machine.id, Duty::Takes).await?;
+    told(client, &node, "takes stars", form).await
+}
+
+pub(crate) async fn remove(client: &Client, args: Remove, form: Form) -> Result<u8, Problem> {
+    let node = find(client, &args.node).await?;
+    client.remove_node(node.machine.id, args.force).await?;
+    told(client, &node, "removed", form).await
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    node: Option<&'a NodeView>,
+}
+
+async fn told(client: &Client, before: &NodeView, text: &str, form: Form) -> Result<u8, Problem> {
+    match form {
+        Form::Text => screen::line(format!("{}: {text}", before.machine.name)),
+        Form::Json => {
+            let nodes = client.nodes().await?;
+            let node = nodes.iter().find(|node| node.machine.id == before.machine.id);
+            screen::json(&Told { node })?;
+        }
+    }
+    Ok(0)
+}
+
+/// Waits until no star runs on a node any more. Says what keeps them there.
+pub(super) async fn drained(client: &Client, node: NodeId) -> Result<(), Problem> {
+    let deadline = Instant::now() + DRAIN_TIMEOUT;
+    let mut said = None;
+    loop {
+        let index = client.index(0, 0).await?;
+        let stars = client.stars().await?;
+        let left: Vec<&StarView> =
+            stars.iter().filter(|star| star.node == node && star.phase != StarPhase::Ended).collect();
+        let Some(first) = left.first() else { return Ok(()) };
+        let problem = client.service(&first.service).await.ok().and_then(|service| service.problem);
+        let line = match &problem {
+            Some(problem) => format!("waiting for {}: {problem}", screen::count(left.len(), "star")),
+            None => format!("waiting for {}", screen::count(left.len(), "star")),
+        };
+        if said.as_ref() != Some(&line) {
+            screen::note(&line);
+            said = Some(line);
+        }
+        if Instant::now() > deadline {
+            let message = format!("star `{}` is still there after {} s", first.name, DRAIN_TIMEOUT.as_secs());
+            return Err(Problem::new(Code::Timeout, message).help("it stays told to go; see `rads c status`"));
+        }
+        client.index(index, WAIT_MS).await?;
+    }
+}
+
+/// Refuses to let a machine go with which something would be gone for good.
+pub(super) fn may_be_given_up(own: &NodeView, others: usize) -> Result<(), Problem> {
+    let name = &own.machine.name;
+    if others == 0 {
+        let message = format!("node `{name}` is the last one: with it the constellation is gone, and all it knows");
+        return Err(Problem::new(Code::Conflict, message).help("`rads c leave --force` does it all the same"));
+    }
+    if let [first, rest @ ..] = own.machine.volumes.as_slice() {
+        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+        let message = format!("volume `{first}`{more} lies on node `{name}`, and its stars run nowhere else");
+        return Err(Problem::new(Code::Conflict, message)
+            .help("keep it with `rads c snapshot`, or give it up with `rads c leave --force`"));
+    }
+    Ok(())
+}
+
+/// Every node, or that there is no constellation.
+async fn there(client: &Client) -> Result<Vec<NodeView>, Problem> {
+    let nodes = client.nodes().await?;
+    if nodes.is_empty() { Err(alone()) } else { Ok(nodes) }
+}
+
+pub(super) fn alone() -> Problem {
+    Problem::new(Code::Conflict, "this machine is in no constellation")
+        .help("`rads c init --cluster NAME` founds one, `rads c join HOST:PORT` joins one")
+}
+
+/// The node of that name or id; one that is there before one that was.
+async fn find(client: &Client, name: &str) -> Result<NodeView, Problem> {
+    let nodes = there(client).await?;
+    let is = |node: &&NodeView| node.machine.name.as_str() == name || node.machine.id.to_string() == name;
+    let found = nodes.iter().filter(is).min_by_key(|node| node.machine.health == Health::Left);
+    found.cloned().ok_or_else(|| {
+        Problem::new(Code::NotFound, format!("no node `{}`", name.escape_debug())).help("`rads c nodes` lists them")
+    })
+}

@@ -1,0 +1,117 @@
+//! The grammar of the words about machines: how they come together, how they are looked at, how they go.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use model::Name;
+
+/// What this machine is to be among others.
+#[derive(Debug, Args)]
+pub(crate) struct MachineOptions {
+    /// What this node is called [default: the host's name]
+    #[arg(long, visible_alias = "node")]
+    pub(crate) name: Option<Name>,
+    /// Where it listens for other nodes, TCP and UDP: ADDRESS:PORT, or a port
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:7946", value_parser = listen)]
+    pub(crate) listen: SocketAddr,
+    /// Where other nodes reach it, if that is elsewhere [default: this machine's own address]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise: Option<String>,
+    /// Where it is: a part of the world
+    #[arg(long)]
+    pub(crate) region: Option<Name>,
+    /// A part of the region that fails as one
+    #[arg(long)]
+    pub(crate) zone: Option<Name>,
+    /// A part of the zone
+    #[arg(long)]
+    pub(crate) rack: Option<Name>,
+    /// What else is to be known of it; can be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) labels: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// What the constellation is called
+    #[arg(long)]
+    pub(crate) cluster: Option<Name>,
+    #[command(flatten)]
+    pub(crate) me: MachineOptions,
+    /// How long certificates of nodes are good; each renews its own in time
+    #[arg(long, value_name = "DAYS")]
+    pub(crate) certificate_days: Option<u16>,
+    /// Join the one that this node is of instead, as `rads c join` does
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "certificate_days")]
+    pub(crate) join: Option<String>,
+    /// With `--join`: the token; `-` reads it from standard input [default: `RADS_TOKEN`, or it is asked for]
+    #[arg(long, requires = "join")]
+    pub(crate) token: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Join {
+    /// A controller of the constellation; without a port, 7946
+    #[arg(value_name = "HOST:PORT")]
+    pub(crate) address: String,
+    /// The token; `-` reads it from standard input [default: `RADS_TOKEN`, or it is asked for]
+    #[arg(long)]
+    pub(crate) token: Option<String>,
+    #[command(flatten)]
+    pub(crate) me: MachineOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Nodes {
+    /// Show them again whenever something changes, until ^C
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Also those that left
+    #[arg(short, long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Drain {
+    /// A node's name or id
+    pub(crate) node: String,
+    /// Return when its stars run elsewhere
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneNode {
+    /// A node's name or id
+    pub(crate) node: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    /// A node's name or id
+    pub(crate) node: String,
+    /// Even though it is there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Leave {
+    /// End its stars here instead of moving them first; volumes that lie here are given up
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Ok((std::net::Ipv4Addr::UNSPECIFIED, port).into());
+    }
+    text.parse().map_err(|_| "expected ADDRESS:PORT or a port, as 0.0.0.0:7946".to_owned())
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
