@@ -5,10 +5,12 @@
 //! - `probe`, `tail`, `watcher`, `logs`, `exec`: what is done for one star at a time.
 //! - `upgrade`: how an older nursery becomes the program this is.
 //! - `control`: the API's requests, handed to the loop or answered beside it.
+//! - `constellation`: a node's part among others: connections, the shared log, who is there.
 
 #![forbid(unsafe_code)]
 
 mod clock;
+mod constellation;
 mod control;
 mod disk_use;
 mod doors;
@@ -29,5 +31,5 @@ mod terminal;
 mod upgrade;
 mod watcher;
 
-pub use life::{Config, run};
+pub use life::{Config, Ending, run};
 pub use upgrade::{Upgraded, upgrade_nursery};

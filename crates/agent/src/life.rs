@@ -18,10 +18,11 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::clock::{self, Clock};
+use crate::constellation::{self, Home};
 use crate::control::{Looker, Remote};
 use crate::doors::Doors;
 use crate::link::{Link, NurseryPlace};
-use crate::main_loop::{Incoming, Loop, Seen};
+use crate::main_loop::{Incoming, Ledger, Loop, Seen};
 use crate::memories::Memories;
 use crate::snapshots::BACKING;
 
@@ -45,11 +46,11 @@ const REST_SLACK: Duration = Duration::from_secs(10);
 /// Longest wait for the nursery to end, and for stars that had their time: they are killed, which takes milliseconds each.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Runs an agent until SIGTERM, SIGINT or a request ends it. Stars run on unless the request says otherwise.
-pub async fn run(config: Config) -> Result<(), Problem> {
+/// Runs an agent until SIGTERM, SIGINT or a request ends it, or it has to begin anew. Stars run on unless the request says
+/// otherwise.
+pub async fn run(config: Config) -> Result<Ending, Problem> {
     let clock = Clock::start();
     let folder = DataDir::open(&config.data_dir)?;
-    let (store, recovered) = Store::open(&folder.store())?;
     let bundles = Arc::new(Bundles::new(folder.path())?);
     let roots = Arc::new(Roots::new(folder.path())?);
     let secrets = Arc::new(Secrets::new(folder.path()));
@@ -58,13 +59,35 @@ pub async fn run(config: Config) -> Result<(), Problem> {
     let socket = Socket::bind(folder.path())?;
     let mut signals = Signals::new()?;
     raise_descriptor_limit();
-    tracing::info!(data_dir = %folder.path().display(), index = recovered.index, "agent started");
 
     let (done, reported) = mpsc::unbounded_channel();
     let (ask, asked) = mpsc::channel(ASKED_MAX);
-    let (seen, seeing) = watch::channel(Seen { index: recovered.index, nursery: None });
+    let (seen, seeing) = watch::channel(Seen::default());
     let (leave, leaving) = watch::channel(false);
     let (shutdown, mut shutdowns) = mpsc::channel(1);
+    let (again, mut agains) = mpsc::channel(1);
+    let mut about = describe_node();
+    let mut facts = about.facts();
+    let home = Home::read(folder.path())?;
+    let (ledger, state, part) = match home {
+        None => {
+            let (store, recovered) = Store::open(&folder.store())?;
+            (Ledger::Alone(store), recovered.state, None)
+        }
+        Some(home) => {
+            about.node = home.node;
+            home.described.clone().tell(&mut facts);
+            let starting = constellation::start(home, &facts, folder.path(), clock, ask.clone(), seeing.clone());
+            let part = tokio::select! {
+                started = starting => started?,
+                // Nothing runs yet.
+                () = signals.any() => return Ok(Ending::Over),
+            };
+            (Ledger::Shared(part.shared.clone()), part.state.clone(), Some(part))
+        }
+    };
+    seen.send_modify(|seen| seen.index = state.index);
+    tracing::info!(data_dir = %folder.path().display(), index = state.index, node = %about.node, "agent started");
     let place = NurseryPlace { data_dir: folder.path().to_owned(), exe: config.exe.clone(), args: config.nursery_args };
     let link = Link::start(place, done.clone());
     let doors = Doors::new(link.clone());
@@ -89,12 +112,12 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         background: config.background,
         is_node: recovered.state.cluster.is_some(),
     };
-    let node = Node::new(describe_node(), recovered.state);
+    let node = Node::new(about, state);
     let snapshots_left = Arc::clone(&snapshots);
     let main_loop = Loop {
         node,
         clock,
-        store,
+        ledger,
         bundles,
         roots,
         secrets,
@@ -110,19 +133,26 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         answers: HashMap::new(),
         next_request: 0,
         resting: None,
+        freezing: None,
+        frozen: false,
+        storing: 0,
     };
     let looping = tokio::spawn(main_loop.run(asked, reported));
-    start_again(&Looker { ask: ask.clone() }, &snapshots_left).await;
+    let part = part.map(|part| part.run(facts, again.clone()));
+    if part.is_none() {
+        start_again(&Looker { ask: ask.clone() }, &snapshots_left).await;
+    }
     let mut left = leaving;
     let serving = tokio::spawn(socket.serve(Arc::new(remote), async move {
         let _ = left.wait_for(|leave| *leave).await;
     }));
 
-    let stars = tokio::select! {
-        () = signals.any() => StarsThen::Keep,
-        Some(stars) = shutdowns.recv() => stars,
+    let (stars, ending) = tokio::select! {
+        () = signals.any() => (StarsThen::Keep, Ending::Over),
+        Some(stars) = shutdowns.recv() => (stars, Ending::Over),
+        Some(()) = agains.recv() => (StarsThen::Keep, Ending::Again),
     };
-    tracing::info!(?stars, "agent ending");
+    tracing::info!(?stars, ?ending, "agent ending");
     if stars == StarsThen::Stop {
         // Still serving: their last requests are answered, and who looks sees them end.
         tokio::select! {
@@ -138,6 +168,9 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         cut.abort();
     }
     let (ended, end) = oneshot::channel();
+    if let Some(part) = part {
+        part.end().await;
+    }
     if ask.send(Incoming::End { ended }).await.is_ok() {
         let _ = end.await;
     }
@@ -151,7 +184,16 @@ pub async fn run(config: Config) -> Result<(), Problem> {
         .map_err(|error| Problem::new(Code::Internal, format!("the store failed: {error}")))?;
     tracing::info!("agent ended");
     drop(folder);
-    Ok(())
+    Ok(ending)
+}
+
+/// How an agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It was asked to.
+    Over,
+    /// It is to begin anew at once, as something else than it was: its program is to be executed again.
+    Again,
 }
 
 /// Starts services that an agent was lost with while they were stopped for a restore.
@@ -209,7 +251,7 @@ impl Signals {
     }
 }
 
-/// What this machine offers. It is the only node, so its id is fixed.
+/// What this machine offers. Its id is that of a machine that is alone.
 fn describe_node() -> NodeConfig {
     let mut seed = [0; 8];
     // It fails before the kernel has gathered randomness, minutes before anybody starts an agent; star ids are checked

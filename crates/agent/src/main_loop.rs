@@ -6,15 +6,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use isolate::{Launch, Message, Request as Order, StarOrder, Walls};
-use model::{Bytes, ExitCause, ProbeKind, ProbeRole, Problem, RequestId, ServiceKey, StarId};
+use model::{Bytes, Code, ExitCause, NodeId, ProbeKind, ProbeRole, Problem, RequestId, ServiceKey, StarId};
 use node::{Effect, Event, Node, Reply, Request};
 use proxy::Proxy;
-use state::{Command, StarRecord};
+use state::{Command, StarRecord, State};
 use store::{Bundles, Roots, Secrets, Snapshots, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
 use crate::clock::{self, Clock};
+use crate::constellation::Shared;
 use crate::doors::Doors;
 use crate::exec::{self, Errand};
 use crate::link::{FromNursery, Link};
@@ -32,6 +33,19 @@ pub(crate) enum Incoming {
     Nursery(FromNursery),
     /// The store wrote a command, or could not.
     Stored { proposal: u64, command: Command, result: Result<u64, Problem> },
+    /// The next command of the log that several machines share.
+    Applied { index: u64, command: Command },
+    /// That log did not take a command.
+    NotProposed { proposal: u64, problem: Problem },
+    /// This node leads from now on, or does no more.
+    Leads { leads: bool },
+    /// A node reported to this one, which leads.
+    Heard(NodeId),
+    /// Membership sees a node, or does not.
+    Seems { node: NodeId, alive: bool },
+    /// No change is taken any more; answered with the state once what was begun is written. For a machine that is alone.
+    #[expect(dead_code, reason = "init uses it in the next step")]
+    Freeze { frozen: oneshot::Sender<State> },
     /// How much memory a star uses, where that is measured.
     Measured { star: StarId, used: Option<Bytes> },
     /// A probe ended.
@@ -62,7 +76,7 @@ pub(crate) struct Seen {
 pub(crate) struct Loop {
     pub(crate) node: Node,
     pub(crate) clock: Clock,
-    pub(crate) store: Store,
+    pub(crate) ledger: Ledger,
     pub(crate) bundles: Arc<Bundles>,
     pub(crate) roots: Arc<Roots>,
     pub(crate) secrets: Arc<Secrets>,
@@ -82,16 +96,29 @@ pub(crate) struct Loop {
     pub(crate) next_request: u64,
     /// Who waits for every star to have ended.
     pub(crate) resting: Option<oneshot::Sender<()>>,
+    /// Who waits for everything to be written.
+    pub(crate) freezing: Option<oneshot::Sender<State>>,
+    pub(crate) frozen: bool,
+    /// Commands that the store has not answered.
+    pub(crate) storing: u32,
+}
+
+/// Where commands are written.
+pub(crate) enum Ledger {
+    /// By a machine that is alone.
+    Alone(Store),
+    /// By the voters of a constellation.
+    Shared(Shared),
 }
 
 impl Loop {
     /// Runs until it is told to end. `asked` is what comes from outside; `reported` the other end of `done`. Gives
-    /// back what has to outlive it: the store, and the queue that others still report to.
+    /// back what has to outlive it: the ledger, and the queue that others still report to.
     pub(crate) async fn run(
         mut self,
         mut asked: mpsc::Receiver<Incoming>,
         mut reported: mpsc::UnboundedReceiver<Incoming>,
-    ) -> (Store, mpsc::UnboundedReceiver<Incoming>) {
+    ) -> (Ledger, mpsc::UnboundedReceiver<Incoming>) {
         let mut effects = Vec::new();
         loop {
             let deadline = self.node.next_deadline().map(|time| self.clock.instant(time));
@@ -108,12 +135,19 @@ impl Loop {
                 self.node.handle(self.clock.now(), clock::wall(), event, &mut effects);
                 if committed {
                     self.forget_waiting();
+                    self.learn_roads();
                 }
                 for effect in effects.drain(..) {
                     self.perform(effect);
                 }
             }
             self.show();
+            if self.storing == 0
+                && let Some(frozen) = self.freezing.take()
+            {
+                // Nobody may be waiting any more.
+                let _ = frozen.send(self.node.state().clone());
+            }
             if self.resting.is_some() && self.node.is_at_rest() {
                 // Nobody may be waiting any more.
                 let _ = self.resting.take().map(|rested| rested.send(()));
@@ -121,7 +155,7 @@ impl Loop {
             if let Some(ended) = ended {
                 // Nobody may be waiting any more.
                 let _ = ended.send(());
-                return (self.store, reported);
+                return (self.ledger, reported);
             }
         }
     }
@@ -130,6 +164,12 @@ impl Loop {
     fn translate(&mut self, incoming: Option<Incoming>, end: &mut Option<oneshot::Sender<()>>) -> Option<Event> {
         Some(match incoming {
             None => Event::Tick,
+            Some(Incoming::Change { answer, .. }) if self.frozen => {
+                let problem = Problem::new(Code::Unavailable, "this machine is just becoming part of a constellation");
+                // Nobody may be waiting any more.
+                let _ = answer.send(Err(problem.help("try again in a moment")));
+                return None;
+            }
             Some(Incoming::Change { request, answer }) => {
                 self.next_request += 1;
                 let id = RequestId(self.next_request);
@@ -141,10 +181,32 @@ impl Loop {
                 return None;
             }
             Some(Incoming::Nursery(heard)) => return self.hear(heard),
-            Some(Incoming::Stored { command, result: Ok(index), .. }) => Event::Committed { index, command },
+            Some(Incoming::Stored { command, result: Ok(index), .. }) => {
+                self.storing -= 1;
+                Event::Committed { index, command }
+            }
             Some(Incoming::Stored { proposal, result: Err(problem), .. }) => {
+                self.storing -= 1;
                 tracing::warn!(%problem, "not written");
                 Event::ProposalFailed { proposal, problem }
+            }
+            Some(Incoming::Applied { index, command }) => {
+                if let Ledger::Shared(shared) = &self.ledger {
+                    shared.feed.push(index, &command);
+                }
+                Event::Committed { index, command }
+            }
+            Some(Incoming::NotProposed { proposal, problem }) => {
+                tracing::debug!(%problem, "not written");
+                Event::ProposalFailed { proposal, problem }
+            }
+            Some(Incoming::Leads { leads }) => Event::Leads { leads },
+            Some(Incoming::Heard(node)) => Event::Heard { node },
+            Some(Incoming::Seems { node, alive }) => Event::Seems { node, alive },
+            Some(Incoming::Freeze { frozen }) => {
+                self.frozen = true;
+                self.freezing = Some(frozen);
+                return None;
             }
             Some(Incoming::Measured { star, used }) => Event::Measured { star, used },
             Some(Incoming::Probed { star, role, outcome }) => Event::Probed { star, role, outcome },
@@ -219,9 +281,28 @@ impl Loop {
         match effect {
             Effect::Propose { proposal, command } => {
                 let done = self.done.clone();
-                self.store.append(command.clone(), move |result| {
-                    let _ = done.send(Incoming::Stored { proposal, command, result });
-                });
+                match &self.ledger {
+                    Ledger::Alone(_) if self.frozen => {
+                        let problem =
+                            Problem::new(Code::Unavailable, "this machine is just becoming part of a constellation");
+                        let _ = done.send(Incoming::NotProposed { proposal, problem });
+                    }
+                    Ledger::Alone(store) => {
+                        self.storing += 1;
+                        store.append(command.clone(), move |result| {
+                            let _ = done.send(Incoming::Stored { proposal, command, result });
+                        });
+                    }
+                    Ledger::Shared(shared) => {
+                        let shared = shared.clone();
+                        // Once it is agreed on it comes back as applied.
+                        tokio::spawn(async move {
+                            if let Err(problem) = shared.propose(&command).await {
+                                let _ = done.send(Incoming::NotProposed { proposal, problem });
+                            }
+                        });
+                    }
+                }
             }
             Effect::Reply { id, result } => {
                 if let Some(answer) = self.answers.remove(&id) {
@@ -320,6 +401,13 @@ impl Loop {
         if self.snapshots.awaits(&record.service) {
             let (snapshots, service, ordinal) = (Arc::clone(&self.snapshots), record.service.clone(), record.ordinal);
             tokio::task::spawn_blocking(move || snapshots.taken(&service, ordinal, star));
+        }
+    }
+
+    /// Where the other nodes are is what the log says.
+    fn learn_roads(&self) {
+        if let Ledger::Shared(shared) = &self.ledger {
+            shared.roads.learn(self.node.state());
         }
     }
 

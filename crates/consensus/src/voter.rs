@@ -212,6 +212,11 @@ impl Consensus {
         self.inner.machine.state()
     }
 
+    /// The node this voter is.
+    pub fn me(&self) -> NodeId {
+        self.inner.config.me
+    }
+
     pub fn status(&self) -> Status {
         self.inner.status.borrow().clone().unwrap_or_else(|| status::initial(&self.inner.raft))
     }

@@ -12,7 +12,8 @@
 //! - `limits`, `pause`: what stars may use, and whether they stand still, changed while they run; `balloon`: a soft limit of
 //!   memory that follows what they use.
 //! - `services`: what `rollout` decides for each service, and what the proxy is told.
-//! - `peers`: the other machines, and who of them gets stars or is given up. `roster`: how they are shown.
+//! - `peers`: the other machines, and who of them gets stars or is given up. `roster`: how they are shown. `voters`: which of
+//!   them keep the log. `rights`: what each may have written.
 //! - `log`: proposals under way, transitions gathered into batches.
 //! - `timers`: what falls due when. `view`: what people and programs are shown.
 
@@ -27,11 +28,13 @@ mod node;
 mod pause;
 mod peers;
 mod probes;
+pub mod rights;
 pub mod roster;
 mod services;
 mod stars;
 mod timers;
 pub mod view;
+pub mod voters;
 
 pub use event::{Effect, Event, Reply, Request, RunningStar, StartOrder};
 pub use node::{Node, NodeConfig};

@@ -12,7 +12,7 @@ use scheduler::Ids;
 use state::{Change, Command, StarRecord, State, apply};
 
 use crate::change::PendingPut;
-use crate::event::{Effect, Event, Reply};
+use crate::event::{Effect, Event, Reply, RunningStar};
 use crate::limits::LimitWait;
 use crate::log::{Log, Proposal, Purpose};
 use crate::peers::Peers;
@@ -42,6 +42,9 @@ pub struct Node {
     pub(crate) services: BTreeMap<ServiceKey, LocalService>,
     pub(crate) log: Log,
     pub(crate) peers: Peers,
+    /// Stars that run here and were ordered by a command that has not come here yet: this agent has just begun, and the log
+    /// is ahead of it. With how it ended, if it has meanwhile.
+    pub(crate) early: Vec<(RunningStar, Option<ExitCause>)>,
     /// Stars of other machines that are being told to go.
     pub(crate) retiring: BTreeSet<StarId>,
     pub(crate) timers: Timers,
@@ -190,6 +193,7 @@ impl Node {
             services,
             log: Log::default(),
             peers,
+            early: Vec::new(),
             retiring: BTreeSet::new(),
             timers: Timers::default(),
             ids: Ids::new(config.seed),
@@ -219,6 +223,12 @@ impl Node {
         let mut own = self.state.stars.values().filter(|record| record.node == self.config.node);
         own.all(|record| record.phase == StarPhase::Ended)
             && self.services.values().all(|service| service.assigning.is_empty())
+    }
+
+    /// How many stars run here.
+    pub fn stars_here(&self) -> u32 {
+        let running = self.stars.values().filter(|local| local.phase != StarPhase::Ended);
+        u32::try_from(running.count()).unwrap_or(u32::MAX)
     }
 
     /// How long its stars may take to end in good order: each finishes its requests, and then itself.
@@ -309,6 +319,7 @@ impl Node {
         for change in &changes {
             self.changed(change, step);
         }
+        self.meet_early(step);
         self.not_written = None;
         let Some(proposal) = self.log.committed(command) else { return };
         let refused = || {
@@ -387,7 +398,11 @@ impl Node {
                 self.dirty.insert(record.service.clone());
                 if record.node == self.config.node {
                     self.stars.insert(*star, Local::of(record));
-                    self.order(*star, step);
+                    let generation = record.generation;
+                    let runs = |(early, _): &(RunningStar, _)| early.star == *star && early.generation == generation;
+                    if !self.early.iter().any(runs) {
+                        self.order(*star, step);
+                    }
                 }
             }
             Change::StarLimited { star } => self.fit(*star, step),

@@ -193,6 +193,13 @@ impl Node {
 }
 
 impl NodeConfig {
+    /// What the machine says of itself, beyond what its owner says of it.
+    pub fn facts(&self) -> model::NodeFacts {
+        let (memory, cores, cpus, rootless) = (self.memory, self.cores, self.cpus, self.rootless);
+        let program = env!("CARGO_PKG_VERSION").to_owned();
+        model::NodeFacts { memory, cores, cpus, rootless, program, ..model::NodeFacts::default() }
+    }
+
     fn view(&self) -> NodeView {
         let (node, memory, cpus, rootless) = (self.node, self.memory, self.cpus, self.rootless);
         NodeView { node, memory, cpus, rootless, stars: 0, of_service: 0, ports: BTreeSet::new() }

@@ -52,9 +52,15 @@ impl Node {
         self.nursery_missing = false;
         self.timers.clear(&Timer::Nursery);
         let mut there: Vec<StarId> = Vec::new();
+        self.early.clear();
         for report in running {
             let star = report.star;
             let generation = self.state.stars.get(&star).map(|record| record.generation);
+            if report.generation > self.state.index {
+                there.push(star);
+                self.early.push((report, None));
+                continue;
+            }
             if generation != Some(report.generation) {
                 // Nobody here asked for it, or it was asked for by an order that no longer holds.
                 step.effects.push(Effect::Kill { star });
@@ -88,7 +94,23 @@ impl Node {
         self.dirty.extend(self.stars.values().map(|local| local.service.clone()));
     }
 
+    /// Takes over stars whose order has come by now, and ends those that nobody ordered after all.
+    pub(crate) fn meet_early(&mut self, step: &mut Step<'_>) {
+        let index = self.state.index;
+        let met = self.early.extract_if(.., |(early, _)| early.generation <= index);
+        for (report, cause) in met.collect::<Vec<_>>() {
+            let ordered = self.state.stars.get(&report.star);
+            let ordered = ordered.is_some_and(|record| record.generation == report.generation);
+            match (ordered, cause) {
+                (true, None) => self.adopt(&report, step),
+                (_, Some(cause)) => self.star_ended(report.star, cause, step),
+                (false, None) => step.effects.push(Effect::Kill { star: report.star }),
+            }
+        }
+    }
+
     pub(crate) fn nursery_down(&mut self, step: &mut Step<'_>) {
+        self.early.clear();
         if std::mem::replace(&mut self.nursery_up, false) {
             self.timers.set(Timer::Nursery, step.now + NURSERY_PATIENCE);
         }
@@ -326,6 +348,10 @@ impl Node {
     }
 
     pub(crate) fn star_ended(&mut self, star: StarId, cause: ExitCause, step: &mut Step<'_>) {
+        if let Some((_, ended)) = self.early.iter_mut().find(|(early, _)| early.star == star) {
+            *ended = Some(cause);
+            return;
+        }
         let (Some(local), Some(record)) = (self.stars.get(&star), self.state.stars.get(&star)) else {
             // Known to the nursery alone.
             step.effects.push(Effect::Forget { star });

@@ -137,6 +137,9 @@ messages! {
     /// Up to where must a state have come so that looking at it shows everything acknowledged by now?
     StateReadIndex = "state.read_index", Control, Harmless;
     StateReadAt = "state.read_at", Control, Harmless;
+    /// A node tells the leader that it is there and at work.
+    NodeReport = "node.report", Control, Harmless;
+    NodeReported = "node.reported", Control, Harmless;
     /// Opens a stream; pieces may follow when it is accepted.
     StreamOpen = "stream.open", Control, Never;
     StreamAccepted = "stream.accepted", Control, Never;
@@ -274,6 +277,15 @@ pub struct StateReadIndex {}
 pub struct StateReadAt {
     pub index: u64,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Stars that run on it.
+    pub stars: u32,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReported {}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamOpen {

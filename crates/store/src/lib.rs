@@ -3,7 +3,7 @@
 //! Independent parts: [`DataDir`] takes the folder, [`Store`] keeps the log of commands and rebuilds the state from it,
 //! [`Bundles`] keeps code by content, [`Roots`] what stars have as their root,
 //! [`Secrets`] what only they may know, [`Snapshots`] what they wrote. [`SharedLog`] takes the place of [`Store`] where
-//! several machines keep one log. Nothing here decides or interprets: what a command means is `state`'s.
+//! several machines keep one log, [`Followed`] where a machine only hears of it. Nothing here decides or interprets: what a command means is `state`'s.
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ pub mod bundles;
 mod database;
 mod disk;
 mod fault;
+mod followed;
 mod ledger;
 pub mod place;
 mod record;
@@ -25,6 +26,7 @@ mod store;
 mod tip;
 
 pub use bundles::Bundles;
+pub use followed::Followed;
 pub use place::DataDir;
 pub use roots::Roots;
 pub use secrets::Secrets;

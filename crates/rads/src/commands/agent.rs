@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,8 +29,16 @@ pub(crate) fn run(data_dir: PathBuf, background: bool) -> Result<u8, Problem> {
         .map_err(|error| Problem::new(Code::Internal, format!("cannot start the agent's threads: {error}")))?;
     let exe = own_program()?;
     let nursery_args = nursery_args(&data_dir).to_vec();
-    runtime.block_on(agent::run(agent::Config { data_dir, exe, nursery_args, background }))?;
-    Ok(0)
+    let config = agent::Config { data_dir, exe: exe.clone(), nursery_args, background };
+    match runtime.block_on(agent::run(config))? {
+        agent::Ending::Over => Ok(0),
+        agent::Ending::Again => {
+            drop(runtime);
+            // The same process goes on as whatever its data folder says now.
+            let error = std::process::Command::new(&exe).args(std::env::args_os().skip(1)).exec();
+            Err(Problem::new(Code::Internal, format!("cannot execute `{}` again: {error}", exe.display())))
+        }
+    }
 }
 
 /// What makes this program a nursery.

@@ -1,0 +1,195 @@
+//! Commands in their order: to the loop, and on to whoever follows this node.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use model::{NodeId, Problem};
+use net::Stream;
+use rnp::{ErrorCode, Fault};
+use state::Command;
+use tokio::sync::watch;
+
+use super::wire::{Follow, Told, decode, framed};
+use crate::control::Looker;
+
+/// Commands kept for followers that are a little behind; others are given the state.
+const RECENT_BYTES: usize = 8 << 20;
+/// How often a follower hears something at least.
+const MARK_EVERY: Duration = Duration::from_secs(1);
+
+/// What this node knows of who keeps the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Keepers {
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) voters: Vec<NodeId>,
+    /// This node is one of them, or about to be, and hears the log at first hand.
+    pub(crate) at_first_hand: bool,
+}
+
+/// Clones are the same feed.
+#[derive(Clone)]
+pub(crate) struct Feed {
+    recent: Arc<Mutex<Recent>>,
+    index: Arc<watch::Sender<u64>>,
+    keepers: Arc<watch::Sender<Keepers>>,
+}
+
+#[derive(Default)]
+struct Recent {
+    /// Every command after this index is in `commands`.
+    after: u64,
+    /// As they go into a stream.
+    commands: VecDeque<(u64, Bytes)>,
+    bytes: usize,
+}
+
+impl Feed {
+    pub(crate) fn new() -> Self {
+        Self {
+            recent: Arc::default(),
+            index: Arc::new(watch::Sender::new(0)),
+            keepers: Arc::new(watch::Sender::new(Keepers::default())),
+        }
+    }
+
+    /// The loop begins with a state of this index.
+    pub(crate) fn begin(&self, index: u64) {
+        self.recent().begin(index);
+        self.index.send_replace(index);
+    }
+
+    /// The loop has applied a command.
+    pub(crate) fn push(&self, index: u64, command: &Command) {
+        // Told only if somebody may ask for it.
+        if self.keepers.borrow().at_first_hand {
+            match framed(&Told::Command { index, command: command.clone() }) {
+                Ok(bytes) => self.recent().push(index, bytes),
+                Err(_) => self.recent().begin(index),
+            }
+        } else {
+            self.recent().begin(index);
+        }
+        self.index.send_replace(index);
+    }
+
+    pub(crate) fn keepers(&self) -> watch::Receiver<Keepers> {
+        self.keepers.subscribe()
+    }
+
+    pub(crate) fn set_keepers(&self, keepers: Keepers) {
+        self.keepers.send_if_modified(|known| {
+            let changed = *known != keepers;
+            *known = keepers;
+            changed
+        });
+    }
+
+    /// Serves a follower on a stream, unless this node hears of the log from others itself.
+    pub(crate) fn serve(&self, looker: Looker, body: &[u8], stream: Stream) -> Result<(), Fault> {
+        let Follow { after } = decode(body).map_err(|problem| Fault::new(ErrorCode::Protocol, problem.message))?;
+        if !self.keepers.borrow().at_first_hand {
+            return Err(Fault::new(ErrorCode::NotLeader, "this node keeps no part of the log"));
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(problem) = this.tell(&looker, after, &stream).await {
+                tracing::debug!(%problem, "a follower was let go");
+            }
+        });
+        Ok(())
+    }
+
+    async fn tell(&self, looker: &Looker, mut after: u64, stream: &Stream) -> Result<(), Problem> {
+        let ended = |end: net::connection::StreamEnd| Problem::new(model::Code::Unavailable, end.to_string());
+        let (mut index, mut keepers) = (self.index.subscribe(), self.keepers.subscribe());
+        loop {
+            index.borrow_and_update();
+            let commands = self.recent().since(after);
+            match commands {
+                Some(commands) => {
+                    for (at, bytes) in commands {
+                        stream.write(bytes).await.map_err(ended)?;
+                        after = at;
+                    }
+                }
+                None => {
+                    let state = looker.look(|node| node.state().clone()).await?;
+                    after = state.index;
+                    stream.write(framed(&Told::State(Box::new(state)))?).await.map_err(ended)?;
+                    continue;
+                }
+            }
+            let Keepers { leader, voters, at_first_hand } = keepers.borrow_and_update().clone();
+            if !at_first_hand {
+                return Ok(());
+            }
+            stream.write(framed(&Told::Mark { index: after, leader, voters })?).await.map_err(ended)?;
+            let more = async {
+                tokio::select! {
+                    more = index.changed() => more,
+                    more = keepers.changed() => more,
+                }
+            };
+            // Late is no error: then a mark is due.
+            let _ = tokio::time::timeout(MARK_EVERY, more).await;
+        }
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Recent {
+    fn push(&mut self, index: u64, bytes: Bytes) {
+        self.bytes += bytes.len();
+        self.commands.push_back((index, bytes));
+        while self.bytes > RECENT_BYTES {
+            let Some((index, bytes)) = self.commands.pop_front() else { return };
+            self.after = index;
+            self.bytes -= bytes.len();
+        }
+    }
+
+    fn begin(&mut self, index: u64) {
+        *self = Self { after: index, ..Self::default() };
+    }
+
+    /// The commands after an index; nothing when some of them are not kept any more.
+    fn since(&self, after: u64) -> Option<Vec<(u64, Bytes)>> {
+        if after < self.after {
+            return None;
+        }
+        let from = self.commands.partition_point(|(index, _)| *index <= after);
+        Some(self.commands.range(from..).cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recent_commands_are_given_without_a_gap_or_not_at_all() {
+        let mut recent = Recent { after: 10, ..Recent::default() };
+        let given =
+            |recent: &Recent, after| recent.since(after).map(|all| all.iter().map(|(at, _)| *at).collect::<Vec<_>>());
+        assert_eq!(given(&recent, 10), Some(vec![]));
+        recent.push(12, Bytes::from_static(b"a"));
+        recent.push(15, Bytes::from_static(b"b"));
+        assert_eq!(given(&recent, 10), Some(vec![12, 15]));
+        assert_eq!(given(&recent, 12), Some(vec![15]));
+        assert_eq!(given(&recent, 15), Some(vec![]));
+        assert_eq!(given(&recent, 9), None);
+        let large = Bytes::from(vec![0; RECENT_BYTES]);
+        recent.push(20, large);
+        assert_eq!(given(&recent, 12), None);
+        assert_eq!(given(&recent, 15), Some(vec![20]));
+        recent.push(21, Bytes::from_static(b"c"));
+        assert_eq!((given(&recent, 15), given(&recent, 20)), (None, Some(vec![21])));
+        recent.begin(30);
+        assert_eq!((given(&recent, 21), given(&recent, 30)), (None, Some(vec![])));
+    }
+}

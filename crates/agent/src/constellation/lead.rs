@@ -1,0 +1,142 @@
+//! What follows from the voter here: hearing the log at first hand, telling the loop that this node leads, and, while it
+//! does, keeping the voters as they should be.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use consensus::{Applied, Consensus, Refusal, Role};
+use node::voters::{Step, next};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, interval, sleep};
+
+use super::feed::{Feed, Keepers};
+use super::order::Order;
+use super::shared::Shared;
+use crate::main_loop::Incoming;
+
+/// A voter without a leader for this long hears what others have to tell.
+const LEADERLESS: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often the voters are looked at.
+const VOTERS_EVERY: Duration = Duration::from_secs(1);
+
+/// Hands on what the own voter tells, which began after `told`; `told` says how far it has come.
+pub(crate) async fn hear(mut applied: mpsc::Receiver<Applied>, order: Arc<Order>, told: watch::Sender<u64>) {
+    let mut before = *told.borrow();
+    while let Some(applied) = applied.recv().await {
+        match applied {
+            // It has jumped over commands. The loop hears these from another voter, then goes on here.
+            Applied::State(state) => before = state.index,
+            Applied::Command { index, command, .. } => {
+                order.deliver(before, index, &command).await;
+                before = index;
+            }
+        }
+        told.send_replace(before);
+    }
+}
+
+/// Decides all the time whether the log is heard at first hand, or another voter is to be followed.
+pub(crate) async fn stand(
+    voter: Consensus,
+    feed: Feed,
+    order: Arc<Order>,
+    told: watch::Receiver<u64>,
+    follow: watch::Sender<bool>,
+) {
+    let me = voter.me();
+    let (mut status, mut led) = (voter.watch(), Instant::now());
+    loop {
+        let now = voter.status();
+        if now.leader.is_some() {
+            led = Instant::now();
+        }
+        let belongs = now.voters.contains(&me) || now.learners.contains(&me);
+        let at_first_hand = belongs && *told.borrow() <= order.last() && led.elapsed() < LEADERLESS;
+        if at_first_hand {
+            feed.set_keepers(Keepers {
+                leader: now.leader,
+                voters: now.voters.iter().copied().collect(),
+                at_first_hand,
+            });
+        } else if feed.keepers().borrow().at_first_hand {
+            feed.set_keepers(Keepers::default());
+        }
+        follow.send_if_modified(|follow| std::mem::replace(follow, !at_first_hand) == at_first_hand);
+        let changed = tokio::time::timeout(LOOK_EVERY, status.changed()).await;
+        if matches!(changed, Ok(Err(_))) || now.role == Role::Stopped {
+            return;
+        }
+    }
+}
+
+/// Tells the loop that this node leads, once it has applied everything that was written before, and that it does no more.
+pub(crate) async fn lead(voter: Consensus, shared: Shared, ask: mpsc::Sender<Incoming>) {
+    loop {
+        let Some(term) = until_leader(&voter).await else { return };
+        let ready = async {
+            let index = voter.read_index().await.ok()?;
+            shared.applied(index).await.ok()
+        };
+        if ready.await.is_none() {
+            sleep(LOOK_EVERY / 5).await;
+            continue;
+        }
+        if !leads(&voter, term) {
+            continue;
+        }
+        tracing::info!(term, "this node leads");
+        if ask.send(Incoming::Leads { leads: true }).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            () = until_not_leader(&voter, term) => {}
+            () = keep_voters(&voter, &shared) => {}
+        }
+        tracing::info!(term, "this node no longer leads");
+        if ask.send(Incoming::Leads { leads: false }).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn leads(voter: &Consensus, term: u64) -> bool {
+    let now = voter.status();
+    now.role == Role::Leader && now.term == term
+}
+
+async fn until_leader(voter: &Consensus) -> Option<u64> {
+    let mut status = voter.watch();
+    let now =
+        status.wait_for(|now| now.as_ref().is_some_and(|now| matches!(now.role, Role::Leader | Role::Stopped))).await;
+    now.ok().and_then(|now| now.as_ref().filter(|now| now.role == Role::Leader).map(|now| now.term))
+}
+
+async fn until_not_leader(voter: &Consensus, term: u64) {
+    let mut status = voter.watch();
+    let still =
+        |now: &Option<consensus::Status>| now.as_ref().is_some_and(|now| now.role == Role::Leader && now.term == term);
+    // An end of the voter ends its leadership too.
+    let _ = status.wait_for(|now| !still(now)).await;
+}
+
+/// Adds, removes and replaces voters, one at a time, for as long as this node leads.
+async fn keep_voters(voter: &Consensus, shared: &Shared) {
+    let mut turn = interval(VOTERS_EVERY);
+    loop {
+        turn.tick().await;
+        let (voters, me) = (voter.status().voters, shared.roads.me());
+        let step = shared.looker.look(move |node| next(node.state(), &voters, me)).await;
+        let Ok(Some(step)) = step else { continue };
+        let made = match step {
+            Step::Add(node) => voter.add_voter(node).await,
+            Step::Remove(node) => voter.remove_voter(node).await,
+            Step::Replace { old, new } => voter.replace_voter(old, new).await,
+        };
+        match made {
+            Ok(()) => tracing::info!(?step, "the voters have changed"),
+            Err(Refusal::NotLeader { .. }) => return sleep(VOTERS_EVERY).await,
+            Err(refusal) => tracing::warn!(?step, ?refusal, "the voters stay as they are"),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! From what a node keeps on its disk to a running part of its constellation.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use consensus::{Applied, Consensus};
+use model::{Code, NodeFacts, NodeRole, Problem};
+use net::identity::Revoked;
+use net::tls::SystemClock;
+use net::{Endpoint, Limits, Timing};
+use state::State;
+use store::{EXIT_DISK_FAILED, Followed};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::disk::OnDisk;
+use super::feed::Feed;
+use super::follow::Follower;
+use super::gossip::Gossip;
+use super::home::{Home, folder};
+use super::lead;
+use super::order::Order;
+use super::peers::Voters;
+use super::report;
+use super::roads::Roads;
+use super::shared::Shared;
+use super::switchboard::{Lines, Switchboard};
+use crate::clock::Clock;
+use crate::control::Looker;
+use crate::main_loop::{Incoming, Seen};
+
+/// What the agent holds of a node's part in its constellation.
+pub(crate) struct Part {
+    pub(crate) home: Arc<Home>,
+    pub(crate) shared: Shared,
+    pub(crate) gossip: Gossip,
+    /// Where the loop begins.
+    pub(crate) state: State,
+    begin: Begin,
+}
+
+/// What begins to run once the loop does.
+struct Begin {
+    follower: Follower,
+    applied: Option<mpsc::Receiver<Applied>>,
+    /// How far the own voter had come.
+    told: u64,
+    switchboard: Arc<Switchboard>,
+    listener: TcpListener,
+    ask: mpsc::Sender<Incoming>,
+}
+
+/// Opens what the node has, and finds the state to begin with: the newer of what its voter and its copy know. One that knows
+/// nothing waits until a controller tells it.
+///
+/// # Errors
+/// `PortInUse`, `DataCorrupt`, `DiskFull`, `DataUnwritable`.
+pub(crate) async fn start(
+    home: Home,
+    facts: &NodeFacts,
+    data_dir: &Path,
+    clock: Clock,
+    ask: mpsc::Sender<Incoming>,
+    seen: watch::Receiver<Seen>,
+) -> Result<Part, Problem> {
+    let home = Arc::new(home);
+    let listener = TcpListener::bind(home.listen).await.map_err(|error| in_use(home.listen, "TCP", &error))?;
+    let switchboard = Arc::new(Switchboard::default());
+    let endpoint = Endpoint::new(net::Config {
+        node: home.node,
+        certificate: home.certified()?,
+        trust: home.trust(Revoked::default())?,
+        service: Arc::clone(&switchboard) as Arc<dyn net::Service>,
+        clock: Arc::new(SystemClock),
+        timing: Timing::DEFAULT,
+        limits: Limits::default(),
+    });
+    let roads = Roads::new(&home, endpoint);
+    let (followed, copied) = Followed::open(&folder(data_dir).join("followed"))?;
+    let (voter, applied, own) = match home.role {
+        NodeRole::Controller => {
+            let (voter, applied, own) = start_voter(&home, data_dir, &roads).await?;
+            (Some(voter), Some(applied), own)
+        }
+        NodeRole::Worker => (None, None, State::default()),
+    };
+    let (told, feed) = (own.index, Feed::new());
+    let last = followed.last();
+    let mut follower =
+        Follower { roads: roads.clone(), feed: feed.clone(), followed: Arc::new(Mutex::new(followed)), last };
+    let mut state = if own.index >= copied.index { own } else { copied };
+    if state.cluster.is_none() {
+        tracing::info!(cluster = %home.cluster, "this node knows nothing yet: it asks a controller");
+        state = follower.first_state().await?;
+    }
+    roads.learn(&state);
+    feed.begin(state.index);
+    let shared = Shared { voter, roads: roads.clone(), feed, looker: Looker { ask: ask.clone() }, seen };
+    let gossip = Gossip::start(&home, facts, clock, roads, ask.clone()).await?;
+    let begin = Begin { follower, applied, told, switchboard, listener, ask };
+    Ok(Part { home, shared, gossip, state, begin })
+}
+
+impl Part {
+    /// Lets everything run that talks to the loop, which must run from here on. `again` is told when the agent has to begin
+    /// anew from what is on its disk.
+    pub(crate) fn run(self, facts: NodeFacts, again: mpsc::Sender<()>) -> Running {
+        let Self { home, shared, gossip, state, begin } = self;
+        let Begin { follower, applied, told, switchboard, listener, ask } = begin;
+        let lines =
+            Lines { voter: shared.voter.clone(), shared: shared.clone(), gossip: gossip.clone(), ask: ask.clone() };
+        switchboard.connect(lines);
+        let order = Arc::new(Order::new(ask.clone(), state.index));
+        let (follow, wanted) = watch::channel(true);
+        let mut tasks = JoinSet::new();
+        let endpoint = shared.roads.endpoint().clone();
+        tasks.spawn(async move {
+            if let Err(error) = endpoint.serve(&listener).await {
+                tracing::error!(%error, "no more connections from other nodes are accepted");
+            }
+        });
+        if let (Some(voter), Some(applied)) = (shared.voter.clone(), applied) {
+            let (telling, told) = watch::channel(told);
+            tasks.spawn(lead::hear(applied, Arc::clone(&order), telling));
+            tasks.spawn(lead::stand(voter.clone(), shared.feed.clone(), Arc::clone(&order), told, follow));
+            tasks.spawn(lead::lead(voter, shared.clone(), ask.clone()));
+        } else {
+            // A worker follows for as long as it runs.
+            tasks.spawn(async move {
+                follow.closed().await;
+            });
+        }
+        tasks.spawn(follower.run(shared.looker.clone(), order, wanted, again));
+        tasks.spawn(report::run(shared.clone(), ask));
+        tasks.spawn(report::describe(shared.clone(), home.advertise.clone(), facts));
+        Running { home, shared, gossip, tasks }
+    }
+}
+
+/// A node's part in its constellation, running.
+pub(crate) struct Running {
+    pub(crate) home: Arc<Home>,
+    pub(crate) shared: Shared,
+    pub(crate) gossip: Gossip,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// Ends it: a leader hands its place on, and what was acknowledged is on the disk when this returns.
+    pub(crate) async fn end(mut self) {
+        if let Some(voter) = &self.shared.voter {
+            voter.shutdown().await;
+        }
+        self.tasks.abort_all();
+        self.shared.roads.endpoint().goodbye("the agent is ending").await;
+    }
+}
+
+async fn start_voter(
+    home: &Home,
+    data_dir: &Path,
+    roads: &Roads,
+) -> Result<(Consensus, mpsc::Receiver<Applied>, State), Problem> {
+    let disk = OnDisk::open(&log_folder(data_dir))?;
+    let config = consensus::Config::new(home.node);
+    let failed = |problem: &Problem| {
+        eprintln!("{problem}");
+        std::process::exit(EXIT_DISK_FAILED)
+    };
+    let (voter, mut applied) = Consensus::start(config, disk, Voters::new(roads.clone()), failed).await?;
+    match applied.recv().await {
+        Some(Applied::State(state)) => Ok((voter, applied, State::clone(&state))),
+        _ => Err(Problem::new(Code::Internal, "the shared log tells no state to begin with")),
+    }
+}
+
+/// Where a voter keeps its part of the log.
+pub(crate) fn log_folder(data_dir: &Path) -> std::path::PathBuf {
+    folder(data_dir).join("log")
+}
+
+pub(super) fn in_use(address: SocketAddr, what: &str, error: &io::Error) -> Problem {
+    let problem = Problem::new(Code::PortInUse, format!("cannot listen on `{address}` ({what}): {error}"));
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            problem.help("another agent or program has it; `--listen` at `rads c init` or `join` chooses another")
+        }
+        _ => problem,
+    }
+}

@@ -1,0 +1,114 @@
+//! Who of this node answers what other nodes ask: the certificate says who asks, the kind of the message what.
+
+use std::future::ready;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use consensus::Consensus;
+use model::NodeRole;
+use net::connection::Answer;
+use net::{Peer, Service, Stream};
+use rnp::message::{GossipSync, NodeReported, RaftAnswer};
+use rnp::{ErrorCode, Fault, Message};
+use tokio::sync::mpsc;
+
+use super::gossip::Gossip;
+use super::shared::Shared;
+use super::wire::decode;
+use crate::main_loop::Incoming;
+
+/// What answers; set once, when all of it is there. Until then everybody is asked to wait.
+#[derive(Default)]
+pub(crate) struct Switchboard {
+    lines: OnceLock<Lines>,
+}
+
+pub(crate) struct Lines {
+    pub(crate) voter: Option<Consensus>,
+    pub(crate) shared: Shared,
+    pub(crate) gossip: Gossip,
+    pub(crate) ask: mpsc::Sender<Incoming>,
+}
+
+impl Switchboard {
+    pub(crate) fn connect(&self, lines: Lines) {
+        assert!(self.lines.set(lines).is_ok(), "connected once");
+    }
+}
+
+impl Service for Switchboard {
+    fn answer(&self, peer: &Arc<Peer>, message: Message) -> Answer {
+        let Some(lines) = self.lines.get() else { return refused(not_yet()) };
+        let Some(identity) = peer.identity().cloned() else {
+            return refused(Fault::new(ErrorCode::Unauthorized, "only nodes are answered that"));
+        };
+        let is_controller = identity.role == NodeRole::Controller;
+        match message {
+            Message::RaftVote(asked) if is_controller => lines.raft(identity.node, &asked.body),
+            Message::RaftAppend(asked) if is_controller => lines.raft(identity.node, &asked.body),
+            Message::RaftSnapshot(asked) if is_controller => lines.raft(identity.node, &asked.body),
+            Message::RaftTransfer(asked) if is_controller => lines.raft(identity.node, &asked.body),
+            Message::GossipSync(GossipSync { members }) => {
+                let gossip = lines.gossip.clone();
+                Box::pin(async move { Ok(GossipSync { members: gossip.compare(members).await }.into()) })
+            }
+            Message::StatePropose(asked) => {
+                let shared = lines.shared.clone();
+                Box::pin(async move {
+                    let command = decode(&asked.command);
+                    let command = command.map_err(|problem| Fault::new(ErrorCode::Protocol, problem.message))?;
+                    shared.answer_propose(identity.node, identity.role, command).await
+                })
+            }
+            Message::StateReadIndex(_) => {
+                let shared = lines.shared.clone();
+                Box::pin(async move { shared.answer_read_index().await })
+            }
+            Message::NodeReport(_) => {
+                let ask = lines.ask.clone();
+                Box::pin(async move {
+                    // The loop ends with the agent.
+                    let _ = ask.send(Incoming::Heard(identity.node)).await;
+                    Ok(NodeReported {}.into())
+                })
+            }
+            other => {
+                let what = format!("`{}` is not answered to a {}", other.kind().name(), identity.role);
+                refused(Fault::new(ErrorCode::Unauthorized, what))
+            }
+        }
+    }
+
+    fn stream(&self, peer: &Arc<Peer>, service: &str, body: Bytes, stream: Stream) -> Result<(), Fault> {
+        let lines = self.lines.get().ok_or_else(not_yet)?;
+        if peer.identity().is_none() {
+            return Err(Fault::new(ErrorCode::Unauthorized, "only nodes are served"));
+        }
+        match service {
+            "state.follow" => lines.shared.feed.serve(lines.shared.looker.clone(), &body, stream),
+            _ => {
+                let what = format!("no service `{}`", service.escape_debug());
+                Err(Fault::new(ErrorCode::NotFound, what))
+            }
+        }
+    }
+}
+
+impl Lines {
+    fn raft(&self, from: model::NodeId, body: &[u8]) -> Answer {
+        let Some(voter) = &self.voter else {
+            return refused(Fault::new(ErrorCode::Unauthorized, "a worker keeps no part of the log"));
+        };
+        // Taken here and now, in the order in which requests came.
+        let answer = voter.handle(from, body);
+        Box::pin(async move { Ok(RaftAnswer { body: answer.await.into() }.into()) })
+    }
+}
+
+fn not_yet() -> Fault {
+    Fault::new(ErrorCode::ResourceExhausted, "this node is just starting")
+}
+
+fn refused(fault: Fault) -> Answer {
+    Box::pin(ready(Err(fault)))
+}

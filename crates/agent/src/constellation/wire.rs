@@ -1,0 +1,109 @@
+//! The bytes of what nodes say beyond the protocol's own messages, version 1: MessagePack with named fields.
+
+use bytes::{Buf, Bytes, BytesMut};
+use model::{Code, NodeId, Problem};
+use net::Stream;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use state::{Command, State};
+
+/// What follows from `state.follow`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Follow {
+    /// The index of the last command the follower has.
+    pub(crate) after: u64,
+}
+
+/// What a follower is told, in the order of the log, without gap or repetition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Told {
+    /// The whole state, in the place of everything before.
+    State(Box<State>),
+    Command {
+        index: u64,
+        command: Command,
+    },
+    /// Everything up to this index was told. Comes at least every second.
+    Mark {
+        index: u64,
+        leader: Option<NodeId>,
+        voters: Vec<NodeId>,
+    },
+}
+
+/// A state may be this long on the wire: ten thousand stars have some tens of mebibytes.
+const TOLD_MAX_BYTES: usize = 256 << 20;
+
+pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Bytes, Problem> {
+    let bytes = rmp_serde::to_vec_named(value);
+    bytes.map(Bytes::from).map_err(|error| Problem::new(Code::Internal, error.to_string()))
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let not_understood = |error: rmp_serde::decode::Error| {
+        Problem::new(Code::Unsupported, format!("another node said something that is not understood: {error}"))
+    };
+    rmp_serde::from_slice(bytes).map_err(not_understood)
+}
+
+/// A value with its length before it (4 bytes, little-endian), as it goes into a stream.
+pub(crate) fn framed<T: Serialize>(value: &T) -> Result<Bytes, Problem> {
+    let value = encode(value)?;
+    let length = u32::try_from(value.len()).map_err(|_| Problem::new(Code::Internal, "too long for a stream"))?;
+    Ok([&length.to_le_bytes(), value.as_ref()].concat().into())
+}
+
+/// Reads such values from a stream.
+pub(crate) struct Reader {
+    stream: Stream,
+    input: BytesMut,
+}
+
+impl Reader {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self { stream, input: BytesMut::new() }
+    }
+
+    /// The next value; nothing once the other side has finished.
+    ///
+    /// # Errors
+    /// When the stream ended in between, or what came is no such value.
+    pub(crate) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Problem> {
+        loop {
+            if let Some(value) = self.take()? {
+                return Ok(Some(value));
+            }
+            if !self.more().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// A value that has come already.
+    pub(crate) fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Problem> {
+        let Some(length) = self.input.first_chunk::<4>() else { return Ok(None) };
+        let length = u32::from_le_bytes(*length) as usize;
+        if length > TOLD_MAX_BYTES {
+            return Err(Problem::new(Code::Unsupported, format!("another node announces {length} bytes at once")));
+        }
+        if self.input.len() < 4 + length {
+            return Ok(None);
+        }
+        self.input.advance(4);
+        let value = self.input.split_to(length);
+        decode(&value).map(Some)
+    }
+
+    /// Waits for more bytes; false at the end.
+    async fn more(&mut self) -> Result<bool, Problem> {
+        let ended = |end: net::connection::StreamEnd| Problem::new(Code::Unavailable, end.to_string());
+        match self.stream.read().await.map_err(ended)? {
+            Some(bytes) => {
+                self.input.extend_from_slice(&bytes);
+                Ok(true)
+            }
+            None if self.input.is_empty() => Ok(false),
+            None => Err(Problem::new(Code::Unavailable, "a stream ended within a value")),
+        }
+    }
+}
