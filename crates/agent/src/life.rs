@@ -110,7 +110,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         doors: doors.clone(),
         started: clock::wall(),
         background: config.background,
-        is_node: recovered.state.cluster.is_some(),
+        is_node: state.cluster.is_some(),
     };
     let node = Node::new(about, state);
     let snapshots_left = Arc::clone(&snapshots);
