@@ -28,6 +28,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::clock;
+use crate::constellation::Shared;
 use crate::disk_use::DiskUse;
 use crate::doors::{Doors, Need};
 use crate::link::Link;
@@ -64,6 +65,8 @@ pub(crate) struct Remote {
     pub(crate) started: WallTime,
     pub(crate) background: bool,
     pub(crate) is_node: bool,
+    /// The log, where the machine is a node of a constellation.
+    pub(crate) shared: Option<Shared>,
 }
 
 /// A way to look at the node from beside the loop.
@@ -573,8 +576,14 @@ impl Control for Remote {
     fn nodes(&self) -> Answer<'_, Vec<NodeView>> {
         Box::pin(async move {
             let (own, machines) = self.looker().look(|node| (node.id(), node.machine_views())).await?;
-            let view =
-                |machine: MachineView| NodeView { leads: false, votes: false, answers: machine.id == own, machine };
+            let keepers = self.shared.as_ref().map(Shared::keepers).unwrap_or_default();
+            let leader = self.shared.as_ref().and_then(Shared::leader);
+            let view = |machine: MachineView| NodeView {
+                leads: leader == Some(machine.id),
+                votes: keepers.voters.contains(&machine.id),
+                answers: machine.id == own,
+                machine,
+            };
             Ok(machines.into_iter().map(view).collect())
         })
     }

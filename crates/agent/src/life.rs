@@ -111,6 +111,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         started: clock::wall(),
         background: config.background,
         is_node: state.cluster.is_some(),
+        shared: part.as_ref().map(|part| part.shared.clone()),
     };
     let node = Node::new(about, state);
     let snapshots_left = Arc::clone(&snapshots);
