@@ -57,7 +57,7 @@ mod walls;
 pub use areas::{Areas, RUN_FILES, areas};
 pub use client::Client;
 pub use detach::launch_detached;
-pub use disk::volumes;
+pub use disk::{pace, volumes};
 pub use fault::Fault;
 pub use in_force::{InForce, PlaceInForce};
 pub use inspect::{Inspection, MountPoint, inspect};

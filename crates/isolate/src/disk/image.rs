@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
-use super::Mounted;
+use super::{Mounted, pace};
 use crate::sys::loopback;
 
 /// Bytes of a block, of the file system and of the device.
@@ -67,11 +67,13 @@ pub(super) fn create(image: &Path, size: u64, files: u64, kept: Kept) -> io::Res
     made.and_then(|()| fs::rename(&new, image)).inspect_err(|_| drop(fs::remove_file(&new)))
 }
 
-/// The file system of an image, not attached anywhere. One that is mounted already is the same.
-pub(super) fn mount(image: &Path) -> io::Result<OwnedFd> {
+/// The file system of an image, not attached anywhere, and the number of its device. One that is mounted already is the same.
+pub(super) fn mount(image: &Path) -> io::Result<(OwnedFd, u32)> {
     let (number, _device) = show(&open(image)?)?;
+    // Where it cannot be, as where `/sys` is read-only, the disk is as good as it was.
+    let _ = pace::bound(number);
     // The mount has its own hold on the device; until then `_device` keeps the kernel from giving it back.
-    mount_device(number)
+    Ok((mount_device(number)?, number))
 }
 
 /// Makes an image larger, in use or not.

@@ -9,6 +9,7 @@
 //! whatever became of the nursery; the next one finds it by the file it shows.
 
 mod image;
+pub mod pace;
 mod project;
 mod trash;
 pub mod volumes;
@@ -17,11 +18,13 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use model::Bytes;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::mount::UnmountFlags;
 
+use self::pace::Bounded;
 use self::trash::Trash;
 use crate::fault::{Because, plain};
 use crate::record::Record;
@@ -31,6 +34,8 @@ use crate::{star, sys};
 
 /// One file to so many bytes, as file systems are usually made.
 const BYTES_PER_FILE: u64 = 16 << 10;
+/// Between two looks at devices that are about to be given back.
+const LOOK: Duration = Duration::from_millis(3);
 /// Files of even the smallest disk.
 const FILES_MIN: u64 = 1 << 10;
 /// Files of even the largest: they are entered in tables when an image is made, which takes time.
@@ -56,6 +61,7 @@ pub(crate) fn quota_of(folder: &Path) -> io::Result<Option<u64>> {
 pub(crate) struct Disks {
     means: DiskMeans,
     trash: Trash,
+    devices: Bounded,
 }
 
 /// A star's disk while the star is made. It is mounted in the nursery's workshop until this is dropped.
@@ -107,7 +113,8 @@ impl Disks {
                 (Err(no_quota), Err(no_image)) => DiskMeans::Memory { reason: format!("{no_quota}; {no_image}") },
             },
         };
-        Self { means, trash: Trash::at(data_dir.join("trash")) }
+        let devices = if means == DiskMeans::Image { Bounded::found() } else { Bounded::default() };
+        Self { means, trash: Trash::at(data_dir.join("trash")), devices }
     }
 
     pub(crate) fn means(&self) -> &DiskMeans {
@@ -117,7 +124,7 @@ impl Disks {
     /// Makes a star's disk in the star's folder, with room for `upper` and `work` of an overlay if need be. What is left in the
     /// folder after a failure is taken away by `give_back`.
     pub(crate) fn make(
-        &self,
+        &mut self,
         folder: &Path,
         size: u64,
         owner: Option<u32>,
@@ -134,7 +141,9 @@ impl Disks {
             DiskMeans::Image => {
                 let image = folder.join("disk.img");
                 image::create(&image, size, files(size), image::Kept::No).because(failed)?;
-                image::mount(&image).because(failed)?
+                let (mount, device) = image::mount(&image).because(failed)?;
+                self.devices.used(device);
+                mount
             }
             DiskMeans::Memory { .. } => {
                 let (size, files) = (size.to_string(), files(size).to_string());
@@ -204,28 +213,35 @@ impl Disks {
         if disk.exists() {
             self.trash.take(&disk);
         }
+        self.devices.look();
     }
 
+    /// Whether there is something to take away still.
     pub(crate) fn has_trash(&self) -> bool {
-        self.trash.is_there()
+        self.trash.is_there() || self.devices.are_leaving()
     }
 
     /// Removes some of what was given back: there may be very much of it.
     pub(crate) fn empty_trash_a_little(&mut self) {
         self.trash.empty_a_little();
+        self.devices.let_go();
     }
 
     /// The rest of it.
     pub(crate) fn empty_trash(&mut self) {
         while self.has_trash() {
             self.empty_trash_a_little();
+            if !self.trash.is_there() && self.devices.are_leaving() {
+                // The kernel gives devices back when it comes to it.
+                std::thread::sleep(LOOK);
+            }
         }
     }
 
     /// A volume that is bounded: detached, and shown through `owners`. `None`: it is the folder `host` itself, without bounds of
     /// its own.
     pub(crate) fn volume(
-        &self,
+        &mut self,
         host: &Path,
         size: Option<u64>,
         owners: Option<BorrowedFd<'_>>,
@@ -265,7 +281,8 @@ impl Disks {
                 image::grow(&image, size, workshop).because(failed)?;
             }
         }
-        let mount = image::mount(&image).because(failed)?;
+        let (mount, device) = image::mount(&image).because(failed)?;
+        self.devices.used(device);
         match rustix::fs::mkdirat(&mount, "data", Mode::RWXU | Mode::XGRP | Mode::XOTH) {
             Err(rustix::io::Errno::EXIST) => {}
             other => other.because(failed)?,

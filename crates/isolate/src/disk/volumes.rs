@@ -17,7 +17,7 @@ const DATA: &str = "data";
 
 /// The files of a volume that is an image, for as long as they are open; stars may be using it.
 pub fn open_image(image: &Path) -> io::Result<OwnedFd> {
-    let mount = image::mount(image)?;
+    let (mount, _) = image::mount(image)?;
     data(&mount)
 }
 
@@ -25,7 +25,7 @@ pub fn open_image(image: &Path) -> io::Result<OwnedFd> {
 pub fn make_image(new: &Path, like: &Path) -> io::Result<OwnedFd> {
     let size = fs::metadata(like)?.len();
     image::create(new, size, files(size), Kept::Yes)?;
-    data(&image::mount(new)?)
+    data(&image::mount(new)?.0)
 }
 
 /// Bounds an empty folder as another one is. Nothing is done where that is not bounded by a quota.

@@ -16,6 +16,7 @@ use crate::{Test, Verdict};
 pub(crate) const TESTS: &[Test] = &[
     ("a_disk_holds_what_it_may", |kit| on_each(kit, full)),
     ("a_full_disk_hurts_nobody_else", |kit| on_each(kit, beside)),
+    ("little_waits_in_memory_for_a_disk", waiting),
     ("a_root_of_its_own_is_on_the_disk_too", |kit| on_each(kit, own_root)),
     ("a_disk_grows_while_its_star_runs", |kit| on_each(kit, grows)),
     ("a_volume_of_a_size_holds_that_much_and_keeps_it", |kit| on_each(kit, volume)),
@@ -159,6 +160,46 @@ fn beside(kit: &Kit) {
         let folder = isolate::place::star(&kit.data_dir, hostile.star);
         until(|| nothing_left(kit, &folder).then_some(()), || "something of its disk is left");
     }
+}
+
+/// The kernel's bounds for what waits for a device: whether they are strict, and bytes.
+fn bounds(device: &Path) -> (u64, u64) {
+    let number = |file: &str| fs::read_to_string(device.join("bdi").join(file)).unwrap().trim().parse().unwrap();
+    (number("strict_limit"), number("max_bytes"))
+}
+
+fn waiting(kit: &Kit) -> Verdict {
+    if kit.walls.disk != DiskMeans::Image {
+        return Verdict::Absent("disks are no images".to_owned());
+    }
+    if !isolate::pace::can_bound() {
+        return Verdict::Absent("this kernel cannot bound what waits for a disk".to_owned());
+    }
+    let device = |file: &Path| {
+        let blocks = fs::read_dir("/sys/block").unwrap().flatten().map(|entry| entry.path());
+        let shows = |block: &PathBuf| {
+            fs::read_to_string(block.join("loop/backing_file")).is_ok_and(|it| Path::new(it.trim()) == file)
+        };
+        { blocks }.find(shows)
+    };
+    let of_star = |star| isolate::place::star(&kit.data_dir.canonicalize().unwrap(), star).join("disk.img");
+    let order = with_disk(sh(kit, "while :; do cat /dev/zero > /tmp/fill; rm /tmp/fill; done 2>/dev/null"), 64);
+    kit.start(&order);
+    let used = device(&of_star(order.star)).unwrap();
+    let (strict, bytes) = bounds(&used);
+    assert_eq!(strict, 1);
+    assert!((512 << 10..=1 << 20).contains(&bytes), "{bytes} bytes may wait");
+    // A device that somebody else mounts is as the kernel makes it, also when it is the one that a star had.
+    kit.send(&Request::Kill { star: order.star }, &[]);
+    kit.end(order.star);
+    let free = || (!used.join("loop").exists() && bounds(&used).0 == 0).then_some(());
+    // Another nursery may have taken it.
+    let taken = || (used.join("loop").exists() && device(&of_star(order.star)).as_ref() != Some(&used)).then_some(());
+    until(|| free().or_else(taken), || format!("{} stays bounded", used.display()));
+    let other = FileSystem::new(&kit.bundle.with_file_name("others"), "^quota", "defaults").unwrap();
+    let other = device(&other.0.canonicalize().unwrap().with_extension("fs")).unwrap();
+    assert_eq!(bounds(&other).0, 0, "a device of somebody else is bounded");
+    Verdict::Held
 }
 
 fn own_root(kit: &Kit) {

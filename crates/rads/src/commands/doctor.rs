@@ -82,7 +82,8 @@ struct Facts {
     star: Result<Duration, String>,
     root: Result<(), String>,
     bridge: Result<(), String>,
-    disk: Result<(), String>,
+    /// Whether the kernel lets only little wait in memory for an image's disk.
+    disk: Result<bool, String>,
     open_files: Option<u64>,
     /// CRIU's version and program.
     criu: Result<(String, PathBuf), String>,
@@ -200,9 +201,14 @@ fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
     let image = "install the package `e2fsprogs`, or put the data folder on ext4 or XFS mounted with `prjquota`";
     findings.push(match (&facts.disk, &walls.disk) {
         (Err(reason), _) => missing("disk limits", reason, image),
-        (Ok(()), DiskMeans::ProjectQuota) => works("disk limits", "by the file system's project quota".to_owned()),
-        (Ok(()), DiskMeans::Image) => works("disk limits", "by a file system in an image, one for each".to_owned()),
-        (Ok(()), DiskMeans::Memory { reason }) => {
+        (Ok(_), DiskMeans::ProjectQuota) => works("disk limits", "by the file system's project quota".to_owned()),
+        (Ok(true), DiskMeans::Image) => works("disk limits", "by a file system in an image, one for each".to_owned()),
+        (Ok(false), DiskMeans::Image) => missing(
+            "disk limits",
+            "by a file system in an image, one for each; a star that writes much delays others by milliseconds",
+            "Linux 6.2 or later, and a writable `/sys`",
+        ),
+        (Ok(_), DiskMeans::Memory { reason }) => {
             let detail = format!("disks are in memory and sizes of volumes not enforced: {reason}");
             missing("disk limits", &detail, if root { image } else { "run as root" })
         }
@@ -293,7 +299,7 @@ fn look(data_dir: &Path) -> Facts {
         _ => Ok(()),
     };
     let bridge = nursery.order(3, |order| order.network = Network::Bridge).map(drop);
-    let disk = nursery.order(4, |order| order.limits.disk = Some(Limits::DISK_MIN)).map(drop);
+    let disk = nursery.order(4, |order| order.limits.disk = Some(Limits::DISK_MIN)).map(|_| isolate::pace::can_bound());
     let walls = Ok(nursery.walls.clone());
     Facts { folder, sync, walls, star, root, bridge, disk, open_files, criu, systemd, oci, groups }
 }
@@ -476,7 +482,7 @@ mod tests {
             star: Ok(Duration::from_millis(4)),
             root: Ok(()),
             bridge: Ok(()),
-            disk: Ok(()),
+            disk: Ok(true),
             open_files: Some(65_536),
             criu: Ok(("4.1.1".to_owned(), "/usr/sbin/criu".into())),
             systemd: true,
@@ -511,7 +517,8 @@ mod tests {
         };
         check(&no_landlock, true, "landlock", State::Missing, "lsm=landlock");
         check(&|facts| facts.open_files = Some(1024), true, "open files", State::Missing, "ulimit");
-        check(&|facts| facts.disk = no().map(drop::<Duration>), true, "disk limits", State::Missing, "e2fsprogs");
+        check(&|facts| facts.disk = Err("it failed".to_owned()), true, "disk limits", State::Missing, "e2fsprogs");
+        check(&|facts| facts.disk = Ok(false), true, "disk limits", State::Missing, "6.2");
         let in_memory = |facts: &mut Facts| {
             if let Ok(walls) = &mut facts.walls {
                 walls.disk = DiskMeans::Memory { reason: "quotas take root".to_owned() };
