@@ -5,16 +5,22 @@
 //! - `peers`, `disk`: what the voter in `consensus` needs of the network and the disk. `shared`: the log as the agent uses it.
 //! - `feed`: commands in their order, on to those who follow. `follow`: hearing them from a voter. `lead`: what the leader
 //!   does beside planning. `gossip`: who seems to be there. `report`: telling the leader that one is.
+//! - `mesh`: the way to stars elsewhere. `bundles`: files of apps between nodes. `forward`, `far_logs`: requests of the API that
+//!   are answered elsewhere.
 //! - `start`: all of it, from the home to a running part.
 
 #![expect(dead_code, reason = "init, join and leave use it in the next step")]
 
+pub(crate) mod bundles;
 mod disk;
+pub(crate) mod far_logs;
 mod feed;
 mod follow;
+pub(crate) mod forward;
 mod gossip;
 pub(crate) mod home;
 mod lead;
+pub(crate) mod mesh;
 mod order;
 mod peers;
 mod report;
@@ -22,8 +28,13 @@ pub(crate) mod roads;
 pub(crate) mod shared;
 mod start;
 mod switchboard;
+#[cfg(test)]
+mod testing;
 mod wire;
 
+pub(crate) use bundles::Carrier;
 pub(crate) use home::Home;
+pub(crate) use mesh::Mesh;
 pub(crate) use shared::Shared;
 pub(crate) use start::start;
+pub(crate) use switchboard::DataPlane;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use api::{
     Accepted, After, Answer, AppView, BundleStatus, Caller, Control, Copy, Events, Exec, ExecCommand, Index,
-    Inspection, LogQuery, LogStream, MachineView, NodeView, RestoreSnapshot, ServiceView, Shutdown, SnapshotTaken,
-    SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version, WAIT_MAX_MS, WallsView,
+    Inspection, LogQuery, LogStream, MachineView, NodeView, Passed, RestoreSnapshot, Road, ServiceView, Shutdown,
+    SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version, WAIT_MAX_MS,
+    WallsView,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
@@ -28,7 +29,9 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::clock;
-use crate::constellation::Shared;
+use crate::constellation::far_logs::FarLogs;
+use crate::constellation::forward::Forward;
+use crate::constellation::{Carrier, Mesh, Shared};
 use crate::disk_use::DiskUse;
 use crate::doors::{Doors, Need};
 use crate::link::Link;
@@ -51,7 +54,7 @@ pub(crate) struct Remote {
     pub(crate) leaving: watch::Receiver<bool>,
     pub(crate) shutdown: mpsc::Sender<StarsThen>,
     pub(crate) link: Link,
-    pub(crate) proxy: Arc<Proxy<Doors>>,
+    pub(crate) proxy: Arc<Proxy<Mesh>>,
     pub(crate) bundles: Arc<Bundles>,
     pub(crate) roots: Arc<Roots>,
     pub(crate) secrets: Arc<Secrets>,
@@ -62,6 +65,10 @@ pub(crate) struct Remote {
     pub(crate) data_dir: PathBuf,
     pub(crate) disk: Arc<DiskUse>,
     pub(crate) doors: Doors,
+    /// How to ask other nodes; nothing on a machine that is alone.
+    pub(crate) far: Option<Forward>,
+    /// Files of apps on other nodes, likewise.
+    pub(crate) carrier: Option<Carrier>,
     pub(crate) started: WallTime,
     pub(crate) background: bool,
     pub(crate) is_node: bool,
@@ -100,7 +107,7 @@ fn ending() -> Problem {
 }
 
 impl Remote {
-    fn looker(&self) -> Looker {
+    pub(crate) fn looker(&self) -> Looker {
         Looker { ask: self.ask.clone() }
     }
 
@@ -199,7 +206,7 @@ impl Remote {
     }
 
     /// Notes that somebody is about to be where a star's secrets are, when it has some.
-    async fn note_way_in(&self, star: StarId, Caller { uid }: Caller) -> Result<(), Problem> {
+    async fn note_way_in(&self, star: StarId, Caller { uid, .. }: Caller) -> Result<(), Problem> {
         let bound = move |node: &Node| {
             let record = node.state().stars.get(&star)?;
             Some((record.secrets(), (record.service.clone(), record.name())))
@@ -210,41 +217,6 @@ impl Remote {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Reads a star's counters; a star that has ended has none.
-    async fn counters(&self, star: StarView) -> Result<StarStats, Problem> {
-        let traffic = self.proxy.stats(&star.service).get(&star.id).copied().unwrap_or_default();
-        let id = star.id;
-        let limits = move |node: &Node| node.state().stars.get(&id).map(|star| star.template.limits);
-        let limits = self.looker().look(limits).await?;
-        let (folder, disk) = (self.data_dir.clone(), Arc::clone(&self.disk));
-        let read = move || Ok((isolate::stats(&folder, id).unwrap_or_default(), disk.of(&folder, id)));
-        let (used, disk_bytes) = beside(read).await?;
-        Ok(StarStats {
-            star: star.id,
-            name: star.name,
-            service: star.service,
-            at: clock::wall(),
-            cpu_usage_us: used.cpu_usage_us,
-            throttled_us: used.throttled_us,
-            throttled_periods: used.nr_throttled,
-            memory_bytes: used.memory_bytes,
-            memory_working_set_bytes: used.memory_working_set,
-            memory_peak_bytes: used.memory_peak,
-            memory_limit_bytes: limits.and_then(|limits| limits.memory).map(|bytes| bytes.0),
-            disk_bytes,
-            network_received_bytes: used.network_received,
-            network_sent_bytes: used.network_sent,
-            network_loopback_bytes: used.network_loopback,
-            pids: used.pids,
-            fds: used.fds,
-            restarts: star.restarts,
-            requests: traffic.requests,
-            in_flight: traffic.in_flight,
-            errors: traffic.errors,
-            latency_us_sum: traffic.latency_us_sum,
-        })
     }
 }
 
@@ -307,6 +279,11 @@ impl Control for Remote {
                 })
             })
             .await?;
+            if let Some(carrier) = &self.carrier {
+                // The death of this node loses nothing once the change is acknowledged.
+                let bundles = spec.services.values().map(|service| service.template.bundle).collect();
+                carrier.spread(&bundles).await?;
+            }
             let mut settle = None;
             if spec.services.values().any(|service| !service.template.secrets().is_empty()) {
                 settle = Some(self.secrets_settle.lock().await);
@@ -331,15 +308,17 @@ impl Control for Remote {
         Box::pin(self.service_of(service))
     }
 
-    fn service_stats(&self, service: ServiceKey) -> Answer<'_, Vec<StarStats>> {
+    fn service_stats(&self, service: ServiceKey, caller: Caller) -> Answer<'_, Vec<StarStats>> {
         Box::pin(async move {
             self.service_of(service.clone()).await?;
-            let stars = self.looker().look(|node| node.star_views()).await?;
-            let mut stats = Vec::new();
-            for star in stars.into_iter().filter(|star| star.service == service && star.phase != StarPhase::Ended) {
-                stats.push(self.counters(star).await?);
-            }
-            Ok(stats)
+            self.stats_of_service(service, caller).await
+        })
+    }
+
+    fn passed(&self, service: ServiceKey) -> Answer<'_, Vec<Passed>> {
+        Box::pin(async move {
+            self.service_of(service.clone()).await?;
+            Ok(self.passed_here(&service))
         })
     }
 
@@ -420,10 +399,21 @@ impl Control for Remote {
         Box::pin(self.star_of(star))
     }
 
-    fn star_stats(&self, star: StarId) -> Answer<'_, StarStats> {
+    fn star_stats(&self, star: StarId, caller: Caller) -> Answer<'_, StarStats> {
         Box::pin(async move {
             let star = self.star_of(star).await?;
-            self.counters(star).await
+            self.stats_of(star, caller).await
+        })
+    }
+
+    fn road(&self, star: StarId, caller: Caller) -> Answer<'_, Option<Road>> {
+        Box::pin(async move {
+            let Some(far) = &self.far else { return Ok(None) };
+            let home = move |node: &Node| node.state().stars.get(&star).map(|record| record.node);
+            match self.looker().look(home).await?.filter(|node| *node != far.me()) {
+                Some(node) => far.road(node, caller).await.map(Some),
+                None => Ok(None),
+            }
         })
     }
 
@@ -477,13 +467,16 @@ impl Control for Remote {
         })
     }
 
-    fn logs(&self, query: LogQuery) -> Answer<'_, LogStream> {
+    fn logs(&self, query: LogQuery, caller: Caller) -> Answer<'_, LogStream> {
         Box::pin(async move {
+            let far = self.far.clone().filter(|_| caller.from.is_none());
+            let far = far.map(|forward| FarLogs { forward, caller, query: query.clone() });
             let sources = logs::Sources {
                 looker: self.looker(),
                 seen: self.seen.clone(),
                 leaving: self.leaving.clone(),
                 data_dir: self.data_dir.clone(),
+                far,
             };
             logs::open(sources, query).await
         })
@@ -540,7 +533,7 @@ impl Control for Remote {
         Box::pin(beside(move || secrets.list()))
     }
 
-    fn secret(&self, secret: SecretKey, Caller { uid }: Caller) -> Answer<'_, Bytes> {
+    fn secret(&self, secret: SecretKey, Caller { uid, .. }: Caller) -> Answer<'_, Bytes> {
         Box::pin(async move {
             let (secrets, key) = (Arc::clone(&self.secrets), secret.clone());
             let mut value = beside(move || secrets.open(&key)).await?;
@@ -606,7 +599,7 @@ impl Control for Remote {
 }
 
 /// The bundles that services and stars are made from.
-fn bundles_in_use(state: &State) -> BTreeSet<BundleId> {
+pub(crate) fn bundles_in_use(state: &State) -> BTreeSet<BundleId> {
     let wanted = state.services.values().map(|service| service.spec.template.bundle);
     wanted.chain(state.stars.values().map(|star| star.template.bundle)).collect()
 }

@@ -9,8 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use model::{Endpoint, NodeId, StarId};
-use proxy::{Connection, DialError};
+use model::StarId;
 use rustix::io::Errno;
 use tokio::net::TcpStream;
 
@@ -100,16 +99,6 @@ impl Doors {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<StarId, Vec<OwnedFd>>> {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl proxy::Dial for Doors {
-    fn is_near(&self, _: NodeId) -> bool {
-        true
-    }
-
-    async fn dial(&self, Endpoint { star, port, .. }: Endpoint) -> Result<Connection, DialError> {
-        Ok(Connection::Near(self.connect(star, port, Need::Some).await?))
     }
 }
 

@@ -4,7 +4,7 @@
 //! - `link`, `doors`, `orders`: the nursery, the sockets inside stars, and what a start order becomes.
 //! - `probe`, `tail`, `watcher`, `logs`, `exec`: what is done for one star at a time.
 //! - `upgrade`: how an older nursery becomes the program this is.
-//! - `control`: the API's requests, handed to the loop or answered beside it.
+//! - `control`, `stats`: the API's requests, handed to the loop or answered beside it.
 //! - `constellation`: a node's part among others: connections, the shared log, who is there.
 
 #![forbid(unsafe_code)]
@@ -25,6 +25,7 @@ mod orders;
 mod probe;
 mod ready;
 mod snapshots;
+mod stats;
 mod still;
 mod tail;
 mod terminal;

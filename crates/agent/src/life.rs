@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Socket, StarsThen};
+use api::{Control, Routes, Socket, StarsThen};
 use model::{Bytes, Code, NodeId, Problem};
 use node::{Node, NodeConfig, Request};
 use proxy::Proxy;
@@ -18,7 +18,8 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::clock::{self, Clock};
-use crate::constellation::{self, Home};
+use crate::constellation::forward::Forward;
+use crate::constellation::{self, Carrier, DataPlane, Home, Mesh};
 use crate::control::{Looker, Remote};
 use crate::doors::Doors;
 use crate::link::{Link, NurseryPlace};
@@ -91,7 +92,14 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
     let place = NurseryPlace { data_dir: folder.path().to_owned(), exe: config.exe.clone(), args: config.nursery_args };
     let link = Link::start(place, done.clone());
     let doors = Doors::new(link.clone());
-    let proxy = Arc::new(Proxy::new(Arc::new(doors.clone())));
+    let looker = Looker { ask: ask.clone() };
+    let way = part.as_ref().map(|part| part.shared.roads.clone());
+    let mesh = Mesh::new(about.node, doors.clone(), looker.clone(), way.clone());
+    let proxy = Arc::new(Proxy::new(Arc::new(mesh.clone())));
+    let carrier = part.as_ref().map(|part| {
+        let (bundles, roots) = (Arc::clone(&bundles), Arc::clone(&roots));
+        Carrier::new(part.shared.roads.clone(), part.shared.feed.clone(), bundles, roots, looker.clone())
+    });
     let remote = Remote {
         ask: ask.clone(),
         seen: seeing,
@@ -108,6 +116,8 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         data_dir: folder.path().to_owned(),
         disk: Arc::default(),
         doors: doors.clone(),
+        far: way.map(|roads| Forward::new(roads, looker.clone())),
+        carrier: carrier.clone(),
         started: clock::wall(),
         background: config.background,
         is_node: state.cluster.is_some(),
@@ -129,6 +139,9 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         link: link.clone(),
         doors,
         proxy,
+        mesh: mesh.clone(),
+        carrier: carrier.clone(),
+        fetching: HashMap::new(),
         done,
         seen,
         answers: HashMap::new(),
@@ -139,12 +152,16 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         storing: 0,
     };
     let looping = tokio::spawn(main_loop.run(asked, reported));
-    let part = part.map(|part| part.run(facts, again.clone()));
+    let remote: Arc<dyn Control> = Arc::new(remote);
+    let part = part.zip(carrier).map(|(part, carrier)| {
+        let data = DataPlane { mesh, carrier, routes: Routes::new(Arc::clone(&remote)) };
+        part.run(facts, data, again.clone())
+    });
     if part.is_none() {
-        start_again(&Looker { ask: ask.clone() }, &snapshots_left).await;
+        start_again(&looker, &snapshots_left).await;
     }
     let mut left = leaving;
-    let serving = tokio::spawn(socket.serve(Arc::new(remote), async move {
+    let serving = tokio::spawn(socket.serve(remote, async move {
         let _ = left.wait_for(|leave| *leave).await;
     }));
 

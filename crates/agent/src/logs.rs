@@ -6,12 +6,15 @@ use std::io;
 use std::path::PathBuf;
 
 use api::{LogPart, LogQuery, LogRecord, LogStream, StarView, TAIL_DEFAULT, TAIL_MAX};
+use futures_util::future::join_all;
 use futures_util::stream;
 use isolate::log::{LogLine, LogSource};
 use model::{AppKey, Code, Problem, ServiceKey, StarId, StarPhase, WallTime};
 use node::Node;
 use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 
+use crate::constellation::far_logs::{self, FarLogs};
 use crate::control::Looker;
 use crate::main_loop::Seen;
 use crate::tail::Tail;
@@ -26,6 +29,8 @@ pub(crate) struct Sources {
     pub(crate) seen: watch::Receiver<Seen>,
     pub(crate) leaving: watch::Receiver<bool>,
     pub(crate) data_dir: PathBuf,
+    /// How to ask for those of stars on other nodes; nothing on a machine that is alone, and when another node asks.
+    pub(crate) far: Option<FarLogs>,
 }
 
 /// Opens a stream; a target that names nothing is a problem now rather than silence later.
@@ -47,7 +52,9 @@ pub(crate) async fn open(mut sources: Sources, query: LogQuery) -> Result<LogStr
     }
     let (records, reading) = mpsc::channel(AHEAD_MAX);
     tokio::spawn(async move {
-        let follower = Follower { sources, query, records, stars: BTreeMap::new() };
+        let (far_lines, from_far) = mpsc::channel(AHEAD_MAX);
+        let follower =
+            Follower { sources, query, records, stars: BTreeMap::new(), far: BTreeMap::new(), far_lines, from_far };
         if let Err(Stopped::Failed(problem)) = follower.run(stars).await {
             tracing::warn!(%problem, "log stream ended");
         }
@@ -98,6 +105,10 @@ struct Follower {
     query: LogQuery,
     records: mpsc::Sender<Result<LogRecord, Problem>>,
     stars: BTreeMap<StarId, Followed>,
+    /// Stars on other nodes, with what follows them; nothing once they have ended.
+    far: BTreeMap<StarId, Option<AbortHandle>>,
+    far_lines: mpsc::Sender<LogRecord>,
+    from_far: mpsc::Receiver<LogRecord>,
 }
 
 struct Followed {
@@ -148,6 +159,7 @@ impl Follower {
                     }
                     self.regroup(&mut watcher).await?;
                 }
+                Some(line) = self.from_far.recv() => self.send(line).await?,
                 () = left(&mut leaving) => return Ok(()),
                 () = records.closed() => return Err(Stopped::Unread),
             }
@@ -155,12 +167,12 @@ impl Follower {
     }
 
     /// The last lines of the stars there are, oldest first.
-    async fn begin(&mut self, stars: Vec<StarView>, watcher: &mut Watcher) -> Result<(), Stopped> {
+    async fn begin(&mut self, mut stars: Vec<StarView>, watcher: &mut Watcher) -> Result<(), Stopped> {
         let wanted = self.query.tail.unwrap_or(TAIL_DEFAULT) as usize;
         // What is chosen by what is in it can only be counted once it is read.
         let choosy = self.query.since.is_some() || self.query.stream.is_some();
         let lines = if choosy { TAIL_MAX as usize } else { wanted };
-        let mut first = Vec::new();
+        let mut first = self.begin_far(stars.extract_if(.., |star| self.sources.is_far(star)).collect()).await;
         for star in stars {
             let folder = self.folder(star.id);
             if self.query.follow && star.phase == StarPhase::Ended && star.outdated {
@@ -185,12 +197,47 @@ impl Follower {
         Ok(())
     }
 
+    /// The last lines of stars on other nodes, asked for all at once.
+    async fn begin_far(&mut self, stars: Vec<StarView>) -> Vec<LogRecord> {
+        let Some(far) = self.sources.far.clone() else { return Vec::new() };
+        let wanted = |star: &StarView| !(self.query.follow && star.phase == StarPhase::Ended && star.outdated);
+        let (now, past): (Vec<StarView>, Vec<StarView>) = stars.into_iter().partition(wanted);
+        self.far.extend(past.into_iter().map(|star| (star.id, None)));
+        let heads = join_all(now.iter().map(|star| far.head(star))).await;
+        let mut lines = Vec::new();
+        for (star, mut head) in now.into_iter().zip(heads) {
+            lines.extend(head.lines.iter().cloned());
+            if self.query.follow {
+                head.lines.drain(..head.lines.len().saturating_sub(1));
+                let id = star.id;
+                self.far.insert(id, Some(far.follow(star, Some(head), self.far_lines.clone())));
+            }
+        }
+        lines
+    }
+
+    /// Follows stars that came to be on other nodes, and no longer those that ended.
+    fn regroup_far(&mut self, stars: Vec<StarView>) {
+        let Some(far) = &self.sources.far else { return };
+        for star in stars {
+            let (id, ended) = (star.id, star.phase == StarPhase::Ended);
+            let lines = &self.far_lines;
+            let following = self.far.entry(id).or_insert_with(|| Some(far.follow(star, None, lines.clone())));
+            if ended && let Some(following) = following.take() {
+                far_logs::end(following);
+            }
+        }
+    }
+
     /// Looks which stars there are now: new ones are followed from their first line, ended ones to their last.
     async fn regroup(&mut self, watcher: &mut Watcher) -> Result<(), Stopped> {
         let target = self.query.target.clone();
         // A target that is gone for now may come back.
         let stars = self.sources.looker.look(move |node| matching(node, target.as_deref())).await?.unwrap_or_default();
         let listed: Vec<StarId> = stars.iter().map(|star| star.id).collect();
+        let (far, stars): (Vec<StarView>, Vec<StarView>) =
+            stars.into_iter().partition(|star| self.sources.is_far(star));
+        self.regroup_far(far);
         for star in stars {
             let folder = self.folder(star.id);
             let ended = star.phase == StarPhase::Ended;
@@ -209,6 +256,9 @@ impl Follower {
             }
         }
         self.stars.retain(|star, _| listed.contains(star));
+        for (_, following) in self.far.extract_if(.., |star, _| !listed.contains(star)) {
+            following.into_iter().for_each(far_logs::end);
+        }
         Ok(())
     }
 
@@ -229,6 +279,20 @@ impl Follower {
 
     fn folder(&self, star: StarId) -> PathBuf {
         isolate::place::star(&self.sources.data_dir, star)
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        for following in self.far.values().flatten() {
+            following.abort();
+        }
+    }
+}
+
+impl Sources {
+    fn is_far(&self, star: &StarView) -> bool {
+        self.far.as_ref().is_some_and(|far| star.node != far.forward.me())
     }
 }
 

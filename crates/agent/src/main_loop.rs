@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use isolate::{Launch, Message, Request as Order, StarOrder, Walls};
 use model::{Bytes, Code, ExitCause, NodeId, ProbeKind, ProbeRole, Problem, RequestId, ServiceKey, StarId};
-use node::{Effect, Event, Node, Reply, Request};
+use node::{Effect, Event, Node, Reply, Request, StartOrder};
 use proxy::Proxy;
 use state::{Command, StarRecord, State};
 use store::{Bundles, Roots, Secrets, Snapshots, Store};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::AbortHandle;
 use tokio::time::sleep_until;
 
 use crate::clock::{self, Clock};
-use crate::constellation::Shared;
+use crate::constellation::{Carrier, Mesh, Shared};
 use crate::doors::Doors;
 use crate::exec::{self, Errand};
 use crate::link::{FromNursery, Link};
@@ -46,6 +47,8 @@ pub(crate) enum Incoming {
     /// No change is taken any more; answered with the state once what was begun is written. For a machine that is alone.
     #[expect(dead_code, reason = "init uses it in the next step")]
     Freeze { frozen: oneshot::Sender<State> },
+    /// What a star is made from is here, or could not be fetched.
+    Prepared { order: Box<StartOrder>, result: Result<(), Problem> },
     /// How much memory a star uses, where that is measured.
     Measured { star: StarId, used: Option<Bytes> },
     /// A probe ended.
@@ -87,7 +90,12 @@ pub(crate) struct Loop {
     pub(crate) exe: PathBuf,
     pub(crate) link: Link,
     pub(crate) doors: Doors,
-    pub(crate) proxy: Arc<Proxy<Doors>>,
+    pub(crate) proxy: Arc<Proxy<Mesh>>,
+    pub(crate) mesh: Mesh,
+    /// Nothing on a machine that is alone: its files are here or nowhere.
+    pub(crate) carrier: Option<Carrier>,
+    /// Stars whose files are being fetched, and how to give that up.
+    pub(crate) fetching: HashMap<StarId, AbortHandle>,
     /// Where what was begun here reports. Unbounded, but every message ends something the node began, and the node
     /// has at most one of each kind in flight per star, service and proposal.
     pub(crate) done: mpsc::UnboundedSender<Incoming>,
@@ -208,6 +216,17 @@ impl Loop {
                 self.freezing = Some(frozen);
                 return None;
             }
+            Some(Incoming::Prepared { order, result }) => {
+                // Otherwise it was taken back meanwhile.
+                self.fetching.remove(&order.star)?;
+                match result {
+                    Ok(()) => {
+                        self.start(*order);
+                        return None;
+                    }
+                    Err(problem) => Event::StarStartFailed { star: order.star, reason: problem.message },
+                }
+            }
             Some(Incoming::Measured { star, used }) => Event::Measured { star, used },
             Some(Incoming::Probed { star, role, outcome }) => Event::Probed { star, role, outcome },
             Some(Incoming::HookEnded { star }) => Event::HookEnded { star },
@@ -309,30 +328,20 @@ impl Loop {
                     let _ = answer.send(result);
                 }
             }
-            Effect::Start { order } => {
-                let (bundles, roots, secrets) = (&self.bundles, &self.roots, &self.secrets);
-                let memory = self.memories.take(&order.service, order.star);
-                let ordinal = self.node.state().stars.get(&order.star).map_or(0, |record| record.ordinal);
-                let made = orders::star_order(
-                    order,
-                    bundles,
-                    roots,
-                    secrets,
-                    &self.snapshots,
-                    &self.data_dir,
-                    &self.exe,
-                    ordinal,
-                );
-                match made.map(|order| StarOrder { memory, ..order }) {
-                    Ok(order) => self.link.order(Order::Start(Box::new(order))),
-                    Err((star, reason)) => {
-                        let failed = Message::StartFailed { star, reason };
-                        let _ = self.done.send(Incoming::Nursery(FromNursery::Said(failed)));
-                    }
-                }
-            }
+            Effect::Start { order } => match &self.carrier {
+                Some(carrier) if !carrier.has(&order.template) => self.fetch(carrier.clone(), order),
+                _ => self.start(order),
+            },
             Effect::Signal { star, signal } => self.link.order(Order::Signal { star, signal }),
-            Effect::Kill { star } => self.link.order(Order::Kill { star }),
+            Effect::Kill { star } => match self.fetching.remove(&star) {
+                Some(fetching) => {
+                    fetching.abort();
+                    let reason = "it was taken back while its files were fetched".to_owned();
+                    let failed = Message::StartFailed { star, reason };
+                    let _ = self.done.send(Incoming::Nursery(FromNursery::Said(failed)));
+                }
+                None => self.link.order(Order::Kill { star }),
+            },
             Effect::Forget { star } => self.link.order(Order::Forget { star }),
             Effect::Limit { star, limits } => self.link.order(Order::Limit { star, limits: Box::new(limits) }),
             Effect::Freeze { star, frozen } => self.link.order(Order::Freeze { star, frozen }),
@@ -384,15 +393,50 @@ impl Loop {
             Effect::Unlisten { service } => self.proxy.unlisten(&service),
             Effect::Publish { service, set, balance } => self.proxy.publish(&service, set, balance),
             Effect::Drain { star, service } => {
-                // Closed to new requests here and now; only the waiting is left to a task.
+                // Closed to new requests here and now; only the waiting is left to a task. Other nodes close to it when they
+                // hear of it, and leave when theirs are answered.
                 let quiet = self.proxy.drain(&service, star);
-                let done = self.done.clone();
+                let (mesh, done) = (self.mesh.clone(), self.done.clone());
                 tokio::spawn(async move {
                     quiet.await;
+                    mesh.until_left(star).await;
                     let _ = done.send(Incoming::Drained { star });
                 });
             }
         }
+    }
+
+    /// Orders a star whose files are here.
+    fn start(&mut self, order: StartOrder) {
+        let (bundles, roots, secrets) = (&self.bundles, &self.roots, &self.secrets);
+        let memory = self.memories.take(&order.service, order.star);
+        let ordinal = self.node.state().stars.get(&order.star).map_or(0, |record| record.ordinal);
+        let made =
+            orders::star_order(order, bundles, roots, secrets, &self.snapshots, &self.data_dir, &self.exe, ordinal);
+        match made.map(|order| StarOrder { memory, ..order }) {
+            Ok(order) => self.link.order(Order::Start(Box::new(order))),
+            Err((star, reason)) => {
+                let failed = Message::StartFailed { star, reason };
+                let _ = self.done.send(Incoming::Nursery(FromNursery::Said(failed)));
+            }
+        }
+    }
+
+    /// Has a star's files fetched from other nodes; it is started when they are here.
+    fn fetch(&mut self, carrier: Carrier, order: StartOrder) {
+        // Ordered anew, because the nursery is, while they are on their way.
+        if self.fetching.contains_key(&order.star) {
+            return;
+        }
+        let (star, done) = (order.star, self.done.clone());
+        let fetching = tokio::spawn(async move {
+            let result = carrier.prepare(&order.template).await;
+            if let Err(problem) = &result {
+                tracing::warn!(%star, %problem, "the files of a star are not here");
+            }
+            let _ = done.send(Incoming::Prepared { order: Box::new(order), result });
+        });
+        self.fetching.insert(star, fetching.abort_handle());
     }
 
     /// What a star was to begin with is its own from here on.

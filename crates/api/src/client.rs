@@ -1,10 +1,11 @@
-//! The other end of the API: a client over the agent's Unix socket, typed like the routes.
+//! The other end of the API: a client over the agent's Unix socket, or of another node's agent, typed like the routes.
 //!
 //! Each request takes a connection of its own: over a Unix socket one costs tens of microseconds, and nothing has to
 //! be kept or found broken.
 
-use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fmt, io};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, LengthLimitError};
@@ -22,27 +23,52 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
 use crate::constellation::{Became, Init, Join, NodeView, Removal, SetDuty};
+use crate::control::{Answer, Duplex, Road};
 use crate::exec::{BYTES, PROTOCOL};
 use crate::serve::socket_path;
 use crate::types::{
-    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord, PutApp,
-    RestoreSnapshot, Scale, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView,
+    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord, Passed,
+    PutApp, RestoreSnapshot, Scale, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView,
     StarsThen, Status, TakeSnapshot, Version,
 };
 
 /// Largest answer read whole. The longest is the list of all stars.
 const ANSWER_MAX_BYTES: usize = 64 << 20;
 
-/// The agent of one data folder.
+/// One agent: that of a data folder, or of another node.
 #[derive(Debug, Clone)]
 pub struct Client {
-    data_dir: PathBuf,
+    reach: Reach,
+}
+
+/// Makes connections to the agent of another node.
+type Connect = Arc<dyn Fn() -> Answer<'static, Road> + Send + Sync>;
+
+#[derive(Clone)]
+enum Reach {
+    Folder(PathBuf),
+    Node { name: String, connect: Connect },
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(data_dir) => write!(f, "the agent on `{}`", data_dir.display()),
+            Self::Node { name, .. } => write!(f, "the agent of node `{name}`"),
+        }
+    }
+}
+
+impl fmt::Debug for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Client {
     /// Makes sure that an agent answers, and that it speaks this version of the API.
     pub async fn connect(data_dir: &Path) -> Result<(Self, Version), Problem> {
-        let client = Self { data_dir: data_dir.to_owned() };
+        let client = Self { reach: Reach::Folder(data_dir.to_owned()) };
         let version: Version = client.get("/v1/version").await?;
         if version.api != crate::types::API_VERSION {
             let message = format!("the agent on `{}` is of version {}", data_dir.display(), version.version);
@@ -50,6 +76,11 @@ impl Client {
                 .help("use the `rads` it was started with, or restart the agent with this one"));
         }
         Ok((client, version))
+    }
+
+    /// The agent of another node, to which `connect` makes a connection for each request.
+    pub fn of_node(name: String, connect: impl Fn() -> Answer<'static, Road> + Send + Sync + 'static) -> Self {
+        Self { reach: Reach::Node { name, connect: Arc::new(connect) } }
     }
 
     pub async fn status(&self) -> Result<Status, Problem> {
@@ -94,6 +125,11 @@ impl Client {
 
     pub async fn service_stats(&self, service: &ServiceKey) -> Result<Vec<StarStats>, Problem> {
         self.get(&format!("/v1/services/{}/stats", segment(service))).await
+    }
+
+    /// What the node has passed on to the stars of a service, wherever those are.
+    pub async fn passed(&self, service: &ServiceKey) -> Result<Vec<Passed>, Problem> {
+        self.get(&format!("/v1/services/{}/passed", segment(service))).await
     }
 
     /// Changes what running stars may use; returns when every one of them does.
@@ -179,7 +215,7 @@ impl Client {
     pub async fn logs(&self, which: &LogQuery) -> Result<LogReader, Problem> {
         let query = query(which)?;
         let response = self.request(Method::GET, &format!("/v1/logs?{query}"), None, Bytes::new()).await?;
-        Ok(LogReader { body: response.into_body(), buffer: BytesMut::new(), data_dir: self.data_dir.clone() })
+        Ok(LogReader { body: response.into_body(), buffer: BytesMut::new(), reach: self.reach.clone() })
     }
 
     pub async fn put_bundle(&self, manifest: &BundleManifest) -> Result<BundleStatus, Problem> {
@@ -317,29 +353,21 @@ impl Client {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Problem> {
-        let stream = self.socket().await?;
+        match &self.reach {
+            Reach::Folder(data_dir) => self.exchange_over(socket(data_dir).await?, request).await,
+            Reach::Node { connect, .. } => self.exchange_over(connect().await?.stream, request).await,
+        }
+    }
+
+    async fn exchange_over(
+        &self,
+        stream: impl Duplex + 'static,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Problem> {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.lost(&error))?;
         tokio::spawn(connection.with_upgrades());
         sender.send_request(request).await.map_err(|error| self.lost(&error))
-    }
-
-    async fn socket(&self) -> Result<UnixStream, Problem> {
-        let path = socket_path(&self.data_dir);
-        UnixStream::connect(&path).await.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => no_agent(&self.data_dir),
-            io::ErrorKind::PermissionDenied if !self.data_dir.try_exists().unwrap_or(false) => {
-                let message =
-                    format!("the data folder `{}` cannot be reached: permission denied", self.data_dir.display());
-                Problem::new(Code::DataUnwritable, message).help("choose another with `--data-dir` or `RADS_DATA`")
-            }
-            io::ErrorKind::PermissionDenied => Problem::new(
-                Code::Forbidden,
-                format!("the agent on `{}` belongs to another user", self.data_dir.display()),
-            )
-            .help("use your own data folder (`--data-dir` or `RADS_DATA`), or become its owner"),
-            _ => Problem::new(Code::NoAgent, format!("cannot reach the agent at `{}`: {error}", path.display())),
-        })
     }
 
     async fn read<T: DeserializeOwned>(&self, response: Response<Incoming>) -> Result<T, Problem> {
@@ -359,9 +387,25 @@ impl Client {
 
     /// The agent went away in the middle.
     fn lost(&self, error: &dyn std::error::Error) -> Problem {
-        let message = format!("the agent on `{}` closed the connection: {error}", self.data_dir.display());
+        let message = format!("{} closed the connection: {error}", self.reach);
         Problem::new(Code::Unavailable, message).help("see what it last said in `agent.log` there")
     }
+}
+
+async fn socket(data_dir: &Path) -> Result<UnixStream, Problem> {
+    let path = socket_path(data_dir);
+    UnixStream::connect(&path).await.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => no_agent(data_dir),
+        io::ErrorKind::PermissionDenied if !data_dir.try_exists().unwrap_or(false) => {
+            let message = format!("the data folder `{}` cannot be reached: permission denied", data_dir.display());
+            Problem::new(Code::DataUnwritable, message).help("choose another with `--data-dir` or `RADS_DATA`")
+        }
+        io::ErrorKind::PermissionDenied => {
+            Problem::new(Code::Forbidden, format!("the agent on `{}` belongs to another user", data_dir.display()))
+                .help("use your own data folder (`--data-dir` or `RADS_DATA`), or become its owner")
+        }
+        _ => Problem::new(Code::NoAgent, format!("cannot reach the agent at `{}`: {error}", path.display())),
+    })
 }
 
 /// Nobody listens on the folder's socket.
@@ -375,7 +419,7 @@ fn no_agent(data_dir: &Path) -> Problem {
 pub struct LogReader {
     body: Incoming,
     buffer: BytesMut,
-    data_dir: PathBuf,
+    reach: Reach,
 }
 
 impl LogReader {
@@ -389,7 +433,7 @@ impl LogReader {
             match self.body.frame().await? {
                 Ok(frame) => self.buffer.extend(frame.into_data().ok()),
                 Err(error) => {
-                    let message = format!("the agent on `{}` ended the log: {error}", self.data_dir.display());
+                    let message = format!("{} ended the log: {error}", self.reach);
                     return Some(Err(Problem::new(Code::Unavailable, message)));
                 }
             }

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::constellation::{Became, Init, Join, NodeView};
 use crate::types::{
-    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord,
+    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord, Passed,
     RestoreSnapshot, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, Status,
     TakeSnapshot, TerminalSize, Version,
 };
@@ -27,8 +27,22 @@ pub type LogStream = Pin<Box<dyn Stream<Item = Result<LogRecord, Problem>> + Sen
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
-    /// By the kernel's word.
+    /// By the kernel's word, on the machine where the request was made.
     pub uid: u32,
+    /// The node whose agent took the request and passed it on; nothing when it was made here.
+    pub from: Option<NodeId>,
+}
+
+/// Bytes both ways.
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// A connection to the API of another agent.
+pub struct Road {
+    /// The name of its node.
+    pub node: String,
+    pub stream: Box<dyn Duplex>,
 }
 
 /// A command that runs within a star.
@@ -59,7 +73,10 @@ pub trait Control: Send + Sync + 'static {
 
     fn services(&self) -> Answer<'_, Vec<ServiceView>>;
     fn service(&self, service: ServiceKey) -> Answer<'_, ServiceView>;
-    fn service_stats(&self, service: ServiceKey) -> Answer<'_, Vec<StarStats>>;
+    /// Of all its stars, wherever they are; of those here when another agent asks.
+    fn service_stats(&self, service: ServiceKey, caller: Caller) -> Answer<'_, Vec<StarStats>>;
+    /// What came in on this node for a service, by star.
+    fn passed(&self, service: ServiceKey) -> Answer<'_, Vec<Passed>>;
     fn limit(&self, service: ServiceKey, change: LimitsChange) -> Answer<'_, Accepted>;
     fn scale(&self, service: ServiceKey, instances: u32) -> Answer<'_, Accepted>;
     fn pause(&self, service: ServiceKey) -> Answer<'_, Accepted>;
@@ -75,13 +92,18 @@ pub trait Control: Send + Sync + 'static {
     fn stars(&self) -> Answer<'_, Vec<StarView>>;
     fn inspect(&self, star: StarId) -> Answer<'_, Inspection>;
     fn star(&self, star: StarId) -> Answer<'_, StarView>;
-    fn star_stats(&self, star: StarId) -> Answer<'_, StarStats>;
+    fn star_stats(&self, star: StarId, caller: Caller) -> Answer<'_, StarStats>;
     fn exec(&self, star: StarId, command: ExecCommand, caller: Caller) -> Answer<'_, Exec>;
     /// Copies files within the star's walls: a tar stream by its standard output or input.
     fn copy(&self, star: StarId, copy: Copy, caller: Caller) -> Answer<'_, Exec>;
     /// A connection to a port within the star.
     fn dial(&self, star: StarId, port: u16) -> Answer<'_, TcpStream>;
-    fn logs(&self, query: LogQuery) -> Answer<'_, LogStream>;
+    /// Of all stars that are meant, wherever they are; of those here when another agent asks.
+    fn logs(&self, query: LogQuery, caller: Caller) -> Answer<'_, LogStream>;
+    /// The way to the agent that a star is with; nothing when that is this one.
+    fn road(&self, _star: StarId, _caller: Caller) -> Answer<'_, Option<Road>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// Keeps the files of a service's volumes and stars as they are at a moment when nothing writes to them.
     fn take_snapshot(&self, service: ServiceKey, take: TakeSnapshot) -> Answer<'_, SnapshotTaken>;

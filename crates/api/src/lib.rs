@@ -1,7 +1,8 @@
 //! The HTTP API of an agent: routes, types, OpenAPI document, and its client.
 //!
 //! One set of types serves both ends. What an agent *does* is behind [`Control`], so this crate knows no loop, store
-//! or star. It is spoken over a Unix socket in the data folder that only its owner (and root) may use.
+//! or star. It is spoken over a Unix socket in the data folder that only its owner (and root) may use, and between the
+//! agents of a constellation.
 
 #![forbid(unsafe_code)]
 
@@ -9,6 +10,7 @@ mod check;
 pub mod client;
 pub mod constellation;
 pub mod control;
+mod elsewhere;
 pub mod exec;
 mod refusal;
 mod routes;
@@ -19,7 +21,7 @@ pub use client::{Client, LogReader};
 pub use constellation::{
     Became, Health, Init, Introduction, Invitation, Join, MachineView, NodeView, OwnPlace, Removal, SetDuty,
 };
-pub use control::{Answer, Caller, Control, Exec, LogStream};
+pub use control::{Answer, Caller, Control, Duplex, Exec, LogStream, Road};
 pub use routes::{openapi, router};
-pub use serve::{Socket, socket_path};
+pub use serve::{Routes, Socket, socket_path};
 pub use types::*;

@@ -5,12 +5,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use axum::extract::ConnectInfo;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use model::{Code, Problem};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::control::{Caller, Control};
+use crate::control::{Caller, Control, Duplex};
 
 /// Where the agent of a data folder listens.
 pub fn socket_path(data_dir: &Path) -> PathBuf {
@@ -62,6 +67,25 @@ impl Socket {
     }
 }
 
+/// The routes over what an agent can do, for connections that come another way than over the socket.
+#[derive(Clone)]
+pub struct Routes(Router);
+
+impl Routes {
+    pub fn new(control: Arc<dyn Control>) -> Self {
+        Self(crate::routes::router(control))
+    }
+
+    /// Serves one connection to its end, for a caller that is known.
+    pub async fn serve(&self, stream: impl Duplex + 'static, caller: Caller) {
+        let routes = TowerToHyperService::new(self.0.clone().layer(Extension(ConnectInfo(caller))));
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), routes).with_upgrades();
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection of another agent ended early");
+        }
+    }
+}
+
 /// Hands out connections of allowed callers only.
 struct Peers {
     listener: UnixListener,
@@ -91,7 +115,7 @@ impl Listener for Peers {
 impl Connected<IncomingStream<'_, Peers>> for Caller {
     fn connect_info(stream: IncomingStream<'_, Peers>) -> Self {
         // They were there when it was accepted, and a connection's credentials never change.
-        Self { uid: stream.io().peer_cred().map_or(u32::MAX, |peer| peer.uid()) }
+        Self { uid: stream.io().peer_cred().map_or(u32::MAX, |peer| peer.uid()), from: None }
     }
 }
 

@@ -158,6 +158,22 @@ pub struct StarStats {
     pub errors: u64,
     /// Sum over the ended requests, from choosing the star to the last byte of its answer.
     pub latency_us_sum: u64,
+    /// Why nothing of it could be read: its node cannot be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// What one node has passed on to a star, wherever that is, since the star was last published there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Passed {
+    pub star: StarId,
+    /// Requests (connections, for TCP) that ended there.
+    pub requests: u64,
+    pub in_flight: u32,
+    /// Requests that ended because of the star: no connection, no answer, an answer cut short.
+    pub errors: u64,
+    /// Sum over the ended requests, from choosing the star to the last byte of its answer.
+    pub latency_us_sum: u64,
 }
 
 /// Which logs to read.

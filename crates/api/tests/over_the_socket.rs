@@ -19,6 +19,8 @@ use tokio::sync::oneshot;
 #[derive(Default)]
 struct Remembering {
     asked: Mutex<Vec<String>>,
+    /// Where stars are, if not here.
+    elsewhere: Mutex<Option<Arc<Remembering>>>,
 }
 
 impl Remembering {
@@ -71,8 +73,11 @@ impl Control for Remembering {
     fn service(&self, service: ServiceKey) -> Answer<'_, ServiceView> {
         self.refuse(format!("service {service}"))
     }
-    fn service_stats(&self, service: ServiceKey) -> Answer<'_, Vec<StarStats>> {
-        self.refuse(format!("service stats {service}"))
+    fn service_stats(&self, service: ServiceKey, caller: Caller) -> Answer<'_, Vec<StarStats>> {
+        self.refuse(format!("service stats {service} {:?}", caller.from))
+    }
+    fn passed(&self, service: ServiceKey) -> Answer<'_, Vec<Passed>> {
+        self.refuse(format!("passed {service}"))
     }
     fn limit(&self, service: ServiceKey, change: LimitsChange) -> Answer<'_, Accepted> {
         self.note(format!("limit {service} {change:?}"), Ok(Accepted { index: 9 }))
@@ -110,7 +115,7 @@ impl Control for Remembering {
     fn star(&self, star: StarId) -> Answer<'_, StarView> {
         self.refuse(format!("star {star}"))
     }
-    fn star_stats(&self, star: StarId) -> Answer<'_, StarStats> {
+    fn star_stats(&self, star: StarId, _: Caller) -> Answer<'_, StarStats> {
         self.refuse(format!("star stats {star}"))
     }
     /// A command that repeats its input and ends with the number of its words.
@@ -153,7 +158,13 @@ impl Control for Remembering {
             Ok(stream)
         })
     }
-    fn logs(&self, query: LogQuery) -> Answer<'_, LogStream> {
+    fn road(&self, _: StarId, _: Caller) -> Answer<'_, Option<Road>> {
+        let there = self.elsewhere.lock().unwrap().clone();
+        Box::pin(
+            async move { Ok(there.map(|there| Road { node: "b".to_owned(), stream: Box::new(stream_to(there)) })) },
+        )
+    }
+    fn logs(&self, query: LogQuery, _: Caller) -> Answer<'_, LogStream> {
         let record = |n: u64| LogRecord {
             star: StarId(n),
             name: format!("hello-{n}"),
@@ -219,6 +230,15 @@ impl Control for Remembering {
     fn shutdown(&self, shutdown: Shutdown) -> Answer<'_, ()> {
         self.note(format!("shutdown {:?}", shutdown.stars), Ok(()))
     }
+}
+
+const ASKED_FROM: Caller = Caller { uid: 1_000, from: Some(NodeId(7)) };
+
+/// As another agent's requests come.
+fn stream_to(control: Arc<Remembering>) -> tokio::io::DuplexStream {
+    let (here, there) = tokio::io::duplex(1 << 10);
+    tokio::spawn(async move { Routes::new(control).serve(there, ASKED_FROM).await });
+    here
 }
 
 struct Served {
@@ -481,4 +501,71 @@ async fn a_command_gets_its_input_and_its_exit_comes_last() {
     let (kind, payload) = read_frame(&mut connection).await.unwrap().unwrap();
     assert_eq!((kind, serde_json::from_slice::<Ended>(&payload).unwrap()), (EXIT, Ended::Code(2)));
     assert_eq!(read_frame(&mut connection).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_concerns_a_star_elsewhere_is_asked_there_and_comes_back_whatever_it_is() {
+    let served = Served::start();
+    let there = Arc::new(Remembering::default());
+    *served.control.elsewhere.lock().unwrap() = Some(Arc::clone(&there));
+    // It believes that stars are here: requests that were passed on go no further all the same.
+    *there.elsewhere.lock().unwrap() = Some(Arc::clone(&served.control));
+    let (client, star) = (served.client().await, StarId(1));
+    let problem = client.star_stats(star).await.unwrap_err();
+    assert_eq!(problem, Problem::new(Code::NotFound, "no such thing").help("look again"));
+
+    let argv = vec!["cat".into(), "-".into()];
+    let command = ExecCommand { argv, env: Default::default(), terminal: None };
+    let (mut output, mut input) = tokio::io::split(client.exec(star, &command).await.unwrap());
+    let sent = vec![b'x'; 300_000];
+    let writing = tokio::spawn(async move {
+        for piece in sent.chunks(60_000) {
+            write_frame(&mut input, STDIN, piece).await.unwrap();
+        }
+        write_frame(&mut input, STDIN, b"").await.unwrap();
+        input
+    });
+    let (mut received, mut code) = (0, Bytes::new());
+    while let Some((kind, payload)) = read_frame(&mut output).await.unwrap() {
+        match kind {
+            STDOUT => received += payload.len(),
+            EXIT => code = payload,
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!((received, String::from_utf8(code.to_vec()).unwrap().contains('2')), (300_000, true));
+    drop(writing.await.unwrap());
+
+    let mut inside = client.dial(star, 80).await.unwrap();
+    inside.write_all(b"hello").await.unwrap();
+    let mut answer = [0; 5];
+    inside.read_exact(&mut answer).await.unwrap();
+    inside.shutdown().await.unwrap();
+    assert_eq!(inside.read(&mut answer).await.unwrap(), 0, "an end is passed on");
+    assert_eq!(client.star(star).await.unwrap_err().code, Code::NotFound, "the star as such is known here");
+
+    let asked = [format!("star stats {star}"), format!("exec {star}"), format!("dial {star} 80")];
+    assert_eq!(*there.asked.lock().unwrap(), asked);
+    assert_eq!(served.asked(), [format!("star {star}")]);
+}
+
+#[tokio::test]
+async fn a_client_of_another_node_asks_in_its_name() {
+    let there = Arc::new(Remembering::default());
+    let asked = Arc::clone(&there);
+    let client = Client::of_node("b".to_owned(), move || {
+        let stream = Box::new(stream_to(Arc::clone(&asked)));
+        Box::pin(async move { Ok(Road { node: "b".to_owned(), stream }) })
+    });
+    client.service_stats(&"web".parse().unwrap()).await.unwrap_err();
+    let mut logs = client.logs(&LogQuery::default()).await.unwrap();
+    let mut texts = 0;
+    while let Some(record) = logs.next().await {
+        texts += usize::from(record.unwrap().text == "one\ntwo");
+    }
+    assert_eq!(texts, 3);
+    assert_eq!(*there.asked.lock().unwrap(), ["service stats web Some(NodeId(7))", "logs None false"]);
+
+    let gone = Client::of_node("c".to_owned(), || Box::pin(async { Err(Problem::new(Code::Unavailable, "gone")) }));
+    assert_eq!(gone.stars().await.unwrap_err().message, "gone");
 }

@@ -40,6 +40,11 @@ impl Roads {
         Self { me: home.node, pool: Arc::new(Pool::new(endpoint)), book }
     }
 
+    #[cfg(test)]
+    pub(super) fn with_book(me: NodeId, endpoint: Endpoint, book: BTreeMap<NodeId, String>) -> Self {
+        Self { me, pool: Arc::new(Pool::new(endpoint)), book: Arc::new(watch::Sender::new(book)) }
+    }
+
     pub(crate) fn me(&self) -> NodeId {
         self.me
     }
@@ -125,8 +130,24 @@ impl Roads {
         body: Bytes,
         within: Duration,
     ) -> Result<Stream, Problem> {
+        self.open_wide(node, purpose, service, body, WINDOW_BYTES, within).await
+    }
+
+    /// The same, on which the other side may send so many bytes ahead.
+    ///
+    /// # Errors
+    /// As [`Roads::call`].
+    pub(crate) async fn open_wide(
+        &self,
+        node: NodeId,
+        purpose: Purpose,
+        service: &str,
+        body: Bytes,
+        window: u32,
+        within: Duration,
+    ) -> Result<Stream, Problem> {
         let address = self.address(node).await?;
-        let open = StreamOpen { stream: 0, window: WINDOW_BYTES, service: service.to_owned(), body };
+        let open = StreamOpen { stream: 0, window, service: service.to_owned(), body };
         let opened = self.pool.open(node, address, purpose, open, within);
         let opened = tokio::time::timeout(within, opened).await;
         let opened = opened.unwrap_or(Err(CallError::Request(Failure::Timeout)));

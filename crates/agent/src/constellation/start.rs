@@ -27,7 +27,7 @@ use super::peers::Voters;
 use super::report;
 use super::roads::Roads;
 use super::shared::Shared;
-use super::switchboard::{Lines, Switchboard};
+use super::switchboard::{DataPlane, Lines, Switchboard};
 use crate::clock::Clock;
 use crate::control::Looker;
 use crate::main_loop::{Incoming, Seen};
@@ -107,11 +107,17 @@ pub(crate) async fn start(
 impl Part {
     /// Lets everything run that talks to the loop, which must run from here on. `again` is told when the agent has to begin
     /// anew from what is on its disk.
-    pub(crate) fn run(self, facts: NodeFacts, again: mpsc::Sender<()>) -> Running {
+    pub(crate) fn run(self, facts: NodeFacts, data: DataPlane, again: mpsc::Sender<()>) -> Running {
         let Self { home, shared, gossip, state, begin } = self;
         let Begin { follower, applied, told, switchboard, listener, ask } = begin;
-        let lines =
-            Lines { voter: shared.voter.clone(), shared: shared.clone(), gossip: gossip.clone(), ask: ask.clone() };
+        let carrier = data.carrier.clone();
+        let lines = Lines {
+            voter: shared.voter.clone(),
+            shared: shared.clone(),
+            gossip: gossip.clone(),
+            data,
+            ask: ask.clone(),
+        };
         switchboard.connect(lines);
         let order = Arc::new(Order::new(ask.clone(), state.index));
         let (follow, wanted) = watch::channel(true);
@@ -135,6 +141,7 @@ impl Part {
         }
         tasks.spawn(follower.run(shared.looker.clone(), order, wanted, again));
         tasks.spawn(report::run(shared.clone(), ask));
+        tasks.spawn(carrier.collect_now_and_then(shared.clone()));
         tasks.spawn(report::describe(shared.clone(), home.advertise.clone(), facts));
         Running { home, shared, gossip, tasks }
     }

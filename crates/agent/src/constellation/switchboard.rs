@@ -3,6 +3,7 @@
 use std::future::ready;
 use std::sync::{Arc, OnceLock};
 
+use api::Routes;
 use bytes::Bytes;
 use consensus::Consensus;
 use model::NodeRole;
@@ -12,7 +13,10 @@ use rnp::message::{GossipSync, NodeReported, RaftAnswer};
 use rnp::{ErrorCode, Fault, Message};
 use tokio::sync::mpsc;
 
+use super::bundles::{self, Carrier};
+use super::forward;
 use super::gossip::Gossip;
+use super::mesh::{self, Mesh};
 use super::shared::Shared;
 use super::wire::decode;
 use crate::main_loop::Incoming;
@@ -27,7 +31,15 @@ pub(crate) struct Lines {
     pub(crate) voter: Option<Consensus>,
     pub(crate) shared: Shared,
     pub(crate) gossip: Gossip,
+    pub(crate) data: DataPlane,
     pub(crate) ask: mpsc::Sender<Incoming>,
+}
+
+/// What other nodes use of this one beside the log.
+pub(crate) struct DataPlane {
+    pub(crate) mesh: Mesh,
+    pub(crate) carrier: Carrier,
+    pub(crate) routes: Routes,
 }
 
 impl Switchboard {
@@ -86,6 +98,10 @@ impl Service for Switchboard {
         }
         match service {
             "state.follow" => lines.shared.feed.serve(lines.shared.looker.clone(), &body, stream),
+            mesh::SERVICE => lines.data.mesh.serve(&body, stream),
+            bundles::FETCH => lines.data.carrier.serve_fetch(peer, &body, stream),
+            bundles::HOLD => lines.data.carrier.serve_hold(peer, &body, stream),
+            forward::SERVICE => forward::serve(&lines.data.routes, peer, &body, stream),
             _ => {
                 let what = format!("no service `{}`", service.escape_debug());
                 Err(Fault::new(ErrorCode::NotFound, what))

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use model::{Code, NodeId, Problem};
-use net::Stream;
+use net::{Stream, StreamIo};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use state::{Command, State};
@@ -57,11 +57,31 @@ pub(crate) fn framed<T: Serialize>(value: &T) -> Result<Bytes, Problem> {
 pub(crate) struct Reader {
     stream: Stream,
     input: BytesMut,
+    /// Bytes of one value.
+    most: usize,
 }
 
 impl Reader {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, input: BytesMut::new() }
+        Self::bounded(stream, TOLD_MAX_BYTES)
+    }
+
+    /// One that takes no longer values than these.
+    pub(crate) fn bounded(stream: Stream, most: usize) -> Self {
+        Self { stream, input: BytesMut::new(), most }
+    }
+
+    pub(crate) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// What else comes on the stream, as it is; first what has come already.
+    pub(crate) fn into_parts(self) -> (Stream, BytesMut) {
+        (self.stream, self.input)
+    }
+
+    pub(crate) fn into_io(self) -> StreamIo {
+        StreamIo::with_rest(self.stream, self.input.freeze())
     }
 
     /// The next value; nothing once the other side has finished.
@@ -83,7 +103,7 @@ impl Reader {
     pub(crate) fn take<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Problem> {
         let Some(length) = self.input.first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_le_bytes(*length) as usize;
-        if length > TOLD_MAX_BYTES {
+        if length > self.most {
             return Err(Problem::new(Code::Unsupported, format!("another node announces {length} bytes at once")));
         }
         if self.input.len() < 4 + length {

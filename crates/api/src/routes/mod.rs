@@ -23,6 +23,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::control::Control;
+use crate::elsewhere;
 use crate::refusal::Refusal;
 use crate::types::BODY_MAX_BYTES;
 
@@ -47,6 +48,7 @@ pub fn router(control: Arc<dyn Control>) -> Router {
             not_a_route(StatusCode::METHOD_NOT_ALLOWED, "the path does not take this method")
         })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&control), elsewhere::pass_on))
         .with_state(control)
 }
 
@@ -68,6 +70,7 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(services::get, services::remove))
         .routes(routes!(services::turn))
         .routes(routes!(services::stats))
+        .routes(routes!(services::passed))
         .routes(routes!(services::limit))
         .routes(routes!(services::scale))
         .routes(routes!(services::pause))

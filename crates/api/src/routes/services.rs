@@ -1,12 +1,13 @@
 //! Services: named groups of stars.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use model::{LimitsChange, Problem, ServiceKey};
 
 use super::Shared;
+use crate::control::Caller;
 use crate::refusal::{Body, Path, Reply};
-use crate::types::{Accepted, Scale, ServiceView, StarStats, StarTurn};
+use crate::types::{Accepted, Passed, Scale, ServiceView, StarStats, StarTurn};
 
 /// Every service
 #[utoipa::path(get, path = "/v1/services", tag = "services", responses(
@@ -26,8 +27,22 @@ pub(super) async fn get(State(control): Shared, Path(service): Path<ServiceKey>)
 #[utoipa::path(get, path = "/v1/services/{service}/stats", tag = "services",
     params(("service" = ServiceKey, Path)),
     responses((status = 200, body = Vec<StarStats>), (status = "default", body = Problem)))]
-pub(super) async fn stats(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Vec<StarStats>> {
-    Ok(Json(control.service_stats(service).await?))
+pub(super) async fn stats(
+    State(control): Shared,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Path(service): Path<ServiceKey>,
+) -> Reply<Vec<StarStats>> {
+    Ok(Json(control.service_stats(service, caller).await?))
+}
+
+/// What this node has passed on to the stars of a service
+///
+/// Each node counts what comes in by its own entry points; `stats` adds up those of all.
+#[utoipa::path(get, path = "/v1/services/{service}/passed", tag = "services",
+    params(("service" = ServiceKey, Path)),
+    responses((status = 200, body = Vec<Passed>), (status = "default", body = Problem)))]
+pub(super) async fn passed(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Vec<Passed>> {
+    Ok(Json(control.passed(service).await?))
 }
 
 /// Change what running stars may use

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use model::{Code, Problem, StarId};
 
 use super::Shared;
+use crate::control::Caller;
 use crate::refusal::{Path, Query, Refusal, Reply};
 use crate::types::{Inspection, LogQuery, LogRecord, StarStats, StarView, TAIL_MAX};
 
@@ -37,18 +38,26 @@ pub(super) async fn inspect(State(control): Shared, Path(star): Path<StarId>) ->
 /// What a star uses
 #[utoipa::path(get, path = "/v1/stars/{star}/stats", tag = "stars", params(("star" = StarId, Path)), responses(
     (status = 200, body = StarStats), (status = "default", body = Problem)))]
-pub(super) async fn stats(State(control): Shared, Path(star): Path<StarId>) -> Reply<StarStats> {
-    Ok(Json(control.star_stats(star).await?))
+pub(super) async fn stats(
+    State(control): Shared,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Path(star): Path<StarId>,
+) -> Reply<StarStats> {
+    Ok(Json(control.star_stats(star, caller).await?))
 }
 
 /// Logs, one JSON object a line
 #[utoipa::path(get, path = "/v1/logs", tag = "stars", params(LogQuery), responses(
     (status = 200, body = LogRecord, content_type = "application/x-ndjson"), (status = "default", body = Problem)))]
-pub(super) async fn logs(State(control): Shared, Query(query): Query<LogQuery>) -> Result<Response, Refusal> {
+pub(super) async fn logs(
+    State(control): Shared,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Query(query): Query<LogQuery>,
+) -> Result<Response, Refusal> {
     if query.tail.is_some_and(|tail| tail > TAIL_MAX) {
         return Err(Refusal(Problem::new(Code::InvalidValue, format!("`tail` is at most {TAIL_MAX}"))));
     }
-    let records = control.logs(query).await?;
+    let records = control.logs(query, caller).await?;
     let lines = records.map(|record| {
         let record = record.map_err(std::io::Error::other)?;
         let mut line = serde_json::to_vec(&record)?;

@@ -60,7 +60,12 @@ pub(crate) async fn stats(client: &Client, args: Stats, form: Form) -> Result<u8
     let samples = sample(client, args.name.as_deref()).await?;
     match form {
         Form::Json => screen::json(&samples)?,
-        Form::Text => screen::print(&table(&samples).render()),
+        Form::Text => {
+            screen::print(&table(&samples).render());
+            for stats in samples.iter().map(|sample| &sample.stats) {
+                stats.problem.iter().for_each(|problem| screen::note(format!("{}: {problem}", stats.name)));
+            }
+        }
     }
     Ok(0)
 }
@@ -191,6 +196,7 @@ pub(super) mod tests {
             in_flight: 0,
             errors: 0,
             latency_us_sum: 0,
+            problem: None,
         }
     }
 

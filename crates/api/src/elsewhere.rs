@@ -1,0 +1,83 @@
+//! Requests that concern one star are answered where it is: they are passed on as they came, and so are their answers, of
+//! whatever length, and what becomes of their connections.
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use model::{Code, Problem, StarId};
+use tokio::io::copy_bidirectional;
+
+use crate::control::{Caller, Control, Road};
+use crate::refusal::Refusal;
+
+/// Answers a request here, or has the agent that the star is with answer it.
+pub(crate) async fn pass_on(
+    State(control): State<std::sync::Arc<dyn Control>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let caller = request.extensions().get::<ConnectInfo<Caller>>().map(|ConnectInfo(caller)| *caller);
+    // What another agent passed on is answered here or not at all: it goes round no circle.
+    let own = caller.filter(|caller| caller.from.is_none());
+    let Some((star, caller)) = star_of(request.uri().path()).zip(own) else { return next.run(request).await };
+    match control.road(star, caller).await {
+        Ok(None) => next.run(request).await,
+        Ok(Some(road)) => through(road, request).await.unwrap_or_else(|problem| Refusal(problem).into_response()),
+        Err(problem) => Refusal(problem).into_response(),
+    }
+}
+
+/// The star whose inside a path is about: `/v1/stars/{star}/…`. What is known of a star as such is known everywhere.
+fn star_of(path: &str) -> Option<StarId> {
+    let (star, inside) = path.strip_prefix("/v1/stars/")?.split_once('/')?;
+    if inside.is_empty() { None } else { star.parse().ok() }
+}
+
+async fn through(Road { node, stream }: Road, mut request: Request) -> Result<Response, Problem> {
+    let lost = |error: hyper::Error| {
+        let message = format!("node `{node}`, where the star is, gave no answer: {error}");
+        Problem::new(Code::Unavailable, message).help("`rads c nodes` shows who is there")
+    };
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+    tokio::spawn(connection.with_upgrades());
+    let mut answer = sender.send_request(request).await.map_err(lost)?;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let there = hyper::upgrade::on(&mut answer);
+        tokio::spawn(async move {
+            let Some(here) = upgrade else { return };
+            if let (Ok(here), Ok(there)) = tokio::join!(here, there) {
+                // How it ends is between the two.
+                let _ = copy_bidirectional(&mut TokioIo::new(here), &mut TokioIo::new(there)).await;
+            }
+        });
+        return Ok(answer.map(|_| Body::empty()));
+    }
+    // These are of the connection between the two agents.
+    for field in [header::CONNECTION, header::TRANSFER_ENCODING] {
+        answer.headers_mut().remove(field);
+    }
+    Ok(answer.map(Body::new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_within_a_star_is_asked_where_it_is() {
+        let star = StarId(7);
+        for path in ["stats", "inspect", "exec", "copy", "ports/80"] {
+            assert_eq!(star_of(&format!("/v1/stars/{star}/{path}")), Some(star), "{path}");
+        }
+        for path in ["/v1/stars", "/v1/stars/", "/v1/stars/star_x/stats", "/v1/services/a/stats", "/v1/logs"] {
+            assert_eq!(star_of(path), None, "{path}");
+        }
+        assert_eq!(star_of(&format!("/v1/stars/{star}")), None);
+        assert_eq!(star_of(&format!("/v1/stars/{star}/")), None);
+    }
+}
