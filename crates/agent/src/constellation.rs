@@ -7,24 +7,32 @@
 //!   does beside planning. `gossip`: who seems to be there. `report`: telling the leader that one is.
 //! - `mesh`: the way to stars elsewhere. `bundles`: files of apps between nodes. `forward`, `far_logs`: requests of the API that
 //!   are answered elsewhere.
+//! - `found`, `join`: how a machine becomes a node. `registrar`: lets others in and gives nodes new certificates. `certs`: a
+//!   node's own, and whom it believes. `rotation`: another authority. `security`: what the log says of all that.
 //! - `start`: all of it, from the home to a running part.
 
 #![expect(dead_code, reason = "init, join and leave use it in the next step")]
 
 pub(crate) mod bundles;
+mod certs;
 mod disk;
 pub(crate) mod far_logs;
 mod feed;
 mod follow;
 pub(crate) mod forward;
+pub(crate) mod found;
 mod gossip;
 pub(crate) mod home;
+pub(crate) mod join;
 mod lead;
 pub(crate) mod mesh;
 mod order;
 mod peers;
+pub(crate) mod registrar;
 mod report;
 pub(crate) mod roads;
+mod rotation;
+pub(crate) mod security;
 pub(crate) mod shared;
 mod start;
 mod switchboard;

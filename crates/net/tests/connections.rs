@@ -515,6 +515,7 @@ async fn a_machine_that_joins_says_that_and_nothing_else() {
         name: "n".to_owned(),
         address: "a".to_owned(),
         program: "p".to_owned(),
+        time: None,
     };
     let connection = join(cluster.authority.pin()).await.unwrap();
     let refused = connection.request(request(), SOON).await;
@@ -626,6 +627,7 @@ async fn a_machine_joins_by_a_token_goes_away_for_weeks_and_comes_back() {
         name: "n".to_owned(),
         address: "127.0.0.1:7946".to_owned(),
         program: "0.1.0".to_owned(),
+        time: None,
     };
     let Message::JoinAccepted(accepted) = connection.request(join, SOON).await.unwrap() else { panic!() };
     let chain = certificates(&accepted.certificates);

@@ -135,6 +135,7 @@ async fn what_may_be_repeated_is_asked_again_until_it_works_and_what_may_not_is_
         name: String::new(),
         address: String::new(),
         program: String::new(),
+        time: None,
     };
     let refused = pool.call(B, b.address, Purpose::Control, join, SOON).await;
     assert!(matches!(refused, Err(CallError::Request(Failure::Refused(_)))), "{refused:?}");

@@ -197,6 +197,9 @@ pub struct JoinRequest {
     pub address: String,
     /// The program's version.
     pub program: String,
+    /// What its clock says, in Unix milliseconds: one that is far off could not use its certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,10 +211,10 @@ pub struct JoinAccepted {
     pub certificates: Vec<Bytes>,
     /// Authorities to trust, DER.
     pub authorities: Vec<Bytes>,
-    /// Keys that datagrams are sealed with, the one to seal with first.
+    /// Keys that datagrams are sealed with, the one to seal with first: of each its number (4 bytes, big-endian), then 32 bytes.
     pub keys: Vec<Bytes>,
     pub peers: Vec<Peer>,
-    /// What opens the sealed parts of the state: for controllers only.
+    /// What opens the sealed parts of the state, keys as above one after the other: for controllers only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsealing: Option<Bytes>,
 }

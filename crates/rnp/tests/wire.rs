@@ -202,9 +202,15 @@ fn any_message() -> impl Strategy<Value = Message> {
                 Kind::Pong => Pong {}.into(),
                 Kind::Error => Fault::new(ErrorCode::of(short), one).detail("leader", two).retry_after_ms(word).into(),
                 Kind::GossipSync => GossipSync { members: some }.into(),
-                Kind::JoinRequest => {
-                    JoinRequest { token: one.clone(), csr: some, name: two, address: three, program: one }.into()
+                Kind::JoinRequest => JoinRequest {
+                    token: one.clone(),
+                    csr: some,
+                    name: two,
+                    address: three,
+                    program: one,
+                    time: long.is_multiple_of(2).then_some(long),
                 }
+                .into(),
                 Kind::JoinAccepted => JoinAccepted {
                     node,
                     cluster: one.clone(),

@@ -77,8 +77,6 @@ pub(crate) struct Home {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) unsealing: Vec<Key>,
     pub(crate) seeds: Vec<Seed>,
-    /// For how many days certificates are issued by this node.
-    pub(crate) certificate_days: u16,
 }
 
 impl std::fmt::Debug for Home {
@@ -224,7 +222,6 @@ mod tests {
             gossip: vec![Key { number: 1, key: ByteBuf::from([5; 32]) }],
             unsealing: Vec::new(),
             seeds: vec![Seed { node: NodeId(1), name: "a".to_owned(), address: "10.0.0.1:7946".to_owned() }],
-            certificate_days: 7,
         }
     }
 

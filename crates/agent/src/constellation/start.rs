@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::certs::Certs;
 use super::disk::OnDisk;
 use super::feed::Feed;
 use super::follow::Follower;
@@ -24,8 +25,11 @@ use super::home::{Home, folder};
 use super::lead;
 use super::order::Order;
 use super::peers::Voters;
+use super::registrar::Registrar;
 use super::report;
 use super::roads::Roads;
+use super::rotation;
+use super::security;
 use super::shared::Shared;
 use super::switchboard::{DataPlane, Lines, Switchboard};
 use crate::clock::Clock;
@@ -39,6 +43,7 @@ pub(crate) struct Part {
     pub(crate) gossip: Gossip,
     /// Where the loop begins.
     pub(crate) state: State,
+    certs: Certs,
     begin: Begin,
 }
 
@@ -98,24 +103,42 @@ pub(crate) async fn start(
     }
     roads.learn(&state);
     feed.begin(state.index);
+    match security::trust(&state) {
+        Ok(trust) => roads.endpoint().set_trust(trust),
+        Err(problem) => tracing::error!(%problem, "this node believes whom it believed last"),
+    }
     let shared = Shared { voter, roads: roads.clone(), feed, looker: Looker { ask: ask.clone() }, seen };
+    let registrar = match home.role {
+        NodeRole::Controller => Some(Registrar::new(shared.clone(), Arc::clone(&home), Arc::new(SystemClock))?),
+        NodeRole::Worker => None,
+    };
+    let certs = Certs {
+        home: Arc::new(Mutex::new(Home::clone(&home))),
+        data_dir: data_dir.to_owned(),
+        roads: roads.clone(),
+        log: shared.clone(),
+        registrar,
+        clock: Arc::new(SystemClock),
+    };
     let gossip = Gossip::start(&home, facts, clock, roads, ask.clone()).await?;
     let begin = Begin { follower, applied, told, switchboard, listener, ask };
-    Ok(Part { home, shared, gossip, state, begin })
+    Ok(Part { home, shared, gossip, state, certs, begin })
 }
 
 impl Part {
     /// Lets everything run that talks to the loop, which must run from here on. `again` is told when the agent has to begin
     /// anew from what is on its disk.
     pub(crate) fn run(self, facts: NodeFacts, data: DataPlane, again: mpsc::Sender<()>) -> Running {
-        let Self { home, shared, gossip, state, begin } = self;
-        let Begin { follower, applied, told, switchboard, listener, ask } = begin;
         let carrier = data.carrier.clone();
+        let Self { home, shared, gossip, state, certs, begin } = self;
+        let Begin { follower, applied, told, switchboard, listener, ask } = begin;
+        let registrar = certs.registrar.clone();
         let lines = Lines {
             voter: shared.voter.clone(),
             shared: shared.clone(),
             gossip: gossip.clone(),
             data,
+            registrar: registrar.clone(),
             ask: ask.clone(),
         };
         switchboard.connect(lines);
@@ -139,11 +162,16 @@ impl Part {
                 follow.closed().await;
             });
         }
+        tasks.spawn(certs.clone().follow(shared.seen.clone()));
+        tasks.spawn(certs.renew());
+        if let Some(registrar) = registrar.clone() {
+            tasks.spawn(rotation::run(registrar, shared.clone(), Arc::new(SystemClock)));
+        }
         tasks.spawn(follower.run(shared.looker.clone(), order, wanted, again));
         tasks.spawn(report::run(shared.clone(), ask));
         tasks.spawn(carrier.collect_now_and_then(shared.clone()));
         tasks.spawn(report::describe(shared.clone(), home.advertise.clone(), facts));
-        Running { home, shared, gossip, tasks }
+        Running { home, shared, gossip, registrar, tasks }
     }
 }
 
@@ -152,6 +180,8 @@ pub(crate) struct Running {
     pub(crate) home: Arc<Home>,
     pub(crate) shared: Shared,
     pub(crate) gossip: Gossip,
+    /// On controllers.
+    pub(crate) registrar: Option<Registrar<Shared>>,
     tasks: JoinSet<()>,
 }
 

@@ -17,6 +17,7 @@ use super::bundles::{self, Carrier};
 use super::forward;
 use super::gossip::Gossip;
 use super::mesh::{self, Mesh};
+use super::registrar::Registrar;
 use super::shared::Shared;
 use super::wire::decode;
 use crate::main_loop::Incoming;
@@ -32,6 +33,8 @@ pub(crate) struct Lines {
     pub(crate) shared: Shared,
     pub(crate) gossip: Gossip,
     pub(crate) data: DataPlane,
+    /// On controllers.
+    pub(crate) registrar: Option<Registrar<Shared>>,
     pub(crate) ask: mpsc::Sender<Incoming>,
 }
 
@@ -51,9 +54,7 @@ impl Switchboard {
 impl Service for Switchboard {
     fn answer(&self, peer: &Arc<Peer>, message: Message) -> Answer {
         let Some(lines) = self.lines.get() else { return refused(not_yet()) };
-        let Some(identity) = peer.identity().cloned() else {
-            return refused(Fault::new(ErrorCode::Unauthorized, "only nodes are answered that"));
-        };
+        let Some(identity) = peer.identity().cloned() else { return lines.stranger(peer, message) };
         let is_controller = identity.role == NodeRole::Controller;
         match message {
             Message::RaftVote(asked) if is_controller => lines.raft(identity.node, &asked.body),
@@ -76,6 +77,10 @@ impl Service for Switchboard {
                 let shared = lines.shared.clone();
                 Box::pin(async move { shared.answer_read_index().await })
             }
+            Message::CertificateRenew(asked) => match lines.registrar.clone() {
+                Some(registrar) => Box::pin(registrar.renew(Arc::clone(peer), asked)),
+                None => refused(no_registrar()),
+            },
             Message::NodeReport(_) => {
                 let ask = lines.ask.clone();
                 Box::pin(async move {
@@ -111,6 +116,16 @@ impl Service for Switchboard {
 }
 
 impl Lines {
+    /// A machine without a certificate: it wants to join, or slept until its own ran out.
+    fn stranger(&self, peer: &Arc<Peer>, message: Message) -> Answer {
+        let Some(registrar) = self.registrar.clone() else { return refused(no_registrar()) };
+        match message {
+            Message::JoinRequest(asked) => Box::pin(registrar.admit(Arc::clone(peer), asked)),
+            Message::CertificateRecover(asked) => Box::pin(registrar.recover(Arc::clone(peer), asked)),
+            _ => refused(Fault::new(ErrorCode::Unauthorized, "only nodes are answered that")),
+        }
+    }
+
     fn raft(&self, from: model::NodeId, body: &[u8]) -> Answer {
         let Some(voter) = &self.voter else {
             return refused(Fault::new(ErrorCode::Unauthorized, "a worker keeps no part of the log"));
@@ -119,6 +134,10 @@ impl Lines {
         let answer = voter.handle(from, body);
         Box::pin(async move { Ok(RaftAnswer { body: answer.await.into() }.into()) })
     }
+}
+
+fn no_registrar() -> Fault {
+    Fault::new(ErrorCode::Unauthorized, "this node is a worker: controllers issue certificates")
 }
 
 fn not_yet() -> Fault {
