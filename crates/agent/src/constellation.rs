@@ -9,13 +9,12 @@
 //!   are answered elsewhere.
 //! - `found`, `join`: how a machine becomes a node. `registrar`: lets others in and gives nodes new certificates. `certs`: a
 //!   node's own, and whom it believes. `rotation`: another authority. `security`: what the log says of all that.
-//! - `start`: all of it, from the home to a running part.
-
-#![expect(dead_code, reason = "init, join and leave use it in the next step")]
+//! - `start`: all of it, from the home to a running part. `entry`: how a machine becomes a node, and stops being one.
 
 pub(crate) mod bundles;
 mod certs;
 mod disk;
+pub(crate) mod entry;
 pub(crate) mod far_logs;
 mod feed;
 mod follow;
@@ -41,8 +40,9 @@ mod testing;
 mod wire;
 
 pub(crate) use bundles::Carrier;
+pub(crate) use entry::Standpoint;
 pub(crate) use home::Home;
 pub(crate) use mesh::Mesh;
 pub(crate) use shared::Shared;
-pub(crate) use start::start;
+pub(crate) use start::{Part, start};
 pub(crate) use switchboard::DataPlane;

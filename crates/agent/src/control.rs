@@ -7,17 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{
-    Accepted, After, Answer, AppView, BundleStatus, Caller, Control, Copy, Events, Exec, ExecCommand, Index,
-    Inspection, LogQuery, LogStream, MachineView, NodeView, Passed, RestoreSnapshot, Road, ServiceView, Shutdown,
-    SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version, WAIT_MAX_MS,
-    WallsView,
+    Accepted, After, Answer, AppView, Became, BundleStatus, Caller, Control, Copy, Events, Exec, ExecCommand, Index,
+    Init, Inspection, Join, LogQuery, LogStream, MachineView, NodeView, Passed, RestoreSnapshot, Road, ServiceView,
+    Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version,
+    WAIT_MAX_MS, WallsView,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
 use isolate::{DiskMeans, Enforced, IO_IN_PART, Walls};
 use model::{
-    AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, Network, NodeId, Problem,
-    SecretChange, SecretKey, SecretView, ServiceKey, StarId, StarPhase, WallTime,
+    AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, Network, NodeFacts, NodeId,
+    Problem, SecretChange, SecretKey, SecretView, ServiceKey, StarId, StarPhase, WallTime,
 };
 use node::{Node, Reply, Request};
 use proxy::Proxy;
@@ -31,7 +31,7 @@ use tokio::time::timeout;
 use crate::clock;
 use crate::constellation::far_logs::FarLogs;
 use crate::constellation::forward::Forward;
-use crate::constellation::{Carrier, Mesh, Shared};
+use crate::constellation::{Carrier, Mesh, Shared, Standpoint, entry};
 use crate::disk_use::DiskUse;
 use crate::doors::{Doors, Need};
 use crate::link::Link;
@@ -72,8 +72,12 @@ pub(crate) struct Remote {
     pub(crate) started: WallTime,
     pub(crate) background: bool,
     pub(crate) is_node: bool,
-    /// The log, where the machine is a node of a constellation.
-    pub(crate) shared: Option<Shared>,
+    /// Its part in a constellation, if it has one.
+    pub(crate) standpoint: Option<Standpoint>,
+    /// What the machine says of itself.
+    pub(crate) facts: NodeFacts,
+    /// Told when the agent is to begin anew.
+    pub(crate) again: mpsc::Sender<()>,
 }
 
 /// A way to look at the node from beside the loop.
@@ -140,6 +144,23 @@ impl Remote {
         let problem = Problem::new(Code::StartFailed, format!("service `{service}` does not go on: {why}"));
         stopped.map(drop)?;
         Err(problem.help("its volumes are those of the snapshot; `rads c start` begins anew"))
+    }
+
+    async fn check_alone(&self) -> Result<(), Problem> {
+        let cluster = self.looker().look(|node| node.state().cluster.clone()).await?;
+        match cluster {
+            None => Ok(()),
+            Some(cluster) => {
+                let message = format!("this machine is in constellation `{cluster}` already");
+                Err(Problem::new(Code::AlreadyExists, message).help("`rads c leave` takes it out"))
+            }
+        }
+    }
+
+    /// The agent executes itself again once this request is answered.
+    fn begin_anew(&self) {
+        // Full means that it is about to.
+        let _ = self.again.try_send(());
     }
 
     async fn change(&self, request: Request) -> Result<Accepted, Problem> {
@@ -566,11 +587,39 @@ impl Control for Remote {
         })
     }
 
+    fn init(&self, init: Init) -> Answer<'_, Became> {
+        Box::pin(async move {
+            self.check_alone().await?;
+            let became = entry::init(&self.ask, &self.data_dir, self.facts.clone(), init).await?;
+            self.begin_anew();
+            Ok(became)
+        })
+    }
+
+    fn join(&self, join: Join) -> Answer<'_, Became> {
+        Box::pin(async move {
+            self.check_alone().await?;
+            let became = entry::enter(&self.ask, &self.data_dir, join).await?;
+            self.begin_anew();
+            Ok(became)
+        })
+    }
+
+    fn leave(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            match &self.standpoint {
+                Some(standpoint) => entry::leave(standpoint).await,
+                None => Err(node::roster::alone()),
+            }
+        })
+    }
+
     fn nodes(&self) -> Answer<'_, Vec<NodeView>> {
         Box::pin(async move {
             let (own, machines) = self.looker().look(|node| (node.id(), node.machine_views())).await?;
-            let keepers = self.shared.as_ref().map(Shared::keepers).unwrap_or_default();
-            let leader = self.shared.as_ref().and_then(Shared::leader);
+            let shared = self.standpoint.as_ref().map(|standpoint| &standpoint.shared);
+            let keepers = shared.map(Shared::keepers).unwrap_or_default();
+            let leader = shared.and_then(Shared::leader);
             let view = |machine: MachineView| NodeView {
                 leads: leader == Some(machine.id),
                 votes: keepers.voters.contains(&machine.id),

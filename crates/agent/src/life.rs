@@ -77,6 +77,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         }
         Some(home) => {
             about.node = home.node;
+            constellation::entry::forget_alone(&folder.store());
             home.described.clone().tell(&mut facts);
             let starting = constellation::start(home, &facts, folder.path(), clock, ask.clone(), seeing.clone());
             let part = tokio::select! {
@@ -120,8 +121,10 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         carrier: carrier.clone(),
         started: clock::wall(),
         background: config.background,
+        standpoint: part.as_ref().map(constellation::Part::standpoint),
+        facts: about.facts(),
+        again: again.clone(),
         is_node: state.cluster.is_some(),
-        shared: part.as_ref().map(|part| part.shared.clone()),
     };
     let node = Node::new(about, state);
     let snapshots_left = Arc::clone(&snapshots);
@@ -155,7 +158,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
     let remote: Arc<dyn Control> = Arc::new(remote);
     let part = part.zip(carrier).map(|(part, carrier)| {
         let data = DataPlane { mesh, carrier, routes: Routes::new(Arc::clone(&remote)) };
-        part.run(facts, data, again.clone())
+        part.run(facts, folder.path(), data, again)
     });
     if part.is_none() {
         start_again(&looker, &snapshots_left).await;

@@ -45,10 +45,11 @@ pub(crate) enum Incoming {
     /// Membership sees a node, or does not.
     Seems { node: NodeId, alive: bool },
     /// No change is taken any more; answered with the state once what was begun is written. For a machine that is alone.
-    #[expect(dead_code, reason = "init uses it in the next step")]
     Freeze { frozen: oneshot::Sender<State> },
     /// What a star is made from is here, or could not be fetched.
     Prepared { order: Box<StartOrder>, result: Result<(), Problem> },
+    /// Changes are taken again.
+    Thaw,
     /// How much memory a star uses, where that is measured.
     Measured { star: StarId, used: Option<Bytes> },
     /// A probe ended.
@@ -226,6 +227,10 @@ impl Loop {
                     }
                     Err(problem) => Event::StarStartFailed { star: order.star, reason: problem.message },
                 }
+            }
+            Some(Incoming::Thaw) => {
+                self.frozen = false;
+                return None;
             }
             Some(Incoming::Measured { star, used }) => Event::Measured { star, used },
             Some(Incoming::Probed { star, role, outcome }) => Event::Probed { star, role, outcome },

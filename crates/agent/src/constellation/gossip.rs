@@ -47,8 +47,6 @@ enum Inbox {
 #[derive(Clone)]
 pub(crate) struct Gossip {
     inbox: mpsc::Sender<Inbox>,
-    /// How every other node seems to be.
-    seems: watch::Receiver<Arc<BTreeMap<NodeId, Status>>>,
     gone: watch::Receiver<bool>,
 }
 
@@ -59,7 +57,6 @@ struct Running {
     roads: Roads,
     inbox: mpsc::Sender<Inbox>,
     ask: mpsc::Sender<Incoming>,
-    seems: watch::Sender<Arc<BTreeMap<NodeId, Status>>>,
     gone: watch::Sender<bool>,
     book: BTreeMap<NodeId, SocketAddr>,
     answers: HashMap<u64, oneshot::Sender<Vec<u8>>>,
@@ -90,7 +87,6 @@ impl Gossip {
         };
         let membership = Membership::new(Config::default(), me, clock.now(), random_seed());
         let (inbox, incoming) = mpsc::channel(INBOX_MAX);
-        let (seems, seeming) = watch::channel(Arc::default());
         let (gone, going) = watch::channel(false);
         tokio::spawn(receive(Arc::clone(&datagrams), inbox.clone()));
         tokio::spawn(watch_book(roads.clone(), inbox.clone()));
@@ -101,14 +97,13 @@ impl Gossip {
             roads,
             inbox: inbox.clone(),
             ask,
-            seems,
             gone,
             book: BTreeMap::new(),
             answers: HashMap::new(),
             exchanges: 0,
         };
         tokio::spawn(running.run(incoming));
-        Ok(Self { inbox, seems: seeming, gone: going })
+        Ok(Self { inbox, gone: going })
     }
 
     /// Answers another node's comparison.
@@ -117,11 +112,6 @@ impl Gossip {
         // Too busy is no answer.
         let _ = self.inbox.try_send(Inbox::Compare { bytes: members, answer });
         answered.await.unwrap_or_default().into()
-    }
-
-    /// How the other nodes seem to be.
-    pub(crate) fn seems(&self) -> Arc<BTreeMap<NodeId, Status>> {
-        Arc::clone(&self.seems.borrow())
     }
 
     /// Says goodbye, so that nobody has to notice that this node is gone.
@@ -218,7 +208,6 @@ impl Running {
             self.membership.handle(now, Event::Join { seeds: &seeds }, effects);
         }
         self.book = book;
-        self.show();
     }
 
     async fn perform(&mut self, effect: Effect) {
@@ -247,7 +236,6 @@ impl Running {
             }
             Effect::Changed { member, to, .. } => {
                 tracing::info!(node = %member.id, name = %member.name, status = ?to, "a node seems otherwise");
-                self.show();
                 let seems = Incoming::Seems { node: member.id, alive: to == Status::Alive };
                 let _ = self.ask.send(seems).await;
             }
@@ -259,11 +247,6 @@ impl Running {
                 self.gone.send_replace(true);
             }
         }
-    }
-
-    fn show(&self) {
-        let seems = self.membership.members().map(|view| (view.member.id, view.status)).collect();
-        self.seems.send_replace(Arc::new(seems));
     }
 }
 

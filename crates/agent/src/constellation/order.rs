@@ -24,10 +24,6 @@ impl Order {
         *self.told.borrow()
     }
 
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.told.subscribe()
-    }
-
     /// Hands a command on, if it is the next: its source has told everything after `before`, so it is when everything up to
     /// there was handed on, and it was not itself.
     pub(crate) async fn deliver(&self, before: u64, index: u64, command: &Command) {

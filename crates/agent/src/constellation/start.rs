@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use super::certs::Certs;
 use super::disk::OnDisk;
+use super::entry::{self, Standpoint};
 use super::feed::Feed;
 use super::follow::Follower;
 use super::gossip::Gossip;
@@ -128,7 +129,8 @@ pub(crate) async fn start(
 impl Part {
     /// Lets everything run that talks to the loop, which must run from here on. `again` is told when the agent has to begin
     /// anew from what is on its disk.
-    pub(crate) fn run(self, facts: NodeFacts, data: DataPlane, again: mpsc::Sender<()>) -> Running {
+    pub(crate) fn run(self, facts: NodeFacts, data_dir: &Path, data: DataPlane, again: mpsc::Sender<()>) -> Running {
+        let standpoint = self.standpoint();
         let carrier = data.carrier.clone();
         let Self { home, shared, gossip, state, certs, begin } = self;
         let Begin { follower, applied, told, switchboard, listener, ask } = begin;
@@ -167,21 +169,27 @@ impl Part {
         if let Some(registrar) = registrar.clone() {
             tasks.spawn(rotation::run(registrar, shared.clone(), Arc::new(SystemClock)));
         }
-        tasks.spawn(follower.run(shared.looker.clone(), order, wanted, again));
+        tasks.spawn(follower.run(shared.looker.clone(), order, wanted, again.clone()));
+        tasks.spawn(entry::until_removed(standpoint, data_dir.to_owned(), again));
         tasks.spawn(report::run(shared.clone(), ask));
         tasks.spawn(carrier.collect_now_and_then(shared.clone()));
         tasks.spawn(report::describe(shared.clone(), home.advertise.clone(), facts));
-        Running { home, shared, gossip, registrar, tasks }
+        Running { shared, tasks }
+    }
+
+    pub(crate) fn standpoint(&self) -> Standpoint {
+        Standpoint {
+            home: Arc::clone(&self.home),
+            shared: self.shared.clone(),
+            gossip: self.gossip.clone(),
+            registrar: self.certs.registrar.clone(),
+        }
     }
 }
 
 /// A node's part in its constellation, running.
 pub(crate) struct Running {
-    pub(crate) home: Arc<Home>,
-    pub(crate) shared: Shared,
-    pub(crate) gossip: Gossip,
-    /// On controllers.
-    pub(crate) registrar: Option<Registrar<Shared>>,
+    shared: Shared,
     tasks: JoinSet<()>,
 }
 

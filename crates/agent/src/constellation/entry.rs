@@ -1,0 +1,220 @@
+//! How a machine becomes a node, and stops being one. What it is, is written last; then the agent begins anew.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Became, Init, Introduction, Invitation, Join};
+use model::{Code, Duty, NodeFacts, NodeId, NodeRole, Problem, Standing, StarPhase};
+use net::identity::Lifetime;
+use net::tls::SystemClock;
+use node::Node;
+use state::{Command, State};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
+
+use super::disk::OnDisk;
+use super::found::{Founded, found};
+use super::gossip::Gossip;
+use super::home::{Described, Home, folder};
+use super::join::{Machine, join};
+use super::registrar::Registrar;
+use super::shared::Shared;
+use super::start::log_folder;
+use crate::clock;
+use crate::control::beside;
+use crate::main_loop::Incoming;
+
+/// How long the stars of a node that leaves may take to be elsewhere, beyond what they need to end.
+const MOVE_WITHIN: Duration = Duration::from_secs(60);
+/// How long a node that is taken out waits to be no voter any more.
+const UNVOTE_WITHIN: Duration = Duration::from_secs(20);
+const STEP: Duration = Duration::from_millis(50);
+
+/// What a node is reached by from the API.
+#[derive(Clone)]
+pub(crate) struct Standpoint {
+    pub(crate) home: Arc<Home>,
+    pub(crate) shared: Shared,
+    pub(crate) gossip: Gossip,
+    /// On controllers.
+    #[expect(dead_code, reason = "`rads c certs` asks it in the next step")]
+    pub(crate) registrar: Option<Registrar<Shared>>,
+}
+
+/// Founds a constellation of a machine that is alone.
+///
+/// # Errors
+/// Nothing is changed then.
+pub(crate) async fn init(
+    ask: &mpsc::Sender<Incoming>,
+    data_dir: &Path,
+    mut facts: NodeFacts,
+    init: Init,
+) -> Result<Became, Problem> {
+    let days = init.certificate_days.map_or(Ok(Lifetime::DEFAULT), Lifetime::days);
+    let lifetime = days.map_err(|error| Problem::new(Code::InvalidValue, error.to_string()))?;
+    let machine = machine(init.me);
+    machine.described.clone().tell(&mut facts);
+    let (cluster, folder) = (init.cluster, data_dir.to_owned());
+    frozen(ask, move |state| {
+        beside(move || {
+            let founded = found(state, &cluster, machine, &facts, lifetime, clock::wall())?;
+            let Founded { home, state, token, ticket } = founded;
+            clear(&folder)?;
+            consensus::found(&mut OnDisk::open(&log_folder(&folder))?, NodeId::FIRST, &state)?;
+            home.write(&folder)?;
+            let token = Invitation {
+                token: token.reveal().to_string(),
+                role: ticket.role,
+                uses: ticket.uses_max,
+                expires: ticket.expires,
+            };
+            Ok(Became { token: Some(token), ..became(&home) })
+        })
+    })
+    .await
+}
+
+/// Takes a machine on which nothing runs into a constellation.
+///
+/// # Errors
+/// Nothing is changed on this machine then.
+pub(crate) async fn enter(ask: &mpsc::Sender<Incoming>, data_dir: &Path, request: Join) -> Result<Became, Problem> {
+    let folder = data_dir.to_owned();
+    frozen(ask, move |state| async move {
+        is_empty(&state)?;
+        let Join { address, token, me } = request;
+        let home = join(&address, &token, machine(me), Arc::new(SystemClock)).await?;
+        beside(move || {
+            clear(&folder)?;
+            home.write(&folder).map_err(Problem::after_changes)?;
+            Ok(became(&home))
+        })
+        .await
+    })
+    .await
+}
+
+/// Lets a node's stars go elsewhere, and takes it out. The rest follows when it hears of it: see [`until_removed`].
+///
+/// # Errors
+/// `Conflict` for the last one that could keep the log; when no leader is to be had.
+pub(crate) async fn leave(standpoint: &Standpoint) -> Result<(), Problem> {
+    let (shared, me) = (&standpoint.shared, standpoint.home.node);
+    let others = shared.look_now(move |state| {
+        let there = state.nodes.iter().filter(|(node, record)| **node != me && record.standing != Standing::Left);
+        let (controllers, workers): (Vec<_>, Vec<_>) =
+            there.partition(|(_, record)| record.role == NodeRole::Controller);
+        (controllers.len(), workers.len())
+    });
+    if let (0, workers) = others.await? {
+        let message = match workers {
+            0 => "this is the last node of the constellation".to_owned(),
+            _ => format!("this is the last controller, and {workers} workers are left"),
+        };
+        let help = "let another controller join first; `rads c shutdown` only ends the agent";
+        return Err(Problem::new(Code::Conflict, message).help(help));
+    }
+    let draining = Command::SetDuty { node: me, duty: Duty::Draining, wall: clock::wall() };
+    let index = shared.propose(&draining).await?;
+    shared.applied(index).await?;
+    let looker = &shared.looker;
+    let deadline = Instant::now() + MOVE_WITHIN + looker.look(Node::longest_end).await?;
+    while looker.look(Node::stars_here).await? > 0 && Instant::now() < deadline {
+        sleep(STEP).await;
+    }
+    let index = shared.propose(&Command::RemoveNode { node: me, wall: clock::wall() }).await?;
+    shared.applied(index).await
+}
+
+/// Waits until the log says that this node is none any more, and it keeps no part of it; then forgets that it was one.
+pub(crate) async fn until_removed(standpoint: Standpoint, data_dir: std::path::PathBuf, again: mpsc::Sender<()>) {
+    let Standpoint { home, shared, gossip, .. } = standpoint;
+    let me = home.node;
+    let is_out = move |node: &Node| node.state().nodes.get(&me).is_some_and(|record| record.standing == Standing::Left);
+    let mut seen = shared.seen.clone();
+    loop {
+        match shared.looker.look(is_out).await {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(_) => return,
+        }
+        if seen.changed().await.is_err() {
+            return;
+        }
+    }
+    tracing::warn!(node = %me, cluster = %home.cluster, "this machine is no node of the constellation any more");
+    let deadline = Instant::now() + UNVOTE_WITHIN;
+    if let Some(voter) = &shared.voter {
+        while voter.status().voters.contains(&me) && voter.status().voters.len() > 1 && Instant::now() < deadline {
+            sleep(STEP).await;
+        }
+    }
+    gossip.leave().await;
+    match beside(move || Home::remove(&data_dir)).await {
+        // Asked once is enough.
+        Ok(()) => drop(again.try_send(())),
+        Err(problem) => tracing::error!(%problem, "what it kept of the constellation is still there"),
+    }
+}
+
+/// Does something while the loop takes no changes; if it fails, they are taken again.
+async fn frozen<T, F>(ask: &mpsc::Sender<Incoming>, then: impl FnOnce(State) -> F) -> Result<T, Problem>
+where
+    F: Future<Output = Result<T, Problem>>,
+{
+    let ending = || Problem::new(Code::Unavailable, "the agent is ending").help("try again when it is back");
+    let (freeze, state) = oneshot::channel();
+    ask.send(Incoming::Freeze { frozen: freeze }).await.map_err(|_| ending())?;
+    let state = state.await.map_err(|_| ending())?;
+    let done = then(state).await;
+    if done.is_err() {
+        // The loop ends with the agent.
+        let _ = ask.send(Incoming::Thaw).await;
+    }
+    done
+}
+
+fn machine(me: Introduction) -> Machine {
+    let Introduction { name, listen, advertise, region, zone, rack, labels } = me;
+    Machine { name, listen, advertise, described: Described { region, zone, rack, labels } }
+}
+
+fn became(home: &Home) -> Became {
+    Became { cluster: home.cluster.clone(), node: home.node, name: home.name.clone(), role: home.role, token: None }
+}
+
+/// A machine brings nothing with it: what runs is the constellation's to say.
+fn is_empty(state: &State) -> Result<(), Problem> {
+    let runs = state.stars.values().any(|star| star.phase != StarPhase::Ended);
+    if state.services.is_empty() && !runs {
+        return Ok(());
+    }
+    let message = "apps run on this machine: it cannot join a constellation with them";
+    Err(Problem::new(Code::Conflict, message)
+        .help("`rads down` takes them away, volumes and secrets stay; or found one here with `rads c init`"))
+}
+
+/// What an attempt that was cut short may have left.
+fn clear(data_dir: &Path) -> Result<(), Problem> {
+    match fs::remove_dir_all(folder(data_dir)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let message = format!("cannot remove `{}`: {error}", folder(data_dir).display());
+            Err(Problem::new(Code::DataUnwritable, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a machine that became a node kept of the time when it was alone is in the log it founded, or was nothing.
+pub(crate) fn forget_alone(store: &Path) {
+    match fs::remove_dir_all(store) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, "what this machine kept when it was alone is still there");
+        }
+        _ => {}
+    }
+}
