@@ -212,6 +212,12 @@ impl Consensus {
         self.inner.machine.state()
     }
 
+    /// Whether it asks to be leader when it hears of none; it does from its start on. One that knows from others that it is no
+    /// voter any more need not.
+    pub fn set_may_ask_for_votes(&self, may: bool) {
+        self.inner.raft.runtime_config().elect(may);
+    }
+
     /// The node this voter is.
     pub fn me(&self) -> NodeId {
         self.inner.config.me

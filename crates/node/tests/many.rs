@@ -351,3 +351,42 @@ fn a_cordoned_machine_keeps_what_it_has_and_gets_more_when_it_takes_stars_again(
     scale(&mut desk, 12);
     assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [4, 4, 4]);
 }
+
+#[test]
+fn a_star_that_is_newer_than_the_log_here_is_left_alone_until_its_order_comes() {
+    // What the agent before this one knew of a star: it runs, and was ordered by a command that has not come here yet.
+    let ordered = |index: u64, star: StarId| {
+        let revision = 4;
+        let service = "web".parse().unwrap();
+        let assignment = state::Assignment { star, service, revision, ordinal: 1, node: NodeId(2), port: None };
+        (index, Command::Assign { stars: vec![assignment], wall: WallTime(1) })
+    };
+    let running = |star: StarId, generation: u64| node::RunningStar { star, generation, pid: 70, start_time: 7 };
+    let (mine, nobodys) = (StarId(11), StarId(12));
+    let mut desk = Desk::new(1, false);
+    let index = desk.index;
+    let there = vec![running(mine, index + 1), running(nobodys, index + 1), running(StarId(13), index)];
+    desk.tell(Event::NurseryDown);
+    desk.tell(Event::NurseryUp { running: there, ended: Vec::new() });
+    // Only the one that this log should know of, and does not, is ended.
+    assert_eq!(desk.kills(), [StarId(13)]);
+    let (index, command) = ordered(index + 1, mine);
+    desk.index = index - 1;
+    desk.write(command);
+    // It is taken over, not started a second time; who was not ordered after all is ended.
+    assert!(!desk.effects.iter().any(|effect| matches!(effect, Effect::Start { .. })), "{:?}", desk.effects);
+    assert!(desk.effects.contains(&Effect::Kill { star: nobodys }), "{:?}", desk.effects);
+    desk.write_all();
+    assert_eq!(desk.node.state().stars[&mine].process, Some((70, 7)));
+
+    // One that ended before its order came counts as ended once it has.
+    let mut desk = Desk::new(1, false);
+    let index = desk.index;
+    desk.tell(Event::NurseryDown);
+    desk.tell(Event::NurseryUp { running: vec![running(mine, index + 1)], ended: Vec::new() });
+    desk.tell(Event::StarExited { star: mine, cause: ExitCause::Code(3) });
+    desk.write(ordered(index + 1, mine).1);
+    desk.write_all();
+    let exit = desk.node.state().stars[&mine].exit.clone();
+    assert_eq!(exit.map(|exit| exit.cause), Some(ExitCause::Code(3)));
+}

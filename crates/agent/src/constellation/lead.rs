@@ -45,14 +45,20 @@ pub(crate) async fn stand(
     follow: watch::Sender<bool>,
 ) {
     let me = voter.me();
-    let (mut status, mut led) = (voter.watch(), Instant::now());
+    let mut status = voter.watch();
+    // After a start nothing was heard: the others know more.
+    let mut led: Option<Instant> = None;
     loop {
         let now = voter.status();
         if now.leader.is_some() {
-            led = Instant::now();
+            led = Some(Instant::now());
         }
         let belongs = now.voters.contains(&me) || now.learners.contains(&me);
-        let at_first_hand = belongs && *told.borrow() <= order.last() && led.elapsed() < LEADERLESS;
+        let is_led = led.is_some_and(|led| led.elapsed() < LEADERLESS);
+        let at_first_hand = belongs && is_led && *told.borrow() <= order.last();
+        // One that was taken out while it was away would ask for votes for ever.
+        let others = &feed.keepers().borrow().voters;
+        voter.set_may_ask_for_votes(now.leader.is_some() || others.is_empty() || others.contains(&me));
         if at_first_hand {
             feed.set_keepers(Keepers {
                 leader: now.leader,

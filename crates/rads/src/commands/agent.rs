@@ -17,7 +17,7 @@ use crate::screen;
 /// Runs the agent here until a signal or a request ends it.
 pub(crate) fn run(data_dir: PathBuf, background: bool) -> Result<u8, Problem> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("RADS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
     let terminal = io::IsTerminal::is_terminal(&io::stderr());
     // A log that cannot be written, as on a full disk, is no reason to stop working: told to nobody, it would be a panic.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal);
