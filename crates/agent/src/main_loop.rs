@@ -42,6 +42,8 @@ pub(crate) enum Incoming {
     Leads { leads: bool },
     /// A node reported to this one, which leads.
     Heard(NodeId),
+    /// A leader that a majority followed at this moment or later has heard from this node since.
+    Leased { heard: std::time::Instant },
     /// Membership sees a node, or does not.
     Seems { node: NodeId, alive: bool },
     /// No change is taken any more; answered with the state once what was begun is written. For a machine that is alone.
@@ -211,6 +213,11 @@ impl Loop {
             }
             Some(Incoming::Leads { leads }) => Event::Leads { leads },
             Some(Incoming::Heard(node)) => Event::Heard { node },
+            Some(Incoming::Leased { heard }) => {
+                // What has passed since is not left of it.
+                let length = node::SINGLETON_LEASE.saturating_sub(heard.elapsed());
+                Event::Leased { length }
+            }
             Some(Incoming::Seems { node, alive }) => Event::Seems { node, alive },
             Some(Incoming::Freeze { frozen }) => {
                 self.frozen = true;
@@ -348,6 +355,10 @@ impl Loop {
                 None => self.link.order(Order::Kill { star }),
             },
             Effect::Forget { star } => self.link.order(Order::Forget { star }),
+            Effect::Lease { stars, length } => {
+                let for_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+                self.link.order(Order::Lease { stars, for_ms });
+            }
             Effect::Limit { star, limits } => self.link.order(Order::Limit { star, limits: Box::new(limits) }),
             Effect::Freeze { star, frozen } => self.link.order(Order::Freeze { star, frozen }),
             Effect::Hook { star, command } => {

@@ -126,6 +126,7 @@ mod tests {
                 bundle: BundleId(ContentHash([0; 32])),
                 rootfs: None,
                 checkpoint: false,
+                singleton: false,
                 env: Default::default(),
                 limits: Limits::DEFAULT,
                 volumes: vec![VolumeMount { volume: "v".parse().unwrap(), path: "/data".to_owned(), size: None }],

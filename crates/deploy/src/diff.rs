@@ -141,6 +141,7 @@ fn summary(spec: &ServiceSpec) -> Vec<String> {
             "network",
             "rootfs",
             "checkpoint",
+            "singleton",
             "user",
             "workdir",
             "weaker walls",
@@ -213,6 +214,7 @@ fn template_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
         fields.extend((!hook.is_empty()).then(|| named(name, hook.join(" "))));
     }
     fields.extend(template.rootfs.iter().map(|archive| ("rootfs".to_owned(), archive.clone())));
+    fields.extend(template.singleton.then(|| named("singleton", "never more than one star".to_owned())));
     fields.extend(template.checkpoint.then(|| named("checkpoint", "its memory can be kept".to_owned())));
     fields.extend(template.env.iter().map(|(name, value)| (format!("env {name}"), value.clone())));
     fields.extend(template.volumes.iter().map(|mount| (format!("volume {}", mount.path), volume_text(mount))));

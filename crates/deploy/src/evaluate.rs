@@ -14,7 +14,8 @@ use rads_vm::{Cx, Limits, Location, NativeBody, Natives, Params, Step, TaskId, U
 
 use crate::bundle::{Bundle, Files, Packer};
 use crate::fault::Fault;
-use crate::options::{self, Defaults, Draft, OPTIONS, OptionFault};
+use crate::names::OPTIONS;
+use crate::options::{self, Defaults, Draft, OptionFault};
 use crate::place;
 use crate::setting::Setting;
 

@@ -13,56 +13,8 @@ use model::{
     StarTemplate, Tmpfs, User, VolumeMount, Weakened,
 };
 
+use crate::names::OPTIONS;
 use crate::setting::Setting;
-
-/// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 45] = [
-    "script",
-    "command",
-    "args",
-    "rootfs",
-    "checkpoint",
-    "instances",
-    "cpu_percent",
-    "cpu_cores",
-    "ram_mb",
-    "ram_gb",
-    "ram_soft_mb",
-    "ram_balloon",
-    "pids",
-    "open_files",
-    "disk_mb",
-    "log_kb_s",
-    "cpus",
-    "cpu_burst_percent",
-    "io_read_mb_s",
-    "io_write_mb_s",
-    "port",
-    "listen",
-    "protocol",
-    "balance",
-    "startup",
-    "ready",
-    "live",
-    "env",
-    "volumes",
-    "tmpfs",
-    "binds",
-    "secrets",
-    "env_secrets",
-    "workdir",
-    "user",
-    "weaken",
-    "assets",
-    "network",
-    "restart",
-    "grace_seconds",
-    "stop_signal",
-    "deadline_seconds",
-    "before_start",
-    "before_stop",
-    "namespace",
-];
 
 /// How a star can be asked, and when.
 const PROBE_OPTIONS: [&str; 6] = ["http", "tcp", "exec", "script", "timeout_ms", "interval_ms"];
@@ -158,6 +110,7 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
     let template = StarTemplate {
         rootfs,
         checkpoint,
+        singleton: faults.keep(options.bool("singleton")).unwrap_or(false),
         args: faults.keep(options.texts("args")),
         env: faults.keep(env(options)),
         volumes: faults.keep(volumes(options)),
@@ -179,7 +132,8 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
         limits,
         port,
     };
-    let instances = faults.keep(options.int("instances", 0, i64::from(INSTANCES_MAX))).map_or(1, narrow);
+    let most = if template.singleton { 1 } else { i64::from(INSTANCES_MAX) };
+    let instances = faults.keep(options.int("instances", 0, most)).map_or(1, narrow);
     let assets = faults.keep(options.texts("assets"));
     let namespace = faults.keep(options.name("namespace"));
     // What the parts have to do with each other is asked of parts that are sound.

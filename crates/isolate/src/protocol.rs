@@ -34,6 +34,9 @@ pub enum Request {
     Kill { star: StarId },
     /// Changes the limits of a running star. Answered by `Limited`.
     Limit { star: StarId, limits: Box<Limits> },
+    /// The stars may run for so long from now on: each that is not named again until then is killed. One that was never named
+    /// runs as long as it likes. Holds for stars to come too. No answer.
+    Lease { stars: Vec<StarId>, for_ms: u64 },
     /// Halts everything in a running star, or lets it go on; twice is once. Answered by `Frozen`.
     Freeze { star: StarId, frozen: bool },
     /// Halts everything in a running star for as long as this connection lasts, however it ends; beside `Freeze`, not in

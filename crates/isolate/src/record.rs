@@ -42,6 +42,9 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) stance: Stance,
     pub(crate) ended: Option<ExitCause>,
+    /// It may run only for as long as somebody says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) leased: bool,
     /// What it may use, as it was ordered last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) limits: Option<Limits>,
@@ -93,6 +96,7 @@ impl Record {
             stopped: false,
             stance: Stance::default(),
             ended: None,
+            leased: false,
             limits: None,
         }
     }

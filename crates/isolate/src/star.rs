@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use model::{ExitCause, Limits};
 use rustix::io::Errno;
@@ -30,6 +31,16 @@ pub(crate) struct Told {
     kill: bool,
     /// A signal that the program does not handle: its default was carried out by SIGKILL.
     unhandled: Option<i32>,
+    /// It was killed because nobody said any more that it may run.
+    #[serde(default)]
+    pub(crate) lease_over: bool,
+}
+
+/// The clock that goes on while the machine sleeps.
+pub(crate) fn boottime() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    // Both are positive since the machine began.
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
 /// Sends a signal to the star's program.
@@ -205,12 +216,14 @@ pub(crate) fn cause(record: &Record, folder: &Path, pidfd: Option<BorrowedFd<'_>
     match ended {
         // Not ours to reap: what it was told is the best that can be said.
         None => match told {
+            Told { lease_over: true, .. } => ExitCause::LeaseOver,
             Told { kill: true, .. } => ExitCause::Signal(libc::SIGKILL),
             Told { unhandled: Some(signal), .. } => ExitCause::Signal(signal),
             Told { .. } => ExitCause::Unknown,
         },
         Some(Ended::Code(code)) => ExitCause::Code(code),
         Some(Ended::Signal(libc::SIGKILL)) => match told {
+            Told { lease_over: true, .. } => ExitCause::LeaseOver,
             Told { kill: true, .. } => ExitCause::Signal(libc::SIGKILL),
             Told { unhandled: Some(signal), .. } => ExitCause::Signal(signal),
             _ if record.groups.oom_kills() > 0 => ExitCause::OutOfMemory,

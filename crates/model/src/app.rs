@@ -60,6 +60,10 @@ pub struct StarTemplate {
     /// A script is executed as a program behind an init instead of being a copy of the nursery, so that its memory can be kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint: bool,
+    /// There is never more than one star of its service, not even while one takes another's place or while a machine is out of
+    /// reach: the next one starts when the last is known to have ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub singleton: bool,
     pub env: BTreeMap<String, String>,
     pub limits: Limits,
     pub volumes: Vec<VolumeMount>,

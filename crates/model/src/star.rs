@@ -94,6 +94,8 @@ pub enum ExitCause {
     Unknown,
     /// Its node was given up. It may run on there, unseen, until the node is heard of again.
     NodeLost,
+    /// It may run once only, and its node was out of touch with the others for so long that another may run elsewhere.
+    LeaseOver,
 }
 
 impl ExitCause {
@@ -114,6 +116,7 @@ impl fmt::Display for ExitCause {
             Self::StartFailed { reason } => write!(f, "not started: {reason}"),
             Self::Unknown => f.write_str("ended unseen"),
             Self::NodeLost => f.write_str("its node was lost"),
+            Self::LeaseOver => f.write_str("its node was out of touch with the others"),
         }
     }
 }

@@ -90,6 +90,10 @@ pub enum Event {
     Heard {
         node: NodeId,
     },
+    /// A leader that a majority follows has heard from this machine: for so long from now on none of its stars runs elsewhere.
+    Leased {
+        length: Duration,
+    },
     /// Membership sees a machine, or does not. A hint.
     Seems {
         node: NodeId,
@@ -230,6 +234,11 @@ pub enum Effect {
     /// Drop what is kept of an ended star.
     Forget {
         star: StarId,
+    },
+    /// Let these stars run for so long, and end those that are not named again by then; before any of them is started.
+    Lease {
+        stars: Vec<StarId>,
+        length: Duration,
     },
     /// Change what a star may use; answered by `Limited`.
     Limit {

@@ -38,4 +38,4 @@ pub mod voters;
 
 pub use event::{Effect, Event, Reply, Request, RunningStar, StartOrder};
 pub use node::{Node, NodeConfig};
-pub use peers::LEASE;
+pub use peers::{LEASE, SINGLETON_LEASE};

@@ -45,6 +45,8 @@ pub struct Node {
     /// Stars that run here and were ordered by a command that has not come here yet: this agent has just begun, and the log
     /// is ahead of it. With how it ended, if it has meanwhile.
     pub(crate) early: Vec<(RunningStar, Option<ExitCause>)>,
+    /// Until when none of its stars runs elsewhere, for sure.
+    pub(crate) leased_until: Time,
     /// Stars of other machines that are being told to go.
     pub(crate) retiring: BTreeSet<StarId>,
     pub(crate) timers: Timers,
@@ -194,6 +196,7 @@ impl Node {
             log: Log::default(),
             peers,
             early: Vec::new(),
+            leased_until: Time::ZERO,
             retiring: BTreeSet::new(),
             timers: Timers::default(),
             ids: Ids::new(config.seed),
@@ -278,6 +281,7 @@ impl Node {
             Event::Listening { service, result } => self.listening(service, result, &mut step),
             Event::Leads { leads } => self.leads(leads, &mut step),
             Event::Heard { node } => self.heard(node, &mut step),
+            Event::Leased { length } => self.leased(length, &mut step),
             Event::Seems { node, alive } => self.seems(node, alive, &mut step),
             Event::Rest => {
                 self.resting = true;

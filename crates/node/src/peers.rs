@@ -17,6 +17,10 @@ use crate::timers::Timer;
 
 /// A machine reports every second. One that misses five is silent for a reason.
 pub const LEASE: Duration = Duration::from_secs(5);
+/// For how long after a leader was sure to hear from it a machine lets its singletons run: so much less than [`LEASE`] that they have
+/// ended, on a machine that is slow to do it too, before others are started elsewhere.
+pub const SINGLETON_LEASE: Duration = Duration::from_secs(3);
+const _: () = assert!(SINGLETON_LEASE.as_millis() + 1_500 < LEASE.as_millis());
 /// One that others still see but that does not report is given up after this long: it answers probes and does no work.
 const LEASE_WHILE_SEEN: Duration = Duration::from_secs(30);
 

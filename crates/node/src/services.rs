@@ -23,8 +23,11 @@ impl Node {
     /// Looks at one service and takes every step that is due.
     pub(crate) fn reconcile(&mut self, key: &ServiceKey, step: &mut Step<'_>) {
         let wanted = match self.state.services.get(key) {
-            Some(record) => Wanted { stars: record.wanted(), revision: record.revision },
-            None => Wanted { stars: 0, revision: 0 },
+            Some(record) => {
+                let singleton = record.spec.template.singleton;
+                Wanted { stars: record.wanted(), revision: record.revision, singleton }
+            }
+            None => Wanted { stars: 0, revision: 0, singleton: false },
         };
         if let Some(service) = self.services.get_mut(key)
             && service.backoff_revision != wanted.revision

@@ -24,6 +24,14 @@ impl Node {
         if !self.nursery_up || local.ordered || local.phase != StarPhase::Assigned {
             return;
         }
+        if record.template.singleton && self.state.cluster.is_some() {
+            // Another may run elsewhere by now: it is started when that is known not to be so.
+            let length = self.leased_until.since(step.now);
+            if length.is_zero() {
+                return;
+            }
+            step.effects.push(Effect::Lease { stars: vec![star], length });
+        }
         local.ordered = true;
         local.limits = Some(record.template.limits);
         if !record.template.hooks.before_start.is_empty() {
@@ -89,9 +97,23 @@ impl Node {
                 self.star_ended(star, ExitCause::Unknown, step);
             }
         }
+        // A nursery that has just begun does not know how long singletons may run.
+        self.leased(self.leased_until.since(step.now), step);
         // What was wanted while nothing could be ordered is ordered now.
         self.dirty.extend(self.state.services.keys().cloned());
         self.dirty.extend(self.stars.values().map(|local| local.service.clone()));
+    }
+
+    /// Singletons may run on, and those that waited for it may start.
+    pub(crate) fn leased(&mut self, length: Duration, step: &mut Step<'_>) {
+        self.leased_until = self.leased_until.max(step.now + length);
+        let singleton = |star: &StarId| self.state.stars.get(star).is_some_and(|record| record.template.singleton);
+        let there = self.stars.iter().filter(|(_, local)| local.phase != StarPhase::Ended).map(|(star, _)| *star);
+        let stars: Vec<StarId> = there.filter(singleton).collect();
+        if !stars.is_empty() && !length.is_zero() {
+            step.effects.push(Effect::Lease { stars: stars.clone(), length });
+        }
+        stars.into_iter().for_each(|star| self.order(star, step));
     }
 
     /// Takes over stars whose order has come by now, and ends those that nobody ordered after all.

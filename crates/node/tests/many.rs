@@ -145,6 +145,7 @@ fn web(instances: u32, volumes: Vec<VolumeMount>) -> ServiceSpec {
             interior: Default::default(),
             weakened: Default::default(),
             checkpoint: false,
+            singleton: false,
         },
         instances,
         entry: None,
@@ -389,4 +390,44 @@ fn a_star_that_is_newer_than_the_log_here_is_left_alone_until_its_order_comes() 
     desk.write_all();
     let exit = desk.node.state().stars[&mine].exit.clone();
     assert_eq!(exit.map(|exit| exit.cause), Some(ExitCause::Code(3)));
+}
+
+#[test]
+fn a_singleton_starts_only_where_it_runs_nowhere_else_for_sure() {
+    let mut desk = Desk::new(1, false);
+    let mut spec = web(1, Vec::new());
+    spec.template.singleton = true;
+    let services = [("web".parse().unwrap(), spec)].into();
+    let app = AppSpec { app: "shop".parse().unwrap(), services };
+    desk.write(Command::PutApp { spec: app, base: None, wall: WallTime(1) });
+    let assignment = state::Assignment {
+        star: StarId(11),
+        service: "web".parse().unwrap(),
+        revision: desk.index,
+        ordinal: 1,
+        node: NodeId(2),
+        port: None,
+    };
+    desk.effects.clear();
+    desk.write(Command::Assign { stars: vec![assignment], wall: WallTime(1) });
+    let started = |desk: &Desk| desk.effects.iter().any(|effect| matches!(effect, Effect::Start { .. }));
+    // Nobody has said that this machine is not given up.
+    assert!(!started(&desk), "{:?}", desk.effects);
+    desk.tell(Event::Leased { length: Duration::from_secs(3) });
+    let lease = |effect: &Effect| match effect {
+        Effect::Lease { stars, length } => Some((stars.clone(), *length)),
+        _ => None,
+    };
+    let leases: Vec<_> = desk.effects.iter().filter_map(lease).collect();
+    assert_eq!(leases.last(), Some(&(vec![StarId(11)], Duration::from_secs(3))));
+    let lease_at = desk.effects.iter().position(|effect| lease(effect).is_some());
+    let start_at = desk.effects.iter().position(|effect| matches!(effect, Effect::Start { .. }));
+    assert!(lease_at < start_at && start_at.is_some(), "{:?}", desk.effects);
+    // Each time it is said again the nursery hears it; one that has just begun at once, with what is left.
+    desk.effects.clear();
+    desk.wait(Duration::from_secs(1));
+    let running = node::RunningStar { star: StarId(11), generation: desk.index, pid: 70, start_time: 7 };
+    desk.tell(Event::NurseryUp { running: vec![running], ended: Vec::new() });
+    let leases: Vec<_> = desk.effects.iter().filter_map(lease).collect();
+    assert_eq!(leases, [(vec![StarId(11)], Duration::from_secs(2))]);
 }

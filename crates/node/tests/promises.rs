@@ -177,6 +177,7 @@ fn web(instances: u32, version: &str) -> AppSpec {
             bundle: BundleId(ContentHash([0; 32])),
             rootfs: None,
             checkpoint: false,
+            singleton: false,
             env: BTreeMap::new(),
             limits: Limits::DEFAULT,
             volumes: Vec::new(),

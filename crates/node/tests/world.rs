@@ -290,6 +290,8 @@ impl World {
             Effect::Publish { service, set, .. } => {
                 self.routes.insert(service, set.endpoints);
             }
+            // A machine that is alone leases nothing.
+            Effect::Lease { .. } => {}
             Effect::Drain { star, .. } => {
                 let slow = self.random.one_in(4);
                 let delay = Duration::from_millis(if slow { 20_000 } else { self.random.below(5) });
@@ -480,6 +482,7 @@ impl World {
                 bundle: BundleId(ContentHash([0; 32])),
                 rootfs: None,
                 checkpoint: false,
+                singleton: false,
                 env: BTreeMap::new(),
                 limits: Limits { balloon: hooked, ..Limits::DEFAULT },
                 volumes: Vec::new(),

@@ -54,6 +54,7 @@ const ROWS: [(&str, &[Row]); 6] = [
                 "on|off",
                 "Whether the memory of a script can be kept: it runs as a program of its own",
             ),
+            Row("singleton", Kind::Switch, "on|off", "Whether there is never more than one star, wherever it runs"),
             Row("assets", Kind::Item, "PATH", "A file or folder to take along; may be repeated"),
             Row("instances", Kind::Number, "N", "How many stars"),
             Row("namespace", Kind::Word, "NAME", "Where its name, its volumes and its secrets are"),

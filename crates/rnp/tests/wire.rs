@@ -237,7 +237,7 @@ fn any_message() -> impl Strategy<Value = Message> {
                 Kind::StateReadIndex => StateReadIndex {}.into(),
                 Kind::StateReadAt => StateReadAt { index: long }.into(),
                 Kind::NodeReport => NodeReport { stars: 70_000 }.into(),
-                Kind::NodeReported => NodeReported {}.into(),
+                Kind::NodeReported => NodeReported { age_ms: 120 }.into(),
                 Kind::StreamOpen => StreamOpen { stream: word, window: word, service: one, body: some }.into(),
                 Kind::StreamAccepted => StreamAccepted { window: word }.into(),
             }

@@ -21,6 +21,8 @@ pub struct Wanted {
     pub stars: u32,
     /// Stars of other revisions are to be replaced.
     pub revision: u64,
+    /// The next star starts when the last has ended.
+    pub singleton: bool,
 }
 
 /// One star that has not ended.
@@ -55,6 +57,13 @@ pub fn decide(wanted: Wanted, seen: &[Seen]) -> Actions {
     let is_ready = |star: &&Seen| star.phase == StarPhase::Ready;
     let (current, old): (Vec<&Seen>, Vec<&Seen>) = alive().partition(|star| star.revision == wanted.revision);
     let mut actions = Actions::default();
+    if wanted.singleton {
+        // Whoever is wanted and first may stay.
+        let stay = current.iter().map(|star| star.star).take(wanted.stars.min(1) as usize).collect::<Vec<_>>();
+        actions.start = u32::from(wanted.stars > 0 && seen.is_empty());
+        actions.drain.extend(alive().map(|star| star.star).filter(|star| !stay.contains(star)));
+        return actions;
+    }
 
     let stars = wanted.stars as usize;
     let most = if old.is_empty() { stars } else { stars + surge(wanted.stars) as usize };
@@ -94,7 +103,7 @@ mod tests {
     }
 
     fn check(stars: u32, there: &[(u64, StarPhase)], start: u32, drain: &[u64]) {
-        let actions = decide(Wanted { stars, revision: 2 }, &seen(there));
+        let actions = decide(Wanted { stars, revision: 2, singleton: false }, &seen(there));
         let expected = Actions { start, drain: drain.iter().map(|id| StarId(*id)).collect() };
         assert_eq!(actions, expected, "{stars} wanted of {there:?}");
     }
@@ -108,6 +117,24 @@ mod tests {
         check(1, &[(2, Ready), (2, Starting), (2, Ready)], 0, &[2, 3]);
         check(0, &[(2, Ready), (2, Unready)], 0, &[2, 1]);
         check(2, &[(2, Draining), (2, Ready)], 1, &[]);
+    }
+
+    #[test]
+    fn of_a_singleton_the_next_star_starts_when_the_last_has_ended() {
+        let check = |stars: u32, there: &[(u64, StarPhase)], start: u32, drain: &[u64]| {
+            let actions = decide(Wanted { stars, revision: 2, singleton: true }, &seen(there));
+            let expected = Actions { start, drain: drain.iter().map(|id| StarId(*id)).collect() };
+            assert_eq!(actions, expected, "{stars} wanted of {there:?}");
+        };
+        check(1, &[], 1, &[]);
+        check(0, &[], 0, &[]);
+        check(1, &[(2, Ready)], 0, &[]);
+        check(1, &[(1, Ready)], 0, &[1]);
+        check(1, &[(1, Draining)], 0, &[]);
+        check(1, &[(1, StarPhase::Stopping)], 0, &[]);
+        check(0, &[(2, Ready)], 0, &[1]);
+        // It was none before: all but one go.
+        check(1, &[(2, Ready), (2, Ready), (1, Ready)], 0, &[2, 3]);
     }
 
     #[test]
@@ -133,7 +160,7 @@ mod tests {
             let mut there = seen(&vec![(1, Ready); stars as usize]);
             let mut next = 1_000;
             for _round in 0..100 {
-                let actions = decide(Wanted { stars, revision: 2 }, &there);
+                let actions = decide(Wanted { stars, revision: 2, singleton: false }, &there);
                 there.retain(|star| !actions.drain.contains(&star.star));
                 assert!(there.iter().filter(|star| star.phase == Ready).count() >= stars as usize);
                 for star in &mut there {

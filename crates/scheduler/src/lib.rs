@@ -214,6 +214,7 @@ mod tests {
             interior: Default::default(),
             weakened: Default::default(),
             checkpoint: false,
+            singleton: false,
         }
     }
 

@@ -49,6 +49,11 @@ fn a_plan_written_by_another_than_who_made_it_gives_a_place_twice() {
 }
 
 #[test]
+fn singletons_run_twice_where_their_leases_do_not_end_them() {
+    assert!(found(Bug::NoLease) > 0);
+}
+
+#[test]
 fn who_leads_before_having_read_everything_gives_a_place_twice() {
     assert!(found(Bug::EarlyLead) > 0);
 }

@@ -170,7 +170,7 @@ pub fn check_put(state: &State, spec: &AppSpec, base: Option<u64>) -> Result<(),
         return Err(Problem::new(Code::Conflict, message).help("look at it again with `rads c plan`, then repeat"));
     }
     for (name, service) in &spec.services {
-        check_instances(service.instances)?;
+        check_instances(service.instances, service.template.singleton)?;
         let key = spec.service_key(name);
         if let Some(other) = state.services.get(&key).filter(|service| service.app != *app) {
             let message = format!("service `{key}` belongs to app `{}`", other.app);
@@ -180,7 +180,11 @@ pub fn check_put(state: &State, spec: &AppSpec, base: Option<u64>) -> Result<(),
     Ok(())
 }
 
-fn check_instances(instances: u32) -> Applied {
+fn check_instances(instances: u32, singleton: bool) -> Applied {
+    if singleton && instances > 1 {
+        let message = format!("a `singleton` has one star at most, not {instances}");
+        return Err(Problem::new(Code::InvalidValue, message));
+    }
     if instances > INSTANCES_MAX {
         let message = format!("`instances` is between 0 and {INSTANCES_MAX}, not `{instances}`");
         return Err(Problem::new(Code::InvalidValue, message));
@@ -289,8 +293,8 @@ fn remove_app(state: &mut State, app: &AppKey, wall: WallTime, changes: &mut Vec
 }
 
 fn scale(state: &mut State, key: &ServiceKey, instances: u32, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
-    check_instances(instances)?;
     let service = service_mut(state, key)?;
+    check_instances(instances, service.spec.template.singleton)?;
     let before = std::mem::replace(&mut service.spec.instances, instances);
     (service.stopped, service.paused) = (false, false);
     service.held.clear();
@@ -442,6 +446,11 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime) -> Change 
     };
     if service.revision != assignment.revision || service.stopped {
         return refused(Code::Conflict, format!("service `{}` has changed since", assignment.service));
+    }
+    let singleton = service.spec.template.singleton;
+    let mut others = state.stars.values().filter(|star| star.service == assignment.service);
+    if singleton && others.any(|star| star.phase != StarPhase::Ended) {
+        return refused(Code::Conflict, format!("the star of singleton `{}` has not ended", assignment.service));
     }
     if state.stars.contains_key(&assignment.star) {
         return refused(Code::AlreadyExists, format!("there is a star `{}` already", assignment.star));

@@ -22,6 +22,7 @@ fn service(instances: u32, version: &str, restart: RestartPolicy) -> ServiceSpec
             bundle: BundleId(ContentHash([0; 32])),
             rootfs: None,
             checkpoint: false,
+            singleton: false,
             env: BTreeMap::new(),
             limits: Limits::DEFAULT,
             volumes: Vec::new(),
@@ -108,6 +109,27 @@ fn refusal(commands: &[Command]) -> Option<Code> {
         Change::Refused { problem } => Some(problem.code),
         _ => None,
     })
+}
+
+#[test]
+fn of_a_singleton_there_is_one_star_at_most_whoever_plans() {
+    let one = |instances| {
+        let mut spec = service(instances, "a", RestartPolicy::Always);
+        spec.template.singleton = true;
+        put("shop", &[("web", spec)], None)
+    };
+    let cases: [(&[Command], Option<Code>); 7] = [
+        (&[one(1)], None),
+        (&[one(0)], None),
+        (&[one(2)], Some(Code::InvalidValue)),
+        (&[one(1), scale(2)], Some(Code::InvalidValue)),
+        (&[one(1), assign(1, 1)], None),
+        (&[one(1), assign(1, 1), assign(2, 1)], Some(Code::Conflict)),
+        (&[one(1), assign(1, 1), ended(1, ExitCause::Code(1), false), assign(2, 1)], None),
+    ];
+    for (commands, expected) in cases {
+        assert_eq!(refusal(commands), expected, "{commands:?}");
+    }
 }
 
 #[test]

@@ -101,6 +101,7 @@ fn service(volumes: Vec<VolumeMount>) -> ServiceSpec {
             interior: Default::default(),
             weakened: Default::default(),
             checkpoint: false,
+            singleton: false,
         },
         instances: 3,
         entry: None,

@@ -57,7 +57,7 @@ pub(crate) async fn stand(
         let is_led = led.is_some_and(|led| led.elapsed() < LEADERLESS);
         let at_first_hand = belongs && is_led && *told.borrow() <= order.last();
         // One that was taken out while it was away would ask for votes for ever.
-        let others = &feed.keepers().borrow().voters;
+        let others = feed.keepers().borrow().voters.clone();
         voter.set_may_ask_for_votes(now.leader.is_some() || others.is_empty() || others.contains(&me));
         if at_first_hand {
             feed.set_keepers(Keepers {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use model::NodeFacts;
 use net::Purpose;
 use node::Node;
-use rnp::message::NodeReport;
+use rnp::Message;
+use rnp::message::{NodeReport, NodeReported};
 use state::Command;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -28,13 +29,25 @@ pub(crate) async fn run(shared: Shared, ask: mpsc::Sender<Incoming>) {
         let Ok(stars) = shared.looker.look(|node| node.stars_here()).await else { return };
         let me = shared.roads.me();
         match shared.leader() {
-            Some(leader) if leader == me => {
-                let _ = ask.send(Incoming::Heard(me)).await;
-            }
+            Some(leader) if leader == me => match shared.followed().await {
+                Ok(heard) => {
+                    let _ = ask.send(Incoming::Heard(me)).await;
+                    let _ = ask.send(Incoming::Leased { heard }).await;
+                }
+                Err(problem) => tracing::debug!(%problem, "no majority follows this node"),
+            },
             Some(leader) => {
-                let report = NodeReport { stars };
-                if let Err(problem) = shared.roads.call(leader, Purpose::Control, report, EVERY).await {
-                    tracing::debug!(%leader, %problem, elapsed_ms = began.elapsed().as_millis(), "not reported");
+                let (report, sent) = (NodeReport { stars }, std::time::Instant::now());
+                match shared.roads.call_once(leader, Purpose::Control, report, EVERY).await {
+                    Ok(Message::NodeReported(NodeReported { age_ms })) => {
+                        if let Some(heard) = sent.checked_sub(Duration::from_millis(age_ms)) {
+                            let _ = ask.send(Incoming::Leased { heard }).await;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::debug!(%leader, %error, elapsed_ms = began.elapsed().as_millis(), "not reported");
+                    }
                 }
             }
             None => {}

@@ -1,5 +1,6 @@
 //! The shared log as the agent uses it: a change is written where the leader is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use consensus::{Consensus, Refusal};
@@ -20,6 +21,8 @@ use crate::main_loop::Seen;
 
 /// Longest wait for a change to be written: an election and a slow disk fit into it.
 const WITHIN: Duration = Duration::from_secs(10);
+/// How long it is good to know that a majority follows: nodes report every second, and a thousand of them ask.
+const FOLLOWED_FOR: Duration = Duration::from_millis(250);
 /// Between two looks for a leader that is not known or does not take anything yet.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -31,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) feed: Feed,
     pub(crate) looker: Looker,
     pub(crate) seen: tokio::sync::watch::Receiver<Seen>,
+    /// When a majority was last known to follow this node.
+    pub(crate) followed: Arc<tokio::sync::Mutex<Option<std::time::Instant>>>,
 }
 
 /// How one attempt ended.
@@ -105,6 +110,22 @@ impl Shared {
             let _ = tokio::time::timeout(PAUSE, keepers.wait_for(|keepers| keepers.leader != leader)).await;
         }
         Err(last)
+    }
+
+    /// A moment at which, or after which, a majority followed this node as their leader: not long ago.
+    ///
+    /// # Errors
+    /// When it does not lead, or no majority answers.
+    pub(crate) async fn followed(&self) -> Result<std::time::Instant, Problem> {
+        // One who asks answers for all who ask meanwhile.
+        let mut known = self.followed.lock().await;
+        if let Some(at) = known.filter(|at| at.elapsed() < FOLLOWED_FOR) {
+            return Ok(at);
+        }
+        let began = std::time::Instant::now();
+        self.read_index_here().await?;
+        *known = Some(began);
+        Ok(began)
     }
 
     /// Waits until the loop has applied everything up to an index.

@@ -108,7 +108,14 @@ pub(crate) async fn start(
         Ok(trust) => roads.endpoint().set_trust(trust),
         Err(problem) => tracing::error!(%problem, "this node believes whom it believed last"),
     }
-    let shared = Shared { voter, roads: roads.clone(), feed, looker: Looker { ask: ask.clone() }, seen };
+    let shared = Shared {
+        voter,
+        roads: roads.clone(),
+        feed,
+        looker: Looker { ask: ask.clone() },
+        seen,
+        followed: Arc::default(),
+    };
     let registrar = match home.role {
         NodeRole::Controller => Some(Registrar::new(shared.clone(), Arc::clone(&home), Arc::new(SystemClock))?),
         NodeRole::Worker => None,

@@ -82,11 +82,15 @@ impl Service for Switchboard {
                 None => refused(no_registrar()),
             },
             Message::NodeReport(_) => {
-                let ask = lines.ask.clone();
+                let (ask, shared) = (lines.ask.clone(), lines.shared.clone());
                 Box::pin(async move {
+                    let followed = shared.followed().await;
+                    let followed = followed.map_err(|problem| Fault::new(ErrorCode::NotLeader, problem.message))?;
                     // The loop ends with the agent.
                     let _ = ask.send(Incoming::Heard(identity.node)).await;
-                    Ok(NodeReported {}.into())
+                    // A whole millisecond more: what is cut off must not lengthen it.
+                    let age_ms = u64::try_from(followed.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+                    Ok(NodeReported { age_ms }.into())
                 })
             }
             other => {

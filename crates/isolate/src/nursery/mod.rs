@@ -6,6 +6,7 @@
 
 mod handover;
 mod hold;
+mod lease;
 mod peers;
 mod poller;
 mod program;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::handover::can_take_over;
 use self::hold::Still;
+use self::lease::Leases;
 use self::peers::Peers;
 use self::poller::{Poller, Source, Token};
 use self::upgrade::Check;
@@ -105,6 +107,7 @@ struct Nursery {
     resting: Vec<(StarId, LogSource)>,
     /// Making spares failed; another attempt would fail too.
     spares_fail: bool,
+    leases: Leases,
     /// The program that may take this one's place.
     check: Option<Check>,
     stopping: bool,
@@ -169,6 +172,7 @@ impl Nursery {
     }
 
     fn run(&mut self) -> Result<(), Fault> {
+        self.take_over_leases();
         loop {
             let leaving = self.stars.values().any(|star| matches!(star.phase, Phase::Leaving(_)));
             if self.stopping && self.stars.values().all(|star| matches!(star.phase, Phase::Ended)) {
@@ -187,7 +191,8 @@ impl Nursery {
                 _ => None,
             };
             let patience = self.check.as_ref().map(|check| check.deadline.saturating_duration_since(Instant::now()));
-            let timeout = timeout.into_iter().chain(patience).min();
+            let lease = self.leases.patience(star::boottime());
+            let timeout = timeout.into_iter().chain(patience).chain(lease).min();
             let ready = self.poller.wait(timeout).doing(|| "cannot wait for events".to_owned())?;
             if ready.is_empty() && prepare {
                 self.spares_fail = self.site.make_spare().is_err();
@@ -202,6 +207,7 @@ impl Nursery {
             }
             self.wake_logs();
             self.lose_patience();
+            self.end_leases();
             self.let_go();
             if leaving {
                 self.see_off();
@@ -271,6 +277,9 @@ impl Nursery {
                 } else {
                     self.refuse(peer, Some(star), "no such star");
                 }
+            }
+            Request::Lease { stars, for_ms } => {
+                self.renew_leases(stars, Duration::from_millis(for_ms));
             }
             Request::Limit { star, limits } => {
                 let problem = self.limit(star, &limits).err();
@@ -568,7 +577,10 @@ impl Nursery {
                     let reason = format!("cannot remove `{}`: {}", star.folder.display(), plain(&error));
                     self.refuse(peer, Some(id), &reason);
                 }
-                _ => drop(self.stars.remove(&id)),
+                _ => {
+                    self.leases.forget(id);
+                    self.stars.remove(&id);
+                }
             },
         }
     }

@@ -271,6 +271,7 @@ impl Nursery {
             next_exec: 0,
             resting: Vec::new(),
             spares_fail: false,
+            leases: Default::default(),
             check: None,
             stopping: false,
         })

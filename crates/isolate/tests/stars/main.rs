@@ -12,6 +12,7 @@ mod hostile;
 mod interior;
 mod kit;
 mod leaks;
+mod lease;
 mod life;
 mod limits;
 mod memory;
@@ -88,6 +89,7 @@ fn run_all(args: &[String]) -> ExitCode {
         limits::TESTS,
         life::TESTS,
         leaks::TESTS,
+        lease::TESTS,
         upgrade::TESTS,
         ahead::TESTS,
         hostile::TESTS,

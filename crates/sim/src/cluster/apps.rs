@@ -10,7 +10,8 @@ use node::Request;
 
 use crate::chance::Chance;
 
-/// App `shop` has `web` and perhaps `api`; app `data` has `db`, whose stars share a volume, and `job`, which may run to its end.
+/// App `shop` has `web` and perhaps `api`; app `data` has `db`, whose stars share a volume, and `job`, which may run to its end, and `one`, of which
+/// there is never more than one star.
 pub(crate) fn request(random: &mut Chance, most: u64) -> Request {
     match random.below(10) {
         0..4 => put(random, most),
@@ -32,13 +33,13 @@ pub(crate) fn request(random: &mut Chance, most: u64) -> Request {
 }
 
 fn service(random: &mut Chance) -> ServiceKey {
-    random.pick(&["web", "api", "db", "job"]).unwrap_or("web").parse().expect("a name")
+    random.pick(&["web", "api", "db", "job", "one"]).unwrap_or("web").parse().expect("a name")
 }
 
 pub(crate) fn put(random: &mut Chance, most: u64) -> Request {
     let (app, names): (&str, &[&str]) = match random.below(4) {
         0 => ("shop", &["web", "api"]),
-        1 => ("data", &["db"]),
+        1 => ("data", &["db", "one"]),
         2 => ("data", &["db", "job"]),
         _ => ("shop", &["web"]),
     };
@@ -77,8 +78,9 @@ fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
             interior: Default::default(),
             weakened: Default::default(),
             checkpoint: false,
+            singleton: name == "one",
         },
-        instances: random.below(most + 1) as u32,
+        instances: random.below(if name == "one" { 2 } else { most + 1 }) as u32,
         entry: port.map(|_| entry),
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct Machine {
     pub(crate) processes: BTreeMap<StarId, Process>,
     /// Ended in the nursery and not yet forgotten there.
     pub(crate) corpses: BTreeMap<StarId, ExitCause>,
+    /// Singletons that may run until then.
+    pub(crate) leases: BTreeMap<StarId, Time>,
     pub(crate) nursery_up: bool,
     pub(crate) next_pid: u32,
     pub(crate) routes: BTreeMap<ServiceKey, Vec<Endpoint>>,
@@ -48,6 +50,7 @@ impl Machine {
             applied: 0,
             processes: BTreeMap::new(),
             corpses: BTreeMap::new(),
+            leases: BTreeMap::new(),
             nursery_up: true,
             next_pid: 100,
             routes: BTreeMap::new(),
@@ -80,6 +83,7 @@ impl Machine {
         self.powered = false;
         self.nursery_up = true;
         self.processes.clear();
+        self.leases.clear();
         self.corpses.clear();
     }
 

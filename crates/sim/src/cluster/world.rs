@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::{ExitCause, NodeFacts, NodeId, NodeRole, Problem, RequestId, StarId, Time, WallTime};
-use node::{Effect, Event};
+use node::{Effect, Event, SINGLETON_LEASE};
 use state::{Command, State};
 
 use super::apps;
@@ -34,6 +34,8 @@ pub enum Bug {
     NoFence,
     /// A machine that leads anew is told so before it has read what was written before.
     EarlyLead,
+    /// A nursery lets singletons run on though nobody says any more that they may.
+    NoLease,
 }
 
 /// What a run that went well was.
@@ -94,6 +96,11 @@ pub(crate) enum Happening {
     NurseryUp {
         at: usize,
     },
+    /// A singleton's lease may be over.
+    LeaseOver {
+        at: usize,
+        star: StarId,
+    },
     Heal,
 }
 
@@ -119,6 +126,8 @@ pub(crate) struct World {
 
 /// From one machine to another.
 const LATENCY_MAX: Duration = Duration::from_millis(2);
+/// What a nursery that has just begun gives stars that had a lease.
+const LEASE_OF_A_NEW_NURSERY: Duration = Duration::from_secs(1);
 /// Longest until a proposal without an answer is given up.
 const PROPOSAL_PATIENCE: Duration = Duration::from_secs(2);
 /// A trace longer than this has lost its beginning.
@@ -305,6 +314,7 @@ impl World {
                 self.start_agent(at);
             }
             Happening::NurseryUp { at } => self.nursery_up(at),
+            Happening::LeaseOver { at, star } => self.lease_over(at, star),
             Happening::Heal => self.heal(),
         }
     }
@@ -314,7 +324,7 @@ impl World {
         if self.machines[at].agent.is_none() {
             return;
         }
-        if !matches!(event, Event::Tick | Event::Heard { .. }) {
+        if !matches!(event, Event::Tick | Event::Heard { .. } | Event::Leased { .. }) {
             self.note(format!("{at} {event:?}"));
         }
         let (now, wall) = (self.now, self.wall());
@@ -351,9 +361,22 @@ impl World {
                 let machine = &mut self.machines[at];
                 machine.next_pid += 1;
                 let pid = machine.next_pid;
-                let process = Process { generation: order.generation, pid, service: order.service, ready_at };
+                let process = Process { generation: order.generation, pid, service: order.service.clone(), ready_at };
                 machine.processes.insert(star, process);
+                if order.template.singleton {
+                    let of_service = |machine: &Machine| {
+                        machine.processes.values().filter(|process| process.service == order.service).count()
+                    };
+                    let running: usize = self.machines.iter().map(of_service).sum();
+                    self.must(running == 1, "of a singleton one star runs at most, anywhere");
+                }
                 self.soon(at, Event::StarStarted { star, pid, start_time: 7 });
+            }
+            Effect::Lease { stars, length } => {
+                for star in stars {
+                    self.machines[at].leases.insert(star, self.now + length);
+                    self.after(length, Happening::LeaseOver { at, star });
+                }
             }
             Effect::Signal { star, .. } => self.end_star(at, star, ExitCause::Code(0)),
             Effect::Kill { star } => {
@@ -396,6 +419,13 @@ impl World {
         self.soon(at, Event::StarExited { star, cause });
     }
 
+    fn lease_over(&mut self, at: usize, star: StarId) {
+        let is_over = self.machines[at].leases.get(&star).is_some_and(|end| *end <= self.now);
+        if is_over && self.options.bug != Some(Bug::NoLease) {
+            self.end_star(at, star, ExitCause::LeaseOver);
+        }
+    }
+
     pub(crate) fn drop_news(&mut self, of: usize) {
         self.queue.retain(|_, happening| {
             let Happening::Tell { at, event, .. } = happening else { return true };
@@ -410,6 +440,12 @@ impl World {
             return;
         }
         self.machines[at].nursery_up = true;
+        // It knows which stars have a lease, not how long.
+        let leased: Vec<StarId> = self.machines[at].leases.keys().copied().collect();
+        for star in leased {
+            self.machines[at].leases.insert(star, self.now + LEASE_OF_A_NEW_NURSERY);
+            self.after(LEASE_OF_A_NEW_NURSERY, Happening::LeaseOver { at, star });
+        }
         self.drop_news(at);
         let running = self.machines[at].running();
         let ended = self.machines[at].corpses.iter().map(|(star, cause)| (*star, cause.clone())).collect();
@@ -560,10 +596,17 @@ impl World {
 
     fn reports(&mut self) {
         if let Some(leader) = self.leader {
+            let followed = self.sees_majority(leader);
             for at in 0..self.machines.len() {
-                if at != leader && self.connected(at, leader) {
+                if !followed || !self.connected(at, leader) {
+                    continue;
+                }
+                if at != leader {
                     self.tell(leader, Event::Heard { node: self.machines[at].id });
                 }
+                // The answer has been on its way, and the report before it.
+                let length = SINGLETON_LEASE - self.random.at_most(4 * LATENCY_MAX);
+                self.soon(at, Event::Leased { length });
             }
         }
         self.after(Duration::from_secs(1), Happening::Report);

@@ -212,6 +212,7 @@ fn service(n: u64) -> ServiceSpec {
         bundle: BundleId(ContentHash([n as u8; 32])),
         rootfs: None,
         checkpoint: false,
+        singleton: false,
         env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
         limits: Limits::DEFAULT,
         volumes: vec![VolumeMount { volume: name("data"), path: "/data".to_owned(), size: None }],
