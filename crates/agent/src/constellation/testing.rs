@@ -166,6 +166,7 @@ pub(super) fn star(id: StarId, node: NodeId, bundle: BundleId) -> StarRecord {
         interior: Default::default(),
         weakened: Default::default(),
         checkpoint: false,
+        singleton: false,
     };
     StarRecord {
         id,
