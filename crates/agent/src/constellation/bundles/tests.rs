@@ -10,7 +10,7 @@ const CONTROLLER: NodeRole = NodeRole::Controller;
 
 /// A node with a folder of bundles.
 struct Keeper {
-    house: House,
+    _house: House,
     carrier: Carrier,
     bundles: Arc<Bundles>,
     _folder: tempfile::TempDir,
@@ -36,7 +36,7 @@ async fn keepers(roles: &[NodeRole], state: impl Fn(&mut State)) -> Vec<Keeper> 
             HOLD => serving.serve_hold(peer, &body, stream),
             _ => Err(Fault::new(ErrorCode::NotFound, "no such service")),
         });
-        Keeper { house, carrier, bundles, _folder: folder }
+        Keeper { _house: house, carrier, bundles, _folder: folder }
     };
     houses.into_iter().map(keeper).collect()
 }
