@@ -40,6 +40,30 @@ impl Agent {
         self.process.id()
     }
 
+    /// Ends the agent where it stands; nursery and stars go on.
+    pub(crate) fn kill(&mut self) {
+        // Gone already is as well.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Ends agent, nursery and stars where they stand, as a power cut does.
+    pub(crate) fn kill_machine(&self) -> Result<(), String> {
+        let nursery = fs::read_to_string(self.data.join("nursery.pid")).map_err(|error| format!("nursery: {error}"))?;
+        let children = |pid: &str| fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        let nursery = nursery.trim().to_owned();
+        let stars = children(&nursery);
+        let victims = [self.pid().to_string(), nursery].into_iter().chain(stars.split_whitespace().map(str::to_owned));
+        for victim in victims {
+            let pid = victim.parse().ok().and_then(rustix::process::Pid::from_raw);
+            if let Some(pid) = pid {
+                // A star ends with its nursery's namespaces, or has ended by itself.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+        Ok(())
+    }
+
     /// Starts `rads ARGS` against this agent and leaves it running.
     pub(crate) fn spawn(&self, args: &[&str]) -> Result<Child, String> {
         let mut command = Command::new(&self.rads);

@@ -1,6 +1,6 @@
 //! Figures of the project and its peers, measured in one run on one machine.
 //!
-//! `bench [stars|hostile|lang] [--quick] [--only=NAME]`: prints a line a figure (see `report`), exits 1 when one misses its target.
+//! `bench [stars|hostile|cluster|lang] [--quick] [--only=NAME]`: prints a line a figure (see `report`), exits 1 when one misses its target.
 //! `--only` leaves out the figures of stars whose names do not begin so.
 //! Peers that are not installed are named and skipped.
 
@@ -8,7 +8,9 @@
 
 mod agent;
 mod clock;
+mod cluster;
 mod engine;
+mod etcd;
 mod hostile;
 mod lang;
 mod memory;
@@ -53,6 +55,8 @@ impl Bench {
     }
 }
 
+const GROUPS: [&str; 4] = ["stars", "hostile", "cluster", "lang"];
+
 fn main() -> ExitCode {
     let started_ns = clock::now_ns();
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -62,8 +66,8 @@ fn main() -> ExitCode {
     }
     let depth = if args.iter().any(|arg| arg == "--quick") { Depth::Quick } else { Depth::Full };
     let groups: Vec<&str> = args.iter().map(String::as_str).filter(|arg| !arg.starts_with("--")).collect();
-    if let Some(unknown) = groups.iter().find(|group| !["stars", "hostile", "lang"].contains(group)) {
-        eprintln!("bench: no group `{unknown}`; there are `stars`, `hostile` and `lang`");
+    if let Some(unknown) = groups.iter().find(|group| !GROUPS.contains(group)) {
+        eprintln!("bench: no group `{unknown}`; there are {}", GROUPS.join(", "));
         return ExitCode::from(2);
     }
     let only = args.iter().find_map(|arg| arg.strip_prefix("--only=")).unwrap_or_default();
@@ -82,6 +86,9 @@ fn main() -> ExitCode {
     }
     if wanted("hostile") {
         hostile::run(&bench, &mut report);
+    }
+    if wanted("cluster") {
+        cluster::run(&bench, &mut report);
     }
     if wanted("lang") {
         lang::run(&bench, &mut report);

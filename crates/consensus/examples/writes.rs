@@ -5,27 +5,24 @@
 //! to by gRPC over one connection a client. So the figures compare log, disk and agreement; what a network and TLS add to
 //! ours is not in them.
 
+#[path = "../../bench/src/etcd.rs"]
+#[allow(dead_code)] // of the peer only its writes are asked for here
+mod etcd;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{BufMut, Bytes, BytesMut};
 use consensus::{Config, Consensus, Role, found};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use etcd::Etcd;
 use model::NodeId;
 use state::State;
 use support::disk::OnDisk;
 use support::{Net, Voter, sample, scale, start};
 
 const CLIENTS: [usize; 3] = [1, 64, 256];
-/// Near the size of the command that ours write.
-const VALUE_BYTES: usize = 100;
 const KILLS: usize = 9;
 
 fn main() {
@@ -170,166 +167,16 @@ fn leader_id(voter: &Voter) -> u64 {
     voter.consensus.status().leader.map_or(0, |leader| leader.0)
 }
 
-/// Three processes that end with this value.
-struct Etcd(Vec<Child>);
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        for process in &mut self.0 {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-    }
-}
-
 async fn etcd(dir: &Path, window: Duration) {
-    let peers = "a=http://127.0.0.1:23801,b=http://127.0.0.1:23802,c=http://127.0.0.1:23803";
-    let start = |(name, number): (&str, u16)| {
-        Command::new("etcd")
-            .args(["--name", name, "--initial-cluster", peers, "--log-level", "error"])
-            .arg("--data-dir")
-            .arg(dir.join(name))
-            .args(["--listen-peer-urls", &format!("http://127.0.0.1:{}", 23800 + number)])
-            .args(["--initial-advertise-peer-urls", &format!("http://127.0.0.1:{}", 23800 + number)])
-            .args(["--listen-client-urls", &format!("http://127.0.0.1:{}", 23790 + number)])
-            .args(["--advertise-client-urls", &format!("http://127.0.0.1:{}", 23790 + number)])
-            .env("ETCD_UNSUPPORTED_ARCH", std::env::consts::ARCH)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-    };
-    let started: Result<Vec<Child>, _> = [("a", 1), ("b", 2), ("c", 3)].into_iter().map(start).collect();
-    let Ok(processes) = started else {
+    let Some(etcd) = Etcd::start(dir) else {
         println!("etcd is not installed: skipped");
         return;
     };
-    let _etcd = Etcd(processes);
-    let Some(leader) = etcd_leader().await else {
+    let Some(leader) = etcd.leader().await else {
         println!("etcd has not elected a leader within 30 s: skipped");
         return;
     };
     for clients in CLIENTS {
-        let end = Instant::now() + window;
-        let writing = (0..clients).map(|client| {
-            tokio::spawn(async move {
-                let mut times = Vec::new();
-                let mut connection = connect(leader).await.expect("a connection");
-                while Instant::now() < end {
-                    let asked = Instant::now();
-                    put(&mut connection, client, times.len()).await.expect("a write");
-                    times.push(asked.elapsed());
-                }
-                times
-            })
-        });
-        report("etcd         ", clients, window, all(writing.collect()).await);
+        report("etcd         ", clients, window, etcd.writes(leader, clients, window).await);
     }
-}
-
-type Connection = http2::SendRequest<Full<Bytes>>;
-type Failed = Box<dyn std::error::Error + Send + Sync>;
-
-/// The client port of the one that leads, so that nothing is forwarded: ours are written to at the leader too.
-async fn etcd_leader() -> Option<u16> {
-    let end = Instant::now() + Duration::from_secs(30);
-    while Instant::now() < end {
-        for port in 23791..=23793 {
-            let Ok(mut connection) = connect(port).await else { continue };
-            // Maintenance.Status: `header {cluster, member = 2}`, field 1, and `leader`, field 4.
-            let Ok(status) = call(&mut connection, "/etcdserverpb.Maintenance/Status", Bytes::new()).await else {
-                continue;
-            };
-            let header = fields(&status).into_iter().find(|(field, _)| *field == 1).map(|(_, value)| value);
-            let member = header.and_then(|value| match value {
-                Value::Bytes(bytes) => number(&fields(bytes), 2),
-                Value::Number(_) => None,
-            });
-            if member.is_some() && member == number(&fields(&status), 4) {
-                return Some(port);
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    None
-}
-
-async fn connect(port: u16) -> Result<Connection, Failed> {
-    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.set_nodelay(true)?;
-    let (connection, driver) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-    tokio::spawn(driver);
-    Ok(connection)
-}
-
-async fn put(connection: &mut Connection, client: usize, number: usize) -> Result<(), Failed> {
-    let key = format!("key-{client}-{}", number % 1_000);
-    let mut message = BytesMut::new();
-    // PutRequest: key, field 1, and value, field 2.
-    message.put_slice(&[0x0a, key.len() as u8]);
-    message.put_slice(key.as_bytes());
-    message.put_slice(&[0x12, VALUE_BYTES as u8]);
-    message.put_bytes(7, VALUE_BYTES);
-    call(connection, "/etcdserverpb.KV/Put", message.freeze()).await.map(|_| ())
-}
-
-/// One unary gRPC call; fails unless the status is 0.
-async fn call(connection: &mut Connection, path: &str, message: Bytes) -> Result<Bytes, Failed> {
-    let mut body = BytesMut::new();
-    body.put_u8(0);
-    body.put_u32(u32::try_from(message.len())?);
-    body.put_slice(&message);
-    let request = hyper::Request::post(format!("http://127.0.0.1{path}"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(Full::new(body.freeze()))?;
-    connection.ready().await?;
-    let response = connection.send_request(request).await?;
-    let body = response.into_body().collect().await?;
-    match body.trailers().and_then(|trailers| trailers.get("grpc-status")) {
-        Some(status) if status == "0" => Ok(body.to_bytes().slice(5..)),
-        other => Err(format!("grpc status {other:?}").into()),
-    }
-}
-
-enum Value<'b> {
-    Number(u64),
-    Bytes(&'b [u8]),
-}
-
-/// The fields of a protobuf message that are numbers or bytes.
-fn fields(mut bytes: &[u8]) -> Vec<(u64, Value<'_>)> {
-    let mut fields = Vec::new();
-    while let Some(tag) = varint(&mut bytes) {
-        let Some(value) = varint(&mut bytes) else { break };
-        match tag & 7 {
-            0 => fields.push((tag >> 3, Value::Number(value))),
-            2 if value as usize <= bytes.len() => {
-                let (inside, rest) = bytes.split_at(value as usize);
-                fields.push((tag >> 3, Value::Bytes(inside)));
-                bytes = rest;
-            }
-            _ => break,
-        }
-    }
-    fields
-}
-
-fn number(fields: &[(u64, Value<'_>)], wanted: u64) -> Option<u64> {
-    fields.iter().find_map(|(field, value)| match value {
-        Value::Number(number) if *field == wanted => Some(*number),
-        _ => None,
-    })
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (first, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(first & 0x7f) << shift;
-        if first & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
