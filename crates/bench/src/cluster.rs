@@ -25,8 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Linux counts processor time in these (getconf CLK_TCK).
 const TICKS_A_SECOND: f64 = 100.0;
 
-const IDLE: &str = "while (true) { time.sleep(1000); }\n";
-
 pub(crate) fn run(bench: &Bench, report: &mut Report) {
     if let Err(reason) = all(bench, report) {
         report.failed("constellation", &reason);
@@ -328,10 +326,9 @@ fn told_fail_over(report: &mut Report, ours: Vec<f64>, theirs: Option<Vec<f64>>)
 
 /// A machine's death: everything of it is killed, and its stars are waited for elsewhere.
 fn death(members: &Members, folder: &Path, report: &mut Report) -> Result<(), String> {
-    let script = folder.join("idle.rads");
     let app = folder.join("app.rads");
-    std::fs::write(&script, IDLE).map_err(|error| error.to_string())?;
-    let text = "import constellation;\nconstellation.deploy(\"idle\", { script: \"idle.rads\", instances: 10 });\n";
+    let text =
+        "import constellation;\nconstellation.deploy(\"idle\", { command: [\"sleep\", \"1000\"], instances: 10 });\n";
     std::fs::write(&app, text).map_err(|error| error.to_string())?;
     let nodes = until_voters(members, NODES)?;
     let leader = leader_of(&nodes)?;

@@ -16,6 +16,8 @@ use crate::main_loop::Incoming;
 
 /// A voter without a leader for this long hears what others have to tell.
 const LEADERLESS: Duration = Duration::from_secs(3);
+/// So long after its start one that was a voter waits for its leader before it asks others.
+const SETTLING: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often the voters are looked at.
 const VOTERS_EVERY: Duration = Duration::from_secs(1);
@@ -46,8 +48,7 @@ pub(crate) async fn stand(
 ) {
     let me = voter.me();
     let mut status = voter.watch();
-    // After a start nothing was heard: the others know more.
-    let mut led: Option<Instant> = None;
+    let (began, mut led) = (Instant::now(), None::<Instant>);
     loop {
         let now = voter.status();
         if now.leader.is_some() {
@@ -68,7 +69,9 @@ pub(crate) async fn stand(
         } else if feed.keepers().borrow().at_first_hand {
             feed.set_keepers(Keepers::default());
         }
-        follow.send_if_modified(|follow| std::mem::replace(follow, !at_first_hand) == at_first_hand);
+        // A voter that has just begun mostly hears its leader at once.
+        let follows = !at_first_hand && !(belongs && led.is_none() && began.elapsed() < SETTLING);
+        follow.send_if_modified(|follow| std::mem::replace(follow, follows) != follows);
         let changed = tokio::time::timeout(LOOK_EVERY, status.changed()).await;
         if matches!(changed, Ok(Err(_))) || now.role == Role::Stopped {
             return;

@@ -152,7 +152,7 @@ impl Part {
         };
         switchboard.connect(lines);
         let order = Arc::new(Order::new(ask.clone(), state.index));
-        let (follow, wanted) = watch::channel(true);
+        let (follow, wanted) = watch::channel(shared.voter.is_none());
         let mut tasks = JoinSet::new();
         let endpoint = shared.roads.endpoint().clone();
         tasks.spawn(async move {
