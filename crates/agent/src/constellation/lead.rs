@@ -70,7 +70,8 @@ pub(crate) async fn stand(
             feed.set_keepers(Keepers::default());
         }
         // A voter that has just begun mostly hears its leader at once.
-        let follows = !at_first_hand && !(belongs && led.is_none() && began.elapsed() < SETTLING);
+        let settles = belongs && led.is_none() && began.elapsed() < SETTLING;
+        let follows = !at_first_hand && !settles;
         follow.send_if_modified(|follow| std::mem::replace(follow, follows) != follows);
         let changed = tokio::time::timeout(LOOK_EVERY, status.changed()).await;
         if matches!(changed, Ok(Err(_))) || now.role == Role::Stopped {
