@@ -10,7 +10,9 @@
 //! - `found`, `join`: how a machine becomes a node. `registrar`: lets others in and gives nodes new certificates. `certs`: a
 //!   node's own, and whom it believes. `rotation`: another authority. `security`: what the log says of all that.
 //! - `start`: all of it, from the home to a running part. `entry`: how a machine becomes a node, and stops being one.
+//! - `backup`: what a new first node needs to be what the constellation was.
 
+pub(crate) mod backup;
 pub(crate) mod bundles;
 mod certs;
 mod disk;
@@ -40,7 +42,7 @@ mod testing;
 mod wire;
 
 pub(crate) use bundles::Carrier;
-pub(crate) use entry::Standpoint;
+pub(crate) use entry::{Standpoint, machine};
 pub(crate) use home::Home;
 pub(crate) use mesh::Mesh;
 pub(crate) use shared::Shared;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{
-    Accepted, After, Answer, AppView, Became, BundleStatus, Caller, Control, Copy, Events, Exec, ExecCommand, Index,
-    Init, Inspection, Join, LogQuery, LogStream, MachineView, NodeView, Passed, RestoreSnapshot, Road, ServiceView,
-    Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version,
-    WAIT_MAX_MS, WallsView,
+    Accepted, After, Answer, AppView, Became, BundleStatus, ByteStream, Caller, Control, Copy, Events, Exec,
+    ExecCommand, Index, Init, Inspection, Join, LogQuery, LogStream, MachineView, NodeView, Passed, RestoreSnapshot,
+    Road, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status,
+    TakeSnapshot, Version, WAIT_MAX_MS, WallsView,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
@@ -31,7 +31,7 @@ use tokio::time::timeout;
 use crate::clock;
 use crate::constellation::far_logs::FarLogs;
 use crate::constellation::forward::Forward;
-use crate::constellation::{Carrier, Mesh, Shared, Standpoint, entry};
+use crate::constellation::{Carrier, Mesh, Shared, Standpoint, backup, entry};
 use crate::disk_use::DiskUse;
 use crate::doors::{Doors, Need};
 use crate::link::Link;
@@ -263,7 +263,13 @@ impl Control for Remote {
     }
 
     fn index(&self, after: After) -> Answer<'_, Index> {
-        Box::pin(async move { Ok(Index { index: self.newer(after).await }) })
+        Box::pin(async move {
+            if let Some(Standpoint { shared, .. }) = self.standpoint.as_ref().filter(|_| after.agreed) {
+                let index = shared.read_index().await?;
+                shared.applied(index).await?;
+            }
+            Ok(Index { index: self.newer(after).await })
+        })
     }
 
     fn events(&self, after: After) -> Answer<'_, Events> {
@@ -636,6 +642,14 @@ impl Control for Remote {
 
     fn remove_node(&self, node: NodeId, force: bool) -> Answer<'_, Accepted> {
         Box::pin(self.change(Request::RemoveNode { node, force }))
+    }
+
+    fn backup(&self) -> Answer<'_, ByteStream> {
+        Box::pin(async move {
+            let Standpoint { shared, .. } = self.standpoint.as_ref().ok_or_else(node::roster::alone)?;
+            let (data_dir, bundles) = (self.data_dir.clone(), Arc::clone(&self.bundles));
+            backup::stream(shared, data_dir, bundles).await
+        })
     }
 
     fn shutdown(&self, shutdown: Shutdown) -> Answer<'_, ()> {

@@ -273,7 +273,7 @@ impl Signals {
 }
 
 /// What this machine offers. Its id is that of a machine that is alone.
-fn describe_node() -> NodeConfig {
+pub(crate) fn describe_node() -> NodeConfig {
     let mut seed = [0; 8];
     // It fails before the kernel has gathered randomness, minutes before anybody starts an agent; star ids are checked
     // against those in use, so that a bad seed costs a retry.

@@ -89,12 +89,18 @@ impl Client {
 
     /// Waits until the log has gone beyond `after`, or `wait_ms` is over; gives the index then.
     pub async fn index(&self, after: u64, wait_ms: u64) -> Result<u64, Problem> {
-        let query = query(&After { after, wait_ms })?;
+        let query = query(&After { after, wait_ms, agreed: false })?;
+        self.get::<Index>(&format!("/v1/index?{query}")).await.map(|answer| answer.index)
+    }
+
+    /// Waits until the agent knows everything that was acknowledged by now, at any node; gives the index then.
+    pub async fn agreed(&self) -> Result<u64, Problem> {
+        let query = query(&After { after: 0, wait_ms: 0, agreed: true })?;
         self.get::<Index>(&format!("/v1/index?{query}")).await.map(|answer| answer.index)
     }
 
     pub async fn events(&self, after: u64, wait_ms: u64) -> Result<Events, Problem> {
-        let query = query(&After { after, wait_ms })?;
+        let query = query(&After { after, wait_ms, agreed: false })?;
         self.get(&format!("/v1/events?{query}")).await
     }
 
@@ -276,6 +282,12 @@ impl Client {
         self.send(Method::DELETE, &format!("/v1/nodes/{node}?{query}"), &()).await
     }
 
+    /// A backup, as it comes.
+    pub async fn backup(&self) -> Result<ByteReader, Problem> {
+        let response = self.request(Method::GET, "/v1/backup", None, Bytes::new()).await?;
+        Ok(ByteReader { body: response.into_body(), reach: self.reach.clone() })
+    }
+
     pub async fn shutdown(&self, stars: StarsThen) -> Result<(), Problem> {
         self.send(Method::POST, "/v1/shutdown", &Shutdown { stars }).await
     }
@@ -435,6 +447,33 @@ impl LogReader {
                 Err(error) => {
                     let message = format!("{} ended the log: {error}", self.reach);
                     return Some(Err(Problem::new(Code::Unavailable, message)));
+                }
+            }
+        }
+    }
+}
+
+/// Bytes as they arrive.
+#[derive(Debug)]
+pub struct ByteReader {
+    body: Incoming,
+    reach: Reach,
+}
+
+impl ByteReader {
+    /// The next of them; `None` at the end.
+    pub async fn next(&mut self) -> Option<Result<Bytes, Problem>> {
+        loop {
+            match self.body.frame().await? {
+                Ok(frame) => match frame.into_data() {
+                    Ok(bytes) => return Some(Ok(bytes)),
+                    Err(_) => continue,
+                },
+                Err(error) => {
+                    let message = format!("{} cut its answer short: {error}", self.reach);
+                    return Some(Err(
+                        Problem::new(Code::Unavailable, message).help("see what it last said in `agent.log` there")
+                    ));
                 }
             }
         }

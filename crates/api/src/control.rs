@@ -24,6 +24,9 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send 
 /// Lines as they come; ends when there are no more, or the agent ends.
 pub type LogStream = Pin<Box<dyn Stream<Item = Result<LogRecord, Problem>> + Send>>;
 
+/// Bytes as they come. One that ends with a problem was cut short.
+pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, Problem>> + Send>>;
+
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
@@ -143,6 +146,9 @@ pub trait Control: Send + Sync + 'static {
     fn set_duty(&self, node: NodeId, duty: Duty) -> Answer<'_, Accepted>;
     /// Refused while the node is there, unless it is forced.
     fn remove_node(&self, node: NodeId, force: bool) -> Answer<'_, Accepted>;
+
+    /// Everything a new first node needs to be what the constellation is, as one file.
+    fn backup(&self) -> Answer<'_, ByteStream>;
 
     /// Answers first, then ends the agent.
     fn shutdown(&self, shutdown: Shutdown) -> Answer<'_, ()>;

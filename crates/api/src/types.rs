@@ -89,6 +89,10 @@ pub struct After {
     /// Answer after so many milliseconds in any case; at most 60,000.
     #[serde(default)]
     pub wait_ms: u64,
+    /// Answer when this node knows everything that was acknowledged by now, anywhere: what is read of it from then on is that
+    /// or newer. Refused where no majority answers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub agreed: bool,
 }
 
 /// Longest time a request may ask to be held.

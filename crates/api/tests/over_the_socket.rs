@@ -227,6 +227,10 @@ impl Control for Remembering {
     fn remove_node(&self, node: NodeId, force: bool) -> Answer<'_, Accepted> {
         self.note(format!("remove {node} {force}"), Ok(Accepted { index: 13 }))
     }
+    fn backup(&self) -> Answer<'_, ByteStream> {
+        let parts = [Ok(Bytes::from_static(b"one ")), Ok(Bytes::from_static(b"two"))];
+        self.note("backup".into(), Ok(futures_util::stream::iter(parts).boxed() as ByteStream))
+    }
     fn shutdown(&self, shutdown: Shutdown) -> Answer<'_, ()> {
         self.note(format!("shutdown {:?}", shutdown.stars), Ok(()))
     }
@@ -336,6 +340,12 @@ async fn requests_about_nodes_arrive_as_they_were_meant_and_a_token_is_not_noted
     client.remove_node(NodeId(5), true).await.unwrap();
     client.remove_node(NodeId(5), false).await.unwrap();
     client.leave().await.unwrap();
+    let mut backup = client.backup().await.unwrap();
+    let mut bytes = Vec::new();
+    while let Some(part) = backup.next().await {
+        bytes.extend(part.unwrap());
+    }
+    assert_eq!(bytes, b"one two");
     let asked = served.asked();
     assert_eq!(asked[0], "init prod node-1 {\"disk\": \"ssd\"}");
     assert!(asked[1].contains("10.0.0.2:7946") && !asked[1].contains("very secret"), "{}", asked[1]);
@@ -346,6 +356,7 @@ async fn requests_about_nodes_arrive_as_they_were_meant_and_a_token_is_not_noted
         format!("remove {node} true"),
         format!("remove {node} false"),
         "leave".to_owned(),
+        "backup".to_owned(),
     ];
     assert_eq!(asked[2..], expected);
 }

@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use model::{CpuSet, ListenAddr, Name, SecretKey};
 
 use crate::commands::top::board::SortBy;
-use crate::membership::{Drain, Init, Join, Leave, Nodes, OneNode, Remove};
+use crate::membership::{Backup, Drain, Init, Join, Leave, Nodes, OneNode, Recover, Remove};
 use crate::options::ServiceOptions;
 
 const EXIT_CODES: &str = "\
@@ -94,6 +94,11 @@ pub(crate) enum Constellation {
     Leave(Leave),
     /// Take out a node that is gone for good
     Remove(Remove),
+    /// Save the constellation in a file, or bring it back from one
+    #[command(subcommand)]
+    Backup(Backup),
+    /// Let this controller go on alone when most of those that kept the log are gone for good
+    Recover(Recover),
     /// Show the node and its services
     Status,
     /// List stars
@@ -625,6 +630,10 @@ mod tests {
             "rads c cordon d",
             "rads c uncordon d",
             "rads c leave",
+            "rads c backup save /tmp/x.backup",
+            "rads c backup show /tmp/x.backup",
+            "rads c backup restore /tmp/x.backup --name a --listen 7000",
+            "rads c recover --yes",
             "rads c remove c --force",
             "rads c snapshot web --as before",
             "rads c snapshot web-1",

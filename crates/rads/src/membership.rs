@@ -1,8 +1,9 @@
 //! The grammar of the words about machines: how they come together, how they are looked at, how they go.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use model::Name;
 
 /// What this machine is to be among others.
@@ -97,9 +98,36 @@ pub(crate) struct Remove {
 
 #[derive(Debug, Args)]
 pub(crate) struct Leave {
-    /// End its stars here instead of moving them first; volumes that lie here are given up
+    /// Even though volumes lie here: they are given up
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Backup {
+    /// Write everything that a new first node needs into a file: the state, the keys, the files of apps; not volumes
+    Save {
+        /// It must not be there yet
+        file: PathBuf,
+    },
+    /// Check a backup and tell what it is of
+    Show { file: PathBuf },
+    /// Make an empty data folder the first node of what a backup is of
+    Restore(Box<RestoreBackup>),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreBackup {
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) me: MachineOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Recover {
+    /// It cannot be undone: go on without being asked
+    #[arg(short, long)]
+    pub(crate) yes: bool,
 }
 
 fn listen(text: &str) -> Result<SocketAddr, String> {

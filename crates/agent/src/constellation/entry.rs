@@ -178,12 +178,12 @@ where
     done
 }
 
-fn machine(me: Introduction) -> Machine {
+pub(crate) fn machine(me: Introduction) -> Machine {
     let Introduction { name, listen, advertise, region, zone, rack, labels } = me;
     Machine { name, listen, advertise, described: Described { region, zone, rack, labels } }
 }
 
-fn became(home: &Home) -> Became {
+pub(crate) fn became(home: &Home) -> Became {
     Became { cluster: home.cluster.clone(), node: home.node, name: home.name.clone(), role: home.role, token: None }
 }
 

@@ -1,12 +1,16 @@
 //! The machines that are a constellation together.
 
 use axum::Json;
+use axum::body::Body as HttpBody;
 use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use model::{NodeId, Problem};
 
 use super::Shared;
 use crate::constellation::{Became, Init, Join, NodeView, Removal, SetDuty};
-use crate::refusal::{Body, Path, Query, Reply};
+use crate::refusal::{Body, Path, Query, Refusal, Reply};
 use crate::types::Accepted;
 
 /// Found a constellation
@@ -64,4 +68,15 @@ pub(super) async fn remove(
     Query(Removal { force }): Query<Removal>,
 ) -> Reply<Accepted> {
     Ok(Json(control.remove_node(node, force).await?))
+}
+
+/// A backup
+///
+/// The state, the keys of the constellation and the files of its apps, as one file that ends with a hash of all of it. Whoever
+/// has it can be a controller: it is to be kept like a key.
+#[utoipa::path(get, path = "/v1/backup", tag = "constellation", responses(
+    (status = 200, content_type = "application/octet-stream"), (status = "default", body = Problem)))]
+pub(super) async fn backup(State(control): Shared) -> Result<Response, Refusal> {
+    let bytes = control.backup().await?.map(|bytes| bytes.map_err(std::io::Error::other));
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], HttpBody::from_stream(bytes)).into_response())
 }

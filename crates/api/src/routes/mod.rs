@@ -98,6 +98,7 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(constellation::nodes))
         .routes(routes!(constellation::set_duty))
         .routes(routes!(constellation::remove))
+        .routes(routes!(constellation::backup))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::get, secrets::put, secrets::remove))
 }

@@ -14,10 +14,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::screen;
 
+/// What is logged when nobody says otherwise. Elections and the like are told in our words; openraft's own would be a hundred
+/// lines for each.
+const LOGGED: &str = "info,openraft=error";
+
 /// Runs the agent here until a signal or a request ends it.
 pub(crate) fn run(data_dir: PathBuf, background: bool) -> Result<u8, Problem> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("RADS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,openraft=warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOGGED));
     let terminal = io::IsTerminal::is_terminal(&io::stderr());
     // A log that cannot be written, as on a full disk, is no reason to stop working: told to nobody, it would be a panic.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal);

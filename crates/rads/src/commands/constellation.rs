@@ -7,7 +7,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
 
-use api::constellation::{Became, Init, Introduction, Join, OwnPlace, PORT};
+use api::constellation::{Became, Init, Introduction, Invitation, Join, OwnPlace, PORT};
 use api::{Client, Version};
 use model::{Code, Duty, Problem};
 use serde::Serialize;
@@ -41,10 +41,7 @@ pub(crate) async fn init(data_dir: &Path, args: membership::Init, form: Form) ->
     }
     screen::line(format!("constellation `{}` is founded{}", became.cluster, own_line(&became, place.as_ref())));
     if let Some(invitation) = &became.token {
-        let uses = screen::count(invitation.uses as usize, "machine");
-        let left = screen::duration(invitation.expires.since(crate::moment::now()) + Duration::from_millis(500));
-        screen::line(format!("\non each other machine (good for {uses} within {left}, as {}):", invitation.role));
-        screen::line(format!("  rads c join {} --token {}", me.advertise, invitation.token));
+        invite(invitation, &me.advertise);
         screen::line(
             "\n`rads c token create --role worker` makes a token for machines that only run stars,\n\
              `rads c nodes` shows who is there, `rads up app.rads` works from any of them",
@@ -85,10 +82,10 @@ pub(crate) async fn leave(data_dir: &Path, args: membership::Leave, form: Form) 
     let (client, version) = Client::connect(data_dir).await.map_err(|problem| super::orphaned(data_dir, problem))?;
     let all = client.nodes().await?;
     let own = all.iter().find(|node| node.answers).ok_or_else(nodes::alone)?;
-    let others = all.iter().filter(|node| !node.answers && node.is_of_it()).count();
     if !args.force {
-        nodes::may_be_given_up(own, others)?;
-        if own.machine.stars > 0 {
+        nodes::may_be_given_up(own)?;
+        // Told now, not after its stars have moved. The node says why.
+        if own.machine.stars > 0 && all.iter().any(|node| !node.answers && node.is_of_it()) {
             client.set_duty(own.machine.id, Duty::Draining).await?;
             nodes::drained(&client, own.machine.id).await.map_err(Problem::after_changes)?;
         }
@@ -109,7 +106,7 @@ struct Left {
 }
 
 /// Waits until the agent that was told to begin anew answers again and is what it was to be.
-async fn anew(
+pub(super) async fn anew(
     data_dir: &Path,
     before: &Version,
     is_it: impl Fn(&Option<OwnPlace>) -> bool,
@@ -123,7 +120,9 @@ async fn anew(
                 return Ok(None);
             }
             let place = client.status().await?.node.place;
-            Ok::<_, Problem>(is_it(&place).then_some(place))
+            // One that nobody leads can be looked at, and nothing more.
+            let works = place.is_none() || client.nodes().await?.iter().any(|node| node.leads);
+            Ok::<_, Problem>((works && is_it(&place)).then_some(place))
         };
         match answer.await {
             Ok(Some(place)) => return Ok(place),
@@ -144,13 +143,30 @@ async fn anew(
     }
 }
 
+/// Says how others join.
+pub(super) fn invite(invitation: &Invitation, address: &str) {
+    let uses = screen::count(invitation.uses as usize, "machine");
+    let left = about(invitation.expires.since(crate::moment::now()));
+    screen::line(format!("\non each other machine (good for {uses} within {left}, each a {}):", invitation.role));
+    screen::line(format!("  rads c join {address} --token {}", invitation.token));
+}
+
 /// What this machine is now, as the rest of a line.
 fn own_line(became: &Became, place: Option<&OwnPlace>) -> String {
-    let of = place.map(|place| format!(", {} of {} alive", place.alive, screen::count(place.nodes as usize, "node")));
+    let of = place.filter(|place| place.nodes > 1);
+    let of = of.map(|place| format!(", {} of {} alive", place.alive, screen::count(place.nodes as usize, "node")));
     format!("; this machine is its node `{}`, {}{}", became.name, became.role, of.unwrap_or_default())
 }
 
-fn introduction(
+/// A time in whole minutes, as it was meant some seconds ago.
+fn about(time: Duration) -> String {
+    match (time.as_secs() + 30) / 60 {
+        minutes if minutes % 60 == 0 && minutes > 0 => screen::count(minutes as usize / 60, "hour"),
+        minutes => screen::count(minutes as usize, "minute"),
+    }
+}
+
+pub(super) fn introduction(
     options: MachineOptions,
     own: impl FnOnce() -> Option<std::net::IpAddr>,
 ) -> Result<Introduction, Problem> {
@@ -233,6 +249,15 @@ fn token(given: Option<String>) -> Result<Zeroizing<String>, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_reads_as_it_was_meant() {
+        let check = |seconds: u64, expected: &str| assert_eq!(about(Duration::from_secs(seconds)), expected);
+        check(3_598, "1 hour");
+        check(7_199, "2 hours");
+        check(1_795, "30 minutes");
+        check(40, "1 minute");
+    }
 
     #[test]
     fn an_address_without_a_port_gets_the_usual_one() {

@@ -1,6 +1,7 @@
 //! What each word of the command line does. A command gives its exit code, or the problem that ended it.
 
 mod agent;
+mod backup;
 mod change;
 mod constellation;
 mod cp;
@@ -103,6 +104,8 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Leave(args) => {
             ask(global, async |place, form| Ok(constellation::leave(place, args, form).await?))
         }
+        Constellation::Backup(what) => ask(global, async |place, form| Ok(backup::backup(place, what, form).await?)),
+        Constellation::Recover(args) => ask(global, async |place, form| Ok(backup::recover(place, &args, form)?)),
         Constellation::Nodes(args) => tell(global, async |on| nodes::nodes(&on.client, args, on.form).await),
         Constellation::Drain(args) => tell(global, async |on| nodes::drain(&on.client, args, on.form).await),
         Constellation::Cordon(args) => tell(global, async |on| nodes::cordon(&on.client, args, on.form).await),

@@ -61,6 +61,7 @@ fn table(nodes: &[NodeView]) -> Table {
             (false, false) => "",
         };
         let duty = match machine.duty {
+            _ if machine.health == Health::Left => "",
             Duty::Takes => "",
             Duty::Cordoned => ", cordoned",
             Duty::Draining => ", draining",
@@ -162,12 +163,8 @@ pub(super) async fn drained(client: &Client, node: NodeId) -> Result<(), Problem
 }
 
 /// Refuses to let a machine go with which something would be gone for good.
-pub(super) fn may_be_given_up(own: &NodeView, others: usize) -> Result<(), Problem> {
+pub(super) fn may_be_given_up(own: &NodeView) -> Result<(), Problem> {
     let name = &own.machine.name;
-    if others == 0 {
-        let message = format!("node `{name}` is the last one: with it the constellation is gone, and all it knows");
-        return Err(Problem::new(Code::Conflict, message).help("`rads c leave --force` does it all the same"));
-    }
     if let [first, rest @ ..] = own.machine.volumes.as_slice() {
         let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
         let message = format!("volume `{first}`{more} lies on node `{name}`, and its stars run nowhere else");

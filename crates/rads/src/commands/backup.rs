@@ -1,0 +1,182 @@
+//! `rads c backup` and `rads c recover`: what is left when machines are gone for good.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use agent::backup::Head;
+use api::{ByteReader, Client, OwnPlace};
+use model::{Bytes, Code, Problem};
+use serde::Serialize;
+use tokio::time::{Duration, Instant, sleep};
+
+use super::{agent as own_agent, constellation};
+use crate::cli::Form;
+use crate::host;
+use crate::membership::{Backup, Recover, RestoreBackup};
+use crate::moment::clock_time;
+use crate::screen;
+
+/// Longest wait for a restored node to lead: it elects itself, which takes a second.
+const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
+const STEP: Duration = Duration::from_millis(50);
+
+pub(crate) async fn backup(data_dir: &Path, what: Backup, form: Form) -> Result<u8, Problem> {
+    match what {
+        Backup::Save { file } => {
+            let (client, _) = Client::connect(data_dir).await.map_err(|problem| super::orphaned(data_dir, problem))?;
+            let head = save(&client, &file).await?;
+            let size = fs::metadata(&file).map_or(0, |metadata| metadata.len());
+            told(&file, &head, Some(size), form)
+        }
+        Backup::Show { file } => told(&file, &agent::backup::look(&file)?, None, form),
+        Backup::Restore(args) => restore(data_dir, *args, form).await,
+    }
+}
+
+#[derive(Serialize)]
+struct Told<'a> {
+    file: &'a Path,
+    #[serde(flatten)]
+    head: &'a Head,
+}
+
+fn told(file: &Path, head: &Head, saved: Option<u64>, form: Form) -> Result<u8, Problem> {
+    if form == Form::Json {
+        screen::json(&Told { file, head })?;
+        return Ok(0);
+    }
+    let (apps, nodes) = (screen::count(head.apps as usize, "app"), screen::count(head.nodes as usize, "node"));
+    let of = format!("constellation `{}` at index {}, {nodes}, {apps}", head.cluster, head.index);
+    match saved {
+        Some(size) => {
+            screen::line(format!("`{}`: {of}, {}", file.display(), Bytes(size)));
+            screen::note("note: whoever has this file can be a controller of it: keep it as you keep a key");
+        }
+        None => screen::line(format!(
+            "`{}`: {of}, taken {} by rads {}",
+            file.display(),
+            clock_time(head.taken),
+            head.program
+        )),
+    }
+    Ok(0)
+}
+
+/// Writes beside the file first, so that under its name there is a whole backup or none.
+async fn save(client: &Client, file: &Path) -> Result<Head, Problem> {
+    if file.symlink_metadata().is_ok() {
+        let message = format!("`{}` is there already", file.display());
+        return Err(Problem::new(Code::AlreadyExists, message).help("give another name, or move it away"));
+    }
+    let backup = client.backup().await?;
+    let mut part = file.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let saved = async {
+        take(backup, &part).await?;
+        let head = agent::backup::look(&part)?;
+        fs::rename(&part, file).map_err(|error| unwritable(file, &error))?;
+        Ok(head)
+    };
+    let saved = saved.await;
+    if saved.is_err() {
+        // What is there of it is no backup.
+        let _ = fs::remove_file(&part);
+    }
+    saved
+}
+
+async fn take(mut backup: ByteReader, part: &Path) -> Result<(), Problem> {
+    let failed = |error: io::Error| unwritable(part, &error);
+    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part).map_err(failed)?;
+    while let Some(bytes) = backup.next().await {
+        out.write_all(&bytes?).map_err(failed)?;
+    }
+    out.sync_all().map_err(failed)
+}
+
+fn unwritable(file: &Path, error: &io::Error) -> Problem {
+    let code = match error.kind() {
+        io::ErrorKind::StorageFull => Code::DiskFull,
+        _ => Code::FileUnwritable,
+    };
+    Problem::new(code, format!("cannot write `{}`: {error}", file.display()))
+}
+
+async fn restore(data_dir: &Path, args: RestoreBackup, form: Form) -> Result<u8, Problem> {
+    let me = constellation::introduction(args.me, host::own_address)?;
+    let address = me.advertise.clone();
+    let became = agent::backup::restore(data_dir, &args.file, me)?;
+    let (client, _, _) = own_agent::find_or_start(data_dir).await.map_err(Problem::after_changes)?;
+    let place = until_it_leads(&client).await.map_err(Problem::after_changes)?;
+    match form {
+        Form::Json => screen::json(&became)?,
+        Form::Text => {
+            screen::line(format!(
+                "constellation `{}` is back; this machine is its node `{}`, {}",
+                became.cluster, became.name, became.role
+            ));
+            screen::line(format!(
+                "{} of old have left it: end what still runs of them, and let them join again from empty data folders",
+                screen::count(place.1, "node")
+            ));
+            if let Some(invitation) = &became.token {
+                constellation::invite(invitation, &address);
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// Waits until the one node there is leads; gives its place, and how many nodes left.
+async fn until_it_leads(client: &Client) -> Result<(Option<OwnPlace>, usize), Problem> {
+    let deadline = Instant::now() + LEAD_TIMEOUT;
+    loop {
+        let nodes = client.nodes().await?;
+        if nodes.iter().any(|node| node.answers && node.leads) {
+            let left = nodes.iter().filter(|node| !node.is_of_it()).count();
+            return Ok((client.status().await?.node.place, left));
+        }
+        if Instant::now() > deadline {
+            let message = format!("the restored node does not lead after {} s", LEAD_TIMEOUT.as_secs());
+            return Err(Problem::new(Code::Timeout, message).help("see `agent.log` in its data folder"));
+        }
+        sleep(STEP).await;
+    }
+}
+
+#[derive(Serialize)]
+struct Recovered {
+    index: u64,
+    voters_before: Vec<String>,
+    uncertain: u64,
+}
+
+pub(crate) fn recover(data_dir: &Path, args: &Recover, form: Form) -> Result<u8, Problem> {
+    if !args.yes {
+        let message = "this makes the controller here the only one that keeps the log, and cannot be undone";
+        return Err(Problem::new(Code::Usage, message)
+            .help("when a majority of the others is gone for good, and this one has the longest log, add `--yes`"));
+    }
+    let alone = agent::backup::become_only_voter(data_dir).map_err(|problem| match problem.code {
+        Code::AgentRunning => problem.help("end the agent first: `rads c shutdown --keep-stars`"),
+        _ => problem,
+    })?;
+    if form == Form::Json {
+        let voters_before = alone.voters.iter().map(ToString::to_string).collect();
+        screen::json(&Recovered { index: alone.index, voters_before, uncertain: alone.uncertain })?;
+        return Ok(0);
+    }
+    screen::line(format!("this controller keeps the log alone from index {} on", alone.index));
+    if alone.uncertain > 0 {
+        let entries = if alone.uncertain == 1 { "entry".to_owned() } else { format!("{} entries", alone.uncertain) };
+        screen::line(format!("the last {entries} of it may or may not have been acknowledged; they hold now"));
+    }
+    screen::line(
+        "start the agent (`rads c agent`), then take the other controllers of old out (`rads c remove NODE`): they must not come\n\
+         back with the data folders they had",
+    );
+    Ok(0)
+}
