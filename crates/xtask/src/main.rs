@@ -22,6 +22,7 @@ usage: cargo xtask TASK
   check                  under a minute when warm: format, clippy, tidy, tests of the pure crates
   test [FILTER]          everything: tidy, then every test of every crate, end-to-end ones included
   test escape [GROUP]    ways out of a star, each with its control, as one static program
+  test cluster [FILTER]  agents in network namespaces: machines that die, are cut off, stand still (minutes, as root)
   test soak              10,000 stars and 100 kills of an agent, each without a trace
   vm-test [oci] [FILTER…] the isolation tests, or those of `rads-oci`, on Debian's kernel with cgroup v2, in an emulated machine (minutes)
   sim cluster [--seeds N | --seed N --trace] [--nodes N] [--steps N]
@@ -89,12 +90,13 @@ fn check() -> Outcome {
 }
 
 /// Debian packages that end-to-end tests need as root, and the program each brings.
-const TEST_PROGRAMS: [(&str, &str); 5] = [
+const TEST_PROGRAMS: [(&str, &str); 6] = [
     ("iptables", "iptables"),
     ("iproute2", "ip"),
     ("busybox-static", "busybox"),
     ("e2fsprogs", "mkfs.ext4"),
     ("xfsprogs", "mkfs.xfs"),
+    ("faketime", "faketime"),
 ];
 
 /// One build for all tests, so that a cold run on two cores stays within minutes. End-to-end tests find the
@@ -103,6 +105,7 @@ fn test(filter: &[&str]) -> Outcome {
     match filter {
         ["escape", rest @ ..] => return escape(rest),
         ["soak"] => return soak(),
+        ["cluster", rest @ ..] => return cluster(rest),
         _ => {}
     }
     tidy::run()?;
@@ -126,6 +129,24 @@ fn escape(rest: &[&str]) -> Outcome {
     args.push("--");
     args.extend(rest);
     cargo(&args)
+}
+
+/// Everything that takes several machines, one test at a time: what they measure is time.
+fn cluster(rest: &[&str]) -> Outcome {
+    apt::install(&TEST_PROGRAMS, "(needed only as root)");
+    let args = [
+        "test",
+        "--package",
+        "rads",
+        "--test",
+        "cluster",
+        "--",
+        "--include-ignored",
+        "--test-threads=1",
+        "--nocapture",
+    ];
+    // Times are what is promised when nothing else runs.
+    command::cargo_with_env(&[&args[..], rest].concat(), &[("RADS_ALONE", "1")])
 }
 
 /// What every run of the tests does a few times, often: stars started and ended, agents killed.

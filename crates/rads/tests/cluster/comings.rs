@@ -1,0 +1,111 @@
+//! Machines that come and go in good order, and what is refused.
+
+use std::time::Duration;
+
+use crate::clients::{Load, up_hello};
+use crate::rig::{Rig, possible};
+
+#[test]
+fn a_machine_that_is_alone_says_so_and_one_that_is_a_node_joins_nothing_else() {
+    if !possible() {
+        return;
+    }
+    let rig = Rig::new(2);
+    rig.start(0);
+    rig.start(1);
+    let (a, b) = (rig.machine(0), rig.machine(1));
+    a.rads(&["c", "nodes"]).refused("C0105", "in no constellation");
+    a.rads(&["c", "drain", "a"]).refused("C0105", "in no constellation");
+    a.rads(&["c", "leave"]).refused("C0105", "in no constellation");
+    let token = rig.init(0, &[]);
+    a.rads(&["c", "init", "--cluster", "other"]).refused("C0106", "in constellation `test` already");
+    let address = a.ip.to_string();
+    a.rads(&["c", "join", &b.ip.to_string(), "--token", &token]).refused("C01", "`test`");
+    b.rads(&["c", "join", &address, "--token", "no token at all"]).refused("C0", "token");
+    b.rads(&["c", "join", &address, "--token", &token, "--name", "a"]).refused("C0106", "`a`");
+    b.rads(&["c", "join", "10.77.0.0.1", "--token", &token]).refused("C0102", "no address of a node");
+    // Nobody listens at its own address.
+    b.rads(&["c", "join", &format!("{}:1", a.ip), "--token", &token]).refused("C0", &format!("{}:1", a.ip));
+    rig.join(1, &token, &["--region", "eu", "--zone", "eu-1", "--label", "disk=ssd"]);
+    rig.all_alive(2);
+    let node = a.node("b").unwrap();
+    assert_eq!((&node["facts"]["zone"], &node["facts"]["labels"]["disk"]), (&"eu-1".into(), &"ssd".into()));
+    let table = b.rads(&["c", "nodes"]).ok();
+    assert!(table.starts_with("NODE") && table.contains("eu/eu-1") && table.contains("controller, leads"), "{table}");
+    assert!(b.rads(&["c", "status"]).ok().contains("`b` of constellation `test`"));
+    a.rads(&["c", "remove", "b"]).refused("C0105", "`b` is alive");
+    a.rads(&["c", "drain", "x"]).refused("C0104", "no node `x`");
+}
+
+#[test]
+fn a_machine_on_which_something_runs_does_not_join() {
+    if !possible() {
+        return;
+    }
+    let rig = Rig::new(2);
+    rig.start(0);
+    rig.start(1);
+    up_hello(&rig, 1, 1);
+    let token = rig.init(0, &[]);
+    let refused = rig.machine(1).rads(&["c", "join", &rig.machine(0).ip.to_string(), "--token", &token]);
+    refused.refused("C0105", "apps run on this machine");
+    assert_eq!(rig.machine(1).get(8080).unwrap().0, 200, "nothing changed");
+}
+
+#[test]
+fn what_ran_on_the_first_machine_runs_on_while_it_founds_a_constellation() {
+    if !possible() {
+        return;
+    }
+    let rig = Rig::new(1);
+    rig.start(0);
+    up_hello(&rig, 0, 2);
+    let pids = |rig: &Rig| rig.machine(0).stars().into_iter().map(|star| (star.id, star.pid)).collect::<Vec<_>>();
+    let before = pids(&rig);
+    rig.init(0, &[]);
+    rig.await_ready(0, 2, &[], Duration::from_secs(30));
+    assert_eq!(pids(&rig), before, "the same processes");
+    rig.wait_for("an answer", || rig.machine(0).get(8080).is_ok_and(|(code, _)| code == 200));
+}
+
+#[test]
+#[ignore = "a minute: `cargo xtask test cluster`"]
+fn drained_left_and_removed_machines_lose_no_request_and_their_stars_run_elsewhere() {
+    if !possible() {
+        return;
+    }
+    let rig = Rig::new(4);
+    rig.constellation();
+    up_hello(&rig, 0, 4);
+    rig.await_ready(0, 4, &[], Duration::from_secs(30));
+    let load = Load::start(&rig, 0);
+    rig.wait_for("requests", || load.answered() > 100);
+    let d = rig.named("d");
+    let told = rig.machine(0).rads(&["c", "drain", "d", "--wait"]).ok();
+    assert!(told.starts_with("d: drained"), "{told}");
+    assert!(rig.stars(0).iter().all(|star| star.node != "d"), "{:?}", rig.stars(0));
+    rig.machine(0).rads(&["c", "uncordon", "d"]).ok();
+    // In good order, with its stars moved first.
+    let c = rig.named("c");
+    let told = rig.machine(c).rads(&["c", "leave"]).ok();
+    assert!(told.contains("`c` left"), "{told}");
+    rig.await_ready(0, 4, &[c], Duration::from_secs(30));
+    assert_eq!(rig.machine(0).node("c").unwrap()["health"], "left");
+    rig.machine(c).rads(&["c", "nodes"]).refused("C0105", "in no constellation");
+    let before = load.answered();
+    rig.wait_for("more requests", || load.answered() > before + 100);
+    let (answered, errors) = load.end();
+    assert!(errors.is_empty(), "{} of {answered}: {errors:?}", errors.len());
+    // One that is gone for good.
+    rig.die(d);
+    rig.await_ready(0, 4, &[c, d], Duration::from_secs(15));
+    rig.wait_for("`d` to be given up", || rig.machine(0).node("d").is_some_and(|node| node["health"] == "dead"));
+    assert_eq!(rig.machine(0).rads(&["c", "remove", "d"]).ok(), "d: removed\n");
+    assert_eq!(rig.machine(0).node("d").unwrap()["health"], "left");
+    // Who was taken out while away is believed no more when it is back.
+    rig.revive(d);
+    rig.wait_for("the others to go on", || rig.machine(0).rads(&["c", "scale", "hello", "5"]).code == 0);
+    assert_eq!(rig.machine(0).node("d").unwrap()["health"], "left");
+    let seen: Vec<_> = rig.stars(0).into_iter().filter(|star| star.node == "d").collect();
+    assert!(seen.is_empty(), "{seen:?}");
+}

@@ -1,0 +1,86 @@
+//! What is left when most machines, or all of them, are gone for good.
+
+use std::time::Duration;
+
+use crate::clients::{Writer, has_all, none_lost, up_hello};
+use crate::rig::{Rig, possible};
+
+#[test]
+#[ignore = "a minute: `cargo xtask test cluster`"]
+fn a_constellation_that_is_gone_comes_back_from_a_backup_on_a_new_machine() {
+    if !possible() {
+        return;
+    }
+    let mut rig = Rig::new(3);
+    rig.constellation();
+    up_hello(&rig, 0, 3);
+    let writer = Writer::start(&rig);
+    rig.wait_for("writes", || writer.acknowledged() >= 10);
+    let (acknowledged, _) = writer.end();
+    let file = rig.place("save.backup");
+    let path = file.to_str().unwrap().to_owned();
+    let saved = rig.machine(1).rads(&["c", "backup", "save", &path]).ok();
+    assert!(saved.contains("constellation `test`") && saved.contains("3 nodes"), "{saved}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "it holds keys");
+    rig.machine(1).rads(&["c", "backup", "save", &path]).refused("C0106", "is there already");
+    assert!(rig.machine(0).rads(&["c", "backup", "show", &path]).ok().contains("`test`"));
+    rig.machine(0).rads(&["c", "backup", "restore", &path]).refused("C0105", "not empty");
+    rig.all().for_each(|at| rig.die(at));
+    let new = rig.add();
+    // One that is damaged leaves nothing behind.
+    let bytes = std::fs::read(&file).unwrap();
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() / 2] ^= 1;
+    let bad = rig.file("bad.backup", "");
+    std::fs::write(&bad, &flipped).unwrap();
+    let machine = rig.machine(new);
+    machine.rads(&["c", "backup", "restore", bad.to_str().unwrap()]).refused("C0205", "checksum");
+    std::fs::write(&bad, &bytes[..bytes.len() - 1]).unwrap();
+    machine.rads(&["c", "backup", "restore", bad.to_str().unwrap()]).refused("C0205", "cut short");
+    assert!(
+        !machine.data().exists() || std::fs::read_dir(machine.data()).unwrap().next().is_none(),
+        "nothing was made"
+    );
+    let told = machine.rads(&["c", "backup", "restore", &path, "--name", &machine.name]).ok();
+    assert!(told.contains("constellation `test` is back") && told.contains("3 nodes of old"), "{told}");
+    rig.await_ready(new, 3, &[], Duration::from_secs(30));
+    rig.wait_for("an answer", || machine.get(8080).is_ok_and(|(code, _)| code == 200));
+    for name in ["a", "b", "c"] {
+        assert_eq!(machine.node(name).unwrap()["health"], "left");
+    }
+    has_all(&rig, new, &acknowledged);
+}
+
+#[test]
+#[ignore = "a minute: `cargo xtask test cluster`"]
+fn the_last_controller_that_is_left_goes_on_alone_when_it_is_told_to() {
+    if !possible() {
+        return;
+    }
+    let rig = Rig::new(3);
+    rig.constellation();
+    up_hello(&rig, 0, 3);
+    let writer = Writer::start(&rig);
+    rig.wait_for("writes", || writer.acknowledged() >= 10);
+    let (acknowledged, _) = writer.end();
+    none_lost(&rig, &acknowledged);
+    let last = rig.await_leader(0, None);
+    let gone: Vec<usize> = rig.all().filter(|at| *at != last).collect();
+    gone.iter().for_each(|at| rig.die(*at));
+    let machine = rig.machine(last);
+    rig.wait_for("writes to be refused", || machine.rads(&["c", "scale", "hello", "3"]).code != 0);
+    machine.rads(&["c", "recover"]).refused("C0001", "cannot be undone");
+    machine.rads(&["c", "recover", "--yes"]).refused("C0202", "agent");
+    machine.rads(&["c", "shutdown", "--keep-stars"]).ok();
+    rig.ended(last);
+    let told = machine.rads(&["c", "recover", "--yes"]).ok();
+    assert!(told.contains("keeps the log alone"), "{told}");
+    rig.start(last);
+    assert_eq!(rig.await_leader(last, None), last);
+    for at in &gone {
+        machine.rads(&["c", "remove", &rig.machine(*at).name, "--force"]).ok();
+    }
+    rig.await_ready(last, 3, &gone, Duration::from_secs(30));
+    none_lost(&rig, &acknowledged);
+}

@@ -1,0 +1,13 @@
+//! Real agents in network namespaces: what a constellation of several machines promises, and that it holds while machines die,
+//! stand still and are cut off from each other.
+//!
+//! As root. The short part runs with all tests; what takes minutes is for `cargo xtask test cluster`.
+
+mod clients;
+mod comings;
+mod faults;
+mod history;
+mod keeping;
+mod long;
+mod rig;
+mod story;
