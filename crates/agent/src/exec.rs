@@ -13,10 +13,14 @@ use isolate::Launch;
 use isolate::parcel::Copying;
 use model::{Code, Problem, StarId};
 use tokio::net::unix::pipe;
+use tokio::time::sleep;
 
 use crate::link::Link;
 use crate::ready::register;
 use crate::terminal::Terminal;
+
+/// How long a command may take to open its terminal. A star may stop what comes into it.
+const TERMINAL_FOR: Duration = Duration::from_secs(10);
 
 /// Starts a command; it runs until it ends, or whoever asked is gone: then it is hung up on, and killed after `grace`. The star's
 /// own environment is `environment`.
@@ -46,6 +50,11 @@ pub(crate) async fn start(
         biased;
         arrived = Terminal::arrive(&near, size) => arrived,
         ended = &mut exit => return Err(without_terminal(ended)),
+        // What is dropped here is killed.
+        () = sleep(TERMINAL_FOR) => {
+            let message = format!("the command has no terminal after {} s: the star may keep it from running", TERMINAL_FOR.as_secs());
+            return Err(Problem::new(Code::Timeout, message).help("`rads c restart` starts the star anew"));
+        }
     };
     let terminal = match arrived {
         Ok(terminal) => terminal,

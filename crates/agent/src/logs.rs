@@ -13,6 +13,7 @@ use model::{AppKey, Code, Problem, ServiceKey, StarId, StarPhase, WallTime};
 use node::Node;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::constellation::far_logs::{self, FarLogs};
 use crate::control::Looker;
@@ -83,6 +84,30 @@ fn matching(node: &Node, target: Option<&str>) -> Result<Vec<StarView>, Problem>
     if found.is_empty() && !known { Err(nothing(target)) } else { Ok(found) }
 }
 
+/// Whether a target may have more to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Lines,
+    /// What it means was to run once, and has.
+    Nothing,
+}
+
+fn next(node: &Node, target: Option<&str>, stars: &[StarView]) -> Next {
+    // By its id a star is asked for by other nodes, which end that themselves.
+    let by_id = target.is_some_and(|target| target.parse::<StarId>().is_ok());
+    let is_over = |star: &StarView| {
+        star.phase == StarPhase::Ended && node.service_view(&star.service).is_some_and(|service| service.is_over())
+    };
+    // A stopped service of the same app has no stars now, and may have.
+    let app: Option<AppKey> = target.and_then(|target| target.parse().ok());
+    let services = node.service_views();
+    let whole = services.iter().filter(|view| Some(&view.app) == app.as_ref()).all(|view| view.is_over());
+    match target {
+        Some(_) if !by_id && whole && !stars.is_empty() && stars.iter().all(is_over) => Next::Nothing,
+        _ => Next::Lines,
+    }
+}
+
 /// Of each name the star that ended last.
 fn previous(stars: Vec<StarView>) -> Vec<StarView> {
     let mut last: BTreeMap<String, StarView> = BTreeMap::new();
@@ -141,8 +166,12 @@ impl Follower {
     async fn run(mut self, stars: Vec<StarView>) -> Result<(), Stopped> {
         let mut watcher = Watcher::new()?;
         self.begin(stars, &mut watcher).await?;
+        // A star may have ended since it was looked at; what it said last is read then.
         if !self.query.follow {
             return Ok(());
+        }
+        if self.regroup(&mut watcher).await? == Next::Nothing {
+            return self.last_of_far().await;
         }
         let records = self.records.clone();
         let (mut seen, mut leaving) = (self.sources.seen.clone(), self.sources.leaving.clone());
@@ -157,7 +186,9 @@ impl Follower {
                     if moved.is_err() {
                         return Ok(());
                     }
-                    self.regroup(&mut watcher).await?;
+                    if self.regroup(&mut watcher).await? == Next::Nothing {
+                        return self.last_of_far().await;
+                    }
                 }
                 Some(line) = self.from_far.recv() => self.send(line).await?,
                 () = left(&mut leaving) => return Ok(()),
@@ -216,6 +247,17 @@ impl Follower {
         lines
     }
 
+    /// What stars on other nodes said last, for as long as it may come.
+    async fn last_of_far(&mut self) -> Result<(), Stopped> {
+        let until = Instant::now() + far_logs::LAST_WORDS;
+        while !self.far.is_empty()
+            && let Ok(Some(line)) = timeout_at(until, self.from_far.recv()).await
+        {
+            self.send(line).await?;
+        }
+        Ok(())
+    }
+
     /// Follows stars that came to be on other nodes, and no longer those that ended.
     fn regroup_far(&mut self, stars: Vec<StarView>) {
         let Some(far) = &self.sources.far else { return };
@@ -230,10 +272,15 @@ impl Follower {
     }
 
     /// Looks which stars there are now: new ones are followed from their first line, ended ones to their last.
-    async fn regroup(&mut self, watcher: &mut Watcher) -> Result<(), Stopped> {
+    async fn regroup(&mut self, watcher: &mut Watcher) -> Result<Next, Stopped> {
         let target = self.query.target.clone();
-        // A target that is gone for now may come back.
-        let stars = self.sources.looker.look(move |node| matching(node, target.as_deref())).await?.unwrap_or_default();
+        let looked = move |node: &Node| {
+            // A target that is gone for now may come back.
+            let stars = matching(node, target.as_deref()).unwrap_or_default();
+            let next = next(node, target.as_deref(), &stars);
+            (stars, next)
+        };
+        let (stars, next) = self.sources.looker.look(looked).await?;
         let listed: Vec<StarId> = stars.iter().map(|star| star.id).collect();
         let (far, stars): (Vec<StarView>, Vec<StarView>) =
             stars.into_iter().partition(|star| self.sources.is_far(star));
@@ -259,7 +306,7 @@ impl Follower {
         for (_, following) in self.far.extract_if(.., |star, _| !listed.contains(star)) {
             following.into_iter().for_each(far_logs::end);
         }
-        Ok(())
+        Ok(next)
     }
 
     async fn read(&mut self, star: StarId) -> Result<(), Stopped> {

@@ -232,7 +232,7 @@ fn run(errand: &Errand<'_>, limits: &[(Resource, Rlimit)], report: &OwnedFd) -> 
     let execute = |argv: &[String]| -> Result<Infallible, String> {
         let command = Command::new(argv.iter(), &environment)?;
         let error = sys::exec::replace(&command.candidates, &command.argv, &command.environment);
-        Err(format!("cannot run `{}`: {}", argv[0], plain(&error)))
+        cannot_run(&argv[0], &error)
     };
     let run = || match errand.task {
         Task::Run(Launch::Command { argv }) => execute(argv),
@@ -244,6 +244,15 @@ fn run(errand: &Errand<'_>, limits: &[(Resource, Rlimit)], report: &OwnedFd) -> 
     match prepared.and_then(|()| run()) {
         Err(reason) => reason,
     }
+}
+
+/// As shells do it: a line where the program's own would be, and one of two exit codes.
+fn cannot_run(program: &str, error: &io::Error) -> ! {
+    const NOT_THERE: i32 = 127;
+    const NOT_EXECUTABLE: i32 = 126;
+    let line = format!("cannot run `{program}`: {}\n", plain(error));
+    let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
+    sys::process::exit(if error.kind() == io::ErrorKind::NotFound { NOT_THERE } else { NOT_EXECUTABLE })
 }
 
 /// No wall is raised around what keeps a memory: it does not run what the star gives it.

@@ -103,7 +103,8 @@ pub enum Message {
     Held { star: StarId, problem: Option<String> },
     /// The sockets come along in the packet; none with a problem.
     Doors { star: StarId, token: u64, problem: Option<String> },
-    /// The command's exit code (128 and the signal's number when one ended it), or why it did not run.
+    /// The command's exit code (128 and the signal's number when one ended it; 127 or 126 when there is no such program or it cannot
+    /// be executed), or why it was not tried.
     ExecEnded { token: u64, result: Result<i32, String> },
     /// The program that answers is the nursery now; `elapsed_us` passed since the last one stopped serving.
     TookOver { stars: u32, elapsed_us: u64 },

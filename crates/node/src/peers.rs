@@ -205,12 +205,12 @@ impl NodeConfig {
     }
 
     fn view(&self) -> NodeView {
-        let (node, memory, cpus, rootless) = (self.node, self.memory, self.cpus, self.rootless);
-        NodeView { node, memory, cpus, rootless, stars: 0, of_service: 0, ports: BTreeSet::new() }
+        let (node, memory, cores, cpus, rootless) = (self.node, self.memory, self.cores, self.cpus, self.rootless);
+        NodeView { node, memory, cores, cpus, rootless, stars: 0, of_service: 0, ports: BTreeSet::new() }
     }
 }
 
 fn view_of(node: NodeId, facts: &model::NodeFacts) -> NodeView {
-    let (memory, cpus, rootless) = (facts.memory, facts.cpus, facts.rootless);
-    NodeView { node, memory, cpus, rootless, stars: 0, of_service: 0, ports: BTreeSet::new() }
+    let (memory, cores, cpus, rootless) = (facts.memory, facts.cores, facts.cpus, facts.rootless);
+    NodeView { node, memory, cores, cpus, rootless, stars: 0, of_service: 0, ports: BTreeSet::new() }
 }

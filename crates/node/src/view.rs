@@ -87,6 +87,13 @@ pub struct ServiceView {
     pub held: Vec<u32>,
 }
 
+impl ServiceView {
+    /// Whether its stars were to run once and have: none will follow by itself.
+    pub fn is_over(&self) -> bool {
+        self.desired == 0 && !self.stopped && self.spec.instances > 0
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StarView {

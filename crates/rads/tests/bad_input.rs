@@ -152,11 +152,31 @@ fn a_script_without_a_port_that_ends_at_once_is_told_too() {
     world.assert_nothing_left();
     let left = world.rads(&["c", "create", "--name", "short", "--script", path]);
     left.refused("C0302", "`short-1` ended at once: exit code 1");
-    assert!(left.err.contains("my last words"), "{}", left.err);
-    world.assert_nothing_left();
+    assert!(left.err.contains("my last words") && !left.err.contains("taken down"), "{}", left.err);
+    // It ran, so it is left: what it said can be read again, to its end.
+    assert!(left.err.contains("`rads c logs short`"), "{}", left.err);
+    let logs = world.rads(&["c", "logs", "short", "-f"]).ok();
+    assert!(logs.contains("short-1 | my last words"), "{logs}");
+    let all = world.rads(&["c", "list", "--all"]).ok();
+    assert!(all.contains("short-1"), "{all}");
+    world.rads(&["c", "down", "short"]).ok();
     let job = world.file("job.rads", "echo(\"done\");\n");
     let done = world.rads(&["c", "create", "--name", "job", "--script", job.to_str().unwrap()]).ok();
     assert!(done.contains("job-1 ended: exit code 0"), "{done}");
+}
+
+#[test]
+fn more_processors_than_the_machine_has_are_refused() {
+    let world = World::new();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let create = |cores: usize| {
+        world.rads(&["c", "create", "--name", "wide", "--cpu-cores", &cores.to_string(), "--", "sleep", "1000"])
+    };
+    create(cores + 1)
+        .refused("C0107", &format!("needs {} % of a core, the node has {} %", (cores + 1) * 100, cores * 100));
+    create(cores).ok();
+    let more = world.rads(&["c", "limits", "wide", "--cpu-percent", &(cores * 100 + 1).to_string()]);
+    more.refused("C0107", "of a core, the node has");
 }
 
 #[test]

@@ -433,3 +433,15 @@ fn events_are_chosen_by_name_and_time_and_outlive_agents() {
     world.rads(&["c", "shutdown"]).ok();
     agent.0.wait().unwrap();
 }
+
+#[test]
+fn a_star_that_stops_what_comes_into_it_holds_nobody_up_for_ever() {
+    let world = World::new();
+    let stopping = "me=$$; while :; do for place in /proc/[0-9]*; do pid=${place#/proc/}; \
+                    case $pid in 1|$me) ;; *) kill -STOP $pid;; esac; done; done 2>/dev/null";
+    world.rads(&["c", "create", "--name", "jealous", "--cpu-percent", "50", "--", "sh", "-c", stopping]).ok();
+    // Large enough not to slip through.
+    let own = world.file("given", &"words ".repeat(5 << 20));
+    let outcome = world.rads(&["c", "cp", own.to_str().unwrap(), "jealous:/tmp/given"]);
+    assert!(outcome.code == 1 && outcome.err.contains("the copy has not moved for 20 s"), "{outcome:?}");
+}

@@ -422,6 +422,10 @@ fn commands_run_within_a_stars_walls() {
     std::io::Read::read_to_string(cat.0.stdout.as_mut().unwrap(), &mut text).unwrap();
     assert_eq!(text, "through the wall");
     assert!(cat.0.wait().unwrap().success());
+    // As shells have it.
+    let missing = world.rads(&["c", "exec", "hello-1", "--", "nope"]);
+    assert_eq!((missing.code, missing.err.as_str()), (127, "cannot run `nope`: no such file or directory\n"));
+    assert_eq!(world.rads(&["c", "exec", "hello-1", "--", "/etc"]).code, 126);
     world.rads(&["c", "exec", "nobody", "--", "ls"]).refused("C0104", "`nobody`");
 }
 

@@ -104,6 +104,29 @@ fn a_shell_in_a_star_has_a_terminal() {
 }
 
 #[test]
+fn a_terminal_ends_with_its_shell_whatever_runs_on_behind_it() {
+    let world = World::new();
+    world.up(&world.hello("instances: 1"));
+    for left in ["sleep 1000 &", "(trap '' HUP; while echo more; do sleep 0.05; done) &"] {
+        let mut screen = Screen::run(&world, &["c", "exec", "hello-1", "--", "/bin/sh"], 30, 100);
+        screen.type_in(&format!("{left}\necho begun-$((1 + 1))\n"));
+        screen.shows("begun-2");
+        screen.type_in("exit 7\n");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let ended = loop {
+            match screen.program.try_wait().unwrap() {
+                None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+                ended => break ended,
+            }
+        };
+        if ended.is_none() {
+            screen.program.kill().unwrap();
+        }
+        assert_eq!(ended.and_then(|ended| ended.code()), Some(7), "{left}");
+    }
+}
+
+#[test]
 fn programs_in_a_star_open_terminals_of_their_own() {
     let world = World::new();
     let user = if rustix::process::getuid().is_root() { ", user: \"1000:1000\"" } else { "" };

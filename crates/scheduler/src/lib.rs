@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{Bytes, Code, CpuSet, Network, NodeId, Problem, ServiceKey, StarId, StarTemplate};
+use model::{Bytes, Code, CpuSet, Millicores, Network, NodeId, Problem, ServiceKey, StarId, StarTemplate};
 
 /// A node that stars can go to, and what it has to do already.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct NodeView {
     pub node: NodeId,
     /// 0 when it is not known; then nothing is refused for it.
     pub memory: Bytes,
+    /// How many processors it has; 0 when it is not known, and then nothing is refused for it.
+    pub cores: u32,
     /// Its processors; `None` when they are not known, and then nothing is refused for them.
     pub cpus: Option<CpuSet>,
     /// Its agent has no privileges.
@@ -107,6 +109,14 @@ fn fits(view: &NodeView, service: &ServiceKey, template: &StarTemplate) -> Resul
         let message = format!("no node can hold a star of `{service}` (needs processor {missing}, the node has {has})");
         return Err(Problem::new(Code::NoCapacity, message).help("name others in its `cpus`"));
     }
+    if let Some(needs) = template.limits.cpu
+        && view.cores > 0
+        && u64::from(needs.0) > u64::from(view.cores) * 1_000
+    {
+        let most = Millicores(view.cores * 1_000);
+        let message = format!("no node can hold a star of `{service}` (needs {needs} of a core, the node has {most})");
+        return Err(Problem::new(Code::NoCapacity, message).help("lower its `cpu_percent` or `cpu_cores`"));
+    }
     if view.rootless {
         without_root(service, template)?;
     }
@@ -181,7 +191,7 @@ mod tests {
     fn view(node: u64, of_service: u32, stars: u32) -> NodeView {
         let memory = Bytes::mib(1_024);
         let ports = BTreeSet::new();
-        NodeView { node: NodeId(node), memory, cpus: None, rootless: false, stars, of_service, ports }
+        NodeView { node: NodeId(node), memory, cores: 0, cpus: None, rootless: false, stars, of_service, ports }
     }
 
     fn check_spread(views: &[NodeView], stars: u32, expected: &[u64]) {
@@ -237,6 +247,13 @@ mod tests {
         let large = NodeView { memory: Bytes::mib(4_096), ..view(3, 0, 0) };
         assert_eq!(check([&small, &large], &service, &template), Ok(()));
         assert_eq!(check([], &service, &template).unwrap_err().code, Code::NoCapacity);
+        template.limits.cpu = Some(Millicores(2_001));
+        let two = NodeView { cores: 2, ..large.clone() };
+        let problem = check([&two], &service, &template).unwrap_err();
+        assert!(problem.message.contains("needs 200.1 % of a core, the node has 200 %"), "{problem}");
+        assert_eq!(check([&two, &NodeView { cores: 4, ..large.clone() }], &service, &template), Ok(()));
+        template.limits.cpu = Some(Millicores(2_000));
+        assert_eq!(check([&two], &service, &template), Ok(()));
         template.network = Network::Bridge;
         let rootless = NodeView { rootless: true, ..large };
         assert_eq!(check([&rootless], &service, &template).unwrap_err().code, Code::Unsupported);

@@ -8,6 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use model::{Code, Problem};
 
@@ -58,6 +59,10 @@ impl DataDir {
 }
 
 const LOCK: &str = "agent.lock";
+/// An agent that was killed holds the lock until the last of its threads is gone, though it is told to be dead before: longer on a
+/// busy machine. Whoever starts the next one at that moment is not sent away.
+const DYING_FOR: Duration = Duration::from_secs(1);
+const STEP: Duration = Duration::from_millis(10);
 
 /// Makes the data folder itself. One that is there already keeps its mode: it may be in use for other things too. But where
 /// others may write, they could put their files in the place of the agent's.
@@ -96,14 +101,26 @@ fn take(path: &Path) -> Result<File, Problem> {
         .mode(0o600)
         .open(&lock_path)
         .map_err(|error| unwritable("create", &lock_path, &error))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(held(path, read_pid(&lock))),
-        Err(TryLockError::Error(error)) => return Err(unwritable("lock", &lock_path, &error)),
+    let deadline = Instant::now() + DYING_FOR;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) => match read_pid(&lock) {
+                Some(pid) if is_dead(pid) && Instant::now() < deadline => std::thread::sleep(STEP),
+                pid => return Err(held(path, pid)),
+            },
+            Err(TryLockError::Error(error)) => return Err(unwritable("lock", &lock_path, &error)),
+        }
     }
     let written = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| writeln!(lock, "{}", std::process::id()));
     written.map_err(|error| unwritable("write", &lock_path, &error))?;
     Ok(lock)
+}
+
+/// Whether a process has ended, but for what the kernel still takes away of it.
+fn is_dead(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
 fn read_pid(mut lock: &File) -> Option<u32> {
@@ -159,6 +176,21 @@ mod tests {
         drop(first);
         assert_eq!(DataDir::holder(temp.path()), None);
         DataDir::open(temp.path()).unwrap();
+    }
+
+    #[test]
+    fn an_agent_that_is_just_dying_is_waited_for() {
+        let temp = tempfile::tempdir().unwrap();
+        drop(DataDir::open(temp.path()).unwrap());
+        // As when a thread of it is left: the process is dead, and something still holds what it held.
+        let dying = "exec 9<>agent.lock; flock 9; : > agent.lock; echo $$ >&9; sleep 0.3 & exit 0";
+        let mut holder = std::process::Command::new("sh").args(["-c", dying]).current_dir(temp.path()).spawn().unwrap();
+        let pid = holder.id();
+        while !(DataDir::holder(temp.path()) == Some(pid) && is_dead(pid)) {
+            std::thread::yield_now();
+        }
+        DataDir::open(temp.path()).unwrap();
+        holder.wait().unwrap();
     }
 
     #[test]

@@ -19,7 +19,7 @@ const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// Between two attempts to ask a node that could not be asked.
 const AGAIN: Duration = Duration::from_secs(1);
 /// What a star said last has this long to come after it is known to have ended.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(crate) const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How to ask for them.
 #[derive(Clone)]

@@ -1,5 +1,7 @@
 //! `exec`: the connection is upgraded, and the command's input and output travel in the frames of [`crate::exec`].
 
+use std::time::Duration;
+
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -8,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use model::{Code, Problem, StarId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::Shared;
 use crate::control::{Caller, Exec};
@@ -107,14 +110,31 @@ fn switch<F: Future<Output = ()> + Send + 'static>(
 /// Frames waiting to be sent. Pipes wait when it is full: at most 8 × 64 KiB are held.
 const FRAMES_WAITING: usize = 8;
 
+/// How long the last a command said on its terminal may take to come from there.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 /// Carries input in and output out until the command has ended or the caller is gone. A caller that leaves closes
 /// the command's pipes, which is all that a terminal would do too.
 async fn relay<C: AsyncRead + AsyncWrite + Send + 'static>(running: Exec, connection: C) {
     let (from, mut to) = tokio::io::split(connection);
     let (frames, mut sending) = mpsc::channel::<Frame>(FRAMES_WAITING);
     let Exec { stdin, stdout, stderr, resize, exit } = running;
+    let on_terminal = resize.is_some();
     let output = async move {
-        let ((), (), exit) = tokio::join!(pump(stdout, STDOUT, &frames), pump(stderr, STDERR, &frames), exit);
+        let said = async { tokio::join!(pump(stdout, STDOUT, &frames), pump(stderr, STDERR, &frames)) };
+        let exit = if on_terminal {
+            let (mut said, mut exit) = (std::pin::pin!(said), exit);
+            tokio::select! {
+                _ = &mut said => exit.await,
+                exit = &mut exit => {
+                    // What it leaves in the background may keep the terminal open for ever.
+                    let _ = timeout(LAST_WORDS, said).await;
+                    exit
+                }
+            }
+        } else {
+            tokio::join!(said, exit).1
+        };
         let ended = exit.map_or_else(Ended::Problem, Ended::Code);
         let _ = frames.send((EXIT, serde_json::to_vec(&ended).unwrap_or_default())).await;
     };

@@ -483,7 +483,8 @@ fn exec(kit: &Kit) -> Verdict {
     assert!(said.starts_with("star-one\ngiven 2\n/app\nCapEff:\t0000000000000000\nCapBnd:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n"), "{said}");
     assert_eq!(run(&["sh", "-c", "kill -TERM $$"]).0, Ok(143));
     assert_eq!(run(&["sh", "-c", "touch /app/x || unshare -r true"]).0, Ok(1));
-    assert_eq!(run(&["nope"]).0, Err("cannot run `nope`: no such file or directory".to_owned()));
+    assert_eq!(run(&["nope"]), (Ok(127), "cannot run `nope`: no such file or directory\n".to_owned()));
+    assert_eq!(run(&["/app/hello.txt"]), (Ok(126), "cannot run `/app/hello.txt`: permission denied\n".to_owned()));
     kit.send(&Request::Kill { star: order.star }, &[]);
     kit.end(order.star);
     assert_eq!(run(&["true"]).0, Err("the star does not run".to_owned()));

@@ -2,6 +2,7 @@
 //! `isolate::parcel`, one of them within the star's walls.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use api::exec::{EXIT, PAYLOAD_MAX, STDERR, STDIN, STDOUT, read_frame, write_frame};
 use api::{Client, Copy, Ended};
@@ -12,6 +13,7 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use super::find;
 use super::logs::printable;
@@ -95,7 +97,7 @@ async fn copy_out(client: &Client, star: StarId, path: String, to: &End) -> Resu
     let mut sink = Sink::to(to);
     let mut said = Said::default();
     let code = loop {
-        match next(&mut from).await? {
+        match moves(next(&mut from)).await?? {
             (STDOUT, piece) => sink.take(piece).await?,
             (STDERR, piece) => said.hear(&piece),
             (EXIT, ended) => break exit_code(&ended)?,
@@ -118,10 +120,12 @@ async fn copy_in(client: &Client, star: StarId, path: String, own: &End) -> Resu
     let send = async {
         while let Some(piece) = pieces.recv().await {
             for frame in piece.chunks(PAYLOAD_MAX) {
-                write_frame(&mut to, STDIN, frame).await?;
+                if let Err(error) = moves(write_frame(&mut to, STDIN, frame)).await? {
+                    return Ok(Err(error));
+                }
             }
         }
-        Ok(())
+        Ok(Ok(()))
     };
     let receive = async {
         let (mut said, mut told) = (Said::default(), Vec::new());
@@ -139,11 +143,12 @@ async fn copy_in(client: &Client, star: StarId, path: String, own: &End) -> Resu
         }
     };
     let mut receive = std::pin::pin!(receive);
-    let sent: io::Result<()> = tokio::select! {
+    let sent: Result<io::Result<()>, Problem> = tokio::select! {
         // It ends before its input only when something is wrong there.
         ended = &mut receive => return ended.map(|(_, told): (i32, Vec<u8>)| summary_of(&told)),
         sent = send => sent,
     };
+    let sent = sent?;
     // What cannot be sent is explained by how the other side ended.
     let left_out = match (&mut packing, sent) {
         (Some(packing), Ok(())) => packed(packing).await?.left_out,
@@ -151,7 +156,7 @@ async fn copy_in(client: &Client, star: StarId, path: String, own: &End) -> Resu
     };
     // Only a whole stream is ended: one cut short is not taken for all there was.
     let _ = write_frame(&mut to, STDIN, b"").await;
-    let (_, told) = receive.await?;
+    let (_, told) = moves(receive).await??;
     Ok(summary_of(&told).map(|summary| Summary { left_out: summary.left_out + left_out, ..summary }))
 }
 
@@ -328,6 +333,21 @@ impl Said {
             code => Err(Problem::new(Code::Internal, format!("the copy within the star ended with {code}: {last}"))),
         }
     }
+}
+
+/// A star that is paused, or that stops what comes into it, takes nothing and gives nothing.
+const STILL_MAX: Duration = Duration::from_secs(20);
+
+/// Waits for a step of the copy; one that does not come for long is an end of it.
+async fn moves<T>(step: impl Future<Output = T>) -> Result<T, Problem> {
+    timeout(STILL_MAX, step).await.map_err(|_| {
+        let message = format!(
+            "the copy has not moved for {} s: the star is paused, or keeps it from running",
+            STILL_MAX.as_secs()
+        );
+        Problem::new(Code::Timeout, message)
+            .help("what was copied before may be there; `rads c list` shows whether the star is paused")
+    })
 }
 
 async fn next(from: &mut (impl AsyncRead + Unpin)) -> Result<(u8, Bytes), Problem> {

@@ -49,6 +49,8 @@ pub(crate) async fn up(data_dir: &Path, args: Up, form: Form) -> Result<u8, Fail
                 }
             }
         }
+        // In the foreground it lasts as long as the command.
+        Ok(Came::Failed(problem)) => return Err(undo(&client, &version, app, problem).await.into()),
         Ok(Came::Interrupted) => take_down(&client, &version, app, &mut stop).await?,
         Err(problem) => return Err(undo(&client, &version, app, problem).await.into()),
     }
@@ -111,6 +113,7 @@ async fn detached(data_dir: &Path, planned: &Planned, go: Go) -> Result<u8, Prob
     let (client, version, _) = agent::find_or_start(data_dir).await?;
     match bring_up(&client, planned, go).await {
         Ok(Came::Up) => Ok(0),
+        Ok(Came::Failed(problem)) => Err(problem),
         Ok(_) => leave(&client, &version).await.map(|_| 0),
         Err(problem) => Err(undo(&client, &version, &planned.spec.app, problem).await),
     }
@@ -126,6 +129,8 @@ struct Go {
 enum Came {
     /// Every service is ready.
     Up,
+    /// All of it ran, and what was to run once has failed: it is left, so that one can look at it.
+    Failed(Problem),
     /// It ran like this already.
     Unchanged,
     /// The answer was no.
@@ -173,8 +178,10 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
     }
     let templates: Vec<_> = planned.spec.services.values().map(|service| &service.template).collect();
     show::report_walls(client, &templates).await?;
-    report_ended(client, app).await.map_err(Problem::after_changes)?;
-    Ok(Came::Up)
+    Ok(match report_ended(client, app).await.map_err(Problem::after_changes)? {
+        Some(failed) => Came::Failed(failed.after_changes()),
+        None => Came::Up,
+    })
 }
 
 /// For what runs as it is described; it may still be on its way there.
@@ -287,11 +294,11 @@ fn print_addresses(views: &[ServiceView]) {
 }
 
 /// Tells of stars that have ended already and stay so. One that failed is a failure of the command.
-async fn report_ended(client: &Client, app: &AppKey) -> Result<(), Problem> {
+async fn report_ended(client: &Client, app: &AppKey) -> Result<Option<Problem>, Problem> {
     let views = services_of(client, app).await?;
     let stays = |star: &&StarView| {
         let view = views.iter().find(|view| view.service == star.service);
-        view.is_some_and(|view| view.desired == 0 && !view.stopped && view.spec.instances > 0)
+        view.is_some_and(ServiceView::is_over)
     };
     let stars = client.stars().await?;
     let ended = stars.iter().filter(|star| star.app == *app && !star.outdated).filter(stays);
@@ -299,11 +306,13 @@ async fn report_ended(client: &Client, app: &AppKey) -> Result<(), Problem> {
         let Some(exit) = star.exit.as_ref().filter(|exit| !exit.asked) else { continue };
         if !exit.cause.is_success() {
             tell_last_words(client, &star.service).await;
-            return Err(Problem::new(Code::CrashLoop, format!("star `{}` ended at once: {}", star.name, exit.cause)));
+            let message = format!("star `{}` ended at once: {}", star.name, exit.cause);
+            let help = format!("`rads c logs {0}` has all it said, `rads c down {0}` takes it away", star.service);
+            return Ok(Some(Problem::new(Code::CrashLoop, message).help(help)));
         }
         screen::line(format!("{} ended: {}", star.name, exit.cause));
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Asks at the terminal. Where nobody can be asked, a service may be replaced, which keeps it serving, but not removed.
@@ -418,8 +427,7 @@ async fn until_over(client: &Client, app: &AppKey) -> Result<End, Problem> {
             let then = if follows { "; another takes its place" } else { "" };
             screen::note(format!("{} ended: {}{then}", star.name, exit.cause));
         }
-        let is_over = |view: &ServiceView| view.desired == 0 && !view.stopped && view.spec.instances > 0;
-        if !views.is_empty() && views.iter().all(is_over) && stars.iter().all(has_ended) {
+        if !views.is_empty() && views.iter().all(ServiceView::is_over) && stars.iter().all(has_ended) {
             let failed =
                 |star: &StarView| star.exit.as_ref().is_some_and(|exit| !exit.asked && !exit.cause.is_success());
             return Ok(End::Over { failed: stars.iter().any(failed) });
