@@ -8,7 +8,8 @@
 //! - `mesh`: the way to stars elsewhere. `bundles`: files of apps between nodes. `forward`, `far_logs`: requests of the API that
 //!   are answered elsewhere.
 //! - `found`, `join`: how a machine becomes a node. `registrar`: lets others in and gives nodes new certificates. `certs`: a
-//!   node's own, and whom it believes. `rotation`: another authority. `security`: what the log says of all that.
+//!   node's own, and whom it believes. `rotation`: another authority. `security`: what the log says of all
+//!   that. `invitations`: what a person may do about it.
 //! - `start`: all of it, from the home to a running part. `entry`: how a machine becomes a node, and stops being one.
 //! - `backup`: what a new first node needs to be what the constellation was.
 
@@ -24,6 +25,7 @@ pub(crate) mod forward;
 pub(crate) mod found;
 mod gossip;
 pub(crate) mod home;
+pub(crate) mod invitations;
 pub(crate) mod join;
 mod lead;
 pub(crate) mod mesh;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{
-    Accepted, After, Answer, AppView, Became, BundleStatus, ByteStream, Caller, Control, Copy, Events, Exec,
-    ExecCommand, Index, Init, Inspection, Join, LogQuery, LogStream, MachineView, NodeView, Passed, RestoreSnapshot,
-    Road, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status,
-    TakeSnapshot, Version, WAIT_MAX_MS, WallsView,
+    Accepted, After, Answer, AppView, Became, BundleStatus, ByteStream, Caller, CertificatesView, Control, Copy,
+    Events, Exec, ExecCommand, Index, Init, Inspection, Invitation, Invite, Join, LogQuery, LogStream, MachineView,
+    NodeView, Passed, RestoreSnapshot, Road, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn,
+    StarView, StarsThen, Status, TakeSnapshot, TokenView, Version, WAIT_MAX_MS, WallsView,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
@@ -31,7 +31,8 @@ use tokio::time::timeout;
 use crate::clock;
 use crate::constellation::far_logs::FarLogs;
 use crate::constellation::forward::Forward;
-use crate::constellation::{Carrier, Mesh, Shared, Standpoint, backup, entry};
+use crate::constellation::registrar::Registrar;
+use crate::constellation::{Carrier, Mesh, Shared, Standpoint, backup, entry, invitations};
 use crate::disk_use::DiskUse;
 use crate::doors::{Doors, Need};
 use crate::link::Link;
@@ -111,6 +112,27 @@ fn ending() -> Problem {
 }
 
 impl Remote {
+    /// What lets machines in.
+    ///
+    /// # Errors
+    /// Says where it is, if not here.
+    async fn registrar(&self) -> Result<&Registrar<Shared>, Problem> {
+        let standpoint = self.standpoint.as_ref().ok_or_else(node::roster::alone)?;
+        match &standpoint.registrar {
+            Some(registrar) => Ok(registrar),
+            None => Err(self.looker().look(|node| invitations::not_here(node.state())).await?),
+        }
+    }
+
+    /// What the state shows of who may come in and is believed.
+    async fn of_members<T: Send + 'static>(
+        &self,
+        show: fn(&State, WallTime) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        self.standpoint.as_ref().ok_or_else(node::roster::alone)?;
+        self.looker().look(move |node| show(node.state(), clock::wall())).await?
+    }
+
     pub(crate) fn looker(&self) -> Looker {
         Looker { ask: self.ask.clone() }
     }
@@ -649,6 +671,36 @@ impl Control for Remote {
             let Standpoint { shared, .. } = self.standpoint.as_ref().ok_or_else(node::roster::alone)?;
             let (data_dir, bundles) = (self.data_dir.clone(), Arc::clone(&self.bundles));
             backup::stream(shared, data_dir, bundles).await
+        })
+    }
+
+    fn invite(&self, invite: Invite) -> Answer<'_, Invitation> {
+        Box::pin(async move { self.registrar().await?.invite(invite).await })
+    }
+
+    fn tokens(&self) -> Answer<'_, Vec<TokenView>> {
+        Box::pin(self.of_members(invitations::tokens))
+    }
+
+    fn revoke_token(&self, id: String) -> Answer<'_, TokenView> {
+        Box::pin(async move { self.registrar().await?.uninvite(&id).await })
+    }
+
+    fn certificates(&self) -> Answer<'_, CertificatesView> {
+        Box::pin(self.of_members(invitations::certificates))
+    }
+
+    fn rotate_authority(&self) -> Answer<'_, CertificatesView> {
+        Box::pin(async move {
+            self.registrar().await?.rotate(clock::wall()).await?;
+            self.of_members(invitations::certificates).await
+        })
+    }
+
+    fn revoke_certificates(&self, node: NodeId) -> Answer<'_, CertificatesView> {
+        Box::pin(async move {
+            self.registrar().await?.shut_out(node).await?;
+            self.of_members(invitations::certificates).await
         })
     }
 

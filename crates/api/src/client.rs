@@ -22,7 +22,8 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
-use crate::constellation::{Became, Init, Join, NodeView, Removal, SetDuty};
+use crate::certs::{CertificatesView, Invite, TokenView};
+use crate::constellation::{Became, Init, Invitation, Join, NodeView, Removal, SetDuty};
 use crate::control::{Answer, Duplex, Road};
 use crate::exec::{BYTES, PROTOCOL};
 use crate::serve::socket_path;
@@ -286,6 +287,31 @@ impl Client {
     pub async fn backup(&self) -> Result<ByteReader, Problem> {
         let response = self.request(Method::GET, "/v1/backup", None, Bytes::new()).await?;
         Ok(ByteReader { body: response.into_body(), reach: self.reach.clone() })
+    }
+
+    pub async fn invite(&self, invite: &Invite) -> Result<Invitation, Problem> {
+        self.send(Method::POST, "/v1/tokens", invite).await
+    }
+
+    pub async fn tokens(&self) -> Result<Vec<TokenView>, Problem> {
+        self.get("/v1/tokens").await
+    }
+
+    /// By the first digits of its id, which are digits: nothing in them needs to be escaped.
+    pub async fn revoke_token(&self, id: &str) -> Result<TokenView, Problem> {
+        self.send(Method::DELETE, &format!("/v1/tokens/{id}"), &()).await
+    }
+
+    pub async fn certificates(&self) -> Result<CertificatesView, Problem> {
+        self.get("/v1/certificates").await
+    }
+
+    pub async fn rotate_authority(&self) -> Result<CertificatesView, Problem> {
+        self.send(Method::POST, "/v1/certificates/rotate", &()).await
+    }
+
+    pub async fn revoke_certificates(&self, node: NodeId) -> Result<CertificatesView, Problem> {
+        self.send(Method::DELETE, &format!("/v1/nodes/{node}/certificates"), &()).await
     }
 
     pub async fn shutdown(&self, stars: StarsThen) -> Result<(), Problem> {

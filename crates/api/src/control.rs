@@ -11,7 +11,8 @@ use model::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::constellation::{Became, Init, Join, NodeView};
+use crate::certs::{CertificatesView, Invite, TokenView};
+use crate::constellation::{Became, Init, Invitation, Join, NodeView};
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord, Passed,
     RestoreSnapshot, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, Status,
@@ -149,6 +150,28 @@ pub trait Control: Send + Sync + 'static {
 
     /// Everything a new first node needs to be what the constellation is, as one file.
     fn backup(&self) -> Answer<'_, ByteStream>;
+    /// Makes a token that admits machines.
+    fn invite(&self, _: Invite) -> Answer<'_, Invitation> {
+        not_here()
+    }
+    fn tokens(&self) -> Answer<'_, Vec<TokenView>> {
+        not_here()
+    }
+    /// By the first digits of its id.
+    fn revoke_token(&self, _: String) -> Answer<'_, TokenView> {
+        not_here()
+    }
+    fn certificates(&self) -> Answer<'_, CertificatesView> {
+        not_here()
+    }
+    /// Begins to change the authority; the rest follows.
+    fn rotate_authority(&self) -> Answer<'_, CertificatesView> {
+        not_here()
+    }
+    /// Shuts a node out.
+    fn revoke_certificates(&self, _: NodeId) -> Answer<'_, CertificatesView> {
+        not_here()
+    }
 
     /// Answers first, then ends the agent.
     fn shutdown(&self, shutdown: Shutdown) -> Answer<'_, ()>;

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod certs;
 mod check;
 pub mod client;
 pub mod constellation;
@@ -17,6 +18,7 @@ mod routes;
 pub mod serve;
 pub mod types;
 
+pub use certs::{AuthorityView, CertificateView, CertificatesView, Invite, TokenView};
 pub use client::{ByteReader, Client, LogReader};
 pub use constellation::{
     Became, Health, Init, Introduction, Invitation, Join, MachineView, NodeView, OwnPlace, Removal, SetDuty,

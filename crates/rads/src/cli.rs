@@ -10,7 +10,7 @@ use clap_complete::Shell;
 use model::{CpuSet, ListenAddr, Name, SecretKey};
 
 use crate::commands::top::board::SortBy;
-use crate::membership::{Backup, Drain, Init, Join, Leave, Nodes, OneNode, Recover, Remove};
+use crate::membership::{Backup, Certs, Drain, Init, Join, Leave, Nodes, OneNode, Recover, Remove, Token};
 use crate::options::ServiceOptions;
 
 const EXIT_CODES: &str = "\
@@ -82,6 +82,16 @@ pub(crate) enum Constellation {
     Init(Box<Init>),
     /// Make this machine a node of a constellation; nothing may run on it yet
     Join(Box<Join>),
+    /// Invite machines, and take invitations back
+    Token {
+        #[command(subcommand)]
+        what: Token,
+    },
+    /// Show who is believed and until when, shut a node out, or change the certificate authority
+    Certs {
+        #[command(subcommand)]
+        what: Option<Certs>,
+    },
     /// List the machines of the constellation
     Nodes(Nodes),
     /// Move the stars of a node elsewhere, and give it none
@@ -624,6 +634,12 @@ mod tests {
             "rads constellation init --cluster production --node node-2 --join 192.168.1.10:7946",
             "rads c init --cluster p --listen 7000 --advertise a.example.com:7000 --region eu --zone eu-1 --rack r5 --label disk=ssd",
             "rads c join 10.0.0.1:7946 --token - --name b",
+            "rads c token create --role controller --uses 3 --for 30m",
+            "rads c token list -o json",
+            "rads c token revoke 3f2a9c01",
+            "rads c certs",
+            "rads c certs revoke c",
+            "rads c certs rotate",
             "rads c nodes -w",
             "rads c nodes -o json --all",
             "rads c drain d --wait",

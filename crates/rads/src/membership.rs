@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use model::Name;
+use model::{Name, NodeRole};
 
 /// What this machine is to be among others.
 #[derive(Debug, Args)]
@@ -128,6 +129,47 @@ pub(crate) struct Recover {
     /// It cannot be undone: go on without being asked
     #[arg(short, long)]
     pub(crate) yes: bool,
+}
+
+/// Words about invitations.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token that lets machines join, and print how
+    Create {
+        /// What they become: `worker` runs stars, `controller` also keeps the log and lets others in
+        #[arg(long, default_value = "worker", value_parser = role)]
+        role: NodeRole,
+        /// How many machines may join by it
+        #[arg(long, default_value_t = 1, value_name = "N")]
+        uses: u32,
+        /// For how long it is good: an hour at most
+        #[arg(long = "for", default_value = "1h", value_name = "TIME", value_parser = crate::moment::duration)]
+        life: Duration,
+    },
+    /// List tokens that are good yet; they themselves are not shown
+    #[command(visible_alias = "ls")]
+    List,
+    /// Take a token back; machines that joined by it stay
+    Revoke {
+        /// Its id, as `list` shows it
+        token: String,
+    },
+}
+
+/// Words about certificates.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Certs {
+    /// Shut a node out: nothing it was given is believed any more
+    Revoke {
+        /// A node's name or id
+        node: String,
+    },
+    /// Put another certificate authority in the place of the present one, step by step
+    Rotate,
+}
+
+fn role(text: &str) -> Result<NodeRole, String> {
+    text.parse().map_err(|error: model::identity::InvalidRole| error.to_string())
 }
 
 fn listen(text: &str) -> Result<SocketAddr, String> {

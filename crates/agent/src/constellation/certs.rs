@@ -4,7 +4,7 @@
 //! (`net::Endpoint::set_certificate`). A node whose certificate ran out while it was off gets another before it does
 //! anything else; when every controller slept for so long, each makes its own, as it could at any time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,7 +21,7 @@ use rustls::pki_types::CertificateDer;
 use serde_bytes::ByteBuf;
 use state::{Command, State};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::home::Home;
 use super::join;
@@ -37,6 +37,8 @@ const WITHIN: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Least time between two looks at what the log says of who is believed. A revocation is known everywhere within five seconds.
 const TRUST_EVERY: Duration = Duration::from_millis(200);
+/// How long a node that left is still spoken with: until it has heard that it did, and says goodbye.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// When another authority issues, nodes do not all come at once: so long for each, in all at most ten minutes.
 const CHANGE_EACH: Duration = Duration::from_millis(20);
 const CHANGE_ALL: Duration = Duration::from_secs(10 * 60);
@@ -72,6 +74,21 @@ impl Believed {
             serials: security.revoked.keys().copied().collect(),
             left: left.map(|(node, _)| *node).collect(),
         })
+    }
+
+    /// Takes out of those that left who did so just now, and tells when the first of them is to go.
+    fn spare(
+        &mut self,
+        known: &BTreeSet<NodeId>,
+        leaving: &mut BTreeMap<NodeId, Instant>,
+        now: Instant,
+    ) -> Option<Instant> {
+        for node in self.left.difference(known) {
+            leaving.entry(*node).or_insert(now + FAREWELL);
+        }
+        leaving.retain(|_, until| *until > now);
+        self.left.retain(|node| !leaving.contains_key(node));
+        leaving.values().min().copied()
     }
 }
 
@@ -120,42 +137,45 @@ fn due(certificate: &Certificate, known: Known, since: Option<WallTime>, now: Wa
 }
 
 impl Certs {
-    /// Follows what the log says of who is believed, until the agent ends. Whoever is believed no more is let go of at once.
+    /// Follows what the log says of who is believed, until the agent ends. Whoever was shut out is let go of at once, who left
+    /// once it had the time to hear that it may go.
     pub(crate) async fn follow(self, mut seen: watch::Receiver<Seen>) {
-        let mut last = None;
+        let (mut last, mut leaving) = (None::<Believed>, BTreeMap::new());
         loop {
-            let before = last.clone();
-            let looked = self.log.look(move |state| {
-                let believed = Believed::of(state);
-                let changed = believed.is_some() && believed != before;
-                changed.then(|| (believed, security::trust(state)))
-            });
-            match looked.await {
-                Err(_) => return,
-                Ok(None) => {}
-                Ok(Some((believed, Ok(trust)))) => {
-                    tracing::info!(
-                        authorities = trust.authorities().len(),
-                        revoked = trust.revoked().serials.len(),
-                        left = trust.revoked().nodes.len(),
-                        "who is believed has changed"
-                    );
-                    let authorities: Vec<_> =
-                        trust.authorities().iter().map(|der| ByteBuf::from(der.to_vec())).collect();
-                    self.roads.endpoint().set_trust(trust);
-                    self.keep(|home| home.authorities = authorities).await;
-                    last = believed;
+            let Ok(looked) = self.log.look(Believed::of).await else { return };
+            let mut soon = None;
+            if let Some(mut believed) = looked {
+                if let Some(last) = &last {
+                    soon = believed.spare(&last.left, &mut leaving, Instant::now());
                 }
-                Ok(Some((believed, Err(problem)))) => {
-                    tracing::error!(%problem, "who is believed stays as it was");
-                    last = believed;
+                if last.as_ref() != Some(&believed) {
+                    let Ok(trust) = self.log.look(security::trust).await else { return };
+                    self.believe(trust, &believed).await;
+                    last = Some(believed);
                 }
             }
             sleep(TRUST_EVERY).await;
-            if seen.changed().await.is_err() {
-                return;
+            tokio::select! {
+                changed = seen.changed() => if changed.is_err() { return },
+                () = sleep_until(soon.unwrap_or_else(Instant::now)), if soon.is_some() => {}
             }
         }
+    }
+
+    async fn believe(&self, trust: Result<Trust, Problem>, believed: &Believed) {
+        let trust = match trust {
+            Ok(trust) => trust,
+            Err(problem) => {
+                tracing::error!(%problem, "who is believed stays as it was");
+                return;
+            }
+        };
+        let (revoked, left) = (believed.serials.len(), believed.left.len());
+        tracing::info!(authorities = trust.authorities().len(), revoked, left, "who is believed has changed");
+        let authorities: Vec<_> = trust.authorities().iter().map(|der| ByteBuf::from(der.to_vec())).collect();
+        let revoked = Revoked { serials: believed.serials.clone(), nodes: believed.left.clone() };
+        self.roads.endpoint().set_trust(trust.with_revoked(revoked));
+        self.keep(|home| home.authorities = authorities).await;
     }
 
     /// Keeps the node's certificate good, until the agent ends.
@@ -400,6 +420,30 @@ mod tests {
         check(Known { noted: Some(false), ..good }, DAY_MS, Due::Told);
         check(Known { noted: None, ..good }, DAY_MS, Due::Renew);
         check(Known { noted: None, ..good }, 9 * DAY_MS + 1, Due::Recover);
+    }
+
+    #[test]
+    fn who_left_is_spoken_with_until_it_has_heard_so() {
+        let node = |n| NodeId(n);
+        let believed = |left: &[u64]| Believed {
+            authorities: Vec::new(),
+            serials: BTreeSet::new(),
+            left: left.iter().map(|n| NodeId(*n)).collect(),
+        };
+        let (mut leaving, start) = (BTreeMap::new(), Instant::now());
+        let known = believed(&[3]).left;
+        let mut now = believed(&[3, 4]);
+        assert_eq!(now.spare(&known, &mut leaving, start), Some(start + FAREWELL));
+        assert_eq!(now.left, [node(3)].into());
+        let mut later = believed(&[3, 4, 5]);
+        assert_eq!(later.spare(&now.left, &mut leaving, start + FAREWELL / 2), Some(start + FAREWELL));
+        assert_eq!(later.left, [node(3)].into());
+        let mut gone = believed(&[3, 4, 5]);
+        assert_eq!(gone.spare(&later.left, &mut leaving, start + FAREWELL), Some(start + FAREWELL / 2 * 3));
+        assert_eq!(gone.left, [node(3), node(4)].into());
+        let mut all = believed(&[3, 4, 5]);
+        assert_eq!(all.spare(&gone.left, &mut leaving, start + FAREWELL * 2), None);
+        assert_eq!(all.left, [node(3), node(4), node(5)].into());
     }
 
     #[test]

@@ -40,7 +40,6 @@ pub(crate) struct Standpoint {
     pub(crate) shared: Shared,
     pub(crate) gossip: Gossip,
     /// On controllers.
-    #[expect(dead_code, reason = "`rads c certs` asks it in the next step")]
     pub(crate) registrar: Option<Registrar<Shared>>,
 }
 

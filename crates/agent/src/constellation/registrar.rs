@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use model::{Code, Name, NodeFacts, NodeId, NodeIdentity, NodeRole, Problem, Serial, Standing, TicketRefusal};
+use model::{
+    Code, Name, NodeFacts, NodeId, NodeIdentity, NodeRole, Problem, Serial, Standing, TicketRefusal, WallTime,
+};
 use net::Peer;
 use net::identity::renewal::{Grace, Recovery};
 use net::identity::request::CheckedRequest;
@@ -79,6 +81,10 @@ impl<L: Log> Registrar<L> {
 
     pub(crate) fn ring(&self) -> &KeyRing {
         &self.unsealing
+    }
+
+    pub(crate) fn now(&self) -> WallTime {
+        self.clock.now()
     }
 
     pub(crate) fn log(&self) -> &L {

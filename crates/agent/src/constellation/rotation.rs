@@ -42,7 +42,6 @@ impl<L: Log> Registrar<L> {
     ///
     /// # Errors
     /// `Conflict` while a change is under way.
-    #[cfg_attr(not(test), expect(dead_code, reason = "`rads c certs rotate` asks it in the next step"))]
     pub(crate) async fn rotate(&self, now: model::WallTime) -> Result<(), Problem> {
         self.log().catch_up().await?;
         let state = self.log().look(security::members).await?;

@@ -2,6 +2,7 @@
 
 mod apps;
 mod bundles;
+mod certs;
 mod constellation;
 mod exec;
 mod node;
@@ -99,6 +100,11 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(constellation::set_duty))
         .routes(routes!(constellation::remove))
         .routes(routes!(constellation::backup))
+        .routes(routes!(certs::invite, certs::tokens))
+        .routes(routes!(certs::revoke_token))
+        .routes(routes!(certs::certificates))
+        .routes(routes!(certs::rotate))
+        .routes(routes!(certs::revoke))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::get, secrets::put, secrets::remove))
 }

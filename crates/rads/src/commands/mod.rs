@@ -2,6 +2,7 @@
 
 mod agent;
 mod backup;
+mod certs;
 mod change;
 mod constellation;
 mod cp;
@@ -106,6 +107,8 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         }
         Constellation::Backup(what) => ask(global, async |place, form| Ok(backup::backup(place, what, form).await?)),
         Constellation::Recover(args) => ask(global, async |place, form| Ok(backup::recover(place, &args, form)?)),
+        Constellation::Token { what } => tell(global, async |on| certs::token(&on.client, what, on.form).await),
+        Constellation::Certs { what } => tell(global, async |on| certs::certs(&on.client, what, on.form).await),
         Constellation::Nodes(args) => tell(global, async |on| nodes::nodes(&on.client, args, on.form).await),
         Constellation::Drain(args) => tell(global, async |on| nodes::drain(&on.client, args, on.form).await),
         Constellation::Cordon(args) => tell(global, async |on| nodes::cordon(&on.client, args, on.form).await),

@@ -186,7 +186,7 @@ pub(super) fn alone() -> Problem {
 }
 
 /// The node of that name or id; one that is there before one that was.
-async fn find(client: &Client, name: &str) -> Result<NodeView, Problem> {
+pub(super) async fn find(client: &Client, name: &str) -> Result<NodeView, Problem> {
     let nodes = there(client).await?;
     let is = |node: &&NodeView| node.machine.name.as_str() == name || node.machine.id.to_string() == name;
     let found = nodes.iter().filter(is).min_by_key(|node| node.machine.health == Health::Left);

@@ -329,7 +329,8 @@ async fn a_token_of_another_constellation_is_not_even_shown() {
         world.refused(&before, world.joins("b", token).await, Code::Forbidden, "is not of the constellation");
     }
     assert_eq!(world.desk.asked.load(Ordering::Relaxed), 0);
-    let slip = format!("{}0", &world.token[..world.token.len() - 1]);
+    let (most, last) = world.token.split_at(world.token.len() - 1);
+    let slip = format!("{most}{}", if last == "0" { "2" } else { "0" });
     let before = world.log.said();
     for (token, says) in
         [(slip.as_str(), "typing error"), ("secret", "not a join token"), ("rads1_prod_", "not complete")]
@@ -628,4 +629,53 @@ fn an_address_is_a_host_and_a_port() {
     for bad in ["", ":7946", "10.0.0.1", "10.0.0.1:0", "10.0.0.1:65536", "a:b", "a:"] {
         assert!(check_address(bad).is_err(), "{bad}");
     }
+}
+
+#[tokio::test]
+async fn tokens_are_made_shown_without_their_secret_and_taken_back_by_their_id() {
+    use super::super::invitations::{certificates, tokens};
+    let world = World::found("prod").await;
+    let registrar = &world.desk.registrar;
+    let invite = |uses, life_ms| api::Invite { role: NodeRole::Worker, uses, life_ms };
+    let before = world.log.said();
+    for (asked, says) in [
+        (invite(1, 0), "no time"),
+        (invite(1, HOUR + 1), "at most 60 minutes"),
+        (invite(1, u64::MAX), "at most 60 minutes"),
+        (invite(0, HOUR), "not 0"),
+        (invite(u32::MAX, HOUR), "not 4294967295"),
+    ] {
+        let problem = registrar.invite(asked).await.map(|_| ()).unwrap_err();
+        assert!(problem.code == Code::InvalidValue && problem.message.contains(says), "{problem}");
+    }
+    let invitation = registrar.invite(invite(2, HOUR / 2)).await.unwrap();
+    assert_eq!(invitation.expires, WallTime(NOW.0 + HOUR / 2));
+    world.joins("w", &invitation.token).await.unwrap();
+    let shown = world.log.with(|state| tokens(state, NOW)).unwrap();
+    assert_eq!(shown.iter().map(|token| (token.uses, token.uses_max)).collect::<Vec<_>>(), [(1, 2), (0, 16)]);
+    let secret: Token = invitation.token.parse().unwrap();
+    assert!(secret.hash().to_string().starts_with(&shown[0].id));
+    for (id, says) in [
+        ("", "eight digits"),
+        (&shown[0].id[..7], "eight digits"),
+        ("../../v1", "eight digits"),
+        ("ffffffffffffffff", "no token"),
+        (invitation.token.as_str(), "named by its id"),
+    ] {
+        let problem = registrar.uninvite(id).await.unwrap_err();
+        assert!(problem.message.contains(says) && problem.help.is_some(), "{problem}");
+        assert!(!problem.message.contains(&invitation.token), "{problem}");
+    }
+    let revoked = registrar.uninvite(&shown[0].id.to_uppercase()).await.unwrap();
+    assert_eq!(revoked, shown[0]);
+    assert!(world.joins("x", &invitation.token).await.is_err());
+    let events: Vec<String> = world.log.with(|state| state.events.iter().map(|event| event.what.clone()).collect());
+    assert!(events.contains(&format!("join token `{}` revoked", shown[0].id)), "{events:?}");
+    assert!(events.iter().all(|what| !what.contains("rads1_")));
+    let known = world.log.with(|state| certificates(state, NOW)).unwrap();
+    assert_eq!(known.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["a", "w"]);
+    assert_eq!(known.authorities[0].needed_by.len(), 2);
+    assert_ne!(world.log.said(), before);
+    let only = registrar.shut_out(world.home.node).await.unwrap_err();
+    assert!(only.message.contains("only controller"), "{only}");
 }
