@@ -29,8 +29,9 @@ use crate::main_loop::Incoming;
 
 /// How long the stars of a node that leaves may take to be elsewhere, beyond what they need to end.
 const MOVE_WITHIN: Duration = Duration::from_secs(60);
-/// How long a node that is taken out waits to be no voter any more.
-const UNVOTE_WITHIN: Duration = Duration::from_secs(20);
+/// How long a node that is taken out still votes, so that its own removal from the voters is agreed on. The leader looks at them
+/// every second, and nobody talks to it any more after five.
+const UNVOTE_WITHIN: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(50);
 
 /// What a node is reached by from the API.

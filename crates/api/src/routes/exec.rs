@@ -146,11 +146,17 @@ async fn relay<C: AsyncRead + AsyncWrite + Send + 'static>(running: Exec, connec
         }
         let _ = to.shutdown().await;
     };
+    let mut fed = std::pin::pin!(feed(from, stdin, resize));
     tokio::select! {
         ((), ()) = async { tokio::join!(output, send) } => {}
-        () = feed(from, stdin, resize) => {}
+        () = &mut fed => return,
     }
+    // On its way over another node, what was sent last would be lost with the connection: the caller closes it first.
+    let _ = timeout(CLOSED_WITHIN, fed).await;
 }
+
+/// Longest wait for a caller that was told the end to close its connection.
+const CLOSED_WITHIN: Duration = Duration::from_secs(5);
 
 type Frame = (u8, Vec<u8>);
 

@@ -28,6 +28,11 @@ fn five_machines_join_run_one_app_at_every_door_and_outlive_one_of_them() {
             machine.get(8080).is_ok_and(|(code, _)| code == 200)
         });
     }
+    // A command in a star ends as it ended, wherever it is asked for.
+    for at in rig.all() {
+        let outcome = rig.machine(at).rads(&["c", "exec", "hello-1", "--", "sh", "-c", "echo there; exit 7"]);
+        assert_eq!((outcome.code, outcome.out.as_str()), (7, "there\n"), "{}", outcome.err);
+    }
     let writer = Writer::start(&rig);
     rig.wait_for("writes", || writer.acknowledged() >= 10);
     let victim = rig.named("c");
