@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use api::constellation::{Became, Init, Introduction, Invitation, Join, OwnPlace, PORT};
-use api::{Client, Version};
-use model::{Code, Duty, Problem};
+use api::{Client, NodeView, Version};
+use model::{Code, Duty, NodeRole, Problem};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
@@ -84,8 +84,10 @@ pub(crate) async fn leave(data_dir: &Path, args: membership::Leave, form: Form) 
     let own = all.iter().find(|node| node.answers).ok_or_else(nodes::alone)?;
     if !args.force {
         nodes::may_be_given_up(own)?;
-        // Told now, not after its stars have moved. The node says why.
-        if own.machine.stars > 0 && all.iter().any(|node| !node.answers && node.is_of_it()) {
+        // One that has to stay is told so, by its agent, before its stars have moved.
+        let keeps_log = |node: &&NodeView| node.machine.role == NodeRole::Controller;
+        let may_go = !keeps_log(&own) || all.iter().filter(keeps_log).any(|node| !node.answers && node.is_of_it());
+        if own.machine.stars > 0 && may_go {
             client.set_duty(own.machine.id, Duty::Draining).await?;
             nodes::drained(&client, own.machine.id).await.map_err(Problem::after_changes)?;
         }

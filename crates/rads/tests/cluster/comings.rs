@@ -109,3 +109,35 @@ fn drained_left_and_removed_machines_lose_no_request_and_their_stars_run_elsewhe
     let seen: Vec<_> = rig.stars(0).into_iter().filter(|star| star.node == "d").collect();
     assert!(seen.is_empty(), "{seen:?}");
 }
+
+#[test]
+#[ignore = "half a minute: `cargo xtask test cluster`"]
+fn a_worker_runs_stars_and_changes_are_made_from_it_but_it_keeps_nothing_that_is_sealed() {
+    if !possible() {
+        return;
+    }
+    let rig = Rig::new(2);
+    rig.start(0);
+    rig.init(0, &[]);
+    let made = rig.machine(0).rads(&["c", "token", "create", "--role", "worker"]).ok();
+    let token = made.split_whitespace().find(|word| word.starts_with("rads1_")).unwrap_or_else(|| panic!("{made}"));
+    rig.start(1);
+    rig.join(1, token, &[]);
+    rig.all_alive(2);
+    let (a, b) = (rig.machine(0), rig.machine(1));
+    let node = b.node("b").unwrap();
+    assert_eq!((&node["role"], &node["votes"]), (&"worker".into(), &false.into()), "{node}");
+    up_hello(&rig, 1, 2);
+    rig.await_ready(0, 2, &[], Duration::from_secs(30));
+    assert!(rig.stars(0).iter().any(|star| star.node == "b"), "{:?}", rig.stars(0));
+    rig.wait_for("an answer at both", || [a, b].iter().all(|one| one.get(8080).is_ok_and(|(code, _)| code == 200)));
+    let file = rig.place("worker.backup");
+    b.rads(&["c", "backup", "save", file.to_str().unwrap()]).refused("C0105", "is a worker");
+    assert!(!file.exists());
+    b.rads(&["c", "recover", "--yes"]).refused("C0202", "agent");
+    // The only one that keeps the log does not go while another is left.
+    a.rads(&["c", "leave"]).refused("C0105", "last controller");
+    assert_eq!(a.node("a").unwrap()["duty"], "takes", "nothing changed");
+    assert!(b.rads(&["c", "leave"]).ok().contains("`b` left"));
+    rig.await_ready(0, 2, &[1], Duration::from_secs(30));
+}
