@@ -170,6 +170,10 @@ impl Certs {
                 return;
             }
         };
+        let own = join::certificate(&self.home()).map(|certificate| certificate.serial);
+        if own.is_ok_and(|serial| believed.serials.contains(&serial)) {
+            tracing::error!("this node is shut out: its certificate was revoked, and nobody believes it any more");
+        }
         let (revoked, left) = (believed.serials.len(), believed.left.len());
         tracing::info!(authorities = trust.authorities().len(), revoked, left, "who is believed has changed");
         let authorities: Vec<_> = trust.authorities().iter().map(|der| ByteBuf::from(der.to_vec())).collect();

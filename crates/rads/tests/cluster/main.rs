@@ -7,6 +7,7 @@ mod clients;
 mod comings;
 mod faults;
 mod history;
+mod identity;
 mod keeping;
 mod long;
 mod rig;

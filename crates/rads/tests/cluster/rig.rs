@@ -178,6 +178,18 @@ impl Rig {
         self.constellation_with(|_| Vec::new());
     }
 
+    /// The same of the first so many machines; on the others no agent runs.
+    #[track_caller]
+    pub(crate) fn constellation_of(&self, machines: usize) {
+        self.start(0);
+        let token = self.init(0, &[]);
+        for at in 1..machines {
+            self.start(at);
+            self.join(at, &token, &[]);
+        }
+        self.all_alive(machines);
+    }
+
     #[track_caller]
     pub(crate) fn constellation_with(&self, options: impl Fn(usize) -> Vec<&'static str>) {
         self.start(0);
@@ -455,7 +467,7 @@ impl Machine {
         &self.data
     }
 
-    fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.data.with_extension("log")
     }
 
