@@ -124,3 +124,21 @@ async fn the_end_of_the_connection_is_an_error_and_no_end_of_the_bytes() {
     assert_eq!(soon(here.read(&mut [0; 8])).await.unwrap_err().kind(), ErrorKind::ConnectionAborted);
     assert_eq!(soon(there.read(&mut [0; 8])).await.unwrap_err().kind(), ErrorKind::ConnectionAborted);
 }
+
+#[tokio::test]
+async fn the_last_words_of_who_leaves_at_once_arrive() {
+    let Pair { mut here, mut there, _nodes, connection: _connection } = pair().await;
+    let sent = vec![7; 2 * WINDOW as usize];
+    let leaving = tokio::spawn(async move {
+        here.write_all(&sent).await.unwrap();
+        here.shutdown().await.unwrap();
+        drop(here);
+        sent
+    });
+    let mut received = Vec::new();
+    soon(there.read_to_end(&mut received)).await.unwrap();
+    assert!(received == leaving.await.unwrap(), "{} bytes", received.len());
+    // Nobody is there to read an answer, and that is told.
+    let told = async { while there.write_all(b"answer").await.is_ok() { tokio::task::yield_now().await } };
+    soon(told).await;
+}

@@ -33,7 +33,8 @@ pub enum StreamEnd {
     Connection,
 }
 
-/// One stream. Both directions may be used at once, each by one task. Dropped before both sides have finished, it is reset.
+/// One stream. Both directions may be used at once, each by one task. Dropped before this side has finished it is reset; dropped
+/// after that, what was written is still sent, and then the other side told that nothing more is read.
 pub struct Stream {
     inner: Arc<Inner>,
     number: StreamId,
@@ -318,12 +319,18 @@ impl Strand {
         }
     }
 
-    /// Nobody holds it any more. What was written before it was finished is still sent.
+    /// Nobody holds it any more. What was written before it was finished is still sent; then the other side is told that
+    /// nothing of its own is read any more.
     fn abandon(&mut self) {
         self.abandoned = true;
-        if !(self.finished && self.end_received) {
+        if !self.finished {
             self.reset(ErrorCode::Internal, StreamEnd::Local);
         }
+    }
+
+    /// Whether all was sent by one that has left, and the other side does not know that.
+    fn is_to_be_let_go(&self) -> bool {
+        self.abandoned && self.end_sent && !self.end_received && self.failed.is_none()
     }
 
     pub(super) fn is_failed(&self) -> bool {
@@ -346,7 +353,7 @@ impl Strand {
         }
         let data = self.credit > 0 && !self.output.is_empty();
         let end = self.finished && self.output.is_empty() && !self.end_sent;
-        data || end || self.has_credit_to_give()
+        data || end || self.has_credit_to_give() || self.is_to_be_let_go()
     }
 
     /// The next piece to send; and who waited for room.
@@ -377,6 +384,10 @@ impl Strand {
         if self.finished && self.output.is_empty() && !self.end_sent {
             self.end_sent = true;
             return Some(Body::End);
+        }
+        if self.is_to_be_let_go() {
+            self.fail(StreamEnd::Local);
+            return Some(Body::Reset(ErrorCode::Internal));
         }
         None
     }
@@ -433,6 +444,34 @@ mod tests {
         let mut after_end = Strand::new(1, 100);
         after_end.receive_end();
         assert_eq!(after_end.receive(data(1)), Err(StreamEnd::Overrun));
+    }
+
+    #[test]
+    fn what_was_written_before_the_end_is_sent_though_nobody_holds_the_stream() {
+        let mut strand = Strand::new(10, 100);
+        strand.push_output(data(15));
+        strand.finished = true;
+        strand.abandon();
+        assert_eq!(strand.next_piece(), Some(Body::Data(data(10))));
+        assert!(!strand.is_over() && !strand.has_output());
+        strand.credit(10);
+        assert_eq!(strand.next_piece(), Some(Body::Data(data(5))));
+        assert_eq!(strand.next_piece(), Some(Body::End));
+        assert!(strand.has_output() && !strand.is_over());
+        assert_eq!(strand.next_piece(), Some(Body::Reset(ErrorCode::Internal)));
+        assert!(strand.is_over());
+
+        let mut both = Strand::new(10, 100);
+        both.finished = true;
+        both.receive_end();
+        both.abandon();
+        assert_eq!(both.next_piece(), Some(Body::End));
+        assert!(both.is_over(), "there is nothing to be told");
+
+        let mut early = Strand::new(10, 100);
+        early.push_output(data(5));
+        early.abandon();
+        assert_eq!(early.next_piece(), Some(Body::Reset(ErrorCode::Internal)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A stream as the bytes of a socket: what reads and writes like TCP reads and writes it without knowing.
 //!
 //! Shutting down ends this side's direction alone; what comes from the other side is still read. Dropped before both sides
-//! have ended it is reset, as a socket that is closed with bytes unread.
+//! have ended it is let go of as [`Stream`] is: what was written before shutting down is still sent.
 
 use std::io;
 use std::pin::Pin;
