@@ -102,6 +102,17 @@ struct EndpointInner {
     numbers: AtomicU64,
 }
 
+/// What was sent and is not acknowledged by the other side's kernel for so long, in milliseconds, ends the connection: its
+/// machine is off, or cut off. A busy program's kernel still acknowledges, and several repetitions fit into it.
+const UNACKNOWLEDGED_MS: u32 = 5_000;
+
+/// Small messages go at once, and a machine that is gone is noticed by who sends to it.
+fn settle(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    rustix::net::sockopt::set_tcp_user_timeout(socket, UNACKNOWLEDGED_MS)?;
+    Ok(())
+}
+
 /// A connection that was greeted.
 struct Greeting {
     inner: Arc<Inner>,
@@ -234,7 +245,7 @@ impl Endpoint {
     /// TLS and HELLO with who calls.
     async fn greet(&self, socket: TcpStream, address: SocketAddr) -> Result<Greeting, ConnectError> {
         let refused = |reason: io::Error| ConnectError::Tls { address, reason: reason.to_string() };
-        socket.set_nodelay(true).map_err(refused)?;
+        settle(&socket).map_err(refused)?;
         let judge = self.judge(Expected::default());
         let acceptor = TlsAcceptor::from(server_config(self.inner.certificate.load_full(), Arc::clone(&judge)));
         let accepted = acceptor.accept(socket).await;
@@ -406,7 +417,7 @@ impl Caller<'_> {
     async fn call_without_end(self, address: SocketAddr, purpose: Purpose) -> Result<Called, ConnectError> {
         let unreachable = |error: io::Error| ConnectError::Unreachable { address, reason: error.to_string() };
         let socket = TcpStream::connect(address).await.map_err(unreachable)?;
-        socket.set_nodelay(true).map_err(unreachable)?;
+        settle(&socket).map_err(unreachable)?;
         let connector = TlsConnector::from(client_config(self.own, Arc::clone(&self.judge)));
         let connected = connector.connect(server_name(), socket).await;
         let certificate = match self.judge.take_verdict() {

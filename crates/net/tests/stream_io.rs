@@ -139,6 +139,10 @@ async fn the_last_words_of_who_leaves_at_once_arrive() {
     soon(there.read_to_end(&mut received)).await.unwrap();
     assert!(received == leaving.await.unwrap(), "{} bytes", received.len());
     // Nobody is there to read an answer, and that is told.
-    let told = async { while there.write_all(b"answer").await.is_ok() { tokio::task::yield_now().await } };
+    let told = async {
+        while there.write_all(b"answer").await.is_ok() {
+            tokio::task::yield_now().await
+        }
+    };
     soon(told).await;
 }

@@ -36,6 +36,11 @@ const DIAL_FOR: Duration = Duration::from_secs(5);
 /// A machine that is there answers within some tens of milliseconds, busy or far away within hundreds. One that has lost its power
 /// answers nothing, and the request waits for this long.
 const FAR_DIAL_FOR: Duration = Duration::from_secs(2);
+/// A machine elsewhere that has answered within this is taken to be there. One that dies is noticed by requests sent after
+/// that; those sent before wait until the connection to it ends.
+const SILENT_FOR: Duration = Duration::from_secs(1);
+/// A machine that does not answer within this gets no request, whatever it is.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a listener's connections share.
 #[derive(Debug)]
@@ -89,6 +94,11 @@ impl<D: Dial> Way<D> {
             let Some(mut ticket) = self.route.pick(&avoided).or_else(|| self.route.pick(&tried)) else { break };
             // Once repeated, connections at rest are no longer trusted.
             let rested = if repeated { None } else { ticket.lane.take_idle() };
+            if rested.is_some() && !self.answers(&ticket.lane).await {
+                ticket.fail();
+                tried.push(ticket.lane.endpoint.star);
+                continue;
+            }
             let fresh = rested.is_none();
             let upstream = match rested {
                 Some(upstream) => Ok(upstream),
@@ -124,6 +134,21 @@ impl<D: Dial> Way<D> {
 
     async fn connect(&self, ticket: &Ticket) -> std::io::Result<Upstream> {
         Upstream::new(self.dial(&ticket.lane).await?).await
+    }
+
+    /// Whether the machine of a star takes requests, as far as is known without asking, or by asking when it has been silent.
+    async fn answers(&self, lane: &Lane) -> bool {
+        if lane.silence() < SILENT_FOR {
+            return true;
+        }
+        let asked = timeout(ANSWER_WITHIN, self.dial.answers(lane.endpoint.node)).await;
+        let answers = asked.unwrap_or(false);
+        if answers {
+            lane.heard()
+        } else {
+            lane.machine_failed()
+        }
+        answers
     }
 
     /// A new connection to a star; when there is none, others leave the star or its machine out for a while.

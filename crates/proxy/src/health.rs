@@ -1,17 +1,26 @@
 //! Whether something could be reached lately: a star, or the machine it runs on. What could not is left out for a while by
 //! everybody, so that a dead machine costs one attempt and not one for each request.
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use balancer::left_out_for;
 
 #[derive(Debug, Default)]
 pub(crate) struct Health {
+    /// When it answered last, in milliseconds after [`ORIGIN`]. Noted of machines alone.
+    heard: AtomicU64,
     /// Whether there is anything to look at: the one thing that is read while all is well.
     failed: AtomicBool,
     doubt: Mutex<Doubt>,
+}
+
+/// An instant as a number that fits an atomic.
+static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn millis(at: Instant) -> u64 {
+    u64::try_from(at.saturating_duration_since(*ORIGIN).as_millis()).unwrap_or(u64::MAX)
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +42,16 @@ impl Health {
             let mut doubt = self.doubt();
             doubt.until = Some(now() + left_out_for(doubt.failures));
         }
+    }
+
+    /// It answered.
+    pub(crate) fn heard(&self, now: Instant) {
+        self.heard.fetch_max(millis(now), Relaxed);
+    }
+
+    /// For how long it has said nothing.
+    pub(crate) fn silence(&self, now: Instant) -> Duration {
+        Duration::from_millis(millis(now).saturating_sub(self.heard.load(Relaxed)))
     }
 
     pub(crate) fn failed(&self, now: Instant) {
@@ -58,7 +77,6 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn what_failed_is_left_out_and_one_alone_finds_out_whether_it_is_back() {
@@ -78,5 +96,15 @@ mod tests {
         assert!(!health.is_left_out(at(2_000)));
         health.failed(start);
         assert!(!health.is_left_out(at(1_000)), "it begins anew");
+    }
+
+    #[test]
+    fn silence_is_measured_from_the_last_word() {
+        let (health, start) = (Health::default(), *ORIGIN);
+        let at = |millis| start + Duration::from_millis(millis);
+        health.heard(at(2_000));
+        health.heard(at(1_000));
+        assert_eq!(health.silence(at(2_500)), Duration::from_millis(500));
+        assert_eq!(health.silence(at(1_500)), Duration::ZERO);
     }
 }

@@ -98,6 +98,19 @@ impl Lane {
         self.health.reached();
         if let Some(machine) = &self.machine {
             machine.reached();
+            machine.heard(Instant::now());
+        }
+    }
+
+    /// For how long the machine it runs on has said nothing; no time for this machine.
+    pub(crate) fn silence(&self) -> Duration {
+        self.machine.as_deref().map_or(Duration::ZERO, |machine| machine.silence(Instant::now()))
+    }
+
+    /// The machine it runs on answered.
+    pub(crate) fn heard(&self) {
+        if let Some(machine) = &self.machine {
+            machine.heard(Instant::now());
         }
     }
 

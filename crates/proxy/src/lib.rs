@@ -35,6 +35,12 @@ pub trait Dial: Send + Sync + 'static {
     /// Whether the stars of a node are on this machine.
     fn is_near(&self, node: NodeId) -> bool;
 
+    /// Whether the machine of stars elsewhere answers now. Asked before a request goes over a connection that has said
+    /// nothing for a while: a machine that lost its power takes requests without a word.
+    fn answers(&self, _node: NodeId) -> impl Future<Output = bool> + Send {
+        async { true }
+    }
+
     /// A connection to a star. An error sends the request to another star.
     fn dial(&self, endpoint: Endpoint) -> impl Future<Output = Result<Connection, DialError>> + Send;
 }

@@ -142,3 +142,24 @@ async fn upgrades_and_tcp_reach_stars_of_other_machines() {
     let stats = scene.proxy.stats(&web());
     assert_eq!([stats[&StarId(100)].errors, stats[&StarId(200)].errors], [1, 0]);
 }
+
+#[tokio::test]
+async fn a_machine_that_fell_silent_gets_no_request_over_a_connection_that_is_at_rest() {
+    let scene = Scene::new(HTTP).await;
+    let (dead, alive) = (scene.star(100).await, scene.star(200).await);
+    scene.publish(&[100, 200]);
+    let mut client = scene.client().await;
+    for _ in 0..4 {
+        client.get("/").await;
+    }
+    assert_eq!(scene.doors.asked.load(SeqCst), 0, "who has just answered is not asked");
+    // Its connections stay open, and nothing comes from it any more.
+    scene.doors.silent.lock().unwrap().insert(common::node_of(100));
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    for _ in 0..4 {
+        client.send("POST /echo HTTP/1.1\r\nhost: web\r\ncontent-length: 2\r\n\r\nhi").await;
+        assert_eq!(client.receive().await.unwrap().2, b"hi");
+    }
+    assert_eq!([dead.served.load(SeqCst), alive.served.load(SeqCst)], [2, 6]);
+    assert_eq!(scene.doors.asked.load(SeqCst), 2, "each once: one answered, the other is left out");
+}

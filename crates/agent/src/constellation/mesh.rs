@@ -11,6 +11,7 @@ use std::time::Duration;
 use model::{Code, Endpoint, NodeId, Problem, StarId, StarPhase};
 use net::{Purpose, Stream, StreamIo};
 use proxy::{Connection, Dial, DialError};
+use rnp::message::Ping;
 use rnp::{ErrorCode, Fault};
 use serde::{Deserialize, Serialize};
 use tokio::io::copy_bidirectional_with_sizes;
@@ -32,6 +33,8 @@ const WINDOW_BYTES: u32 = 128 << 10;
 const OPEN_WITHIN: Duration = Duration::from_secs(2);
 /// Longest wait for a door on this machine, below the time after which the other side takes the whole machine for dead.
 const DOOR_WITHIN: Duration = Duration::from_millis(1_500);
+/// Longest wait for a node to say that it is there.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// A refusal has this long to be read.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 /// Bytes moved at once.
@@ -127,6 +130,13 @@ impl Mesh {
 impl Dial for Mesh {
     fn is_near(&self, node: NodeId) -> bool {
         node == self.me
+    }
+
+    async fn answers(&self, node: NodeId) -> bool {
+        match &self.roads {
+            Some(roads) => roads.call_once(node, Purpose::Data, Ping {}, ANSWER_WITHIN).await.is_ok(),
+            None => false,
+        }
     }
 
     async fn dial(&self, endpoint: Endpoint) -> Result<Connection, DialError> {
