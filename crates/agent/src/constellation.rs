@@ -5,7 +5,7 @@
 //! - `peers`, `disk`: what the voter in `consensus` needs of the network and the disk. `shared`: the log as the agent uses it.
 //! - `feed`: commands in their order, on to those who follow. `follow`: hearing them from a voter. `lead`: what the leader
 //!   does beside planning. `gossip`: who seems to be there. `report`: telling the leader that one is.
-//! - `mesh`: the way to stars elsewhere. `bundles`: files of apps between nodes. `forward`, `far_logs`: requests of the API that
+//! - `mesh`: the way to stars elsewhere. `bundles`: files of apps between nodes. `vault`: secrets, sealed and released. `forward`, `far_logs`: requests of the API that
 //!   are answered elsewhere.
 //! - `found`, `join`: how a machine becomes a node. `registrar`: lets others in and gives nodes new certificates. `certs`: a
 //!   node's own, and whom it believes. `rotation`: another authority. `security`: what the log says of all
@@ -41,6 +41,7 @@ mod start;
 mod switchboard;
 #[cfg(test)]
 mod testing;
+pub(crate) mod vault;
 mod wire;
 
 pub(crate) use bundles::Carrier;

@@ -32,12 +32,14 @@ use crate::clock;
 use crate::constellation::far_logs::FarLogs;
 use crate::constellation::forward::Forward;
 use crate::constellation::registrar::Registrar;
+use crate::constellation::vault::Vault;
 use crate::constellation::{Carrier, Mesh, Shared, Standpoint, backup, entry, invitations};
 use crate::disk_use::DiskUse;
 use crate::doors::{Doors, Need};
 use crate::link::Link;
 use crate::main_loop::{Incoming, Seen};
 use crate::memories::Memories;
+use crate::orders::Values;
 use crate::snapshots::{self, Darkroom};
 use crate::{exec, inspect, logs, orders};
 
@@ -70,6 +72,8 @@ pub(crate) struct Remote {
     pub(crate) far: Option<Forward>,
     /// Files of apps on other nodes, likewise.
     pub(crate) carrier: Option<Carrier>,
+    /// Secrets of a constellation, likewise.
+    pub(crate) vault: Option<Vault>,
     pub(crate) started: WallTime,
     pub(crate) background: bool,
     pub(crate) is_node: bool,
@@ -135,6 +139,13 @@ impl Remote {
 
     pub(crate) fn looker(&self) -> Looker {
         Looker { ask: self.ask.clone() }
+    }
+
+    fn values(&self) -> Values {
+        match &self.vault {
+            Some(vault) => Values::Shared(vault.clone()),
+            None => Values::Alone(Arc::clone(&self.secrets)),
+        }
     }
 
     fn darkroom(&self) -> Darkroom {
@@ -334,7 +345,8 @@ impl Control for Remote {
                 carrier.spread(&bundles).await?;
             }
             let mut settle = None;
-            if spec.services.values().any(|service| !service.template.secrets().is_empty()) {
+            // In a constellation the log settles it.
+            if self.vault.is_none() && spec.services.values().any(|service| !service.template.secrets().is_empty()) {
                 settle = Some(self.secrets_settle.lock().await);
                 let (secrets, wanted) = (Arc::clone(&self.secrets), spec.clone());
                 beside(move || orders::check_secrets(&wanted, &secrets)).await?;
@@ -470,12 +482,9 @@ impl Control for Remote {
         Box::pin(async move {
             self.running(star).await?;
             self.note_way_in(star, caller).await?;
-            let secrets = Arc::clone(&self.secrets);
-            let known = move |node: &Node| {
-                let record = node.state().stars.get(&star)?;
-                Some((orders::environment_of(record, &secrets), record.template.grace_ms))
-            };
-            let (environment, grace_ms) = self.looker().look(known).await?.unwrap_or_default();
+            let record = self.looker().look(move |node| node.state().stars.get(&star).cloned()).await?;
+            let record = record.ok_or_else(|| no_star(star))?;
+            let (environment, grace_ms) = (self.values().environment(&record).await, record.template.grace_ms);
             exec::start(self.link.clone(), star, Duration::from_millis(grace_ms.into()), environment, command).await
         })
     }
@@ -578,12 +587,19 @@ impl Control for Remote {
     }
 
     fn secrets(&self) -> Answer<'_, Vec<SecretView>> {
+        if self.vault.is_some() {
+            return Box::pin(async move { self.looker().look(|node| node.state().secret_views()).await });
+        }
         let secrets = Arc::clone(&self.secrets);
         Box::pin(beside(move || secrets.list()))
     }
 
-    fn secret(&self, secret: SecretKey, Caller { uid, .. }: Caller) -> Answer<'_, Bytes> {
+    fn secret(&self, secret: SecretKey, caller: Caller) -> Answer<'_, Bytes> {
         Box::pin(async move {
+            if let Some(vault) = &self.vault {
+                return vault.read(secret, caller).await;
+            }
+            let uid = caller.uid;
             let (secrets, key) = (Arc::clone(&self.secrets), secret.clone());
             let mut value = beside(move || secrets.open(&key)).await?;
             self.change(Request::NoteRead { secrets: vec![secret], uid, star: None }).await?;
@@ -591,8 +607,11 @@ impl Control for Remote {
         })
     }
 
-    fn put_secret(&self, secret: SecretKey, value: Bytes) -> Answer<'_, Accepted> {
+    fn put_secret(&self, secret: SecretKey, value: Bytes, caller: Caller) -> Answer<'_, Accepted> {
         Box::pin(async move {
+            if let Some(vault) = &self.vault {
+                return vault.set(secret, &value, caller).await.map(|index| Accepted { index });
+            }
             let (secrets, key) = (Arc::clone(&self.secrets), secret.clone());
             let change = beside(move || secrets.set(&key, &value, clock::wall())).await?;
             self.change(Request::NoteSecret { secret, change }).await.map_err(Problem::after_changes)
@@ -601,6 +620,9 @@ impl Control for Remote {
 
     fn delete_secret(&self, secret: SecretKey) -> Answer<'_, Accepted> {
         Box::pin(async move {
+            if self.vault.is_some() {
+                return self.change(Request::DeleteSecret { secret }).await;
+            }
             let _settle = self.secrets_settle.lock().await;
             let key = secret.clone();
             if let Some(service) = self.looker().look(move |node| uses(node.state(), &key)).await? {

@@ -19,12 +19,14 @@ use tokio::time::timeout;
 
 use crate::clock::{self, Clock};
 use crate::constellation::forward::Forward;
+use crate::constellation::vault::Vault;
 use crate::constellation::{self, Carrier, DataPlane, Home, Mesh};
 use crate::control::{Looker, Remote};
 use crate::doors::Doors;
 use crate::link::{Link, NurseryPlace};
 use crate::main_loop::{Incoming, Ledger, Loop, Seen};
 use crate::memories::Memories;
+use crate::orders::Values;
 use crate::snapshots::BACKING;
 
 /// What an agent is started with.
@@ -97,6 +99,11 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
     let way = part.as_ref().map(|part| part.shared.roads.clone());
     let mesh = Mesh::new(about.node, doors.clone(), looker.clone(), way.clone());
     let proxy = Arc::new(Proxy::new(Arc::new(mesh.clone())));
+    let far = way.map(|roads| Forward::new(roads, looker.clone()));
+    let vault = match part.as_ref().zip(far.clone()) {
+        Some((part, far)) => Some(Vault::new(&part.home, part.shared.roads.clone(), looker.clone(), far)?),
+        None => None,
+    };
     let carrier = part.as_ref().map(|part| {
         let (bundles, roots) = (Arc::clone(&bundles), Arc::clone(&roots));
         Carrier::new(part.shared.roads.clone(), part.shared.feed.clone(), bundles, roots, looker.clone())
@@ -117,8 +124,9 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         data_dir: folder.path().to_owned(),
         disk: Arc::default(),
         doors: doors.clone(),
-        far: way.map(|roads| Forward::new(roads, looker.clone())),
+        far,
         carrier: carrier.clone(),
+        vault: vault.clone(),
         started: clock::wall(),
         background: config.background,
         standpoint: part.as_ref().map(constellation::Part::standpoint),
@@ -134,7 +142,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         ledger,
         bundles,
         roots,
-        secrets,
+        values: vault.clone().map_or_else(|| Values::Alone(Arc::clone(&secrets)), Values::Shared),
         memories,
         snapshots,
         data_dir: folder.path().to_owned(),
@@ -156,8 +164,9 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
     };
     let looping = tokio::spawn(main_loop.run(asked, reported));
     let remote: Arc<dyn Control> = Arc::new(remote);
-    let part = part.zip(carrier).map(|(part, carrier)| {
-        let data = DataPlane { mesh, carrier, routes: Routes::new(Arc::clone(&remote)) };
+    let part = part.zip(carrier).zip(vault).map(|((part, carrier), vault)| {
+        tokio::spawn(vault.clone().take_over(secrets));
+        let data = DataPlane { mesh, carrier, vault, routes: Routes::new(Arc::clone(&remote)) };
         part.run(facts, folder.path(), data, again)
     });
     if part.is_none() {

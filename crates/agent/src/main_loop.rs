@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use isolate::{Launch, Message, Request as Order, StarOrder, Walls};
@@ -10,18 +11,19 @@ use model::{Bytes, Code, ExitCause, NodeId, ProbeKind, ProbeRole, Problem, Reque
 use node::{Effect, Event, Node, Reply, Request, StartOrder};
 use proxy::Proxy;
 use state::{Command, StarRecord, State};
-use store::{Bundles, Roots, Secrets, Snapshots, Store};
+use store::{Bundles, Roots, Snapshots, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio::time::sleep_until;
 
 use crate::clock::{self, Clock};
+use crate::constellation::vault::{Opened, Vault};
 use crate::constellation::{Carrier, Mesh, Shared};
 use crate::doors::Doors;
 use crate::exec::{self, Errand};
 use crate::link::{FromNursery, Link};
 use crate::memories::Memories;
-use crate::orders;
+use crate::orders::{self, Open, Values};
 use crate::probe::{Attempt, probe};
 
 /// Everything that can happen to an agent.
@@ -48,8 +50,8 @@ pub(crate) enum Incoming {
     Seems { node: NodeId, alive: bool },
     /// No change is taken any more; answered with the state once what was begun is written. For a machine that is alone.
     Freeze { frozen: oneshot::Sender<State> },
-    /// What a star is made from is here, or could not be fetched.
-    Prepared { order: Box<StartOrder>, result: Result<(), Problem> },
+    /// What a star is made from is here, with the secrets it is bound to, or could not be fetched.
+    Prepared { order: Box<StartOrder>, result: Result<Opened, Problem> },
     /// Changes are taken again.
     Thaw,
     /// How much memory a star uses, where that is measured.
@@ -85,7 +87,7 @@ pub(crate) struct Loop {
     pub(crate) ledger: Ledger,
     pub(crate) bundles: Arc<Bundles>,
     pub(crate) roots: Arc<Roots>,
-    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) values: Values,
     pub(crate) memories: Arc<Memories>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) data_dir: PathBuf,
@@ -228,8 +230,8 @@ impl Loop {
                 // Otherwise it was taken back meanwhile.
                 self.fetching.remove(&order.star)?;
                 match result {
-                    Ok(()) => {
-                        self.start(*order);
+                    Ok(opened) => {
+                        self.start(*order, &opened);
                         return None;
                     }
                     Err(problem) => Event::StarStartFailed { star: order.star, reason: problem.message },
@@ -340,9 +342,17 @@ impl Loop {
                     let _ = answer.send(result);
                 }
             }
-            Effect::Start { order } => match &self.carrier {
-                Some(carrier) if !carrier.has(&order.template) => self.fetch(carrier.clone(), order),
-                _ => self.start(order),
+            Effect::Start { order } => match (&self.carrier, &self.values) {
+                (Some(carrier), Values::Shared(vault))
+                    if !carrier.has(&order.template) || !order.template.secrets().is_empty() =>
+                {
+                    self.fetch(carrier.clone(), vault.clone(), order);
+                }
+                (_, Values::Shared(_)) => self.start(order, &Opened::new()),
+                (_, Values::Alone(secrets)) => {
+                    let secrets = Arc::clone(secrets);
+                    self.start(order, &secrets);
+                }
             },
             Effect::Signal { star, signal } => self.link.order(Order::Signal { star, signal }),
             Effect::Kill { star } => match self.fetching.remove(&star) {
@@ -366,7 +376,7 @@ impl Loop {
                 let errand = self.errand(star, |record| orders::command_in(record, &command));
                 tokio::spawn(async move {
                     if let Some(errand) = errand {
-                        match exec::hook(&link, &data_dir, errand).await {
+                        match exec::hook(&link, &data_dir, errand.await).await {
                             Ok(0) => {}
                             Ok(code) => tracing::warn!(%star, code, "hook failed"),
                             Err(problem) => tracing::warn!(%star, %problem, "hook failed"),
@@ -393,7 +403,7 @@ impl Loop {
                 let (doors, link, done) = (self.doors.clone(), self.link.clone(), self.done.clone());
                 tokio::spawn(async move {
                     let outcome = match inside {
-                        Some(errand) => exec::probe(&link, timeout, errand).await,
+                        Some(errand) => exec::probe(&link, timeout, errand.await).await,
                         None => probe(&doors, &attempt).await,
                     };
                     let _ = done.send(Incoming::Probed { star, role, outcome });
@@ -422,13 +432,13 @@ impl Loop {
         }
     }
 
-    /// Orders a star whose files are here.
-    fn start(&mut self, order: StartOrder) {
-        let (bundles, roots, secrets) = (&self.bundles, &self.roots, &self.secrets);
+    /// Orders a star whose files are here, and whose secrets `values` gives.
+    fn start(&mut self, order: StartOrder, values: &dyn Open) {
+        let (bundles, roots) = (&self.bundles, &self.roots);
         let memory = self.memories.take(&order.service, order.star);
         let ordinal = self.node.state().stars.get(&order.star).map_or(0, |record| record.ordinal);
         let made =
-            orders::star_order(order, bundles, roots, secrets, &self.snapshots, &self.data_dir, &self.exe, ordinal);
+            orders::star_order(order, bundles, roots, values, &self.snapshots, &self.data_dir, &self.exe, ordinal);
         match made.map(|order| StarOrder { memory, ..order }) {
             Ok(order) => self.link.order(Order::Start(Box::new(order))),
             Err((star, reason)) => {
@@ -438,17 +448,21 @@ impl Loop {
         }
     }
 
-    /// Has a star's files fetched from other nodes; it is started when they are here.
-    fn fetch(&mut self, carrier: Carrier, order: StartOrder) {
+    /// Has a star's files and secrets fetched from other nodes; it is started when they are here.
+    fn fetch(&mut self, carrier: Carrier, vault: Vault, order: StartOrder) {
         // Ordered anew, because the nursery is, while they are on their way.
         if self.fetching.contains_key(&order.star) {
             return;
         }
         let (star, done) = (order.star, self.done.clone());
         let fetching = tokio::spawn(async move {
-            let result = carrier.prepare(&order.template).await;
+            let prepared = async {
+                carrier.prepare(&order.template).await?;
+                if order.template.secrets().is_empty() { Ok(Opened::new()) } else { vault.of_star(star).await }
+            };
+            let result = prepared.await;
             if let Err(problem) = &result {
-                tracing::warn!(%star, %problem, "the files of a star are not here");
+                tracing::warn!(%star, %problem, "what a star needs is not here");
             }
             let _ = done.send(Incoming::Prepared { order: Box::new(order), result });
         });
@@ -481,9 +495,14 @@ impl Loop {
     }
 
     /// What is to be run within a star; nothing when it is not known any more.
-    fn errand(&self, star: StarId, launch: impl FnOnce(&StarRecord) -> Launch) -> Option<Errand> {
-        let record = self.node.state().stars.get(&star)?;
-        Some(Errand { star, launch: launch(record), env: orders::environment_of(record, &self.secrets) })
+    fn errand(
+        &self,
+        star: StarId,
+        launch: impl FnOnce(&StarRecord) -> Launch,
+    ) -> Option<Pin<Box<dyn Future<Output = Errand> + Send>>> {
+        let record = self.node.state().stars.get(&star)?.clone();
+        let (launch, values) = (launch(&record), self.values.clone());
+        Some(Box::pin(async move { Errand { star, launch, env: values.environment(&record).await } }))
     }
 
     /// Lets those who wait for the log to move on know that it did.

@@ -4,23 +4,78 @@ use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use isolate::{Beginning, Bind, FileBind, Interior, Launch, Private, Secret, StarOrder, StarReport, Tmpfs};
 use model::{AppSpec, Code, Name, Problem, Program, SecretKey, ServiceKey, StarId, VolumeMount};
 use node::{Event, RunningStar, StartOrder};
 use state::StarRecord;
+use store::secrets::Value;
 use store::snapshots::Waiting;
 use store::{Bundles, Roots, Secrets, Snapshots};
 
+use crate::constellation::vault::{Opened, Vault};
+
 /// Where a script that is executed sees the program that runs it.
 const OWN_PROGRAM: &str = "/run/rads";
+
+/// Where values of secrets come from.
+pub(crate) trait Open: Send {
+    /// # Errors
+    /// When there is none, or it does not open.
+    fn open(&self, secret: &SecretKey) -> Result<Value, Problem>;
+}
+
+/// The files of a machine that is alone.
+impl Open for Arc<Secrets> {
+    fn open(&self, secret: &SecretKey) -> Result<Value, Problem> {
+        Secrets::open(self, secret)
+    }
+}
+
+/// What was opened for one star.
+impl Open for Opened {
+    fn open(&self, secret: &SecretKey) -> Result<Value, Problem> {
+        let missing = || Problem::new(Code::SecretMissing, format!("secret `{secret}` was not given to this star"));
+        self.get(secret).cloned().ok_or_else(missing)
+    }
+}
+
+/// Where this machine has values of secrets from. Clones are the same.
+#[derive(Clone)]
+pub(crate) enum Values {
+    Alone(Arc<Secrets>),
+    Shared(Vault),
+}
+
+impl Values {
+    /// All that a star of this node is bound to.
+    ///
+    /// # Errors
+    /// In a constellation, when nobody gives them.
+    pub(crate) async fn of(&self, record: &StarRecord) -> Result<Box<dyn Open>, Problem> {
+        Ok(match self {
+            Self::Alone(secrets) => Box::new(Arc::clone(secrets)),
+            Self::Shared(_) if record.secrets().is_empty() => Box::new(Opened::new()),
+            Self::Shared(vault) => Box::new(vault.of_star(record.id).await?),
+        })
+    }
+
+    /// The environment of a star that is known. A secret that is gone since it started is left out.
+    pub(crate) async fn environment(&self, record: &StarRecord) -> BTreeMap<String, String> {
+        let values = self.of(record).await.unwrap_or_else(|_| Box::new(Opened::new()));
+        let hidden = secret_variables(&record.service.namespace, &record.template.interior.env_secrets, &*values);
+        let own = own_variables(record.id, &record.name(), record.port);
+        environment(&record.template.env, &own, hidden.unwrap_or_default())
+    }
+}
 
 /// The order as the nursery takes it. The error names the star that cannot be started.
 pub(crate) fn star_order(
     order: StartOrder,
     bundles: &Bundles,
     roots: &Roots,
-    secrets: &Secrets,
+    secrets: &dyn Open,
     snapshots: &Snapshots,
     data_dir: &Path,
     exe: &Path,
@@ -81,7 +136,7 @@ pub(crate) fn star_order(
 }
 
 /// What the description names becomes what the nursery mounts: bundled paths become files, secrets their values.
-fn interior(namespace: &Name, asked: &model::Interior, bundle: &Path, secrets: &Secrets) -> Result<Interior, String> {
+fn interior(namespace: &Name, asked: &model::Interior, bundle: &Path, secrets: &dyn Open) -> Result<Interior, String> {
     let tmpfs = |(inside, tmpfs): (&String, &model::Tmpfs)| Tmpfs { inside: inside.clone(), size: tmpfs.size.0 };
     let mut files = Vec::with_capacity(asked.binds.len());
     for (inside, source) in &asked.binds {
@@ -112,7 +167,7 @@ fn in_namespace(namespace: &Name, name: &Name) -> SecretKey {
 fn secret_variables(
     namespace: &Name,
     asked: &BTreeMap<String, Name>,
-    secrets: &Secrets,
+    secrets: &dyn Open,
 ) -> Result<BTreeMap<String, String>, Problem> {
     let variable = |(variable, name): (&String, &Name)| {
         let secret = in_namespace(namespace, name);
@@ -128,7 +183,7 @@ fn secret_variables(
 }
 
 /// Refuses a spec whose secrets are not there, or not what they are to be used as.
-pub(crate) fn check_secrets(spec: &AppSpec, secrets: &Secrets) -> Result<(), Problem> {
+pub(crate) fn check_secrets(spec: &AppSpec, secrets: &Arc<Secrets>) -> Result<(), Problem> {
     let namespace = &spec.app.namespace;
     for (service, spec) in &spec.services {
         let of_service = |mut problem: Problem| {
@@ -160,13 +215,6 @@ fn environment(
     env.extend(hidden);
     env.extend(given.iter().map(|(name, value)| (name.clone(), expand(value, own))));
     env
-}
-
-/// The environment of a star that is known. A secret that is gone since it started is left out.
-pub(crate) fn environment_of(record: &StarRecord, secrets: &Secrets) -> BTreeMap<String, String> {
-    let hidden = secret_variables(&record.service.namespace, &record.template.interior.env_secrets, secrets);
-    let own = own_variables(record.id, &record.name(), record.port);
-    environment(&record.template.env, &own, hidden.unwrap_or_default())
 }
 
 /// A command to run in a star that is known, in which what the star is told of itself may be named.

@@ -127,7 +127,7 @@ pub trait Control: Send + Sync + 'static {
     /// A value. Answers once it is on disk who read it.
     fn secret(&self, secret: SecretKey, caller: Caller) -> Answer<'_, Bytes>;
     /// Answers once the value is on disk, sealed. Stars that run keep the value they have.
-    fn put_secret(&self, secret: SecretKey, value: Bytes) -> Answer<'_, Accepted>;
+    fn put_secret(&self, secret: SecretKey, value: Bytes, caller: Caller) -> Answer<'_, Accepted>;
     /// Refused while a service names it.
     fn delete_secret(&self, secret: SecretKey) -> Answer<'_, Accepted>;
 

@@ -203,7 +203,7 @@ impl Control for Remembering {
     fn secret(&self, secret: SecretKey, caller: Caller) -> Answer<'_, Bytes> {
         self.note(format!("read secret {secret} {}", caller.uid), Ok(Bytes::from_static(b"\0value")))
     }
-    fn put_secret(&self, secret: SecretKey, value: Bytes) -> Answer<'_, Accepted> {
+    fn put_secret(&self, secret: SecretKey, value: Bytes, _: Caller) -> Answer<'_, Accepted> {
         self.note(format!("secret {secret} {}", value.len()), Ok(Accepted { index: 10 }))
     }
     fn delete_secret(&self, secret: SecretKey) -> Answer<'_, Accepted> {

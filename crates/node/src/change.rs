@@ -62,6 +62,8 @@ impl Node {
             Request::StopStar { service, ordinal } => Command::StopStar { service, ordinal, wall },
             Request::StartStar { service, ordinal } => Command::StartStar { service, ordinal, wall },
             Request::RestartStar { service, ordinal } => Command::RestartStar { service, ordinal, wall },
+            Request::SetSecret { secret, sealed } => Command::SetSecret { secret, sealed, wall },
+            Request::DeleteSecret { secret } => Command::DeleteSecret { secret, wall },
             Request::NoteSecret { secret, change } => Command::SecretChanged { secret, change, wall },
             Request::NoteRead { secrets, uid, star } => Command::SecretsRead { secrets, uid, star, wall },
         };

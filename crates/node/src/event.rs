@@ -163,6 +163,15 @@ pub enum Request {
         service: ServiceKey,
         ordinal: u32,
     },
+    /// Set a secret of a constellation, sealed already.
+    SetSecret {
+        secret: SecretKey,
+        sealed: Vec<u8>,
+    },
+    /// Take a secret of a constellation away.
+    DeleteSecret {
+        secret: SecretKey,
+    },
     /// Note what became of a secret.
     NoteSecret {
         secret: SecretKey,

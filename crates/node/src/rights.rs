@@ -23,6 +23,7 @@ pub fn may_write(state: &State, from: NodeId, role: NodeRole, command: &Command)
         {
             forbidden("say who is believed: it is a worker")
         }
+        Command::SetSecret { .. } if role != NodeRole::Controller => forbidden("set secrets: it is a worker"),
         Command::DescribeNode { node, .. } | Command::UseCertificate { node, .. } if *node != from => {
             forbidden("speak for another node")
         }

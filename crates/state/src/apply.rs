@@ -9,7 +9,7 @@ use model::{
 
 use crate::command::{Assignment, Command, Transition};
 use crate::record::{About, AppRecord, NodeRecord, ServiceRecord, StarRecord, State};
-use crate::{nodes, security, single};
+use crate::{nodes, secrets, security, single};
 
 /// What a command did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,6 +150,8 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         Command::UseCertificate { node, serial, wall } => {
             security::use_certificate(state, *node, *serial, *wall, &mut changes)
         }
+        Command::SetSecret { secret, sealed, wall } => secrets::set(state, secret, sealed, *wall),
+        Command::DeleteSecret { secret, wall } => secrets::delete(state, secret, *wall),
         Command::RevokeCertificates { node, wall } => security::revoke(state, *node, *wall, &mut changes),
     };
     if let Err(problem) = result {
@@ -169,6 +171,7 @@ pub fn check_put(state: &State, spec: &AppSpec, base: Option<u64>) -> Result<(),
         let message = format!("app `{app}` changed since this change was planned");
         return Err(Problem::new(Code::Conflict, message).help("look at it again with `rads c plan`, then repeat"));
     }
+    secrets::check(state, spec)?;
     for (name, service) in &spec.services {
         check_instances(service.instances, service.template.singleton)?;
         let key = spec.service_key(name);

@@ -85,6 +85,15 @@ pub enum Command {
     UseCertificate { node: NodeId, serial: Serial, wall: WallTime },
     /// Shuts a node out: whatever it was given is believed no more, and it gets nothing new.
     RevokeCertificates { node: NodeId, wall: WallTime },
+    /// Sets a secret of a constellation, sealed under keys of its controllers.
+    SetSecret {
+        secret: SecretKey,
+        #[serde(with = "serde_bytes")]
+        sealed: Vec<u8>,
+        wall: WallTime,
+    },
+    /// Takes a secret of a constellation away. Refused while a service names it.
+    DeleteSecret { secret: SecretKey, wall: WallTime },
 }
 
 impl Command {

@@ -13,10 +13,12 @@ mod apply;
 mod command;
 mod nodes;
 mod record;
+pub mod secrets;
 pub mod security;
 mod single;
 
 pub use apply::{Change, apply, check_put};
 pub use command::{Assignment, Command, Transition};
 pub use record::{About, AppRecord, EVENTS_MAX, EventRecord, NodeRecord, ServiceRecord, StarRecord, State, TURNS_MAX};
+pub use secrets::SecretRecord;
 pub use security::{AuthorityRecord, CertificateRecord, Security};

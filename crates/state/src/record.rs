@@ -8,6 +8,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::secrets::SecretRecord;
 use crate::security::Security;
 
 /// Events kept: a screen or several of history at a few dozen bytes each; the oldest goes first.
@@ -35,6 +36,9 @@ pub struct State {
     /// `None` on a machine that is alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security: Option<Security>,
+    /// Empty on a machine that is alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretKey, SecretRecord>,
     /// Oldest first, at most [`EVENTS_MAX`].
     pub events: VecDeque<EventRecord>,
 }

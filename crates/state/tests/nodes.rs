@@ -217,3 +217,31 @@ fn what_a_node_says_of_itself_has_bounds() {
         world.refuses(describe(NodeFacts::default(), address), Code::InvalidValue, "the address of a node");
     }
 }
+
+#[test]
+fn secrets_of_a_constellation_are_sealed_counted_and_kept_while_they_are_named() {
+    let secret: model::SecretKey = "password".parse().unwrap();
+    let set = |sealed: &[u8]| Command::SetSecret { secret: secret.clone(), sealed: sealed.to_vec(), wall: WALL };
+    let delete = Command::DeleteSecret { secret: secret.clone(), wall: WALL };
+    World::default().refuses(set(b"sealed"), Code::Conflict, "alone");
+
+    let mut world = World::of_three();
+    let mut service = service(Vec::new());
+    let path = "/run/secrets/password".to_owned();
+    service.template.interior.secrets.insert(path, "password".parse().unwrap());
+    let spec = AppSpec { app: "bank".parse().unwrap(), services: [("safe".parse().unwrap(), service)].into() };
+    let put = Command::PutApp { spec, base: None, wall: WALL };
+    world.refuses(put.clone(), Code::SecretMissing, "service `safe`: there is no secret `password`");
+    world.refuses(set(b""), Code::InvalidValue, "between 1 byte and 64 KiB");
+    world.refuses(set(&[7; 66_000]), Code::InvalidValue, "between 1 byte and 64 KiB");
+    world.refuses(delete.clone(), Code::SecretMissing, "there is no secret `password`");
+    world.does(set(b"one"));
+    world.does(set(b"two"));
+    assert_eq!(world.state.secret_views()[0].version, 2);
+    assert_eq!(world.state.secrets[&secret].sealed, b"two");
+    world.does(put);
+    world.refuses(delete.clone(), Code::Conflict, "in use by service `safe`");
+    world.does(Command::RemoveApp { app: "bank".parse().unwrap(), wall: WALL });
+    world.does(delete);
+    assert!(world.state.secrets.is_empty());
+}

@@ -389,7 +389,7 @@ impl Carrier {
         let (this, from) = (self.clone(), peer.node());
         tokio::spawn(async move {
             match this.ensure(bundle, Some(from)).await {
-                Ok(()) => told(stream).await,
+                Ok(()) => given(stream, &()).await,
                 Err(problem) => refuse(stream, &problem).await,
             }
         });
@@ -402,9 +402,9 @@ fn missing(bundle: BundleId) -> Problem {
     Problem::new(Code::BundleMissing, message).help("bring the app up again from its source")
 }
 
-/// Says that it is done.
-async fn told(stream: Stream) {
-    let Ok(done) = framed(&Ok::<(), Problem>(())) else { return };
+/// Answers with a value, and waits until it was read.
+pub(super) async fn given<T: Serialize>(stream: Stream, value: &T) {
+    let Ok(done) = framed(&Ok::<&T, Problem>(value)) else { return };
     if stream.write(done).await.is_ok() {
         stream.finish();
         let read = async { while let Ok(Some(_)) = stream.read().await {} };

@@ -19,6 +19,7 @@ use super::gossip::Gossip;
 use super::mesh::{self, Mesh};
 use super::registrar::Registrar;
 use super::shared::Shared;
+use super::vault::{self, Vault};
 use super::wire::decode;
 use crate::main_loop::Incoming;
 
@@ -42,6 +43,7 @@ pub(crate) struct Lines {
 pub(crate) struct DataPlane {
     pub(crate) mesh: Mesh,
     pub(crate) carrier: Carrier,
+    pub(crate) vault: Vault,
     pub(crate) routes: Routes,
 }
 
@@ -110,6 +112,7 @@ impl Service for Switchboard {
             mesh::SERVICE => lines.data.mesh.serve(&body, stream),
             bundles::FETCH => lines.data.carrier.serve_fetch(peer, &body, stream),
             bundles::HOLD => lines.data.carrier.serve_hold(peer, &body, stream),
+            vault::SERVICE => lines.data.vault.serve(peer, &body, stream),
             forward::SERVICE => forward::serve(&lines.data.routes, peer, &body, stream),
             _ => {
                 let what = format!("no service `{}`", service.escape_debug());

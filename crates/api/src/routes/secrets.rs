@@ -41,12 +41,17 @@ pub(super) async fn get(
 #[utoipa::path(put, path = "/v1/secrets/{secret}", tag = "secrets", params(("secret" = SecretKey, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
-pub(super) async fn put(State(control): Shared, Path(secret): Path<SecretKey>, request: Request) -> Reply<Accepted> {
+pub(super) async fn put(
+    State(control): Shared,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Path(secret): Path<SecretKey>,
+    request: Request,
+) -> Reply<Accepted> {
     let body: RawBody = request.into_body();
     let value = to_bytes(body, SECRET_MAX.0 as usize).await.map_err(|_| {
         Refusal(Problem::new(Code::InvalidValue, format!("a secret has at most {SECRET_MAX}, and this is more")))
     })?;
-    Ok(Json(control.put_secret(secret, value).await?))
+    Ok(Json(control.put_secret(secret, value, caller).await?))
 }
 
 /// Delete a secret that no service names

@@ -138,6 +138,8 @@ pub fn one_of_each() -> Vec<Command> {
         Command::UseCertificate { node: NodeId(34), serial: certificate().serial, wall },
         Command::RevokeCertificates { node: NodeId(34), wall },
         Command::RemoveTicket { hash: ticket().hash, wall },
+        Command::SetSecret { secret: SecretKey::in_default(name("password")), sealed: vec![7; 40], wall },
+        Command::DeleteSecret { secret: SecretKey::in_default(name("password")), wall },
     ]
 }
 
