@@ -17,7 +17,7 @@ use isolate::parcel::{Copying, Naming};
 use isolate::{DiskMeans, Enforced, IO_IN_PART, Walls};
 use model::{
     AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, Network, NodeFacts, NodeId,
-    Problem, SecretChange, SecretKey, SecretView, ServiceKey, StarId, StarPhase, WallTime,
+    Problem, SecretChange, SecretKey, SecretView, ServiceKey, Standing, StarId, StarPhase, WallTime,
 };
 use node::{Node, Reply, Request};
 use proxy::Proxy;
@@ -139,6 +139,45 @@ impl Remote {
 
     pub(crate) fn looker(&self) -> Looker {
         Looker { ask: self.ask.clone() }
+    }
+
+    /// Refuses what concerns the files of stars on other nodes: each node keeps snapshots of its own.
+    async fn check_all_here(&self, service: &ServiceKey) -> Result<(), Problem> {
+        let Some(far) = &self.far else { return Ok(()) };
+        let (me, of) = (far.me(), service.clone());
+        let elsewhere = move |node: &Node| {
+            let state = node.state();
+            let running = state.stars_of(&of).filter(|star| star.phase != StarPhase::Ended).map(|star| star.node);
+            let volumes = state.services.get(&of).into_iter();
+            let volumes = volumes.flat_map(|record| State::volumes_of(&of, &record.spec.template));
+            let homes = volumes.filter_map(|volume| state.homes.get(&volume).copied());
+            let nodes: BTreeSet<NodeId> = running.chain(homes).filter(|node| *node != me).collect();
+            let name = |node: &NodeId| state.nodes.get(node).map_or_else(|| node.to_string(), |of| of.name.to_string());
+            nodes.iter().map(|node| format!("`{}`", name(node))).collect::<Vec<String>>()
+        };
+        let nodes = self.looker().look(elsewhere).await?;
+        if nodes.is_empty() {
+            return Ok(());
+        }
+        let message = format!("stars or volumes of service `{service}` are on other nodes: {}", nodes.join(", "));
+        let help = "a snapshot is taken and restored on the node where all of them are";
+        Err(Problem::new(Code::Unsupported, message).help(help))
+    }
+
+    /// Refuses to lay files out for stars that may start on another node: only volumes keep a service where it is.
+    async fn check_stays_here(&self, service: &ServiceKey) -> Result<(), Problem> {
+        let of = service.clone();
+        let may_leave = move |node: &Node| {
+            let state = node.state();
+            let roams = state.services.get(&of).is_some_and(|record| record.spec.template.volumes.is_empty());
+            roams && state.nodes.values().filter(|record| record.standing != Standing::Left).count() > 1
+        };
+        if !self.looker().look(may_leave).await? {
+            return Ok(());
+        }
+        let message =
+            format!("service `{service}` has no volume, so its next stars may be on other nodes than these files");
+        Err(Problem::new(Code::Unsupported, message).help("give it a volume: its stars stay where that is"))
     }
 
     fn values(&self) -> Values {
@@ -541,7 +580,10 @@ impl Control for Remote {
     }
 
     fn take_snapshot(&self, service: ServiceKey, take: TakeSnapshot) -> Answer<'_, SnapshotTaken> {
-        Box::pin(self.darkroom().take(service, take))
+        Box::pin(async move {
+            self.check_all_here(&service).await?;
+            self.darkroom().take(service, take).await
+        })
     }
 
     fn snapshots(&self) -> Answer<'_, Vec<SnapshotView>> {
@@ -561,6 +603,13 @@ impl Control for Remote {
 
     fn restore_snapshot(&self, name: Name, restore: RestoreSnapshot) -> Answer<'_, SnapshotView> {
         Box::pin(async move {
+            if self.far.is_some() {
+                let (snapshots, called) = (Arc::clone(&self.snapshots), name.clone());
+                let taken_of = beside(move || snapshots.info(&called)).await?.service;
+                let service = restore.service.as_ref().unwrap_or(&taken_of);
+                self.check_all_here(service).await?;
+                self.check_stays_here(service).await?;
+            }
             let (view, service, memory) = self.darkroom().restore(name, restore).await?;
             if let Some(memory) = memory {
                 self.go_on(&service, memory).await.map_err(Problem::after_changes)?;

@@ -275,7 +275,7 @@ mod tests {
         let check = |state: &State, star: u64, node: u64, expected: Result<&[&SecretKey], Code>| {
             let found = bound(state, StarId(star), NodeId(node));
             let found = found.map(|found| found.into_iter().map(|(secret, _)| secret).collect::<Vec<_>>());
-            let expected = expected.map(|expected| expected.iter().map(|secret| SecretKey::clone(secret)).collect());
+            let expected = expected.map(|expected| expected.iter().copied().cloned().collect());
             assert_eq!(found.map_err(|problem| problem.code), expected, "{star} {node}");
         };
         check(&state, 7, 2, Ok(&[&password]));
