@@ -5,6 +5,7 @@
 
 mod clients;
 mod comings;
+mod elsewhere;
 mod faults;
 mod history;
 mod identity;
