@@ -166,7 +166,7 @@ fn not_admitted(address: &str, machine: &Machine, failure: Failure) -> Problem {
     let told = format!("`{address}` does not let this machine in: {message}");
     match code {
         ErrorCode::AuthFailed => Problem::new(Code::Forbidden, told).help(
-            "it may have run out, been used up or be taken back: `rads c token create` on a controller makes another, `rads c logs` is no help here: its `agent.log` says why",
+            "it may have run out, been used up or been taken back (the controller's `agent.log` says which): `rads c token create` there makes another",
         ),
         ErrorCode::AlreadyExists => Problem::new(Code::AlreadyExists, told).help(format!(
             "join under another name with `--node`, or take the old one out: `rads c remove {name}`"
