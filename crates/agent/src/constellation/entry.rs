@@ -195,7 +195,7 @@ fn is_empty(state: &State) -> Result<(), Problem> {
     }
     let message = "apps run on this machine: it cannot join a constellation with them";
     Err(Problem::new(Code::Conflict, message)
-        .help("`rads down` takes them away, volumes and secrets stay; or found one here with `rads c init`"))
+        .help("`rads c down` takes them away, volumes and secrets stay; or found one here with `rads c init`"))
 }
 
 /// What an attempt that was cut short may have left.
