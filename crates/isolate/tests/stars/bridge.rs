@@ -107,7 +107,9 @@ fn reached(kit: &Kit, address: &str) -> (String, String) {
 fn calls_out(kit: &Kit) -> Verdict {
     with_world(kit, |kit| {
         let expected = "you are 192.0.2.1".to_owned();
-        assert_eq!(reached(kit, WORLD), (expected.clone(), expected));
+        // The links were raised a moment ago: what is sent before they carry anything is lost, as on any cable.
+        let reaches = (0..5).map(|_| reached(kit, WORLD)).find(|(star, _)| *star == expected);
+        assert_eq!(reaches, Some((expected.clone(), expected)));
         let (_, alone) = kit.run(&kit.script(&["reach", WORLD]));
         assert!(alone.contains("nothing, NetworkUnreachable"), "the control: {alone}");
     })
