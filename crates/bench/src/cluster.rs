@@ -102,7 +102,8 @@ fn found(bench: &Bench, folder: &Path, report: &mut Report) -> Result<(Member, S
 /// Lets machines join until there are so many.
 fn join(bench: &Bench, folder: &Path, members: &mut Members, until: usize, report: &mut Report) -> Result<(), String> {
     let first = &members[0].0.agent;
-    let made: serde_json::Value = json(first, &["c", "token", "create", "--role", "controller", "-o", "json"])?;
+    let made: serde_json::Value =
+        json(first, &["c", "token", "create", "--role", "controller", "--uses", "16", "-o", "json"])?;
     let token = made["token"].as_str().ok_or("no token")?.to_owned();
     let to = nodes(first)?.into_iter().next().ok_or("no node")?.address;
     let mut times = Vec::new();
