@@ -11,6 +11,8 @@ pub(crate) struct Agent {
     process: Child,
     rads: PathBuf,
     data: PathBuf,
+    /// Another may be on its folder by now.
+    killed: bool,
 }
 
 impl Agent {
@@ -25,7 +27,7 @@ impl Agent {
             .stderr(log)
             .spawn()
             .map_err(|error| format!("cannot start an agent: {error}"))?;
-        let agent = Self { process, rads: rads.to_owned(), data };
+        let agent = Self { process, rads: rads.to_owned(), data, killed: false };
         let deadline = Instant::now() + Duration::from_secs(10);
         while agent.run(&["c", "status"]).is_err() {
             if Instant::now() > deadline {
@@ -45,6 +47,7 @@ impl Agent {
         // Gone already is as well.
         let _ = self.process.kill();
         let _ = self.process.wait();
+        self.killed = true;
     }
 
     /// Ends agent, nursery and stars where they stand, as a power cut does.
@@ -93,6 +96,9 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
+        if self.killed {
+            return;
+        }
         let _ = self.run(&["c", "shutdown"]);
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {
