@@ -9,15 +9,15 @@ use std::time::Duration;
 use api::{
     Accepted, After, Answer, AppView, Became, BundleStatus, ByteStream, Caller, CertificatesView, Control, Copy,
     Events, Exec, ExecCommand, Index, Init, Inspection, Invitation, Invite, Join, LogQuery, LogStream, MachineView,
-    NodeView, Passed, RestoreSnapshot, Road, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn,
-    StarView, StarsThen, Status, TakeSnapshot, TokenView, Version, WAIT_MAX_MS, WallsView,
+    NodeView, Passed, Place, RestoreSnapshot, Road, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats,
+    StarTurn, StarView, StarsThen, Status, TakeSnapshot, TokenView, Version, VolumeView, WAIT_MAX_MS, WallsView,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
 use isolate::{DiskMeans, Enforced, IO_IN_PART, Walls};
 use model::{
     AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, Network, NodeFacts, NodeId,
-    Problem, SecretChange, SecretKey, SecretView, ServiceKey, Standing, StarId, StarPhase, WallTime,
+    Problem, SecretChange, SecretKey, SecretView, ServiceKey, Standing, StarId, StarPhase, VolumeKey, WallTime,
 };
 use node::{Node, Reply, Request};
 use proxy::Proxy;
@@ -37,6 +37,7 @@ use crate::constellation::{Carrier, Mesh, Shared, Standpoint, backup, entry, inv
 use crate::disk_use::DiskUse;
 use crate::doors::{Doors, Need};
 use crate::link::Link;
+use crate::logs::{Asked, Sources};
 use crate::main_loop::{Incoming, Seen};
 use crate::memories::Memories;
 use crate::orders::Values;
@@ -506,10 +507,13 @@ impl Control for Remote {
         })
     }
 
-    fn road(&self, star: StarId, caller: Caller) -> Answer<'_, Option<Road>> {
+    fn road(&self, to: Place, caller: Caller) -> Answer<'_, Option<Road>> {
         Box::pin(async move {
             let Some(far) = &self.far else { return Ok(None) };
-            let home = move |node: &Node| node.state().stars.get(&star).map(|record| record.node);
+            let home = move |node: &Node| match to {
+                Place::Star(star) => node.state().stars.get(&star).map(|record| record.node),
+                Place::Volume(volume) => node.state().home_of(&volume),
+            };
             match self.looker().look(home).await?.filter(|node| *node != far.me()) {
                 Some(node) => far.road(node, caller).await.map(Some),
                 None => Ok(None),
@@ -566,14 +570,16 @@ impl Control for Remote {
 
     fn logs(&self, query: LogQuery, caller: Caller) -> Answer<'_, LogStream> {
         Box::pin(async move {
-            let far = self.far.clone().filter(|_| caller.from.is_none());
+            let asked = if caller.from.is_none() { Asked::ByUser } else { Asked::ByNode };
+            let far = self.far.clone().filter(|_| asked == Asked::ByUser);
             let far = far.map(|forward| FarLogs { forward, caller, query: query.clone() });
-            let sources = logs::Sources {
+            let sources = Sources {
                 looker: self.looker(),
                 seen: self.seen.clone(),
                 leaving: self.leaving.clone(),
                 data_dir: self.data_dir.clone(),
                 far,
+                asked,
             };
             logs::open(sources, query).await
         })
@@ -616,6 +622,14 @@ impl Control for Remote {
             }
             Ok(view)
         })
+    }
+
+    fn volumes(&self, caller: Caller) -> Answer<'_, Vec<VolumeView>> {
+        Box::pin(self.all_volumes(caller))
+    }
+
+    fn delete_volume(&self, volume: VolumeKey) -> Answer<'_, ()> {
+        Box::pin(self.discard_volume(volume))
     }
 
     fn put_bundle(&self, manifest: BundleManifest) -> Answer<'_, BundleStatus> {

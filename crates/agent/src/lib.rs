@@ -4,7 +4,7 @@
 //! - `link`, `doors`, `orders`: the nursery, the sockets inside stars, and what a start order becomes.
 //! - `probe`, `tail`, `watcher`, `logs`, `exec`: what is done for one star at a time.
 //! - `upgrade`: how an older nursery becomes the program this is.
-//! - `control`, `stats`: the API's requests, handed to the loop or answered beside it.
+//! - `control`, `stats`, `volumes`: the API's requests, handed to the loop or answered beside it.
 //! - `constellation`: a node's part among others: connections, the shared log, who is there.
 
 #![forbid(unsafe_code)]
@@ -31,6 +31,7 @@ mod still;
 mod tail;
 mod terminal;
 mod upgrade;
+mod volumes;
 mod watcher;
 
 pub use life::{Config, Ending, run};

@@ -93,6 +93,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
     seen.send_modify(|seen| seen.index = state.index);
     tracing::info!(data_dir = %folder.path().display(), index = state.index, node = %about.node, "agent started");
     let place = NurseryPlace { data_dir: folder.path().to_owned(), exe: config.exe.clone(), args: config.nursery_args };
+    crate::volumes::sweep(folder.path());
     let link = Link::start(place, done.clone());
     let doors = Doors::new(link.clone());
     let looker = Looker { ask: ask.clone() };

@@ -32,6 +32,7 @@ pub(crate) struct Sources {
     pub(crate) data_dir: PathBuf,
     /// How to ask for those of stars on other nodes; nothing on a machine that is alone, and when another node asks.
     pub(crate) far: Option<FarLogs>,
+    pub(crate) asked: Asked,
 }
 
 /// Opens a stream; a target that names nothing is a problem now rather than silence later.
@@ -84,6 +85,14 @@ fn matching(node: &Node, target: Option<&str>) -> Result<Vec<StarView>, Problem>
     if found.is_empty() && !known { Err(nothing(target)) } else { Ok(found) }
 }
 
+/// Who reads a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    ByUser,
+    /// Another node's agent, which itself ends what it has no more use for.
+    ByNode,
+}
+
 /// Whether a target may have more to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
@@ -92,9 +101,12 @@ enum Next {
     Nothing,
 }
 
-fn next(node: &Node, target: Option<&str>, stars: &[StarView]) -> Next {
-    // By its id a star is asked for by other nodes, which end that themselves.
-    let by_id = target.is_some_and(|target| target.parse::<StarId>().is_ok());
+fn next(node: &Node, target: Option<&str>, stars: &[StarView], asked: Asked) -> Next {
+    if target.is_some_and(|target| target.parse::<StarId>().is_ok()) {
+        // Nothing comes back under the id of one that has ended.
+        let over = asked == Asked::ByUser && stars.iter().all(|star| star.phase == StarPhase::Ended);
+        return if over { Next::Nothing } else { Next::Lines };
+    }
     let is_over = |star: &StarView| {
         star.phase == StarPhase::Ended && node.service_view(&star.service).is_some_and(|service| service.is_over())
     };
@@ -103,7 +115,7 @@ fn next(node: &Node, target: Option<&str>, stars: &[StarView]) -> Next {
     let services = node.service_views();
     let whole = services.iter().filter(|view| Some(&view.app) == app.as_ref()).all(|view| view.is_over());
     match target {
-        Some(_) if !by_id && whole && !stars.is_empty() && stars.iter().all(is_over) => Next::Nothing,
+        Some(_) if whole && !stars.is_empty() && stars.iter().all(is_over) => Next::Nothing,
         _ => Next::Lines,
     }
 }
@@ -273,11 +285,11 @@ impl Follower {
 
     /// Looks which stars there are now: new ones are followed from their first line, ended ones to their last.
     async fn regroup(&mut self, watcher: &mut Watcher) -> Result<Next, Stopped> {
-        let target = self.query.target.clone();
+        let (target, asked) = (self.query.target.clone(), self.sources.asked);
         let looked = move |node: &Node| {
             // A target that is gone for now may come back.
             let stars = matching(node, target.as_deref()).unwrap_or_default();
-            let next = next(node, target.as_deref(), &stars);
+            let next = next(node, target.as_deref(), &stars, asked);
             (stars, next)
         };
         let (stars, next) = self.sources.looker.look(looked).await?;

@@ -120,7 +120,7 @@ impl Remote {
     }
 
     /// Asks nodes for the same, all at once.
-    async fn ask_all<T: Send, F: Future<Output = Result<T, Problem>> + Send>(
+    pub(crate) async fn ask_all<T: Send, F: Future<Output = Result<T, Problem>> + Send>(
         &self,
         nodes: impl IntoIterator<Item = NodeId>,
         caller: Caller,

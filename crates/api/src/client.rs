@@ -15,7 +15,7 @@ use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use model::{
     AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Problem, SecretKey,
-    SecretView, ServiceKey, StarId,
+    SecretView, ServiceKey, StarId, VolumeKey,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,7 +30,7 @@ use crate::serve::socket_path;
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord, Passed,
     PutApp, RestoreSnapshot, Scale, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView,
-    StarsThen, Status, TakeSnapshot, Version,
+    StarsThen, Status, TakeSnapshot, Version, VolumeView,
 };
 
 /// Largest answer read whole. The longest is the list of all stars.
@@ -233,6 +233,15 @@ impl Client {
         let kind = Some("application/octet-stream");
         let response = self.request(Method::PUT, &format!("/v1/blobs/{hash}"), kind, content).await?;
         self.read(response).await
+    }
+
+    pub async fn volumes(&self) -> Result<Vec<VolumeView>, Problem> {
+        self.get("/v1/volumes").await
+    }
+
+    /// Removes a volume that nobody has, and its files.
+    pub async fn delete_volume(&self, volume: &VolumeKey) -> Result<(), Problem> {
+        self.send(Method::DELETE, &format!("/v1/volumes/{}", segment(volume)), &()).await
     }
 
     pub async fn secrets(&self) -> Result<Vec<SecretView>, Problem> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use model::{
     AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Problem, SecretKey,
-    SecretView, ServiceKey, StarId,
+    SecretView, ServiceKey, StarId, VolumeKey,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -16,7 +16,7 @@ use crate::constellation::{Became, Init, Invitation, Join, NodeView};
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord, Passed,
     RestoreSnapshot, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, Status,
-    TakeSnapshot, TerminalSize, Version,
+    TakeSnapshot, TerminalSize, Version, VolumeView,
 };
 
 /// What a request comes to, in time. Dropping it gives the request up.
@@ -41,6 +41,13 @@ pub struct Caller {
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+/// What is with one agent alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    Star(StarId),
+    Volume(VolumeKey),
+}
 
 /// A connection to the API of another agent.
 pub struct Road {
@@ -104,8 +111,8 @@ pub trait Control: Send + Sync + 'static {
     fn dial(&self, star: StarId, port: u16) -> Answer<'_, TcpStream>;
     /// Of all stars that are meant, wherever they are; of those here when another agent asks.
     fn logs(&self, query: LogQuery, caller: Caller) -> Answer<'_, LogStream>;
-    /// The way to the agent that a star is with; nothing when that is this one.
-    fn road(&self, _star: StarId, _caller: Caller) -> Answer<'_, Option<Road>> {
+    /// The way to the agent that something is with; nothing when that is this one.
+    fn road(&self, _to: Place, _caller: Caller) -> Answer<'_, Option<Road>> {
         Box::pin(std::future::ready(Ok(None)))
     }
 
@@ -116,6 +123,11 @@ pub trait Control: Send + Sync + 'static {
     fn delete_snapshot(&self, name: Name) -> Answer<'_, ()>;
     /// Refused while a star could use the volumes.
     fn restore_snapshot(&self, name: Name, restore: RestoreSnapshot) -> Answer<'_, SnapshotView>;
+
+    /// Of all nodes, with what they hold when their nodes say so in time; of this one when another agent asks.
+    fn volumes(&self, caller: Caller) -> Answer<'_, Vec<VolumeView>>;
+    /// Removes the files of a volume that nobody has.
+    fn delete_volume(&self, volume: VolumeKey) -> Answer<'_, ()>;
 
     /// Stores a bundle whose files are all there; says which are not.
     fn put_bundle(&self, manifest: BundleManifest) -> Answer<'_, BundleStatus>;

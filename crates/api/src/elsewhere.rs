@@ -1,17 +1,17 @@
-//! Requests that concern one star are answered where it is: they are passed on as they came, and so are their answers, of
+//! Requests that concern one star or volume are answered where it is: they are passed on as they came, and so are their answers, of
 //! whatever length, and what becomes of their connections.
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use model::{Code, Problem, StarId};
+use model::{Code, Problem};
 use tokio::io::copy_bidirectional;
 
-use crate::control::{Caller, Control, Road};
+use crate::control::{Caller, Control, Place, Road};
 use crate::refusal::Refusal;
 
 /// Answers a request here, or has the agent that the star is with answer it.
@@ -23,23 +23,29 @@ pub(crate) async fn pass_on(
     let caller = request.extensions().get::<ConnectInfo<Caller>>().map(|ConnectInfo(caller)| *caller);
     // What another agent passed on is answered here or not at all: it goes round no circle.
     let own = caller.filter(|caller| caller.from.is_none());
-    let Some((star, caller)) = star_of(request.uri().path()).zip(own) else { return next.run(request).await };
-    match control.road(star, caller).await {
+    let place = place_of(request.method(), request.uri().path());
+    let Some((place, caller)) = place.zip(own) else { return next.run(request).await };
+    match control.road(place, caller).await {
         Ok(None) => next.run(request).await,
         Ok(Some(road)) => through(road, request).await.unwrap_or_else(|problem| Refusal(problem).into_response()),
         Err(problem) => Refusal(problem).into_response(),
     }
 }
 
-/// The star whose inside a path is about: `/v1/stars/{star}/…`. What is known of a star as such is known everywhere.
-fn star_of(path: &str) -> Option<StarId> {
+/// What a request is about that is with one agent alone: the inside of a star, `/v1/stars/{star}/…`, or the files of a volume.
+/// What is known of a star as such is known everywhere.
+fn place_of(method: &Method, path: &str) -> Option<Place> {
+    if let Some(volume) = path.strip_prefix("/v1/volumes/") {
+        let volume = volume.replace("%2F", "/").parse().ok();
+        return volume.filter(|_| method == Method::DELETE).map(Place::Volume);
+    }
     let (star, inside) = path.strip_prefix("/v1/stars/")?.split_once('/')?;
-    if inside.is_empty() { None } else { star.parse().ok() }
+    if inside.is_empty() { None } else { star.parse().ok().map(Place::Star) }
 }
 
 async fn through(Road { node, stream }: Road, mut request: Request) -> Result<Response, Problem> {
     let lost = |error: hyper::Error| {
-        let message = format!("node `{node}`, where the star is, gave no answer: {error}");
+        let message = format!("node `{node}`, where it is, gave no answer: {error}");
         Problem::new(Code::Unavailable, message).help("`rads c nodes` shows who is there")
     };
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
@@ -66,18 +72,34 @@ async fn through(Road { node, stream }: Road, mut request: Request) -> Result<Re
 
 #[cfg(test)]
 mod tests {
+    use model::StarId;
+
     use super::*;
 
     #[test]
     fn only_what_is_within_a_star_is_asked_where_it_is() {
         let star = StarId(7);
+        let check = |path: &str, expected| assert_eq!(place_of(&Method::GET, path), expected, "{path}");
         for path in ["stats", "inspect", "exec", "copy", "ports/80"] {
-            assert_eq!(star_of(&format!("/v1/stars/{star}/{path}")), Some(star), "{path}");
+            check(&format!("/v1/stars/{star}/{path}"), Some(Place::Star(star)));
         }
         for path in ["/v1/stars", "/v1/stars/", "/v1/stars/star_x/stats", "/v1/services/a/stats", "/v1/logs"] {
-            assert_eq!(star_of(path), None, "{path}");
+            check(path, None);
         }
-        assert_eq!(star_of(&format!("/v1/stars/{star}")), None);
-        assert_eq!(star_of(&format!("/v1/stars/{star}/")), None);
+        check(&format!("/v1/stars/{star}"), None);
+        check(&format!("/v1/stars/{star}/"), None);
+    }
+
+    #[test]
+    fn a_volume_is_deleted_where_it_lies() {
+        let check = |method: &Method, path: &str, expected: Option<&str>| {
+            let expected = expected.map(|volume| Place::Volume(volume.parse().unwrap()));
+            assert_eq!(place_of(method, path), expected, "{path}");
+        };
+        check(&Method::DELETE, "/v1/volumes/pages", Some("pages"));
+        check(&Method::DELETE, "/v1/volumes/team%2Fpages", Some("team/pages"));
+        check(&Method::DELETE, "/v1/volumes/..", None);
+        check(&Method::GET, "/v1/volumes/pages", None);
+        check(&Method::GET, "/v1/volumes", None);
     }
 }

@@ -23,7 +23,7 @@ pub use client::{ByteReader, Client, LogReader};
 pub use constellation::{
     Became, Health, Init, Introduction, Invitation, Join, MachineView, NodeView, OwnPlace, Removal, SetDuty,
 };
-pub use control::{Answer, ByteStream, Caller, Control, Duplex, Exec, LogStream, Road};
+pub use control::{Answer, ByteStream, Caller, Control, Duplex, Exec, LogStream, Place, Road};
 pub use routes::{openapi, router};
 pub use serve::{Routes, Socket, socket_path};
 pub use types::*;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{AppSpec, BundleId, ContentHash, Name, ServiceKey, StarId, WallTime};
+use model::{AppSpec, BundleId, ContentHash, Name, ServiceKey, StarId, VolumeKey, WallTime};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -410,6 +410,19 @@ pub struct TakeSnapshot {
     /// Also the memory of its star, of which there has to be one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub memory: bool,
+}
+
+/// A named place whose files outlive stars.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VolumeView {
+    pub volume: VolumeKey,
+    /// The name of the node where it lies.
+    pub node: String,
+    /// Services that have it.
+    pub services: Vec<ServiceKey>,
+    /// What it takes of that node's disk; nothing when the node did not say, or there are too many files to count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// Files that a service's stars wrote, as they were at a moment.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use model::{
     AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Problem, SecretKey,
-    SecretView, ServiceKey, StarId, WallTime,
+    SecretView, ServiceKey, StarId, VolumeKey, WallTime,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -158,11 +158,17 @@ impl Control for Remembering {
             Ok(stream)
         })
     }
-    fn road(&self, _: StarId, _: Caller) -> Answer<'_, Option<Road>> {
+    fn road(&self, _: Place, _: Caller) -> Answer<'_, Option<Road>> {
         let there = self.elsewhere.lock().unwrap().clone();
         Box::pin(
             async move { Ok(there.map(|there| Road { node: "b".to_owned(), stream: Box::new(stream_to(there)) })) },
         )
+    }
+    fn volumes(&self, _: Caller) -> Answer<'_, Vec<VolumeView>> {
+        self.refuse("volumes".to_owned())
+    }
+    fn delete_volume(&self, volume: VolumeKey) -> Answer<'_, ()> {
+        self.refuse(format!("delete volume {volume}"))
     }
     fn logs(&self, query: LogQuery, _: Caller) -> Answer<'_, LogStream> {
         let record = |n: u64| LogRecord {

@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 /// Most files gone through. A hundred thousand take about a tenth of a second; of a place with more the use is not told.
-const FILES_MAX: usize = 100_000;
+pub(crate) const FILES_MAX: usize = 100_000;
 /// `st_blocks` counts in these (stat(2)).
 const BLOCK: u64 = 512;
 /// Never places to store something in.
@@ -131,7 +131,7 @@ fn in_use(place: &OwnedFd) -> io::Result<u64> {
 }
 
 /// The blocks of every file below a folder, or of a file; `None` for more than `most` files.
-fn held(place: &OwnedFd, most: usize) -> io::Result<Option<u64>> {
+pub(crate) fn held(place: &OwnedFd, most: usize) -> io::Result<Option<u64>> {
     let top = rustix::fs::fstat(place)?;
     let mut total = top.st_blocks as u64 * BLOCK;
     if FileType::from_raw_mode(top.st_mode) != FileType::Directory {

@@ -64,6 +64,7 @@ impl Node {
             Request::RestartStar { service, ordinal } => Command::RestartStar { service, ordinal, wall },
             Request::SetSecret { secret, sealed } => Command::SetSecret { secret, sealed, wall },
             Request::DeleteSecret { secret } => Command::DeleteSecret { secret, wall },
+            Request::DeleteVolume { volume } => Command::DeleteVolume { volume, wall },
             Request::NoteSecret { secret, change } => Command::SecretChanged { secret, change, wall },
             Request::NoteRead { secrets, uid, star } => Command::SecretsRead { secrets, uid, star, wall },
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{
     AppKey, AppSpec, Balance, Bytes, Duty, EndpointSet, Entry, ExitCause, Limits, LimitsChange, NodeId, ProbeKind,
-    ProbeRole, Problem, RequestId, SecretChange, SecretKey, ServiceKey, StarId, StarTemplate,
+    ProbeRole, Problem, RequestId, SecretChange, SecretKey, ServiceKey, StarId, StarTemplate, VolumeKey,
 };
 use state::Command;
 
@@ -171,6 +171,10 @@ pub enum Request {
     /// Take a secret of a constellation away.
     DeleteSecret {
         secret: SecretKey,
+    },
+    /// Let a volume that nobody has lie nowhere.
+    DeleteVolume {
+        volume: VolumeKey,
     },
     /// Note what became of a secret.
     NoteSecret {

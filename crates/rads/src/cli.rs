@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use model::{CpuSet, ListenAddr, Name, SecretKey};
+use model::{CpuSet, ListenAddr, Name, SecretKey, VolumeKey};
 
 use crate::commands::top::board::SortBy;
 use crate::membership::{Backup, Certs, Drain, Init, Join, Leave, Nodes, OneNode, Recover, Remove, Token};
@@ -146,6 +146,9 @@ pub(crate) enum Constellation {
     Snapshot(Snapshot),
     /// List snapshots, or delete one
     Snapshots(SnapshotsArgs),
+    /// List volumes, or delete one
+    #[command(alias = "volume")]
+    Volumes(VolumesArgs),
     /// Give a service the files of a snapshot; its stars are stopped and started again
     Restore(Restore),
     /// Take an app down, and the agent with the last one if `up` or `deploy` started it
@@ -468,6 +471,25 @@ pub(crate) enum SnapshotsCommand {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct VolumesArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<VolumesCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VolumesCommand {
+    /// Delete a volume that no service has, and its files
+    #[command(visible_alias = "rm")]
+    Delete {
+        volume: VolumeKey,
+        /// Ask nothing
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Restore {
     pub(crate) snapshot: Name,
     /// A service with the same volumes and places [default: the one the snapshot is of]
@@ -628,6 +650,9 @@ mod tests {
             "rads c secrets list -o json",
             "rads c secret get team/db-password",
             "rads c secrets delete db-password",
+            "rads c volumes -o json",
+            "rads c volumes delete team/pages --yes",
+            "rads c volume rm pages",
             "rads c down hello",
             "rads c upgrade -o json",
             "rads constellation init --cluster production --node node-1",

@@ -39,6 +39,18 @@ pub(crate) fn note(text: impl AsRef<str>) {
     let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());
 }
 
+/// Asks a question that is answered with yes or no; nothing where nobody can be asked.
+pub(crate) fn ask(question: &str) -> Result<Option<bool>, Problem> {
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Ok(None);
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    let read = io::stderr().flush().and_then(|()| io::stdin().read_line(&mut answer));
+    read.map_err(|error| Problem::new(Code::Usage, format!("no answer can be read: {error}")).help("use `--yes`"))?;
+    Ok(Some(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")))
+}
+
 /// One value as JSON, for programs.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Problem> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Problem::new(Code::Internal, error.to_string()))?;

@@ -157,8 +157,11 @@ fn a_script_without_a_port_that_ends_at_once_is_told_too() {
     assert!(left.err.contains("`rads c logs short`"), "{}", left.err);
     let logs = world.rads(&["c", "logs", "short", "-f"]).ok();
     assert!(logs.contains("short-1 | my last words"), "{logs}");
-    let all = world.rads(&["c", "list", "--all"]).ok();
-    assert!(all.contains("short-1"), "{all}");
+    let all = world.json(&["c", "list", "--all"]);
+    assert_eq!(all[0]["name"], "short-1", "{all}");
+    // By its own id it has no more to say either.
+    let logs = world.rads(&["c", "logs", all[0]["id"].as_str().unwrap(), "-f"]).ok();
+    assert!(logs.contains("short-1 | my last words"), "{logs}");
     world.rads(&["c", "down", "short"]).ok();
     let job = world.file("job.rads", "echo(\"done\");\n");
     let done = world.rads(&["c", "create", "--name", "job", "--script", job.to_str().unwrap()]).ok();

@@ -72,6 +72,43 @@ fn stats_measure_what_a_star_does() {
 }
 
 #[test]
+fn a_volume_outlives_its_service_until_it_is_deleted() {
+    let world = World::new();
+    // The agent stays for the other service.
+    let other = "constellation.deploy(\"other\", {command: [\"sleep\", \"100000\"]});";
+    let up = |volume: &str| {
+        let hello = "script: \"hello.rads\", port: 8080, listen: 0";
+        world.hello("");
+        world.up(&world
+            .app(&format!("{other}\nconstellation.deploy(\"hello\", {{{hello}, volumes: {{\"/data\": {volume}}}}});")));
+    };
+    up("{name: \"pages\", size_mb: 8}");
+    world.rads(&["c", "exec", "hello-1", "--", "sh", "-c", "head -c 2000000 /dev/zero > /data/big"]).ok();
+    let volumes = || world.json(&["c", "volumes"]);
+    world.wait_for("its bytes", || volumes()[0]["bytes"].as_u64() >= Some(2_000_000));
+    assert_eq!((&volumes()[0]["volume"], &volumes()[0]["services"][0]), (&"pages".into(), &"hello".into()));
+    let delete = ["c", "volumes", "delete", "pages", "--yes"];
+    world.rads(&delete).refused("C0105", "volume `pages` is in use by service `hello`");
+    world.rads(&["c", "stop", "hello"]).ok();
+    world.rads(&delete).refused("C0105", "volume `pages` is in use by service `hello`");
+    world.rads(&["c", "destroy", "hello"]).ok();
+    let folder = world.data().join("volumes/default");
+    assert!(folder.join("pages").exists(), "it outlives its service");
+    assert!(volumes()[0]["services"].as_array().unwrap().is_empty(), "{}", volumes());
+    world.rads(&["c", "volumes", "delete", "pages"]).refused("C0001", "would be deleted with its files");
+    assert_eq!(world.rads(&delete).ok(), "pages: deleted\n");
+    assert_eq!(volumes().as_array().unwrap().len(), 0);
+    world.wait_for("the end of its files", || {
+        let left = |folder: &Path| fs::read_dir(folder).into_iter().flatten().count();
+        left(&folder) == 0 && !world.data().join("volumes/.deleted").exists()
+    });
+    world.rads(&delete).refused("C0104", "no volume `pages`");
+    // Whoever asks for one of that name gets an empty one.
+    up("\"pages\"");
+    assert_eq!(world.rads(&["c", "exec", "hello-1", "--", "ls", "-A", "/data"]).ok(), "");
+}
+
+#[test]
 fn files_go_into_a_star_and_come_out_as_they_were() {
     let world = World::new();
     world.up(&world.hello("instances: 1, volumes: {\"/data\": \"pages\"}"));

@@ -9,7 +9,7 @@ use model::{
 
 use crate::command::{Assignment, Command, Transition};
 use crate::record::{About, AppRecord, NodeRecord, ServiceRecord, StarRecord, State};
-use crate::{nodes, secrets, security, single};
+use crate::{nodes, secrets, security, single, volumes};
 
 /// What a command did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,6 +153,7 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         Command::SetSecret { secret, sealed, wall } => secrets::set(state, secret, sealed, *wall),
         Command::DeleteSecret { secret, wall } => secrets::delete(state, secret, *wall),
         Command::RevokeCertificates { node, wall } => security::revoke(state, *node, *wall, &mut changes),
+        Command::DeleteVolume { volume, wall } => volumes::delete(state, volume, *wall),
     };
     if let Err(problem) = result {
         changes.push(Change::Refused { problem });

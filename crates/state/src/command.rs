@@ -2,7 +2,7 @@
 
 use model::{
     AppKey, AppSpec, ContentHash, Duty, Exit, JoinTicket, LimitsChange, Name, NodeFacts, NodeId, NodeRole,
-    SecretChange, SecretKey, Serial, ServiceKey, StarId, StarPhase, WallTime,
+    SecretChange, SecretKey, Serial, ServiceKey, StarId, StarPhase, VolumeKey, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +94,8 @@ pub enum Command {
     },
     /// Takes a secret of a constellation away. Refused while a service names it.
     DeleteSecret { secret: SecretKey, wall: WallTime },
+    /// A volume lies nowhere from now on. Refused while a service names it or a star that has not ended has it.
+    DeleteVolume { volume: VolumeKey, wall: WallTime },
 }
 
 impl Command {

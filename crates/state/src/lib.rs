@@ -16,6 +16,7 @@ mod record;
 pub mod secrets;
 pub mod security;
 mod single;
+mod volumes;
 
 pub use apply::{Change, apply, check_put};
 pub use command::{Assignment, Command, Transition};

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use model::{
-    AppSpec, BundleId, Code, ContentHash, Duty, ExitCause, Limits, Name, Network, NodeFacts, NodeId, NodeRole, Probe,
-    ProbeKind, Program, RestartPolicy, ServiceKey, ServiceSpec, Standing, StarId, StarPhase, StarTemplate, VolumeKey,
-    VolumeMount, WallTime,
+    AppSpec, BundleId, Code, ContentHash, Duty, Exit, ExitCause, Limits, Name, Network, NodeFacts, NodeId, NodeRole,
+    Probe, ProbeKind, Program, RestartPolicy, ServiceKey, ServiceSpec, Standing, StarId, StarPhase, StarTemplate,
+    VolumeKey, VolumeMount, WallTime,
 };
 use state::{Assignment, Change, Command, State, Transition, apply};
 
@@ -196,6 +196,26 @@ fn stars_with_a_volume_stay_where_it_lies_until_that_node_leaves() {
     world.does(Command::RemoveNode { node: NodeId(2), wall: WALL });
     world.does(assign("db", 3, 3));
     assert_eq!(world.state.homes.get(&data), Some(&NodeId(3)));
+}
+
+#[test]
+fn a_volume_goes_when_nobody_has_it() {
+    let mut world = World::of_three();
+    let delete = |name: &str| Command::DeleteVolume { volume: name.parse().unwrap(), wall: WALL };
+    world.refuses(delete("data"), Code::NotFound, "no volume `data`");
+    world.does(assign("db", 1, 2));
+    world.refuses(delete("data"), Code::Conflict, "in use by service `db`");
+    world.does(Command::Stop { service: "db".parse().unwrap(), wall: WALL });
+    world.refuses(delete("data"), Code::Conflict, "in use by service `db`");
+    world.does(Command::RemoveService { service: "db".parse().unwrap(), wall: WALL });
+    // Its star has not ended yet.
+    world.refuses(delete("data"), Code::Conflict, "in use by service `db`");
+    world.refuses(delete("team/data"), Code::NotFound, "no volume `team/data`");
+    let exit = Some(Exit { cause: ExitCause::Code(0), asked: true });
+    let ended = Transition { star: StarId(1), phase: StarPhase::Ended, process: None, exit };
+    world.does(Command::Transitions { changes: vec![ended], wall: WALL });
+    world.does(delete("data"));
+    assert!(world.state.homes.is_empty());
 }
 
 #[test]

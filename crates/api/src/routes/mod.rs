@@ -10,6 +10,7 @@ mod secrets;
 mod services;
 mod snapshots;
 mod stars;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -91,6 +92,8 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(snapshots::list))
         .routes(routes!(snapshots::get, snapshots::delete))
         .routes(routes!(snapshots::restore))
+        .routes(routes!(volumes::list))
+        .routes(routes!(volumes::remove))
         .routes(routes!(bundles::put))
         .routes(routes!(bundles::blob))
         .routes(routes!(constellation::init))

@@ -211,7 +211,8 @@ impl Disks {
         let _ = fs::remove_file(folder.join("disk.img"));
         let disk = folder.join("disk");
         if disk.exists() {
-            self.trash.take(&disk);
+            // What cannot be moved is left to the next nursery.
+            let _ = self.trash.take(&disk);
         }
         self.devices.look();
     }

@@ -29,19 +29,19 @@ impl Trash {
         Self { folder, there, moved: 0 }
     }
 
-    /// Takes a folder of the same file system.
-    pub(super) fn take(&mut self, folder: &Path) {
-        let taken = crate::place::make_private(&self.folder).and_then(|()| {
-            let name = loop {
-                self.moved += 1;
-                let name = self.folder.join(self.moved.to_string());
-                if !name.exists() {
-                    break name;
-                }
-            };
-            fs::rename(folder, &name).map(|()| name)
-        });
-        self.there.extend(taken);
+    /// Takes a folder or file of the same file system.
+    pub(super) fn take(&mut self, what: &Path) -> io::Result<()> {
+        crate::place::make_private(&self.folder)?;
+        let name = loop {
+            self.moved += 1;
+            let name = self.folder.join(self.moved.to_string());
+            if !name.exists() {
+                break name;
+            }
+        };
+        fs::rename(what, &name)?;
+        self.there.push(name);
+        Ok(())
     }
 
     pub(super) fn is_there(&self) -> bool {
@@ -51,7 +51,11 @@ impl Trash {
     /// Removes a little. What cannot be removed is left to the next nursery.
     pub(super) fn empty_a_little(&mut self) {
         let Some(top) = self.there.last() else { return };
-        match remove_some(top, &mut self.moved) {
+        let removed = match top.is_dir() && !top.is_symlink() {
+            true => remove_some(top, &mut self.moved),
+            false => fs::remove_file(top).map(|()| true),
+        };
+        match removed {
             Ok(false) => {}
             Ok(true) => {
                 let _ = project::release(top);
@@ -119,7 +123,7 @@ mod tests {
         fs::create_dir(&waste).unwrap();
         make(&waste);
         let mut trash = Trash::at(folder.path().join("trash"));
-        trash.take(&waste);
+        trash.take(&waste).unwrap();
         // One that is found by a nursery that follows.
         let mut trash = Trash::at(trash.folder);
         let mut times = 0;

@@ -24,6 +24,7 @@ mod stats;
 pub(crate) mod top;
 mod up;
 mod upgrade;
+mod volumes;
 mod wait;
 
 use std::path::Path;
@@ -167,6 +168,7 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
             about(global, args.name.clone(), async |on| snapshot::take(&on.client, args, on.form).await)
         }
         Constellation::Snapshots(args) => tell(global, async |on| snapshot::list(&on.client, args, on.form).await),
+        Constellation::Volumes(args) => tell(global, async |on| volumes::volumes(&on.client, args, on.form).await),
         Constellation::Restore(args) => {
             about(global, args.name.clone(), async |on| snapshot::restore(&on.client, args, on.form).await)
         }

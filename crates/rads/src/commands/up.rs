@@ -4,7 +4,7 @@
 //! wrong with the change is found before it is made.
 
 use std::collections::BTreeSet;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -317,18 +317,12 @@ async fn report_ended(client: &Client, app: &AppKey) -> Result<Option<Problem>, 
 
 /// Asks at the terminal. Where nobody can be asked, a service may be replaced, which keeps it serving, but not removed.
 fn confirmed(changes: &planning::Changes) -> Result<bool, Problem> {
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        return match changes.removed() {
-            None => Ok(true),
-            Some(service) => Err(Problem::new(Code::Usage, format!("service `{service}` would be removed"))
-                .help("use `--yes` where nobody can be asked")),
-        };
+    match (screen::ask("go on?")?, changes.removed()) {
+        (Some(yes), _) => Ok(yes),
+        (None, None) => Ok(true),
+        (None, Some(service)) => Err(Problem::new(Code::Usage, format!("service `{service}` would be removed"))
+            .help("use `--yes` where nobody can be asked")),
     }
-    eprint!("go on? [y/N] ");
-    let mut answer = String::new();
-    let read = io::stderr().flush().and_then(|()| io::stdin().read_line(&mut answer));
-    read.map_err(|error| Problem::new(Code::Usage, format!("no answer can be read: {error}")).help("use `--yes`"))?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Lines of a service that failed; as much as fits beside the error.

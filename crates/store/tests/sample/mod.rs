@@ -8,7 +8,7 @@ use model::{
     AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Duty, Entry, Exit, ExitCause, Hooks, JoinTicket, Limits,
     LimitsChange, ListenAddr, Name, Network, NodeFacts, NodeId, NodeRole, Probe, ProbeKind, Program, Protocol,
     RestartPolicy, SecretChange, SecretKey, Serial, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate,
-    VolumeMount, WallTime,
+    VolumeKey, VolumeMount, WallTime,
 };
 use state::{Assignment, AuthorityRecord, CertificateRecord, Command, State, Transition};
 
@@ -140,6 +140,7 @@ pub fn one_of_each() -> Vec<Command> {
         Command::RemoveTicket { hash: ticket().hash, wall },
         Command::SetSecret { secret: SecretKey::in_default(name("password")), sealed: vec![7; 40], wall },
         Command::DeleteSecret { secret: SecretKey::in_default(name("password")), wall },
+        Command::DeleteVolume { volume: VolumeKey::in_default(name("pages")), wall },
     ]
 }
 
