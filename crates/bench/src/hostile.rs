@@ -72,6 +72,8 @@ const HOSTILE: [Hostile; 14] = [
 
 /// Between two requests: a neighbour that is used, not one that is measured to its limit.
 const PAUSE: Duration = Duration::from_millis(2);
+/// From the start of a hostile star to the first request: stars that spend all they may are found out by looks, three a second.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Turns with and without, in each depth: many short ones, because the machine itself is slower in some seconds than in others.
 const TURNS: usize = 16;
 const TURNS_QUICK: usize = 4;
@@ -107,7 +109,7 @@ fn all(bench: &Bench, report: &mut Report) -> Result<(), String> {
             // Whoever waits for such a star would see it fail and take it back.
             let _ = up.kill();
             let _ = up.wait();
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(SETTLE);
             beside.extend(requests(port, each)?);
             agent.run(&["c", "down", &service])?;
         }

@@ -15,6 +15,9 @@ pub struct Walls {
     /// Another part of a quota's unused time than the usual one.
     #[serde(default)]
     pub burst: Enforced,
+    /// Stars that spend all the processor time they may give way to whoever is woken.
+    #[serde(default)]
+    pub yielding: Enforced,
     /// Reads and writes of the data folder's disk.
     #[serde(default)]
     pub io: Enforced,

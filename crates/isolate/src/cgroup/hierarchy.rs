@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::Access;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -12,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use model::Limits;
 
 use super::group::{Group, Groups, Late, Version, inherit};
-use super::{device, write};
+use super::{device, keyed, number, write};
 use crate::fault::plain;
 use crate::sys;
 use crate::walls::{DiskMeans, Enforced, Walls};
@@ -96,6 +97,12 @@ impl Hierarchies {
                 }
                 parent => enforced(parent),
             },
+            yielding: match &self.cpu {
+                Ok(group) if !group.can_give_way() => {
+                    Enforced::No { reason: "this kernel has no `cpu.idle` (Linux 5.15 and later do)".to_owned() }
+                }
+                parent => enforced(parent),
+            },
             io: match &self.device {
                 Ok(_) => enforced(&self.io),
                 Err(reason) => Enforced::No { reason: reason.clone() },
@@ -146,6 +153,15 @@ impl Hierarchies {
     /// The version 1 group in which a star can be frozen, not made yet; `None` where there is none.
     pub(crate) fn freezer(&self, star: &str) -> Option<Group> {
         self.freezer.as_ref().ok().map(|parent| Group { version: parent.version, dir: parent.dir.join(star) })
+    }
+
+    /// The processor time that all stars together have used.
+    pub(crate) fn used(&self) -> Option<Duration> {
+        let Group { version, dir } = self.usage.as_ref().ok()?;
+        match version {
+            Version::V1 => number(dir, "cpuacct.usage").map(Duration::from_nanos),
+            Version::V2 => keyed(dir, "cpu.stat", "usage_usec").map(Duration::from_micros),
+        }
     }
 
     /// Removes groups of stars that are not `known`, and ends what is in them: a nursery that was killed leaves those it was

@@ -7,6 +7,7 @@
 mod device;
 mod group;
 mod hierarchy;
+mod spending;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -14,6 +15,7 @@ use std::path::Path;
 
 pub(crate) use group::Groups;
 pub(crate) use hierarchy::{Hierarchies, Mounts};
+pub(crate) use spending::Spent;
 
 use crate::fault::plain;
 

@@ -12,6 +12,7 @@ mod poller;
 mod program;
 mod settle;
 mod upgrade;
+mod yielding;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -28,6 +29,7 @@ use self::lease::Leases;
 use self::peers::Peers;
 use self::poller::{Poller, Source, Token};
 use self::upgrade::Check;
+use self::yielding::Yielding;
 use crate::exec::Task;
 use crate::fault::{Doing, Fault, plain};
 use crate::log::LogSource;
@@ -108,6 +110,7 @@ struct Nursery {
     /// Making spares failed; another attempt would fail too.
     spares_fail: bool,
     leases: Leases,
+    yielding: Yielding,
     /// The program that may take this one's place.
     check: Option<Check>,
     stopping: bool,
@@ -173,6 +176,7 @@ impl Nursery {
 
     fn run(&mut self) -> Result<(), Fault> {
         self.take_over_leases();
+        self.let_nobody_give_way();
         loop {
             let leaving = self.stars.values().any(|star| matches!(star.phase, Phase::Leaving(_)));
             if self.stopping && self.stars.values().all(|star| matches!(star.phase, Phase::Ended)) {
@@ -192,7 +196,8 @@ impl Nursery {
             };
             let patience = self.check.as_ref().map(|check| check.deadline.saturating_duration_since(Instant::now()));
             let lease = self.leases.patience(star::boottime());
-            let timeout = timeout.into_iter().chain(patience).chain(lease).min();
+            let look = self.yielding.patience(Instant::now());
+            let timeout = timeout.into_iter().chain(patience).chain(lease).chain(look).min();
             let ready = self.poller.wait(timeout).doing(|| "cannot wait for events".to_owned())?;
             if ready.is_empty() && prepare {
                 self.spares_fail = self.site.make_spare().is_err();
@@ -208,6 +213,7 @@ impl Nursery {
             self.wake_logs();
             self.lose_patience();
             self.end_leases();
+            self.look_at_spenders();
             self.let_go();
             if leaving {
                 self.see_off();
@@ -404,6 +410,9 @@ impl Nursery {
                 let elapsed_us = asked.elapsed().as_micros() as u64;
                 let Record { pid, start_time, .. } = star.record;
                 star.phase = Phase::Running;
+                if star.has_quota() {
+                    self.yielding.expect(Instant::now());
+                }
                 let started = Message::Started { star: id, pid, start_time, elapsed_us };
                 self.peers.broadcast(&started, &mut self.poller);
             }
@@ -498,6 +507,13 @@ impl Nursery {
             logs.pipes.limit(limits.log_rate);
         }
         star.record.limits = Some(*limits);
+        if star.has_quota() {
+            self.yielding.expect(Instant::now());
+        } else {
+            // Nobody looks at it any more.
+            self.yielding.forget(id);
+            let _ = star.record.groups.give_way(false);
+        }
         star.record.save(&star.folder).map_err(|error| format!("cannot keep the star's record: {}", plain(&error)))
     }
 

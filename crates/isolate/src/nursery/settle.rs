@@ -272,6 +272,7 @@ impl Nursery {
             resting: Vec::new(),
             spares_fail: false,
             leases: Default::default(),
+            yielding: Default::default(),
             check: None,
             stopping: false,
         })

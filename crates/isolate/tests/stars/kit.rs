@@ -38,6 +38,7 @@ impl Kit {
             memory: isolate::Enforced::Yes,
             pids: isolate::Enforced::Yes,
             pinning: isolate::Enforced::Yes,
+            yielding: isolate::Enforced::Yes,
             burst: isolate::Enforced::Yes,
             io: isolate::Enforced::Yes,
             io_in_part: false,

@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("who_writes_faster_than_its_log_rate_waits", log_rate),
     ("a_star_runs_on_the_processors_it_is_given", pinned),
     ("a_burst_is_what_was_asked_for", burst),
+    ("who_spends_all_it_may_gives_way", yielding),
     ("reads_and_writes_of_the_disk_take_their_time", io),
     ("counters_are_read_without_the_nursery", counters),
 ];
@@ -36,7 +37,7 @@ fn said(kit: &Kit) -> Verdict {
     let walls = &kit.walls;
     assert_eq!(walls.rootless, !rustix::process::geteuid().is_root());
     assert!(["v1", "v2", "hybrid", "none"].contains(&walls.cgroup.as_str()), "{walls:?}");
-    for limit in [&walls.cpu, &walls.memory, &walls.pids, &walls.pinning, &walls.burst, &walls.io] {
+    for limit in [&walls.cpu, &walls.memory, &walls.pids, &walls.pinning, &walls.burst, &walls.yielding, &walls.io] {
         match limit {
             Enforced::No { reason } => assert!(!reason.is_empty()),
             Enforced::Yes => {}
@@ -309,6 +310,40 @@ fn burst(kit: &Kit) -> Verdict {
     Verdict::Held
 }
 
+/// A star at its limit runs where nobody else wants to, with all it starts, until it is calm or may do more; others do not.
+fn yielding(kit: &Kit) -> Verdict {
+    if let Some(skipped) = missing(&kit.walls.yielding) {
+        return skipped;
+    }
+    let with = |cpu| Limits { cpu, ..NONE };
+    let mut calm = kit.script(&["idle"]);
+    calm.limits = with(Some(Millicores(100)));
+    let (calm, _) = kit.start(&calm);
+    let mut order = kit.command(&["sh", "-c", "while :; do (:); done"]);
+    order.limits = with(Some(Millicores(100)));
+    let (spender, _) = kit.start(&order);
+    let gives_way = |pid: u32| group_file(pid, "cpu.idle").trim() == "1";
+    let until = |expected: bool| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while gives_way(spender) != expected {
+            assert!(std::time::Instant::now() < deadline, "it gives way: {}", !expected);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    };
+    assert!(!gives_way(spender), "nobody begins so");
+    until(true);
+    assert!(!gives_way(calm), "it has time left");
+    // It may do as it likes now, and counts like everybody else.
+    assert_eq!(change(kit, order.star, NONE), Ok(()));
+    until(false);
+    assert_eq!(change(kit, order.star, with(Some(Millicores(100)))), Ok(()));
+    until(true);
+    // What does nothing spends nothing.
+    kit.send(&Request::Freeze { star: order.star, frozen: true }, &[]);
+    until(false);
+    Verdict::Held
+}
+
 /// What is read past the page cache and written so takes as long as it must; without a limit it does not.
 fn io(kit: &Kit) -> Verdict {
     if let Some(skipped) = missing(&kit.walls.io) {
@@ -358,7 +393,8 @@ fn io(kit: &Kit) -> Verdict {
 }
 
 /// A limit as the kernel has it, found by way of the star's own process.
-fn group_file(pid: u32, controller: &str) -> String {
+fn group_file(pid: u32, file: &str) -> String {
+    let controller = file.split('.').next().unwrap_or(file);
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let v1 = groups.lines().find_map(|line| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -369,9 +405,10 @@ fn group_file(pid: u32, controller: &str) -> String {
         Some(path) => (format!("/sys/fs/cgroup/{controller}{path}"), true),
         None => (format!("/sys/fs/cgroup{}", groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap()), false),
     };
-    let file = match (controller, v1) {
+    let file = match (file, v1) {
         ("memory", true) => "memory.limit_in_bytes",
         ("memory", false) => "memory.max",
+        ("cpu.idle", _) => "cpu.idle",
         ("cpu", true) => "cpu.cfs_burst_us",
         ("cpu", false) => "cpu.max.burst",
         _ => "pids.max",

@@ -190,6 +190,7 @@ fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
     for (what, enforced, help) in [
         ("cpu pinning", &walls.pinning, if root { controllers } else { delegate }),
         ("cpu burst", &walls.burst, if walls.cpu.is_yes() { "Linux 5.14 or later" } else { delegate }),
+        ("giving way", &walls.yielding, if walls.cpu.is_yes() { "Linux 5.15 or later" } else { delegate }),
         ("io limits", &walls.io, io_help),
     ] {
         findings.push(match enforced {
@@ -469,6 +470,7 @@ mod tests {
             pids: Enforced::Yes,
             pinning: Enforced::Yes,
             burst: Enforced::Yes,
+            yielding: Enforced::Yes,
             io: Enforced::Yes,
             io_in_part: false,
             disk: DiskMeans::Image,
@@ -535,6 +537,7 @@ mod tests {
             if let Ok(walls) = &mut facts.walls {
                 walls.io = Enforced::No { reason: "the file system of `/x` lies on no disk of its own".to_owned() };
                 walls.burst = Enforced::No { reason: "this kernel has none".to_owned() };
+                walls.yielding = Enforced::No { reason: "this kernel has none".to_owned() };
                 walls.pinning = Enforced::No { reason: "permission denied".to_owned() };
             }
         };
@@ -543,6 +546,7 @@ mod tests {
         check(&|_| {}, false, "memory snapshots", State::Missing, "root");
         check(&no_io, true, "io limits", State::Missing, "disk of this machine");
         check(&no_io, true, "cpu burst", State::Missing, "Linux 5.14");
+        check(&no_io, true, "giving way", State::Missing, "Linux 5.15");
         check(&no_io, false, "cpu pinning", State::Missing, "Delegate=cpu cpuset");
         check(&unlimited, false, "memory limits", State::Missing, "Delegate");
         check(&unlimited, true, "memory limits", State::Missing, "controller");

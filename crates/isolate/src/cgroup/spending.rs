@@ -1,0 +1,41 @@
+//! How a star spends its processor time, and whether others come first.
+
+use std::fs;
+use std::io;
+
+use super::group::{Group, Groups};
+use super::write;
+
+/// Whether a group runs only where nobody else wants to; by the same name in both versions, from Linux 5.15 on.
+const GIVES_WAY_FILE: &str = "cpu.idle";
+
+/// A group's quota, period by period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Spent {
+    /// In which anything ran.
+    pub(crate) periods: u64,
+    /// In which all of the quota was used before the end.
+    pub(crate) cut_short: u64,
+}
+
+impl Groups {
+    /// How often it had used up its processor time; `None` where that is not counted.
+    pub(crate) fn spent(&self) -> Option<Spent> {
+        let text = fs::read_to_string(self.cpu.as_ref()?.dir.join("cpu.stat")).ok()?;
+        let number = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
+        Some(Spent { periods: number("nr_periods ")?, cut_short: number("nr_throttled ")? })
+    }
+
+    /// Lets it run only where nobody else wants to, or like everybody else.
+    pub(crate) fn give_way(&self, gives_way: bool) -> io::Result<()> {
+        let Some(group) = &self.cpu else { return Ok(()) };
+        write(&group.dir, GIVES_WAY_FILE, u8::from(gives_way))
+    }
+}
+
+impl Group {
+    /// Whether the kernel knows groups that run only where nobody else wants to.
+    pub(super) fn can_give_way(&self) -> bool {
+        self.dir.join(GIVES_WAY_FILE).exists()
+    }
+}

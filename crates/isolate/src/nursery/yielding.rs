@@ -1,0 +1,187 @@
+//! Who gives way: a star that spends all the processor time it may, runs only where nobody else wants to, until it spends
+//! less.
+//!
+//! Such a star waits for most of each period anyway, and moments later or earlier are all the same to it. To a neighbour that was just
+//! woken they are not: without this the kernel may let it wait for the rest of the spender's turn, though another processor
+//! is idle (ADR 0043). A star that gave way and then got less than its quota was kept from it, or is calm: either way it counts
+//! like any other again, and for a while.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use model::StarId;
+
+use super::{Nursery, Phase, Star};
+use crate::cgroup::Spent;
+
+/// Between two looks: three of the quota's periods.
+const LOOK: Duration = Duration::from_millis(300);
+/// The same while all stars together use next to nothing.
+const CALM_LOOK: Duration = Duration::from_secs(1);
+/// A look at every star is followed by a pause of this many times as long as it took.
+const WORTH: u32 = 100;
+/// What is next to nothing: this part of one processor.
+const CALM: u32 = 50;
+/// Looks for which a star is left alone that gave way and did not get its quota: so it is kept from its part of a busy
+/// machine for a sixteenth of the time at most.
+const REST: u32 = 16;
+
+#[derive(Debug, Default)]
+pub(super) struct Yielding {
+    /// `None` while there is nobody to look at.
+    next: Option<Instant>,
+    /// When all of them had used how much.
+    last: Option<(Instant, Duration)>,
+    accounts: BTreeMap<StarId, Account>,
+}
+
+/// What is known of one star.
+#[derive(Debug, Default)]
+struct Account {
+    seen: Spent,
+    gives_way: bool,
+    rests: u32,
+}
+
+impl Account {
+    /// What another look at its counters means; `None` when all stays as it is.
+    fn judge(&mut self, now: Spent) -> Option<bool> {
+        let periods = now.periods.saturating_sub(self.seen.periods);
+        let cut_short = now.cut_short.saturating_sub(self.seen.cut_short);
+        self.seen = now;
+        let spends_all = cut_short > 0 && cut_short * 2 >= periods;
+        match (self.gives_way, spends_all) {
+            (false, true) if self.rests == 0 => self.gives_way = true,
+            (true, false) => (self.gives_way, self.rests) = (false, REST),
+            _ => {
+                self.rests = self.rests.saturating_sub(1);
+                return None;
+            }
+        }
+        Some(self.gives_way)
+    }
+}
+
+impl Yielding {
+    /// How long until the next look.
+    pub(super) fn patience(&self, now: Instant) -> Option<Duration> {
+        self.next.map(|next| next.saturating_duration_since(now))
+    }
+
+    /// Somebody new is to be looked at.
+    pub(super) fn expect(&mut self, now: Instant) {
+        let soon = now + LOOK;
+        self.next = Some(self.next.map_or(soon, |next| next.min(soon)));
+    }
+
+    /// It is like any other from now on.
+    pub(super) fn forget(&mut self, star: StarId) {
+        self.accounts.remove(&star);
+    }
+
+    /// Whether so little was used since the last look that nobody can have spent his part.
+    fn is_calm(&mut self, now: Instant, used: Option<Duration>) -> bool {
+        let last = std::mem::replace(&mut self.last, used.map(|used| (now, used)));
+        let Some(((then, before), used)) = last.zip(used) else { return false };
+        used.saturating_sub(before) * CALM < now.duration_since(then)
+    }
+}
+
+impl Nursery {
+    /// What a nursery before this one knew of its stars is not known any more.
+    pub(super) fn let_nobody_give_way(&mut self) {
+        for star in self.stars.values().filter(|star| star.lives() && star.has_quota()) {
+            // Fails where it could not have been told to.
+            let _ = star.record.groups.give_way(false);
+            self.yielding.expect(Instant::now());
+        }
+    }
+
+    /// Looks at who spends all he may, when it is time to.
+    pub(super) fn look_at_spenders(&mut self) {
+        let now = Instant::now();
+        if self.yielding.next.is_none_or(|next| next > now) {
+            return;
+        }
+        let can = |star: &&Star| matches!(star.phase, Phase::Running) && star.has_quota();
+        if !self.walls.yielding.is_yes() || !self.stars.values().any(|star| can(&star)) {
+            self.yielding = Yielding::default();
+            return;
+        }
+        let calm = self.yielding.is_calm(now, self.site.hierarchies.used());
+        if calm && !self.yielding.accounts.values().any(|account| account.gives_way) {
+            self.yielding.next = Some(now + CALM_LOOK);
+            return;
+        }
+        let mut accounts = std::mem::take(&mut self.yielding.accounts);
+        accounts.retain(|star, _| self.stars.get(star).is_some_and(|star| can(&star)));
+        for star in self.stars.values().filter(can) {
+            let groups = &star.record.groups;
+            let Some(spent) = groups.spent() else { continue };
+            let account = accounts.entry(star.record.star).or_default();
+            if let Some(gives_way) = account.judge(spent) {
+                // Fails when the group is about to go.
+                let _ = groups.give_way(gives_way);
+            }
+        }
+        self.yielding.accounts = accounts;
+        let took = now.elapsed();
+        self.yielding.next = Some(now + took + (took * WORTH).max(LOOK));
+    }
+}
+
+impl Star {
+    pub(super) fn has_quota(&self) -> bool {
+        self.record.limits.is_some_and(|limits| limits.cpu.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Judges looks of three periods each, of which so many were cut short.
+    fn judged(account: &mut Account, looks: &[u64]) -> Vec<Option<bool>> {
+        let mut spent = account.seen;
+        let mut look = |&cut_short: &u64| {
+            spent = Spent { periods: spent.periods + 3, cut_short: spent.cut_short + cut_short };
+            account.judge(spent)
+        };
+        looks.iter().map(&mut look).collect()
+    }
+
+    #[test]
+    fn who_spends_all_gives_way_and_who_was_kept_from_it_is_left_alone_for_a_while() {
+        let mut account = Account::default();
+        assert_eq!(judged(&mut account, &[0, 1, 0]), [None; 3], "now and then is nothing");
+        assert_eq!(judged(&mut account, &[2, 3, 3]), [Some(true), None, None]);
+        assert_eq!(judged(&mut account, &[0]), [Some(false)], "it was kept from its quota, or is calm");
+        let rest = vec![3; REST as usize];
+        assert!(judged(&mut account, &rest).iter().all(Option::is_none));
+        assert_eq!(judged(&mut account, &[3]), [Some(true)]);
+    }
+
+    #[test]
+    fn a_star_without_a_period_spends_nothing() {
+        let mut account = Account::default();
+        assert_eq!(account.judge(Spent::default()), None);
+        assert_eq!(account.judge(Spent { periods: 1, cut_short: 1 }), Some(true));
+        // Counters of another group of the same name.
+        assert_eq!(account.judge(Spent::default()), Some(false));
+    }
+
+    #[test]
+    fn looks_come_soon_after_somebody_new_and_rarely_where_nothing_is_used() {
+        let (mut yielding, now) = (Yielding::default(), Instant::now());
+        assert_eq!(yielding.patience(now), None);
+        yielding.next = Some(now + CALM_LOOK);
+        yielding.expect(now);
+        assert_eq!(yielding.patience(now), Some(LOOK));
+        yielding.expect(now + LOOK);
+        assert_eq!(yielding.patience(now), Some(LOOK), "the first look waits for nobody");
+        assert!(!yielding.is_calm(now, Some(Duration::ZERO)), "nothing is known yet");
+        assert!(yielding.is_calm(now + LOOK, Some(Duration::from_millis(1))));
+        assert!(!yielding.is_calm(now + LOOK * 2, Some(Duration::from_millis(100))));
+        assert!(!yielding.is_calm(now + LOOK * 3, None));
+    }
+}
