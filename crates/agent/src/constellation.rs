@@ -11,6 +11,7 @@
 //!   node's own, and whom it believes. `rotation`: another authority. `security`: what the log says of all
 //!   that. `invitations`: what a person may do about it.
 //! - `start`: all of it, from the home to a running part. `entry`: how a machine becomes a node, and stops being one.
+//! - `survey`: how the others are reached, and what their clocks show.
 //! - `backup`: what a new first node needs to be what the constellation was.
 
 pub(crate) mod backup;
@@ -38,6 +39,7 @@ mod rotation;
 pub(crate) mod security;
 pub(crate) mod shared;
 mod start;
+pub(crate) mod survey;
 mod switchboard;
 #[cfg(test)]
 mod testing;

@@ -10,7 +10,8 @@ use api::{
     Accepted, After, Answer, AppView, Became, BundleStatus, ByteStream, Caller, CertificatesView, Control, Copy,
     Events, Exec, ExecCommand, Index, Init, Inspection, Invitation, Invite, Join, LogQuery, LogStream, MachineView,
     NodeView, Passed, Place, RestoreSnapshot, Road, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats,
-    StarTurn, StarView, StarsThen, Status, TakeSnapshot, TokenView, Version, VolumeView, WAIT_MAX_MS, WallsView,
+    StarTurn, StarView, StarsThen, Status, Survey, TakeSnapshot, TokenView, Version, VolumeView, WAIT_MAX_MS,
+    WallsView, WatchQuery, WatchStream,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
@@ -33,7 +34,7 @@ use crate::constellation::far_logs::FarLogs;
 use crate::constellation::forward::Forward;
 use crate::constellation::registrar::Registrar;
 use crate::constellation::vault::Vault;
-use crate::constellation::{Carrier, Mesh, Shared, Standpoint, backup, entry, invitations};
+use crate::constellation::{Carrier, Mesh, Shared, Standpoint, backup, entry, invitations, survey};
 use crate::disk_use::DiskUse;
 use crate::doors::{Doors, Need};
 use crate::link::Link;
@@ -42,6 +43,7 @@ use crate::main_loop::{Incoming, Seen};
 use crate::memories::Memories;
 use crate::orders::Values;
 use crate::snapshots::{self, Darkroom};
+use crate::watches::Watches;
 use crate::{exec, inspect, logs, orders};
 
 /// A door is on this machine; when it does not open within this, it will not.
@@ -54,6 +56,7 @@ const GO_ON_FOR: Duration = Duration::from_secs(600);
 pub(crate) struct Remote {
     pub(crate) ask: mpsc::Sender<Incoming>,
     pub(crate) seen: watch::Receiver<Seen>,
+    pub(crate) watches: Watches,
     /// Becomes true when the agent is about to end.
     pub(crate) leaving: watch::Receiver<bool>,
     pub(crate) shutdown: mpsc::Sender<StarsThen>,
@@ -236,8 +239,20 @@ impl Remote {
         let _ = self.again.try_send(());
     }
 
+    /// A change, once if whoever asked chose a key for it.
     async fn change(&self, request: Request) -> Result<Accepted, Problem> {
+        let request = match api::keyed::current() {
+            Some(once) => Request::Once { once, request: Box::new(request) },
+            None => request,
+        };
         self.looker().change(request).await.map(|reply| Accepted { index: reply.index })
+    }
+
+    /// What became of the change that is asked for here, if it was made under its key before.
+    async fn done(&self) -> Result<Option<Accepted>, Problem> {
+        let Some(once) = api::keyed::current() else { return Ok(None) };
+        let outcome = self.looker().look(move |node| node.state().keys.outcome(&once)).await?;
+        outcome.transpose().map(|index| index.map(|index| Accepted { index }))
     }
 
     /// A change of what runs, after which some files may be wanted no more.
@@ -353,6 +368,10 @@ impl Control for Remote {
         })
     }
 
+    fn watch(&self, query: WatchQuery) -> Answer<'_, WatchStream> {
+        Box::pin(std::future::ready(self.watches.watch(query, self.leaving.clone())))
+    }
+
     fn apps(&self) -> Answer<'_, Vec<AppView>> {
         Box::pin(async move { self.looker().look(|node| node.app_views()).await })
     }
@@ -366,6 +385,9 @@ impl Control for Remote {
 
     fn put_app(&self, spec: AppSpec, base: Option<u64>) -> Answer<'_, Accepted> {
         Box::pin(async move {
+            if let Some(accepted) = self.done().await? {
+                return Ok(accepted);
+            }
             let (bundles, roots, wanted) = (Arc::clone(&self.bundles), Arc::clone(&self.roots), spec.clone());
             beside(move || {
                 wanted.services.iter().try_for_each(|(service, spec)| {
@@ -675,6 +697,9 @@ impl Control for Remote {
             if let Some(vault) = &self.vault {
                 return vault.set(secret, &value, caller).await.map(|index| Accepted { index });
             }
+            if let Some(accepted) = self.done().await? {
+                return Ok(accepted);
+            }
             let (secrets, key) = (Arc::clone(&self.secrets), secret.clone());
             let change = beside(move || secrets.set(&key, &value, clock::wall())).await?;
             self.change(Request::NoteSecret { secret, change }).await.map_err(Problem::after_changes)
@@ -685,6 +710,9 @@ impl Control for Remote {
         Box::pin(async move {
             if self.vault.is_some() {
                 return self.change(Request::DeleteSecret { secret }).await;
+            }
+            if let Some(accepted) = self.done().await? {
+                return Ok(accepted);
             }
             let _settle = self.secrets_settle.lock().await;
             let key = secret.clone();
@@ -740,6 +768,15 @@ impl Control for Remote {
                 machine,
             };
             Ok(machines.into_iter().map(view).collect())
+        })
+    }
+
+    fn survey(&self) -> Answer<'_, Survey> {
+        Box::pin(async move {
+            match &self.standpoint {
+                Some(standpoint) => survey::survey(standpoint).await,
+                None => Ok(Survey::default()),
+            }
         })
     }
 

@@ -4,6 +4,7 @@
 //! - `link`, `doors`, `orders`: the nursery, the sockets inside stars, and what a start order becomes.
 //! - `probe`, `tail`, `watcher`, `logs`, `exec`: what is done for one star at a time.
 //! - `upgrade`: how an older nursery becomes the program this is.
+//! - `watches`: what the log changes, told to who watches it.
 //! - `control`, `stats`, `volumes`: the API's requests, handed to the loop or answered beside it.
 //! - `constellation`: a node's part among others: connections, the shared log, who is there.
 
@@ -33,6 +34,15 @@ mod terminal;
 mod upgrade;
 mod volumes;
 mod watcher;
+mod watches;
+
+/// Where the agent of a data folder listens for other nodes once it runs; nothing when its machine is in no constellation.
+///
+/// # Errors
+/// `DataCorrupt`, `DataUnwritable`.
+pub fn listens_on(data_dir: &std::path::Path) -> Result<Option<std::net::SocketAddr>, model::Problem> {
+    Ok(constellation::Home::read(data_dir)?.map(|home| home.listen))
+}
 
 pub use life::{Config, Ending, run};
 pub use upgrade::{Upgraded, upgrade_nursery};

@@ -28,6 +28,7 @@ use crate::main_loop::{Incoming, Ledger, Loop, Seen};
 use crate::memories::Memories;
 use crate::orders::Values;
 use crate::snapshots::BACKING;
+use crate::watches::Watches;
 
 /// What an agent is started with.
 #[derive(Debug, Clone)]
@@ -91,6 +92,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         }
     };
     seen.send_modify(|seen| seen.index = state.index);
+    let watches = Watches::new(state.index);
     tracing::info!(data_dir = %folder.path().display(), index = state.index, node = %about.node, "agent started");
     let place = NurseryPlace { data_dir: folder.path().to_owned(), exe: config.exe.clone(), args: config.nursery_args };
     crate::volumes::sweep(folder.path());
@@ -112,6 +114,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
     let remote = Remote {
         ask: ask.clone(),
         seen: seeing,
+        watches: watches.clone(),
         leaving: leaving.clone(),
         shutdown,
         link: link.clone(),
@@ -156,6 +159,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         fetching: HashMap::new(),
         done,
         seen,
+        watches,
         answers: HashMap::new(),
         next_request: 0,
         resting: None,

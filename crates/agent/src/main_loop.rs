@@ -25,6 +25,7 @@ use crate::link::{FromNursery, Link};
 use crate::memories::Memories;
 use crate::orders::{self, Open, Values};
 use crate::probe::{Attempt, probe};
+use crate::watches::Watches;
 
 /// Everything that can happen to an agent.
 pub(crate) enum Incoming {
@@ -105,6 +106,7 @@ pub(crate) struct Loop {
     /// has at most one of each kind in flight per star, service and proposal.
     pub(crate) done: mpsc::UnboundedSender<Incoming>,
     pub(crate) seen: watch::Sender<Seen>,
+    pub(crate) watches: Watches,
     pub(crate) answers: HashMap<RequestId, Answer>,
     pub(crate) next_request: u64,
     /// Who waits for every star to have ended.
@@ -149,6 +151,8 @@ impl Loop {
                 if committed {
                     self.forget_waiting();
                     self.learn_roads();
+                    let (state, touched) = (self.node.state(), self.node.touched());
+                    self.watches.push(state.index, touched.iter().map(|part| (part.to_string(), part.is_in(state))));
                 }
                 for effect in effects.drain(..) {
                     self.perform(effect);

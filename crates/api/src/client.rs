@@ -3,8 +3,10 @@
 //! Each request takes a connection of its own: over a Unix socket one costs tens of microseconds, and nothing has to
 //! be kept or found broken.
 
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fmt, io};
 
 use bytes::{Bytes, BytesMut};
@@ -21,17 +23,24 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
+use tokio::time::Instant;
 
 use crate::certs::{CertificatesView, Invite, TokenView};
-use crate::constellation::{Became, Init, Invitation, Join, NodeView, Removal, SetDuty};
+use crate::constellation::{Became, Init, Invitation, Join, NodeView, Removal, SetDuty, Survey};
 use crate::control::{Answer, Duplex, Road};
 use crate::exec::{BYTES, PROTOCOL};
+use crate::keyed;
 use crate::serve::socket_path;
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord, Passed,
     PutApp, RestoreSnapshot, Scale, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView,
     StarsThen, Status, TakeSnapshot, Version, VolumeView,
 };
+use crate::watch::{WatchLine, WatchQuery};
+
+/// How long a change is asked for again whose answer did not come: another agent starts, or another leader is found, within it.
+const ASK_AGAIN_FOR: Duration = Duration::from_secs(15);
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// Largest answer read whole. The longest is the list of all stars.
 const ANSWER_MAX_BYTES: usize = 64 << 20;
@@ -115,11 +124,11 @@ impl Client {
 
     pub async fn put_app(&self, spec: AppSpec, base: Option<u64>) -> Result<Accepted, Problem> {
         let path = format!("/v1/apps/{}", segment(&spec.app));
-        self.send(Method::PUT, &path, &PutApp { spec, base }).await
+        self.change(Method::PUT, &path, &PutApp { spec, base }).await
     }
 
     pub async fn remove_app(&self, app: &AppKey) -> Result<Accepted, Problem> {
-        self.send(Method::DELETE, &format!("/v1/apps/{}", segment(app)), &()).await
+        self.change(Method::DELETE, &format!("/v1/apps/{}", segment(app)), &()).await
     }
 
     pub async fn services(&self) -> Result<Vec<ServiceView>, Problem> {
@@ -141,35 +150,35 @@ impl Client {
 
     /// Changes what running stars may use; returns when every one of them does.
     pub async fn limit(&self, service: &ServiceKey, change: &LimitsChange) -> Result<Accepted, Problem> {
-        self.send(Method::POST, &format!("/v1/services/{}/limits", segment(service)), change).await
+        self.change(Method::POST, &format!("/v1/services/{}/limits", segment(service)), change).await
     }
 
     pub async fn scale(&self, service: &ServiceKey, instances: u32) -> Result<Accepted, Problem> {
-        self.send(Method::POST, &format!("/v1/services/{}/scale", segment(service)), &Scale { instances }).await
+        self.change(Method::POST, &format!("/v1/services/{}/scale", segment(service)), &Scale { instances }).await
     }
 
     pub async fn pause(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
-        self.send(Method::POST, &format!("/v1/services/{}/pause", segment(service)), &()).await
+        self.change(Method::POST, &format!("/v1/services/{}/pause", segment(service)), &()).await
     }
 
     pub async fn resume(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
-        self.send(Method::POST, &format!("/v1/services/{}/resume", segment(service)), &()).await
+        self.change(Method::POST, &format!("/v1/services/{}/resume", segment(service)), &()).await
     }
 
     pub async fn restart(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
-        self.send(Method::POST, &format!("/v1/services/{}/restart", segment(service)), &()).await
+        self.change(Method::POST, &format!("/v1/services/{}/restart", segment(service)), &()).await
     }
 
     pub async fn stop(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
-        self.send(Method::POST, &format!("/v1/services/{}/stop", segment(service)), &()).await
+        self.change(Method::POST, &format!("/v1/services/{}/stop", segment(service)), &()).await
     }
 
     pub async fn start(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
-        self.send(Method::POST, &format!("/v1/services/{}/start", segment(service)), &()).await
+        self.change(Method::POST, &format!("/v1/services/{}/start", segment(service)), &()).await
     }
 
     pub async fn remove_service(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
-        self.send(Method::DELETE, &format!("/v1/services/{}", segment(service)), &()).await
+        self.change(Method::DELETE, &format!("/v1/services/{}", segment(service)), &()).await
     }
 
     pub async fn turn(&self, service: &ServiceKey, ordinal: u32, turn: StarTurn) -> Result<Accepted, Problem> {
@@ -178,7 +187,7 @@ impl Client {
             StarTurn::Start => "start",
             StarTurn::Restart => "restart",
         };
-        self.send(Method::POST, &format!("/v1/services/{}/stars/{ordinal}/{word}", segment(service)), &()).await
+        self.change(Method::POST, &format!("/v1/services/{}/stars/{ordinal}/{word}", segment(service)), &()).await
     }
 
     pub async fn inspect(&self, star: StarId) -> Result<Inspection, Problem> {
@@ -222,7 +231,14 @@ impl Client {
     pub async fn logs(&self, which: &LogQuery) -> Result<LogReader, Problem> {
         let query = query(which)?;
         let response = self.request(Method::GET, &format!("/v1/logs?{query}"), None, Bytes::new()).await?;
-        Ok(LogReader { body: response.into_body(), buffer: BytesMut::new(), reach: self.reach.clone() })
+        Ok(LineReader::new(response, &self.reach))
+    }
+
+    /// What changes, as it does.
+    pub async fn watch(&self, which: &WatchQuery) -> Result<LineReader<WatchLine>, Problem> {
+        let query = query(which)?;
+        let response = self.request(Method::GET, &format!("/v1/watch?{query}"), None, Bytes::new()).await?;
+        Ok(LineReader::new(response, &self.reach))
     }
 
     pub async fn put_bundle(&self, manifest: &BundleManifest) -> Result<BundleStatus, Problem> {
@@ -257,14 +273,12 @@ impl Client {
     }
 
     pub async fn put_secret(&self, secret: &SecretKey, value: Bytes) -> Result<Accepted, Problem> {
-        let kind = Some("application/octet-stream");
         let path = format!("/v1/secrets/{}", segment(secret));
-        let response = self.request(Method::PUT, &path, kind, value).await?;
-        self.read(response).await
+        self.change_with(Method::PUT, &path, "application/octet-stream", value).await
     }
 
     pub async fn delete_secret(&self, secret: &SecretKey) -> Result<Accepted, Problem> {
-        self.send(Method::DELETE, &format!("/v1/secrets/{}", segment(secret)), &()).await
+        self.change(Method::DELETE, &format!("/v1/secrets/{}", segment(secret)), &()).await
     }
 
     pub async fn init(&self, init: &Init) -> Result<Became, Problem> {
@@ -283,13 +297,17 @@ impl Client {
         self.get("/v1/nodes").await
     }
 
+    pub async fn survey(&self) -> Result<Survey, Problem> {
+        self.get("/v1/survey").await
+    }
+
     pub async fn set_duty(&self, node: NodeId, duty: Duty) -> Result<Accepted, Problem> {
-        self.send(Method::PUT, &format!("/v1/nodes/{node}/duty"), &SetDuty { duty }).await
+        self.change(Method::PUT, &format!("/v1/nodes/{node}/duty"), &SetDuty { duty }).await
     }
 
     pub async fn remove_node(&self, node: NodeId, force: bool) -> Result<Accepted, Problem> {
         let query = query(&Removal { force })?;
-        self.send(Method::DELETE, &format!("/v1/nodes/{node}?{query}"), &()).await
+        self.change(Method::DELETE, &format!("/v1/nodes/{node}?{query}"), &()).await
     }
 
     /// A backup, as it comes.
@@ -379,6 +397,54 @@ impl Client {
         self.read(response).await
     }
 
+    /// A change of the log: one that an answer does not come to is asked for again, under the same key.
+    async fn change<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Problem> {
+        self.change_with(method, path, JSON, encode(body)?).await
+    }
+
+    async fn change_with<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Bytes,
+    ) -> Result<T, Problem> {
+        // Whoever passes a change on does so under the key it came with.
+        let key = keyed::current().map_or_else(keyed::random, |once| once.key);
+        let deadline = Instant::now() + ASK_AGAIN_FOR;
+        let mut may_be = false;
+        loop {
+            let request = Request::builder().method(method.clone()).uri(path).header(header::HOST, HOST);
+            let request = request.header(header::CONTENT_TYPE, kind).header(keyed::HEADER, key.as_str());
+            let request = request.body(Full::new(body.clone())).map_err(internal)?;
+            let answered = async {
+                let connection = self.connection().await?;
+                // From here on it may be done, whatever comes of it.
+                let told = async { self.whole(self.exchange_over(connection, request).await?).await };
+                let (status, bytes) = told.await.map_err(Problem::after_changes)?;
+                understood(status, &bytes)
+            };
+            let problem = match answered.await {
+                Ok(answer) => return Ok(answer),
+                Err(problem) => problem,
+            };
+            let gone = matches!(problem.code, Code::NoAgent | Code::Unavailable | Code::Timeout);
+            may_be |= problem.changed;
+            if !may_be || !gone {
+                return Err(problem);
+            }
+            if Instant::now() >= deadline {
+                return Err(problem.after_changes());
+            }
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
+        }
+    }
+
     /// One exchange; an answer that is not a success becomes its problem.
     async fn request(
         &self,
@@ -400,9 +466,13 @@ impl Client {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Problem> {
+        self.exchange_over(self.connection().await?, request).await
+    }
+
+    async fn connection(&self) -> Result<Box<dyn Duplex>, Problem> {
         match &self.reach {
-            Reach::Folder(data_dir) => self.exchange_over(socket(data_dir).await?, request).await,
-            Reach::Node { connect, .. } => self.exchange_over(connect().await?.stream, request).await,
+            Reach::Folder(data_dir) => Ok(Box::new(socket(data_dir).await?)),
+            Reach::Node { connect, .. } => Ok(connect().await?.stream),
         }
     }
 
@@ -418,18 +488,18 @@ impl Client {
     }
 
     async fn read<T: DeserializeOwned>(&self, response: Response<Incoming>) -> Result<T, Problem> {
+        let (status, bytes) = self.whole(response).await?;
+        understood(status, &bytes)
+    }
+
+    async fn whole(&self, response: Response<Incoming>) -> Result<(StatusCode, Bytes), Problem> {
         let status = response.status();
         let body = http_body_util::Limited::new(response.into_body(), ANSWER_MAX_BYTES);
         let bytes = body.collect().await.map_err(|error| match error.is::<LengthLimitError>() {
             true => internal("the agent's answer is too long"),
             false => self.lost(&*error),
         })?;
-        let bytes = bytes.to_bytes();
-        if status.is_success() {
-            return serde_json::from_slice(&bytes).map_err(internal);
-        }
-        Err(serde_json::from_slice(&bytes)
-            .unwrap_or_else(|_| internal(format!("the agent answered {status}: {}", String::from_utf8_lossy(&bytes)))))
+        Ok((status, bytes.to_bytes()))
     }
 
     /// The agent went away in the middle.
@@ -437,6 +507,15 @@ impl Client {
         let message = format!("{} closed the connection: {error}", self.reach);
         Problem::new(Code::Unavailable, message).help("see what it last said in `agent.log` there")
     }
+}
+
+/// What an answer says: what was asked for, or a problem.
+fn understood<T: DeserializeOwned>(status: StatusCode, bytes: &[u8]) -> Result<T, Problem> {
+    if status.is_success() {
+        return serde_json::from_slice(bytes).map_err(internal);
+    }
+    let not_ours = || internal(format!("the agent answered {status}: {}", String::from_utf8_lossy(bytes)));
+    Err(serde_json::from_slice(bytes).unwrap_or_else(|_| not_ours()))
 }
 
 async fn socket(data_dir: &Path) -> Result<UnixStream, Problem> {
@@ -462,16 +541,24 @@ fn no_agent(data_dir: &Path) -> Problem {
 }
 
 /// Log records as they arrive.
+pub type LogReader = LineReader<LogRecord>;
+
+/// Records as they arrive, one a line.
 #[derive(Debug)]
-pub struct LogReader {
+pub struct LineReader<T> {
     body: Incoming,
     buffer: BytesMut,
     reach: Reach,
+    of: PhantomData<fn() -> T>,
 }
 
-impl LogReader {
+impl<T: DeserializeOwned> LineReader<T> {
+    fn new(response: Response<Incoming>, reach: &Reach) -> Self {
+        Self { body: response.into_body(), buffer: BytesMut::new(), reach: reach.clone(), of: PhantomData }
+    }
+
     /// The next record; `None` at the end. May be given up and called again: nothing is lost.
-    pub async fn next(&mut self) -> Option<Result<LogRecord, Problem>> {
+    pub async fn next(&mut self) -> Option<Result<T, Problem>> {
         loop {
             if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
                 let line = self.buffer.split_to(end + 1);
@@ -480,7 +567,7 @@ impl LogReader {
             match self.body.frame().await? {
                 Ok(frame) => self.buffer.extend(frame.into_data().ok()),
                 Err(error) => {
-                    let message = format!("{} ended the log: {error}", self.reach);
+                    let message = format!("{} ended its lines: {error}", self.reach);
                     return Some(Err(Problem::new(Code::Unavailable, message)));
                 }
             }

@@ -100,6 +100,39 @@ impl NodeView {
     }
 }
 
+/// How one node reaches the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Survey {
+    /// Where the one that answers listens for the others, TCP and UDP; nothing when it is in no constellation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub listen: Option<SocketAddr>,
+    /// Every other node that did not leave.
+    pub nodes: Vec<Neighbour>,
+}
+
+/// What came of trying to reach a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Neighbour {
+    pub node: NodeId,
+    pub name: Name,
+    pub address: String,
+    /// Why its port took no connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_connected: Option<String>,
+    /// Why it did not answer a request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_answered: Option<String>,
+    /// From the request to its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_us: Option<u64>,
+    /// How far its clock is ahead of that of the one that asked; half the round trip may be wrong about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_ahead_ms: Option<i64>,
+    /// It answered a datagram, as membership sends them, to the same port.
+    pub datagrams: bool,
+}
+
 /// Whether a node gets stars.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SetDuty {

@@ -12,12 +12,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::certs::{CertificatesView, Invite, TokenView};
-use crate::constellation::{Became, Init, Invitation, Join, NodeView};
+use crate::constellation::{Became, Init, Invitation, Join, NodeView, Survey};
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord, Passed,
     RestoreSnapshot, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, Status,
     TakeSnapshot, TerminalSize, Version, VolumeView,
 };
+use crate::watch::{WatchQuery, WatchStream};
 
 /// What a request comes to, in time. Dropping it gives the request up.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send + 'a>>;
@@ -75,6 +76,10 @@ pub trait Control: Send + Sync + 'static {
     /// Answers when the log has gone beyond `after`, or the time is over.
     fn index(&self, after: After) -> Answer<'_, Index>;
     fn events(&self, after: After) -> Answer<'_, Events>;
+
+    fn watch(&self, _: WatchQuery) -> Answer<'_, WatchStream> {
+        not_here()
+    }
 
     fn apps(&self) -> Answer<'_, Vec<AppView>>;
     fn app(&self, app: AppKey) -> Answer<'_, AppView>;
@@ -156,6 +161,10 @@ pub trait Control: Send + Sync + 'static {
         not_here()
     }
     fn nodes(&self) -> Answer<'_, Vec<NodeView>>;
+    /// Tries every other node, now.
+    fn survey(&self) -> Answer<'_, Survey> {
+        not_here()
+    }
     fn set_duty(&self, node: NodeId, duty: Duty) -> Answer<'_, Accepted>;
     /// Refused while the node is there, unless it is forced.
     fn remove_node(&self, node: NodeId, force: bool) -> Answer<'_, Accepted>;

@@ -13,17 +13,21 @@ pub mod constellation;
 pub mod control;
 mod elsewhere;
 pub mod exec;
+pub mod keyed;
 mod refusal;
 mod routes;
 pub mod serve;
 pub mod types;
+pub mod watch;
 
 pub use certs::{AuthorityView, CertificateView, CertificatesView, Invite, TokenView};
-pub use client::{ByteReader, Client, LogReader};
+pub use client::{ByteReader, Client, LineReader, LogReader};
 pub use constellation::{
-    Became, Health, Init, Introduction, Invitation, Join, MachineView, NodeView, OwnPlace, Removal, SetDuty,
+    Became, Health, Init, Introduction, Invitation, Join, MachineView, Neighbour, NodeView, OwnPlace, Removal, SetDuty,
+    Survey,
 };
 pub use control::{Answer, ByteStream, Caller, Control, Duplex, Exec, LogStream, Place, Road};
 pub use routes::{openapi, router};
 pub use serve::{Routes, Socket, socket_path};
 pub use types::*;
+pub use watch::{WatchLine, WatchQuery, WatchStream};

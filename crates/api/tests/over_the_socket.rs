@@ -9,7 +9,7 @@ use api::*;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use model::{
-    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Problem, SecretKey,
+    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Once, Problem, SecretKey,
     SecretView, ServiceKey, StarId, VolumeKey, WallTime,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,6 +19,9 @@ use tokio::sync::oneshot;
 #[derive(Default)]
 struct Remembering {
     asked: Mutex<Vec<String>>,
+    /// The keys under which services were restarted; the first of them, but one, got no answer.
+    keys: Mutex<Vec<Option<Once>>>,
+    silent: Mutex<u32>,
     /// Where stars are, if not here.
     elsewhere: Mutex<Option<Arc<Remembering>>>,
 }
@@ -92,6 +95,20 @@ impl Control for Remembering {
         self.note(format!("resume {service}"), Ok(Accepted { index: 9 }))
     }
     fn restart(&self, service: ServiceKey) -> Answer<'_, Accepted> {
+        self.keys.lock().unwrap().push(keyed::current());
+        let mut silent = self.silent.lock().unwrap();
+        *silent = silent.saturating_sub(1);
+        match *silent {
+            0 => {}
+            1 => {
+                let problem = Problem::new(Code::Unavailable, "the leader fell silent").after_changes();
+                return self.note("silence".into(), Err(problem));
+            }
+            _ => {
+                drop(silent);
+                panic!("the connection is to break: this message is expected")
+            }
+        }
         self.note(format!("restart {service}"), Ok(Accepted { index: 9 }))
     }
     fn stop(&self, service: ServiceKey) -> Answer<'_, Accepted> {
@@ -279,10 +296,15 @@ impl Served {
 
 /// One exchange as written, for what the client would never send.
 async fn raw(folder: &Path, head: &str, body: &str) -> (u16, String) {
+    raw_with(folder, head, "", body).await
+}
+
+/// With lines of its own in the head, each with what ends the one before.
+async fn raw_with(folder: &Path, head: &str, lines: &str, body: &str) -> (u16, String) {
     let mut stream = UnixStream::connect(socket_path(folder)).await.unwrap();
     let length = body.len();
     let request = format!(
-        "{head} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\n\
+        "{head} HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json{lines}\r\n\
          content-length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -409,6 +431,47 @@ async fn what_cannot_be_meant_is_refused_before_it_reaches_the_agent() {
     check("POST /v1/stars/star_0000000000001/ports/80", "", 422, "upgrade").await;
     check("POST /v1/stars/star_0000000000001/ports/70000", "", 422, "70000").await;
     assert!(served.asked().is_empty(), "{:?}", served.asked());
+}
+
+#[tokio::test]
+async fn a_change_is_asked_for_again_under_the_same_key_until_it_is_answered() {
+    let served = Served::start();
+    *served.control.silent.lock().unwrap() = 3;
+    let web: ServiceKey = "web".parse().unwrap();
+    let client = served.client().await;
+    assert_eq!(client.restart(&web).await.unwrap().index, 9);
+    client.restart(&web).await.unwrap();
+    let keys: Vec<Once> = served.control.keys.lock().unwrap().iter().flatten().cloned().collect();
+    let [first, second, third, other] = &keys[..] else { panic!("{keys:?}") };
+    assert_eq!((first, second), (second, third));
+    assert!(other.key != first.key && other.request == first.request, "{other:?} {first:?}");
+    // What is not a change of the log has no key and is not repeated.
+    client.put_blob(ContentHash([1; 32]), Bytes::from_static(b"abc")).await.unwrap();
+    assert_eq!(served.asked().iter().filter(|what| what.starts_with("blob")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_key_is_read_as_it_is_meant_or_refused() {
+    let served = Served::start();
+    let folder = served.folder.path();
+    let check = async |head: &str, keys: &[&str], status: u16, says: &str| {
+        let keys: Vec<String> = keys.iter().map(|key| format!("\r\nidempotency-key: {key}")).collect();
+        let (got, text) = raw_with(folder, head, &keys.concat(), "").await;
+        assert_eq!(got, status, "{head} {keys:?}: {text}");
+        assert!(text.contains(says), "{head} {keys:?}: {text}");
+    };
+    let restart = "POST /v1/services/web/restart";
+    check(restart, &[&"k".repeat(129)], 422, "128").await;
+    check(restart, &["a b"], 422, "visible").await;
+    check(restart, &[""], 422, "visible").await;
+    check(restart, &["a", "a"], 422, "more than one").await;
+    check("POST /v1/bundles", &["a"], 422, "takes no").await;
+    check("GET /v1/apps", &["a"], 422, "takes no").await;
+    assert!(served.asked().is_empty(), "{:?}", served.asked());
+    check(restart, &["a"], 200, "9").await;
+    check(restart, &[], 200, "9").await;
+    let keys = served.control.keys.lock().unwrap().clone();
+    assert!(matches!(&keys[..], [Some(once), None] if once.key.as_str() == "a"), "{keys:?}");
 }
 
 #[tokio::test]

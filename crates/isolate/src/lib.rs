@@ -67,4 +67,12 @@ pub use pipes::outputs;
 pub use private::Private;
 pub use protocol::{Message, Request, StarReport};
 pub use stats::{StarStats, disk_bytes, stats};
+/// Whether something keeps the clock right, by the kernel's word.
+///
+/// # Errors
+/// When the kernel does not say.
+pub fn clock_is_synchronised() -> std::io::Result<bool> {
+    sys::clock::is_synchronised()
+}
+
 pub use walls::{DiskMeans, Enforced, IO_IN_PART, Walls};

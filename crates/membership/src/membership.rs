@@ -41,6 +41,9 @@ pub enum Event<'a> {
     Slow { by: u8 },
     /// The log has removed this node for good.
     Forget { id: NodeId },
+    /// Somebody wants to know whether this member's datagrams come through now; [`Effect::Answered`] follows if they do. Nothing
+    /// is concluded from silence: a datagram may be lost.
+    Call { id: NodeId },
 }
 
 /// What the caller is to do.
@@ -58,6 +61,8 @@ pub enum Effect {
     Updated { member: Member },
     /// Two live nodes claim what only one can have. Said once a pair, and again after one of them was gone.
     Conflict { over: Claimed, between: (NodeId, NodeId) },
+    /// The answer to [`Event::Call`]: this member answered a datagram of this node's own.
+    Answered { id: NodeId },
     /// The goodbye has been said; nothing more will come.
     Gone,
 }
@@ -127,6 +132,8 @@ pub struct Membership {
     pub(crate) stalled: Time,
     pub(crate) probes: BTreeMap<u32, Probe>,
     pub(crate) relays: BTreeMap<u32, Relay>,
+    /// Whom somebody called, by the nonce of the call.
+    pub(crate) calls: BTreeMap<u32, NodeId>,
     /// Members still to be probed at random in this turn.
     pub(crate) turn: Vec<NodeId>,
     pub(crate) slot: usize,
@@ -185,6 +192,7 @@ impl Membership {
             stalled: now,
             probes: BTreeMap::new(),
             relays: BTreeMap::new(),
+            calls: BTreeMap::new(),
             turn: Vec::new(),
             slot: 0,
             seeds: Vec::new(),
@@ -284,6 +292,7 @@ impl Membership {
             Event::PushPullAnswer { with, bytes } => self.answered(with, bytes, effects),
             Event::Slow { by } => self.health.worsen(by),
             Event::Forget { id } => self.forget(id),
+            Event::Call { id } => self.call(id, effects),
         }
     }
 

@@ -14,6 +14,8 @@ use crate::wire::{Message, Rumour};
 const PROBES_MAX: usize = 64;
 /// Most pings under way for others. One more pushes out one of them, whose asker has other helpers.
 const RELAYS_MAX: usize = 256;
+/// Most calls that are remembered. One more pushes out one of them, whose caller calls again.
+const CALLS_MAX: usize = 1_024;
 /// Tries of a probe, evenly over the period. Helpers are asked beside those in the middle.
 const TRIES: u8 = 6;
 
@@ -82,7 +84,8 @@ impl Membership {
     fn new_nonce(&mut self) -> u32 {
         loop {
             let nonce = self.rng.next() as u32;
-            if !self.probes.contains_key(&nonce) && !self.relays.contains_key(&nonce) {
+            let taken = self.probes.contains_key(&nonce) || self.relays.contains_key(&nonce);
+            if !taken && !self.calls.contains_key(&nonce) {
                 return nonce;
             }
         }
@@ -168,7 +171,23 @@ impl Membership {
             let incarnation = self.table.get(from).map_or(0, |entry| entry.incarnation);
             let said = Message::Relayed { nonce: relay.asker_nonce, target: from, incarnation };
             self.send(relay.asker, relay.asker_id, Some(said), effects);
+        } else if self.calls.get(&nonce) == Some(&from) {
+            self.calls.remove(&nonce);
+            effects.push(Effect::Answered { id: from });
         }
+    }
+
+    /// One datagram that is to be answered, beside all probing: nobody is accused by it.
+    pub(crate) fn call(&mut self, id: NodeId, effects: &mut Vec<Effect>) {
+        if self.table.get(id).is_none() {
+            return;
+        }
+        while self.calls.len() >= CALLS_MAX {
+            self.calls.pop_first();
+        }
+        let nonce = self.new_nonce();
+        self.calls.insert(nonce, id);
+        self.send_to_member(id, Some(Message::Ping { nonce }), effects);
     }
 
     /// Somebody gets no answer from `target`. The address is ours, not the asker's: it cannot point us at a stranger.
@@ -231,6 +250,32 @@ mod tests {
         let sent_to =
             |to: SocketAddr| effects.iter().filter(|it| matches!(it, Effect::Send { to: at, .. } if *at == to)).count();
         assert_eq!((sent_to(peer(2).addr), sent_to(peer(3).addr)), (10_000, 5_000));
+    }
+
+    #[test]
+    fn a_call_is_answered_by_whom_it_was_for_once_and_accuses_nobody() {
+        let mut node = node(3);
+        let mut effects = Vec::new();
+        let answered = |effects: &[Effect]| {
+            let answered =
+                effects.iter().filter(|effect| matches!(effect, Effect::Answered { id } if *id == NodeId(2)));
+            answered.count()
+        };
+        node.handle(Time::ZERO, Event::Call { id: NodeId(99) }, &mut effects);
+        assert!(effects.is_empty() && node.calls.is_empty(), "nobody of that name");
+        node.handle(Time::ZERO, Event::Call { id: NodeId(2) }, &mut effects);
+        let nonce = *node.calls.keys().next().unwrap();
+        let ack = |from| DatagramWriter::new(from, 0, NodeId(1), Some(Message::Ack { nonce })).finish();
+        node.handle(Time::ZERO, Event::Datagram { from: peer(3).addr, bytes: &ack(NodeId(3)) }, &mut effects);
+        assert_eq!(answered(&effects), 0, "another's answer");
+        for _ in 0..2 {
+            node.handle(Time::ZERO, Event::Datagram { from: peer(2).addr, bytes: &ack(NodeId(2)) }, &mut effects);
+        }
+        assert_eq!(answered(&effects), 1);
+        for _ in 0..2 * CALLS_MAX {
+            node.call(NodeId(2), &mut effects);
+        }
+        assert_eq!((node.calls.len(), node.probes.len()), (CALLS_MAX, 0));
     }
 
     #[test]

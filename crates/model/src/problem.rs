@@ -18,16 +18,25 @@ pub struct Problem {
     /// Whether anything was changed before the problem was met.
     #[serde(default)]
     pub changed: bool,
+    /// An index of the log that goes with it: the oldest there is, where to resume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u64>,
 }
 
 impl Problem {
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), help: None, changed: false }
+        Self { code, message: message.into(), help: None, changed: false, index: None }
     }
 
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    #[must_use]
+    pub fn at(mut self, index: u64) -> Self {
+        self.index = Some(index);
         self
     }
 
@@ -115,6 +124,8 @@ codes! {
     Forbidden = "C0207",
     /// The agent is stopping or overloaded; try again.
     Unavailable = "C0208",
+    /// What was asked for is too old to be kept; ask for what is now.
+    Compacted = "C0209",
     // 03xx: stars
     /// A star could not be started.
     StartFailed = "C0301",

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use model::{AppSpec, Code, Entry, LimitsChange, Problem, RequestId, ServiceKey};
+use model::{AppSpec, Code, Entry, LimitsChange, Once, Problem, RequestId, ServiceKey, WallTime};
 use scheduler::check;
 use state::{Command, check_put};
 
-use crate::event::{Effect, Request};
+use crate::event::{Effect, Reply, Request};
 use crate::log::Purpose;
 use crate::node::{Node, Step};
 use crate::timers::Timer;
@@ -25,6 +25,7 @@ pub(crate) struct PendingPut {
     id: RequestId,
     spec: AppSpec,
     base: Option<u64>,
+    once: Option<Once>,
     /// How many answers each entry point still owes.
     waiting: BTreeMap<ServiceKey, u32>,
     problem: Option<Problem>,
@@ -34,11 +35,31 @@ fn refuse(id: RequestId, problem: Problem, step: &mut Step<'_>) {
     step.effects.push(Effect::Reply { id, result: Err(problem) });
 }
 
+/// The command as it is written, if it is to be applied once.
+fn under(once: Option<Once>, command: Command, wall: WallTime) -> Command {
+    match once {
+        Some(once) => Command::Keyed { once, command: Box::new(command), wall },
+        None => command,
+    }
+}
+
 impl Node {
     pub(crate) fn request(&mut self, id: RequestId, request: Request, step: &mut Step<'_>) {
         let wall = step.wall;
+        let (request, once) = match request {
+            Request::Once { once, request } => (*request, Some(once)),
+            request => (request, None),
+        };
+        // What it was planned against has changed by itself: it is not looked at again.
+        if let Some(outcome) = once.as_ref().and_then(|once| self.state.keys.outcome(once)) {
+            step.effects.push(Effect::Reply { id, result: outcome.map(|index| Reply { index }) });
+            return;
+        }
         let command = match request {
-            Request::PutApp { spec, base } => return self.put_app(id, spec, base, step),
+            Request::PutApp { spec, base } => return self.put_app(id, spec, base, once, step),
+            Request::Once { .. } => {
+                return refuse(id, Problem::new(Code::InvalidValue, "a change has one idempotency key"), step);
+            }
             Request::RemoveApp { app } => Command::RemoveApp { app, wall },
             Request::Scale { service, instances } => Command::Scale { service, instances, wall },
             Request::Limit { service, change } => match self.check_limits(&service, &change) {
@@ -68,10 +89,14 @@ impl Node {
             Request::NoteSecret { secret, change } => Command::SecretChanged { secret, change, wall },
             Request::NoteRead { secrets, uid, star } => Command::SecretsRead { secrets, uid, star, wall },
         };
-        self.propose(Purpose::Request(id), command, step);
+        self.propose(Purpose::Request(id), under(once, command, wall), step);
     }
 
-    fn put_app(&mut self, id: RequestId, spec: AppSpec, base: Option<u64>, step: &mut Step<'_>) {
+    fn put_app(&mut self, id: RequestId, spec: AppSpec, base: Option<u64>, once: Option<Once>, step: &mut Step<'_>) {
+        if once.is_some() && self.is_being_put_once(once.as_ref()) {
+            let problem = Problem::new(Code::Unavailable, "this very change is under way").after_changes();
+            return refuse(id, problem.help("ask again in a moment, under the same key"), step);
+        }
         if let Err(problem) = self.check_app(&spec, base) {
             return refuse(id, problem, step);
         }
@@ -89,7 +114,7 @@ impl Node {
         for (service, entry) in entries {
             step.effects.push(Effect::Listen { service, entry });
         }
-        self.puts.push(PendingPut { id, spec, base, waiting, problem: None });
+        self.puts.push(PendingPut { id, spec, base, once, waiting, problem: None });
         self.settle_puts(step);
     }
 
@@ -121,6 +146,10 @@ impl Node {
     fn is_being_put(&self, key: &ServiceKey) -> bool {
         let mut under_way = self.puts.iter().map(|put| &put.spec).chain(self.log.puts());
         under_way.any(|spec| spec.app.namespace == key.namespace && spec.services.contains_key(&key.name))
+    }
+
+    fn is_being_put_once(&self, once: Option<&Once>) -> bool {
+        self.puts.iter().any(|put| put.once.as_ref() == once) || self.log.under_keys().any(|key| Some(key) == once)
     }
 
     fn entry_of(&self, key: &ServiceKey) -> Option<&Entry> {
@@ -173,7 +202,7 @@ impl Node {
             match put.problem {
                 None => {
                     let command = Command::PutApp { spec: put.spec, base: put.base, wall: step.wall };
-                    self.propose(Purpose::Request(put.id), command, step);
+                    self.propose(Purpose::Request(put.id), under(put.once, command, step.wall), step);
                 }
                 Some(problem) => {
                     self.undo_listening(&put.spec, step);

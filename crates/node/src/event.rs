@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    AppKey, AppSpec, Balance, Bytes, Duty, EndpointSet, Entry, ExitCause, Limits, LimitsChange, NodeId, ProbeKind,
-    ProbeRole, Problem, RequestId, SecretChange, SecretKey, ServiceKey, StarId, StarTemplate, VolumeKey,
+    AppKey, AppSpec, Balance, Bytes, Duty, EndpointSet, Entry, ExitCause, Limits, LimitsChange, NodeId, Once,
+    ProbeKind, ProbeRole, Problem, RequestId, SecretChange, SecretKey, ServiceKey, StarId, StarTemplate, VolumeKey,
 };
 use state::Command;
 
@@ -196,6 +196,11 @@ pub enum Request {
     RemoveNode {
         node: NodeId,
         force: bool,
+    },
+    /// A change that happens once, however often it is asked for under its key, at whichever machine.
+    Once {
+        once: Once,
+        request: Box<Request>,
     },
 }
 

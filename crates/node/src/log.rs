@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{AppSpec, Exit, NodeId, RequestId, ServiceKey, StarId, StarPhase, Time};
+use model::{AppSpec, Exit, NodeId, Once, RequestId, ServiceKey, StarId, StarPhase, Time};
 use state::{Command, Transition};
 
 use crate::limits::LimitWait;
@@ -95,15 +95,23 @@ impl Log {
 
     /// Changes of apps that are being written.
     pub(crate) fn puts(&self) -> impl Iterator<Item = &AppSpec> {
-        self.under_way.iter().filter_map(|proposal| match &proposal.command {
+        self.under_way.iter().filter_map(|proposal| match proposal.command.bare() {
             Command::PutApp { spec, .. } => Some(spec),
+            _ => None,
+        })
+    }
+
+    /// The keys of changes that are being written.
+    pub(crate) fn under_keys(&self) -> impl Iterator<Item = &Once> {
+        self.under_way.iter().filter_map(|proposal| match &proposal.command {
+            Command::Keyed { once, .. } => Some(once),
             _ => None,
         })
     }
 
     /// A change of the service's limits is being written, or a change that may be one.
     pub(crate) fn may_limit(&self, key: &ServiceKey) -> bool {
-        self.under_way.iter().any(|proposal| match &proposal.command {
+        self.under_way.iter().any(|proposal| match proposal.command.bare() {
             Command::Limit { service, .. } => service == key,
             Command::PutApp { spec, .. } => {
                 spec.app.namespace == key.namespace && spec.services.contains_key(&key.name)

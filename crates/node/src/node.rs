@@ -9,7 +9,7 @@ use model::{
 };
 use rollout::Backoff;
 use scheduler::Ids;
-use state::{Change, Command, StarRecord, State, apply};
+use state::{Change, Command, Part, StarRecord, State, apply, touched};
 
 use crate::change::PendingPut;
 use crate::event::{Effect, Event, Reply, RunningStar};
@@ -62,6 +62,8 @@ pub struct Node {
     pub(crate) dirty: BTreeSet<ServiceKey>,
     /// Services whose ended stars are looked at when the forgetting that is under way is over.
     pub(crate) forget_later: BTreeSet<ServiceKey>,
+    /// What the last command of the log touched.
+    touched: BTreeSet<Part>,
     /// The entry points of what was there at the start have been asked for.
     pub(crate) begun: bool,
     /// Its stars were told to end, and nothing is asked of it any more.
@@ -206,6 +208,7 @@ impl Node {
             limit_waits: Vec::new(),
             dirty,
             forget_later: BTreeSet::new(),
+            touched: BTreeSet::new(),
             begun: false,
             resting: false,
             not_written: None,
@@ -219,6 +222,11 @@ impl Node {
 
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// What the last command of the log touched.
+    pub fn touched(&self) -> &BTreeSet<Part> {
+        &self.touched
     }
 
     /// Whether no star runs here any more and the log knows it; after [`Event::Rest`] none will.
@@ -313,19 +321,30 @@ impl Node {
     }
 
     fn committed(&mut self, index: u64, command: &Command, step: &mut Step<'_>) {
+        // What its key adds is the state's own.
+        let (written, command) = (command, command.bare());
         let before = match command {
             Command::Limit { service, .. } => {
                 self.state.services.get(service).map(|record| record.spec.template.limits)
             }
             _ => None,
         };
-        let changes = apply(&mut self.state, index, command);
+        let changes = apply(&mut self.state, index, written);
+        self.touched = touched(&self.state, &changes);
         for change in &changes {
             self.changed(change, step);
         }
         self.meet_early(step);
         self.not_written = None;
-        let Some(proposal) = self.log.committed(command) else { return };
+        let Some(proposal) = self.log.committed(written) else { return };
+        if let (Purpose::Request(id), [Change::Repeated { index }]) = (&proposal.purpose, &changes[..]) {
+            // Another of the same was written first: whatever follows from it follows from that one.
+            if let Command::PutApp { spec, .. } = command {
+                self.undo_listening(spec, step);
+            }
+            step.effects.push(Effect::Reply { id: *id, result: Ok(Reply { index: *index }) });
+            return;
+        }
         let refused = || {
             changes.into_iter().find_map(|change| match change {
                 Change::Refused { problem } => Some(problem),
@@ -419,14 +438,22 @@ impl Node {
                 }
                 self.dirty.insert(service.clone());
             }
-            Change::StarForgotten { star } => {
+            Change::StarForgotten { star, .. } => {
                 if let Some(local) = self.stars.remove(star) {
                     self.dirty.insert(local.service);
                     step.effects.push(Effect::Forget { star: *star });
                 }
             }
             Change::NodeChanged { node } => self.node_changed(*node, step),
-            Change::AppPut { .. } | Change::AppRemoved { .. } | Change::SecurityChanged | Change::Refused { .. } => {}
+            Change::AppPut { .. }
+            | Change::AppRemoved { .. }
+            | Change::SecurityChanged
+            | Change::VolumePlaced { .. }
+            | Change::VolumeLost { .. }
+            | Change::SecretSet { .. }
+            | Change::SecretDeleted { .. }
+            | Change::Repeated { .. }
+            | Change::Refused { .. } => {}
         }
     }
 
@@ -448,7 +475,7 @@ impl Node {
         }
         match failed.purpose {
             Purpose::Request(id) => {
-                if let Command::PutApp { spec, .. } = &failed.command {
+                if let Command::PutApp { spec, .. } = failed.command.bare() {
                     self.undo_listening(spec, step);
                 }
                 step.effects.push(Effect::Reply { id, result: Err(problem) });

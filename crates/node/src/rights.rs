@@ -9,7 +9,8 @@ use state::{Command, State};
 /// `Forbidden`, with what it may not.
 pub fn may_write(state: &State, from: NodeId, role: NodeRole, command: &Command) -> Result<(), Problem> {
     let forbidden = |what: &str| Err(Problem::new(Code::Forbidden, format!("node `{from}` may not {what}")));
-    match command {
+    match command.bare() {
+        Command::Keyed { .. } => forbidden("write a key within a key"),
         // Whoever leads now may have planned otherwise.
         plan if plan.is_plan() => forbidden("write a plan: only who leads may"),
         Command::Found { .. } => forbidden("found a constellation within one"),

@@ -166,6 +166,8 @@ pub(crate) enum Constellation {
     Inspect(Inspect),
     /// Show what happened
     Events(Events),
+    /// Show what changes, by its key, as it does
+    Watch(Watch),
     /// End the agent
     Shutdown(Shutdown),
     /// Have nursery and agent become this program, while the stars run on
@@ -581,6 +583,16 @@ pub(crate) struct Events {
     /// Go on with new events until ^C
     #[arg(short, long)]
     pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// Only keys that begin so: `services/default/`, `stars/default/web/`, `nodes/`
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) prefix: String,
+    /// Begin with what came after this index of the log, instead of now
+    #[arg(long, value_name = "INDEX")]
+    pub(crate) from: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -753,7 +753,10 @@ fn the_doctor_tries_things_and_leaves_nothing() {
         let found = findings.as_array().unwrap().iter().find(|finding| finding["what"] == what);
         found.unwrap_or_else(|| panic!("nothing of {what} in {findings}"))["state"].clone()
     };
-    assert_eq!((state("stars"), state("data folder")), ("works".into(), "works".into()));
+    assert_eq!(state("stars"), "works");
+    // A busy disk is slow.
+    assert!(["works", "warns"].iter().any(|known| state("data folder") == *known), "{findings}");
+    assert!(["works", "warns"].iter().any(|known| state("clock") == *known), "{findings}");
     assert!(!world.data().exists(), "it is made when it is needed");
     let parent = world.data().parent().unwrap().to_owned();
     let left: Vec<_> = std::fs::read_dir(parent).unwrap().flatten().map(|entry| entry.file_name()).collect();

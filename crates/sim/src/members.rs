@@ -443,7 +443,7 @@ impl World {
                 }
             }
             Effect::Changed { member, from, to } => self.seen(place, place_of(member.addr), from, to),
-            Effect::Updated { .. } => {}
+            Effect::Updated { .. } | Effect::Answered { .. } => {}
             Effect::Conflict { .. } => self.nodes[place].conflicts.push(effect),
             Effect::Gone => {
                 self.nodes[place].gone = true;

@@ -4,12 +4,12 @@ use model::app::INSTANCES_MAX;
 use model::limits::limits_difference;
 use model::{
     AppKey, AppSpec, Code, Duty, Exit, LimitsChange, NodeId, Problem, RestartPolicy, SecretChange, SecretKey,
-    ServiceKey, Standing, StarId, StarPhase, Turn, WallTime,
+    ServiceKey, Standing, StarId, StarPhase, Turn, VolumeKey, WallTime,
 };
 
 use crate::command::{Assignment, Command, Transition};
 use crate::record::{About, AppRecord, NodeRecord, ServiceRecord, StarRecord, State};
-use crate::{nodes, secrets, security, single, volumes};
+use crate::{keys, nodes, secrets, security, single, volumes};
 
 /// What a command did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,7 @@ pub enum Change {
     },
     StarForgotten {
         star: StarId,
+        service: ServiceKey,
     },
     /// It was stopped by its name, or restarted, and is to go.
     StarLeaves {
@@ -51,12 +52,30 @@ pub enum Change {
         service: ServiceKey,
         ordinal: u32,
     },
+    /// It lies on a node from here on.
+    VolumePlaced {
+        volume: VolumeKey,
+    },
+    /// It is out of reach for good, or was deleted.
+    VolumeLost {
+        volume: VolumeKey,
+    },
+    SecretSet {
+        secret: SecretKey,
+    },
+    SecretDeleted {
+        secret: SecretKey,
+    },
     /// A node came, went, or is other than it was.
     NodeChanged {
         node: NodeId,
     },
     /// Who may come in, or who is believed, is other than it was.
     SecurityChanged,
+    /// It was applied before, at this index, and is not again.
+    Repeated {
+        index: u64,
+    },
     /// The command, or this part of it, changed nothing.
     Refused {
         problem: Problem,
@@ -88,7 +107,10 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         }
         Command::RemoveService { service, wall } => single::remove_service(state, service, *wall, &mut changes),
         Command::Assign { stars, wall } => {
-            stars.iter().for_each(|star| changes.push(assign(state, star, *wall)));
+            for star in stars {
+                let change = assign(state, star, *wall, &mut changes);
+                changes.push(change);
+            }
             Ok(())
         }
         Command::Transitions { changes: transitions, wall } => {
@@ -150,10 +172,11 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         Command::UseCertificate { node, serial, wall } => {
             security::use_certificate(state, *node, *serial, *wall, &mut changes)
         }
-        Command::SetSecret { secret, sealed, wall } => secrets::set(state, secret, sealed, *wall),
-        Command::DeleteSecret { secret, wall } => secrets::delete(state, secret, *wall),
+        Command::SetSecret { secret, sealed, wall } => secrets::set(state, secret, sealed, *wall, &mut changes),
+        Command::DeleteSecret { secret, wall } => secrets::delete(state, secret, *wall, &mut changes),
         Command::RevokeCertificates { node, wall } => security::revoke(state, *node, *wall, &mut changes),
-        Command::DeleteVolume { volume, wall } => volumes::delete(state, volume, *wall),
+        Command::DeleteVolume { volume, wall } => volumes::delete(state, volume, *wall, &mut changes),
+        Command::Keyed { once, command, wall } => return keys::apply_once(state, index, once, command, *wall),
     };
     if let Err(problem) = result {
         changes.push(Change::Refused { problem });
@@ -302,7 +325,7 @@ fn scale(state: &mut State, key: &ServiceKey, instances: u32, wall: WallTime, ch
     let before = std::mem::replace(&mut service.spec.instances, instances);
     (service.stopped, service.paused) = (false, false);
     service.held.clear();
-    touch_app(state, key, wall);
+    touch_app(state, key, wall, changes);
     state.record_of(
         About::service(state, key),
         wall,
@@ -327,7 +350,7 @@ fn limit(
         return Ok(());
     }
     template.limits = after;
-    touch_app(state, key, wall);
+    touch_app(state, key, wall, changes);
     state.record_of(
         About::service(state, key),
         wall,
@@ -434,16 +457,17 @@ pub(crate) fn service_mut<'s>(state: &'s mut State, key: &ServiceKey) -> Result<
 }
 
 /// A service changed by itself is a change of its app too: whoever planned against the app must look again.
-fn touch_app(state: &mut State, key: &ServiceKey, wall: WallTime) {
+fn touch_app(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Vec<Change>) {
     let Some(service) = state.services.get(key) else { return };
     if let Some(app) = state.apps.get_mut(&service.app) {
         app.spec.services.insert(key.name.clone(), service.spec.clone());
         app.version = state.index;
         app.changed = wall;
+        changes.push(Change::AppPut { app: service.app.clone() });
     }
 }
 
-fn assign(state: &mut State, assignment: &Assignment, wall: WallTime) -> Change {
+fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &mut Vec<Change>) -> Change {
     let refused = |code: Code, message: String| Change::Refused { problem: Problem::new(code, message) };
     let Some(service) = state.services.get_mut(&assignment.service) else {
         return refused(Code::NotFound, format!("no service `{}`", assignment.service));
@@ -466,7 +490,10 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime) -> Change 
     }
     let volumes = State::volumes_of(&assignment.service, &service.spec.template);
     for volume in volumes {
-        let home = *state.homes.entry(volume.clone()).or_insert(assignment.node);
+        let home = *state.homes.entry(volume.clone()).or_insert_with(|| {
+            changes.push(Change::VolumePlaced { volume: volume.clone() });
+            assignment.node
+        });
         if home != assignment.node {
             return refused(Code::Conflict, format!("volume `{volume}` lies on node `{home}`"));
         }
@@ -565,6 +592,6 @@ fn forget(state: &mut State, star: StarId) -> Option<Change> {
     if !ended {
         return None;
     }
-    state.stars.remove(&star);
-    Some(Change::StarForgotten { star })
+    let record = state.stars.remove(&star)?;
+    Some(Change::StarForgotten { star, service: record.service })
 }

@@ -1,7 +1,7 @@
 //! Everything that can be written to the log. A released variant is never changed, only joined by new ones.
 
 use model::{
-    AppKey, AppSpec, ContentHash, Duty, Exit, JoinTicket, LimitsChange, Name, NodeFacts, NodeId, NodeRole,
+    AppKey, AppSpec, ContentHash, Duty, Exit, JoinTicket, LimitsChange, Name, NodeFacts, NodeId, NodeRole, Once,
     SecretChange, SecretKey, Serial, ServiceKey, StarId, StarPhase, VolumeKey, WallTime,
 };
 use serde::{Deserialize, Serialize};
@@ -96,14 +96,24 @@ pub enum Command {
     DeleteSecret { secret: SecretKey, wall: WallTime },
     /// A volume lies nowhere from now on. Refused while a service names it or a star that has not ended has it.
     DeleteVolume { volume: VolumeKey, wall: WallTime },
+    /// A change that is applied once, however often it is written under its key.
+    Keyed { once: Once, command: Box<Command>, wall: WallTime },
 }
 
 impl Command {
+    /// What it is without its key.
+    pub fn bare(&self) -> &Self {
+        match self {
+            Self::Keyed { command, .. } => command,
+            other => other,
+        }
+    }
+
     /// Made by the node that leads, from the whole state: written by that node alone, and only while it leads. Who leads after
     /// it may have planned otherwise.
     pub fn is_plan(&self) -> bool {
         matches!(
-            self,
+            self.bare(),
             Self::Assign { .. }
                 | Self::Retire { .. }
                 | Self::Forget { .. }

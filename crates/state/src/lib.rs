@@ -5,21 +5,25 @@
 //! written by whoever proposed them. Who decides which commands to propose is `node`; who keeps them is `store`.
 //!
 //! - `command`: what may be said. `record`: what is known. `apply`: from one to the other; `single`: for one star or service;
-//!   `nodes`: for machines; `security`: for who may come in and is believed.
+//!   `keys`: for what is asked for under a key; `nodes`: for machines; `security`: for who may come in and is believed. `touched`: what of it changed, for who watches.
 
 #![forbid(unsafe_code)]
 
 mod apply;
 mod command;
+pub mod keys;
 mod nodes;
 mod record;
 pub mod secrets;
 pub mod security;
 mod single;
+mod touched;
 mod volumes;
 
 pub use apply::{Change, apply, check_put};
 pub use command::{Assignment, Command, Transition};
+pub use keys::Keys;
 pub use record::{About, AppRecord, EVENTS_MAX, EventRecord, NodeRecord, ServiceRecord, StarRecord, State, TURNS_MAX};
 pub use secrets::SecretRecord;
 pub use security::{AuthorityRecord, CertificateRecord, Security};
+pub use touched::{Part, touched};

@@ -57,7 +57,7 @@ pub(crate) fn admit(
         return Err(Problem::new(Code::NoCapacity, format!("a constellation has at most {NODES_MAX} nodes")));
     }
     let node = NodeId(state.index);
-    security::count_ticket(state, ticket);
+    security::count_ticket(state, ticket, changes);
     insert(state, node, name, role, address, facts, ticket, wall);
     changes.push(Change::NodeChanged { node });
     Ok(())
@@ -127,8 +127,13 @@ pub(crate) fn remove(state: &mut State, node: NodeId, wall: WallTime, changes: &
     let name = record.name.clone();
     end_stars(state, node, wall, changes);
     // What lay there is out of reach for good; whoever asks for a volume of that name gets a new one.
-    state.homes.retain(|_, home| *home != node);
-    security::forget_node(state, node);
+    state.homes.retain(|volume, home| {
+        if *home == node {
+            changes.push(Change::VolumeLost { volume: volume.clone() });
+        }
+        *home != node
+    });
+    security::forget_node(state, node, changes);
     state.record(wall, format!("node `{name}` left"));
     changes.push(Change::NodeChanged { node });
     Ok(())

@@ -8,6 +8,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::keys::Keys;
 use crate::secrets::SecretRecord;
 use crate::security::Security;
 
@@ -39,6 +40,9 @@ pub struct State {
     /// Empty on a machine that is alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<SecretKey, SecretRecord>,
+    /// What became of changes that were asked for under keys.
+    #[serde(default, skip_serializing_if = "Keys::is_empty")]
+    pub keys: Keys,
     /// Oldest first, at most [`EVENTS_MAX`].
     pub events: VecDeque<EventRecord>,
 }

@@ -5,7 +5,7 @@ use model::secret::{SECRET_MAX, SECRETS_MAX};
 use model::{AppSpec, Code, Problem, SecretKey, SecretView, ServiceKey, WallTime};
 use serde::{Deserialize, Serialize};
 
-use crate::apply::Applied;
+use crate::apply::{Applied, Change};
 use crate::record::State;
 
 /// Longest sealed value: the number of its key, a nonce and a tag are beside it.
@@ -39,7 +39,13 @@ impl State {
     }
 }
 
-pub(crate) fn set(state: &mut State, secret: &SecretKey, sealed: &[u8], wall: WallTime) -> Applied {
+pub(crate) fn set(
+    state: &mut State,
+    secret: &SecretKey,
+    sealed: &[u8],
+    wall: WallTime,
+    changes: &mut Vec<Change>,
+) -> Applied {
     if state.cluster.is_none() {
         return Err(Problem::new(Code::Conflict, "a machine that is alone keeps its secrets beside its log"));
     }
@@ -55,10 +61,11 @@ pub(crate) fn set(state: &mut State, secret: &SecretKey, sealed: &[u8], wall: Wa
     state.secrets.insert(secret.clone(), record);
     let what = if before.is_some() { "set anew" } else { "set" };
     state.record(wall, format!("secret `{secret}` {what}"));
+    changes.push(Change::SecretSet { secret: secret.clone() });
     Ok(())
 }
 
-pub(crate) fn delete(state: &mut State, secret: &SecretKey, wall: WallTime) -> Applied {
+pub(crate) fn delete(state: &mut State, secret: &SecretKey, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
     if !state.secrets.contains_key(secret) {
         return Err(missing(secret));
     }
@@ -69,6 +76,7 @@ pub(crate) fn delete(state: &mut State, secret: &SecretKey, wall: WallTime) -> A
     }
     state.secrets.remove(secret);
     state.record(wall, format!("secret `{secret}` deleted"));
+    changes.push(Change::SecretDeleted { secret: secret.clone() });
     Ok(())
 }
 

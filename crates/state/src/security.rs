@@ -216,10 +216,11 @@ pub(crate) fn check_ticket(state: &State, ticket: Option<ContentHash>, role: Nod
     ticket.admits(hash, role, wall).or_else(|reason| refused(&reason))
 }
 
-pub(crate) fn count_ticket(state: &mut State, ticket: Option<ContentHash>) {
+pub(crate) fn count_ticket(state: &mut State, ticket: Option<ContentHash>, changes: &mut Vec<Change>) {
     let tickets = state.security.iter_mut().flat_map(|security| &mut security.tickets);
     for ticket in tickets.filter(|there| Some(there.hash) == ticket) {
         ticket.uses += 1;
+        changes.push(Change::SecurityChanged);
     }
 }
 
@@ -307,9 +308,11 @@ pub(crate) fn revoke(state: &mut State, node: NodeId, wall: WallTime, changes: &
 }
 
 /// A node that left needs nothing more; that it left is remembered for ever.
-pub(crate) fn forget_node(state: &mut State, node: NodeId) {
-    if let Some(security) = &mut state.security {
-        security.certificates.remove(&node);
+pub(crate) fn forget_node(state: &mut State, node: NodeId, changes: &mut Vec<Change>) {
+    if let Some(security) = &mut state.security
+        && security.certificates.remove(&node).is_some()
+    {
+        changes.push(Change::SecurityChanged);
     }
 }
 

@@ -102,6 +102,8 @@ pub(crate) fn remove_service(
     if record.spec.services.is_empty() {
         state.apps.remove(&app);
         changes.push(Change::AppRemoved { app });
+    } else {
+        changes.push(Change::AppPut { app });
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use model::{Code, NodeId, Problem, ServiceKey, StarPhase, VolumeKey, WallTime};
 
-use crate::apply::Applied;
+use crate::apply::{Applied, Change};
 use crate::record::State;
 
 impl State {
@@ -41,12 +41,13 @@ impl State {
     }
 }
 
-pub(crate) fn delete(state: &mut State, volume: &VolumeKey, wall: WallTime) -> Applied {
+pub(crate) fn delete(state: &mut State, volume: &VolumeKey, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
     if !state.homes.contains_key(volume) {
         return Err(Problem::new(Code::NotFound, format!("no volume `{volume}`")).help("`rads c volumes` lists them"));
     }
     state.check_unused(volume)?;
     state.homes.remove(volume);
     state.record(wall, format!("volume `{volume}` deleted"));
+    changes.push(Change::VolumeLost { volume: volume.clone() });
     Ok(())
 }

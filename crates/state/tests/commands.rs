@@ -10,7 +10,7 @@ use model::{
     AppKey, AppSpec, BundleId, Bytes, Code, ContentHash, Exit, ExitCause, Limits, LimitsChange, Network, NodeId, Probe,
     ProbeKind, Program, RestartPolicy, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, WallTime,
 };
-use state::{Assignment, Change, Command, EVENTS_MAX, State, Transition, apply};
+use state::{Assignment, Change, Command, EVENTS_MAX, Part, State, Transition, apply, touched};
 
 const WALL: WallTime = WallTime(5);
 
@@ -381,6 +381,12 @@ fn whatever_is_said_the_state_makes_sense() {
     assert!(stars > 1_000, "only {stars} stars came into being");
 }
 
+/// Keys of what is in one and not, or otherwise, in the other.
+fn differ<K: Ord + Clone, V: PartialEq>(a: &BTreeMap<K, V>, b: &BTreeMap<K, V>) -> impl Iterator<Item = K> {
+    let keys = a.keys().chain(b.keys()).filter(|key| a.get(key) != b.get(key));
+    keys.cloned().collect::<Vec<K>>().into_iter()
+}
+
 fn check(before: &State, state: &State, changes: &[Change]) -> Result<(), &'static str> {
     let must = |holds: bool, what: &'static str| if holds { Ok(()) } else { Err(what) };
     must(state.index == before.index + 1, "the index is the command's")?;
@@ -390,6 +396,17 @@ fn check(before: &State, state: &State, changes: &[Change]) -> Result<(), &'stat
     unchanged.index = state.index;
     let all_refused = changes.iter().all(|change| matches!(change, Change::Refused { .. }));
     must(!all_refused || *state == unchanged, "a refused command, and one that says nothing new, changes nothing")?;
+
+    let told = touched(state, changes);
+    let is_told = |part: Part| told.contains(&part);
+    must(differ(&before.apps, &state.apps).all(|app| is_told(Part::App(app))), "who watches apps is told")?;
+    must(differ(&before.services, &state.services).all(|key| is_told(Part::Service(key))), "who watches services is")?;
+    for star in differ(&before.stars, &state.stars) {
+        let record = state.stars.get(&star).or(before.stars.get(&star));
+        let service = record.ok_or("a star is known")?.service.clone();
+        must(is_told(Part::Star(service, star)), "who watches stars is told")?;
+    }
+    must(!all_refused || told.is_empty(), "nobody is told of what was refused")?;
 
     for (app, record) in &state.apps {
         must(record.version <= state.index, "a version is an index that was")?;

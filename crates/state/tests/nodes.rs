@@ -7,7 +7,7 @@ use model::{
     Probe, ProbeKind, Program, RestartPolicy, ServiceKey, ServiceSpec, Standing, StarId, StarPhase, StarTemplate,
     VolumeKey, VolumeMount, WallTime,
 };
-use state::{Assignment, Change, Command, State, Transition, apply};
+use state::{Assignment, Change, Command, Part, State, Transition, apply, touched};
 
 const WALL: WallTime = WallTime(5);
 
@@ -34,9 +34,21 @@ impl World {
         world
     }
 
+    /// Whoever watches is told of everything that is other than it was.
     fn apply(&mut self, command: Command) -> Vec<Change> {
-        let index = self.state.index + 1;
-        apply(&mut self.state, index, &command)
+        let before = self.state.clone();
+        let index = before.index + 1;
+        let changes = apply(&mut self.state, index, &command);
+        let (state, told) = (&self.state, touched(&self.state, &changes));
+        let volumes = differ(&before.homes, &state.homes).map(Part::Volume);
+        let secrets = differ(&before.secrets, &state.secrets).map(Part::Secret);
+        let nodes = differ(&before.nodes, &state.nodes).map(Part::Node);
+        let services = differ(&before.services, &state.services).map(Part::Service);
+        let security = (before.security != state.security).then_some(Part::Security);
+        for part in volumes.chain(secrets).chain(nodes).chain(services).chain(security) {
+            assert!(told.contains(&part), "{part} is not in {told:?} of {command:?}");
+        }
+        changes
     }
 
     fn does(&mut self, command: Command) {
@@ -59,6 +71,12 @@ impl World {
     fn standing(&self, node: u64) -> Standing {
         self.state.nodes[&NodeId(node)].standing
     }
+}
+
+/// Keys of what is in one and not, or otherwise, in the other.
+fn differ<K: Ord + Clone, V: PartialEq>(a: &BTreeMap<K, V>, b: &BTreeMap<K, V>) -> impl Iterator<Item = K> {
+    let keys = a.keys().chain(b.keys()).filter(|key| a.get(key) != b.get(key));
+    keys.cloned().collect::<Vec<K>>().into_iter()
 }
 
 fn name(text: &str) -> Name {

@@ -24,6 +24,9 @@ const COMPARE_WITHIN: Duration = Duration::from_secs(5);
 const INBOX_MAX: usize = 1024;
 /// How long a goodbye is told; membership ends it after two seconds.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(3);
+/// A call is repeated so often, this far apart: three datagrams in a row are rarely lost, but where nothing gets through.
+const CALLS: u32 = 4;
+const CALL_EVERY: Duration = Duration::from_millis(250);
 
 enum Inbox {
     Datagram {
@@ -40,6 +43,11 @@ enum Inbox {
     },
     /// The nodes and where they are have changed.
     Book(BTreeMap<NodeId, SocketAddr>),
+    /// Told when a node answers a datagram.
+    Call {
+        node: NodeId,
+        answered: oneshot::Sender<()>,
+    },
     Leave,
 }
 
@@ -61,6 +69,8 @@ struct Running {
     book: BTreeMap<NodeId, SocketAddr>,
     answers: HashMap<u64, oneshot::Sender<Vec<u8>>>,
     exchanges: u64,
+    /// Who waits for an answer of a node; those that wait no more are dropped with the next call.
+    calls: HashMap<NodeId, Vec<oneshot::Sender<()>>>,
 }
 
 impl Gossip {
@@ -101,6 +111,7 @@ impl Gossip {
             book: BTreeMap::new(),
             answers: HashMap::new(),
             exchanges: 0,
+            calls: HashMap::new(),
         };
         tokio::spawn(running.run(incoming));
         Ok(Self { inbox, gone: going })
@@ -112,6 +123,20 @@ impl Gossip {
         // Too busy is no answer.
         let _ = self.inbox.try_send(Inbox::Compare { bytes: members, answer });
         answered.await.unwrap_or_default().into()
+    }
+
+    /// Whether datagrams get from here to a node and back.
+    pub(crate) async fn call(&self, node: NodeId) -> bool {
+        for _ in 0..CALLS {
+            let (answered, answer) = oneshot::channel();
+            if self.inbox.send(Inbox::Call { node, answered }).await.is_err() {
+                return false;
+            }
+            if let Ok(Ok(())) = tokio::time::timeout(CALL_EVERY, answer).await {
+                return true;
+            }
+        }
+        false
     }
 
     /// Says goodbye, so that nobody has to notice that this node is gone.
@@ -187,6 +212,14 @@ impl Running {
                     self.membership.handle(now, Event::PushPullAnswer { with, bytes: &bytes }, &mut effects);
                 }
                 Some(Inbox::Book(book)) => self.learn(book, &mut effects),
+                Some(Inbox::Call { node, answered }) => {
+                    self.calls.retain(|_, waiting| {
+                        waiting.retain(|one| !one.is_closed());
+                        !waiting.is_empty()
+                    });
+                    self.calls.entry(node).or_default().push(answered);
+                    self.membership.handle(now, Event::Call { id: node }, &mut effects);
+                }
                 Some(Inbox::Leave) => self.membership.handle(now, Event::Leave, &mut effects),
             }
             for effect in std::mem::take(&mut effects) {
@@ -232,6 +265,12 @@ impl Running {
             Effect::Answer { exchange, bytes } => {
                 if let Some(answer) = self.answers.remove(&exchange) {
                     let _ = answer.send(bytes);
+                }
+            }
+            Effect::Answered { id } => {
+                // Nobody may be waiting any more.
+                for answered in self.calls.remove(&id).into_iter().flatten() {
+                    let _ = answered.send(());
                 }
             }
             Effect::Changed { member, to, .. } => {

@@ -19,6 +19,7 @@ use super::gossip::Gossip;
 use super::mesh::{self, Mesh};
 use super::registrar::Registrar;
 use super::shared::Shared;
+use super::survey;
 use super::vault::{self, Vault};
 use super::wire::decode;
 use crate::main_loop::Incoming;
@@ -113,6 +114,7 @@ impl Service for Switchboard {
             bundles::FETCH => lines.data.carrier.serve_fetch(peer, &body, stream),
             bundles::HOLD => lines.data.carrier.serve_hold(peer, &body, stream),
             vault::SERVICE => lines.data.vault.serve(peer, &body, stream),
+            survey::CLOCK => survey::serve_clock(stream),
             forward::SERVICE => forward::serve(&lines.data.routes, peer, &body, stream),
             _ => {
                 let what = format!("no service `{}`", service.escape_debug());

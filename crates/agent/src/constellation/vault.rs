@@ -81,8 +81,12 @@ impl Vault {
         match &self.ring {
             Some(ring) => {
                 let sealed = ring.for_use(KeyUse::Secret).seal(secret.to_string().as_bytes(), value);
-                let reply = self.looker.change(Request::SetSecret { secret, sealed }).await?;
-                Ok(reply.index)
+                let set = Request::SetSecret { secret, sealed };
+                let request = match api::keyed::current() {
+                    Some(once) => Request::Once { once, request: Box::new(set) },
+                    None => set,
+                };
+                Ok(self.looker.change(request).await?.index)
             }
             None => {
                 let value = Bytes::copy_from_slice(value);

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use model::{NodeId, Problem};
 
 use super::Shared;
-use crate::constellation::{Became, Init, Join, NodeView, Removal, SetDuty};
+use crate::constellation::{Became, Init, Join, NodeView, Removal, SetDuty, Survey};
 use crate::refusal::{Body, Path, Query, Refusal, Reply};
 use crate::types::Accepted;
 
@@ -46,6 +46,15 @@ pub(super) async fn leave(State(control): Shared) -> Reply<()> {
     (status = 200, body = Vec<NodeView>), (status = "default", body = Problem)))]
 pub(super) async fn nodes(State(control): Shared) -> Reply<Vec<NodeView>> {
     Ok(Json(control.nodes().await?))
+}
+
+/// Try every other node
+///
+/// Whether its port takes a connection, a request and a datagram, and how far its clock is from this node's.
+#[utoipa::path(get, path = "/v1/survey", tag = "constellation", responses(
+    (status = 200, body = Survey), (status = "default", body = Problem)))]
+pub(super) async fn survey(State(control): Shared) -> Reply<Survey> {
+    Ok(Json(control.survey().await?))
 }
 
 /// Say whether a node gets stars, or gives those it has to others

@@ -15,10 +15,13 @@ mod volumes;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
 use model::{Code, Problem};
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -26,6 +29,7 @@ use utoipa_axum::routes;
 
 use crate::control::Control;
 use crate::elsewhere;
+use crate::keyed;
 use crate::refusal::Refusal;
 use crate::types::BODY_MAX_BYTES;
 
@@ -50,6 +54,7 @@ pub fn router(control: Arc<dyn Control>) -> Router {
             not_a_route(StatusCode::METHOD_NOT_ALLOWED, "the path does not take this method")
         })
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(axum::middleware::from_fn(keyed::read))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&control), elsewhere::pass_on))
         .with_state(control)
 }
@@ -65,6 +70,7 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(node::status))
         .routes(routes!(node::index))
         .routes(routes!(node::events))
+        .routes(routes!(node::watch))
         .routes(routes!(node::shutdown))
         .routes(routes!(apps::list))
         .routes(routes!(apps::get, apps::put, apps::remove))
@@ -100,6 +106,7 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(constellation::join))
         .routes(routes!(constellation::leave))
         .routes(routes!(constellation::nodes))
+        .routes(routes!(constellation::survey))
         .routes(routes!(constellation::set_duty))
         .routes(routes!(constellation::remove))
         .routes(routes!(constellation::backup))
@@ -110,6 +117,18 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(certs::revoke))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::get, secrets::put, secrets::remove))
+}
+
+/// One JSON object a line, as they come.
+fn lines<T: serde::Serialize + 'static>(
+    records: impl Stream<Item = Result<T, Problem>> + Send + 'static,
+) -> axum::response::Response {
+    let lines = records.map(|record| {
+        let mut line = serde_json::to_vec(&record.map_err(std::io::Error::other)?)?;
+        line.push(b'\n');
+        Ok::<_, std::io::Error>(Bytes::from(line))
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
 fn not_a_route(status: StatusCode, message: &str) -> impl IntoResponse {

@@ -1,15 +1,11 @@
 //! Stars, their counters and their logs.
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{ConnectInfo, State};
-use axum::http::header;
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use futures_util::StreamExt;
+use axum::response::Response;
 use model::{Code, Problem, StarId};
 
-use super::Shared;
+use super::{Shared, lines};
 use crate::control::Caller;
 use crate::refusal::{Path, Query, Refusal, Reply};
 use crate::types::{Inspection, LogQuery, LogRecord, StarStats, StarView, TAIL_MAX};
@@ -57,12 +53,5 @@ pub(super) async fn logs(
     if query.tail.is_some_and(|tail| tail > TAIL_MAX) {
         return Err(Refusal(Problem::new(Code::InvalidValue, format!("`tail` is at most {TAIL_MAX}"))));
     }
-    let records = control.logs(query, caller).await?;
-    let lines = records.map(|record| {
-        let record = record.map_err(std::io::Error::other)?;
-        let mut line = serde_json::to_vec(&record)?;
-        line.push(b'\n');
-        Ok::<_, std::io::Error>(Bytes::from(line))
-    });
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+    Ok(lines(control.logs(query, caller).await?))
 }

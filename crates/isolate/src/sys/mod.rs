@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod bpf;
+pub(crate) mod clock;
 pub(crate) mod detach;
 pub(crate) mod exec;
 pub(crate) mod inherit;

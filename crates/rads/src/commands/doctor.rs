@@ -1,20 +1,27 @@
 //! `rads c doctor`: what this machine lets stars have, found by trying it, and how to get the rest.
 //!
 //! Nothing is concluded from versions or settings where it can be tried: stars are started, by a nursery of its own beside
-//! the data folder, and everything is taken away again.
+//! the data folder, and everything is taken away again. `ports`: who has those the agent wants. `others`: the other nodes of
+//! its constellation, as the agent reaches them, and clocks.
+
+mod others;
+mod ports;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use api::{ServiceView, Survey};
 use isolate::criu::Criu;
 use isolate::{Client, DiskMeans, Enforced, Launch, Message, Request, StarOrder, Walls};
 use model::{Bytes, Limits, Millicores, Network, Problem, StarId};
 use serde::Serialize;
 
+use self::ports::{Kind, Port, Purpose, Sockets};
 use super::agent::own_program;
 use crate::cli::Form;
 use crate::screen::{self, Paint};
@@ -22,7 +29,7 @@ use crate::screen::{self, Paint};
 /// One thing a star may need.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Finding {
-    what: &'static str,
+    what: String,
     state: State,
     detail: String,
     /// How to get it.
@@ -34,6 +41,8 @@ struct Finding {
 #[serde(rename_all = "snake_case")]
 enum State {
     Works,
+    /// It works, and something about it will be in the way sooner or later.
+    Warns,
     /// Stars run without it, and say so.
     Missing,
     /// No star runs.
@@ -61,6 +70,7 @@ fn tell(findings: &[Finding]) {
     for finding in findings {
         let state = match finding.state {
             State::Works => "ok     ".to_owned(),
+            State::Warns => paint.bold("warning"),
             State::Missing => paint.bold("missing"),
             State::Broken => paint.red("BROKEN "),
         };
@@ -93,35 +103,42 @@ struct Facts {
     oci: Option<PathBuf>,
     /// The version of control groups that its containers have, and which controllers work there and which do not.
     groups: Result<(u8, Vec<&'static str>, Vec<&'static str>), String>,
+    /// Whether the clock is kept right, by the kernel's word.
+    clock: Result<bool, String>,
+    ports: Vec<Port>,
+    /// How the agent reaches the other nodes; nothing without an agent.
+    survey: Option<Result<Survey, String>>,
 }
 
 /// Below it a node runs out of descriptors at a few hundred stars: each costs it four, and each connection two.
 const OPEN_FILES_FEW: u64 = 4_096;
 /// A disk that takes longer to make a write durable slows every change that much.
-const SYNC_SLOW: Duration = Duration::from_millis(20);
+const SYNC_SLOW: Duration = Duration::from_millis(10);
 
 /// How to get it.
 const CRIU_HELP: &str = "install CRIU 4.1 or later, or unpack its packages into a folder and name that in `RADS_CRIU`";
 
 fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
-    let works = |what, detail: String| Finding { what, state: State::Works, detail, help: None };
-    let broken = |what, detail: &str, help: &str| Finding {
-        what,
+    let works = |what: &str, detail: String| Finding { what: what.to_owned(), state: State::Works, detail, help: None };
+    let broken = |what: &str, detail: &str, help: &str| Finding {
+        what: what.to_owned(),
         state: State::Broken,
         detail: detail.to_owned(),
         help: Some(help.to_owned()),
     };
-    let missing = |what, detail: &str, help: &str| Finding { state: State::Missing, ..broken(what, detail, help) };
+    let missing =
+        |what: &str, detail: &str, help: &str| Finding { state: State::Missing, ..broken(what, detail, help) };
     let mut findings = Vec::new();
     findings.push(match (&facts.folder, &facts.sync) {
         (Err(reason), _) | (Ok(_), Err(reason)) => {
             broken("data folder", reason, "choose another with `--data-dir` or `RADS_DATA`")
         }
-        (Ok(path), Ok(time)) if *time > SYNC_SLOW => missing(
-            "fast data folder",
-            &format!("`{}`: a durable write takes {}", path.display(), millis(*time)),
-            "put the data folder on a local disk",
-        ),
+        (Ok(path), Ok(time)) if *time > SYNC_SLOW => Finding {
+            what: "data folder".to_owned(),
+            state: State::Warns,
+            detail: format!("`{}`: a durable write takes {}, and so does every change", path.display(), millis(*time)),
+            help: Some("put the data folder on a local disk that is not busy".to_owned()),
+        },
         (Ok(path), Ok(time)) => {
             works("data folder", format!("`{}`: a durable write takes {}", path.display(), millis(*time)))
         }
@@ -136,7 +153,23 @@ fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
              `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, or run as root",
         ),
     });
-    let Ok(walls) = &facts.walls else { return findings };
+    let survey = facts.survey.as_ref().and_then(|survey| survey.as_ref().ok());
+    let mut around = vec![others::judge_clock(&facts.clock, survey)];
+    around.extend(ports::judge(&facts.ports));
+    match &facts.survey {
+        Some(Ok(survey)) => around.extend(others::judge(survey)),
+        Some(Err(reason)) => around.push(Finding {
+            what: "agent".to_owned(),
+            state: State::Warns,
+            detail: format!("it does not say how it reaches other nodes: {reason}"),
+            help: Some("see what it last said in `agent.log`".to_owned()),
+        }),
+        None => {}
+    }
+    let Ok(walls) = &facts.walls else {
+        findings.extend(around);
+        return findings;
+    };
     let delegate = match facts.systemd {
         true => {
             "run as root, or have systemd delegate controllers: `systemctl edit user@.service`, `Delegate=cpu cpuset io memory pids`"
@@ -248,6 +281,7 @@ fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
             works("containers", format!("`{}`; cgroups v{version} limit {}", program.display(), has.join(", ")))
         }
     });
+    findings.extend(around);
     findings
 }
 
@@ -255,7 +289,53 @@ fn millis(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1000.0)
 }
 
+/// What the agent of the folder says, if one answers.
+struct Heard {
+    pid: u32,
+    survey: Result<Survey, String>,
+    services: Vec<ServiceView>,
+}
+
+fn hear(data_dir: &Path) -> Option<Heard> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    runtime.block_on(async {
+        let (client, version) = api::Client::connect(data_dir).await.ok()?;
+        let survey = client.survey().await.map_err(|problem| problem.message);
+        Some(Heard { pid: version.pid, survey, services: client.services().await.unwrap_or_default() })
+    })
+}
+
+/// The ports that the agent listens on, or would.
+fn ports(data_dir: &Path, heard: Option<&Heard>) -> Vec<Port> {
+    let sockets = Sockets::look(heard.map(|heard| heard.pid));
+    let port = |address: SocketAddr, kind: Kind, purpose: Purpose| {
+        let holder = sockets.holder(kind, address);
+        Port { address, kind, purpose, holder }
+    };
+    let usual = SocketAddr::from((Ipv4Addr::UNSPECIFIED, api::constellation::PORT));
+    let running = heard.and_then(|heard| heard.survey.as_ref().ok()?.listen);
+    // What it kept of its constellation tells where it will listen.
+    let later = || agent::listens_on(data_dir).ok().flatten().unwrap_or(usual);
+    let (address, purpose) = match running {
+        Some(address) => (address, Purpose::Nodes),
+        None => (later(), Purpose::NodesLater),
+    };
+    let mut found = vec![port(address, Kind::Tcp, purpose.clone()), port(address, Kind::Udp, purpose)];
+    for view in heard.into_iter().flat_map(|heard| &heard.services) {
+        let entry = view.spec.entry.as_ref().map(|entry| SocketAddr::new(entry.listen.ip, entry.listen.port));
+        // A port that the system chose is known once it is open.
+        let Some(address) = view.address.or(entry.filter(|address| address.port() != 0)) else { continue };
+        let purpose = Purpose::Entry { service: view.service.to_string(), problem: view.problem.clone() };
+        found.push(port(address, Kind::Tcp, purpose));
+    }
+    found
+}
+
 fn look(data_dir: &Path) -> Facts {
+    let heard = hear(data_dir);
+    let ports = ports(data_dir, heard.as_ref());
+    let survey = heard.map(|heard| heard.survey);
+    let clock = isolate::clock_is_synchronised().map_err(|error| error.to_string());
     let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
     let criu = Criu::find().and_then(|criu| Ok((criu.check()?, criu.program().to_owned())));
     let systemd = Path::new("/run/systemd/system").is_dir();
@@ -280,6 +360,9 @@ fn look(data_dir: &Path) -> Facts {
                 systemd,
                 oci,
                 groups,
+                clock,
+                ports,
+                survey,
             };
         }
     };
@@ -290,7 +373,23 @@ fn look(data_dir: &Path) -> Facts {
         Err(reason) => {
             let (walls, root, bridge, disk) = (Err(unknown()), Err(unknown()), Err(unknown()), Err(unknown()));
             let star = Err(reason);
-            return Facts { folder, sync, walls, star, root, bridge, disk, open_files, criu, systemd, oci, groups };
+            return Facts {
+                folder,
+                sync,
+                walls,
+                star,
+                root,
+                bridge,
+                disk,
+                open_files,
+                criu,
+                systemd,
+                oci,
+                groups,
+                clock,
+                ports,
+                survey,
+            };
         }
     };
     let star = nursery.order(1, |_| {});
@@ -302,7 +401,23 @@ fn look(data_dir: &Path) -> Facts {
     let bridge = nursery.order(3, |order| order.network = Network::Bridge).map(drop);
     let disk = nursery.order(4, |order| order.limits.disk = Some(Limits::DISK_MIN)).map(|_| isolate::pace::can_bound());
     let walls = Ok(nursery.walls.clone());
-    Facts { folder, sync, walls, star, root, bridge, disk, open_files, criu, systemd, oci, groups }
+    Facts {
+        folder,
+        sync,
+        walls,
+        star,
+        root,
+        bridge,
+        disk,
+        open_files,
+        criu,
+        systemd,
+        oci,
+        groups,
+        clock,
+        ports,
+        survey,
+    }
 }
 
 /// Where `rads-oci` lies: beside this program, or where programs are looked for.
@@ -336,9 +451,9 @@ impl Drop for Trial {
     }
 }
 
-/// The median of a few.
+/// The median of some writes of a page, each on the disk before the next.
 fn sync_time(folder: &Path) -> io::Result<Duration> {
-    const TRIES: usize = 9;
+    const TRIES: usize = 21;
     let file = File::create(folder.join("sync"))?;
     let mut times = Vec::with_capacity(TRIES);
     for _ in 0..TRIES {
@@ -347,7 +462,6 @@ fn sync_time(folder: &Path) -> io::Result<Duration> {
         file.sync_data()?;
         times.push(begun.elapsed());
     }
-    (&file).flush()?;
     times.sort_unstable();
     Ok(times[TRIES / 2])
 }
@@ -490,6 +604,9 @@ mod tests {
             systemd: true,
             oci: Some("/usr/bin/rads-oci".into()),
             groups: Ok((2, vec!["cpu", "memory", "pids"], Vec::new())),
+            clock: Ok(true),
+            ports: Vec::new(),
+            survey: None,
         }
     }
 
@@ -506,7 +623,12 @@ mod tests {
         assert!(judge(&sound(), true).iter().all(|finding| finding.state == State::Works));
         let no = || Err("it failed".to_owned());
         check(&|facts| facts.folder = Err("no".to_owned()), true, "data folder", State::Broken, "--data-dir");
-        check(&|facts| facts.sync = Ok(Duration::from_secs(1)), true, "fast data folder", State::Missing, "local disk");
+        check(&|facts| facts.sync = Ok(Duration::from_millis(11)), true, "data folder", State::Warns, "local disk");
+        check(&|facts| facts.sync = Ok(Duration::from_millis(10)), true, "data folder", State::Works, "");
+        check(&|facts| facts.clock = Ok(false), true, "clock", State::Warns, "NTP");
+        check(&|facts| facts.survey = Some(Err("it ended".to_owned())), true, "agent", State::Warns, "agent.log");
+        let no_walls = |facts: &mut Facts| (facts.walls, facts.clock) = (Err("not tried".to_owned()), Ok(false));
+        check(&no_walls, true, "clock", State::Warns, "NTP");
         check(&|facts| facts.star = no(), false, "stars", State::Broken, "user namespaces");
         check(&|facts| facts.star = no(), true, "stars", State::Broken, "Linux 5.12");
         check(&|facts| facts.root = no().map(drop::<Duration>), true, "own root", State::Missing, "5.19");

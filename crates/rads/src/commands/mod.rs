@@ -26,6 +26,7 @@ mod up;
 mod upgrade;
 mod volumes;
 mod wait;
+mod watch;
 
 use std::path::Path;
 
@@ -125,6 +126,7 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
             about(global, args.name.clone(), async |on| top::top(&on.client, args, on.form).await)
         }
         Constellation::Events(args) => tell(global, async |on| show::events(&on.client, args, on.form).await),
+        Constellation::Watch(args) => tell(global, async |on| watch::watch(&on.client, args, on.form).await),
         Constellation::Logs(args) => {
             about(global, args.name.clone(), async |on| logs::logs(&on.client, args, on.form).await)
         }

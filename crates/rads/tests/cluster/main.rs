@@ -13,3 +13,4 @@ mod keeping;
 mod long;
 mod rig;
 mod story;
+mod talking;

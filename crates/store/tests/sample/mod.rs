@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use model::app::GRACE_DEFAULT_MS;
 use model::{
     AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Duty, Entry, Exit, ExitCause, Hooks, JoinTicket, Limits,
-    LimitsChange, ListenAddr, Name, Network, NodeFacts, NodeId, NodeRole, Probe, ProbeKind, Program, Protocol,
+    LimitsChange, ListenAddr, Name, Network, NodeFacts, NodeId, NodeRole, Once, Probe, ProbeKind, Program, Protocol,
     RestartPolicy, SecretChange, SecretKey, Serial, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate,
     VolumeKey, VolumeMount, WallTime,
 };
@@ -141,6 +141,11 @@ pub fn one_of_each() -> Vec<Command> {
         Command::SetSecret { secret: SecretKey::in_default(name("password")), sealed: vec![7; 40], wall },
         Command::DeleteSecret { secret: SecretKey::in_default(name("password")), wall },
         Command::DeleteVolume { volume: VolumeKey::in_default(name("pages")), wall },
+        Command::Keyed {
+            once: Once { key: "a-key".parse().expect("a key"), request: ContentHash([3; 32]) },
+            command: Box::new(Command::Restart { service: key(1), wall }),
+            wall,
+        },
     ]
 }
 

@@ -1,0 +1,65 @@
+//! Watching what the log changes, by prefix.
+
+use std::pin::Pin;
+
+use futures_util::Stream;
+use model::Problem;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+/// What is to be watched.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct WatchQuery {
+    /// What keys begin with: `services/default/`, `stars/default/web/`, `nodes/`; nothing for all. Kinds are `apps`, `services`,
+    /// `stars`, `volumes`, `secrets` and `nodes`, the first five with a namespace after them; `security` is one key.
+    #[serde(default)]
+    pub prefix: String,
+    /// Everything after this index of the log; from now on when it is left out. The index of any answer, or of any line of an earlier
+    /// watch, of any node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+}
+
+/// What one command of the log changed, or without keys a bookmark: everything up to this index was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WatchLine {
+    /// To resume from.
+    pub index: u64,
+    /// Keys that are new or other than they were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
+    /// Keys that are no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
+    /// Why this is the last line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
+impl WatchLine {
+    /// Keys, and whether each is there since.
+    pub fn of<'k>(index: u64, keys: impl Iterator<Item = &'k (String, bool)>) -> Self {
+        let (mut changed, mut removed) = (Vec::new(), Vec::new());
+        for (key, there) in keys {
+            if *there { &mut changed } else { &mut removed }.push(key.clone());
+        }
+        Self { index, changed, removed, problem: None }
+    }
+
+    pub fn bookmark(index: u64) -> Self {
+        Self { index, changed: Vec::new(), removed: Vec::new(), problem: None }
+    }
+
+    pub fn cut_off(index: u64, problem: Problem) -> Self {
+        Self { problem: Some(problem), ..Self::bookmark(index) }
+    }
+
+    pub fn is_bookmark(&self) -> bool {
+        self.changed.is_empty() && self.removed.is_empty() && self.problem.is_none()
+    }
+}
+
+/// Lines as they come; ends when the agent does, or with a line that has a problem.
+pub type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchLine, Problem>> + Send>>;
