@@ -11,7 +11,7 @@
 //!   node's own, and whom it believes. `rotation`: another authority. `security`: what the log says of all
 //!   that. `invitations`: what a person may do about it.
 //! - `start`: all of it, from the home to a running part. `entry`: how a machine becomes a node, and stops being one.
-//! - `survey`: how the others are reached, and what their clocks show.
+//! - `post`: messages of programs, between nodes. `survey`: how the others are reached, and what their clocks show.
 //! - `backup`: what a new first node needs to be what the constellation was.
 
 pub(crate) mod backup;
@@ -32,6 +32,7 @@ mod lead;
 pub(crate) mod mesh;
 mod order;
 mod peers;
+pub(crate) mod post;
 pub(crate) mod registrar;
 mod report;
 pub(crate) mod roads;
@@ -42,7 +43,7 @@ mod start;
 pub(crate) mod survey;
 mod switchboard;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub(crate) mod vault;
 mod wire;
 

@@ -10,12 +10,11 @@ use api::{
     Accepted, After, Answer, AppView, Became, BundleStatus, ByteStream, Caller, CertificatesView, Control, Copy,
     Events, Exec, ExecCommand, Index, Init, Inspection, Invitation, Invite, Join, LogQuery, LogStream, MachineView,
     NodeView, Passed, Place, RestoreSnapshot, Road, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats,
-    StarTurn, StarView, StarsThen, Status, Survey, TakeSnapshot, TokenView, Version, VolumeView, WAIT_MAX_MS,
-    WallsView, WatchQuery, WatchStream,
+    StarTurn, StarView, StarsThen, Status, Survey, TakeSnapshot, Talk, TokenView, Version, VolumeView, WAIT_MAX_MS,
+    WatchQuery, WatchStream,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
-use isolate::{DiskMeans, Enforced, IO_IN_PART, Walls};
 use model::{
     AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, Network, NodeFacts, NodeId,
     Problem, SecretChange, SecretKey, SecretView, ServiceKey, Standing, StarId, StarPhase, VolumeKey, WallTime,
@@ -26,10 +25,10 @@ use state::State;
 use store::bundles::COLLECT_AFTER;
 use store::{Bundles, Roots, Secrets, Snapshots};
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::clock;
+use crate::clock::{self, Clock};
 use crate::constellation::far_logs::FarLogs;
 use crate::constellation::forward::Forward;
 use crate::constellation::registrar::Registrar;
@@ -43,6 +42,7 @@ use crate::main_loop::{Incoming, Seen};
 use crate::memories::Memories;
 use crate::orders::Values;
 use crate::snapshots::{self, Darkroom};
+use crate::talk::{self, Talks};
 use crate::watches::Watches;
 use crate::{exec, inspect, logs, orders};
 
@@ -57,6 +57,10 @@ pub(crate) struct Remote {
     pub(crate) ask: mpsc::Sender<Incoming>,
     pub(crate) seen: watch::Receiver<Seen>,
     pub(crate) watches: Watches,
+    pub(crate) talks: Talks,
+    /// Room for programs that talk.
+    pub(crate) talkers: Arc<Semaphore>,
+    pub(crate) clock: Clock,
     /// Becomes true when the agent is about to end.
     pub(crate) leaving: watch::Receiver<bool>,
     pub(crate) shutdown: mpsc::Sender<StarsThen>,
@@ -344,7 +348,7 @@ impl Control for Remote {
 
     fn status(&self) -> Answer<'_, Status> {
         Box::pin(async move {
-            let walls = self.seen.borrow().nursery.clone().map(|(pid, walls)| walls_view(pid, walls));
+            let walls = self.seen.borrow().nursery.clone().map(|(pid, walls)| inspect::walls_view(pid, walls));
             let node = self.looker().look(|node| node.status_view()).await?;
             Ok(Status { agent: self.version(), node, walls, agent_memory: resident_bytes() })
         })
@@ -370,6 +374,10 @@ impl Control for Remote {
 
     fn watch(&self, query: WatchQuery) -> Answer<'_, WatchStream> {
         Box::pin(std::future::ready(self.watches.watch(query, self.leaving.clone())))
+    }
+
+    fn talk(&self, namespace: Name) -> Answer<'_, Talk> {
+        Box::pin(std::future::ready(talk::of_user(self, namespace)))
     }
 
     fn apps(&self) -> Answer<'_, Vec<AppView>> {
@@ -500,7 +508,7 @@ impl Control for Remote {
     fn inspect(&self, star: StarId) -> Answer<'_, Inspection> {
         Box::pin(async move {
             let detail = self.looker().look(move |node| node.star_detail(star)).await?.ok_or_else(|| no_star(star))?;
-            let walls = self.seen.borrow().nursery.clone().map(|(pid, walls)| walls_view(pid, walls));
+            let walls = self.seen.borrow().nursery.clone().map(|(pid, walls)| inspect::walls_view(pid, walls));
             let folder = self.data_dir.clone();
             let look = move || {
                 let files = isolate::log::files(&isolate::place::star(&folder, star));
@@ -865,32 +873,6 @@ pub(crate) fn no_service(service: &ServiceKey) -> Problem {
 
 fn no_star(star: StarId) -> Problem {
     Problem::new(Code::NotFound, format!("no star `{star}`")).help("`rads c list` lists what there is")
-}
-
-fn walls_view(nursery_pid: u32, walls: Walls) -> WallsView {
-    let reason = |enforced: Enforced| match enforced {
-        Enforced::Yes => None,
-        Enforced::No { reason } => Some(reason),
-    };
-    let (disk, disk_in_memory) = match walls.disk {
-        DiskMeans::ProjectQuota => ("project_quota", None),
-        DiskMeans::Image => ("image", None),
-        DiskMeans::Memory { reason } => ("memory", Some(reason)),
-    };
-    WallsView {
-        nursery_pid,
-        disk: disk.to_owned(),
-        disk_in_memory,
-        rootless: walls.rootless,
-        cgroup: walls.cgroup,
-        cpu_not_enforced: reason(walls.cpu),
-        memory_not_enforced: reason(walls.memory),
-        pids_not_enforced: reason(walls.pids),
-        cpus_not_enforced: reason(walls.pinning),
-        cpu_burst_not_enforced: reason(walls.burst),
-        io_not_limited: (walls.io.is_yes() && walls.io_in_part).then(|| IO_IN_PART.to_owned()),
-        io_not_enforced: reason(walls.io),
-    }
 }
 
 /// The agent's own resident memory (proc_pid_status(5)); 0 when it cannot be read.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::{HostView, InForce, MountView, PlaceInForce, WallsView};
-use isolate::Inspection;
+use isolate::{DiskMeans, Enforced, IO_IN_PART, Inspection, Walls};
 
 pub(crate) fn host_view(found: Inspection) -> HostView {
     let mount = |mount: isolate::MountPoint| MountView {
@@ -60,4 +60,31 @@ pub(crate) fn not_enforced(walls: &WallsView) -> BTreeMap<String, String> {
         ("size of volumes", &walls.disk_in_memory),
     ];
     known.into_iter().filter_map(|(limit, reason)| Some((limit.to_owned(), reason.clone()?))).collect()
+}
+
+/// Which limits hold on this machine.
+pub(crate) fn walls_view(nursery_pid: u32, walls: Walls) -> WallsView {
+    let reason = |enforced: Enforced| match enforced {
+        Enforced::Yes => None,
+        Enforced::No { reason } => Some(reason),
+    };
+    let (disk, disk_in_memory) = match walls.disk {
+        DiskMeans::ProjectQuota => ("project_quota", None),
+        DiskMeans::Image => ("image", None),
+        DiskMeans::Memory { reason } => ("memory", Some(reason)),
+    };
+    WallsView {
+        nursery_pid,
+        disk: disk.to_owned(),
+        disk_in_memory,
+        rootless: walls.rootless,
+        cgroup: walls.cgroup,
+        cpu_not_enforced: reason(walls.cpu),
+        memory_not_enforced: reason(walls.memory),
+        pids_not_enforced: reason(walls.pids),
+        cpus_not_enforced: reason(walls.pinning),
+        cpu_burst_not_enforced: reason(walls.burst),
+        io_not_limited: (walls.io.is_yes() && walls.io_in_part).then(|| IO_IN_PART.to_owned()),
+        io_not_enforced: reason(walls.io),
+    }
 }

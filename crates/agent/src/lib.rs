@@ -4,8 +4,10 @@
 //! - `link`, `doors`, `orders`: the nursery, the sockets inside stars, and what a start order becomes.
 //! - `probe`, `tail`, `watcher`, `logs`, `exec`: what is done for one star at a time.
 //! - `upgrade`: how an older nursery becomes the program this is.
+//! - `talk`: programs that talk to each other and hear what becomes of the constellation.
 //! - `watches`: what the log changes, told to who watches it.
 //! - `control`, `stats`, `volumes`: the API's requests, handed to the loop or answered beside it.
+//! - `host`: what this machine is called and where it is reached.
 //! - `constellation`: a node's part among others: connections, the shared log, who is there.
 
 #![forbid(unsafe_code)]
@@ -17,6 +19,7 @@ mod control;
 mod disk_use;
 mod doors;
 mod exec;
+pub mod host;
 mod inspect;
 mod life;
 mod link;
@@ -30,6 +33,7 @@ mod snapshots;
 mod stats;
 mod still;
 mod tail;
+mod talk;
 mod terminal;
 mod upgrade;
 mod volumes;

@@ -14,7 +14,7 @@ use rustix::process::Resource;
 use store::snapshots::Stopped;
 use store::{Bundles, DataDir, Roots, Secrets, Snapshots, Store};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::clock::{self, Clock};
@@ -28,6 +28,7 @@ use crate::main_loop::{Incoming, Ledger, Loop, Seen};
 use crate::memories::Memories;
 use crate::orders::Values;
 use crate::snapshots::BACKING;
+use crate::talk::{Talks, USERS_MAX, Ways, herald};
 use crate::watches::Watches;
 
 /// What an agent is started with.
@@ -111,7 +112,12 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         let (bundles, roots) = (Arc::clone(&bundles), Arc::clone(&roots));
         Carrier::new(part.shared.roads.clone(), part.shared.feed.clone(), bundles, roots, looker.clone())
     });
+    let talks = Talks::new(about.node, looker.clone(), part.as_ref().map(|part| part.shared.clone()));
+    let ways = Ways::new(talks.clone(), clock, folder.path(), leaving.clone());
     let remote = Remote {
+        talks: talks.clone(),
+        talkers: Arc::new(Semaphore::new(USERS_MAX)),
+        clock,
         ask: ask.clone(),
         seen: seeing,
         watches: watches.clone(),
@@ -159,7 +165,8 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         fetching: HashMap::new(),
         done,
         seen,
-        watches,
+        watches: watches.clone(),
+        ways,
         answers: HashMap::new(),
         next_request: 0,
         resting: None,
@@ -168,10 +175,11 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         storing: 0,
     };
     let looping = tokio::spawn(main_loop.run(asked, reported));
+    tokio::spawn(herald(talks.clone(), watches, leaving.clone()));
     let remote: Arc<dyn Control> = Arc::new(remote);
     let part = part.zip(carrier).zip(vault).map(|((part, carrier), vault)| {
         tokio::spawn(vault.clone().take_over(secrets));
-        let data = DataPlane { mesh, carrier, vault, routes: Routes::new(Arc::clone(&remote)) };
+        let data = DataPlane { mesh, carrier, vault, routes: Routes::new(Arc::clone(&remote)), talks };
         part.run(facts, folder.path(), data, again)
     });
     if part.is_none() {

@@ -1,13 +1,16 @@
 //! The loop: every thing that happens comes to one place as an [`Incoming`], becomes an event of the pure [`Node`], and
 //! the effects it answers with are performed. Nothing is decided here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use isolate::{Launch, Message, Request as Order, StarOrder, Walls};
-use model::{Bytes, Code, ExitCause, NodeId, ProbeKind, ProbeRole, Problem, RequestId, ServiceKey, StarId};
+use isolate::{FileBind, Launch, Message, Request as Order, StarOrder, Walls};
+use model::talk::WAY_IN_STAR;
+use model::{
+    Bytes, Code, ExitCause, NodeId, ProbeKind, ProbeRole, Problem, RequestId, ServiceKey, StarId, StarTemplate,
+};
 use node::{Effect, Event, Node, Reply, Request, StartOrder};
 use proxy::Proxy;
 use state::{Command, StarRecord, State};
@@ -25,6 +28,7 @@ use crate::link::{FromNursery, Link};
 use crate::memories::Memories;
 use crate::orders::{self, Open, Values};
 use crate::probe::{Attempt, probe};
+use crate::talk::Ways;
 use crate::watches::Watches;
 
 /// Everything that can happen to an agent.
@@ -107,6 +111,7 @@ pub(crate) struct Loop {
     pub(crate) done: mpsc::UnboundedSender<Incoming>,
     pub(crate) seen: watch::Sender<Seen>,
     pub(crate) watches: Watches,
+    pub(crate) ways: Ways,
     pub(crate) answers: HashMap<RequestId, Answer>,
     pub(crate) next_request: u64,
     /// Who waits for every star to have ended.
@@ -267,7 +272,9 @@ impl Loop {
                 tracing::info!(pid, stars = stars.len(), "nursery up");
                 self.seen.send_modify(|seen| seen.nursery = Some((pid, walls)));
                 let running = stars.iter().filter(|report| report.ended.is_none());
-                running.for_each(|report| self.doors.admit(report.star));
+                let running: BTreeSet<StarId> = running.map(|report| report.star).collect();
+                running.iter().for_each(|star| self.doors.admit(*star));
+                self.open_ways(&running);
                 let never = |cause: &ExitCause| matches!(cause, ExitCause::StartFailed { .. });
                 let begun = stars.iter().filter(|report| !report.ended.as_ref().is_some_and(never));
                 begun.for_each(|report| self.has_begun(report.star));
@@ -287,11 +294,13 @@ impl Loop {
             FromNursery::Said(Message::StartFailed { star, reason }) => {
                 tracing::warn!(%star, reason, "star not started");
                 self.memories.note(star, Err(&reason));
+                self.ways.close(star);
                 Event::StarStartFailed { star, reason }
             }
             FromNursery::Said(Message::Exited { star, cause }) => {
                 tracing::info!(%star, %cause, "star ended");
                 self.doors.forget(star);
+                self.ways.close(star);
                 Event::StarExited { star, cause }
             }
             FromNursery::Said(Message::Limited { star, problem }) => {
@@ -440,14 +449,34 @@ impl Loop {
     fn start(&mut self, order: StartOrder, values: &dyn Open) {
         let (bundles, roots) = (&self.bundles, &self.roots);
         let memory = self.memories.take(&order.service, order.star);
+        let way = self.way(order.star, &order.template);
         let ordinal = self.node.state().stars.get(&order.star).map_or(0, |record| record.ordinal);
         let made =
             orders::star_order(order, bundles, roots, values, &self.snapshots, &self.data_dir, &self.exe, ordinal);
-        match made.map(|order| StarOrder { memory, ..order }) {
+        match made.map(|order| with_way(StarOrder { memory, ..order }, way)) {
             Ok(order) => self.link.order(Order::Start(Box::new(order))),
             Err((star, reason)) => {
                 let failed = Message::StartFailed { star, reason };
                 let _ = self.done.send(Incoming::Nursery(FromNursery::Said(failed)));
+            }
+        }
+    }
+
+    /// The folder of a star's way to this agent, opened; nothing for one that wants none.
+    fn way(&self, star: StarId, template: &StarTemplate) -> Option<PathBuf> {
+        if !self.ways.wanted(template, self.bundles.path(&template.bundle).as_deref()) {
+            return None;
+        }
+        let opened = self.ways.open(star);
+        opened.inspect_err(|error| tracing::warn!(%star, %error, "a star has no way to its agent")).ok()
+    }
+
+    /// Opens the ways of stars that were there before this agent.
+    fn open_ways(&self, running: &BTreeSet<StarId>) {
+        self.ways.sweep(running);
+        for star in running {
+            if let Some(record) = self.node.state().stars.get(star) {
+                self.way(*star, &record.template);
             }
         }
     }
@@ -514,4 +543,18 @@ impl Loop {
         let index = self.node.state().index;
         self.seen.send_if_modified(|seen| std::mem::replace(&mut seen.index, index) != index);
     }
+}
+
+/// A star with the way it was given, unless it has something of its own at that place.
+fn with_way(mut order: StarOrder, way: Option<PathBuf>) -> StarOrder {
+    let inside = |path: &String| path == WAY_IN_STAR || path.starts_with(&format!("{WAY_IN_STAR}/"));
+    let interior = &order.interior;
+    let taken = order.volumes.iter().map(|volume| &volume.inside).any(inside)
+        || interior.tmpfs.iter().map(|tmpfs| &tmpfs.inside).any(inside)
+        || interior.files.iter().map(|file| &file.inside).any(inside)
+        || interior.secrets.iter().map(|secret| &secret.inside).any(inside);
+    if let Some(host) = way.filter(|_| !taken) {
+        order.interior.files.push(FileBind { host, inside: WAY_IN_STAR.to_owned(), file: false, read_only: true });
+    }
+    order
 }

@@ -57,6 +57,9 @@ pub struct Road {
     pub stream: Box<dyn Duplex>,
 }
 
+/// Takes a connection over, to its end.
+pub type Talk = Box<dyn FnOnce(Box<dyn Duplex>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
 /// A command that runs within a star.
 pub struct Exec {
     /// Dropped at the end of the input.
@@ -78,6 +81,11 @@ pub trait Control: Send + Sync + 'static {
     fn events(&self, after: After) -> Answer<'_, Events>;
 
     fn watch(&self, _: WatchQuery) -> Answer<'_, WatchStream> {
+        not_here()
+    }
+
+    /// Lets a program talk as one of a namespace.
+    fn talk(&self, _: Name) -> Answer<'_, Talk> {
         not_here()
     }
 

@@ -26,7 +26,7 @@ pub use constellation::{
     Became, Health, Init, Introduction, Invitation, Join, MachineView, Neighbour, NodeView, OwnPlace, Removal, SetDuty,
     Survey,
 };
-pub use control::{Answer, ByteStream, Caller, Control, Duplex, Exec, LogStream, Place, Road};
+pub use control::{Answer, ByteStream, Caller, Control, Duplex, Exec, LogStream, Place, Road, Talk};
 pub use routes::{openapi, router};
 pub use serve::{Routes, Socket, socket_path};
 pub use types::*;

@@ -95,6 +95,16 @@ pub struct After {
     pub agreed: bool,
 }
 
+/// As whom a program talks.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TalkQuery {
+    /// Messages go to stars of this namespace; `default` when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Name>,
+}
+
 /// Longest time a request may ask to be held.
 pub const WAIT_MAX_MS: u64 = 60_000;
 

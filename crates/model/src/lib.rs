@@ -20,6 +20,7 @@ pub mod problem;
 mod schema;
 pub mod secret;
 pub mod star;
+pub mod talk;
 pub mod time;
 pub mod units;
 pub mod weakened;

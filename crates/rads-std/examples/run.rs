@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         root,
         ready: None,
         output: Output::Offered,
+        way: rads_std::Way::Star,
     };
     ExitCode::from(run(loaded, options) as u8)
 }

@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::library::natives;
 use crate::loading::Loaded;
 use crate::machine::{Machine, World, complain};
+use crate::modules::constellation::{Agent, Way};
 use crate::modules::process::random_seed;
 
 /// How long requests in flight may take after the first SIGTERM: a little less than the ten seconds after which a star
@@ -42,6 +43,8 @@ pub struct RunOptions {
     /// Written (one byte) and closed when the program's first server listens.
     pub ready: Option<OwnedFd>,
     pub output: Output,
+    /// How `constellation` reaches the agent.
+    pub way: Way,
 }
 
 /// What becomes of a program whose output cannot be written.
@@ -80,6 +83,7 @@ async fn drive(loaded: Loaded, options: RunOptions) -> i32 {
         databases: Default::default(),
         ready: options.ready.into(),
         output: options.output,
+        agent: Agent::new(options.way),
     };
     let mut signals = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => [terminate, interrupt],
@@ -128,6 +132,10 @@ fn verdict(machine: &Machine, stopping: bool) -> Option<i32> {
     // did not would go on for ever.
     if stopping && (state.main_ended || !state.main_serves) {
         return Some(0);
+    }
+    // A message or an event may come at any time.
+    if machine.world.agent.listens() && !stopping {
+        return None;
     }
     match machine.counts() {
         (0, _) => Some(i32::from(state.failed)),

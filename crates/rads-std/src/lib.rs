@@ -23,4 +23,5 @@ mod web;
 pub use event_loop::{Output, RunOptions, run};
 pub use library::natives;
 pub use loading::{Loaded, load, load_typed};
+pub use modules::constellation::Way;
 pub use rehearsal::rehearse;

@@ -91,6 +91,7 @@ const SECTIONS: &[&[Entry]] = &[
     modules::web::ENTRIES,
     modules::http::ENTRIES,
     modules::db::ENTRIES,
+    modules::constellation::ENTRIES,
 ];
 
 /// The core of the machine and the whole library. Built once per process and shared by every machine: a star forked
@@ -111,6 +112,7 @@ pub fn natives() -> Arc<Natives> {
             };
         }
         builder.prelude(modules::tasks::PRELUDE);
+        builder.prelude(modules::constellation::PRELUDE);
         Arc::new(builder.build())
     }))
 }

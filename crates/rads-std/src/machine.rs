@@ -21,6 +21,7 @@ use tokio::time::sleep;
 use crate::event_loop::Output;
 use crate::handler::{self, Answer};
 use crate::library::{Action, Host, HostFn, Later, host_functions};
+use crate::modules::constellation::Agent;
 use crate::modules::db::Databases;
 use crate::modules::net::Servers;
 use crate::server::Call;
@@ -46,6 +47,8 @@ pub(crate) struct World {
     /// Written and closed when the first server listens.
     pub(crate) ready: RefCell<Option<OwnedFd>>,
     pub(crate) output: Output,
+    /// The way to other machines and stars.
+    pub(crate) agent: Agent,
 }
 
 impl World {
@@ -64,6 +67,10 @@ pub(crate) struct Machine {
     /// Answers that futures still have to give.
     outstanding: Cell<usize>,
     state: RefCell<State>,
+    /// Tasks that were called for events and have not ended.
+    hearing: Cell<usize>,
+    /// One of them has.
+    heard: Notify,
     /// The event loop should look: code is ready to run, or the program may be over.
     pub(crate) work: Notify,
 }
@@ -85,6 +92,8 @@ pub(crate) struct State {
 /// Who gets the outcome of a task that the library started.
 enum Waiting {
     Handler(oneshot::Sender<Answer>),
+    /// Nobody; it was called for an event.
+    Event,
     /// `async_utils.timeout`: the task that called it, and the timer to disarm.
     Race {
         caller: TaskId,
@@ -102,6 +111,8 @@ impl Machine {
             waiting: RefCell::default(),
             outstanding: Cell::new(0),
             state: RefCell::default(),
+            hearing: Cell::new(0),
+            heard: Notify::new(),
             work: Notify::new(),
         })
     }
@@ -200,6 +211,13 @@ impl Machine {
                 // Gone when its connection was cut; the handler was left to finish all the same.
                 let _ = asker.send(answer);
             }
+            Some(Waiting::Event) => {
+                self.hearing.set(self.hearing.get() - 1);
+                self.heard.notify_one();
+                if let Err(uncaught) = outcome {
+                    complain(&uncaught);
+                }
+            }
             Some(Waiting::Race { caller, timer }) => {
                 timer.abort();
                 self.outstanding.set(self.outstanding.get() - 1);
@@ -240,6 +258,30 @@ impl Machine {
         }
         self.pump();
         answer
+    }
+
+    /// Calls a job with what an event tells, in a task of its own.
+    pub(crate) fn hear(self: &Rc<Machine>, job: RootId, data: &str) {
+        {
+            let mut vm = self.vm.borrow_mut();
+            let callee = vm.rooted(job);
+            let data = vm.heap().str(data);
+            match vm.spawn(callee, &[data]) {
+                Ok(task) => {
+                    self.hearing.set(self.hearing.get() + 1);
+                    self.waiting.borrow_mut().insert(task, Waiting::Event);
+                }
+                Err(error) => complain(&format_args!("error: {}", vm.heap().display(error))),
+            }
+        }
+        self.pump();
+    }
+
+    /// Waits until no more than so many of those tasks are under way.
+    pub(crate) async fn heard_at_most(&self, most: usize) {
+        while self.hearing.get() > most {
+            self.heard.notified().await;
+        }
     }
 
     /// Calls `job` in a task of its own for the task `caller`, which gets its outcome, or a time-out error after `limit`.

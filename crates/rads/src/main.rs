@@ -7,7 +7,6 @@
 
 mod cli;
 mod commands;
-mod host;
 mod membership;
 mod moment;
 mod options;

@@ -210,3 +210,60 @@ fn weaker_walls_are_told_before_and_kept_among_the_events() {
     let status = world.rads(&["c", "exec", "weak", "--", "grep", "Seccomp:", "/proc/self/status"]).ok();
     assert_eq!(status, "Seccomp:\t0\n");
 }
+
+const TALKER: &str = r#"
+constellation.on("message", blast (event) {
+    echo(`heard ${event.message.text} from ${event.from.star ?? "outside"}`);
+    if (event.message.relay != null) {
+        echo(`told ${constellation.send(event.message.relay, { text: event.message.text })}`);
+    }
+});
+echo("listening");
+"#;
+
+const TALKERS: &str = r#"
+constellation.deploy("talker", {script: "talker.rads", instances: 2, ram_mb: 48});
+constellation.deploy("silent", {script: "silent.rads", ram_mb: 48});
+"#;
+
+#[test]
+fn stars_that_name_the_module_talk_and_find_the_next_agent() {
+    let world = World::new();
+    world.file("talker.rads", TALKER);
+    world.file("silent.rads", "loop (true) { sleep(1000); }\n");
+    let app = world.app(TALKERS);
+    world.rads(&["up", "-d", "--yes", app.to_str().unwrap()]).ok();
+    let team = "constellation.deploy(\"talker\", {script: \"talker.rads\", namespace: \"team\", ram_mb: 48});\n";
+    let team = world.file("team.rads", team);
+    world.rads(&["up", "-d", "--yes", team.to_str().unwrap()]).ok();
+    let count = |target: &str, what: &str| world.rads(&["c", "logs", target]).out.matches(what).count();
+    world.wait_for("all to listen", || count("talker", "listening") == 2 && count("team/talker", "listening") == 1);
+    let relay =
+        world.file("relay.rads", "echo(constellation.send(\"talker-2\", { text: \"one\", relay: \"talker\" }));");
+    let say = |path: &std::path::Path| world.rads(&["run", path.to_str().unwrap()]).ok();
+    assert_eq!(say(&relay), "1\n");
+    world.wait_for("the other to hear", || count("talker-1", "heard one from talker-2") == 1);
+    world.wait_for("how many to be told", || count("talker-2", "told 1") == 1);
+    assert_eq!(count("team/talker", "heard"), 0, "another namespace");
+    let all = world.file("all.rads", "echo(constellation.broadcast({ text: \"all\" }));");
+    assert_eq!(say(&all), "2\n");
+    world.wait_for("both to hear", || count("talker", "heard all from outside") == 2);
+    assert_eq!(count("team/talker", "heard"), 0);
+
+    // What a star has of its agent is one socket, and that only if it wants it.
+    let within = |star: &str, command: &str| world.rads(&["c", "exec", star, "--", "/bin/sh", "-c", command]);
+    assert_eq!(within("talker-1", "ls -A /run/rads").ok(), "s\n");
+    assert_ne!(within("talker-1", "touch /run/rads/x").code, 0, "it can put nothing beside it");
+    assert_ne!(within("silent-1", "ls -d /run/rads").code, 0, "nobody asked for it");
+
+    let before = world.stars();
+    support::kill(world.agent_pid(), "-9");
+    let mut agent = world.command(&["c", "agent"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    world.wait_for("another agent", || world.rads(&["c", "version"]).out.contains("pid"));
+    world.wait_for("the stars to have found it", || say(&all) == "2\n");
+    assert_eq!(world.stars().len(), before.len());
+    world.rads(&["c", "shutdown"]).ok();
+    agent.wait().unwrap();
+    let ways = world.data().join("ways");
+    assert!(fs::read_dir(ways).unwrap().next().is_none(), "nothing is left of the ways");
+}

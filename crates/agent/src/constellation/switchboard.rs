@@ -17,12 +17,14 @@ use super::bundles::{self, Carrier};
 use super::forward;
 use super::gossip::Gossip;
 use super::mesh::{self, Mesh};
+use super::post;
 use super::registrar::Registrar;
 use super::shared::Shared;
 use super::survey;
 use super::vault::{self, Vault};
 use super::wire::decode;
 use crate::main_loop::Incoming;
+use crate::talk::Talks;
 
 /// What answers; set once, when all of it is there. Until then everybody is asked to wait.
 #[derive(Default)]
@@ -46,6 +48,7 @@ pub(crate) struct DataPlane {
     pub(crate) carrier: Carrier,
     pub(crate) vault: Vault,
     pub(crate) routes: Routes,
+    pub(crate) talks: Talks,
 }
 
 impl Switchboard {
@@ -114,6 +117,7 @@ impl Service for Switchboard {
             bundles::FETCH => lines.data.carrier.serve_fetch(peer, &body, stream),
             bundles::HOLD => lines.data.carrier.serve_hold(peer, &body, stream),
             vault::SERVICE => lines.data.vault.serve(peer, &body, stream),
+            post::SERVICE => post::serve(&lines.data.talks, peer, &body, stream),
             survey::CLOCK => survey::serve_clock(stream),
             forward::SERVICE => forward::serve(&lines.data.routes, peer, &body, stream),
             _ => {

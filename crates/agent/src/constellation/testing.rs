@@ -145,7 +145,7 @@ pub(super) fn name(text: &str) -> Name {
 }
 
 /// A star of a node, made from a bundle.
-pub(super) fn star(id: StarId, node: NodeId, bundle: BundleId) -> StarRecord {
+pub(crate) fn star(id: StarId, node: NodeId, bundle: BundleId) -> StarRecord {
     let template = StarTemplate {
         program: Program::Script("x.rads".to_owned()),
         args: Vec::new(),

@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use model::{Code, Problem, StarId};
+use model::{Code, Name, Problem, StarId};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use super::Shared;
 use crate::control::{Caller, Exec};
 use crate::exec::{BYTES, EXIT, PAYLOAD_MAX, PROTOCOL, RESIZE, STDERR, STDIN, STDOUT, read_frame, write_frame};
-use crate::refusal::{Body, Path, Refusal};
-use crate::types::{Copy, Ended, ExecCommand, TerminalSize};
+use crate::refusal::{Body, Path, Query, Refusal};
+use crate::types::{Copy, Ended, ExecCommand, TalkQuery, TerminalSize};
 
 /// Run a command within a star's walls
 ///
@@ -78,6 +78,21 @@ pub(super) async fn dial(
         // How it ends is between the two.
         let _ = tokio::io::copy_bidirectional(&mut connection, &mut stream).await;
     }))
+}
+
+/// Talk to stars, and hear what becomes of the machines
+///
+/// Answers `101`, and goes on with one JSON object a line each way: what `constellation` in RADS programs speaks.
+#[utoipa::path(post, path = "/v1/talk", tag = "node", params(TalkQuery),
+    responses((status = 101, description = "connected"), (status = "default", body = Problem)))]
+pub(super) async fn talk(
+    State(control): Shared,
+    Query(TalkQuery { namespace }): Query<TalkQuery>,
+    mut request: Request,
+) -> Result<Response, Refusal> {
+    let upgrade = upgrade_of(&mut request, model::talk::PROTOCOL)?;
+    let talk = control.talk(namespace.unwrap_or_else(Name::default_namespace)).await?;
+    Ok(switch(upgrade, model::talk::PROTOCOL, async move |connection| talk(Box::new(connection)).await))
 }
 
 /// The connection that a request is to become.

@@ -94,6 +94,7 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(exec::exec))
         .routes(routes!(exec::copy))
         .routes(routes!(exec::dial))
+        .routes(routes!(exec::talk))
         .routes(routes!(snapshots::take))
         .routes(routes!(snapshots::list))
         .routes(routes!(snapshots::get, snapshots::delete))

@@ -4,6 +4,7 @@
 //! microseconds, less than handing it to a thread, and a thread would cost every star its stack. Sockets, timers and
 //! whatever waits for others suspend only their task.
 
+pub(crate) mod constellation;
 pub(crate) mod db;
 pub(crate) mod env;
 pub(crate) mod fs;

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use agent::backup::Head;
+use agent::host;
 use api::{ByteReader, Client, OwnPlace};
 use model::{Bytes, Code, Problem};
 use serde::Serialize;
@@ -13,7 +14,6 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::{agent as own_agent, constellation};
 use crate::cli::Form;
-use crate::host;
 use crate::membership::{Backup, Recover, RestoreBackup};
 use crate::moment::clock_time;
 use crate::screen;

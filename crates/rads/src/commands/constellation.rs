@@ -7,6 +7,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::time::Duration;
 
+use ::agent::host;
 use api::constellation::{Became, Init, Introduction, Invitation, Join, OwnPlace, PORT};
 use api::{Client, NodeView, Version};
 use model::{Code, Duty, NodeRole, Problem};
@@ -17,7 +18,7 @@ use zeroize::Zeroizing;
 use super::{agent, nodes, secrets};
 use crate::cli::Form;
 use crate::membership::{self, MachineOptions};
-use crate::{host, screen};
+use crate::screen;
 
 /// Longest wait for the agent to be what it became: it opens its log, and a node that joined is told the whole state.
 const ANEW_TIMEOUT: Duration = Duration::from_secs(60);

@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 
 use isolate::{NurseryConfig, ScriptStart, StarEntry};
 use model::{Code, Problem};
-use rads_std::{Loaded, Output, RunOptions};
+use rads_std::{Loaded, Output, RunOptions, Way};
 use rads_vm::Limits;
 
 use super::Failure;
 use super::planning::{self, Overrides};
 use crate::cli::{Form, Nursery};
-use crate::screen;
+use crate::{place, screen};
 
 /// Runs a script on this thread; its exit code is the program's.
-pub(crate) fn run(file: &Path, args: Vec<OsString>) -> Result<u8, Failure> {
+pub(crate) fn run(file: &Path, args: Vec<OsString>, data_dir: Option<PathBuf>) -> Result<u8, Failure> {
     let args = args.into_iter().map(text_argument).collect::<Result<_, _>>()?;
     let loaded = load(file)?;
     let here = env::current_dir()
@@ -29,6 +29,8 @@ pub(crate) fn run(file: &Path, args: Vec<OsString>) -> Result<u8, Failure> {
         root: here,
         ready: None,
         output: Output::Wanted,
+        // Only asked for when the program wants something of an agent.
+        way: Way::Api(place::data_dir(data_dir).map(|folder| api::socket_path(&folder))),
     };
     // The kernel keeps eight bits of an exit code.
     Ok((rads_std::run(loaded, options) & 0xff) as u8)
@@ -129,6 +131,7 @@ fn star(start: ScriptStart<'_>) -> i32 {
         root: env::current_dir().unwrap_or_else(|_| app.to_owned()),
         ready: start.ready_fd,
         output: Output::Offered,
+        way: Way::Star,
     };
     rads_std::run(loaded, options)
 }

@@ -72,7 +72,7 @@ impl From<Problem> for Failure {
 pub(crate) fn perform(cli: Cli) -> Result<u8, Failure> {
     let Cli { global, command } = cli;
     match command {
-        Command::Run(args) => language::run(&args.file, args.args),
+        Command::Run(args) => language::run(&args.file, args.args, global.data_dir),
         Command::Check(args) => language::check(&args.files, global.output),
         Command::Nursery(args) => Ok(language::nursery(place::data_dir(global.data_dir)?, &args)?),
         Command::Star(args) => language::star_alone(&args.script, args.args),

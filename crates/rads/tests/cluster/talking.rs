@@ -1,15 +1,102 @@
-//! Changes that happen once, and watches of what changes.
+//! Programs that talk over machines, changes that happen once, and watches of what changes.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::clients::up_hello;
 use crate::rig::{Machine, Rig, possible};
+
+const TALKER: &str = r#"
+constellation.on("message", blast (event) {
+    echo(`heard ${event.message.text} from ${event.from.star ?? "outside"}`);
+    if (event.message.relay != null) {
+        echo(`told ${constellation.send(event.message.relay, { text: event.message.text })}`);
+    }
+});
+constellation.on("node_lost", blast (event) { echo(`lost ${event.node}`); });
+echo("listening");
+"#;
+
+fn app(namespace: &str, stars: u32) -> String {
+    format!(
+        "import constellation;\nconstellation.deploy(\"talker\", {{script: \"talker.rads\", namespace: \"{namespace}\", \
+         instances: {stars}, ram_mb: 48}});\n"
+    )
+}
+
+/// What a program outside of stars says on a machine, and what it prints.
+fn say(rig: &Rig, at: usize, program: &str) -> String {
+    let path = rig.file("say.rads", program);
+    rig.machine(at).rads(&["run", path.to_str().unwrap()]).ok()
+}
+
+fn logs(machine: &Machine, star: &str) -> String {
+    machine.rads(&["c", "logs", star]).out
+}
+
+#[test]
+#[ignore = "half a minute: `cargo xtask test cluster`"]
+fn stars_of_a_namespace_talk_over_machines_and_others_hear_nothing() {
+    if !possible() {
+        return;
+    }
+    let rig = Rig::new(3);
+    rig.constellation();
+    rig.file("talker.rads", TALKER);
+    for (namespace, stars) in [("default", 2), ("team", 1)] {
+        let file = rig.file(&format!("{namespace}.rads"), &app(namespace, stars));
+        rig.machine(0).rads(&["up", "-d", "--yes", file.to_str().unwrap()]).ok();
+    }
+    rig.await_ready(0, 3, &[], Duration::from_secs(30));
+    let asked = rig.machine(0);
+    for star in ["talker-1", "talker-2", "team/talker"] {
+        rig.wait_for("stars to listen", || logs(asked, star).contains("listening"));
+    }
+    let stars = rig.stars(0);
+    let home = |name: &str| {
+        let there = stars.iter().find(|star| star.name == name && star.phase == "ready");
+        rig.named(&there.unwrap_or_else(|| panic!("{stars:?}")).node)
+    };
+    assert_ne!(home("talker-1"), home("talker-2"), "one on each machine");
+
+    // From outside to one star, and by that to the other, on another machine.
+    let relay = "echo(constellation.send(\"talker-2\", { text: \"one\", relay: \"talker\" }));";
+    for at in rig.all() {
+        assert_eq!(say(&rig, at, relay).trim(), "1", "from machine {at}");
+    }
+    let count = |star: &str, what: &str| logs(asked, star).matches(what).count();
+    rig.wait_for("the message to come", || count("talker-1", "heard one from talker-2") == 3);
+    assert_eq!(count("talker-2", "heard one from outside"), 3);
+    rig.wait_for("it to be counted", || count("talker-2", "told 1") == 3);
+    // To everybody: two of this namespace, none of the other.
+    assert_eq!(say(&rig, 2, "echo(constellation.broadcast({ text: \"all\" }));").trim(), "2");
+    rig.wait_for("both to hear", || count("talker-1", "heard all") + count("talker-2", "heard all") == 2);
+    assert!(!logs(asked, "team/talker").contains("heard"), "{}", logs(asked, "team/talker"));
+    let nodes = say(&rig, 1, "turbo all = constellation.nodes(); echo(`${all.length} ${constellation.leader()}`);");
+    assert!(nodes.starts_with("3 "), "{nodes}");
+
+    // Its agent is another one: the star is the same, and hears again.
+    let of = home("talker-2");
+    rig.kill_agent(of);
+    rig.start(of);
+    let told = "echo(constellation.send(\"talker-2\", { text: \"again\" }));";
+    rig.wait_for("the star to have found the new agent", || say(&rig, (of + 1) % 3, told).trim() == "1");
+    rig.wait_for("it to hear", || logs(asked, "talker-2").contains("heard again from outside"));
+    let pid = |stars: &[crate::rig::Star]| stars.iter().find(|star| star.name == "talker-2").map(|star| star.pid);
+    assert_eq!(pid(&rig.stars(0)), pid(&stars), "the star was not started again");
+
+    // A machine dies, and who listens is told.
+    rig.die(of);
+    let left = home("talker-1");
+    let lost = format!("lost {}", rig.machine(of).name);
+    rig.wait_for("the other star to be told", || logs(rig.machine(left), "talker-1").contains(&lost));
+}
 
 /// `POST` with a key, over the socket of a machine's agent: the status and the body.
 fn post(machine: &Machine, path: &str, key: Option<&str>) -> (u16, String) {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use model::Name;
 
 /// The host's name as a node's: what stands before the first dot, in what letters a name has.
-pub(crate) fn own_name() -> Name {
+pub fn own_name() -> Name {
     name_of(&rustix::system::uname().nodename().to_string_lossy())
 }
 
@@ -18,7 +18,7 @@ fn name_of(host: &str) -> Name {
 }
 
 /// This machine's own address on the way to another one. No packet is sent for it.
-pub(crate) fn address_towards(other: SocketAddr) -> Option<IpAddr> {
+pub fn address_towards(other: SocketAddr) -> Option<IpAddr> {
     let from: SocketAddr = match other {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -31,7 +31,7 @@ pub(crate) fn address_towards(other: SocketAddr) -> Option<IpAddr> {
 
 /// This machine's address: the one that leads out of its network, or else the first of an interface that is one of the
 /// machine's own.
-pub(crate) fn own_address() -> Option<IpAddr> {
+pub fn own_address() -> Option<IpAddr> {
     // TEST-NET-1 (RFC 5737): nobody's address, so it takes the way that leads anywhere.
     let anywhere = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9));
     address_towards(anywhere).or_else(|| {
