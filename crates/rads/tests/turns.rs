@@ -152,6 +152,14 @@ fn a_command_is_told_its_port() {
         world.rads(&["c", "exec", "web", "--", "sh", "-c", "echo $PORT $URL"]).ok(),
         "7070 http://web-1:7070/\n"
     );
+    // The one that comes after it has a higher generation: whoever is written to can tell who is late.
+    let generation = || -> u64 {
+        let said = world.rads(&["c", "exec", "web", "--", "sh", "-c", "echo $STAR_GENERATION"]).ok();
+        said.trim().parse().unwrap()
+    };
+    let first = generation();
+    world.rads(&["c", "restart", "web"]).ok();
+    assert!(generation() > first);
     world.rads(&["c", "down", "--all"]).ok();
 }
 

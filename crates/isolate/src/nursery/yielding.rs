@@ -18,8 +18,9 @@ use crate::cgroup::Spent;
 const LOOK: Duration = Duration::from_millis(300);
 /// The same while all stars together use next to nothing.
 const CALM_LOOK: Duration = Duration::from_secs(1);
-/// A look at every star is followed by a pause of this many times as long as it took.
+/// A look at every star is followed by a pause of this many times as long as it took, but not by a longer one than this.
 const WORTH: u32 = 100;
+const LOOK_MAX: Duration = Duration::from_secs(3);
 /// What is next to nothing: this part of one processor.
 const CALM: u32 = 50;
 /// Looks for which a star is left alone that gave way and did not get its quota: so it is kept from its part of a busy
@@ -126,7 +127,7 @@ impl Nursery {
         }
         self.yielding.accounts = accounts;
         let took = now.elapsed();
-        self.yielding.next = Some(now + took + (took * WORTH).max(LOOK));
+        self.yielding.next = Some(now + took + (took * WORTH).clamp(LOOK, LOOK_MAX));
     }
 }
 

@@ -324,7 +324,7 @@ fn yielding(kit: &Kit) -> Verdict {
     let (spender, _) = kit.start(&order);
     let gives_way = |pid: u32| group_file(pid, "cpu.idle").trim() == "1";
     let until = |expected: bool| {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
         while gives_way(spender) != expected {
             assert!(std::time::Instant::now() < deadline, "it gives way: {}", !expected);
             std::thread::sleep(std::time::Duration::from_millis(20));
