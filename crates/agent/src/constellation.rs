@@ -4,7 +4,7 @@
 //!   answered by whom. `wire`: the bytes of what is said here.
 //! - `peers`, `disk`: what the voter in `consensus` needs of the network and the disk. `shared`: the log as the agent uses it.
 //! - `feed`: commands in their order, on to those who follow. `follow`: hearing them from a voter. `lead`: what the leader
-//!   does beside planning. `gossip`: who seems to be there. `report`: telling the leader that one is.
+//!   does beside planning. `gossip`: who seems to be there; `gossip_keys`: what that is sealed with. `report`: telling the leader that one is.
 //! - `mesh`: the way to stars elsewhere. `bundles`: files of apps between nodes. `vault`: secrets, sealed and released. `forward`, `far_logs`: requests of the API that
 //!   are answered elsewhere.
 //! - `found`, `join`: how a machine becomes a node. `registrar`: lets others in and gives nodes new certificates. `certs`: a
@@ -25,6 +25,7 @@ mod follow;
 pub(crate) mod forward;
 pub(crate) mod found;
 mod gossip;
+pub(crate) mod gossip_keys;
 pub(crate) mod home;
 pub(crate) mod invitations;
 pub(crate) mod join;

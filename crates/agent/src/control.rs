@@ -827,6 +827,16 @@ impl Control for Remote {
         })
     }
 
+    fn rotate_gossip(&self) -> Answer<'_, CertificatesView> {
+        Box::pin(async move {
+            self.registrar().await?;
+            if let Some(standpoint) = &self.standpoint {
+                standpoint.gossip_keys.rotate().await?;
+            }
+            self.of_members(invitations::certificates).await
+        })
+    }
+
     fn revoke_certificates(&self, node: NodeId) -> Answer<'_, CertificatesView> {
         Box::pin(async move {
             self.registrar().await?.shut_out(node).await?;

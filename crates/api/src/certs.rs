@@ -42,6 +42,10 @@ pub struct CertificatesView {
     pub lifetime_days: u16,
     /// The one that issues first. More than one while they change.
     pub authorities: Vec<AuthorityView>,
+    /// The numbers of the keys that gossip is sealed with, the one that seals first: more than one while they change, none as
+    /// long as it is the one that the constellation began with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gossip: Vec<u32>,
     pub nodes: Vec<CertificateView>,
 }
 

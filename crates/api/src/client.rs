@@ -337,6 +337,10 @@ impl Client {
         self.send(Method::POST, "/v1/certificates/rotate", &()).await
     }
 
+    pub async fn rotate_gossip(&self) -> Result<CertificatesView, Problem> {
+        self.send(Method::POST, "/v1/gossip-keys/rotate", &()).await
+    }
+
     pub async fn revoke_certificates(&self, node: NodeId) -> Result<CertificatesView, Problem> {
         self.send(Method::DELETE, &format!("/v1/nodes/{node}/certificates"), &()).await
     }

@@ -197,6 +197,10 @@ pub trait Control: Send + Sync + 'static {
     fn rotate_authority(&self) -> Answer<'_, CertificatesView> {
         not_here()
     }
+    /// Begins to change the key that gossip is sealed with; the rest follows.
+    fn rotate_gossip(&self) -> Answer<'_, CertificatesView> {
+        not_here()
+    }
     /// Shuts a node out.
     fn revoke_certificates(&self, _: NodeId) -> Answer<'_, CertificatesView> {
         not_here()

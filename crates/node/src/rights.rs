@@ -20,6 +20,7 @@ pub fn may_write(state: &State, from: NodeId, role: NodeRole, command: &Command)
         | Command::RemoveTicket { .. }
         | Command::NoteCertificate { .. }
         | Command::RevokeCertificates { .. }
+        | Command::SetGossipKeys { .. }
             if role != NodeRole::Controller =>
         {
             forbidden("say who is believed: it is a worker")

@@ -165,7 +165,11 @@ pub(crate) enum Certs {
         node: String,
     },
     /// Put another certificate authority in the place of the present one, step by step
-    Rotate,
+    Rotate {
+        /// The key that gossip is sealed with instead
+        #[arg(long)]
+        gossip: bool,
+    },
 }
 
 fn role(text: &str) -> Result<NodeRole, String> {

@@ -176,6 +176,9 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         Command::DeleteSecret { secret, wall } => secrets::delete(state, secret, *wall, &mut changes),
         Command::RevokeCertificates { node, wall } => security::revoke(state, *node, *wall, &mut changes),
         Command::DeleteVolume { volume, wall } => volumes::delete(state, volume, *wall, &mut changes),
+        Command::SetGossipKeys { keys, base, wall } => {
+            security::set_gossip_keys(state, keys, *base, *wall, &mut changes)
+        }
         Command::Keyed { once, command, wall } => return keys::apply_once(state, index, once, command, *wall),
     };
     if let Err(problem) = result {

@@ -6,7 +6,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::security::{AuthorityRecord, CertificateRecord};
+use crate::security::{AuthorityRecord, CertificateRecord, GossipKey};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
@@ -98,6 +98,9 @@ pub enum Command {
     DeleteVolume { volume: VolumeKey, wall: WallTime },
     /// A change that is applied once, however often it is written under its key.
     Keyed { once: Once, command: Box<Command>, wall: WallTime },
+    /// Says what gossip is sealed with, the key that seals first. Refused when that was set since `base`, and when some would not
+    /// understand others on the way there.
+    SetGossipKeys { keys: Vec<GossipKey>, base: u64, wall: WallTime },
 }
 
 impl Command {

@@ -25,5 +25,5 @@ pub use command::{Assignment, Command, Transition};
 pub use keys::Keys;
 pub use record::{About, AppRecord, EVENTS_MAX, EventRecord, NodeRecord, ServiceRecord, StarRecord, State, TURNS_MAX};
 pub use secrets::SecretRecord;
-pub use security::{AuthorityRecord, CertificateRecord, Security};
+pub use security::{AuthorityRecord, CertificateRecord, GossipKey, Security};
 pub use touched::{Part, touched};

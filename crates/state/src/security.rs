@@ -24,6 +24,10 @@ pub const TICKETS_MAX: usize = 256;
 pub const TICKET_LIFE_MAX_MS: u64 = 60 * 60 * 1000;
 /// Most certificates of one node that have not run out. A healthy one has two around its renewal.
 pub const CERTIFICATES_MAX: usize = 16;
+/// Most keys that gossip is sealed with, as `net` has it.
+pub const GOSSIP_KEYS_MAX: usize = 8;
+/// Longest sealed key; ours have less than a hundred bytes.
+const GOSSIP_KEY_MAX_BYTES: usize = 256;
 /// How long after its end a certificate may still get its node a new one (`net::identity::renewal::Grace`): so long it
 /// is known, and so long it is known to be revoked. In milliseconds, 30 days.
 pub const GRACE_MS: u64 = 30 * 24 * 60 * 60 * 1000;
@@ -43,6 +47,25 @@ pub struct Security {
     pub certificates: BTreeMap<NodeId, Vec<CertificateRecord>>,
     /// What is not believed though it has not run out, with the moment from which on nobody needs to know.
     pub revoked: BTreeMap<Serial, WallTime>,
+    /// What gossip is sealed with, the key that seals first; nothing as long as that is what the constellation began with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gossip: Vec<GossipKey>,
+    /// Index of the command that set these last.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gossip_version: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// A key that gossip is sealed with, itself sealed under keys of controllers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GossipKey {
+    /// Never used again for another key.
+    pub number: u32,
+    #[serde(with = "serde_bytes")]
+    pub sealed: Vec<u8>,
 }
 
 /// An authority, as `net::identity::SealedAuthority` writes it.
@@ -154,6 +177,50 @@ pub(crate) fn set_authorities(
     }
     for id in known.iter().filter(|id| !ids.contains(id)) {
         state.record(wall, format!("certificate authority `{}` is no longer trusted: nobody needs it", short(*id)));
+    }
+    changes.push(Change::SecurityChanged);
+    Ok(())
+}
+
+/// One step of a change: who is at the step before and who is at this one understand each other.
+pub(crate) fn set_gossip_keys(
+    state: &mut State,
+    keys: &[GossipKey],
+    base: u64,
+    wall: WallTime,
+    changes: &mut Vec<Change>,
+) -> Applied {
+    let version = state.index;
+    let security = state.security.as_mut().ok_or_else(in_none)?;
+    if base != security.gossip_version {
+        return Err(Problem::new(Code::Conflict, "the keys of gossip have changed meanwhile"));
+    }
+    let numbers: Vec<u32> = keys.iter().map(|key| key.number).collect();
+    let known: Vec<u32> = security.gossip.iter().map(|key| key.number).collect();
+    let invalid = |message: String| Err(Problem::new(Code::InvalidValue, message));
+    if numbers.is_empty() || numbers.len() > GOSSIP_KEYS_MAX {
+        return invalid(format!("gossip has 1 to {GOSSIP_KEYS_MAX} keys"));
+    }
+    if (1..numbers.len()).any(|at| numbers[..at].contains(&numbers[at])) {
+        return invalid("a key of gossip is named twice".to_owned());
+    }
+    if keys.iter().any(|key| key.sealed.is_empty() || key.sealed.len() > GOSSIP_KEY_MAX_BYTES) {
+        return invalid(format!("a sealed key of gossip has 1 to {GOSSIP_KEY_MAX_BYTES} bytes"));
+    }
+    let understood = known.first().is_none_or(|first| numbers.contains(first) && known.contains(&numbers[0]));
+    if !understood {
+        let problem = Problem::new(Code::Conflict, "the keys of gossip change one step after the other");
+        return Err(problem.help("`rads c certs rotate --gossip` takes them all"));
+    }
+    (security.gossip, security.gossip_version) = (keys.to_vec(), version);
+    if let Some(new) = numbers.iter().rev().find(|number| !known.contains(number)).filter(|_| numbers.len() > 1) {
+        state.record(wall, format!("gossip key {new} made: all get it before it seals"));
+    }
+    if known.first().is_some_and(|first| *first != numbers[0]) {
+        state.record(wall, format!("gossip is sealed with key {} from here on", numbers[0]));
+    }
+    for gone in known.iter().filter(|number| !numbers.contains(number)) {
+        state.record(wall, format!("gossip key {gone} opens nothing any more"));
     }
     changes.push(Change::SecurityChanged);
     Ok(())

@@ -287,3 +287,30 @@ fn a_node_is_seen_with_what_it_was_given_only() {
     assert_eq!(world.apply(seen(1, 101)), [Change::SecurityChanged]);
     assert_eq!(world.apply(seen(1, 101)), []);
 }
+
+#[test]
+fn the_keys_of_gossip_change_in_steps_that_all_understand() {
+    let key = |number: u32| state::GossipKey { number, sealed: vec![number as u8; 92] };
+    let set = |numbers: &[u32], base: u64| Command::SetGossipKeys {
+        keys: numbers.iter().copied().map(key).collect(),
+        base,
+        wall: WALL,
+    };
+    let mut world = World::founded();
+    let at = |world: &World| world.state.security.as_ref().unwrap().gossip_version;
+    for numbers in [&[][..], &[1, 1], &[1, 2, 3, 4, 5, 6, 7, 8, 9]] {
+        world.refuses(set(numbers, 0), Code::InvalidValue, "key");
+    }
+    world.refuses(set(&[1, 2], 7), Code::Conflict, "meanwhile");
+    // Each step, and from each what would leave out one.
+    let steps: [(&[u32], &[&[u32]]); 3] =
+        [(&[1, 2], &[&[2], &[3, 1], &[3]]), (&[2, 1], &[&[1], &[3, 2]]), (&[2], &[&[1], &[3]])];
+    for (step, too_far) in steps {
+        world.does(set(step, at(&world)));
+        for numbers in too_far {
+            world.refuses(set(numbers, at(&world)), Code::Conflict, "one step after the other");
+        }
+        let numbers: Vec<u32> = world.state.security.as_ref().unwrap().gossip.iter().map(|key| key.number).collect();
+        assert_eq!(numbers, step);
+    }
+}

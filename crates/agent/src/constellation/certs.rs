@@ -336,7 +336,7 @@ impl Certs {
     }
 
     /// Changes what is kept. What cannot be written now is written with the next change; until then it is here.
-    async fn keep(&self, change: impl FnOnce(&mut Home)) {
+    pub(super) async fn keep(&self, change: impl FnOnce(&mut Home)) {
         let home = {
             let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
             let before = home.clone();
@@ -355,12 +355,12 @@ impl Certs {
         }
     }
 
-    fn home(&self) -> Home {
+    pub(super) fn home(&self) -> Home {
         self.home.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Other controllers, those that are up first; those of the home when the state knows none.
-    async fn controllers(&self) -> Result<Vec<NodeId>, Problem> {
+    pub(super) async fn controllers(&self) -> Result<Vec<NodeId>, Problem> {
         let me = self.roads.me();
         let known = self.log.look(move |state| {
             let of = |standing: Standing| {

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 use super::disk::OnDisk;
 use super::found::{Founded, found};
 use super::gossip::Gossip;
+use super::gossip_keys::GossipKeys;
 use super::home::{Described, Home, folder};
 use super::join::{Machine, join};
 use super::registrar::Registrar;
@@ -42,6 +43,7 @@ pub(crate) struct Standpoint {
     pub(crate) gossip: Gossip,
     /// On controllers.
     pub(crate) registrar: Option<Registrar<Shared>>,
+    pub(crate) gossip_keys: GossipKeys,
 }
 
 /// Founds a constellation of a machine that is alone.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use membership::{Attributes, Capacity, Config, Effect, Event, Member, Membership, Metadata, Status};
 use model::{Millicores, NodeFacts, NodeId, Problem};
+use net::identity::KeyRing;
 use net::{Datagrams, Purpose};
 use rnp::Message;
 use rnp::message::GossipSync;
@@ -56,6 +57,7 @@ enum Inbox {
 pub(crate) struct Gossip {
     inbox: mpsc::Sender<Inbox>,
     gone: watch::Receiver<bool>,
+    datagrams: Arc<Datagrams>,
 }
 
 struct Running {
@@ -103,7 +105,7 @@ impl Gossip {
         let running = Running {
             membership,
             clock,
-            datagrams,
+            datagrams: Arc::clone(&datagrams),
             roads,
             inbox: inbox.clone(),
             ask,
@@ -114,7 +116,12 @@ impl Gossip {
             calls: HashMap::new(),
         };
         tokio::spawn(running.run(incoming));
-        Ok(Self { inbox, gone: going })
+        Ok(Self { inbox, gone: going, datagrams })
+    }
+
+    /// Goes on with other keys.
+    pub(crate) fn set_keys(&self, ring: &KeyRing) {
+        self.datagrams.set_keys(ring);
     }
 
     /// Answers another node's comparison.

@@ -137,6 +137,7 @@ pub(crate) fn certificates(state: &State, now: WallTime) -> Result<CertificatesV
     Ok(CertificatesView {
         lifetime_days: known.lifetime_days,
         authorities: authorities.collect(),
+        gossip: known.gossip.iter().map(|key| key.number).collect(),
         nodes: nodes.collect(),
     })
 }

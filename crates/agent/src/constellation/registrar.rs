@@ -20,6 +20,7 @@ use rnp::{ErrorCode, Fault, Message};
 use rustls::pki_types::CertificateDer;
 use state::{CertificateRecord, Command, State};
 
+use super::gossip_keys;
 use super::home::Home;
 use super::roads;
 use super::security;
@@ -151,13 +152,14 @@ impl<L: Log> Registrar<L> {
             }
         };
         let authorities = self.log.look(security::trust).await??.authorities().to_vec();
+        let gossip = gossip_keys::present(security::of(&state)?, self.ring(), &self.home)?;
         Ok(JoinAccepted {
             node,
             cluster: self.home.cluster.to_string(),
             role: role.to_string(),
             certificates: der(&issued.chain),
             authorities: der(&authorities),
-            keys: security::ring_out(&self.home.gossip),
+            keys: security::ring_out(&gossip),
             peers: controllers(&state, node),
             unsealing: (role == NodeRole::Controller).then(|| security::ring_out(&self.home.unsealing).concat().into()),
         })

@@ -22,6 +22,7 @@ use super::entry::{self, Standpoint};
 use super::feed::Feed;
 use super::follow::Follower;
 use super::gossip::Gossip;
+use super::gossip_keys::GossipKeys;
 use super::home::{Home, folder};
 use super::lead;
 use super::order::Order;
@@ -45,6 +46,7 @@ pub(crate) struct Part {
     /// Where the loop begins.
     pub(crate) state: State,
     certs: Certs,
+    gossip_keys: GossipKeys,
     begin: Begin,
 }
 
@@ -129,8 +131,9 @@ pub(crate) async fn start(
         clock: Arc::new(SystemClock),
     };
     let gossip = Gossip::start(&home, facts, clock, roads, ask.clone()).await?;
+    let gossip_keys = GossipKeys::new(&home, certs.clone(), gossip.clone())?;
     let begin = Begin { follower, applied, told, switchboard, listener, ask };
-    Ok(Part { home, shared, gossip, state, certs, begin })
+    Ok(Part { home, shared, gossip, state, certs, gossip_keys, begin })
 }
 
 impl Part {
@@ -139,7 +142,7 @@ impl Part {
     pub(crate) fn run(self, facts: NodeFacts, data_dir: &Path, data: DataPlane, again: mpsc::Sender<()>) -> Running {
         let standpoint = self.standpoint();
         let carrier = data.carrier.clone();
-        let Self { home, shared, gossip, state, certs, begin } = self;
+        let Self { home, shared, gossip, state, certs, gossip_keys, begin } = self;
         let Begin { follower, applied, told, switchboard, listener, ask } = begin;
         let registrar = certs.registrar.clone();
         let lines = Lines {
@@ -148,6 +151,7 @@ impl Part {
             gossip: gossip.clone(),
             data,
             registrar: registrar.clone(),
+            gossip_keys: gossip_keys.clone(),
             ask: ask.clone(),
         };
         switchboard.connect(lines);
@@ -173,7 +177,9 @@ impl Part {
         }
         tasks.spawn(certs.clone().follow(shared.seen.clone()));
         tasks.spawn(certs.renew());
+        tasks.spawn(gossip_keys.clone().follow(shared.seen.clone()));
         if let Some(registrar) = registrar.clone() {
+            tasks.spawn(gossip_keys.lead());
             tasks.spawn(rotation::run(registrar, shared.clone(), Arc::new(SystemClock)));
         }
         tasks.spawn(follower.run(shared.looker.clone(), order, wanted, again.clone()));
@@ -190,6 +196,7 @@ impl Part {
             shared: self.shared.clone(),
             gossip: self.gossip.clone(),
             registrar: self.certs.registrar.clone(),
+            gossip_keys: self.gossip_keys.clone(),
         }
     }
 }

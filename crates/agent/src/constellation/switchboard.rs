@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::bundles::{self, Carrier};
 use super::forward;
 use super::gossip::Gossip;
+use super::gossip_keys::{self, GossipKeys};
 use super::mesh::{self, Mesh};
 use super::post;
 use super::registrar::Registrar;
@@ -39,6 +40,7 @@ pub(crate) struct Lines {
     pub(crate) data: DataPlane,
     /// On controllers.
     pub(crate) registrar: Option<Registrar<Shared>>,
+    pub(crate) gossip_keys: GossipKeys,
     pub(crate) ask: mpsc::Sender<Incoming>,
 }
 
@@ -118,6 +120,8 @@ impl Service for Switchboard {
             bundles::HOLD => lines.data.carrier.serve_hold(peer, &body, stream),
             vault::SERVICE => lines.data.vault.serve(peer, &body, stream),
             post::SERVICE => post::serve(&lines.data.talks, peer, &body, stream),
+            gossip_keys::RING => lines.gossip_keys.serve_ring(stream),
+            gossip_keys::HAVE => lines.gossip_keys.serve_have(stream),
             survey::CLOCK => survey::serve_clock(stream),
             forward::SERVICE => forward::serve(&lines.data.routes, peer, &body, stream),
             _ => {

@@ -58,3 +58,12 @@ pub(super) async fn rotate(State(control): Shared) -> Reply<CertificatesView> {
 pub(super) async fn revoke(State(control): Shared, Path(node): Path<NodeId>) -> Reply<CertificatesView> {
     Ok(Json(control.revoke_certificates(node).await?))
 }
+
+/// Begin to change the key that gossip is sealed with
+///
+/// All get the next one; it seals, and the present one goes, by themselves. On a controller only.
+#[utoipa::path(post, path = "/v1/gossip-keys/rotate", tag = "constellation", responses(
+    (status = 200, body = CertificatesView), (status = "default", body = Problem)))]
+pub(super) async fn rotate_gossip(State(control): Shared) -> Reply<CertificatesView> {
+    Ok(Json(control.rotate_gossip().await?))
+}

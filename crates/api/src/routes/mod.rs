@@ -115,6 +115,7 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(certs::revoke_token))
         .routes(routes!(certs::certificates))
         .routes(routes!(certs::rotate))
+        .routes(routes!(certs::rotate_gossip))
         .routes(routes!(certs::revoke))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::get, secrets::put, secrets::remove))

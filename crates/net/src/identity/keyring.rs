@@ -25,6 +25,8 @@ pub enum KeyUse {
     Authority,
     /// Membership datagrams.
     Datagram,
+    /// Keys of other rings, in the replicated state.
+    Ring,
     /// Values of secrets on their way and in the replicated state.
     Secret,
 }
@@ -35,6 +37,7 @@ impl KeyUse {
         match self {
             Self::Authority => "rads constellation 2026-11 authority key v1",
             Self::Datagram => "rads constellation 2026-11 membership datagram v1",
+            Self::Ring => "rads constellation 2026-11 key of a ring v1",
             Self::Secret => "rads constellation 2026-11 secret value v1",
         }
     }

@@ -67,7 +67,8 @@ pub(crate) async fn token(client: &Client, what: Token, form: Form) -> Result<u8
 pub(crate) async fn certs(client: &Client, what: Option<Certs>, form: Form) -> Result<u8, Problem> {
     let view = match &what {
         None => client.certificates().await?,
-        Some(Certs::Rotate) => client.rotate_authority().await?,
+        Some(Certs::Rotate { gossip: true }) => client.rotate_gossip().await?,
+        Some(Certs::Rotate { gossip: false }) => client.rotate_authority().await?,
         Some(Certs::Revoke { node }) => {
             let node = nodes::find(client, node).await?;
             client.revoke_certificates(node.machine.id).await?
@@ -79,7 +80,11 @@ pub(crate) async fn certs(client: &Client, what: Option<Certs>, form: Form) -> R
     }
     match what {
         None => screen::print(&shown(&view)),
-        Some(Certs::Rotate) => screen::line(
+        Some(Certs::Rotate { gossip: true }) => screen::line(
+            "the next key of gossip is made: in some seconds all have it, it seals, and the present one goes\n\
+             `rads c events` shows how far it has come",
+        ),
+        Some(Certs::Rotate { gossip: false }) => screen::line(
             "the next certificate authority is made: in some seconds it issues, nodes renew theirs, and the present one \
              goes when nobody needs it\n`rads c certs` shows how far it has come",
         ),

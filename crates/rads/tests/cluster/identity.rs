@@ -110,3 +110,53 @@ fn machines_that_all_slept_until_their_certificates_ran_out_find_each_other_agai
     let log = std::fs::read_to_string(rig.machine(3).log()).unwrap();
     assert!(log.contains("the certificate of this node ran out"), "{log}");
 }
+
+#[test]
+#[ignore = "half a minute: `cargo xtask test cluster`"]
+fn the_key_of_gossip_changes_while_all_are_seen_and_who_was_off_learns_it_at_its_return() {
+    if !possible() {
+        return;
+    }
+    let rig = Rig::new(4);
+    rig.start(0);
+    let token = rig.init(0, &[]);
+    let worker = rig.machine(0).json(&["c", "token", "create", "--role", "worker", "--uses", "2"]);
+    let worker = worker["token"].as_str().unwrap_or_else(|| panic!("no token in {worker}")).to_owned();
+    for at in 1..4 {
+        rig.start(at);
+        // The last is a worker: it has to ask for keys.
+        rig.join(at, if at == 3 { &worker } else { &token }, &[]);
+    }
+    rig.all_alive(4);
+    let keys = |at: usize| rig.machine(at).json(&["c", "certs"])["gossip"].to_string();
+    assert_eq!(keys(0), "null");
+    // One is off for all of it.
+    rig.kill_agent(2);
+    rig.wait_for("it to be missed", || rig.machine(0).node("c").is_some_and(|node| node["health"] == "dead"));
+    rig.machine(0).rads(&["c", "certs", "rotate", "--gossip"]).ok();
+    rig.machine(0).rads(&["c", "certs", "rotate", "--gossip"]).refused("C0105", "being changed already");
+    let mut seen = std::collections::BTreeSet::new();
+    rig.wait_for("the old key to go", || {
+        for (by, of) in [(0, "b"), (1, "a"), (0, "d"), (3, "a")] {
+            seen.extend(rig.machine(by).node(of).map(|node| node["health"].to_string()));
+        }
+        (0..2).all(|at| keys(at) == "[2]")
+    });
+    let alive: std::collections::BTreeSet<String> = ["\"alive\"".to_owned()].into();
+    assert_eq!(seen, alive, "somebody was not seen meanwhile");
+    let answers = |by: usize, of: &str| {
+        let findings = rig.machine(by).rads(&["c", "doctor", "-o", "json"]).out;
+        let findings: serde_json::Value = serde_json::from_str(&findings).unwrap_or_default();
+        let finding =
+            findings.as_array().and_then(|all| all.iter().find(|one| one["what"] == format!("node {of}")).cloned());
+        finding
+            .is_some_and(|finding| finding["detail"].as_str().is_some_and(|text| text.contains("TCP and UDP answer")))
+    };
+    rig.wait_for("datagrams under the new key", || answers(0, "d") && answers(3, "b"));
+    let events = rig.machine(0).rads(&["c", "events"]).ok();
+    let steps = ["key 2 made", "sealed with key 2", "key 1 opens nothing"].map(|step| events.find(step));
+    assert!(steps.iter().all(Option::is_some) && steps.is_sorted(), "{events}");
+    rig.start(2);
+    rig.all_alive(4);
+    rig.wait_for("the one that was off to answer datagrams", || answers(0, "c") && answers(2, "d"));
+}

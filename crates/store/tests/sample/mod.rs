@@ -10,7 +10,7 @@ use model::{
     RestartPolicy, SecretChange, SecretKey, Serial, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate,
     VolumeKey, VolumeMount, WallTime,
 };
-use state::{Assignment, AuthorityRecord, CertificateRecord, Command, State, Transition};
+use state::{Assignment, AuthorityRecord, CertificateRecord, Command, GossipKey, State, Transition};
 
 const SERVICES: u64 = 7;
 
@@ -146,6 +146,7 @@ pub fn one_of_each() -> Vec<Command> {
             command: Box::new(Command::Restart { service: key(1), wall }),
             wall,
         },
+        Command::SetGossipKeys { keys: vec![GossipKey { number: 2, sealed: vec![7; 92] }], base: 41, wall },
     ]
 }
 
