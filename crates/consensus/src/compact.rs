@@ -40,6 +40,7 @@ fn drop_upto(sizes: &[(u64, u64)], keep: u64) -> Option<u64> {
 /// Watches the log grow and keeps it short, until openraft ends.
 pub(crate) async fn run(raft: Raft, log: Log, machine: Machine, config: Config) {
     let mut metrics = raft.metrics();
+    let mut asked = None;
     loop {
         while log.bytes() < worth_a_snapshot(machine.snapshot_bytes(), &config) + config.keep_bytes {
             if metrics.changed().await.is_err() {
@@ -68,10 +69,12 @@ pub(crate) async fn run(raft: Raft, log: Log, machine: Machine, config: Config) 
         }
         let snapshot = metrics.borrow_watched().snapshot;
         let upto = snapshot.and_then(|last| drop_upto(&log.sizes(last.index), config.keep_bytes));
-        if let Some(upto) = upto
-            && raft.trigger().purge_log(upto).await.is_err()
-        {
-            return;
+        // Asked once: openraft does it when nobody needs the entries any more. To ask is news to whoever waits for any, as this does.
+        if let Some(upto) = upto.filter(|upto| asked < Some(*upto)) {
+            asked = Some(upto);
+            if raft.trigger().purge_log(upto).await.is_err() {
+                return;
+            }
         }
         if metrics.changed().await.is_err() {
             return;

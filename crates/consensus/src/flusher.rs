@@ -5,8 +5,6 @@
 
 use std::io;
 use std::mem;
-use std::sync::Mutex;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use model::{Code, Problem};
@@ -15,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::disk::{Disk, Fault, Kept, Write};
 use crate::raft::Types;
+use crate::runtime::{self, Thread};
 
 /// Jobs that may wait. Beyond it their makers wait too, openraft's loop first of all: a disk this far behind is felt.
 const JOBS_MAX: usize = 1024;
@@ -52,20 +51,15 @@ pub(crate) struct Flusher {
     full: watch::Receiver<bool>,
 }
 
-/// Waits for the thread's end; kept apart from the way to it.
-#[derive(Debug)]
-pub(crate) struct Thread(Mutex<Option<JoinHandle<()>>>);
-
 impl Flusher {
+    /// With the thread itself, to wait for its end.
     pub(crate) fn start(disk: impl Disk, on_fatal: OnFatal) -> Result<(Self, Thread), Problem> {
         let (jobs, waiting) = mpsc::channel(JOBS_MAX);
         let (full_sender, full) = watch::channel(false);
         let mut worker = Worker { disk, waiting, full: full_sender, failed: None, on_fatal: Some(on_fatal) };
-        let thread = thread::Builder::new()
-            .name("consensus-disk".to_owned())
-            .spawn(move || worker.run())
+        let thread = Thread::start("consensus-disk", async move { worker.run().await })
             .map_err(|error| Problem::new(Code::Internal, format!("cannot start the thread of the disk: {error}")))?;
-        Ok((Self { jobs, full }, Thread(Mutex::new(Some(thread)))))
+        Ok((Self { jobs, full }, thread))
     }
 
     /// Whether the disk has no room now.
@@ -117,17 +111,6 @@ impl Flusher {
     }
 }
 
-impl Thread {
-    /// Blocks until everything queued is done, after [`Flusher::stop`].
-    pub(crate) fn join(&self) {
-        let thread = self.0.lock().expect("no panic while it is held").take();
-        // A panic of the thread was printed where it happened.
-        if let Some(thread) = thread {
-            let _ = thread.join();
-        }
-    }
-}
-
 fn ended() -> io::Error {
     io::Error::other("the disk's thread has ended")
 }
@@ -152,10 +135,10 @@ struct Batch {
 }
 
 impl<D: Disk> Worker<D> {
-    fn run(&mut self) {
+    async fn run(&mut self) {
         let mut notes = Vec::new();
         let mut stopping = false;
-        while !stopping && let Some(first) = self.waiting.blocking_recv() {
+        while !stopping && let Some(first) = self.waiting.recv().await {
             let mut batch = Batch::default();
             let mut next = Some(first);
             while let Some(job) = next.take() {
@@ -172,12 +155,12 @@ impl<D: Disk> Worker<D> {
                     }
                     // Both see what came before them.
                     Job::Try(write, done) => {
-                        self.flush(&mut batch, &mut notes);
+                        self.flush(&mut batch, &mut notes).await;
                         // Nobody may wait any more.
-                        let _ = done.send(self.commit(&[write]));
+                        let _ = done.send(self.commit(&[write]).await);
                     }
                     Job::Read(done) => {
-                        self.flush(&mut batch, &mut notes);
+                        self.flush(&mut batch, &mut notes).await;
                         let read = self.disk.snapshot();
                         let _ = done.send(read.inspect_err(|fault| self.fail(fault)));
                     }
@@ -186,24 +169,24 @@ impl<D: Disk> Worker<D> {
                     next = self.waiting.try_recv().ok();
                 }
             }
-            self.flush(&mut batch, &mut notes);
+            self.flush(&mut batch, &mut notes).await;
         }
         if !notes.is_empty() {
-            let _ = self.commit(&notes);
+            let _ = self.commit(&notes).await;
         }
     }
 
     /// Commits the batch, however long it takes for room to appear, and answers.
-    fn flush(&mut self, batch: &mut Batch, notes: &mut Vec<Write>) {
+    async fn flush(&mut self, batch: &mut Batch, notes: &mut Vec<Write>) {
         if batch.writes.is_empty() {
             return;
         }
         batch.push(mem::take(notes), None);
         let result = loop {
-            match self.commit(&batch.writes) {
+            match self.commit(&batch.writes).await {
                 Err(Fault::Full(problem)) => {
                     self.full.send_replace(true);
-                    thread::sleep(FULL_RETRY);
+                    runtime::pause(FULL_RETRY).await;
                     // What is queued waits behind this; whether anybody is left to wait is all there is to find out.
                     if self.waiting.is_closed() {
                         break Err(Fault::Full(problem));
@@ -224,11 +207,11 @@ impl<D: Disk> Worker<D> {
         }
     }
 
-    fn commit(&mut self, writes: &[Write]) -> Result<(), Fault> {
+    async fn commit(&mut self, writes: &[Write]) -> Result<(), Fault> {
         if let Some(problem) = &self.failed {
             return Err(Fault::Failed(problem.clone()));
         }
-        self.disk.commit(writes).inspect_err(|fault| self.fail(fault))
+        runtime::commit(&mut self.disk, writes).await.inspect_err(|fault| self.fail(fault))
     }
 
     /// Tells of a final failure, before anybody gets an answer that depends on it.

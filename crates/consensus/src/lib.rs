@@ -2,7 +2,8 @@
 //!
 //! A voter keeps a log of [`state::Command`]s, agrees with the other voters on its order, and hands every agreed command on,
 //! once and in order. Underneath is openraft, of which nothing shows here. What this crate needs of the world is named by
-//! two traits: [`Disk`] keeps bytes, [`Peers`] carries requests. Time, tasks and the disk's thread are all it has of its own.
+//! two traits: [`Disk`] keeps bytes, [`Peers`] carries requests. Time, tasks and the disk's thread are all it has of its own,
+//! and these are in one file, `runtime`: `consensus-sim` is this crate with another.
 //!
 //! - `config`: what can be chosen. `voter`: the handle. `members`: who votes. `handle`: what peers ask.
 //! - `network`: what peers are asked, `snapshot`: the state on its way between machines, in pieces.
@@ -25,6 +26,7 @@ mod network;
 mod peers;
 mod raft;
 mod recover;
+mod runtime;
 mod snapshot;
 mod status;
 mod v1;

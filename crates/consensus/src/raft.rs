@@ -11,11 +11,9 @@ use openraft::{EntryPayload, Membership, RaftTypeConfig};
 use state::Change;
 
 use crate::machine::Machine;
+use crate::runtime::Runtime;
 use crate::snapshot::Image;
 use crate::v1;
-
-/// Time and tasks. Everything that waits or spawns does so through openraft's traits of this one type.
-pub(crate) type Runtime = openraft::impls::TokioRuntime;
 
 openraft::declare_raft_types!(
     pub(crate) Types:

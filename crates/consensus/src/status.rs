@@ -111,6 +111,7 @@ pub(crate) async fn follow(
             return;
         }
         let ended = tokio::select! {
+            biased;
             changed = metrics.changed() => changed.is_err(),
             // The disk's thread ends after openraft does.
             changed = disk_full.changed() => changed.is_err(),

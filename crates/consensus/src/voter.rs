@@ -13,17 +13,17 @@ use openraft::type_config::TypeConfigExt;
 use openraft::{Instant, ReadPolicy};
 use state::{Change, Command, State};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::AbortHandle;
 
 use crate::config::Config;
 use crate::disk::Disk;
-use crate::flusher::{Flusher, OnFatal, Thread};
+use crate::flusher::{Flusher, OnFatal};
 use crate::handle::Door;
 use crate::log::{Log, Memory};
 use crate::machine::{Applied, Machine};
 use crate::network::Factory;
 use crate::peers::Peers;
 use crate::raft::{Raft, Sealed, Types};
+use crate::runtime::{AbortHandle, Thread};
 use crate::status::{self, Role, Status};
 use crate::{compact, v1};
 
@@ -31,6 +31,9 @@ use crate::{compact, v1};
 const APPLIED_MAX: usize = 1024;
 /// Proposals that may wait for an answer. Beyond it they are refused at once: waiting longer would help nobody.
 const PROPOSALS_MAX: usize = 4096;
+/// A leader that a majority has not answered yet, as right after its election, is asked again after this long: a round of
+/// heartbeats takes about as long.
+const LEASE_RETRY: Duration = Duration::from_millis(2);
 
 type Moment = InstantOf<Types>;
 
@@ -192,7 +195,10 @@ impl Consensus {
                 Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => forward,
                 // On a busy machine a round of heartbeats may come back too late: that is no reason yet.
                 Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => match Types::now() < deadline {
-                    true => continue,
+                    true => {
+                        Types::sleep(LEASE_RETRY).await;
+                        continue;
+                    }
                     false => return Err(no_majority()),
                 },
                 Err(RaftError::Fatal(error)) => return Err(refused(Code::Unavailable, error)),
@@ -258,8 +264,7 @@ impl Consensus {
         let _ = self.wait_for(self.inner.config.election_max, |now| now.role == Role::Stopped).await;
         self.inner.tasks.iter().for_each(AbortHandle::abort);
         self.inner.flusher.stop().await;
-        let this = self.clone();
-        let _ = Types::spawn_blocking(move || this.inner.thread.join()).await;
+        self.inner.thread.ended().await;
     }
 
     /// Waits for what a majority has to say, as long as one is heard.
@@ -269,6 +274,7 @@ impl Consensus {
             let look = deadline.min(Types::now() + self.inner.config.election_max);
             let looking = Types::sleep_until(look);
             tokio::select! {
+                biased;
                 answered = &mut asked => return Ok(answered),
                 () = looking => {}
             }
@@ -307,10 +313,10 @@ impl Consensus {
         let patience = (3 * self.inner.config.election_max).min(deadline.saturating_duration_since(Types::now()));
         let known = self.wait_for(patience, |now| now.leader.is_some() || now.role == Role::Stopped).await;
         match known.map(|now| (now.role, now.leader)) {
-            Some((Role::Leader, _)) => Ok(()),
             // Known to be the leader, and not yet or no longer acting as one.
             Some((role, Some(leader))) if leader == me && role != Role::Stopped => {
-                Types::sleep(self.inner.config.heartbeat / 4).await;
+                let acts = role == Role::Leader;
+                Types::sleep(if acts { LEASE_RETRY } else { self.inner.config.heartbeat / 4 }).await;
                 match Types::now() < deadline {
                     true => Ok(()),
                     false => Err(Refusal::NotLeader { leader: None }),

@@ -3,6 +3,7 @@
 //! A run is a function of the code, its seed and its options. Nothing here waits or reads a clock but the command line, which says how
 //! long a run took.
 //!
+//! - `voters`: the real consensus, on machines that fail.
 //! - `cluster`: whole nodes, with faults from a seed and checkers. `members`, `network`, `peer`, `figures`: membership alone, measured.
 
 #![forbid(unsafe_code)]
@@ -13,3 +14,4 @@ pub mod figures;
 pub mod members;
 pub mod network;
 pub mod peer;
+pub mod voters;

@@ -11,7 +11,8 @@ use sim::members::World;
 use sim::{figures, peer};
 
 const USAGE: &str = "\
-usage: cargo xtask sim cluster [--seeds=N …]      whole nodes, with faults; `--help` says more
+usage: cargo xtask sim cluster [--seeds N …]      whole nodes, with faults; `--help` says more
+usage: cargo xtask sim consensus [--seeds N …]    the real consensus, with faults; `--help` says more
 usage: cargo xtask sim membership [--nodes=N,N,…] [--seed=N] [--minutes=N] [--deaths=N] [--peer]
 
   --nodes    sizes of the simulated clusters, 3 to 8192 (3,30,100,1000)
@@ -63,8 +64,9 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let options = match args.split_first() {
         Some((what, rest)) if what == "cluster" => return sim::cluster::main(rest),
+        Some((what, rest)) if what == "consensus" => return sim::voters::main(rest),
         Some((what, rest)) if what == "membership" => parse(rest),
-        _ => Err("what is to be simulated: `membership` or `cluster`".to_owned()),
+        _ => Err("what is to be simulated: `membership`, `cluster` or `consensus`".to_owned()),
     };
     match options {
         Ok(options) if membership(&options) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! What builders of the project run: `cargo xtask check | test | vm-test | sim | tidy | golden | bench`.
+//! What builders of the project run: `cargo xtask check | test | vm-test | sim | fuzz | tidy | golden | bench`.
 //!
 //! Each task is a list of commands a person could type; this file only decides which, and stops at the first
 //! that fails. What the tasks look at themselves is in the modules.
@@ -9,6 +9,7 @@ mod apt;
 mod bench;
 mod command;
 mod criu;
+mod fuzz;
 mod tidy;
 mod vm;
 
@@ -27,6 +28,10 @@ usage: cargo xtask TASK
   vm-test [oci] [FILTER…] the isolation tests, or those of `rads-oci`, on Debian's kernel with cgroup v2, in an emulated machine (minutes)
   sim cluster [--seeds N | --seed N --trace] [--nodes N] [--steps N]
                          a constellation in one thread, with faults from seeds; says which went wrong, or replays one
+  sim consensus [--seeds N | --seed N --trace] [--seconds N] [--bug NAME]
+                         the real consensus in virtual time, on machines, disks and a network that fail
+  fuzz NAME [--minutes N] [--keep]
+                         what strangers can send, guided by coverage, on a nightly toolchain; without a name lists them
   tidy                   arrows between crates, purity, head comments, unsafe code, loose ends
   golden                 rewrite the expected outputs of data-driven tests; read the diff before keeping it
   bench [GROUP] [--quick] [--only=NAME]
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
         Some("test") => test(&rest),
         Some("vm-test") => vm::run(&rest),
         Some("sim") => sim(&rest),
+        Some("fuzz") => fuzz::run(&rest),
         Some("tidy") => tidy::run(),
         Some("golden") => golden(),
         Some("bench") => bench::run(&rest),

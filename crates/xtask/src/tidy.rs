@@ -37,6 +37,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("store", Ring::Effects),
     ("net", Ring::Effects),
     ("consensus", Ring::Effects),
+    ("consensus-sim", Ring::Effects),
     ("proxy", Ring::Effects),
     ("rads-std", Ring::Effects),
     ("api", Ring::Joins),

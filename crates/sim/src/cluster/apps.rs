@@ -47,7 +47,7 @@ pub(crate) fn put(random: &mut Chance, most: u64) -> Request {
     Request::PutApp { spec: AppSpec { app: app.parse().expect("a name"), services }, base: None }
 }
 
-fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
+pub(crate) fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
     let is_job = name == "job";
     let port = (!is_job).then_some(8080);
     let restart = match random.below(3) {

@@ -15,5 +15,6 @@ mod faults;
 mod machine;
 mod world;
 
+pub(crate) use apps::spec;
 pub use cli::main;
 pub use world::{Bug, Failure, Options, Report, run};
