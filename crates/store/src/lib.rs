@@ -13,6 +13,8 @@ mod database;
 mod disk;
 mod fault;
 mod followed;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod ledger;
 pub mod place;
 mod record;
