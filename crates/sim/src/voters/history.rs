@@ -151,8 +151,8 @@ mod tests {
                 let op = if deed.is_write { RegisterOp::Write(deed.value) } else { RegisterOp::Read };
                 let ret = if deed.is_write { RegisterRet::WriteOk } else { RegisterRet::ReadOk(deed.value) };
                 match begins {
-                    true => drop(tester.on_invoke(client, op).map(|_| ()).unwrap()),
-                    false => drop(tester.on_return(client, ret).map(|_| ()).unwrap()),
+                    true => tester.on_invoke(client, op).map(|_| ()).unwrap(),
+                    false => tester.on_return(client, ret).map(|_| ()).unwrap(),
                 }
             }
             let expected = tester.is_consistent();

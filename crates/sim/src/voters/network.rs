@@ -1,10 +1,11 @@
-//! The network between voters: requests and answers that take time, overtake each other, get lost, or find nobody there.
+//! The network between voters: requests and answers that take time, overtake each other, get lost, come late, or find nobody there.
+//! Entries keep their order, as [`Lane::Log`] promises, but for what was given up and comes late all the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use consensus_sim::executor::{self, Owner};
+use consensus_sim::executor::{self, Moment, Owner};
 use consensus_sim::{Carrier, Consensus, Lane, PeerError, leader_who_says};
 use futures_util::future::BoxFuture;
 use model::NodeId;
@@ -33,6 +34,8 @@ struct Inner {
     leaders: BTreeMap<u64, NodeId>,
     wrong: Option<String>,
     carried: u64,
+    /// When the last entries from one to the other arrive.
+    last_entries: BTreeMap<(NodeId, NodeId), Moment>,
     /// Nothing is lost any more.
     is_mended: bool,
 }
@@ -60,6 +63,7 @@ impl Net {
             leaders: BTreeMap::new(),
             wrong: None,
             carried: 0,
+            last_entries: BTreeMap::new(),
             is_mended: false,
         })))
     }
@@ -137,8 +141,11 @@ impl Net {
 
     async fn carry(self, from: NodeId, to: NodeId, lane: Lane, request: Vec<u8>) -> Result<Vec<u8>, PeerError> {
         let lost = |why: &str| PeerError::Failed(why.to_owned());
-        let Some(time) = self.way(from, to, lane) else { return self.silence(lost("the connection broke")).await };
-        executor::sleep(time).await;
+        let Some(time) = self.way(from, to, lane) else {
+            self.may_come_late(from, to, request);
+            return self.silence(lost("the connection broke")).await;
+        };
+        executor::sleep_until(self.in_order(from, to, lane, time)).await;
         let there = self.inner().there.get(&to).cloned();
         let Some((owner, consensus)) = there else {
             return self.silence(PeerError::Unreachable("nobody is there".to_owned())).await;
@@ -151,6 +158,36 @@ impl Net {
         };
         executor::sleep(time).await;
         Ok(answer)
+    }
+
+    /// When what takes this time arrives.
+    fn in_order(&self, from: NodeId, to: NodeId, lane: Lane, time: Duration) -> Moment {
+        let arrives = executor::now() + time;
+        if lane != Lane::Log {
+            return arrives;
+        }
+        let mut inner = self.inner();
+        let last = inner.last_entries.entry((from, to)).or_insert(arrives);
+        *last = arrives.max(*last + Duration::from_nanos(1));
+        *last
+    }
+
+    /// What nobody waits for any more may arrive yet, after what was sent later.
+    fn may_come_late(&self, from: NodeId, to: NodeId, request: Vec<u8>) {
+        let wait = {
+            let mut inner = self.inner();
+            let comes = !inner.cuts.contains(&(from, to)) && inner.chance.one_in(3);
+            comes.then(|| inner.chance.at_most(Duration::from_secs(2)))
+        };
+        let Some(wait) = wait else { return };
+        let this = self.clone();
+        drop(executor::spawn(WIRES, async move {
+            executor::sleep(wait).await;
+            let there = this.inner().there.get(&to).cloned();
+            if let Some((owner, consensus)) = there {
+                drop(executor::spawn(owner, async move { consensus.handle(from, &request).await }));
+            }
+        }));
     }
 
     /// What happens to one that waits for what does not come: some connections break, others stand still until somebody notices.
