@@ -12,9 +12,13 @@
 //!   that. `invitations`: what a person may do about it.
 //! - `start`: all of it, from the home to a running part. `entry`: how a machine becomes a node, and stops being one.
 //! - `post`: messages of programs, between nodes. `survey`: how the others are reached, and what their clocks show.
+//! - `access`: who of outside is who, by the grants of the log; `buckets`: how often they may ask. `gate`: where they come in. `grants`:
+//!   what a person may do about it, and what is shown of who did what.
 //! - `backup`: what a new first node needs to be what the constellation was.
 
+pub(crate) mod access;
 pub(crate) mod backup;
+mod buckets;
 pub(crate) mod bundles;
 mod certs;
 mod disk;
@@ -24,8 +28,10 @@ mod feed;
 mod follow;
 pub(crate) mod forward;
 pub(crate) mod found;
+pub(crate) mod gate;
 mod gossip;
 pub(crate) mod gossip_keys;
+pub(crate) mod grants;
 pub(crate) mod home;
 pub(crate) mod invitations;
 pub(crate) mod join;

@@ -2,30 +2,31 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::{
-    Accepted, After, Answer, AppView, Became, BundleStatus, ByteStream, Caller, CertificatesView, Control, Copy,
-    Events, Exec, ExecCommand, Index, Init, Inspection, Invitation, Invite, Join, LogQuery, LogStream, MachineView,
-    NodeView, Passed, Place, RestoreSnapshot, Road, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats,
-    StarTurn, StarView, StarsThen, Status, Survey, TakeSnapshot, Talk, TokenView, Version, VolumeView, WAIT_MAX_MS,
-    WatchQuery, WatchStream,
+    Accepted, After, Answer, AppView, AuditView, Became, BundleStatus, ByteStream, Caller, CertificatesView, Control,
+    Copy, Events, Exec, ExecCommand, GrantView, Granted, Index, Init, Inspection, Invitation, Invite, Join, LogQuery,
+    LogStream, MachineView, NewGrant, NodeView, Passed, Place, RestoreSnapshot, Road, ServiceView, Shutdown,
+    SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, Survey, TakeSnapshot, Talk,
+    TokenView, Version, VolumeView, WAIT_MAX_MS, WatchQuery, WatchStream,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
 use model::{
     AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, Network, NodeFacts, NodeId,
-    Problem, SecretChange, SecretKey, SecretView, ServiceKey, Standing, StarId, StarPhase, VolumeKey, WallTime,
+    Problem, SecretChange, SecretKey, SecretView, ServiceKey, StarId, StarPhase, Verb, VolumeKey, WallTime,
 };
-use node::{Node, Reply, Request};
+use node::{Node, Request};
 use proxy::Proxy;
-use state::State;
+use state::{Author, Deed, Outcome, State};
 use store::bundles::COLLECT_AFTER;
 use store::{Bundles, Roots, Secrets, Snapshots};
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::clock::{self, Clock};
@@ -33,11 +34,13 @@ use crate::constellation::far_logs::FarLogs;
 use crate::constellation::forward::Forward;
 use crate::constellation::registrar::Registrar;
 use crate::constellation::vault::Vault;
-use crate::constellation::{Carrier, Mesh, Shared, Standpoint, backup, entry, invitations, survey};
+use crate::constellation::{Carrier, Mesh, Shared, Standpoint, backup, entry, grants, invitations, survey};
+use crate::denials::Denials;
 use crate::disk_use::DiskUse;
 use crate::doors::{Doors, Need};
 use crate::link::Link;
 use crate::logs::{Asked, Sources};
+pub(crate) use crate::looker::{Looker, author};
 use crate::main_loop::{Incoming, Seen};
 use crate::memories::Memories;
 use crate::orders::Values;
@@ -52,8 +55,26 @@ const DIAL_FOR: Duration = Duration::from_secs(5);
 /// Longest wait for a star to go on from its memory: gigabytes are read from a disk.
 const GO_ON_FOR: Duration = Duration::from_secs(600);
 
-/// What the API side holds of a running agent.
+/// A running agent, for whoever asks.
+#[derive(Clone)]
 pub(crate) struct Remote {
+    parts: Arc<Parts>,
+    /// Nobody in particular where it is the agent itself.
+    pub(crate) caller: Option<Caller>,
+}
+
+impl Deref for Remote {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
+}
+
+/// What the API side holds of a running agent.
+pub(crate) struct Parts {
+    pub(crate) node: NodeId,
+    pub(crate) denials: Denials,
     pub(crate) ask: mpsc::Sender<Incoming>,
     pub(crate) seen: watch::Receiver<Seen>,
     pub(crate) watches: Watches,
@@ -93,45 +114,33 @@ pub(crate) struct Remote {
     pub(crate) again: mpsc::Sender<()>,
 }
 
-/// A way to look at the node from beside the loop.
-#[derive(Debug, Clone)]
-pub(crate) struct Looker {
-    pub(crate) ask: mpsc::Sender<Incoming>,
-}
-
-impl Looker {
-    /// What `look` sees, taken between two events.
-    pub(crate) async fn look<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&Node) -> T + Send + 'static,
-    ) -> Result<T, Problem> {
-        let (answer, answered) = oneshot::channel();
-        let look = Box::new(move |node: &Node| drop(answer.send(look(node))));
-        self.ask.send(Incoming::Look(look)).await.map_err(|_| ending())?;
-        answered.await.map_err(|_| ending())
-    }
-
-    /// Has the node make a change; it is on disk when this returns.
-    pub(crate) async fn change(&self, request: Request) -> Result<Reply, Problem> {
-        let (answer, answered) = oneshot::channel();
-        self.ask.send(Incoming::Change { request, answer }).await.map_err(|_| ending())?;
-        answered.await.map_err(|_| ending())?
-    }
-}
-
-fn ending() -> Problem {
-    Problem::new(Code::Unavailable, "the agent is ending").help("start another one, or wait for it")
-}
-
 impl Remote {
-    /// What lets machines in.
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self { parts: Arc::new(parts), caller: None }
+    }
+
+    /// Who asks, as it is recorded.
+    pub(crate) fn author(&self) -> Author {
+        match &self.caller {
+            Some(caller) => author(caller, self.node),
+            None => Author::agent(self.node),
+        }
+    }
+
+    /// Records what is no change of the state, before it is done.
+    pub(crate) async fn note(&self, verb: Verb, what: String) -> Result<(), Problem> {
+        let deed = Deed { verb, what, outcome: Outcome::Done };
+        self.looker().note(self.author(), deed).await
+    }
+
+    /// What lets machines in, for whoever asks.
     ///
     /// # Errors
     /// Says where it is, if not here.
-    async fn registrar(&self) -> Result<&Registrar<Shared>, Problem> {
+    async fn registrar(&self) -> Result<Registrar<Shared>, Problem> {
         let standpoint = self.standpoint.as_ref().ok_or_else(node::roster::alone)?;
         match &standpoint.registrar {
-            Some(registrar) => Ok(registrar),
+            Some(registrar) => Ok(registrar.by(self.author())),
             None => Err(self.looker().look(|node| invitations::not_here(node.state())).await?),
         }
     }
@@ -147,45 +156,6 @@ impl Remote {
 
     pub(crate) fn looker(&self) -> Looker {
         Looker { ask: self.ask.clone() }
-    }
-
-    /// Refuses what concerns the files of stars on other nodes: each node keeps snapshots of its own.
-    async fn check_all_here(&self, service: &ServiceKey) -> Result<(), Problem> {
-        let Some(far) = &self.far else { return Ok(()) };
-        let (me, of) = (far.me(), service.clone());
-        let elsewhere = move |node: &Node| {
-            let state = node.state();
-            let running = state.stars_of(&of).filter(|star| star.phase != StarPhase::Ended).map(|star| star.node);
-            let volumes = state.services.get(&of).into_iter();
-            let volumes = volumes.flat_map(|record| State::volumes_of(&of, &record.spec.template));
-            let homes = volumes.filter_map(|volume| state.homes.get(&volume).copied());
-            let nodes: BTreeSet<NodeId> = running.chain(homes).filter(|node| *node != me).collect();
-            let name = |node: &NodeId| state.nodes.get(node).map_or_else(|| node.to_string(), |of| of.name.to_string());
-            nodes.iter().map(|node| format!("`{}`", name(node))).collect::<Vec<String>>()
-        };
-        let nodes = self.looker().look(elsewhere).await?;
-        if nodes.is_empty() {
-            return Ok(());
-        }
-        let message = format!("stars or volumes of service `{service}` are on other nodes: {}", nodes.join(", "));
-        let help = "a snapshot is taken and restored on the node where all of them are";
-        Err(Problem::new(Code::Unsupported, message).help(help))
-    }
-
-    /// Refuses to lay files out for stars that may start on another node: only volumes keep a service where it is.
-    async fn check_stays_here(&self, service: &ServiceKey) -> Result<(), Problem> {
-        let of = service.clone();
-        let may_leave = move |node: &Node| {
-            let state = node.state();
-            let roams = state.services.get(&of).is_some_and(|record| record.spec.template.volumes.is_empty());
-            roams && state.nodes.values().filter(|record| record.standing != Standing::Left).count() > 1
-        };
-        if !self.looker().look(may_leave).await? {
-            return Ok(());
-        }
-        let message =
-            format!("service `{service}` has no volume, so its next stars may be on other nodes than these files");
-        Err(Problem::new(Code::Unsupported, message).help("give it a volume: its stars stay where that is"))
     }
 
     fn values(&self) -> Values {
@@ -244,12 +214,9 @@ impl Remote {
     }
 
     /// A change, once if whoever asked chose a key for it.
-    async fn change(&self, request: Request) -> Result<Accepted, Problem> {
-        let request = match api::keyed::current() {
-            Some(once) => Request::Once { once, request: Box::new(request) },
-            None => request,
-        };
-        self.looker().change(request).await.map(|reply| Accepted { index: reply.index })
+    pub(crate) async fn change(&self, request: Request) -> Result<Accepted, Problem> {
+        let changed = self.looker().change_once(self.author(), request).await;
+        changed.map(|reply| Accepted { index: reply.index })
     }
 
     /// What became of the change that is asked for here, if it was made under its key before.
@@ -317,23 +284,25 @@ impl Remote {
             _ => Ok(view),
         }
     }
-
-    /// Notes that somebody is about to be where a star's secrets are, when it has some.
-    async fn note_way_in(&self, star: StarId, Caller { uid, .. }: Caller) -> Result<(), Problem> {
-        let bound = move |node: &Node| {
-            let record = node.state().stars.get(&star)?;
-            Some((record.secrets(), (record.service.clone(), record.name())))
-        };
-        match self.looker().look(bound).await? {
-            Some((secrets, star)) if !secrets.is_empty() => {
-                self.change(Request::NoteRead { secrets, uid, star: Some(star) }).await.map(drop)
-            }
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Control for Remote {
+    fn by(&self, caller: Caller) -> Arc<dyn Control> {
+        Arc::new(Self { parts: Arc::clone(&self.parts), caller: Some(caller) })
+    }
+
+    fn denied(&self, verb: Verb, what: String) {
+        let author = self.author();
+        self.denials.note(&self.looker(), author, verb, what);
+    }
+
+    fn namespace_of(&self, star: StarId) -> Answer<'_, Option<Name>> {
+        Box::pin(async move {
+            let of = move |node: &Node| node.state().stars.get(&star).map(|record| record.service.namespace.clone());
+            self.looker().look(of).await
+        })
+    }
+
     fn version(&self) -> Version {
         Version {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -350,7 +319,7 @@ impl Control for Remote {
         Box::pin(async move {
             let walls = self.seen.borrow().nursery.clone().map(|(pid, walls)| inspect::walls_view(pid, walls));
             let node = self.looker().look(|node| node.status_view()).await?;
-            Ok(Status { agent: self.version(), node, walls, agent_memory: resident_bytes() })
+            Ok(Status { agent: self.version(), node, walls, agent_memory: inspect::resident_bytes() })
         })
     }
 
@@ -551,10 +520,10 @@ impl Control for Remote {
         })
     }
 
-    fn exec(&self, star: StarId, command: ExecCommand, caller: Caller) -> Answer<'_, Exec> {
+    fn exec(&self, star: StarId, command: ExecCommand, _: Caller) -> Answer<'_, Exec> {
         Box::pin(async move {
             self.running(star).await?;
-            self.note_way_in(star, caller).await?;
+            self.note_way_in(star, &format!("run `{}`", command.argv.join(" "))).await?;
             let record = self.looker().look(move |node| node.state().stars.get(&star).cloned()).await?;
             let record = record.ok_or_else(|| no_star(star))?;
             let (environment, grace_ms) = (self.values().environment(&record).await, record.template.grace_ms);
@@ -562,10 +531,14 @@ impl Control for Remote {
         })
     }
 
-    fn copy(&self, star: StarId, copy: Copy, caller: Caller) -> Answer<'_, Exec> {
+    fn copy(&self, star: StarId, copy: Copy, _: Caller) -> Answer<'_, Exec> {
         Box::pin(async move {
             self.running(star).await?;
-            self.note_way_in(star, caller).await?;
+            let what = match &copy {
+                Copy::Out { path } => format!("copy `{path}` out"),
+                Copy::In { path, .. } => format!("copy to `{path}`"),
+            };
+            self.note_way_in(star, &what).await?;
             exec::copy(
                 self.link.clone(),
                 star,
@@ -602,12 +575,14 @@ impl Control for Remote {
         Box::pin(async move {
             let asked = if caller.from.is_none() { Asked::ByUser } else { Asked::ByNode };
             let far = self.far.clone().filter(|_| asked == Asked::ByUser);
+            let sees = caller.rights.namespaces.clone();
             let far = far.map(|forward| FarLogs { forward, caller, query: query.clone() });
             let sources = Sources {
                 looker: self.looker(),
                 seen: self.seen.clone(),
                 leaving: self.leaving.clone(),
                 data_dir: self.data_dir.clone(),
+                sees,
                 far,
                 asked,
             };
@@ -618,6 +593,7 @@ impl Control for Remote {
     fn take_snapshot(&self, service: ServiceKey, take: TakeSnapshot) -> Answer<'_, SnapshotTaken> {
         Box::pin(async move {
             self.check_all_here(&service).await?;
+            self.note(Verb::Snapshot, format!("take a snapshot of service `{service}`")).await?;
             self.darkroom().take(service, take).await
         })
     }
@@ -633,8 +609,13 @@ impl Control for Remote {
     }
 
     fn delete_snapshot(&self, name: Name) -> Answer<'_, ()> {
-        let snapshots = Arc::clone(&self.snapshots);
-        Box::pin(beside(move || snapshots.delete(&name)))
+        Box::pin(async move {
+            let (snapshots, of) = (Arc::clone(&self.snapshots), name.clone());
+            beside(move || snapshots.info(&of).map(drop)).await?;
+            self.note(Verb::Snapshot, format!("delete snapshot `{name}`")).await?;
+            let snapshots = Arc::clone(&self.snapshots);
+            beside(move || snapshots.delete(&name)).await
+        })
     }
 
     fn restore_snapshot(&self, name: Name, restore: RestoreSnapshot) -> Answer<'_, SnapshotView> {
@@ -645,6 +626,9 @@ impl Control for Remote {
                 let service = restore.service.as_ref().unwrap_or(&taken_of);
                 self.check_all_here(service).await?;
                 self.check_stays_here(service).await?;
+            }
+            if !restore.check {
+                self.note(Verb::Snapshot, format!("restore snapshot `{name}`")).await?;
             }
             let (view, service, memory) = self.darkroom().restore(name, restore).await?;
             if let Some(memory) = memory {
@@ -690,7 +674,7 @@ impl Control for Remote {
     fn secret(&self, secret: SecretKey, caller: Caller) -> Answer<'_, Bytes> {
         Box::pin(async move {
             if let Some(vault) = &self.vault {
-                return vault.read(secret, caller).await;
+                return vault.read(secret, caller, self.author()).await;
             }
             let uid = caller.uid;
             let (secrets, key) = (Arc::clone(&self.secrets), secret.clone());
@@ -703,7 +687,7 @@ impl Control for Remote {
     fn put_secret(&self, secret: SecretKey, value: Bytes, caller: Caller) -> Answer<'_, Accepted> {
         Box::pin(async move {
             if let Some(vault) = &self.vault {
-                return vault.set(secret, &value, caller).await.map(|index| Accepted { index });
+                return vault.set(secret, &value, caller, self.author()).await.map(|index| Accepted { index });
             }
             if let Some(accepted) = self.done().await? {
                 return Ok(accepted);
@@ -724,7 +708,7 @@ impl Control for Remote {
             }
             let _settle = self.secrets_settle.lock().await;
             let key = secret.clone();
-            if let Some(service) = self.looker().look(move |node| uses(node.state(), &key)).await? {
+            if let Some(service) = self.looker().look(move |node| node.state().user_of(&key).cloned()).await? {
                 let message = format!("secret `{secret}` is in use by service `{service}`");
                 let help = "take it out of the app first, or set another value with `rads c secrets set`";
                 return Err(Problem::new(Code::Conflict, message).help(help));
@@ -757,7 +741,7 @@ impl Control for Remote {
     fn leave(&self) -> Answer<'_, ()> {
         Box::pin(async move {
             match &self.standpoint {
-                Some(standpoint) => entry::leave(standpoint).await,
+                Some(standpoint) => entry::leave(standpoint, self.author()).await,
                 None => Err(node::roster::alone()),
             }
         })
@@ -799,6 +783,8 @@ impl Control for Remote {
     fn backup(&self) -> Answer<'_, ByteStream> {
         Box::pin(async move {
             let Standpoint { shared, .. } = self.standpoint.as_ref().ok_or_else(node::roster::alone)?;
+            // It holds every key and every secret.
+            self.note(Verb::Backup, "take a backup".to_owned()).await?;
             let (data_dir, bundles) = (self.data_dir.clone(), Arc::clone(&self.bundles));
             backup::stream(shared, data_dir, bundles).await
         })
@@ -822,7 +808,9 @@ impl Control for Remote {
 
     fn rotate_authority(&self) -> Answer<'_, CertificatesView> {
         Box::pin(async move {
-            self.registrar().await?.rotate(clock::wall()).await?;
+            let registrar = self.registrar().await?;
+            self.note(Verb::ManageAccess, "change the certificate authority".to_owned()).await?;
+            registrar.rotate(clock::wall()).await?;
             self.of_members(invitations::certificates).await
         })
     }
@@ -830,6 +818,7 @@ impl Control for Remote {
     fn rotate_gossip(&self) -> Answer<'_, CertificatesView> {
         Box::pin(async move {
             self.registrar().await?;
+            self.note(Verb::ManageAccess, "change the key of gossip".to_owned()).await?;
             if let Some(standpoint) = &self.standpoint {
                 standpoint.gossip_keys.rotate().await?;
             }
@@ -842,6 +831,22 @@ impl Control for Remote {
             self.registrar().await?.shut_out(node).await?;
             self.of_members(invitations::certificates).await
         })
+    }
+
+    fn grant(&self, grant: NewGrant) -> Answer<'_, Granted> {
+        Box::pin(async move { self.registrar().await?.grant(grant).await })
+    }
+
+    fn grants(&self) -> Answer<'_, Vec<GrantView>> {
+        Box::pin(self.of_members(|state, _| Ok(grants::views(state))))
+    }
+
+    fn revoke_grant(&self, name: Name) -> Answer<'_, GrantView> {
+        Box::pin(async move { self.registrar().await?.end_grant(name).await })
+    }
+
+    fn audit(&self, after: After) -> Answer<'_, AuditView> {
+        Box::pin(grants::audit(self.looker(), self.seen.clone(), self.leaving.clone(), after))
     }
 
     fn shutdown(&self, shutdown: Shutdown) -> Answer<'_, ()> {
@@ -857,12 +862,6 @@ impl Control for Remote {
 pub(crate) fn bundles_in_use(state: &State) -> BTreeSet<BundleId> {
     let wanted = state.services.values().map(|service| service.spec.template.bundle);
     wanted.chain(state.stars.values().map(|star| star.template.bundle)).collect()
-}
-
-/// A service that names a secret.
-fn uses(state: &State, secret: &SecretKey) -> Option<ServiceKey> {
-    let mut services = state.services.iter().filter(|(key, _)| key.namespace == secret.namespace);
-    services.find(|(_, service)| service.spec.template.secrets().contains(&secret.name)).map(|(key, _)| key.clone())
 }
 
 /// Does what blocks on a thread for that.
@@ -883,11 +882,4 @@ pub(crate) fn no_service(service: &ServiceKey) -> Problem {
 
 fn no_star(star: StarId) -> Problem {
     Problem::new(Code::NotFound, format!("no star `{star}`")).help("`rads c list` lists what there is")
-}
-
-/// The agent's own resident memory (proc_pid_status(5)); 0 when it cannot be read.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map_or(0, |kib| kib << 10)
 }

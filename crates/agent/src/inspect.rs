@@ -88,3 +88,10 @@ pub(crate) fn walls_view(nursery_pid: u32, walls: Walls) -> WallsView {
         io_not_enforced: reason(walls.io),
     }
 }
+
+/// The agent's own resident memory (proc_pid_status(5)); 0 when it cannot be read.
+pub(crate) fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map_or(0, |kib| kib << 10)
+}

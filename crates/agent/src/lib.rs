@@ -6,7 +6,8 @@
 //! - `upgrade`: how an older nursery becomes the program this is.
 //! - `talk`: programs that talk to each other and hear what becomes of the constellation.
 //! - `watches`: what the log changes, told to who watches it.
-//! - `control`, `stats`, `volumes`: the API's requests, handed to the loop or answered beside it.
+//! - `control`, `stats`, `volumes`: the API's requests, handed to the loop or answered beside it; `denials`: those that were
+//!   refused; `looker`: how they look at the node.
 //! - `host`: what this machine is called and where it is reached.
 //! - `constellation`: a node's part among others: connections, the shared log, who is there.
 
@@ -16,14 +17,17 @@ pub mod backup;
 mod clock;
 mod constellation;
 mod control;
+mod denials;
 mod disk_use;
 mod doors;
+mod entering;
 mod exec;
 pub mod host;
 mod inspect;
 mod life;
 mod link;
 mod logs;
+mod looker;
 mod main_loop;
 mod memories;
 mod orders;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use model::{Bytes, Code, NodeId, Problem};
 use node::{Node, NodeConfig, Request};
 use proxy::Proxy;
 use rustix::process::Resource;
+use state::Author;
 use store::snapshots::Stopped;
 use store::{Bundles, DataDir, Roots, Secrets, Snapshots, Store};
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,10 +20,13 @@ use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::clock::{self, Clock};
+use crate::constellation::access::Access;
 use crate::constellation::forward::Forward;
+use crate::constellation::gate::{BOUNDS, Gate};
 use crate::constellation::vault::Vault;
 use crate::constellation::{self, Carrier, DataPlane, Home, Mesh};
-use crate::control::{Looker, Remote};
+use crate::control::{Looker, Parts, Remote};
+use crate::denials::Denials;
 use crate::doors::Doors;
 use crate::link::{Link, NurseryPlace};
 use crate::main_loop::{Incoming, Ledger, Loop, Seen};
@@ -40,6 +45,8 @@ pub struct Config {
     pub nursery_args: Vec<OsString>,
     /// Started by a command that needed an agent; told to clients, who end it when they need it no more.
     pub background: bool,
+    /// Where users with a grant are let in from now on, or that they are not; as it was when nothing is said.
+    pub api: Option<Option<SocketAddr>>,
 }
 
 /// Changes and looks waiting for the loop. It takes one in microseconds; whoever asks waits when it is full.
@@ -73,7 +80,11 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
     let (again, mut agains) = mpsc::channel(1);
     let mut about = describe_node();
     let mut facts = about.facts();
-    let home = Home::read(folder.path())?;
+    let mut home = Home::read(folder.path())?;
+    if let (Some(home), Some(api)) = (&mut home, config.api) {
+        home.api = api;
+        home.write(folder.path())?;
+    }
     let (ledger, state, part) = match home {
         None => {
             let (store, recovered) = Store::open(&folder.store())?;
@@ -114,7 +125,9 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
     });
     let talks = Talks::new(about.node, looker.clone(), part.as_ref().map(|part| part.shared.clone()));
     let ways = Ways::new(talks.clone(), clock, folder.path(), leaving.clone());
-    let remote = Remote {
+    let remote = Remote::new(Parts {
+        node: about.node,
+        denials: Denials::default(),
         talks: talks.clone(),
         talkers: Arc::new(Semaphore::new(USERS_MAX)),
         clock,
@@ -143,7 +156,8 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         facts: about.facts(),
         again: again.clone(),
         is_node: state.cluster.is_some(),
-    };
+    });
+    let own = about.node;
     let node = Node::new(about, state);
     let snapshots_left = Arc::clone(&snapshots);
     let main_loop = Loop {
@@ -179,11 +193,20 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
     let remote: Arc<dyn Control> = Arc::new(remote);
     let part = part.zip(carrier).zip(vault).map(|((part, carrier), vault)| {
         tokio::spawn(vault.clone().take_over(secrets));
-        let data = DataPlane { mesh, carrier, vault, routes: Routes::new(Arc::clone(&remote)), talks };
+        let routes = Routes::new(Arc::clone(&remote));
+        if let Some(address) = part.home.api {
+            let access = Access::new(looker.clone());
+            tokio::spawn(access.clone().follow(part.shared.seen.clone()));
+            let (control, endpoint) = (Arc::clone(&remote), part.shared.roads.endpoint().clone());
+            let (routes, leaving, bounds) = (routes.clone(), leaving.clone(), BOUNDS);
+            let gate = Gate { access, routes, control, endpoint, leaving, bounds };
+            tokio::spawn(gate.run(address));
+        }
+        let data = DataPlane { mesh, carrier, vault, routes, talks };
         part.run(facts, folder.path(), data, again)
     });
     if part.is_none() {
-        start_again(&looker, &snapshots_left).await;
+        start_again(&looker, own, &snapshots_left).await;
     }
     let mut left = leaving;
     let serving = tokio::spawn(socket.serve(remote, async move {
@@ -240,16 +263,18 @@ pub enum Ending {
 }
 
 /// Starts services that an agent was lost with while they were stopped for a restore.
-async fn start_again(looker: &Looker, snapshots: &Snapshots) {
+async fn start_again(looker: &Looker, own: NodeId, snapshots: &Snapshots) {
     for Stopped { service, paused } in snapshots.left_stopped() {
         let key = service.clone();
         let stopped = move |node: &Node| node.state().services.get(&key).is_some_and(|record| record.stopped);
         let again = async {
             if looker.look(stopped).await? {
                 tracing::warn!(%service, "a restore was cut short: the service is started again");
-                looker.change(Request::StartService { service: service.clone() }).await?;
+                let start = Request::StartService { service: service.clone() };
+                looker.change_by(Author::agent(own), start).await?;
                 if paused {
-                    looker.change(Request::Pause { service: service.clone() }).await?;
+                    let pause = Request::Pause { service: service.clone() };
+                    looker.change_by(Author::agent(own), pause).await?;
                 }
             }
             Ok::<(), Problem>(())

@@ -9,7 +9,7 @@ use api::{LogPart, LogQuery, LogRecord, LogStream, StarView, TAIL_DEFAULT, TAIL_
 use futures_util::future::join_all;
 use futures_util::stream;
 use isolate::log::{LogLine, LogSource};
-use model::{AppKey, Code, Problem, ServiceKey, StarId, StarPhase, WallTime};
+use model::{AppKey, Code, Problem, Scope, ServiceKey, StarId, StarPhase, WallTime};
 use node::Node;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -30,6 +30,8 @@ pub(crate) struct Sources {
     pub(crate) seen: watch::Receiver<Seen>,
     pub(crate) leaving: watch::Receiver<bool>,
     pub(crate) data_dir: PathBuf,
+    /// Stars of other namespaces are as if they were not there.
+    pub(crate) sees: Scope,
     /// How to ask for those of stars on other nodes; nothing on a machine that is alone, and when another node asks.
     pub(crate) far: Option<FarLogs>,
     pub(crate) asked: Asked,
@@ -40,7 +42,8 @@ pub(crate) async fn open(mut sources: Sources, query: LogQuery) -> Result<LogStr
     // Seen before looking: a star that comes in between is found at the first turn.
     sources.seen.mark_unchanged();
     let target = query.target.clone();
-    let mut stars = sources.looker.look(move |node| matching(node, target.as_deref())).await??;
+    let sees = sources.sees.clone();
+    let mut stars = sources.looker.look(move |node| matching(node, target.as_deref(), &sees)).await??;
     if query.previous {
         if query.follow {
             return Err(Problem::new(Code::InvalidValue, "a star that has ended has no lines to follow"));
@@ -65,8 +68,9 @@ pub(crate) async fn open(mut sources: Sources, query: LogQuery) -> Result<LogStr
 }
 
 /// The stars that a target means: those of an app or a service, one by its name or id, or all.
-fn matching(node: &Node, target: Option<&str>) -> Result<Vec<StarView>, Problem> {
-    let stars = node.star_views();
+fn matching(node: &Node, target: Option<&str>, sees: &Scope) -> Result<Vec<StarView>, Problem> {
+    let mut stars = node.star_views();
+    stars.retain(|star| sees.has(&star.service.namespace));
     let Some(target) = target else { return Ok(stars) };
     if let Ok(id) = target.parse::<StarId>() {
         let found: Vec<_> = stars.into_iter().filter(|star| star.id == id).collect();
@@ -74,8 +78,9 @@ fn matching(node: &Node, target: Option<&str>) -> Result<Vec<StarView>, Problem>
     }
     let service: Option<ServiceKey> = target.parse().ok();
     let app: Option<AppKey> = target.parse().ok();
-    let known = service.as_ref().is_some_and(|service| node.service_view(service).is_some())
-        || app.as_ref().is_some_and(|app| node.app_view(app).is_some());
+    let seen = |namespace| sees.has(namespace);
+    let known = service.as_ref().is_some_and(|key| seen(&key.namespace) && node.service_view(key).is_some())
+        || app.as_ref().is_some_and(|key| seen(&key.namespace) && node.app_view(key).is_some());
     let means = |star: &StarView| {
         star.name == target
             || service.as_ref() == Some(&star.service)
@@ -285,10 +290,10 @@ impl Follower {
 
     /// Looks which stars there are now: new ones are followed from their first line, ended ones to their last.
     async fn regroup(&mut self, watcher: &mut Watcher) -> Result<Next, Stopped> {
-        let (target, asked) = (self.query.target.clone(), self.sources.asked);
+        let (target, asked, sees) = (self.query.target.clone(), self.sources.asked, self.sources.sees.clone());
         let looked = move |node: &Node| {
             // A target that is gone for now may come back.
-            let stars = matching(node, target.as_deref()).unwrap_or_default();
+            let stars = matching(node, target.as_deref(), &sees).unwrap_or_default();
             let next = next(node, target.as_deref(), &stars, asked);
             (stars, next)
         };

@@ -12,14 +12,18 @@ use api::{
 };
 use isolate::DiskMeans;
 use isolate::memory::Memory;
-use model::{BundleId, Bytes, Code, Name, Problem, ServiceKey, StarId, StarPhase, StarTemplate, VolumeMount, WallTime};
+use model::{
+    BundleId, Bytes, Code, Name, NodeId, Problem, ServiceKey, Standing, StarId, StarPhase, StarTemplate, VolumeMount,
+    WallTime,
+};
 use node::Node;
 use rustix::fs::{Mode, OFlags};
+use state::State;
 use store::snapshots::{AreaSource, Backing, FirstLook, Owners, SnapshotInfo, StarInfo, StarSource, Stopped, What};
 use store::{Roots, Snapshots};
 
 use crate::clock;
-use crate::control::{Looker, beside, no_service};
+use crate::control::{Looker, Remote, beside, no_service};
 use crate::link::Link;
 use crate::memories::{self, Sitter, Tripod};
 use crate::still::Still;
@@ -537,6 +541,47 @@ pub(crate) fn view(info: SnapshotInfo) -> SnapshotView {
     });
     let memory = memory.map(|memory| SnapshotMemory { star: memory.star, bytes: memory.bytes });
     SnapshotView { name, volumes: volumes.collect(), stars: stars.collect(), service, taken, memory }
+}
+
+impl Remote {
+    /// Refuses what concerns the files of stars on other nodes: each node keeps snapshots of its own.
+    pub(crate) async fn check_all_here(&self, service: &ServiceKey) -> Result<(), Problem> {
+        let Some(far) = &self.far else { return Ok(()) };
+        let (me, of) = (far.me(), service.clone());
+        let elsewhere = move |node: &Node| {
+            let state = node.state();
+            let running = state.stars_of(&of).filter(|star| star.phase != StarPhase::Ended).map(|star| star.node);
+            let volumes = state.services.get(&of).into_iter();
+            let volumes = volumes.flat_map(|record| State::volumes_of(&of, &record.spec.template));
+            let homes = volumes.filter_map(|volume| state.homes.get(&volume).copied());
+            let nodes: BTreeSet<NodeId> = running.chain(homes).filter(|node| *node != me).collect();
+            let name = |node: &NodeId| state.nodes.get(node).map_or_else(|| node.to_string(), |of| of.name.to_string());
+            nodes.iter().map(|node| format!("`{}`", name(node))).collect::<Vec<String>>()
+        };
+        let nodes = self.looker().look(elsewhere).await?;
+        if nodes.is_empty() {
+            return Ok(());
+        }
+        let message = format!("stars or volumes of service `{service}` are on other nodes: {}", nodes.join(", "));
+        let help = "a snapshot is taken and restored on the node where all of them are";
+        Err(Problem::new(Code::Unsupported, message).help(help))
+    }
+
+    /// Refuses to lay files out for stars that may start on another node: only volumes keep a service where it is.
+    pub(crate) async fn check_stays_here(&self, service: &ServiceKey) -> Result<(), Problem> {
+        let of = service.clone();
+        let may_leave = move |node: &Node| {
+            let state = node.state();
+            let roams = state.services.get(&of).is_some_and(|record| record.spec.template.volumes.is_empty());
+            roams && state.nodes.values().filter(|record| record.standing != Standing::Left).count() > 1
+        };
+        if !self.looker().look(may_leave).await? {
+            return Ok(());
+        }
+        let message =
+            format!("service `{service}` has no volume, so its next stars may be on other nodes than these files");
+        Err(Problem::new(Code::Unsupported, message).help("give it a volume: its stars stay where that is"))
+    }
 }
 
 #[cfg(test)]

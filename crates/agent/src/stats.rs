@@ -54,7 +54,7 @@ impl Remote {
             let service = of_service.clone();
             async move { client.service_stats(&service).await }
         };
-        let asked = self.ask_all(nodes, caller, ask).await;
+        let asked = self.ask_all(nodes, caller.clone(), ask).await;
         let mut problems = BTreeMap::new();
         for (node, answer) in asked {
             match answer {
@@ -129,7 +129,7 @@ impl Remote {
         let Some(far) = &self.far else { return Vec::new() };
         let mut asking = Vec::new();
         for node in nodes {
-            let (far, ask) = (far.clone(), ask.clone());
+            let (far, ask, caller) = (far.clone(), ask.clone(), caller.clone());
             asking.push(async move {
                 let answer = async {
                     let client = far.client(node, caller).await?;

@@ -69,7 +69,7 @@ impl Remote {
         };
         let known = self.looker().look(look).await??;
         if known {
-            self.looker().change(Request::DeleteVolume { volume: volume.clone() }).await?;
+            self.looker().change_by(self.author(), Request::DeleteVolume { volume: volume.clone() }).await?;
         } else if !host(&folder, &volume).exists() {
             return Err(
                 Problem::new(Code::NotFound, format!("no volume `{volume}`")).help("`rads c volumes` lists them")

@@ -1,7 +1,8 @@
-//! The other end of the API: a client over the agent's Unix socket, or of another node's agent, typed like the routes.
+//! The other end of the API: a client over the agent's Unix socket, of another node's agent, or of a constellation elsewhere, typed
+//! like the routes.
 //!
-//! Each request takes a connection of its own: over a Unix socket one costs tens of microseconds, and nothing has to
-//! be kept or found broken.
+//! Each request takes a connection of its own: over a Unix socket one costs tens of microseconds, over TLS a millisecond and two ways
+//! more, and nothing has to be kept or found broken.
 
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,8 @@ use std::{fmt, io};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, LengthLimitError};
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::http::request;
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -29,6 +32,7 @@ use crate::certs::{CertificatesView, Invite, TokenView};
 use crate::constellation::{Became, Init, Invitation, Join, NodeView, Removal, SetDuty, Survey};
 use crate::control::{Answer, Duplex, Road};
 use crate::exec::{BYTES, PROTOCOL};
+use crate::grants::{AuditView, GrantView, Granted, NewGrant};
 use crate::keyed;
 use crate::serve::socket_path;
 use crate::types::{
@@ -57,7 +61,16 @@ type Connect = Arc<dyn Fn() -> Answer<'static, Road> + Send + Sync>;
 #[derive(Clone)]
 enum Reach {
     Folder(PathBuf),
-    Node { name: String, connect: Connect },
+    Node {
+        name: String,
+        connect: Connect,
+    },
+    /// A constellation elsewhere, by the name it has here.
+    Context {
+        name: String,
+        connect: Connect,
+        authorization: Option<HeaderValue>,
+    },
 }
 
 impl fmt::Display for Reach {
@@ -65,6 +78,7 @@ impl fmt::Display for Reach {
         match self {
             Self::Folder(data_dir) => write!(f, "the agent on `{}`", data_dir.display()),
             Self::Node { name, .. } => write!(f, "the agent of node `{name}`"),
+            Self::Context { name, .. } => write!(f, "context `{name}`"),
         }
     }
 }
@@ -79,13 +93,38 @@ impl Client {
     /// Makes sure that an agent answers, and that it speaks this version of the API.
     pub async fn connect(data_dir: &Path) -> Result<(Self, Version), Problem> {
         let client = Self { reach: Reach::Folder(data_dir.to_owned()) };
-        let version: Version = client.get("/v1/version").await?;
+        let version = client.greet().await?;
+        Ok((client, version))
+    }
+
+    /// A constellation elsewhere, to which `connect` makes a connection for each request; with a token, if that is what proves
+    /// who asks. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// When the token is no text that could be sent.
+    pub fn of_context(
+        name: String,
+        token: Option<&str>,
+        connect: impl Fn() -> Answer<'static, Road> + Send + Sync + 'static,
+    ) -> Result<Self, Problem> {
+        let bearer = |token: &str| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(internal)?;
+            value.set_sensitive(true);
+            Ok::<_, Problem>(value)
+        };
+        let authorization = token.map(bearer).transpose()?;
+        Ok(Self { reach: Reach::Context { name, connect: Arc::new(connect), authorization } })
+    }
+
+    /// Who answers; it speaks this version of the API.
+    pub async fn greet(&self) -> Result<Version, Problem> {
+        let version: Version = self.get("/v1/version").await?;
         if version.api != crate::types::API_VERSION {
-            let message = format!("the agent on `{}` is of version {}", data_dir.display(), version.version);
+            let message = format!("{} is of version {}", self.reach, version.version);
             return Err(Problem::new(Code::Unsupported, message)
                 .help("use the `rads` it was started with, or restart the agent with this one"));
         }
-        Ok((client, version))
+        Ok(version)
     }
 
     /// The agent of another node, to which `connect` makes a connection for each request.
@@ -345,6 +384,24 @@ impl Client {
         self.send(Method::DELETE, &format!("/v1/nodes/{node}/certificates"), &()).await
     }
 
+    pub async fn grant(&self, grant: &NewGrant) -> Result<Granted, Problem> {
+        self.send(Method::POST, "/v1/grants", grant).await
+    }
+
+    pub async fn grants(&self) -> Result<Vec<GrantView>, Problem> {
+        self.get("/v1/grants").await
+    }
+
+    pub async fn revoke_grant(&self, name: &Name) -> Result<GrantView, Problem> {
+        self.send(Method::DELETE, &format!("/v1/grants/{name}"), &()).await
+    }
+
+    /// Records after a number; waits until there is one, or `wait_ms` is over.
+    pub async fn audit(&self, after: u64, wait_ms: u64) -> Result<AuditView, Problem> {
+        let query = query(&After { after, wait_ms, agreed: false })?;
+        self.get(&format!("/v1/audit?{query}")).await
+    }
+
     pub async fn shutdown(&self, stars: StarsThen) -> Result<(), Problem> {
         self.send(Method::POST, "/v1/shutdown", &Shutdown { stars }).await
     }
@@ -377,8 +434,8 @@ impl Client {
     }
 
     async fn upgrade(&self, path: &str, protocol: &str, body: Bytes) -> Result<TokioIo<Upgraded>, Problem> {
-        let request = Request::post(path)
-            .header(header::HOST, HOST)
+        let request = self
+            .head(Method::POST, path)
             .header(header::CONTENT_TYPE, JSON)
             .header(header::CONNECTION, "upgrade")
             .header(header::UPGRADE, protocol);
@@ -423,7 +480,7 @@ impl Client {
         let deadline = Instant::now() + ASK_AGAIN_FOR;
         let mut may_be = false;
         loop {
-            let request = Request::builder().method(method.clone()).uri(path).header(header::HOST, HOST);
+            let request = self.head(method.clone(), path);
             let request = request.header(header::CONTENT_TYPE, kind).header(keyed::HEADER, key.as_str());
             let request = request.body(Full::new(body.clone())).map_err(internal)?;
             let answered = async {
@@ -457,7 +514,7 @@ impl Client {
         content_type: Option<&str>,
         body: Bytes,
     ) -> Result<Response<Incoming>, Problem> {
-        let mut request = Request::builder().method(method).uri(path).header(header::HOST, HOST);
+        let mut request = self.head(method, path);
         if let Some(kind) = content_type {
             request = request.header(header::CONTENT_TYPE, kind);
         }
@@ -469,6 +526,14 @@ impl Client {
         Err(refusal.err().unwrap_or_else(|| internal("the agent refused without a reason")))
     }
 
+    fn head(&self, method: Method, path: &str) -> request::Builder {
+        let request = Request::builder().method(method).uri(path).header(header::HOST, HOST);
+        match &self.reach {
+            Reach::Context { authorization: Some(value), .. } => request.header(header::AUTHORIZATION, value),
+            _ => request,
+        }
+    }
+
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Problem> {
         self.exchange_over(self.connection().await?, request).await
     }
@@ -476,7 +541,7 @@ impl Client {
     async fn connection(&self) -> Result<Box<dyn Duplex>, Problem> {
         match &self.reach {
             Reach::Folder(data_dir) => Ok(Box::new(socket(data_dir).await?)),
-            Reach::Node { connect, .. } => Ok(connect().await?.stream),
+            Reach::Node { connect, .. } | Reach::Context { connect, .. } => Ok(connect().await?.stream),
         }
     }
 

@@ -30,6 +30,10 @@ pub struct Introduction {
     pub rack: Option<Name>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Where it listens for users with a grant, over HTTPS; nowhere when it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub api: Option<SocketAddr>,
 }
 
 /// A constellation to be founded.

@@ -1,18 +1,21 @@
 //! What an agent can be asked to do: the one seam between the HTTP side and the loop behind it.
 
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use model::{
-    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Problem, SecretKey,
-    SecretView, ServiceKey, StarId, VolumeKey,
+    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Problem, Rights, SecretKey,
+    SecretView, ServiceKey, StarId, Verb, VolumeKey, access,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::certs::{CertificatesView, Invite, TokenView};
 use crate::constellation::{Became, Init, Invitation, Join, NodeView, Survey};
+use crate::grants::{AuditView, GrantView, Granted, NewGrant};
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord, Passed,
     RestoreSnapshot, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, Status,
@@ -30,12 +33,48 @@ pub type LogStream = Pin<Box<dyn Stream<Item = Result<LogRecord, Problem>> + Sen
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, Problem>> + Send>>;
 
 /// Who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// By the kernel's word, on the machine where the request was made.
+    /// By the kernel's word, on the machine where the request was made; of no meaning with a grant.
     pub uid: u32,
     /// The node whose agent took the request and passed it on; nothing when it was made here.
     pub from: Option<NodeId>,
+    /// The grant by which they are known; nothing for a user of a machine.
+    pub grant: Option<Name>,
+    /// Where the connection came from, when it came over the network.
+    pub address: Option<IpAddr>,
+    pub rights: Arc<Rights>,
+}
+
+impl Caller {
+    /// A user of this machine who may use the agent's socket: root, or the data folder's owner.
+    pub fn owner(uid: u32) -> Self {
+        Self { uid, from: None, grant: None, address: None, rights: Arc::new(Rights::EVERYTHING) }
+    }
+
+    /// Who is known by nothing, and may nothing.
+    pub fn nobody() -> Self {
+        Self { uid: u32::MAX, from: None, grant: None, address: None, rights: Arc::new(Rights::nothing()) }
+    }
+
+    /// Who they are, in words.
+    pub fn name(&self) -> String {
+        match (&self.grant, self.from) {
+            (Some(name), _) => format!("`{name}`"),
+            (None, Some(node)) => format!("a user of node `{node}`"),
+            (None, None) => format!("uid {}", self.uid),
+        }
+    }
+
+    pub fn sees(&self, namespace: &Name) -> bool {
+        self.rights.may(Verb::See, access::Place::In(namespace)).is_ok()
+    }
+
+    /// # Errors
+    /// `Forbidden`, in words.
+    pub fn check(&self, verb: Verb, place: access::Place<'_>) -> Result<(), Problem> {
+        self.rights.may(verb, place).map_err(|denied| denied.problem(&self.name(), &self.rights, verb, place))
+    }
 }
 
 /// Bytes both ways.
@@ -74,6 +113,13 @@ pub struct Exec {
 
 /// Every request of the API. The names are those of the routes.
 pub trait Control: Send + Sync + 'static {
+    /// The same, for what this caller asks: changes are recorded with who asked for them.
+    fn by(&self, caller: Caller) -> Arc<dyn Control>;
+    /// Somebody was refused for lack of rights.
+    fn denied(&self, _verb: Verb, _what: String) {}
+    /// The namespace of a star; nothing when it is not known.
+    fn namespace_of(&self, star: StarId) -> Answer<'_, Option<Name>>;
+
     fn version(&self) -> Version;
     fn status(&self) -> Answer<'_, Status>;
     /// Answers when the log has gone beyond `after`, or the time is over.
@@ -203,6 +249,22 @@ pub trait Control: Send + Sync + 'static {
     }
     /// Shuts a node out.
     fn revoke_certificates(&self, _: NodeId) -> Answer<'_, CertificatesView> {
+        not_here()
+    }
+
+    /// Lets somebody use the constellation from outside.
+    fn grant(&self, _: NewGrant) -> Answer<'_, Granted> {
+        not_here()
+    }
+    fn grants(&self) -> Answer<'_, Vec<GrantView>> {
+        not_here()
+    }
+    /// Ends a grant, and the connections by it.
+    fn revoke_grant(&self, _: Name) -> Answer<'_, GrantView> {
+        not_here()
+    }
+    /// Who did what after a record, oldest first.
+    fn audit(&self, _: After) -> Answer<'_, AuditView> {
         not_here()
     }
 

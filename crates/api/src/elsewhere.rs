@@ -20,7 +20,7 @@ pub(crate) async fn pass_on(
     request: Request,
     next: Next,
 ) -> Response {
-    let caller = request.extensions().get::<ConnectInfo<Caller>>().map(|ConnectInfo(caller)| *caller);
+    let caller = request.extensions().get::<ConnectInfo<Caller>>().map(|ConnectInfo(caller)| caller.clone());
     // What another agent passed on is answered here or not at all: it goes round no circle.
     let own = caller.filter(|caller| caller.from.is_none());
     let place = place_of(request.method(), request.uri().path());

@@ -1,11 +1,12 @@
 //! The HTTP API of an agent: routes, types, OpenAPI document, and its client.
 //!
 //! One set of types serves both ends. What an agent *does* is behind [`Control`], so this crate knows no loop, store
-//! or star. It is spoken over a Unix socket in the data folder that only its owner (and root) may use, and between the
-//! agents of a constellation.
+//! or star. It is spoken over a Unix socket in the data folder that only its owner (and root) may use, between the agents of a
+//! constellation, and over HTTPS by those who have a grant. Who may ask for what is in `access`.
 
 #![forbid(unsafe_code)]
 
+mod access;
 pub mod certs;
 mod check;
 pub mod client;
@@ -13,6 +14,7 @@ pub mod constellation;
 pub mod control;
 mod elsewhere;
 pub mod exec;
+pub mod grants;
 pub mod keyed;
 mod refusal;
 mod routes;
@@ -27,7 +29,8 @@ pub use constellation::{
     Survey,
 };
 pub use control::{Answer, ByteStream, Caller, Control, Duplex, Exec, LogStream, Place, Road, Talk};
+pub use grants::{AuditView, AuthorView, GrantView, Granted, NewGrant, OutcomeView, RecordView, WhoView};
 pub use routes::{openapi, router};
-pub use serve::{Routes, Socket, socket_path};
+pub use serve::{Admit, Bounds, Routes, Socket, socket_path};
 pub use types::*;
 pub use watch::{WatchLine, WatchQuery, WatchStream};

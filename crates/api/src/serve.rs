@@ -1,21 +1,30 @@
-//! The socket: a 0600 path socket in the data folder, whose callers are checked by their peer credentials.
+//! Where requests come in: a 0600 path socket in the data folder, whose callers are checked by their peer credentials;
+//! connections of other agents; and of users, each request of whom shows who they are.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::extract::connect_info::Connected;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::serve::{IncomingStream, Listener};
 use axum::{Extension, Router};
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use model::{Code, Problem};
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::control::{Caller, Control, Duplex};
+use crate::control::{Answer, Caller, Control, Duplex};
+use crate::refusal::Refusal;
 
 /// Where the agent of a data folder listens.
 pub fn socket_path(data_dir: &Path) -> PathBuf {
@@ -86,6 +95,58 @@ impl Routes {
     }
 }
 
+/// Says who somebody is by the head of a request, each time anew.
+pub type Admit = Arc<dyn Fn(&HeaderMap) -> Answer<'static, Caller> + Send + Sync>;
+
+/// What a connection of somebody who is not known yet may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// For the head of a request to come, and for the next one on the same connection.
+    pub head_within: Duration,
+    pub head_max_bytes: usize,
+    pub fields_max: usize,
+}
+
+impl Routes {
+    /// Serves one connection to its end, each of its requests for who `admit` says.
+    pub async fn serve_users(&self, stream: impl Duplex + 'static, admit: Admit, bounds: Bounds) {
+        let routes = TowerToHyperService::new(self.0.clone());
+        let answer = move |request: Request<Incoming>| {
+            let (routes, admit) = (routes.clone(), Arc::clone(&admit));
+            async move {
+                let (mut parts, body) = request.into_parts();
+                let caller = match admit(&parts.headers).await {
+                    Ok(caller) => caller,
+                    Err(problem) => return Ok(not_admitted(problem)),
+                };
+                // What proves who they are stays here, also when the request is passed on.
+                parts.headers.remove(header::AUTHORIZATION);
+                parts.extensions.insert(ConnectInfo(caller));
+                routes.call(Request::from_parts(parts, Body::new(body))).await
+            }
+        };
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).header_read_timeout(bounds.head_within);
+        server.max_buf_size(bounds.head_max_bytes).max_headers(bounds.fields_max);
+        let connection = server.serve_connection(TokioIo::new(stream), service_fn(answer)).with_upgrades();
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection of a user ended early");
+        }
+    }
+}
+
+/// The body of what is refused so is not waited for.
+fn not_admitted(problem: Problem) -> Response {
+    let status = match problem.code {
+        Code::Forbidden => StatusCode::UNAUTHORIZED,
+        _ => StatusCode::TOO_MANY_REQUESTS,
+    };
+    let fields = [(header::WWW_AUTHENTICATE, "Bearer"), (header::CONNECTION, "close")];
+    let mut response = (fields, Refusal(problem)).into_response();
+    *response.status_mut() = status;
+    response
+}
+
 /// Hands out connections of allowed callers only.
 struct Peers {
     listener: UnixListener,
@@ -115,7 +176,7 @@ impl Listener for Peers {
 impl Connected<IncomingStream<'_, Peers>> for Caller {
     fn connect_info(stream: IncomingStream<'_, Peers>) -> Self {
         // They were there when it was accepted, and a connection's credentials never change.
-        Self { uid: stream.io().peer_cred().map_or(u32::MAX, |peer| peer.uid()), from: None }
+        Self::owner(stream.io().peer_cred().map_or(u32::MAX, |peer| peer.uid()))
     }
 }
 

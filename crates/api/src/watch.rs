@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use futures_util::Stream;
-use model::Problem;
+use model::{Name, Problem};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -56,6 +56,24 @@ impl WatchLine {
         Self { problem: Some(problem), ..Self::bookmark(index) }
     }
 
+    /// Without the keys of other namespaces than those: what is left may be none.
+    #[must_use]
+    pub fn of_namespaces(mut self, sees: impl Fn(&Name) -> bool) -> Self {
+        let keep = |key: &String| {
+            let mut parts = key.split('/');
+            match (parts.next(), parts.next()) {
+                (Some("nodes"), _) => true,
+                (Some("apps" | "services" | "stars" | "volumes" | "secrets"), Some(namespace)) => {
+                    namespace.parse().is_ok_and(|namespace| sees(&namespace))
+                }
+                _ => false,
+            }
+        };
+        self.changed.retain(keep);
+        self.removed.retain(keep);
+        self
+    }
+
     pub fn is_bookmark(&self) -> bool {
         self.changed.is_empty() && self.removed.is_empty() && self.problem.is_none()
     }
@@ -63,3 +81,31 @@ impl WatchLine {
 
 /// Lines as they come; ends when the agent does, or with a line that has a problem.
 pub type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchLine, Problem>> + Send>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_other_namespaces_are_left_out() {
+        let keys = [
+            "apps/shop/web",
+            "services/blog/web",
+            "stars/shop/web/1",
+            "volumes/blog/x",
+            "secrets/shop/s",
+            "nodes/a",
+            "security",
+            "other/shop/x",
+            "apps",
+        ];
+        let all: Vec<(String, bool)> = keys.iter().map(|key| ((*key).to_owned(), key.len() % 2 == 0)).collect();
+        let line = WatchLine::of(7, all.iter()).of_namespaces(|name| name.as_str() == "shop");
+        let mut left: Vec<String> = [line.changed, line.removed].concat();
+        left.sort();
+        assert_eq!(
+            (line.index, left),
+            (7, ["apps/shop/web", "nodes/a", "secrets/shop/s", "stars/shop/web/1"].map(str::to_owned).to_vec())
+        );
+    }
+}

@@ -1,272 +1,20 @@
 //! The API as a client meets it: over a real socket, with an agent that only remembers what it was asked.
 
+mod support;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use support::{Remembering, stream_to};
 
 use api::exec::{EXIT, STDIN, STDOUT, read_frame, write_frame};
 use api::*;
 use bytes::Bytes;
-use futures_util::StreamExt;
-use model::{
-    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Once, Problem, SecretKey,
-    SecretView, ServiceKey, StarId, VolumeKey, WallTime,
-};
+use model::{AppSpec, Code, ContentHash, Duty, NodeId, Once, Problem, ServiceKey, StarId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::oneshot;
-
-#[derive(Default)]
-struct Remembering {
-    asked: Mutex<Vec<String>>,
-    /// The keys under which services were restarted; the first of them, but one, got no answer.
-    keys: Mutex<Vec<Option<Once>>>,
-    silent: Mutex<u32>,
-    /// Where stars are, if not here.
-    elsewhere: Mutex<Option<Arc<Remembering>>>,
-}
-
-impl Remembering {
-    fn note<T: Send + 'static>(&self, what: String, answer: Result<T, Problem>) -> Answer<'_, T> {
-        self.asked.lock().unwrap().push(what);
-        Box::pin(async move { answer })
-    }
-
-    fn refuse<T: Send + 'static>(&self, what: String) -> Answer<'_, T> {
-        self.note(what, Err(Problem::new(Code::NotFound, "no such thing").help("look again")))
-    }
-}
-
-impl Control for Remembering {
-    fn version(&self) -> Version {
-        Version {
-            version: "0".into(),
-            api: API_VERSION,
-            pid: 1,
-            data_dir: "/x".into(),
-            started: WallTime(0),
-            background: false,
-            is_node: false,
-        }
-    }
-    fn status(&self) -> Answer<'_, Status> {
-        self.refuse("status".into())
-    }
-    fn index(&self, after: After) -> Answer<'_, Index> {
-        self.note("index".into(), Ok(Index { index: after.after + 1 }))
-    }
-    fn events(&self, after: After) -> Answer<'_, Events> {
-        self.note("events".into(), Ok(Events { index: after.after, events: Vec::new() }))
-    }
-    fn apps(&self) -> Answer<'_, Vec<AppView>> {
-        self.note("apps".into(), Ok(Vec::new()))
-    }
-    fn app(&self, app: AppKey) -> Answer<'_, AppView> {
-        self.refuse(format!("app {app}"))
-    }
-    fn put_app(&self, spec: AppSpec, base: Option<u64>) -> Answer<'_, Accepted> {
-        self.note(format!("put {} {base:?}", spec.app), Ok(Accepted { index: 7 }))
-    }
-    fn remove_app(&self, app: AppKey) -> Answer<'_, Accepted> {
-        self.note(format!("remove {app}"), Ok(Accepted { index: 8 }))
-    }
-    fn services(&self) -> Answer<'_, Vec<ServiceView>> {
-        self.note("services".into(), Ok(Vec::new()))
-    }
-    fn service(&self, service: ServiceKey) -> Answer<'_, ServiceView> {
-        self.refuse(format!("service {service}"))
-    }
-    fn service_stats(&self, service: ServiceKey, caller: Caller) -> Answer<'_, Vec<StarStats>> {
-        self.refuse(format!("service stats {service} {:?}", caller.from))
-    }
-    fn passed(&self, service: ServiceKey) -> Answer<'_, Vec<Passed>> {
-        self.refuse(format!("passed {service}"))
-    }
-    fn limit(&self, service: ServiceKey, change: LimitsChange) -> Answer<'_, Accepted> {
-        self.note(format!("limit {service} {change:?}"), Ok(Accepted { index: 9 }))
-    }
-    fn scale(&self, service: ServiceKey, instances: u32) -> Answer<'_, Accepted> {
-        self.note(format!("scale {service} {instances}"), Ok(Accepted { index: 9 }))
-    }
-    fn pause(&self, service: ServiceKey) -> Answer<'_, Accepted> {
-        self.note(format!("pause {service}"), Ok(Accepted { index: 9 }))
-    }
-    fn resume(&self, service: ServiceKey) -> Answer<'_, Accepted> {
-        self.note(format!("resume {service}"), Ok(Accepted { index: 9 }))
-    }
-    fn restart(&self, service: ServiceKey) -> Answer<'_, Accepted> {
-        self.keys.lock().unwrap().push(keyed::current());
-        let mut silent = self.silent.lock().unwrap();
-        *silent = silent.saturating_sub(1);
-        match *silent {
-            0 => {}
-            1 => {
-                let problem = Problem::new(Code::Unavailable, "the leader fell silent").after_changes();
-                return self.note("silence".into(), Err(problem));
-            }
-            _ => {
-                drop(silent);
-                panic!("the connection is to break: this message is expected")
-            }
-        }
-        self.note(format!("restart {service}"), Ok(Accepted { index: 9 }))
-    }
-    fn stop(&self, service: ServiceKey) -> Answer<'_, Accepted> {
-        self.note(format!("stop {service}"), Ok(Accepted { index: 9 }))
-    }
-    fn start(&self, service: ServiceKey) -> Answer<'_, Accepted> {
-        self.note(format!("start {service}"), Ok(Accepted { index: 9 }))
-    }
-    fn remove_service(&self, service: ServiceKey) -> Answer<'_, Accepted> {
-        self.note(format!("remove service {service}"), Ok(Accepted { index: 9 }))
-    }
-    fn turn(&self, service: ServiceKey, ordinal: u32, turn: StarTurn) -> Answer<'_, Accepted> {
-        self.note(format!("{turn:?} {service} {ordinal}"), Ok(Accepted { index: 9 }))
-    }
-    fn inspect(&self, star: StarId) -> Answer<'_, Inspection> {
-        self.refuse(format!("inspect {star}"))
-    }
-    fn stars(&self) -> Answer<'_, Vec<StarView>> {
-        self.note("stars".into(), Ok(Vec::new()))
-    }
-    fn star(&self, star: StarId) -> Answer<'_, StarView> {
-        self.refuse(format!("star {star}"))
-    }
-    fn star_stats(&self, star: StarId, _: Caller) -> Answer<'_, StarStats> {
-        self.refuse(format!("star stats {star}"))
-    }
-    /// A command that repeats its input and ends with the number of its words.
-    fn exec(&self, star: StarId, command: ExecCommand, _: Caller) -> Answer<'_, Exec> {
-        let (stdin, mut input) = tokio::io::duplex(64);
-        let (mut output, stdout) = tokio::io::duplex(64);
-        let repeat = tokio::spawn(async move {
-            let mut text = Vec::new();
-            input.read_to_end(&mut text).await.unwrap();
-            output.write_all(&text).await.unwrap();
-        });
-        let code = command.argv.len() as i32;
-        let exit: Answer<'static, i32> = Box::pin(async move {
-            repeat.await.unwrap();
-            Ok(code)
-        });
-        let running = Exec {
-            stdin: Box::new(stdin),
-            stdout: Box::new(stdout),
-            stderr: Box::new(tokio::io::empty()),
-            resize: None,
-            exit,
-        };
-        self.note(format!("exec {star}"), Ok(running))
-    }
-    fn copy(&self, star: StarId, copy: Copy, _: Caller) -> Answer<'_, Exec> {
-        self.refuse(format!("copy {star} {copy:?}"))
-    }
-    /// Somebody who says what was said.
-    fn dial(&self, star: StarId, port: u16) -> Answer<'_, TcpStream> {
-        self.asked.lock().unwrap().push(format!("dial {star} {port}"));
-        Box::pin(async move {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let (mut echo, _) = listener.accept().await.unwrap();
-            tokio::spawn(async move {
-                let (mut from, mut to) = echo.split();
-                tokio::io::copy(&mut from, &mut to).await.unwrap();
-            });
-            Ok(stream)
-        })
-    }
-    fn road(&self, _: Place, _: Caller) -> Answer<'_, Option<Road>> {
-        let there = self.elsewhere.lock().unwrap().clone();
-        Box::pin(
-            async move { Ok(there.map(|there| Road { node: "b".to_owned(), stream: Box::new(stream_to(there)) })) },
-        )
-    }
-    fn volumes(&self, _: Caller) -> Answer<'_, Vec<VolumeView>> {
-        self.refuse("volumes".to_owned())
-    }
-    fn delete_volume(&self, volume: VolumeKey) -> Answer<'_, ()> {
-        self.refuse(format!("delete volume {volume}"))
-    }
-    fn logs(&self, query: LogQuery, _: Caller) -> Answer<'_, LogStream> {
-        let record = |n: u64| LogRecord {
-            star: StarId(n),
-            name: format!("hello-{n}"),
-            at: WallTime(n),
-            error: false,
-            text: "one\ntwo".into(),
-        };
-        let records = futures_util::stream::iter((1..=3).map(move |n| Ok(record(n)))).boxed();
-        self.note(format!("logs {:?} {}", query.target, query.follow), Ok(records as LogStream))
-    }
-    fn take_snapshot(&self, service: ServiceKey, take: TakeSnapshot) -> Answer<'_, SnapshotTaken> {
-        self.refuse(format!("snapshot {service} {take:?}"))
-    }
-    fn snapshots(&self) -> Answer<'_, Vec<SnapshotView>> {
-        self.note("snapshots".into(), Ok(Vec::new()))
-    }
-    fn snapshot(&self, name: Name) -> Answer<'_, SnapshotView> {
-        self.refuse(format!("snapshot {name}"))
-    }
-    fn delete_snapshot(&self, name: Name) -> Answer<'_, ()> {
-        self.note(format!("delete snapshot {name}"), Ok(()))
-    }
-    fn restore_snapshot(&self, name: Name, restore: RestoreSnapshot) -> Answer<'_, SnapshotView> {
-        self.refuse(format!("restore {name} {restore:?}"))
-    }
-    fn put_bundle(&self, manifest: BundleManifest) -> Answer<'_, BundleStatus> {
-        let bundle = model::BundleId(ContentHash([manifest.files.len() as u8; 32]));
-        self.note("bundle".into(), Ok(BundleStatus { bundle, missing: Vec::new() }))
-    }
-    fn put_blob(&self, hash: ContentHash, content: Bytes) -> Answer<'_, ()> {
-        self.note(format!("blob {hash} {}", content.len()), Ok(()))
-    }
-    fn secrets(&self) -> Answer<'_, Vec<SecretView>> {
-        self.note("secrets".into(), Ok(Vec::new()))
-    }
-    fn secret(&self, secret: SecretKey, caller: Caller) -> Answer<'_, Bytes> {
-        self.note(format!("read secret {secret} {}", caller.uid), Ok(Bytes::from_static(b"\0value")))
-    }
-    fn put_secret(&self, secret: SecretKey, value: Bytes, _: Caller) -> Answer<'_, Accepted> {
-        self.note(format!("secret {secret} {}", value.len()), Ok(Accepted { index: 10 }))
-    }
-    fn delete_secret(&self, secret: SecretKey) -> Answer<'_, Accepted> {
-        self.note(format!("delete secret {secret}"), Ok(Accepted { index: 11 }))
-    }
-    fn init(&self, init: Init) -> Answer<'_, Became> {
-        self.refuse(format!("init {} {} {:?}", init.cluster, init.me.name, init.me.labels))
-    }
-    fn join(&self, join: Join) -> Answer<'_, Became> {
-        self.refuse(format!("{join:?}"))
-    }
-    fn leave(&self) -> Answer<'_, ()> {
-        self.note("leave".into(), Ok(()))
-    }
-    fn nodes(&self) -> Answer<'_, Vec<NodeView>> {
-        self.note("nodes".into(), Ok(Vec::new()))
-    }
-    fn set_duty(&self, node: NodeId, duty: Duty) -> Answer<'_, Accepted> {
-        self.note(format!("{node} {duty}"), Ok(Accepted { index: 12 }))
-    }
-    fn remove_node(&self, node: NodeId, force: bool) -> Answer<'_, Accepted> {
-        self.note(format!("remove {node} {force}"), Ok(Accepted { index: 13 }))
-    }
-    fn backup(&self) -> Answer<'_, ByteStream> {
-        let parts = [Ok(Bytes::from_static(b"one ")), Ok(Bytes::from_static(b"two"))];
-        self.note("backup".into(), Ok(futures_util::stream::iter(parts).boxed() as ByteStream))
-    }
-    fn shutdown(&self, shutdown: Shutdown) -> Answer<'_, ()> {
-        self.note(format!("shutdown {:?}", shutdown.stars), Ok(()))
-    }
-}
-
-const ASKED_FROM: Caller = Caller { uid: 1_000, from: Some(NodeId(7)) };
-
-/// As another agent's requests come.
-fn stream_to(control: Arc<Remembering>) -> tokio::io::DuplexStream {
-    let (here, there) = tokio::io::duplex(1 << 10);
-    tokio::spawn(async move { Routes::new(control).serve(there, ASKED_FROM).await });
-    here
-}
 
 struct Served {
     folder: tempfile::TempDir,
@@ -358,6 +106,7 @@ async fn requests_about_nodes_arrive_as_they_were_meant_and_a_token_is_not_noted
         zone: None,
         rack: None,
         labels: [("disk".to_owned(), "ssd".to_owned())].into(),
+        api: None,
     };
     let init = Init { cluster: "prod".parse().unwrap(), me: me.clone(), certificate_days: None };
     assert_eq!(client.init(&init).await.err().unwrap().code, Code::NotFound);

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod app;
 pub mod bundle;
 pub mod cpus;
@@ -25,6 +26,7 @@ pub mod time;
 pub mod units;
 pub mod weakened;
 
+pub use access::{Rights, Role, Scope, Verb};
 pub use app::{
     AppSpec, Balance, Entry, Health, Hooks, ListenAddr, Network, Probe, ProbeKind, ProbeRole, Program, Protocol,
     RestartPolicy, ServiceSpec, StarTemplate, VolumeMount,

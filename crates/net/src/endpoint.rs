@@ -107,7 +107,7 @@ struct EndpointInner {
 const UNACKNOWLEDGED_MS: u32 = 5_000;
 
 /// Small messages go at once, and a machine that is gone is noticed by who sends to it.
-fn settle(socket: &TcpStream) -> io::Result<()> {
+pub(crate) fn settle(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
     rustix::net::sockopt::set_tcp_user_timeout(socket, UNACKNOWLEDGED_MS)?;
     Ok(())
@@ -339,6 +339,11 @@ impl Endpoint {
                 connection.end(Ended::Distrust(reason));
             }
         }
+    }
+
+    /// What this node shows in handshakes.
+    pub fn certificate(&self) -> Arc<CertifiedKey> {
+        self.inner.certificate.load_full()
     }
 
     pub fn trust(&self) -> Arc<Trust> {

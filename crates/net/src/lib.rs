@@ -3,6 +3,7 @@
 //! - [`identity`]: the authority, certificates, tokens, whom to believe. No input or output.
 //! - [`tls`]: TLS 1.3 judged by that.
 //! - [`endpoint`]: a node's side of all its connections; [`connection`]: one; [`pool`]: which one to use, and again.
+//! - [`https`]: the same TLS for HTTP, where nodes and users meet.
 //! - [`datagram`]: sealed UDP packets for membership.
 
 #![forbid(unsafe_code)]
@@ -10,6 +11,7 @@
 pub mod connection;
 pub mod datagram;
 pub mod endpoint;
+pub mod https;
 pub mod identity;
 pub mod pool;
 pub mod tls;

@@ -21,7 +21,7 @@ use rustls::{
 };
 
 use crate::identity::trust::{Distrust, Expected};
-use crate::identity::{Certificate, KeyPin, Trust};
+use crate::identity::{Certificate, KeyPin, Revoked, Trust};
 
 /// The protocol's name within TLS.
 pub const ALPN: &[u8] = b"rnp/1";
@@ -48,7 +48,14 @@ pub enum Belief {
     /// A node judges by what its cluster trusts.
     Trust(Arc<Trust>),
     /// A machine that is to join knows the authority by the token only.
-    Pin { cluster: Name, pin: KeyPin },
+    Pin {
+        cluster: Name,
+        pin: KeyPin,
+    },
+    /// Who is to use a constellation knows its authority by the hash of its key, or by its certificate: what the constellation is
+    /// called is that one's word.
+    Authority(KeyPin),
+    Authorities(Vec<CertificateDer<'static>>),
 }
 
 impl Belief {
@@ -56,8 +63,19 @@ impl Belief {
         match self {
             Self::Trust(trust) => trust.judge(chain, expected, now),
             Self::Pin { cluster, pin } => Trust::pinned(cluster.clone(), *pin, chain)?.judge(chain, expected, now),
+            Self::Authority(pin) => Trust::pinned(named(chain)?, *pin, chain)?.judge(chain, expected, now),
+            Self::Authorities(authorities) => {
+                let trust = Trust::new(named(chain)?, authorities.clone(), Revoked::default());
+                trust.map_err(|fault| Distrust::Chain(fault.to_string()))?.judge(chain, expected, now)
+            }
         }
     }
+}
+
+/// Of which cluster a peer says that it is; not yet believed.
+fn named(chain: &[CertificateDer<'_>]) -> Result<Name, Distrust> {
+    let leaf = chain.first().ok_or(Distrust::NoCertificate)?;
+    Ok(Certificate::read(leaf)?.identity.cluster)
 }
 
 /// The verdict of one handshake. Nothing when the peer showed no certificate.
@@ -102,7 +120,7 @@ impl Judge {
 }
 
 /// What the peer is told: by which alert a node learns that it has to renew, or that it was removed.
-fn alert(distrust: &Distrust) -> Error {
+pub(crate) fn alert(distrust: &Distrust) -> Error {
     Error::InvalidCertificate(match distrust {
         Distrust::Expired(_) => CertificateError::Expired,
         Distrust::NotYetValid(_) => CertificateError::NotValidYet,
@@ -114,7 +132,7 @@ fn alert(distrust: &Distrust) -> Error {
 }
 
 /// The two kinds of signatures that keys of nodes make.
-fn schemes() -> Vec<SignatureScheme> {
+pub(crate) fn schemes() -> Vec<SignatureScheme> {
     vec![SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ED25519]
 }
 
@@ -197,7 +215,7 @@ impl ClientCertVerifier for Judge {
 
 /// The one certificate of this side.
 #[derive(Debug)]
-struct Own(Arc<CertifiedKey>);
+pub(crate) struct Own(pub(crate) Arc<CertifiedKey>);
 
 impl ResolvesServerCert for Own {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
@@ -229,6 +247,11 @@ pub fn server_config(own: Arc<CertifiedKey>, judge: Arc<Judge>) -> Arc<ServerCon
 
 /// How to open a connection, with a certificate or, to join, without.
 pub fn client_config(own: Option<Arc<CertifiedKey>>, judge: Arc<Judge>) -> Arc<ClientConfig> {
+    client_config_for(ALPN, own, judge)
+}
+
+/// The same for another protocol within.
+pub(crate) fn client_config_for(alpn: &[u8], own: Option<Arc<CertifiedKey>>, judge: Arc<Judge>) -> Arc<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&version::TLS13]);
     let builder = builder.expect("the provider has suites of TLS 1.3");
     let builder = builder.dangerous().with_custom_certificate_verifier(judge);
@@ -236,7 +259,7 @@ pub fn client_config(own: Option<Arc<CertifiedKey>>, judge: Arc<Judge>) -> Arc<C
         Some(own) => builder.with_client_cert_resolver(Arc::new(Own(own))),
         None => builder.with_no_client_auth(),
     };
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![alpn.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     // Peers are known by their certificates; a name in the open would tell who calls whom.
@@ -251,7 +274,7 @@ pub fn server_name() -> ServerName<'static> {
 
 /// The suites of TLS 1.3 with AES-128 before AES-256: as safe for sessions of a week, and a fifth cheaper for bulk. Keys are agreed
 /// on by X25519 with ML-KEM, so that what is recorded today is not read in twenty years.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: std::sync::OnceLock<Arc<CryptoProvider>> = std::sync::OnceLock::new();
     let make = || {
         let suites = [

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use model::{AppSpec, Code, Entry, LimitsChange, Once, Problem, RequestId, ServiceKey, WallTime};
 use scheduler::check;
-use state::{Command, check_put};
+use state::{Author, Command, check_put};
 
 use crate::event::{Effect, Reply, Request};
 use crate::log::Purpose;
@@ -23,6 +23,7 @@ const LISTEN_AGAIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct PendingPut {
     id: RequestId,
+    author: Option<Author>,
     spec: AppSpec,
     base: Option<u64>,
     once: Option<Once>,
@@ -43,11 +44,23 @@ fn under(once: Option<Once>, command: Command, wall: WallTime) -> Command {
     }
 }
 
+/// A command with who asks for it, when that is known.
+pub(crate) fn by(author: Option<Author>, command: Command, wall: WallTime) -> Command {
+    match author {
+        Some(author) => Command::By { author, command: Box::new(command), wall },
+        None => command,
+    }
+}
+
 impl Node {
     pub(crate) fn request(&mut self, id: RequestId, request: Request, step: &mut Step<'_>) {
         let wall = step.wall;
         let (request, once) = match request {
             Request::Once { once, request } => (*request, Some(once)),
+            request => (request, None),
+        };
+        let (request, author) = match request {
+            Request::By { author, request } => (*request, Some(author)),
             request => (request, None),
         };
         // What it was planned against has changed by itself: it is not looked at again.
@@ -56,10 +69,16 @@ impl Node {
             return;
         }
         let command = match request {
-            Request::PutApp { spec, base } => return self.put_app(id, spec, base, once, step),
             Request::Once { .. } => {
                 return refuse(id, Problem::new(Code::InvalidValue, "a change has one idempotency key"), step);
             }
+            Request::By { .. } => {
+                return refuse(id, Problem::new(Code::Internal, "a request has one author"), step);
+            }
+            Request::Note { author, deed } => {
+                return self.propose(Purpose::Request(id), Command::Note { author, deed, wall }, step);
+            }
+            Request::PutApp { spec, base } => return self.put_app(id, author, once, spec, base, step),
             Request::RemoveApp { app } => Command::RemoveApp { app, wall },
             Request::Scale { service, instances } => Command::Scale { service, instances, wall },
             Request::Limit { service, change } => match self.check_limits(&service, &change) {
@@ -89,10 +108,18 @@ impl Node {
             Request::NoteSecret { secret, change } => Command::SecretChanged { secret, change, wall },
             Request::NoteRead { secrets, uid, star } => Command::SecretsRead { secrets, uid, star, wall },
         };
-        self.propose(Purpose::Request(id), under(once, command, wall), step);
+        self.propose(Purpose::Request(id), under(once, by(author, command, wall), wall), step);
     }
 
-    fn put_app(&mut self, id: RequestId, spec: AppSpec, base: Option<u64>, once: Option<Once>, step: &mut Step<'_>) {
+    fn put_app(
+        &mut self,
+        id: RequestId,
+        author: Option<Author>,
+        once: Option<Once>,
+        spec: AppSpec,
+        base: Option<u64>,
+        step: &mut Step<'_>,
+    ) {
         if once.is_some() && self.is_being_put_once(once.as_ref()) {
             let problem = Problem::new(Code::Unavailable, "this very change is under way").after_changes();
             return refuse(id, problem.help("ask again in a moment, under the same key"), step);
@@ -114,7 +141,7 @@ impl Node {
         for (service, entry) in entries {
             step.effects.push(Effect::Listen { service, entry });
         }
-        self.puts.push(PendingPut { id, spec, base, once, waiting, problem: None });
+        self.puts.push(PendingPut { id, author, spec, base, once, waiting, problem: None });
         self.settle_puts(step);
     }
 
@@ -202,7 +229,8 @@ impl Node {
             match put.problem {
                 None => {
                     let command = Command::PutApp { spec: put.spec, base: put.base, wall: step.wall };
-                    self.propose(Purpose::Request(put.id), under(put.once, command, step.wall), step);
+                    let command = under(put.once, by(put.author, command, step.wall), step.wall);
+                    self.propose(Purpose::Request(put.id), command, step);
                 }
                 Some(problem) => {
                     self.undo_listening(&put.spec, step);

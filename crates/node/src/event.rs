@@ -7,7 +7,7 @@ use model::{
     AppKey, AppSpec, Balance, Bytes, Duty, EndpointSet, Entry, ExitCause, Limits, LimitsChange, NodeId, Once,
     ProbeKind, ProbeRole, Problem, RequestId, SecretChange, SecretKey, ServiceKey, StarId, StarTemplate, VolumeKey,
 };
-use state::Command;
+use state::{Author, Command, Deed};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,6 +201,16 @@ pub enum Request {
     Once {
         once: Once,
         request: Box<Request>,
+    },
+    /// Any of these, with who asks: it is recorded together with the change.
+    By {
+        author: Author,
+        request: Box<Request>,
+    },
+    /// Record what is no change of the state.
+    Note {
+        author: Author,
+        deed: Deed,
     },
 }
 

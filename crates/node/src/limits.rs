@@ -1,9 +1,10 @@
 //! What stars may use, changed while they run: the nursery is told, and whoever asked hears when it holds.
 
 use model::{Code, Limits, LimitsChange, Problem, RequestId, ServiceKey, StarId, StarPhase};
-use state::Command;
+use state::{Author, Command};
 
 use crate::balloon::with_soft;
+use crate::change::by;
 use crate::event::{Effect, Reply};
 use crate::log::Purpose;
 use crate::node::{Node, Step};
@@ -91,7 +92,8 @@ impl Node {
         };
         let command = Command::Limit { service: wait.service.clone(), change: Box::new(change), wall: step.wall };
         let wait = Box::new(LimitWait { refused: Some(problem), ..wait });
-        self.propose(Purpose::TakeBack(wait), command, step);
+        let own = Author::agent(self.config.node);
+        self.propose(Purpose::TakeBack(wait), by(Some(own), command, step.wall), step);
     }
 
     /// A change is taken back, or cannot be. Whoever asked is answered when the stars have their limits of before.

@@ -321,7 +321,7 @@ impl Node {
     }
 
     fn committed(&mut self, index: u64, command: &Command, step: &mut Step<'_>) {
-        // What its key adds is the state's own.
+        // Who asks for it, and under which key, is the state's own.
         let (written, command) = (command, command.bare());
         let before = match command {
             Command::Limit { service, .. } => {

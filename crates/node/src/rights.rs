@@ -9,23 +9,30 @@ use state::{Command, State};
 /// `Forbidden`, with what it may not.
 pub fn may_write(state: &State, from: NodeId, role: NodeRole, command: &Command) -> Result<(), Problem> {
     let forbidden = |what: &str| Err(Problem::new(Code::Forbidden, format!("node `{from}` may not {what}")));
-    match command.bare() {
+    let written = match command {
+        Command::Keyed { command, .. } => command,
+        other => other,
+    };
+    match written {
         Command::Keyed { .. } => forbidden("write a key within a key"),
+        Command::By { author, .. } | Command::Note { author, .. } if author.node != from => {
+            forbidden("say that another node was asked")
+        }
+        Command::By { command, .. } if command.asked().is_none() => {
+            forbidden("have an author for what nobody asks for")
+        }
+        Command::By { command, .. } => may_have_asked(from, role, command),
+        Command::Note { .. } => Ok(()),
+        bare if bare.asked().is_some() => forbidden("have this written without saying who asks for it"),
         // Whoever leads now may have planned otherwise.
         plan if plan.is_plan() => forbidden("write a plan: only who leads may"),
         Command::Found { .. } => forbidden("found a constellation within one"),
         Command::AdmitNode { .. } if role != NodeRole::Controller => forbidden("admit others: it is a worker"),
-        Command::SetAuthorities { .. }
-        | Command::AddTicket { .. }
-        | Command::RemoveTicket { .. }
-        | Command::NoteCertificate { .. }
-        | Command::RevokeCertificates { .. }
-        | Command::SetGossipKeys { .. }
+        Command::SetAuthorities { .. } | Command::NoteCertificate { .. } | Command::SetGossipKeys { .. }
             if role != NodeRole::Controller =>
         {
             forbidden("say who is believed: it is a worker")
         }
-        Command::SetSecret { .. } if role != NodeRole::Controller => forbidden("set secrets: it is a worker"),
         Command::DescribeNode { node, .. } | Command::UseCertificate { node, .. } if *node != from => {
             forbidden("speak for another node")
         }
@@ -41,10 +48,32 @@ pub fn may_write(state: &State, from: NodeId, role: NodeRole, command: &Command)
     }
 }
 
+/// The same for what somebody asked it for. On a worker nobody can be more than it is.
+fn may_have_asked(from: NodeId, role: NodeRole, command: &Command) -> Result<(), Problem> {
+    let forbidden =
+        |what: &str| Err(Problem::new(Code::Forbidden, format!("node `{from}` may not {what}: it is a worker")));
+    if role == NodeRole::Controller {
+        return Ok(());
+    }
+    match command {
+        Command::AddTicket { .. }
+        | Command::RemoveTicket { .. }
+        | Command::RevokeCertificates { .. }
+        | Command::AddGrant { .. }
+        | Command::RemoveGrant { .. } => forbidden("say who is believed, or may do what"),
+        Command::SetSecret { .. } => forbidden("set secrets"),
+        // Not even by the node's own users: `remove` and `drain` elsewhere are an admin's.
+        Command::SetDuty { node, .. } | Command::RemoveNode { node, .. } if *node != from => {
+            forbidden("say what becomes of other nodes")
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use model::{NodeFacts, StarId, StarPhase, WallTime};
-    use state::Transition;
+    use model::{Duty, NodeFacts, Rights, Scope, StarId, StarPhase, WallTime};
+    use state::{Author, Deed, Grant, Outcome, Proof, Transition, Who};
 
     use super::*;
 
@@ -75,5 +104,43 @@ mod tests {
         let ended = Transition { star: StarId(9), phase: StarPhase::Ended, process: None, exit: None };
         // Of a star that nobody knows.
         check(worker, Command::Transitions { changes: vec![ended], wall }, true);
+    }
+
+    #[test]
+    fn what_somebody_asks_for_says_who_and_a_worker_is_no_admin() {
+        let state = State::default();
+        let wall = WallTime(1);
+        let (worker, controller) = (NodeRole::Worker, NodeRole::Controller);
+        let author = |node| Author { who: Who::User(0), node: NodeId(node), by_way_of: None, address: None };
+        let by = |node, command| Command::By { author: author(node), command: Box::new(command), wall };
+        let check = |role, command: Command, expected: bool| {
+            assert_eq!(may_write(&state, NodeId(5), role, &command).is_ok(), expected, "{role} {command:?}");
+        };
+        let scale = || Command::Scale { service: "web".parse().unwrap(), instances: 2, wall };
+        check(worker, by(5, scale()), true);
+        check(worker, by(6, scale()), false);
+        check(worker, scale(), false);
+        check(controller, scale(), false);
+        check(controller, by(5, Command::Forget { stars: Vec::new() }), false);
+        let twice = by(5, by(5, scale()));
+        check(controller, twice, false);
+        let duty = |node| Command::SetDuty { node: NodeId(node), duty: Duty::Draining, wall };
+        check(worker, by(5, duty(5)), true);
+        check(worker, by(5, duty(6)), false);
+        check(controller, by(5, duty(6)), true);
+        check(worker, by(5, Command::RemoveNode { node: NodeId(6), wall }), false);
+        let grant = || {
+            let Rights { role, namespaces } = Rights { role: model::Role::Admin, namespaces: Scope::All };
+            let proof = Proof::Token(model::ContentHash([1; 32]));
+            let grant = Box::new(Grant { role, namespaces, proof, created: wall, expires: None });
+            Command::AddGrant { name: "eve".parse().unwrap(), grant, wall }
+        };
+        check(worker, by(5, grant()), false);
+        check(controller, by(5, grant()), true);
+        check(worker, by(5, Command::RemoveGrant { name: "eve".parse().unwrap(), wall }), false);
+        check(worker, by(5, Command::SetSecret { secret: "x".parse().unwrap(), sealed: vec![1], wall }), false);
+        let deed = || Deed { verb: model::Verb::Enter, what: "x".to_owned(), outcome: Outcome::Done };
+        check(worker, Command::Note { author: author(5), deed: deed(), wall }, true);
+        check(worker, Command::Note { author: author(6), deed: deed(), wall }, false);
     }
 }

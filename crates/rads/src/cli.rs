@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use model::{CpuSet, ListenAddr, Name, SecretKey, VolumeKey};
 
+use crate::access::{Api, Audit, Contexts, Grant, Grants, api};
 use crate::commands::top::board::SortBy;
 use crate::membership::{Backup, Certs, Drain, Init, Join, Leave, Nodes, OneNode, Recover, Remove, Token};
 use crate::options::ServiceOptions;
@@ -35,6 +36,9 @@ pub(crate) struct Global {
     /// The agent's folder [default: /var/lib/rads as root, else ~/.local/share/rads]
     #[arg(long, global = true, env = "RADS_DATA", hide_env_values = true, value_name = "FOLDER", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(crate) data_dir: Option<PathBuf>,
+    /// A constellation elsewhere, by the name it has here; `local` for this machine [env: RADS_CONTEXT]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) context: Option<String>,
     /// How answers are printed
     #[arg(short, long, global = true, value_enum, default_value = "text", value_name = "FORM")]
     pub(crate) output: Form,
@@ -92,6 +96,14 @@ pub(crate) enum Constellation {
         #[command(subcommand)]
         what: Option<Certs>,
     },
+    /// Let somebody use the constellation from outside
+    Grant(Grant),
+    /// List who may use the constellation from outside, or end that
+    Grants(Grants),
+    /// Show who did what, and who was denied what
+    Audit(Audit),
+    /// List constellations elsewhere that commands can be about, add one, or choose
+    Context(Contexts),
     /// List the machines of the constellation
     Nodes(Nodes),
     /// Move the stars of a node elsewhere, and give it none
@@ -214,6 +226,9 @@ pub(crate) struct Check {
 
 #[derive(Debug, Args)]
 pub(crate) struct Agent {
+    /// From now on, let users with a grant in here: ADDRESS:PORT, a port, or `off`; on a node of a constellation
+    #[arg(long, value_name = "ADDRESS", value_parser = api)]
+    pub(crate) api: Option<Api>,
     /// Started by a command in the background: logs to `agent.log`, and ends with the last app
     #[arg(long, hide = true)]
     pub(crate) background: bool,
@@ -677,6 +692,21 @@ mod tests {
             "rads c certs",
             "rads c certs revoke c",
             "rads c certs rotate",
+            "rads c grant ann --role viewer --namespace shop --namespace blog --expires 30d",
+            "rads c grant ci --role operator --certificate",
+            "rads c grants",
+            "rads c grants revoke ann",
+            "rads c context",
+            "rads c context add prod https://10.0.0.1:7947 --ca-hash sha256:0000000000000000000000000000000000000000000000000000000000000000",
+            "rads c context add prod https://10.0.0.1:7947 --ca ca.pem --token-file t",
+            "rads c context add prod https://10.0.0.1:7947 --ca ca.pem --certificate ann.crt --key ann.key",
+            "rads c context use local",
+            "rads c context remove prod",
+            "rads c audit --since 2h -f",
+            "rads c audit --verify",
+            "rads --context prod c status",
+            "rads c agent --api 0.0.0.0:7947",
+            "rads c agent --api off",
             "rads c nodes -w",
             "rads c nodes -o json --all",
             "rads c drain d --wait",

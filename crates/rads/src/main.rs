@@ -5,8 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod cli;
 mod commands;
+mod context;
 mod membership;
 mod moment;
 mod options;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use model::{Name, NodeRole};
 
+use crate::access::Api;
+
 /// What this machine is to be among others.
 #[derive(Debug, Args)]
 pub(crate) struct MachineOptions {
@@ -31,6 +33,9 @@ pub(crate) struct MachineOptions {
     /// What else is to be known of it; can be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
+    /// Let users with a grant in here, over HTTPS: ADDRESS:PORT, or a port [default: nowhere]
+    #[arg(long, value_name = "ADDRESS", value_parser = crate::access::api)]
+    pub(crate) api: Option<Api>,
 }
 
 #[derive(Debug, Args)]

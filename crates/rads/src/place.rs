@@ -1,9 +1,76 @@
-//! Where an agent keeps everything: its data folder.
+//! What a command is about: the agent of a data folder on this machine, or a constellation elsewhere.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use model::{Code, Problem};
+use model::{Code, Name, Problem};
+
+use crate::cli::Global;
+use crate::context::{Context, Contexts, LOCAL};
+
+/// See the head of the file.
+pub(crate) enum Place {
+    Folder(PathBuf),
+    /// By the name it has here.
+    Context(Name, Box<Context>),
+}
+
+impl Place {
+    /// What was typed before what is in the environment, that before the context in use, and that before the user's own folder.
+    ///
+    /// # Errors
+    /// When both a folder and a context were typed; when there is no such context.
+    pub(crate) fn choose(global: &Global) -> Result<Self, Problem> {
+        let from_env = env::var_os("RADS_DATA").map(PathBuf::from);
+        let folder = || data_dir(global.data_dir.clone()).map(Self::Folder);
+        let is_typed = global.data_dir.is_some() && global.data_dir != from_env;
+        let named = |name: &str| match name {
+            LOCAL => folder(),
+            name => {
+                let name: Name = name.parse().map_err(|error: model::name::InvalidName| {
+                    Problem::new(Code::InvalidValue, format!("no context is called so: {error}"))
+                })?;
+                let context = Contexts::read()?.named(&name)?.clone();
+                Ok(Self::Context(name, Box::new(context)))
+            }
+        };
+        if let Some(name) = &global.context {
+            if is_typed && name != LOCAL {
+                let message = format!("`--data-dir` is about this machine, and `--context {name}` about another");
+                return Err(Problem::new(Code::Usage, message).help("leave one of them out"));
+            }
+            return named(name);
+        }
+        if is_typed {
+            return folder();
+        }
+        if let Some(name) = env::var_os("RADS_CONTEXT").filter(|name| !name.is_empty()) {
+            return named(&name.to_string_lossy());
+        }
+        if from_env.is_some_and(|folder| !folder.as_os_str().is_empty()) {
+            return folder();
+        }
+        match Contexts::read()?.current {
+            Some(name) => named(name.as_str()),
+            None => folder(),
+        }
+    }
+
+    /// The folder, for what can only be done on the machine itself.
+    ///
+    /// # Errors
+    /// When the command is about another.
+    pub(crate) fn folder(&self) -> Result<&Path, Problem> {
+        match self {
+            Self::Folder(folder) => Ok(folder),
+            Self::Context(name, _) => {
+                let message = format!("this is done on a machine itself, and commands are about context `{name}`");
+                Err(Problem::new(Code::Usage, message)
+                    .help("`--context local` is about this machine; `rads c context use local` for all that follows"))
+            }
+        }
+    }
+}
 
 /// The folder a command works on: what was asked for (`--data-dir`, `RADS_DATA`), else the user's own.
 pub(crate) fn data_dir(asked: Option<PathBuf>) -> Result<PathBuf, Problem> {

@@ -7,9 +7,10 @@ use model::{
     ServiceKey, Standing, StarId, StarPhase, Turn, VolumeKey, WallTime,
 };
 
+use crate::audit::{Deed, Outcome};
 use crate::command::{Assignment, Command, Transition};
 use crate::record::{About, AppRecord, NodeRecord, ServiceRecord, StarRecord, State};
-use crate::{keys, nodes, secrets, security, single, volumes};
+use crate::{access, audit, keys, nodes, secrets, security, single, volumes};
 
 /// What a command did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,6 +181,25 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
             security::set_gossip_keys(state, keys, *base, *wall, &mut changes)
         }
         Command::Keyed { once, command, wall } => return keys::apply_once(state, index, once, command, *wall),
+        Command::AddGrant { name, grant, wall } => access::add(state, name, grant, *wall, &mut changes),
+        Command::RemoveGrant { name, wall } => access::remove(state, name, *wall, &mut changes),
+        Command::By { author, command, wall } => match command.asked() {
+            Some((verb, what)) => {
+                changes = apply(state, index, command);
+                let refused = changes.iter().find_map(|change| match change {
+                    Change::Refused { problem } => Some(problem.message.clone()),
+                    _ => None,
+                });
+                let outcome = refused.map_or(Outcome::Done, Outcome::Refused);
+                audit::record(state, author, *wall, Deed { verb, what, outcome });
+                Ok(())
+            }
+            None => Err(Problem::new(Code::Forbidden, "this is nothing that somebody asks for")),
+        },
+        Command::Note { author, deed, wall } => {
+            audit::record(state, author, *wall, deed.clone());
+            Ok(())
+        }
     };
     if let Err(problem) = result {
         changes.push(Change::Refused { problem });

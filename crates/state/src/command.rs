@@ -6,6 +6,8 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::access::Grant;
+use crate::audit::{Author, Deed};
 use crate::security::{AuthorityRecord, CertificateRecord, GossipKey};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,13 +103,21 @@ pub enum Command {
     /// Says what gossip is sealed with, the key that seals first. Refused when that was set since `base`, and when some would not
     /// understand others on the way there.
     SetGossipKeys { keys: Vec<GossipKey>, base: u64, wall: WallTime },
+    /// Lets somebody use the constellation from outside. Refused when there is a grant of that name that is good.
+    AddGrant { name: Name, grant: Box<Grant>, wall: WallTime },
+    /// Ends a grant.
+    RemoveGrant { name: Name, wall: WallTime },
+    /// Somebody asks for a change: applied and recorded as one. Refused for what nobody asks for.
+    By { author: Author, command: Box<Command>, wall: WallTime },
+    /// Somebody did, or was denied, what is no change of the state.
+    Note { author: Author, deed: Deed, wall: WallTime },
 }
 
 impl Command {
-    /// What it is without its key.
+    /// What it is without its key, and without who asks for it.
     pub fn bare(&self) -> &Self {
         match self {
-            Self::Keyed { command, .. } => command,
+            Self::Keyed { command, .. } | Self::By { command, .. } => command.bare(),
             other => other,
         }
     }

@@ -5,11 +5,14 @@
 //! written by whoever proposed them. Who decides which commands to propose is `node`; who keeps them is `store`.
 //!
 //! - `command`: what may be said. `record`: what is known. `apply`: from one to the other; `single`: for one star or service;
-//!   `keys`: for what is asked for under a key; `nodes`: for machines; `security`: for who may come in and is believed. `touched`: what of it changed, for who watches.
+//!   `keys`: for what is asked for under a key; `nodes`: for machines; `security`: for who may come in and is believed; `access`:
+//!   for who may use it; `audit`: who did. `touched`: what of it changed, for who watches.
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 mod apply;
+pub mod audit;
 mod command;
 pub mod keys;
 mod nodes;
@@ -20,7 +23,9 @@ mod single;
 mod touched;
 mod volumes;
 
+pub use access::{Grant, Proof};
 pub use apply::{Change, apply, check_put};
+pub use audit::{Audit, AuditRecord, Author, Deed, Outcome, Who};
 pub use command::{Assignment, Command, Transition};
 pub use keys::Keys;
 pub use record::{About, AppRecord, EVENTS_MAX, EventRecord, NodeRecord, ServiceRecord, StarRecord, State, TURNS_MAX};

@@ -8,6 +8,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::audit::Audit;
 use crate::keys::Keys;
 use crate::secrets::SecretRecord;
 use crate::security::Security;
@@ -45,6 +46,9 @@ pub struct State {
     pub keys: Keys,
     /// Oldest first, at most [`EVENTS_MAX`].
     pub events: VecDeque<EventRecord>,
+    /// Who did what.
+    #[serde(default, skip_serializing_if = "Audit::is_empty")]
+    pub audit: Audit,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

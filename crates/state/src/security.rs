@@ -11,6 +11,7 @@ use model::machine::NODES_MAX;
 use model::{Code, ContentHash, JoinTicket, Name, NodeId, NodeRole, Problem, Serial, Standing, WallTime};
 use serde::{Deserialize, Serialize};
 
+use crate::access::Grant;
 use crate::apply::{Applied, Change};
 use crate::record::State;
 
@@ -53,6 +54,9 @@ pub struct Security {
     /// Index of the command that set these last.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gossip_version: u64,
+    /// Who may use the constellation from outside.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub grants: BTreeMap<Name, Grant>,
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -274,7 +274,7 @@ fn begin_anew(
     // It is the first to come in by it, as whoever follows.
     let (token, ticket) = Token::generate(&cluster, authority.pin(), NodeRole::Controller, FIRST_USES, TOKEN_LIFE, now);
     write(&mut state, &Command::AddTicket { ticket: ticket.clone(), wall: now })?;
-    let Machine { name, listen, advertise, described } = machine;
+    let Machine { name, listen, advertise, described, api } = machine;
     let node = NodeId(state.index + 1);
     write(
         &mut state,
@@ -311,6 +311,7 @@ fn begin_anew(
         gossip: keys.gossip,
         unsealing: keys.unsealing,
         seeds: Vec::new(),
+        api,
     };
     let uses = ticket.uses_max - 1;
     let invitation = Invitation { token: token.reveal().to_string(), role: ticket.role, uses, expires: ticket.expires };

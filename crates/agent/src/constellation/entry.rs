@@ -11,7 +11,7 @@ use model::{Code, Duty, NodeFacts, NodeId, NodeRole, Problem, Standing, StarPhas
 use net::identity::Lifetime;
 use net::tls::SystemClock;
 use node::Node;
-use state::{Command, State};
+use state::{Author, Command, State};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
@@ -104,7 +104,7 @@ pub(crate) async fn enter(ask: &mpsc::Sender<Incoming>, data_dir: &Path, request
 ///
 /// # Errors
 /// `Conflict` for the last one that could keep the log; when no leader is to be had.
-pub(crate) async fn leave(standpoint: &Standpoint) -> Result<(), Problem> {
+pub(crate) async fn leave(standpoint: &Standpoint, author: Author) -> Result<(), Problem> {
     let (shared, me) = (&standpoint.shared, standpoint.home.node);
     let others = shared.look_now(move |state| {
         let there = state.nodes.iter().filter(|(node, record)| **node != me && record.standing != Standing::Left);
@@ -120,15 +120,17 @@ pub(crate) async fn leave(standpoint: &Standpoint) -> Result<(), Problem> {
         let help = "let another controller join first; `rads c shutdown` only ends the agent";
         return Err(Problem::new(Code::Conflict, message).help(help));
     }
-    let draining = Command::SetDuty { node: me, duty: Duty::Draining, wall: clock::wall() };
-    let index = shared.propose(&draining).await?;
+    let wall = clock::wall();
+    let asked = |command: Command| Command::By { author: author.clone(), command: Box::new(command), wall };
+    let index = shared.propose(&asked(Command::SetDuty { node: me, duty: Duty::Draining, wall })).await?;
     shared.applied(index).await?;
     let looker = &shared.looker;
     let deadline = Instant::now() + MOVE_WITHIN + looker.look(Node::longest_end).await?;
     while looker.look(Node::stars_here).await? > 0 && Instant::now() < deadline {
         sleep(STEP).await;
     }
-    let index = shared.propose(&Command::RemoveNode { node: me, wall: clock::wall() }).await?;
+    let gone = Command::RemoveNode { node: me, wall: clock::wall() };
+    let index = shared.propose(&asked(gone)).await?;
     shared.applied(index).await
 }
 
@@ -181,8 +183,8 @@ where
 }
 
 pub(crate) fn machine(me: Introduction) -> Machine {
-    let Introduction { name, listen, advertise, region, zone, rack, labels } = me;
-    Machine { name, listen, advertise, described: Described { region, zone, rack, labels } }
+    let Introduction { name, listen, advertise, region, zone, rack, labels, api } = me;
+    Machine { name, listen, advertise, api, described: Described { region, zone, rack, labels } }
 }
 
 pub(crate) fn became(home: &Home) -> Became {

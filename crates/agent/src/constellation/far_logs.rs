@@ -101,7 +101,7 @@ impl FarLogs {
     }
 
     async fn open(&self, star: &StarView, tail: Option<u32>, since: Option<WallTime>) -> Result<LogReader, Problem> {
-        let client = self.forward.client(star.node, self.caller).await?;
+        let client = self.forward.client(star.node, self.caller.clone()).await?;
         let target = Some(star.id.to_string());
         client.logs(&LogQuery { target, tail, since, previous: false, ..self.query.clone() }).await
     }

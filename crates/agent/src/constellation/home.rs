@@ -77,6 +77,9 @@ pub(crate) struct Home {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) unsealing: Vec<Key>,
     pub(crate) seeds: Vec<Seed>,
+    /// Where it listens for users with a grant; nowhere when that was not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) api: Option<SocketAddr>,
 }
 
 impl std::fmt::Debug for Home {
@@ -152,6 +155,16 @@ impl Home {
         removed.map_err(|error| unwritable("remove", &path, &error))
     }
 
+    /// Where users reach it; nothing when it does not listen for them.
+    pub(crate) fn url(&self) -> Option<String> {
+        let api = self.api?;
+        let host = match api.ip().is_unspecified() {
+            true => self.advertise.rsplit_once(':').map_or("", |(host, _)| host).to_owned(),
+            false => SocketAddr::new(api.ip(), 0).to_string().trim_end_matches(":0").to_owned(),
+        };
+        Some(format!("https://{host}:{}", api.port()))
+    }
+
     pub(crate) fn identity(&self) -> NodeIdentity {
         NodeIdentity { cluster: self.cluster.clone(), role: self.role, node: self.node }
     }
@@ -222,6 +235,7 @@ mod tests {
             gossip: vec![Key { number: 1, key: ByteBuf::from([5; 32]) }],
             unsealing: Vec::new(),
             seeds: vec![Seed { node: NodeId(1), name: "a".to_owned(), address: "10.0.0.1:7946".to_owned() }],
+            api: None,
         }
     }
 
@@ -243,6 +257,18 @@ mod tests {
         fs::write(&path, bytes).unwrap();
         Home::remove(folder.path()).unwrap();
         assert_eq!(Home::read(folder.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn users_reach_a_node_where_it_says_that_it_is() {
+        let check = |api: Option<&str>, expected: Option<&str>| {
+            let home = Home { api: api.map(|api| api.parse().unwrap()), ..home() };
+            assert_eq!(home.url().as_deref(), expected);
+        };
+        check(None, None);
+        check(Some("0.0.0.0:7947"), Some("https://10.0.0.2:7947"));
+        check(Some("127.0.0.1:80"), Some("https://127.0.0.1:80"));
+        check(Some("[::1]:7947"), Some("https://[::1]:7947"));
     }
 
     #[test]

@@ -55,11 +55,11 @@ impl<L: Log> Registrar<L> {
     }
 
     /// Has a command written that would hold, and sees that it did: by that it would not hold again.
-    async fn held(&self, command: Command, state: &State) -> Result<(), Problem> {
+    pub(crate) async fn held(&self, command: Command, state: &State) -> Result<(), Problem> {
         if let Some(problem) = security::refusal(state, &command) {
             return Err(problem);
         }
-        self.log().write(command.clone()).await?;
+        self.log().write(self.asked(command.clone())).await?;
         let state = self.log().look(security::members).await?;
         match security::refusal(&state, &command) {
             Some(_) => Ok(()),

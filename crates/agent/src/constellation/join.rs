@@ -33,6 +33,8 @@ pub(crate) struct Machine {
     /// Where others reach it, `host:port`.
     pub(crate) advertise: String,
     pub(crate) described: Described,
+    /// Where it listens for users.
+    pub(crate) api: Option<SocketAddr>,
 }
 
 /// Joins by a token at a controller's address, `host:port`.
@@ -228,7 +230,7 @@ fn home(
     let gossip = security::ring_in(&keys)?;
     super::home::ring(&gossip)?;
     let seed = |peer: rnp::message::Peer| Seed { node: peer.node, name: peer.name, address: peer.address };
-    let Machine { name, listen, advertise, described } = machine;
+    let Machine { name, listen, advertise, described, api } = machine;
     Ok(Home {
         cluster,
         node,
@@ -243,6 +245,7 @@ fn home(
         gossip,
         unsealing,
         seeds: peers.into_iter().map(seed).collect(),
+        api,
     })
 }
 

@@ -18,7 +18,7 @@ use net::tls::Clock;
 use rnp::message::{CertificateRecover, CertificateRenew, CertificateRenewed, JoinAccepted, JoinRequest};
 use rnp::{ErrorCode, Fault, Message};
 use rustls::pki_types::CertificateDer;
-use state::{CertificateRecord, Command, State};
+use state::{Author, CertificateRecord, Command, State};
 
 use super::gossip_keys;
 use super::home::Home;
@@ -70,6 +70,8 @@ pub(crate) struct Registrar<L> {
     home: Arc<Home>,
     unsealing: Arc<KeyRing>,
     clock: Arc<dyn Clock>,
+    /// Who asks for what is changed by it.
+    author: Author,
 }
 
 impl<L: Log> Registrar<L> {
@@ -77,7 +79,22 @@ impl<L: Log> Registrar<L> {
     /// When the home is that of a worker, which cannot open the authority.
     pub(crate) fn new(log: L, home: Arc<Home>, clock: Arc<dyn Clock>) -> Result<Self, Problem> {
         let unsealing = Arc::new(home.unsealing_ring()?);
-        Ok(Self { log, home, unsealing, clock })
+        let author = Author::agent(home.node);
+        Ok(Self { log, home, unsealing, clock, author })
+    }
+
+    /// The same, for what somebody asks.
+    pub(crate) fn by(&self, author: Author) -> Self {
+        Self { author, ..self.clone() }
+    }
+
+    /// A command that says who asks for it.
+    pub(crate) fn asked(&self, command: Command) -> Command {
+        Command::By { author: self.author.clone(), command: Box::new(command), wall: self.now() }
+    }
+
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
     }
 
     pub(crate) fn ring(&self) -> &KeyRing {
@@ -146,7 +163,7 @@ impl<L: Log> Registrar<L> {
             Ok(issued) => issued,
             Err(problem) => {
                 // It never was here: its name is free again.
-                let gone = self.log.write(Command::RemoveNode { node, wall: self.clock.now() }).await;
+                let gone = self.log.write(self.asked(Command::RemoveNode { node, wall: self.clock.now() })).await;
                 tracing::warn!(%node, %problem, undone = gone.is_ok(), "a machine was admitted without a certificate");
                 return Err(problem.into());
             }

@@ -123,7 +123,7 @@ impl Service for Switchboard {
             gossip_keys::RING => lines.gossip_keys.serve_ring(stream),
             gossip_keys::HAVE => lines.gossip_keys.serve_have(stream),
             survey::CLOCK => survey::serve_clock(stream),
-            forward::SERVICE => forward::serve(&lines.data.routes, peer, &body, stream),
+            forward::SERVICE => forward::serve(&lines.data.routes, &lines.shared.looker, peer, &body, stream),
             _ => {
                 let what = format!("no service `{}`", service.escape_debug());
                 Err(Fault::new(ErrorCode::NotFound, what))

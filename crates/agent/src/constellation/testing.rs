@@ -85,6 +85,10 @@ impl Town {
         House { node, endpoint, serves, serving }
     }
 
+    pub(super) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     /// A state that knows every node.
     pub(super) fn state(&self) -> State {
         let record = |(node, (role, address)): (&NodeId, &(NodeRole, SocketAddr))| {
@@ -111,6 +115,10 @@ impl Town {
 }
 
 impl House {
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     pub(super) fn serve(
         &self,
         take: impl Fn(&Arc<Peer>, &str, Buffer, Stream) -> Result<(), Fault> + Send + Sync + 'static,

@@ -15,7 +15,7 @@ use net::{Peer, Purpose, Stream};
 use node::Request;
 use rnp::{ErrorCode, Fault};
 use serde::{Deserialize, Serialize};
-use state::State;
+use state::{Author, State};
 use store::Secrets;
 use store::secrets::Value;
 use tokio::time::timeout;
@@ -74,7 +74,13 @@ impl Vault {
     }
 
     /// Sets a value: sealed here by a controller, passed on to one by a worker.
-    pub(crate) async fn set(&self, secret: SecretKey, value: &[u8], caller: Caller) -> Result<u64, Problem> {
+    pub(crate) async fn set(
+        &self,
+        secret: SecretKey,
+        value: &[u8],
+        caller: Caller,
+        author: Author,
+    ) -> Result<u64, Problem> {
         if value.is_empty() || value.len() as u64 > SECRET_MAX.0 {
             return Err(Problem::new(Code::InvalidValue, format!("a secret has between 1 byte and {SECRET_MAX}")));
         }
@@ -82,17 +88,13 @@ impl Vault {
             Some(ring) => {
                 let sealed = ring.for_use(KeyUse::Secret).seal(secret.to_string().as_bytes(), value);
                 let set = Request::SetSecret { secret, sealed };
-                let request = match api::keyed::current() {
-                    Some(once) => Request::Once { once, request: Box::new(set) },
-                    None => set,
-                };
-                Ok(self.looker.change(request).await?.index)
+                Ok(self.looker.change_once(author, set).await?.index)
             }
             None => {
                 let value = Bytes::copy_from_slice(value);
                 let mut last = no_controller();
                 for node in self.controllers().await? {
-                    let client = self.forward.client(node, caller).await?;
+                    let client = self.forward.client(node, caller.clone()).await?;
                     match client.put_secret(&secret, value.clone()).await {
                         Err(problem) if problem.code == Code::Unavailable && !problem.changed => last = problem,
                         other => return other.map(|accepted| accepted.index),
@@ -105,7 +107,7 @@ impl Vault {
 
     /// A value in the open, for a user of this very machine, which must be a controller: what a worker could be given for
     /// the asking, whoever took it over would have.
-    pub(crate) async fn read(&self, secret: SecretKey, caller: Caller) -> Result<Bytes, Problem> {
+    pub(crate) async fn read(&self, secret: SecretKey, caller: Caller, author: Author) -> Result<Bytes, Problem> {
         if self.ring.is_none() || caller.from.is_some() {
             let problem = Problem::new(Code::Forbidden, "values of secrets are shown on controllers only");
             return Err(problem.help("`rads c nodes` lists them; stars get theirs wherever they run"));
@@ -114,7 +116,7 @@ impl Vault {
         let of = self.looker.look(move |node| sealed(node.state(), &key)).await??;
         let mut value = self.open(of)?;
         let noted = Request::NoteRead { secrets: vec![secret], uid: caller.uid, star: None };
-        self.looker.change(noted).await?;
+        self.looker.change_by(author, noted).await?;
         Ok(std::mem::take(&mut *value).into())
     }
 
@@ -167,7 +169,8 @@ impl Vault {
                 if !self.looker.look(move |node| node.state().secrets.contains_key(&key)).await? {
                     let (own, key) = (Arc::clone(&secrets), secret.clone());
                     let value = beside(move || own.open(&key)).await?;
-                    self.set(secret.clone(), &value, Caller { uid: 0, from: None }).await?;
+                    let agent = Author::agent(self.roads.me());
+                    self.set(secret.clone(), &value, Caller::owner(0), agent).await?;
                 }
                 let (own, key) = (Arc::clone(&secrets), secret.clone());
                 beside(move || own.delete(&key)).await

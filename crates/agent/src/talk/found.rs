@@ -107,6 +107,7 @@ fn read(options: &str) -> Result<Init, Problem> {
         zone: options.zone,
         rack: options.rack,
         labels: options.labels,
+        api: None,
     };
     Ok(Init { cluster: options.cluster, me, certificate_days: options.certificate_days })
 }

@@ -2,11 +2,11 @@
 
 use axum::Json;
 use axum::body::{Body as RawBody, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use model::bundle::{BUNDLE_FILES_MAX, is_bundle_path};
 use model::{BundleManifest, Code, ContentHash, Problem};
 
-use super::Shared;
+use super::Asked;
 use crate::refusal::{Body, Path, Refusal, Reply};
 use crate::types::{BLOB_MAX_BYTES, BundleStatus};
 
@@ -15,7 +15,7 @@ use crate::types::{BLOB_MAX_BYTES, BundleStatus};
 /// Nothing is stored while `missing` names a file: send those, then this again.
 #[utoipa::path(post, path = "/v1/bundles", tag = "bundles", request_body = BundleManifest, responses(
     (status = 200, body = BundleStatus), (status = "default", body = Problem)))]
-pub(super) async fn put(State(control): Shared, Body(manifest): Body<BundleManifest>) -> Reply<BundleStatus> {
+pub(super) async fn put(Asked(control): Asked, Body(manifest): Body<BundleManifest>) -> Reply<BundleStatus> {
     check(&manifest)?;
     Ok(Json(control.put_bundle(manifest).await?))
 }
@@ -24,7 +24,7 @@ pub(super) async fn put(State(control): Shared, Body(manifest): Body<BundleManif
 #[utoipa::path(put, path = "/v1/blobs/{hash}", tag = "bundles", params(("hash" = ContentHash, Path)),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200), (status = "default", body = Problem)))]
-pub(super) async fn blob(State(control): Shared, Path(hash): Path<ContentHash>, request: Request) -> Reply<()> {
+pub(super) async fn blob(Asked(control): Asked, Path(hash): Path<ContentHash>, request: Request) -> Reply<()> {
     let body: RawBody = request.into_body();
     let content = to_bytes(body, BLOB_MAX_BYTES).await.map_err(|error| {
         let message = format!("the file was not read to its end: {error}");

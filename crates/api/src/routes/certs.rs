@@ -1,10 +1,9 @@
 //! Who may come in, and who is believed.
 
 use axum::Json;
-use axum::extract::State;
 use model::{NodeId, Problem};
 
-use super::Shared;
+use super::Asked;
 use crate::certs::{CertificatesView, Invite, TokenView};
 use crate::constellation::Invitation;
 use crate::refusal::{Body, Path, Reply};
@@ -14,14 +13,14 @@ use crate::refusal::{Body, Path, Reply};
 /// The token is told here and nowhere else. On a controller only.
 #[utoipa::path(post, path = "/v1/tokens", tag = "constellation", request_body = Invite, responses(
     (status = 200, body = Invitation), (status = "default", body = Problem)))]
-pub(super) async fn invite(State(control): Shared, Body(invite): Body<Invite>) -> Reply<Invitation> {
+pub(super) async fn invite(Asked(control): Asked, Body(invite): Body<Invite>) -> Reply<Invitation> {
     Ok(Json(control.invite(invite).await?))
 }
 
 /// Every token that is still good for something
 #[utoipa::path(get, path = "/v1/tokens", tag = "constellation", responses(
     (status = 200, body = Vec<TokenView>), (status = "default", body = Problem)))]
-pub(super) async fn tokens(State(control): Shared) -> Reply<Vec<TokenView>> {
+pub(super) async fn tokens(Asked(control): Asked) -> Reply<Vec<TokenView>> {
     Ok(Json(control.tokens().await?))
 }
 
@@ -30,14 +29,14 @@ pub(super) async fn tokens(State(control): Shared) -> Reply<Vec<TokenView>> {
 /// By its id, of which eight digits or more are enough. Machines that joined by it stay. On a controller only.
 #[utoipa::path(delete, path = "/v1/tokens/{token}", tag = "constellation", params(("token" = String, Path)),
     responses((status = 200, body = TokenView), (status = "default", body = Problem)))]
-pub(super) async fn revoke_token(State(control): Shared, Path(token): Path<String>) -> Reply<TokenView> {
+pub(super) async fn revoke_token(Asked(control): Asked, Path(token): Path<String>) -> Reply<TokenView> {
     Ok(Json(control.revoke_token(token).await?))
 }
 
 /// Every authority and the newest certificate of every node
 #[utoipa::path(get, path = "/v1/certificates", tag = "constellation", responses(
     (status = 200, body = CertificatesView), (status = "default", body = Problem)))]
-pub(super) async fn certificates(State(control): Shared) -> Reply<CertificatesView> {
+pub(super) async fn certificates(Asked(control): Asked) -> Reply<CertificatesView> {
     Ok(Json(control.certificates().await?))
 }
 
@@ -46,7 +45,7 @@ pub(super) async fn certificates(State(control): Shared) -> Reply<CertificatesVi
 /// All trust the next one from here on; it issues, and the present one goes, by themselves. On a controller only.
 #[utoipa::path(post, path = "/v1/certificates/rotate", tag = "constellation", responses(
     (status = 200, body = CertificatesView), (status = "default", body = Problem)))]
-pub(super) async fn rotate(State(control): Shared) -> Reply<CertificatesView> {
+pub(super) async fn rotate(Asked(control): Asked) -> Reply<CertificatesView> {
     Ok(Json(control.rotate_authority().await?))
 }
 
@@ -55,7 +54,7 @@ pub(super) async fn rotate(State(control): Shared) -> Reply<CertificatesView> {
 /// Nothing it was given is believed any more; its connections end within seconds. On a controller only.
 #[utoipa::path(delete, path = "/v1/nodes/{node}/certificates", tag = "constellation", params(("node" = NodeId, Path)),
     responses((status = 200, body = CertificatesView), (status = "default", body = Problem)))]
-pub(super) async fn revoke(State(control): Shared, Path(node): Path<NodeId>) -> Reply<CertificatesView> {
+pub(super) async fn revoke(Asked(control): Asked, Path(node): Path<NodeId>) -> Reply<CertificatesView> {
     Ok(Json(control.revoke_certificates(node).await?))
 }
 
@@ -64,6 +63,6 @@ pub(super) async fn revoke(State(control): Shared, Path(node): Path<NodeId>) -> 
 /// All get the next one; it seals, and the present one goes, by themselves. On a controller only.
 #[utoipa::path(post, path = "/v1/gossip-keys/rotate", tag = "constellation", responses(
     (status = 200, body = CertificatesView), (status = "default", body = Problem)))]
-pub(super) async fn rotate_gossip(State(control): Shared) -> Reply<CertificatesView> {
+pub(super) async fn rotate_gossip(Asked(control): Asked) -> Reply<CertificatesView> {
     Ok(Json(control.rotate_gossip().await?))
 }

@@ -2,13 +2,12 @@
 
 use axum::Json;
 use axum::body::Body as HttpBody;
-use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use model::{NodeId, Problem};
 
-use super::Shared;
+use super::Asked;
 use crate::constellation::{Became, Init, Join, NodeView, Removal, SetDuty, Survey};
 use crate::refusal::{Body, Path, Query, Refusal, Reply};
 use crate::types::Accepted;
@@ -18,7 +17,7 @@ use crate::types::Accepted;
 /// This machine becomes its first node; what runs on it runs on. The agent begins anew right after the answer.
 #[utoipa::path(post, path = "/v1/constellation/init", tag = "constellation", request_body = Init, responses(
     (status = 200, body = Became), (status = "default", body = Problem)))]
-pub(super) async fn init(State(control): Shared, Body(init): Body<Init>) -> Reply<Became> {
+pub(super) async fn init(Asked(control): Asked, Body(init): Body<Init>) -> Reply<Became> {
     Ok(Json(control.init(init).await?))
 }
 
@@ -27,7 +26,7 @@ pub(super) async fn init(State(control): Shared, Body(init): Body<Init>) -> Repl
 /// Refused while anything runs here. The agent begins anew right after the answer.
 #[utoipa::path(post, path = "/v1/constellation/join", tag = "constellation", request_body = Join, responses(
     (status = 200, body = Became), (status = "default", body = Problem)))]
-pub(super) async fn join(State(control): Shared, Body(join): Body<Join>) -> Reply<Became> {
+pub(super) async fn join(Asked(control): Asked, Body(join): Body<Join>) -> Reply<Became> {
     Ok(Json(control.join(join).await?))
 }
 
@@ -37,14 +36,14 @@ pub(super) async fn join(State(control): Shared, Body(join): Body<Join>) -> Repl
 /// the answer.
 #[utoipa::path(post, path = "/v1/constellation/leave", tag = "constellation", responses(
     (status = 200, description = "this machine is alone again"), (status = "default", body = Problem)))]
-pub(super) async fn leave(State(control): Shared) -> Reply<()> {
+pub(super) async fn leave(Asked(control): Asked) -> Reply<()> {
     Ok(Json(control.leave().await?))
 }
 
 /// Every node
 #[utoipa::path(get, path = "/v1/nodes", tag = "constellation", responses(
     (status = 200, body = Vec<NodeView>), (status = "default", body = Problem)))]
-pub(super) async fn nodes(State(control): Shared) -> Reply<Vec<NodeView>> {
+pub(super) async fn nodes(Asked(control): Asked) -> Reply<Vec<NodeView>> {
     Ok(Json(control.nodes().await?))
 }
 
@@ -53,7 +52,7 @@ pub(super) async fn nodes(State(control): Shared) -> Reply<Vec<NodeView>> {
 /// Whether its port takes a connection, a request and a datagram, and how far its clock is from this node's.
 #[utoipa::path(get, path = "/v1/survey", tag = "constellation", responses(
     (status = 200, body = Survey), (status = "default", body = Problem)))]
-pub(super) async fn survey(State(control): Shared) -> Reply<Survey> {
+pub(super) async fn survey(Asked(control): Asked) -> Reply<Survey> {
     Ok(Json(control.survey().await?))
 }
 
@@ -61,7 +60,7 @@ pub(super) async fn survey(State(control): Shared) -> Reply<Survey> {
 #[utoipa::path(put, path = "/v1/nodes/{node}/duty", tag = "constellation", params(("node" = NodeId, Path)),
     request_body = SetDuty, responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
 pub(super) async fn set_duty(
-    State(control): Shared,
+    Asked(control): Asked,
     Path(node): Path<NodeId>,
     Body(SetDuty { duty }): Body<SetDuty>,
 ) -> Reply<Accepted> {
@@ -72,7 +71,7 @@ pub(super) async fn set_duty(
 #[utoipa::path(delete, path = "/v1/nodes/{node}", tag = "constellation", params(("node" = NodeId, Path), Removal),
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
 pub(super) async fn remove(
-    State(control): Shared,
+    Asked(control): Asked,
     Path(node): Path<NodeId>,
     Query(Removal { force }): Query<Removal>,
 ) -> Reply<Accepted> {
@@ -85,7 +84,7 @@ pub(super) async fn remove(
 /// has it can be a controller: it is to be kept like a key.
 #[utoipa::path(get, path = "/v1/backup", tag = "constellation", responses(
     (status = 200, content_type = "application/octet-stream"), (status = "default", body = Problem)))]
-pub(super) async fn backup(State(control): Shared) -> Result<Response, Refusal> {
+pub(super) async fn backup(Asked(control): Asked) -> Result<Response, Refusal> {
     let bytes = control.backup().await?.map(|bytes| bytes.map_err(std::io::Error::other));
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], HttpBody::from_stream(bytes)).into_response())
 }

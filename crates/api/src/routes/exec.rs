@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::Shared;
+use super::Asked;
 use crate::control::{Caller, Exec};
 use crate::exec::{BYTES, EXIT, PAYLOAD_MAX, PROTOCOL, RESIZE, STDERR, STDIN, STDOUT, read_frame, write_frame};
 use crate::refusal::{Body, Path, Query, Refusal};
@@ -25,7 +25,7 @@ use crate::types::{Copy, Ended, ExecCommand, TalkQuery, TerminalSize};
     request_body = ExecCommand,
     responses((status = 101, description = "the command runs"), (status = "default", body = Problem)))]
 pub(super) async fn exec(
-    State(control): Shared,
+    Asked(control): Asked,
     ConnectInfo(caller): ConnectInfo<Caller>,
     Path(star): Path<StarId>,
     mut request: Request,
@@ -47,7 +47,7 @@ pub(super) async fn exec(
     request_body = Copy,
     responses((status = 101, description = "the copy runs"), (status = "default", body = Problem)))]
 pub(super) async fn copy(
-    State(control): Shared,
+    Asked(control): Asked,
     ConnectInfo(caller): ConnectInfo<Caller>,
     Path(star): Path<StarId>,
     mut request: Request,
@@ -65,7 +65,7 @@ pub(super) async fn copy(
     params(("star" = StarId, Path), ("port" = u16, Path)),
     responses((status = 101, description = "connected"), (status = "default", body = Problem)))]
 pub(super) async fn dial(
-    State(control): Shared,
+    Asked(control): Asked,
     Path((star, port)): Path<(StarId, u16)>,
     mut request: Request,
 ) -> Result<Response, Refusal> {
@@ -86,7 +86,7 @@ pub(super) async fn dial(
 #[utoipa::path(post, path = "/v1/talk", tag = "node", params(TalkQuery),
     responses((status = 101, description = "connected"), (status = "default", body = Problem)))]
 pub(super) async fn talk(
-    State(control): Shared,
+    Asked(control): Asked,
     Query(TalkQuery { namespace }): Query<TalkQuery>,
     mut request: Request,
 ) -> Result<Response, Refusal> {

@@ -5,6 +5,7 @@ mod bundles;
 mod certs;
 mod constellation;
 mod exec;
+mod grants;
 mod node;
 mod secrets;
 mod services;
@@ -16,7 +17,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -27,19 +29,31 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::control::Control;
-use crate::elsewhere;
-use crate::keyed;
+use crate::control::{Caller, Control};
 use crate::refusal::Refusal;
 use crate::types::BODY_MAX_BYTES;
+use crate::{access, elsewhere, keyed};
 
-type Shared = State<Arc<dyn Control>>;
+/// What the agent can do, for whoever asks. That they may is known: see [`access`].
+struct Asked(Arc<dyn Control>);
+
+impl FromRequestParts<Arc<dyn Control>> for Asked {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, control: &Arc<dyn Control>) -> Result<Self, Refusal> {
+        match parts.extensions.get::<ConnectInfo<Caller>>() {
+            Some(ConnectInfo(caller)) => Ok(Self(control.by(caller.clone()))),
+            None => Err(Refusal(Problem::new(Code::Forbidden, "nobody is known to ask"))),
+        }
+    }
+}
 
 #[derive(OpenApi)]
 #[openapi(info(
     title = "RADS Constellation",
-    description = "The API of one agent, spoken over `agent.sock` in its data folder by the folder's owner and root. \
-                   Every refusal is a `Problem`."
+    description = "The API of one agent, spoken over `agent.sock` in its data folder by the folder's owner and root, and over \
+                   HTTPS where it listens for users, by those who have a grant: `authorization: Bearer radk_…`, or a client \
+                   certificate. Every refusal is a `Problem`."
 ))]
 struct Document;
 
@@ -56,6 +70,8 @@ pub fn router(control: Arc<dyn Control>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
         .layer(axum::middleware::from_fn(keyed::read))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&control), elsewhere::pass_on))
+        // Outermost: what is not allowed goes nowhere.
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&control), access::check))
         .with_state(control)
 }
 
@@ -117,6 +133,9 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(certs::rotate))
         .routes(routes!(certs::rotate_gossip))
         .routes(routes!(certs::revoke))
+        .routes(routes!(grants::add, grants::list))
+        .routes(routes!(grants::revoke))
+        .routes(routes!(grants::audit))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::get, secrets::put, secrets::remove))
 }
@@ -133,7 +152,7 @@ fn lines<T: serde::Serialize + 'static>(
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }
 
-fn not_a_route(status: StatusCode, message: &str) -> impl IntoResponse {
+pub(crate) fn not_a_route(status: StatusCode, message: &str) -> impl IntoResponse {
     let problem = Problem::new(Code::Usage, message).help("the paths are in `/v1/openapi.json`");
     let mut response = Refusal(problem).into_response();
     *response.status_mut() = status;

@@ -2,13 +2,13 @@
 
 use axum::Json;
 use axum::body::{Body as RawBody, to_bytes};
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Request};
 use axum::http::header;
 use axum::response::IntoResponse;
 use model::secret::SECRET_MAX;
 use model::{Code, Problem, SecretKey, SecretView};
 
-use super::Shared;
+use super::Asked;
 use crate::control::Caller;
 use crate::refusal::{Path, Refusal, Reply};
 use crate::types::Accepted;
@@ -16,8 +16,10 @@ use crate::types::Accepted;
 /// Every secret, without its value
 #[utoipa::path(get, path = "/v1/secrets", tag = "secrets", responses(
     (status = 200, body = Vec<SecretView>), (status = "default", body = Problem)))]
-pub(super) async fn list(State(control): Shared) -> Reply<Vec<SecretView>> {
-    Ok(Json(control.secrets().await?))
+pub(super) async fn list(Asked(control): Asked, ConnectInfo(caller): ConnectInfo<Caller>) -> Reply<Vec<SecretView>> {
+    let mut views = control.secrets().await?;
+    views.retain(|view| caller.sees(&view.secret.namespace));
+    Ok(Json(views))
 }
 
 /// A secret's value
@@ -27,7 +29,7 @@ pub(super) async fn list(State(control): Shared) -> Reply<Vec<SecretView>> {
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
         (status = "default", body = Problem)))]
 pub(super) async fn get(
-    State(control): Shared,
+    Asked(control): Asked,
     ConnectInfo(caller): ConnectInfo<Caller>,
     Path(secret): Path<SecretKey>,
 ) -> Result<impl IntoResponse, Refusal> {
@@ -42,7 +44,7 @@ pub(super) async fn get(
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
 pub(super) async fn put(
-    State(control): Shared,
+    Asked(control): Asked,
     ConnectInfo(caller): ConnectInfo<Caller>,
     Path(secret): Path<SecretKey>,
     request: Request,
@@ -57,6 +59,6 @@ pub(super) async fn put(
 /// Delete a secret that no service names
 #[utoipa::path(delete, path = "/v1/secrets/{secret}", tag = "secrets", params(("secret" = SecretKey, Path)),
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
-pub(super) async fn remove(State(control): Shared, Path(secret): Path<SecretKey>) -> Reply<Accepted> {
+pub(super) async fn remove(Asked(control): Asked, Path(secret): Path<SecretKey>) -> Reply<Accepted> {
     Ok(Json(control.delete_secret(secret).await?))
 }

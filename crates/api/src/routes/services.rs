@@ -1,10 +1,10 @@
 //! Services: named groups of stars.
 
 use axum::Json;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::ConnectInfo;
 use model::{LimitsChange, Problem, ServiceKey};
 
-use super::Shared;
+use super::Asked;
 use crate::control::Caller;
 use crate::refusal::{Body, Path, Reply};
 use crate::types::{Accepted, Passed, Scale, ServiceView, StarStats, StarTurn};
@@ -12,14 +12,16 @@ use crate::types::{Accepted, Passed, Scale, ServiceView, StarStats, StarTurn};
 /// Every service
 #[utoipa::path(get, path = "/v1/services", tag = "services", responses(
     (status = 200, body = Vec<ServiceView>), (status = "default", body = Problem)))]
-pub(super) async fn list(State(control): Shared) -> Reply<Vec<ServiceView>> {
-    Ok(Json(control.services().await?))
+pub(super) async fn list(Asked(control): Asked, ConnectInfo(caller): ConnectInfo<Caller>) -> Reply<Vec<ServiceView>> {
+    let mut views = control.services().await?;
+    views.retain(|view| caller.sees(&view.service.namespace));
+    Ok(Json(views))
 }
 
 /// One service
 #[utoipa::path(get, path = "/v1/services/{service}", tag = "services", params(("service" = ServiceKey, Path)),
     responses((status = 200, body = ServiceView), (status = "default", body = Problem)))]
-pub(super) async fn get(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<ServiceView> {
+pub(super) async fn get(Asked(control): Asked, Path(service): Path<ServiceKey>) -> Reply<ServiceView> {
     Ok(Json(control.service(service).await?))
 }
 
@@ -28,7 +30,7 @@ pub(super) async fn get(State(control): Shared, Path(service): Path<ServiceKey>)
     params(("service" = ServiceKey, Path)),
     responses((status = 200, body = Vec<StarStats>), (status = "default", body = Problem)))]
 pub(super) async fn stats(
-    State(control): Shared,
+    Asked(control): Asked,
     ConnectInfo(caller): ConnectInfo<Caller>,
     Path(service): Path<ServiceKey>,
 ) -> Reply<Vec<StarStats>> {
@@ -41,7 +43,7 @@ pub(super) async fn stats(
 #[utoipa::path(get, path = "/v1/services/{service}/passed", tag = "services",
     params(("service" = ServiceKey, Path)),
     responses((status = 200, body = Vec<Passed>), (status = "default", body = Problem)))]
-pub(super) async fn passed(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Vec<Passed>> {
+pub(super) async fn passed(Asked(control): Asked, Path(service): Path<ServiceKey>) -> Reply<Vec<Passed>> {
     Ok(Json(control.passed(service).await?))
 }
 
@@ -53,7 +55,7 @@ pub(super) async fn passed(State(control): Shared, Path(service): Path<ServiceKe
     params(("service" = ServiceKey, Path)), request_body = LimitsChange,
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
 pub(super) async fn limit(
-    State(control): Shared,
+    Asked(control): Asked,
     Path(service): Path<ServiceKey>,
     Body(change): Body<LimitsChange>,
 ) -> Reply<Accepted> {
@@ -65,7 +67,7 @@ pub(super) async fn limit(
     params(("service" = ServiceKey, Path)), request_body = Scale,
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
 pub(super) async fn scale(
-    State(control): Shared,
+    Asked(control): Asked,
     Path(service): Path<ServiceKey>,
     Body(scale): Body<Scale>,
 ) -> Reply<Accepted> {
@@ -78,7 +80,7 @@ pub(super) async fn scale(
 #[utoipa::path(post, path = "/v1/services/{service}/pause", tag = "services",
     params(("service" = ServiceKey, Path)),
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
-pub(super) async fn pause(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
+pub(super) async fn pause(Asked(control): Asked, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
     Ok(Json(control.pause(service).await?))
 }
 
@@ -86,7 +88,7 @@ pub(super) async fn pause(State(control): Shared, Path(service): Path<ServiceKey
 #[utoipa::path(post, path = "/v1/services/{service}/resume", tag = "services",
     params(("service" = ServiceKey, Path)),
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
-pub(super) async fn resume(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
+pub(super) async fn resume(Asked(control): Asked, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
     Ok(Json(control.resume(service).await?))
 }
 
@@ -94,7 +96,7 @@ pub(super) async fn resume(State(control): Shared, Path(service): Path<ServiceKe
 #[utoipa::path(post, path = "/v1/services/{service}/restart", tag = "services",
     params(("service" = ServiceKey, Path)),
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
-pub(super) async fn restart(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
+pub(super) async fn restart(Asked(control): Asked, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
     Ok(Json(control.restart(service).await?))
 }
 
@@ -102,7 +104,7 @@ pub(super) async fn restart(State(control): Shared, Path(service): Path<ServiceK
 #[utoipa::path(post, path = "/v1/services/{service}/stop", tag = "services",
     params(("service" = ServiceKey, Path)),
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
-pub(super) async fn stop(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
+pub(super) async fn stop(Asked(control): Asked, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
     Ok(Json(control.stop(service).await?))
 }
 
@@ -110,7 +112,7 @@ pub(super) async fn stop(State(control): Shared, Path(service): Path<ServiceKey>
 #[utoipa::path(post, path = "/v1/services/{service}/start", tag = "services",
     params(("service" = ServiceKey, Path)),
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
-pub(super) async fn start(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
+pub(super) async fn start(Asked(control): Asked, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
     Ok(Json(control.start(service).await?))
 }
 
@@ -119,7 +121,7 @@ pub(super) async fn start(State(control): Shared, Path(service): Path<ServiceKey
 /// Its stars end; an app whose last service it was is gone with it.
 #[utoipa::path(delete, path = "/v1/services/{service}", tag = "services", params(("service" = ServiceKey, Path)),
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
-pub(super) async fn remove(State(control): Shared, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
+pub(super) async fn remove(Asked(control): Asked, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
     Ok(Json(control.remove_service(service).await?))
 }
 
@@ -128,7 +130,7 @@ pub(super) async fn remove(State(control): Shared, Path(service): Path<ServiceKe
     params(("service" = ServiceKey, Path), ("ordinal" = u32, Path), ("turn" = StarTurn, Path)),
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
 pub(super) async fn turn(
-    State(control): Shared,
+    Asked(control): Asked,
     Path((service, ordinal, turn)): Path<(ServiceKey, u32, StarTurn)>,
 ) -> Reply<Accepted> {
     Ok(Json(control.turn(service, ordinal, turn).await?))

@@ -20,6 +20,7 @@ use super::certificate::{dns_name, public_key_info, uri_name};
 use super::key::NodeKey;
 use super::keyring::{OpenError, Sealer};
 use super::request::CheckedRequest;
+use super::user::user_uri;
 use super::{KeyPin, random};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -204,6 +205,40 @@ impl Authority {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        let mut chain = vec![self.sign(&params, request)?];
+        chain.extend(self.presented().cloned());
+        Ok(Issued { chain, serial, not_before, not_after })
+    }
+
+    /// Issues a certificate for the key of `request` in the name of a user, good until `not_after` or the authority's own end.
+    /// It shows itself as a client only, and names no node.
+    ///
+    /// # Errors
+    /// When the authority has expired.
+    pub fn issue_user(
+        &self,
+        request: &CheckedRequest,
+        name: &Name,
+        not_after: WallTime,
+        now: WallTime,
+    ) -> Result<Issued, IdentityError> {
+        if now >= self.not_after {
+            return Err(IdentityError::AuthorityExpired);
+        }
+        let not_before = whole_seconds(before(now, BACKDATED));
+        let not_after = whole_seconds(not_after.min(self.not_after));
+        let serial = random_serial();
+        let mut params = CertificateParams::default();
+        set_validity(&mut params, not_before, not_after);
+        params.serial_number = Some(SerialNumber::from(serial.0.to_be_bytes().to_vec()));
+        let uri = user_uri(&self.cluster, name).try_into().map_err(IdentityError::crypto)?;
+        params.subject_alt_names = vec![SanType::URI(uri)];
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name.to_string());
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         let mut chain = vec![self.sign(&params, request)?];
         chain.extend(self.presented().cloned());

@@ -70,11 +70,14 @@ impl Certificate {
 }
 
 /// The SubjectPublicKeyInfo of any certificate.
-pub(super) fn public_key_info(der: &CertificateDer<'_>) -> Result<Vec<u8>, CertificateFault> {
+///
+/// # Errors
+/// When it is none.
+pub fn public_key_info(der: &CertificateDer<'_>) -> Result<Vec<u8>, CertificateFault> {
     Ok(parse(der)?.public_key().raw.to_vec())
 }
 
-fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, CertificateFault> {
+pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, CertificateFault> {
     if der.len() > CERTIFICATE_MAX_BYTES {
         return Err(CertificateFault::Malformed);
     }

@@ -9,6 +9,7 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::KeyPin;
 use super::certificate::{Certificate, CertificateFault, public_key_info};
+use super::user::UserCertificate;
 
 /// Most authorities trusted at once: the present one, the last and the next.
 pub const AUTHORITIES_MAX: usize = 3;
@@ -57,7 +58,7 @@ pub enum Distrust {
     LongChain,
     #[error("the peer's certificate is not issued by an authority of this cluster")]
     UnknownAuthority,
-    #[error("the authority is not the one that the token names")]
+    #[error("the authority is not the one that was named")]
     OtherAuthority,
     #[error("the peer's certificate expired at {0}")]
     Expired(WallTime),
@@ -165,6 +166,27 @@ impl Trust {
             return Err(Distrust::OtherRole(*role));
         }
         Ok(certificate)
+    }
+
+    /// Whether to believe a chain that names a user, whose private key the client has proved to hold. Whether the user has any
+    /// rights is the log's to say.
+    ///
+    /// # Errors
+    /// Tells the first reason found not to.
+    pub fn judge_user(&self, chain: &[CertificateDer<'_>], now: WallTime) -> Result<UserCertificate, Distrust> {
+        let (leaf, rest) = chain.split_first().ok_or(Distrust::NoCertificate)?;
+        if chain.len() > CHAIN_MAX {
+            return Err(Distrust::LongChain);
+        }
+        let entity = EndEntityCert::try_from(leaf).map_err(|_| CertificateFault::Malformed)?;
+        let at = UnixTime::since_unix_epoch(std::time::Duration::from_millis(now.0));
+        let usage = KeyUsage::client_auth();
+        entity.verify_for_usage(ALGORITHMS, &self.anchors, rest, at, usage, None, None).map_err(distrust)?;
+        let certificate = UserCertificate::read(leaf)?;
+        match certificate.cluster == self.cluster {
+            true => Ok(certificate),
+            false => Err(Distrust::OtherCluster(certificate.cluster)),
+        }
     }
 
     /// Whether a certificate that was believed once still is, as far as revocation goes.

@@ -12,6 +12,8 @@ use api::{Client, StarsThen, Version};
 use model::{Code, Problem};
 use tokio::time::{Instant, sleep};
 
+use crate::access::Api;
+use crate::place::Place;
 use crate::screen;
 
 /// What is logged when nobody says otherwise. Elections and the like are told in our words; openraft's own would be a hundred
@@ -19,7 +21,7 @@ use crate::screen;
 const LOGGED: &str = "info,openraft=error";
 
 /// Runs the agent here until a signal or a request ends it.
-pub(crate) fn run(data_dir: PathBuf, background: bool) -> Result<u8, Problem> {
+pub(crate) fn run(data_dir: PathBuf, background: bool, api: Option<Api>) -> Result<u8, Problem> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("RADS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOGGED));
     let terminal = io::IsTerminal::is_terminal(&io::stderr());
@@ -33,7 +35,8 @@ pub(crate) fn run(data_dir: PathBuf, background: bool) -> Result<u8, Problem> {
         .map_err(|error| Problem::new(Code::Internal, format!("cannot start the agent's threads: {error}")))?;
     let exe = own_program()?;
     let nursery_args = nursery_args(&data_dir).to_vec();
-    let config = agent::Config { data_dir, exe: exe.clone(), nursery_args, background };
+    let api = api.map(Api::address);
+    let config = agent::Config { data_dir, exe: exe.clone(), nursery_args, background, api };
     match runtime.block_on(agent::run(config))? {
         agent::Ending::Over => Ok(0),
         agent::Ending::Again => {
@@ -58,6 +61,14 @@ fn end_with_a_panic() {
         tell(panic);
         std::process::abort();
     }));
+}
+
+/// The agent that a command is about; that of a folder is started if need be.
+pub(crate) async fn at(place: &Place) -> Result<(Client, Version, bool), Problem> {
+    match place {
+        Place::Folder(folder) => find_or_start(folder).await,
+        elsewhere => super::connect(elsewhere).await.map(|(client, version)| (client, version, false)),
+    }
 }
 
 /// An agent that answers, and whether it was started for this.

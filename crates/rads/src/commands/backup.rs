@@ -16,22 +16,23 @@ use super::{agent as own_agent, constellation};
 use crate::cli::Form;
 use crate::membership::{Backup, Recover, RestoreBackup};
 use crate::moment::clock_time;
+use crate::place::Place;
 use crate::screen;
 
 /// Longest wait for a restored node to lead: it elects itself, which takes a second.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(50);
 
-pub(crate) async fn backup(data_dir: &Path, what: Backup, form: Form) -> Result<u8, Problem> {
+pub(crate) async fn backup(place: &Place, what: Backup, form: Form) -> Result<u8, Problem> {
     match what {
         Backup::Save { file } => {
-            let (client, _) = Client::connect(data_dir).await.map_err(|problem| super::orphaned(data_dir, problem))?;
+            let (client, _) = super::connect(place).await?;
             let head = save(&client, &file).await?;
             let size = fs::metadata(&file).map_or(0, |metadata| metadata.len());
             told(&file, &head, Some(size), form)
         }
         Backup::Show { file } => told(&file, &agent::backup::look(&file)?, None, form),
-        Backup::Restore(args) => restore(data_dir, *args, form).await,
+        Backup::Restore(args) => restore(place.folder()?, *args, form).await,
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
 use super::{agent, nodes, secrets};
+use crate::access::Api;
 use crate::cli::Form;
 use crate::membership::{self, MachineOptions};
 use crate::screen;
@@ -196,7 +197,8 @@ pub(super) fn introduction(
         }
     }
     let name = options.name.unwrap_or_else(host::own_name);
-    Ok(Introduction { name, listen, advertise, region: options.region, zone: options.zone, rack: options.rack, labels })
+    let (region, zone, rack) = (options.region, options.zone, options.rack);
+    Ok(Introduction { name, listen, advertise, region, zone, rack, labels, api: options.api.and_then(Api::address) })
 }
 
 /// Whether an address says a port; `[::1]` and `::1` do not.

@@ -1,15 +1,18 @@
 //! What each word of the command line does. A command gives its exit code, or the problem that ended it.
 
 mod agent;
+mod audit;
 mod backup;
 mod certs;
 mod change;
 mod constellation;
+mod context;
 mod cp;
 mod doctor;
 mod exec;
 mod find;
 pub(crate) mod forward;
+mod grants;
 mod inspect;
 mod language;
 mod limits;
@@ -35,6 +38,7 @@ use clap::CommandFactory;
 use model::{Code, Problem};
 
 use crate::cli::{Cli, Command, Constellation, Form, Global};
+use crate::place::Place;
 use crate::{place, screen};
 
 /// Why a command failed.
@@ -76,14 +80,20 @@ pub(crate) fn perform(cli: Cli) -> Result<u8, Failure> {
         Command::Check(args) => language::check(&args.files, global.output),
         Command::Nursery(args) => Ok(language::nursery(place::data_dir(global.data_dir)?, &args)?),
         Command::Star(args) => language::star_alone(&args.script, args.args),
-        Command::Up(args) => ask(&global, async |data_dir, form| up::up(data_dir, args, form).await),
+        Command::Up(args) => ask(&global, async |place, form| up::up(place, args, form).await),
         Command::Constellation { command } => constellation(&global, *command),
     }
 }
 
 fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure> {
     match command {
-        Constellation::Agent(args) => Ok(agent::run(place::data_dir(global.data_dir.clone())?, args.background)?),
+        Constellation::Agent(args) => {
+            Ok(agent::run(place::data_dir(global.data_dir.clone())?, args.background, args.api)?)
+        }
+        Constellation::Context(args) => run(context::context(args, global.output)).map_err(Into::into),
+        Constellation::Grant(args) => tell(global, async |on| grants::grant(&on.client, args, on.form).await),
+        Constellation::Grants(args) => tell(global, async |on| grants::grants(&on.client, args, on.form).await),
+        Constellation::Audit(args) => tell(global, async |on| audit::audit(&on.client, args, on.form).await),
         Constellation::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "rads", &mut script);
@@ -97,18 +107,20 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Deploy(args) => ask(global, async |place, form| up::deploy(place, args, form).await),
         Constellation::Plan(args) => ask(global, async |place, form| up::plan(place, args, form).await),
         Constellation::Secrets(what) => ask(global, async |place, form| Ok(secrets::secrets(place, what, form).await?)),
-        Constellation::Upgrade => ask(global, async |place, form| Ok(upgrade::upgrade(place, form).await?)),
+        Constellation::Upgrade => ask(global, async |place, form| Ok(upgrade::upgrade(place.folder()?, form).await?)),
         Constellation::Init(args) => {
-            ask(global, async |place, form| Ok(constellation::init(place, *args, form).await?))
+            ask(global, async |place, form| Ok(constellation::init(place.folder()?, *args, form).await?))
         }
         Constellation::Join(args) => {
-            ask(global, async |place, form| Ok(constellation::join(place, *args, form).await?))
+            ask(global, async |place, form| Ok(constellation::join(place.folder()?, *args, form).await?))
         }
         Constellation::Leave(args) => {
-            ask(global, async |place, form| Ok(constellation::leave(place, args, form).await?))
+            ask(global, async |place, form| Ok(constellation::leave(place.folder()?, args, form).await?))
         }
         Constellation::Backup(what) => ask(global, async |place, form| Ok(backup::backup(place, what, form).await?)),
-        Constellation::Recover(args) => ask(global, async |place, form| Ok(backup::recover(place, &args, form)?)),
+        Constellation::Recover(args) => {
+            ask(global, async |place, form| Ok(backup::recover(place.folder()?, &args, form)?))
+        }
         Constellation::Token { what } => tell(global, async |on| certs::token(&on.client, what, on.form).await),
         Constellation::Certs { what } => tell(global, async |on| certs::certs(&on.client, what, on.form).await),
         Constellation::Nodes(args) => tell(global, async |on| nodes::nodes(&on.client, args, on.form).await),
@@ -175,7 +187,7 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
             about(global, args.name.clone(), async |on| snapshot::restore(&on.client, args, on.form).await)
         }
         Constellation::Shutdown(args) => {
-            ask(global, async |place, _| Ok(agent::shutdown(place, args.keep_stars).await?))
+            ask(global, async |place, _| Ok(agent::shutdown(place.folder()?, args.keep_stars).await?))
         }
     }
 }
@@ -189,10 +201,22 @@ struct Connected {
 
 /// Runs what needs an agent that is there already.
 fn tell(global: &Global, work: impl AsyncFnOnce(Connected) -> Result<u8, Problem>) -> Result<u8, Failure> {
-    ask(global, async |data_dir, form| {
-        let (client, version) = Client::connect(data_dir).await.map_err(|problem| orphaned(data_dir, problem))?;
+    ask(global, async |place, form| {
+        let (client, version) = connect(place).await?;
         Ok(work(Connected { client, version, form }).await?)
     })
+}
+
+/// The agent that is there: that of the folder, or any of a constellation elsewhere.
+async fn connect(place: &Place) -> Result<(Client, Version), Problem> {
+    match place {
+        Place::Folder(folder) => Client::connect(folder).await.map_err(|problem| orphaned(folder, problem)),
+        Place::Context(name, context) => {
+            let client = context.client(name)?;
+            let version = client.greet().await?;
+            Ok((client, version))
+        }
+    }
 }
 
 /// The same for what is about something by its name: when there is no such thing, the nearest one is told.
@@ -225,18 +249,24 @@ fn orphaned(data_dir: &Path, problem: Problem) -> Problem {
     Problem::new(Code::NoAgent, message).help("`rads c agent` takes them over, `rads c shutdown` ends them")
 }
 
-/// Runs what talks to an agent. One thread: it mostly waits.
-fn ask(global: &Global, work: impl AsyncFnOnce(&Path, Form) -> Result<u8, Failure>) -> Result<u8, Failure> {
-    let data_dir = place::data_dir(global.data_dir.clone())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Problem::new(Code::Internal, format!("cannot start: {error}")))?;
-    let mut result = runtime.block_on(work(&data_dir, global.output));
+/// Runs what talks to an agent.
+fn ask(global: &Global, work: impl AsyncFnOnce(&Place, Form) -> Result<u8, Failure>) -> Result<u8, Failure> {
+    let place = Place::choose(global)?;
+    let mut result = run(work(&place, global.output));
     if let Err(Failure::Faulty(mistakes)) = &mut result {
         // They are found before an agent is asked for anything.
         mistakes.push("nothing was changed".to_owned());
     }
+    result
+}
+
+/// One thread: it mostly waits.
+fn run<T, E: From<Problem>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Problem::new(Code::Internal, format!("cannot start: {error}")))?;
+    let result = runtime.block_on(work);
     // A read of the terminal may still be waiting, and must not hold the end up.
     runtime.shutdown_background();
     result

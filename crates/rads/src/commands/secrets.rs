@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
-use std::path::Path;
 
 use api::Client;
 use model::secret::SECRET_MAX;
@@ -14,21 +13,22 @@ use zeroize::Zeroizing;
 use super::{agent, up};
 use crate::cli::{Form, SecretSet, Secrets};
 use crate::moment::clock_time;
+use crate::place::Place;
 use crate::screen::{self, Table};
 
 /// Needs an agent. To set one starts one for as long as it takes: secrets come before the first app that has some. Whoever
 /// only looks does not: an agent brings every service back that one before was shut down with.
-pub(crate) async fn secrets(data_dir: &Path, what: Secrets, form: Form) -> Result<u8, Problem> {
+pub(crate) async fn secrets(place: &Place, what: Secrets, form: Form) -> Result<u8, Problem> {
     // Read first: whoever gives no value starts no agent.
     let value = match &what {
         Secrets::Set(args) => Some(value(args)?),
         Secrets::Get { .. } | Secrets::List | Secrets::Delete { .. } => None,
     };
     if value.is_none() {
-        let (client, _) = Client::connect(data_dir).await.map_err(|problem| super::orphaned(data_dir, problem))?;
+        let (client, _) = super::connect(place).await?;
         return perform(&client, what, value, form).await.map(|()| 0);
     }
-    let (client, version, _) = agent::find_or_start(data_dir).await?;
+    let (client, version, _) = agent::at(place).await?;
     let done = perform(&client, what, value, form).await;
     let left = up::leave(&client, &version).await;
     done?;

@@ -1,13 +1,12 @@
 //! What there is and how it is: tables for people, the API's own words for programs.
 
-use std::path::Path;
-
 use api::{Client, EventView, ServiceView, StarView, Status, Version};
 use model::{Bytes, Code, Problem, StarPhase, StarTemplate};
 use serde::Serialize;
 
 use crate::cli::{Events, Form, List};
 use crate::moment::{clock_time, now};
+use crate::place::Place;
 use crate::screen::{self, Table};
 
 #[derive(Serialize)]
@@ -16,8 +15,12 @@ struct Versions {
     agent: Option<Version>,
 }
 
-pub(crate) async fn version(data_dir: &Path, form: Form) -> Result<u8, Problem> {
-    let agent = match Client::connect(data_dir).await {
+pub(crate) async fn version(place: &Place, form: Form) -> Result<u8, Problem> {
+    let found = match place {
+        Place::Folder(folder) => Client::connect(folder).await,
+        elsewhere => super::connect(elsewhere).await,
+    };
+    let agent = match found {
         Ok((_, version)) => Some(version),
         Err(problem) if problem.code == Code::NoAgent => None,
         Err(problem) => return Err(problem),
@@ -28,9 +31,13 @@ pub(crate) async fn version(data_dir: &Path, form: Form) -> Result<u8, Problem> 
         return Ok(0);
     }
     screen::line(format!("rads {}", versions.program));
-    screen::line(match versions.agent {
-        Some(agent) => format!("agent {} (pid {}) on {}", agent.version, agent.pid, agent.data_dir),
-        None => format!("no agent on {}", data_dir.display()),
+    screen::line(match (versions.agent, place) {
+        (Some(agent), Place::Context(name, _)) => format!("agent {} of context `{name}`", agent.version),
+        (Some(agent), Place::Folder(_)) => {
+            format!("agent {} (pid {}) on {}", agent.version, agent.pid, agent.data_dir)
+        }
+        (None, Place::Folder(folder)) => format!("no agent on {}", folder.display()),
+        (None, Place::Context(name, _)) => format!("no agent of context `{name}`"),
     });
     Ok(0)
 }

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use api::{AppView, Client, LogQuery, ServiceView, StarView, StarsThen, Version};
@@ -17,16 +16,17 @@ use super::planning::{self, Ended, Overrides, Planned};
 use super::progress::Settled;
 use super::{Failure, agent, progress, show};
 use crate::cli::{Create, Deploy, Form, Plan, Up};
+use crate::place::Place;
 use crate::screen;
 
-pub(crate) async fn up(data_dir: &Path, args: Up, form: Form) -> Result<u8, Failure> {
+pub(crate) async fn up(place: &Place, args: Up, form: Form) -> Result<u8, Failure> {
     let planned = planning::file(&args.file, &Overrides::listening(args.listen))?;
     let go = Go { ask: !args.yes, form };
     if args.detach {
-        return Ok(detached(data_dir, &planned, go).await?);
+        return Ok(detached(place, &planned, go).await?);
     }
     let mut stop = Stop::new()?;
-    let (client, version, _) = agent::find_or_start(data_dir).await?;
+    let (client, version, _) = agent::at(place).await?;
     let came = tokio::select! {
         came = bring_up(&client, &planned, go) => came,
         () = stop.asked() => Ok(Came::Interrupted),
@@ -57,7 +57,7 @@ pub(crate) async fn up(data_dir: &Path, args: Up, form: Form) -> Result<u8, Fail
     Ok(0)
 }
 
-pub(crate) async fn deploy(data_dir: &Path, args: Deploy, form: Form) -> Result<u8, Failure> {
+pub(crate) async fn deploy(place: &Place, args: Deploy, form: Form) -> Result<u8, Failure> {
     let Deploy { file, name, options, yes, program } = args;
     let overrides = Overrides::of(options, name, program)?;
     let planned = match (file, &overrides.name) {
@@ -68,29 +68,29 @@ pub(crate) async fn deploy(data_dir: &Path, args: Deploy, form: Form) -> Result<
             return Err(problem.help("say with `--name` what it is called").into());
         }
     };
-    Ok(detached(data_dir, &planned, Go { ask: !yes, form }).await?)
+    Ok(detached(place, &planned, Go { ask: !yes, form }).await?)
 }
 
-pub(crate) async fn create(data_dir: &Path, args: Create, form: Form) -> Result<u8, Failure> {
+pub(crate) async fn create(place: &Place, args: Create, form: Form) -> Result<u8, Failure> {
     let Create { name, script, options, program } = args;
     let overrides = Overrides::of(options, Some(name.clone()), program)?;
     let planned = match script {
         Some(script) => planning::script(&script, &overrides, Ended::Left)?,
         None => planning::command(name, &overrides, Ended::Left)?,
     };
-    if let Ok((client, _)) = Client::connect(data_dir).await
+    if let Ok((client, _)) = super::connect(place).await
         && client.app(&planned.spec.app).await.is_ok()
     {
         return Err(Problem::new(Code::AlreadyExists, format!("there is an app `{}` already", planned.spec.app))
             .help("choose another name, or change it with `rads c deploy`")
             .into());
     }
-    Ok(detached(data_dir, &planned, Go { ask: false, form }).await?)
+    Ok(detached(place, &planned, Go { ask: false, form }).await?)
 }
 
-pub(crate) async fn plan(data_dir: &Path, args: Plan, form: Form) -> Result<u8, Failure> {
+pub(crate) async fn plan(place: &Place, args: Plan, form: Form) -> Result<u8, Failure> {
     let planned = planning::file(&args.file, &Overrides::listening(args.listen))?;
-    let (current, views) = match Client::connect(data_dir).await {
+    let (current, views) = match super::connect(place).await {
         Ok((client, _)) => {
             let app = &planned.spec.app;
             (find_app(&client, app).await?, services_of(&client, app).await?)
@@ -109,8 +109,8 @@ pub(crate) async fn plan(data_dir: &Path, args: Plan, form: Form) -> Result<u8, 
 }
 
 /// Brings an app up and leaves it running.
-async fn detached(data_dir: &Path, planned: &Planned, go: Go) -> Result<u8, Problem> {
-    let (client, version, _) = agent::find_or_start(data_dir).await?;
+async fn detached(place: &Place, planned: &Planned, go: Go) -> Result<u8, Problem> {
+    let (client, version, _) = agent::at(place).await?;
     match bring_up(&client, planned, go).await {
         Ok(Came::Up) => Ok(0),
         Ok(Came::Failed(problem)) => Err(problem),

@@ -3,6 +3,7 @@
 //!
 //! As root. The short part runs with all tests; what takes minutes is for `cargo xtask test cluster`.
 
+mod access;
 mod clients;
 mod comings;
 mod elsewhere;

@@ -7,10 +7,13 @@ use model::app::GRACE_DEFAULT_MS;
 use model::{
     AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Duty, Entry, Exit, ExitCause, Hooks, JoinTicket, Limits,
     LimitsChange, ListenAddr, Name, Network, NodeFacts, NodeId, NodeRole, Once, Probe, ProbeKind, Program, Protocol,
-    RestartPolicy, SecretChange, SecretKey, Serial, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate,
-    VolumeKey, VolumeMount, WallTime,
+    RestartPolicy, Role, Scope, SecretChange, SecretKey, Serial, ServiceKey, ServiceSpec, StarId, StarPhase,
+    StarTemplate, Verb, VolumeKey, VolumeMount, WallTime,
 };
-use state::{Assignment, AuthorityRecord, CertificateRecord, Command, GossipKey, State, Transition};
+use state::{
+    Assignment, Author, AuthorityRecord, CertificateRecord, Command, Deed, GossipKey, Grant, Outcome, Proof, State,
+    Transition, Who,
+};
 
 const SERVICES: u64 = 7;
 
@@ -147,7 +150,49 @@ pub fn one_of_each() -> Vec<Command> {
             wall,
         },
         Command::SetGossipKeys { keys: vec![GossipKey { number: 2, sealed: vec![7; 92] }], base: 41, wall },
+        Command::AddGrant { name: name("ann"), grant: grant(), wall },
+        Command::RemoveGrant { name: name("ann"), wall },
+        Command::By {
+            author: author(Who::Grant(name("ann"))),
+            command: Box::new(Command::Scale { service: key(1), instances: 2, wall }),
+            wall,
+        },
+        Command::By {
+            author: author(Who::User(1_000)),
+            command: Box::new(Command::Pause { service: key(1), wall }),
+            wall,
+        },
+        Command::Note { author: Author::agent(NodeId(1)), deed: deed(Outcome::Done), wall },
+        Command::Note { author: author(Who::Stranger), deed: deed(Outcome::Denied(7)), wall },
+        Command::Note { author: author(Who::Stranger), deed: deed(Outcome::Refused("why".to_owned())), wall },
+        Command::Keyed {
+            once: Once { key: "b-key".parse().expect("a key"), request: ContentHash([4; 32]) },
+            command: Box::new(Command::By {
+                author: author(Who::User(0)),
+                command: Box::new(Command::Restart { service: key(1), wall }),
+                wall,
+            }),
+            wall,
+        },
     ]
+}
+
+fn grant() -> Box<Grant> {
+    Box::new(Grant {
+        role: Role::Operator,
+        namespaces: Scope::Only([name("shop")].into()),
+        proof: Proof::Token(ContentHash([3; 32])),
+        created: WallTime(1_795_000_000_000),
+        expires: Some(WallTime(1_795_604_800_000)),
+    })
+}
+
+fn author(who: Who) -> Author {
+    Author { who, node: NodeId(1), by_way_of: Some(NodeId(22)), address: Some([10, 0, 0, 9].into()) }
+}
+
+fn deed(outcome: Outcome) -> Deed {
+    Deed { verb: Verb::Enter, what: "run `ls`".to_owned(), outcome }
 }
 
 fn authorities() -> Vec<AuthorityRecord> {

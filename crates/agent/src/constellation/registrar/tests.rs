@@ -226,6 +226,7 @@ fn machine(name: &str) -> Machine {
         listen: "0.0.0.0:7946".parse().unwrap(),
         advertise: "10.0.0.7:7946".to_owned(),
         described: Described::default(),
+        api: None,
     }
 }
 

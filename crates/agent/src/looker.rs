@@ -1,0 +1,67 @@
+//! How the API and what runs beside the loop look at the node, and have it make changes; and who asks, as it is recorded.
+
+use api::Caller;
+use model::{Code, NodeId, Problem};
+use node::{Node, Reply, Request};
+use state::{Author, Deed, Who};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::main_loop::Incoming;
+
+/// A way to look at the node from beside the loop.
+#[derive(Debug, Clone)]
+pub(crate) struct Looker {
+    pub(crate) ask: mpsc::Sender<Incoming>,
+}
+
+impl Looker {
+    /// What `look` sees, taken between two events.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Node) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (answer, answered) = oneshot::channel();
+        let look = Box::new(move |node: &Node| drop(answer.send(look(node))));
+        self.ask.send(Incoming::Look(look)).await.map_err(|_| ending())?;
+        answered.await.map_err(|_| ending())
+    }
+
+    /// Has the node make a change that somebody asks for; it is on disk when this returns.
+    pub(crate) async fn change_by(&self, author: Author, request: Request) -> Result<Reply, Problem> {
+        self.change(Request::By { author, request: Box::new(request) }).await
+    }
+
+    /// The same, once if whoever asked chose a key for it.
+    pub(crate) async fn change_once(&self, author: Author, request: Request) -> Result<Reply, Problem> {
+        let request = Box::new(Request::By { author, request: Box::new(request) });
+        match api::keyed::current() {
+            Some(once) => self.change(Request::Once { once, request }).await,
+            None => self.change(*request).await,
+        }
+    }
+
+    /// Records what is no change; it is on disk when this returns.
+    pub(crate) async fn note(&self, author: Author, deed: Deed) -> Result<(), Problem> {
+        self.change(Request::Note { author, deed }).await.map(drop)
+    }
+
+    async fn change(&self, request: Request) -> Result<Reply, Problem> {
+        let (answer, answered) = oneshot::channel();
+        self.ask.send(Incoming::Change { request, answer }).await.map_err(|_| ending())?;
+        answered.await.map_err(|_| ending())?
+    }
+}
+
+/// Who asks a node, as it is recorded.
+pub(crate) fn author(caller: &Caller, node: NodeId) -> Author {
+    let who = match &caller.grant {
+        Some(name) => Who::Grant(name.clone()),
+        None if caller.uid == u32::MAX => Who::Stranger,
+        None => Who::User(caller.uid),
+    };
+    Author { who, node, by_way_of: caller.from, address: caller.address }
+}
+
+fn ending() -> Problem {
+    Problem::new(Code::Unavailable, "the agent is ending").help("start another one, or wait for it")
+}
