@@ -16,6 +16,9 @@ use crate::timers::Timer;
 
 /// Ended stars kept for each service, so that their logs can still be read.
 const ENDED_KEPT: usize = 5;
+/// Stars assigned by one command: what is written at once has a bound (768 KiB), and one with the longest names takes 330 bytes. The
+/// next follow when these are written.
+pub(crate) const ASSIGNED_AT_ONCE: u32 = 1_000;
 /// When a write failed (a full disk), the next try comes this much later.
 pub(crate) const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -162,7 +165,7 @@ impl Node {
         let free = first.iter().copied().chain(others);
         let mut ordinals = Vec::new();
         let mut next_try = None;
-        for ordinal in free.take(count as usize) {
+        for ordinal in free.take(count.min(ASSIGNED_AT_ONCE) as usize) {
             match service.backoff.get(&ordinal).map(rollout::Backoff::not_before).filter(|at| *at > step.now) {
                 Some(at) => next_try = Some(next_try.map_or(at, |first: model::Time| first.min(at))),
                 None => ordinals.push(ordinal),

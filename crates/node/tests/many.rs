@@ -167,6 +167,38 @@ fn only_who_leads_plans_and_it_plans_for_all() {
 }
 
 #[test]
+fn no_assignment_is_larger_than_what_can_be_written_at_once() {
+    // The bound of `consensus`, which does not know this crate.
+    const COMMAND_MAX: usize = 768 << 10;
+    let mut desk = Desk::new(10_000, false);
+    desk.tell(Event::Leads { leads: true });
+    loop {
+        let commands = desk.proposed();
+        if commands.is_empty() {
+            break;
+        }
+        for command in commands {
+            let Command::Assign { stars, .. } = &command else { continue };
+            let longest = "n".repeat(63).parse::<model::Name>().unwrap();
+            let service = model::ServiceKey { namespace: longest.clone(), name: longest };
+            let stars = stars.iter().map(|star| state::Assignment {
+                service: service.clone(),
+                revision: u64::MAX,
+                ordinal: u32::MAX,
+                node: NodeId(u64::MAX),
+                port: Some(u16::MAX),
+                ..star.clone()
+            });
+            let worst = Command::Assign { stars: stars.collect(), wall: WallTime(u64::MAX) };
+            let bytes = rmp_serde::to_vec_named(&worst).unwrap().len();
+            assert!(bytes < COMMAND_MAX, "{bytes} bytes");
+            desk.write(command);
+        }
+    }
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()).iter().sum::<usize>(), 10_000);
+}
+
+#[test]
 fn a_machine_is_given_up_when_its_lease_is_over_and_nobody_sees_it() {
     let mut desk = Desk::new(6, false);
     desk.tell(Event::Leads { leads: true });
