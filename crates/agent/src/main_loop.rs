@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use isolate::{FileBind, Launch, Message, Request as Order, StarOrder, Walls};
@@ -41,8 +41,8 @@ pub(crate) enum Incoming {
     Nursery(FromNursery),
     /// The store wrote a command, or could not.
     Stored { proposal: u64, command: Command, result: Result<u64, Problem> },
-    /// The next command of the log that several machines share.
-    Applied { index: u64, command: Command },
+    /// The next command of the log that several machines share, and the same as MessagePack where that is at hand.
+    Applied { index: u64, command: Arc<Command>, written: Option<::bytes::Bytes> },
     /// That log did not take a command.
     NotProposed { proposal: u64, problem: Problem },
     /// This node leads from now on, or does no more.
@@ -140,14 +140,19 @@ impl Loop {
         mut reported: mpsc::UnboundedReceiver<Incoming>,
     ) -> (Ledger, mpsc::UnboundedReceiver<Incoming>) {
         let mut effects = Vec::new();
+        let mut sleep = pin!(sleep_until(tokio::time::Instant::now()));
         loop {
             let deadline = self.node.next_deadline().map(|time| self.clock.instant(time));
+            // Most things that happen do not change what is due next.
+            if let Some(deadline) = deadline.filter(|deadline| *deadline != sleep.deadline()) {
+                sleep.as_mut().reset(deadline);
+            }
             let incoming = tokio::select! {
                 // What was begun is finished before more is begun.
                 biased;
                 Some(incoming) = reported.recv() => Some(incoming),
                 Some(incoming) = asked.recv() => Some(incoming),
-                () = sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => None,
+                () = &mut sleep, if deadline.is_some() => None,
             };
             let mut ended = None;
             if let Some(event) = self.translate(incoming, &mut ended) {
@@ -212,11 +217,12 @@ impl Loop {
                 tracing::warn!(%problem, "not written");
                 Event::ProposalFailed { proposal, problem }
             }
-            Some(Incoming::Applied { index, command }) => {
+            Some(Incoming::Applied { index, command, written }) => {
                 if let Ledger::Shared(shared) = &self.ledger {
-                    shared.feed.push(index, &command);
+                    shared.feed.push(index, &command, written);
                 }
-                Event::Committed { index, command }
+                // Nobody else has it any more.
+                Event::Committed { index, command: Arc::unwrap_or_clone(command) }
             }
             Some(Incoming::NotProposed { proposal, problem }) => {
                 tracing::debug!(%problem, "not written");

@@ -28,6 +28,8 @@ mod members;
 mod network;
 #[path = "../../consensus/src/peers.rs"]
 mod peers;
+#[path = "../../consensus/src/pulse.rs"]
+mod pulse;
 #[path = "../../consensus/src/raft.rs"]
 mod raft;
 #[path = "../../consensus/src/recover.rs"]
@@ -49,7 +51,7 @@ pub use machine::Applied;
 pub use peers::{Lane, PeerError, Peers};
 pub use recover::{Alone, become_only_voter, found};
 pub use runtime::Defect;
-pub use status::{Role, Status};
+pub use status::{Role, Standing, Status};
 pub use v1::COMMAND_MAX;
 pub use voter::{Consensus, Outcome, Refusal};
 

@@ -16,6 +16,9 @@ use crate::raft::{Raft, Types};
 /// A snapshot that is not there after this long, because the disk is full, is waited for no longer before looking again.
 const SNAPSHOT_WITHIN: Duration = Duration::from_secs(60);
 
+/// How often it is looked at while the log grows: in that time a fast disk takes a fraction of the bytes it is kept to.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// How many bytes of commands are worth a snapshot: making one costs as much as the last one was large, and the disk holds
 /// a log and a snapshot, so the first is let grow as large as the second.
 fn worth_a_snapshot(snapshot_bytes: u64, config: &Config) -> u64 {
@@ -39,13 +42,14 @@ fn drop_upto(sizes: &[(u64, u64)], keep: u64) -> Option<u64> {
 
 /// Watches the log grow and keeps it short, until openraft ends.
 pub(crate) async fn run(raft: Raft, log: Log, machine: Machine, config: Config) {
-    let mut metrics = raft.metrics();
+    let mut metrics = raft.data_metrics();
     let mut asked = None;
     loop {
         while log.bytes() < worth_a_snapshot(machine.snapshot_bytes(), &config) + config.keep_bytes {
             if metrics.changed().await.is_err() {
                 return;
             }
+            Types::sleep(LOOK_EVERY).await;
         }
         let (before, applied) = {
             let now = metrics.borrow_watched();

@@ -9,11 +9,12 @@ use model::{Code, NodeId, Problem};
 pub struct Config {
     /// This voter. Must be the node the disk belongs to.
     pub me: NodeId,
-    /// How often the leader says that it is there, and how soon it expects an answer. Shorter finds a dead leader sooner and
-    /// mistakes a slow machine for a dead one more often. 10 ms to 10 s.
+    /// How often the leader says that it is there, and how soon it expects an answer. Every voter looks at its clock five times in
+    /// each, so it is also most of what an idle one costs. 10 ms to 10 s.
     pub heartbeat: Duration,
     /// A voter that has not heard from a leader for `election_max`, and then a time between these two that chance decides,
-    /// asks to be leader itself. At least three heartbeats; the gap keeps two from asking at once.
+    /// asks to be leader itself. Shorter finds a dead leader sooner and mistakes a slow machine for a dead one more often. Each
+    /// is longer than a heartbeat, both together are at least four; the gap keeps two from asking at once.
     pub election_min: Duration,
     pub election_max: Duration,
     /// A proposal or a read without an answer after this long ends with an error. Longer than an election takes.
@@ -33,9 +34,9 @@ impl Config {
     pub fn new(me: NodeId) -> Self {
         Self {
             me,
-            heartbeat: Duration::from_millis(60),
-            election_min: Duration::from_millis(200),
-            election_max: Duration::from_millis(400),
+            heartbeat: Duration::from_millis(150),
+            election_min: Duration::from_millis(250),
+            election_max: Duration::from_millis(450),
             answer_within: Duration::from_secs(5),
             catch_up_within: Duration::from_secs(60),
             compact_bytes: 4 << 20,
@@ -51,8 +52,9 @@ impl Config {
             false => Err(Problem::new(Code::InvalidValue, format!("`{what}` of the consensus is out of range"))),
         };
         range("heartbeat", (10..=10_000).contains(&self.heartbeat.as_millis()))?;
-        range("election_min", self.election_min >= self.heartbeat * 3)?;
         range("election_max", self.election_max > self.election_min && self.election_max < Duration::from_secs(120))?;
+        let patience = self.election_min + self.election_max;
+        range("election_min", self.election_min > self.heartbeat && patience >= self.heartbeat * 4)?;
         range("answer_within", self.answer_within > self.election_max * 2)?;
         range("piece_bytes", (4 << 10..=8 << 20).contains(&self.piece_bytes))?;
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

@@ -15,6 +15,7 @@ use openraft::type_config::TypeConfigExt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::flusher::Flusher;
+use crate::pulse::Heard;
 use crate::raft::{Entry, Raft, Types};
 use crate::snapshot::{Arrival, Taken};
 use crate::v1::{self, Answer, AppendAnswer, PieceAnswer, Request, TransferAnswer, VoteAnswer};
@@ -36,9 +37,9 @@ pub(crate) struct Door {
 
 impl Door {
     /// With the task that keeps entries in their order.
-    pub(crate) fn new(raft: Raft, flusher: Flusher) -> (Self, impl Future<Output = ()> + Send + use<>) {
+    pub(crate) fn new(raft: Raft, flusher: Flusher, heard: Heard) -> (Self, impl Future<Output = ()> + Send + use<>) {
         let (appends, asked) = mpsc::channel(APPENDS_MAX);
-        let keeping_order = in_order(raft.clone(), asked);
+        let keeping_order = in_order(raft.clone(), asked, heard);
         (Self { raft, flusher, appends, arrival: Arc::default() }, keeping_order)
     }
 
@@ -176,12 +177,18 @@ fn refused<F: Future<Output = Answer>>(why: String) -> Either<F, future::Ready<A
 }
 
 /// Hands entries to openraft in the order they came, and waits for the answers beside each other.
-async fn in_order(raft: Raft, mut asked: mpsc::Receiver<Asked>) {
+async fn in_order(raft: Raft, mut asked: mpsc::Receiver<Asked>, heard: Heard) {
     while let Some((request, answer)) = asked.recv().await {
-        let raft = raft.clone();
+        let (raft, heard) = (raft.clone(), heard.clone());
         let mut appended = Box::pin(async move {
             match raft.append_entries(request).await {
-                Ok(answered) => Answer::Append(append_answer(answered)),
+                Ok(answered) => {
+                    // One of an earlier term is not followed, whatever it says.
+                    if !matches!(answered, AppendEntriesResponse::HigherVote(_)) {
+                        heard.note();
+                    }
+                    Answer::Append(append_answer(answered))
+                }
                 Err(error) => Answer::Refused(error.to_string()),
             }
         });

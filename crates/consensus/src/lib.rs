@@ -9,13 +9,13 @@
 //! - `network`: what peers are asked, `snapshot`: the state on its way between machines, in pieces.
 //! - `log`, `flusher`: entries in memory and on their way to the disk. `machine`: what applies them. `compact`: when the log
 //!   gives way to a snapshot. `recover`: the first voter, and the last.
+//! - `pulse`: when openraft looks at its clock. `status`: what a voter says of itself.
 //! - `v1`: every byte that leaves the process. `raft`: openraft's types as used here.
 
 #![forbid(unsafe_code)]
 
 mod compact;
 mod config;
-
 mod disk;
 mod flusher;
 mod handle;
@@ -24,6 +24,7 @@ mod machine;
 mod members;
 mod network;
 mod peers;
+mod pulse;
 mod raft;
 mod recover;
 mod runtime;
@@ -37,7 +38,7 @@ pub use disk::{Disk, Fault, Kept, Stored, Write};
 pub use machine::Applied;
 pub use peers::{Lane, PeerError, Peers};
 pub use recover::{Alone, become_only_voter, found};
-pub use status::{Role, Status};
+pub use status::{Role, Standing, Status};
 pub use v1::COMMAND_MAX;
 pub use voter::{Consensus, Outcome, Refusal};
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::type_config::TypeConfigExt;
@@ -27,8 +28,9 @@ pub enum Applied {
     /// The state as a whole: first of all after a start, and when this voter was so far behind that the commands in between
     /// are not sent any more. Its `index` is the last command's in it.
     State(Arc<State>),
-    /// One agreed command, and what it changed. Indexes grow but have gaps: the log also carries what is not a command.
-    Command { index: u64, command: Arc<Command>, changes: Vec<Change> },
+    /// One agreed command, the same as MessagePack with named fields, and what it changed. Indexes grow but have gaps: the log
+    /// also carries what is not a command.
+    Command { index: u64, command: Arc<Command>, written: Bytes, changes: Vec<Change> },
 }
 
 /// Clones are the same machine.
@@ -89,7 +91,7 @@ impl Machine {
     }
 
     /// Gives what changed, and what is to be told of it.
-    fn apply_command(&self, id: LogId, bytes: &[u8]) -> io::Result<(Vec<Change>, Option<Applied>)> {
+    fn apply_command(&self, id: LogId, bytes: &Bytes) -> io::Result<(Vec<Change>, Option<Applied>)> {
         // Another version may have written it. To pass over it would be another state than the others have.
         let command = v1::command(bytes).map_err(|error| {
             io::Error::other(format!("command {} cannot be read by this version: {error}", id.index))
@@ -100,6 +102,7 @@ impl Machine {
         let told = inner.heard.then(|| Applied::Command {
             index: id.index,
             command: Arc::new(command),
+            written: v1::written(bytes),
             changes: changes.clone(),
         });
         Ok((changes, told))

@@ -49,7 +49,7 @@ impl Consensus {
     /// Gives the vote of one node to another: at no time are there fewer voters than before.
     pub async fn replace_voter(&self, old: NodeId, new: NodeId) -> Result<(), Refusal> {
         let _one = self.one_change()?;
-        let mut voters = self.status().voters;
+        let mut voters = BTreeSet::clone(&self.status().voters);
         if !voters.remove(&old) {
             return Err(refused(Code::NotFound, format!("{old} is no voter")));
         }

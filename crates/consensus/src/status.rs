@@ -1,12 +1,15 @@
 //! What a voter knows of itself, to be looked at and waited for.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use model::{NodeId, Problem};
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
 use openraft::metrics::RaftMetrics;
+use openraft::type_config::TypeConfigExt;
 use tokio::sync::watch;
 
 use crate::raft::{Raft, Types};
@@ -32,9 +35,9 @@ pub struct Status {
     pub leader: Option<NodeId>,
     pub term: u64,
     /// Of the newest membership in the log, agreed on or not. While one set gives way to another, all of both.
-    pub voters: BTreeSet<NodeId>,
+    pub voters: Arc<BTreeSet<NodeId>>,
     /// Those who follow without a vote.
-    pub learners: BTreeSet<NodeId>,
+    pub learners: Arc<BTreeSet<NodeId>>,
     /// The entry that says so.
     pub members_at: u64,
     /// The last entry here, the last one known to be agreed on, the last one applied, the last one in a snapshot, and
@@ -50,7 +53,30 @@ pub struct Status {
     pub failed: Option<String>,
 }
 
+/// What of a status does not change with every command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub role: Role,
+    pub leader: Option<NodeId>,
+    pub term: u64,
+    pub voters: Arc<BTreeSet<NodeId>>,
+    pub learners: Arc<BTreeSet<NodeId>>,
+}
+
+/// How often it is told that the log has grown. The rest is told at once.
+const GROWS_EVERY: Duration = Duration::from_millis(5);
+
 impl Status {
+    pub fn standing(&self) -> Standing {
+        Standing {
+            role: self.role,
+            leader: self.leader,
+            term: self.term,
+            voters: Arc::clone(&self.voters),
+            learners: Arc::clone(&self.learners),
+        }
+    }
+
     fn new(metrics: &RaftMetrics<Types>, disk_full: bool) -> Self {
         let members = metrics.membership_config.membership();
         let failed = match &metrics.running_state {
@@ -69,8 +95,8 @@ impl Status {
             role,
             leader: metrics.current_leader.map(NodeId),
             term: metrics.current_term,
-            voters: members.voter_ids().map(NodeId).collect(),
-            learners: members.learner_ids().map(NodeId).collect(),
+            voters: Arc::new(members.voter_ids().map(NodeId).collect()),
+            learners: Arc::new(members.learner_ids().map(NodeId).collect()),
             members_at: metrics.membership_config.log_id().map_or(0, |id| id.index),
             last: metrics.last_log_index.unwrap_or(0),
             committed: metrics.cluster_committed.map_or(0, |id| id.index),
@@ -88,20 +114,29 @@ pub(crate) async fn follow(
     raft: Raft,
     mut disk_full: watch::Receiver<bool>,
     status: watch::Sender<Option<Status>>,
+    standing: watch::Sender<Standing>,
     failed: impl FnOnce(&Problem),
 ) {
-    let mut metrics = raft.metrics();
+    // All of them together would be told of each turn of openraft's loop, several in every heartbeat.
+    let (metrics, mut server, mut data) = (raft.metrics(), raft.server_metrics(), raft.data_metrics());
+    let mut ended = false;
     loop {
         let full = *disk_full.borrow_and_update();
-        let now = Status::new(&metrics.borrow_watched(), full);
+        let mut now = Status::new(&metrics.borrow_watched(), full);
+        if ended {
+            now.role = Role::Stopped;
+        }
         let end = now.role == Role::Stopped;
-        // A leader without followers has nobody to tell that it is there, and nothing to wait for.
-        let alone = now.role == Role::Leader && now.voters.len() + now.learners.len() == 1;
-        raft.runtime_config().tick(!alone);
         let why = now.failed.clone();
+        let stands = now.standing();
         status.send_if_modified(|status| {
             let changed = status.as_ref() != Some(&now);
             *status = Some(now);
+            changed
+        });
+        standing.send_if_modified(|standing| {
+            let changed = *standing != stands;
+            *standing = stands;
             changed
         });
         if end {
@@ -110,16 +145,18 @@ pub(crate) async fn follow(
             }
             return;
         }
-        let ended = tokio::select! {
+        let next = Types::now() + GROWS_EVERY;
+        let grown = async {
+            Types::sleep_until(next).await;
+            data.changed().await
+        };
+        ended = tokio::select! {
             biased;
-            changed = metrics.changed() => changed.is_err(),
+            changed = server.changed() => changed.is_err(),
+            changed = grown => changed.is_err(),
             // The disk's thread ends after openraft does.
             changed = disk_full.changed() => changed.is_err(),
         };
-        if ended {
-            status.send_modify(|status| status.as_mut().into_iter().for_each(|status| status.role = Role::Stopped));
-            return;
-        }
     }
 }
 

@@ -208,6 +208,11 @@ pub(crate) fn command(bytes: &[u8]) -> Result<Command, String> {
     decode(bytes)
 }
 
+/// A command's MessagePack, without what tells the version. Shares the bytes.
+pub(crate) fn written(command: &Bytes) -> Bytes {
+    command.slice(1.min(command.len())..)
+}
+
 fn payload(bytes: &[u8]) -> Result<&[u8], String> {
     match bytes.split_first() {
         Some((&VERSION, payload)) => Ok(payload),

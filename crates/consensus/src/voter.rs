@@ -10,7 +10,7 @@ use openraft::alias::InstantOf;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
 use openraft::type_config::TypeConfigExt;
-use openraft::{Instant, ReadPolicy};
+use openraft::{Instant, ReadPolicy, ServerState};
 use state::{Change, Command, State};
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -24,8 +24,8 @@ use crate::network::Factory;
 use crate::peers::Peers;
 use crate::raft::{Raft, Sealed, Types};
 use crate::runtime::{AbortHandle, Thread};
-use crate::status::{self, Role, Status};
-use crate::{compact, v1};
+use crate::status::{self, Role, Standing, Status};
+use crate::{compact, pulse, v1};
 
 /// Applied commands that may wait for whoever listens; then applying waits, and with it every answer.
 const APPLIED_MAX: usize = 1024;
@@ -34,6 +34,9 @@ const PROPOSALS_MAX: usize = 4096;
 /// A leader that a majority has not answered yet, as right after its election, is asked again after this long: a round of
 /// heartbeats takes about as long.
 const LEASE_RETRY: Duration = Duration::from_millis(2);
+
+/// Between two looks at a leader that does not act as one yet.
+const NOT_YET: Duration = Duration::from_millis(15);
 
 type Moment = InstantOf<Types>;
 
@@ -71,6 +74,7 @@ pub(crate) struct Inner {
     thread: Thread,
     door: Door,
     status: watch::Receiver<Option<Status>>,
+    standing: watch::Receiver<Standing>,
     proposals: Semaphore,
     /// Held while the voters change: one change at a time.
     pub changing: tokio::sync::Mutex<()>,
@@ -112,15 +116,22 @@ impl Consensus {
         let raft = started
             .map_err(|error| Problem::new(Code::Internal, format!("the shared log cannot be started: {error}")))?;
         machine.begin_to_tell();
-        let (door, order) = Door::new(raft.clone(), flusher.clone());
+        let heard = pulse::Heard::default();
+        let (door, order) = Door::new(raft.clone(), flusher.clone(), heard.clone());
         let voters = began(&raft).await.map_err(|error| Problem::new(Code::Internal, error))?;
-        let (status_sender, status) = watch::channel(Some(status::initial(&raft)));
+        let first = status::initial(&raft);
+        let (standing_sender, standing) = watch::channel(first.standing());
+        let (status_sender, status) = watch::channel(Some(first));
         let told = on_fatal.clone();
+        let pulse = pulse::run(raft.clone(), standing.clone(), heard, config.clone());
         let tasks = vec![
             Types::spawn(order).abort_handle(),
+            Types::spawn(pulse).abort_handle(),
             Types::spawn(compact::run(raft.clone(), log, machine.clone(), config.clone())).abort_handle(),
-            Types::spawn(status::follow(raft.clone(), flusher.full(), status_sender, move |why| told.call(why)))
-                .abort_handle(),
+            Types::spawn(status::follow(raft.clone(), flusher.full(), status_sender, standing_sender, move |why| {
+                told.call(why);
+            }))
+            .abort_handle(),
         ];
         if voters == [config.me.0] {
             // Nobody to wait for. A failure shows in the status.
@@ -134,6 +145,7 @@ impl Consensus {
             thread,
             door,
             status,
+            standing,
             proposals: Semaphore::new(PROPOSALS_MAX),
             changing: tokio::sync::Mutex::default(),
             tasks,
@@ -242,7 +254,28 @@ impl Consensus {
         Types::timeout(within, met).await.ok().flatten()
     }
 
-    /// Tells of every change of the status; always holds one.
+    /// Who leads and who votes, as far as is known here. Costs little, however much is written.
+    pub fn standing(&self) -> Standing {
+        self.inner.standing.borrow().clone()
+    }
+
+    /// Tells of every change of that.
+    pub fn watch_standing(&self) -> watch::Receiver<Standing> {
+        self.inner.standing.clone()
+    }
+
+    /// A moment at which, or after which, a majority followed this voter as their leader: the last that heartbeats and entries
+    /// have shown, so asking costs them nothing. `None` when it does not lead, or nobody else has a vote.
+    pub fn followed(&self) -> Option<std::time::Instant> {
+        let metrics = self.inner.raft.metrics();
+        let now = metrics.borrow_watched();
+        let acked = now.last_quorum_acked.filter(|_| now.state == ServerState::Leader)?;
+        // Read first, so that what passes in between makes it older, not newer.
+        let clock = std::time::Instant::now();
+        clock.checked_sub(acked.elapsed())
+    }
+
+    /// Tells of every change of the status, of the log's growth every few milliseconds; always holds one.
     pub fn watch(&self) -> watch::Receiver<Option<Status>> {
         self.inner.status.clone()
     }
@@ -316,7 +349,7 @@ impl Consensus {
             // Known to be the leader, and not yet or no longer acting as one.
             Some((role, Some(leader))) if leader == me && role != Role::Stopped => {
                 let acts = role == Role::Leader;
-                Types::sleep(if acts { LEASE_RETRY } else { self.inner.config.heartbeat / 4 }).await;
+                Types::sleep(if acts { LEASE_RETRY } else { NOT_YET }).await;
                 match Types::now() < deadline {
                     true => Ok(()),
                     false => Err(Refusal::NotLeader { leader: None }),

@@ -11,7 +11,7 @@ use rnp::{ErrorCode, Fault};
 use state::Command;
 use tokio::sync::watch;
 
-use super::wire::{Follow, Told, decode, framed};
+use super::wire::{Follow, Told, decode, encode, framed, told_command};
 use crate::control::Looker;
 
 /// Commands kept for followers that are a little behind; others are given the state.
@@ -40,7 +40,7 @@ pub(crate) struct Feed {
 struct Recent {
     /// Every command after this index is in `commands`.
     after: u64,
-    /// As they go into a stream.
+    /// As MessagePack: the bytes that are in the log.
     commands: VecDeque<(u64, Bytes)>,
     bytes: usize,
 }
@@ -60,16 +60,16 @@ impl Feed {
         self.index.send_replace(index);
     }
 
-    /// The loop has applied a command.
-    pub(crate) fn push(&self, index: u64, command: &Command) {
+    /// The loop has applied a command; `written` is the same as MessagePack, where that is at hand.
+    pub(crate) fn push(&self, index: u64, command: &Command, written: Option<Bytes>) {
         // Told only if somebody may ask for it.
-        if self.keepers.borrow().at_first_hand {
-            match framed(&Told::Command { index, command: command.clone() }) {
-                Ok(bytes) => self.recent().push(index, bytes),
-                Err(_) => self.recent().begin(index),
-            }
-        } else {
-            self.recent().begin(index);
+        let written = match self.keepers.borrow().at_first_hand {
+            true => written.or_else(|| encode(command).ok()),
+            false => None,
+        };
+        match written {
+            Some(written) => self.recent().push(index, written),
+            None => self.recent().begin(index),
         }
         self.index.send_replace(index);
     }
@@ -109,8 +109,8 @@ impl Feed {
             let commands = self.recent().since(after);
             match commands {
                 Some(commands) => {
-                    for (at, bytes) in commands {
-                        stream.write(bytes).await.map_err(ended)?;
+                    for (at, written) in commands {
+                        stream.write(told_command(at, &written)?).await.map_err(ended)?;
                         after = at;
                     }
                 }

@@ -170,7 +170,7 @@ impl Follower {
         });
         for (index, command) in commands.await? {
             if let Some(order) = order {
-                order.deliver(self.last, index, &command).await;
+                order.deliver(self.last, index, Arc::new(command), None).await;
             }
             self.last = index;
         }

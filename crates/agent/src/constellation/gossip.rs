@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -193,11 +194,15 @@ async fn watch_book(roads: Roads, inbox: mpsc::Sender<Inbox>) {
 impl Running {
     async fn run(mut self, mut incoming: mpsc::Receiver<Inbox>) {
         let mut effects = Vec::new();
+        let mut sleep = pin!(tokio::time::sleep_until(tokio::time::Instant::now()));
         loop {
             let deadline = self.membership.next_deadline().map(|time| self.clock.instant(time));
+            if let Some(deadline) = deadline.filter(|deadline| *deadline != sleep.deadline()) {
+                sleep.as_mut().reset(deadline);
+            }
             let next = tokio::select! {
                 biased;
-                () = tokio::time::sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => None,
+                () = &mut sleep, if deadline.is_some() => None,
                 next = incoming.recv() => match next {
                     Some(next) => Some(next),
                     None => return,

@@ -19,6 +19,7 @@ const LEADERLESS: Duration = Duration::from_secs(3);
 /// So long after its start one that was a voter waits for its leader before it asks others.
 const SETTLING: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_WHILE_LED: Duration = Duration::from_secs(1);
 /// How often the voters are looked at.
 const VOTERS_EVERY: Duration = Duration::from_secs(1);
 
@@ -29,8 +30,8 @@ pub(crate) async fn hear(mut applied: mpsc::Receiver<Applied>, order: Arc<Order>
         match applied {
             // It has jumped over commands. The loop hears these from another voter, then goes on here.
             Applied::State(state) => before = state.index,
-            Applied::Command { index, command, .. } => {
-                order.deliver(before, index, &command).await;
+            Applied::Command { index, command, written, .. } => {
+                order.deliver(before, index, command, Some(written)).await;
                 before = index;
             }
         }
@@ -47,11 +48,12 @@ pub(crate) async fn stand(
     follow: watch::Sender<bool>,
 ) {
     let me = voter.me();
-    let mut status = voter.watch();
-    let (began, mut led) = (Instant::now(), None::<Instant>);
+    let mut standing = voter.watch_standing();
+    let (began, mut led, mut is_led_now) = (Instant::now(), None::<Instant>, false);
     loop {
-        let now = voter.status();
-        if now.leader.is_some() {
+        let now = standing.borrow_and_update().clone();
+        // That a leader is gone is told at once: until now there was one.
+        if std::mem::replace(&mut is_led_now, now.leader.is_some()) || is_led_now {
             led = Some(Instant::now());
         }
         let belongs = now.voters.contains(&me) || now.learners.contains(&me);
@@ -73,7 +75,9 @@ pub(crate) async fn stand(
         let settles = belongs && led.is_none() && began.elapsed() < SETTLING;
         let follows = !at_first_hand && !settles;
         follow.send_if_modified(|follow| std::mem::replace(follow, follows) != follows);
-        let changed = tokio::time::timeout(LOOK_EVERY, status.changed()).await;
+        // While a leader is followed, whatever matters is told, but that the voter has jumped over commands.
+        let look = if at_first_hand && is_led_now { LOOK_WHILE_LED } else { LOOK_EVERY };
+        let changed = tokio::time::timeout(look, standing.changed()).await;
         if matches!(changed, Ok(Err(_))) || now.role == Role::Stopped {
             return;
         }
@@ -111,23 +115,20 @@ pub(crate) async fn lead(voter: Consensus, shared: Shared, ask: mpsc::Sender<Inc
 }
 
 fn leads(voter: &Consensus, term: u64) -> bool {
-    let now = voter.status();
+    let now = voter.standing();
     now.role == Role::Leader && now.term == term
 }
 
 async fn until_leader(voter: &Consensus) -> Option<u64> {
-    let mut status = voter.watch();
-    let now =
-        status.wait_for(|now| now.as_ref().is_some_and(|now| matches!(now.role, Role::Leader | Role::Stopped))).await;
-    now.ok().and_then(|now| now.as_ref().filter(|now| now.role == Role::Leader).map(|now| now.term))
+    let mut standing = voter.watch_standing();
+    let now = standing.wait_for(|now| matches!(now.role, Role::Leader | Role::Stopped)).await.ok()?;
+    (now.role == Role::Leader).then_some(now.term)
 }
 
 async fn until_not_leader(voter: &Consensus, term: u64) {
-    let mut status = voter.watch();
-    let still =
-        |now: &Option<consensus::Status>| now.as_ref().is_some_and(|now| now.role == Role::Leader && now.term == term);
+    let mut standing = voter.watch_standing();
     // An end of the voter ends its leadership too.
-    let _ = status.wait_for(|now| !still(now)).await;
+    let _ = standing.wait_for(|now| now.role != Role::Leader || now.term != term).await;
 }
 
 /// Adds, removes and replaces voters, one at a time, for as long as this node leads.
@@ -135,7 +136,7 @@ async fn keep_voters(voter: &Consensus, shared: &Shared) {
     let mut turn = interval(VOTERS_EVERY);
     loop {
         turn.tick().await;
-        let (voters, me) = (voter.status().voters, shared.roads.me());
+        let (voters, me) = (voter.standing().voters, shared.roads.me());
         let step = shared.looker.look(move |node| next(node.state(), &voters, me)).await;
         let Ok(Some(step)) = step else { continue };
         let made = match step {

@@ -1,6 +1,9 @@
 //! One order of commands out of two sources: the own voter's, and a voter's that is followed. Both tell the log in its order;
 //! what one has told, the other does not tell again.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use state::Command;
 use tokio::sync::{Mutex, mpsc, watch};
 
@@ -26,13 +29,13 @@ impl Order {
 
     /// Hands a command on, if it is the next: its source has told everything after `before`, so it is when everything up to
     /// there was handed on, and it was not itself.
-    pub(crate) async fn deliver(&self, before: u64, index: u64, command: &Command) {
+    pub(crate) async fn deliver(&self, before: u64, index: u64, command: Arc<Command>, written: Option<Bytes>) {
         let mut last = self.last.lock().await;
         if !is_next(*last, before, index) {
             return;
         }
         // The loop ends with the agent.
-        if self.ask.send(Incoming::Applied { index, command: command.clone() }).await.is_ok() {
+        if self.ask.send(Incoming::Applied { index, command, written }).await.is_ok() {
             *last = index;
             self.told.send_replace(index);
         }
@@ -62,10 +65,10 @@ mod tests {
     async fn two_sources_make_one_order() {
         let (ask, mut asked) = mpsc::channel(16);
         let order = Order::new(ask, 3);
-        let command = Command::Forget { stars: Vec::new() };
+        let command = Arc::new(Command::Forget { stars: Vec::new() });
         // One is ahead, the other comes from behind and then overtakes.
         for (before, index) in [(3, 5), (2, 3), (3, 5), (5, 6), (5, 6), (8, 9), (6, 8), (9, 11), (8, 9), (9, 11)] {
-            order.deliver(before, index, &command).await;
+            order.deliver(before, index, Arc::clone(&command), None).await;
         }
         drop(order);
         let mut told = Vec::new();

@@ -55,11 +55,22 @@ impl Roads {
 
     /// Takes over where the log says that nodes are.
     pub(crate) fn learn(&self, state: &State) {
-        let there = state.nodes.iter().filter(|(_, record)| record.standing != Standing::Left);
-        let book: BTreeMap<NodeId, String> = there.map(|(node, record)| (*node, record.address.clone())).collect();
-        if !book.is_empty() {
-            self.book.send_if_modified(|known| std::mem::replace(known, book.clone()) != book);
+        let there = || {
+            let there = state.nodes.iter().filter(|(_, record)| record.standing != Standing::Left);
+            there.map(|(node, record)| (node, &record.address))
+        };
+        if there().next().is_none() {
+            return;
         }
+        // After every command of the log, of which hardly any says so: looking must cost nothing.
+        self.book.send_if_modified(|known| {
+            let same = known.len() == there().count()
+                && known.iter().zip(there()).all(|((one, at), (other, place))| one == other && at == place);
+            if !same {
+                *known = there().map(|(node, address)| (*node, address.clone())).collect();
+            }
+            !same
+        });
     }
 
     /// Everybody else.

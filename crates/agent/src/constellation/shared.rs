@@ -82,8 +82,8 @@ impl Shared {
 
     /// Who leads, as far as is known here.
     pub(crate) fn leader(&self) -> Option<NodeId> {
-        match self.voter.as_ref().map(Consensus::status) {
-            Some(status) if status.leader.is_some() && status.voters.contains(&self.roads.me()) => status.leader,
+        match self.voter.as_ref().map(Consensus::standing) {
+            Some(now) if now.leader.is_some() && now.voters.contains(&self.roads.me()) => now.leader,
             _ => self.feed.keepers().borrow().leader,
         }
     }
@@ -117,6 +117,10 @@ impl Shared {
     /// # Errors
     /// When it does not lead, or no majority answers.
     pub(crate) async fn followed(&self) -> Result<std::time::Instant, Problem> {
+        let heard = self.voter.as_ref().and_then(Consensus::followed);
+        if let Some(at) = heard.filter(|at| at.elapsed() < FOLLOWED_FOR) {
+            return Ok(at);
+        }
         // One who asks answers for all who ask meanwhile.
         let mut known = self.followed.lock().await;
         if let Some(at) = known.filter(|at| at.elapsed() < FOLLOWED_FOR) {

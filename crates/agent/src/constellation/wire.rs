@@ -53,6 +53,25 @@ pub(crate) fn framed<T: Serialize>(value: &T) -> Result<Bytes, Problem> {
     Ok([&length.to_le_bytes(), value.as_ref()].concat().into())
 }
 
+/// `framed(&Told::Command { index, command })` of a command that is MessagePack already.
+pub(crate) fn told_command(index: u64, command: &[u8]) -> Result<Bytes, Problem> {
+    let mut bytes = vec![0; 4];
+    let internal = |error: rmp_serde::encode::Error| Problem::new(Code::Internal, error.to_string());
+    {
+        let mut head = rmp_serde::Serializer::new(&mut bytes).with_struct_map();
+        // A map of one: the variant, and its fields without the last one's value, which follows.
+        let mut variant = serde::Serializer::serialize_map(&mut head, Some(1)).map_err(internal)?;
+        serde::ser::SerializeMap::serialize_key(&mut variant, "Command").map_err(internal)?;
+        let mut fields = serde::Serializer::serialize_map(&mut head, Some(2)).map_err(internal)?;
+        serde::ser::SerializeMap::serialize_entry(&mut fields, "index", &index).map_err(internal)?;
+        serde::ser::SerializeMap::serialize_key(&mut fields, "command").map_err(internal)?;
+    }
+    bytes.extend_from_slice(command);
+    let length = u32::try_from(bytes.len() - 4).map_err(|_| Problem::new(Code::Internal, "too long for a stream"))?;
+    bytes[..4].copy_from_slice(&length.to_le_bytes());
+    Ok(bytes.into())
+}
+
 /// Reads such values from a stream.
 pub(crate) struct Reader {
     stream: Stream,
@@ -124,6 +143,24 @@ impl Reader {
             }
             None if self.input.is_empty() => Ok(false),
             None => Err(Problem::new(Code::Unavailable, "a stream ended within a value")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::{Duty, WallTime};
+
+    #[test]
+    fn a_command_that_is_written_already_is_told_in_the_same_bytes() {
+        let commands = [
+            Command::Forget { stars: Vec::new() },
+            Command::SetDuty { node: NodeId(7), duty: Duty::Draining, wall: WallTime(1_700_000_000_000) },
+        ];
+        for (index, command) in (0_u64..).map(|index| index * 70_000).zip(commands) {
+            let told = told_command(index, &encode(&command).unwrap()).unwrap();
+            assert_eq!(told, framed(&Told::Command { index, command }).unwrap());
         }
     }
 }

@@ -184,7 +184,7 @@ impl Heard {
                 self.state = Some((*new).clone());
                 self.states += 1;
             }
-            Applied::Command { index, command, changes } => {
+            Applied::Command { index, command, changes, .. } => {
                 let state = self.state.as_mut().expect("the state comes first");
                 assert!(index > state.index, "command {index} after command {}", state.index);
                 assert_eq!(state::apply(state, index, &command), changes, "command {index}");

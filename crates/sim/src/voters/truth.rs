@@ -37,7 +37,7 @@ impl Truth {
                 self.runs.push((node, state.index, Vec::new()));
                 self.states.push((node, state));
             }
-            Applied::Command { index, command, changes } => {
+            Applied::Command { index, command, changes, .. } => {
                 let run = self.runs.iter_mut().rev().find(|run| run.0 == node);
                 let (_, after, indexes) = run.ok_or_else(|| format!("{node} tells a command before any state"))?;
                 let last = *indexes.last().unwrap_or(after);
