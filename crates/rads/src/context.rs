@@ -220,6 +220,7 @@ pub(crate) fn authority(url: &str) -> Result<String, Problem> {
         Some((host, port)) if !host.is_empty() && !port.contains(']') => {
             (host, port.parse::<u16>().map_err(|_| wrong())?)
         }
+        _ if rest.contains(':') && !rest.ends_with(']') => return Err(wrong()),
         _ => (rest, api::grants::PORT),
     };
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-_[]:%".contains(&byte);

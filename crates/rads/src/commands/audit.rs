@@ -122,8 +122,9 @@ async fn verified(client: &Client, form: Form) -> Result<u8, Problem> {
         (Form::Text, Some(_)) => {}
         (Form::Text, None) if records.is_empty() => screen::line("nothing is recorded"),
         (Form::Text, None) => screen::line(format!(
-            "{} hold, from number {} to {}, head {}",
+            "{} {}, from number {} to {}, head {}",
             screen::count(told.records, "record"),
+            if told.records == 1 { "holds" } else { "hold" },
             told.first,
             told.last,
             told.head.as_deref().unwrap_or("-"),
