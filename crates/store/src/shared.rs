@@ -58,6 +58,7 @@ pub struct SharedLog {
     tip: Tip,
     /// Commits made; the tip holds the number of the last one that was answered.
     sequence: u64,
+    was_marked: bool,
 }
 
 const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
@@ -82,9 +83,14 @@ impl SharedLog {
         let base = Base::new(dir, FILE)?;
         let path = dir.join(TIP);
         let tip = Tip::open(&path).map_err(|error| fault::problem("open", &path, &error))?;
-        let mut this = Self { base, tip, sequence: 0 };
+        let mut this = Self { base, tip, sequence: 0, was_marked: false };
         let contents = this.recover().map_err(|failure| this.base.problem(&failure))?;
         Ok((this, contents))
+    }
+
+    /// Whether an earlier process met a failed sync here. What the disk had was written anew.
+    pub fn was_marked(&self) -> bool {
+        self.was_marked
     }
 
     /// Makes all of the changes, in their order, or none. Durable when it returns.
@@ -135,7 +141,8 @@ impl SharedLog {
                 put_head(transaction, SEQUENCE, &0_u64.to_le_bytes())
             })?;
         }
-        if self.base.is_marked() {
+        self.was_marked = self.base.is_marked();
+        if self.was_marked {
             self.rewrite(&contents)?;
         }
         Ok(contents)

@@ -16,6 +16,11 @@ pub(crate) struct OnDisk {
 impl OnDisk {
     pub(crate) fn open(dir: &Path) -> Result<Self, Problem> {
         let (log, contents) = SharedLog::open(dir)?;
+        if log.was_marked() {
+            tracing::warn!(
+                "a sync of the log had failed, which ended the agent before; what the disk has was written anew"
+            );
+        }
         Ok(Self { log, contents: Some(contents) })
     }
 }

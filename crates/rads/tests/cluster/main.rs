@@ -14,4 +14,5 @@ mod keeping;
 mod long;
 mod rig;
 mod story;
+mod sync;
 mod talking;

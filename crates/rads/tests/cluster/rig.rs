@@ -289,6 +289,22 @@ impl Rig {
         self.wait_for("the agent to end", || matches!(agent.try_wait(), Ok(Some(_))));
     }
 
+    pub(crate) fn agent_pid(&self, at: usize) -> u32 {
+        self.machines[at].agent.borrow().as_ref().expect("an agent").id()
+    }
+
+    /// Waits for an agent that ends by itself; gives what with.
+    #[track_caller]
+    pub(crate) fn exit_code(&self, at: usize) -> i32 {
+        let mut agent = self.machines[at].agent.borrow_mut().take().expect("an agent");
+        let mut code = None;
+        self.wait_for("the agent to end", || {
+            code = agent.try_wait().unwrap();
+            code.is_some()
+        });
+        code.and_then(|status| status.code()).unwrap_or(-1)
+    }
+
     /// A machine's end: off the network, then agent, nursery and stars are killed at one moment.
     pub(crate) fn die(&self, at: usize) {
         self.link(at, "down");
