@@ -20,7 +20,7 @@ impl State {
         users
     }
 
-    /// Whether the files of a volume that a node has may be removed: nobody has it, and the log knows of none there.
+    /// Refuses a volume that somebody has; whether the log knows of it is not asked.
     ///
     /// # Errors
     /// Says who has it.
