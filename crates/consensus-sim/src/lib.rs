@@ -16,6 +16,8 @@ mod disk;
 pub mod executor;
 #[path = "../../consensus/src/flusher.rs"]
 mod flusher;
+#[path = "../../consensus/src/gather.rs"]
+mod gather;
 #[path = "../../consensus/src/handle.rs"]
 mod handle;
 #[path = "../../consensus/src/log.rs"]

@@ -18,6 +18,7 @@ mod compact;
 mod config;
 mod disk;
 mod flusher;
+mod gather;
 mod handle;
 mod log;
 mod machine;

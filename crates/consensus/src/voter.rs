@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::flusher::{Flusher, OnFatal};
+use crate::gather::Gatherer;
 use crate::handle::Door;
 use crate::log::{Log, Memory};
 use crate::machine::{Applied, Machine};
@@ -73,6 +74,7 @@ pub(crate) struct Inner {
     flusher: Flusher,
     thread: Thread,
     door: Door,
+    gatherer: Gatherer,
     status: watch::Receiver<Option<Status>>,
     standing: watch::Receiver<Standing>,
     proposals: Semaphore,
@@ -118,6 +120,7 @@ impl Consensus {
         machine.begin_to_tell();
         let heard = pulse::Heard::default();
         let (door, order) = Door::new(raft.clone(), flusher.clone(), heard.clone());
+        let (gatherer, rounds) = Gatherer::new(raft.clone());
         let voters = began(&raft).await.map_err(|error| Problem::new(Code::Internal, error))?;
         let first = status::initial(&raft);
         let (standing_sender, standing) = watch::channel(first.standing());
@@ -126,6 +129,7 @@ impl Consensus {
         let pulse = pulse::run(raft.clone(), standing.clone(), heard, config.clone());
         let tasks = vec![
             Types::spawn(order).abort_handle(),
+            Types::spawn(rounds).abort_handle(),
             Types::spawn(pulse).abort_handle(),
             Types::spawn(compact::run(raft.clone(), log, machine.clone(), config.clone())).abort_handle(),
             Types::spawn(status::follow(raft.clone(), flusher.full(), status_sender, standing_sender, move |why| {
@@ -144,6 +148,7 @@ impl Consensus {
             flusher,
             thread,
             door,
+            gatherer,
             status,
             standing,
             proposals: Semaphore::new(PROPOSALS_MAX),
@@ -172,18 +177,18 @@ impl Consensus {
                 return Err(Refusal::Refused(problem.help("free some space and try again; what runs keeps running")));
             }
             self.check_majority()?;
-            let written = self.inner.raft.client_write(bytes.clone());
+            let written = self.inner.gatherer.propose(bytes.clone());
             let forward = match self.while_majority(deadline, written).await {
                 Err(why) => return Err(unknown(Code::Timeout, why)),
-                Ok(Ok(written)) => {
-                    return Ok(Outcome { index: written.log_id.index, changes: written.data.changes });
+                Ok(Some(Ok(written))) => {
+                    return Ok(Outcome { index: written.log_id.index, changes: written.response.changes });
                 }
-                Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => forward,
-                Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
+                Ok(Some(Err(ClientWriteError::ForwardToLeader(forward)))) => forward,
+                Ok(Some(Err(ClientWriteError::LogEntryDiscarded(_)))) => {
                     return Err(unknown(Code::Unavailable, "the leader changed while the change was agreed on"));
                 }
-                Ok(Err(error @ RaftError::APIError(_))) => return Err(refused(Code::Internal, error)),
-                Ok(Err(RaftError::Fatal(error))) => return Err(unknown(Code::Unavailable, error)),
+                Ok(Some(Err(error))) => return Err(refused(Code::Internal, error)),
+                Ok(None) => return Err(unknown(Code::Unavailable, "the shared log has ended")),
             };
             self.leader_or_wait(&forward, deadline).await?;
         }

@@ -258,3 +258,23 @@ async fn a_leader_that_ends_hands_its_place_on() {
     let refusal = cluster.voter(leader).transfer_leadership(None).await.unwrap_err();
     assert_eq!(refusal, Refusal::NotLeader { leader: Some(to) });
 }
+
+/// A round costs each voter a commit and a message, however much is in it. Without rounds these take about forty requests.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_proposed_at_once_is_agreed_on_together() {
+    const PROPOSALS: u32 = 600;
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let sent = || cluster.net.sent.lock().unwrap()[&(leader, "Log".to_owned())];
+    let before = sent();
+    let voter = cluster.voter(leader);
+    let proposals = (1..=PROPOSALS).map(|value| async move { voter.propose(&scale(1, value)).await.unwrap().index });
+    let mut indexes = futures_util::future::join_all(proposals).await;
+    let requests = sent() - before;
+    println!("{PROPOSALS} proposals at once: {requests} requests to two others");
+    indexes.sort_unstable();
+    indexes.dedup();
+    assert_eq!(indexes.len(), PROPOSALS as usize);
+    assert!(requests < 25, "{requests} requests");
+    cluster.settle().await;
+}

@@ -424,7 +424,7 @@ impl Recorder<'_> {
 
     fn at_start(&self, problem: &Problem) -> Fault {
         let (file, text) = match self.compiled.files.first() {
-            Some(file) => (file.path.as_str(), file.text.as_str()),
+            Some(file) => (file.path.as_str(), &*file.text),
             None => (self.source.entry, ""),
         };
         Fault::at(problem, file, text, Span::default(), self.source.colour)
@@ -490,7 +490,7 @@ fn diagnostics(compiled: &Compiled, colour: bool) -> Vec<Fault> {
 
 fn compiled_file(compiled: &Compiled, at: Location) -> (String, String) {
     let file = compiled.files.get(at.file.0 as usize);
-    file.map_or_else(Default::default, |file| (file.path.clone(), file.text.clone()))
+    file.map_or_else(Default::default, |file| (file.path.clone(), file.text.clone().into_owned()))
 }
 
 fn span_of(at: Location) -> Span {

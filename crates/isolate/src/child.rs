@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
@@ -146,9 +146,10 @@ pub(crate) fn run(shell: &Shell<'_>) -> ! {
     if shell.ahead {
         rehearse_order();
     }
-    if shell.rehearse {
-        (shell.entry.rehearse)();
-    }
+    let of_script = match shell.rehearse.then(|| rehearse_script(shell)).transpose() {
+        Ok(opened) => opened.unwrap_or_default(),
+        Err(reason) => fail(reason),
+    };
     let mut given = Vec::new();
     let Briefing { order, .. } = match await_order(shell) {
         Ok((briefing, mut fds)) => {
@@ -156,7 +157,7 @@ pub(crate) fn run(shell: &Shell<'_>) -> ! {
                 given = fds.split_off(fds.len().saturating_sub(FDS_OF_MEMORY));
             }
             let of_memory: Vec<_> = restorer.iter().map(Restorer::orders).chain(&given).map(AsFd::as_fd).collect();
-            match settle_in(shell, &briefing, fds, rules, &of_memory) {
+            match settle_in(shell, &briefing, fds, rules, &of_script, &of_memory) {
                 Ok(()) => briefing,
                 Err(reason) => fail(reason),
             }
@@ -268,7 +269,7 @@ fn raise_walls(shell: &Shell<'_>) -> Result<Raised, String> {
     take_standard_streams(shell)?;
     let rules = shell.landlock.map(Rules::usual).transpose()?;
     // From here on nothing of the nursery's or of another star's is held open, however long the order takes.
-    let of_restorer: Vec<_> = restorer.iter().map(|restorer| restorer.orders().as_fd()).collect();
+    let of_restorer: Vec<_> = restorer.iter().map(|restorer| restorer.orders().as_fd().as_raw_fd()).collect();
     close_all_but(shell, rules.as_ref(), &of_restorer)?;
     if shell.filter_ahead {
         load_filter(shell.filters.ahead())?;
@@ -296,6 +297,15 @@ fn await_order(shell: &Shell<'_>) -> Result<(Briefing<'static>, Vec<OwnedFd>), S
     }
 }
 
+/// Has the entry rehearse. Gives the descriptors that it opened and a script goes on with.
+fn rehearse_script(shell: &Shell<'_>) -> Result<BTreeSet<RawFd>, String> {
+    let failed = || "cannot tell which descriptors are open".to_owned();
+    let before = sys::process::open_descriptors().because(failed)?;
+    (shell.entry.rehearse)();
+    let after = sys::process::open_descriptors().because(failed)?;
+    Ok(after.difference(&before).copied().collect())
+}
+
 /// Receives an order that asks for nothing: as with a script's motions, what this touches is this process's own when the
 /// true one comes.
 pub(crate) fn rehearse_order() {
@@ -318,6 +328,7 @@ fn settle_in(
     briefing: &Briefing<'_>,
     binds: Vec<OwnedFd>,
     rules: Option<Rules>,
+    of_script: &BTreeSet<RawFd>,
     of_memory: &[BorrowedFd<'_>],
 ) -> Result<(), String> {
     let order = &*briefing.order;
@@ -336,7 +347,9 @@ fn settle_in(
     if order.limits.open_files.is_some() {
         limit_open_files(order.limits.open_files)?;
     }
-    close_all_but(shell, rules.as_ref(), of_memory)?;
+    let of_script = of_script.iter().copied().filter(|_| matches!(order.launch, Launch::Script { .. }));
+    let others: Vec<_> = of_memory.iter().map(AsRawFd::as_raw_fd).chain(of_script).collect();
+    close_all_but(shell, rules.as_ref(), &others)?;
     let stance = Stance::of(order);
     give_streams(&stance)?;
     rules.map_or(Ok(()), |rules| rules.restrict(&stance))?;
@@ -354,10 +367,11 @@ fn settle_in(
 }
 
 /// Closes every descriptor but the standard ones, those that its start takes and these.
-fn close_all_but(shell: &Shell<'_>, rules: Option<&Rules>, others: &[BorrowedFd<'_>]) -> Result<(), String> {
+fn close_all_but(shell: &Shell<'_>, rules: Option<&Rules>, others: &[RawFd]) -> Result<(), String> {
     let Shell { orders, report, exit_note, .. } = shell;
     let own = [orders, report, exit_note].map(AsFd::as_fd).into_iter().chain(rules.map(AsFd::as_fd));
-    let mut keep: Vec<_> = own.chain(others.iter().copied()).map(|fd| fd.as_raw_fd()).chain([0, 1, 2]).collect();
+    let own = own.map(|fd| fd.as_raw_fd());
+    let mut keep: Vec<RawFd> = own.chain(others.iter().copied()).chain([0, 1, 2]).collect();
     sys::process::close_all_but(&mut keep).because(|| "cannot close descriptors".to_owned())
 }
 

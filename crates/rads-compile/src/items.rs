@@ -8,7 +8,7 @@ use rads_vm::{FileId, Natives};
 
 use crate::codes;
 use crate::load::Unit;
-use crate::scope::{self, Captures, pattern_names, unexported};
+use crate::scope::{Captures, pattern_names, unexported};
 
 /// Top-level variables of one file kept in registers; with more of them all become globals.
 const MOST_TOP_REGISTERS: usize = 100;
@@ -34,7 +34,7 @@ pub(crate) struct Names<'a> {
     pub(crate) units: BTreeMap<&'a str, usize>,
     /// Native modules under another name.
     pub(crate) modules: BTreeMap<&'a str, String>,
-    pub(crate) captures: Captures,
+    pub(crate) captures: &'a Captures,
     /// Every variable of the top, for suggestions.
     pub(crate) variables: Vec<&'a str>,
 }
@@ -97,12 +97,12 @@ impl<'a> Items<'a> {
             open: Vec::new(),
             units: BTreeMap::new(),
             modules: BTreeMap::new(),
-            captures: scope::analyse(&unit.ast.statements),
+            captures: &unit.parsed.captures,
             variables: Vec::new(),
         };
         let mut exported = BTreeSet::new();
         let mut variables = Vec::new();
-        for stmt in &unit.ast.statements {
+        for stmt in &unit.parsed.ast.statements {
             let is_export = matches!(stmt.kind, StmtKind::Export(_));
             let mut declared = Vec::new();
             match &unexported(stmt).kind {

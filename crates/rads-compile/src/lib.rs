@@ -15,6 +15,8 @@ mod load;
 mod lower;
 mod scope;
 
+use std::borrow::Cow;
+
 use rads_syntax::{Diagnostic, Severity};
 use rads_vm::{FileId, Natives, Program};
 
@@ -28,7 +30,7 @@ pub trait Sources {
 #[derive(Debug, Clone)]
 pub struct SourceFile {
     pub path: String,
-    pub text: String,
+    pub text: Cow<'static, str>,
 }
 
 /// What compiling gave.
@@ -61,7 +63,7 @@ impl Compiled {
     pub fn render(&self, colour: bool) -> String {
         let mut text = String::new();
         for (file, diagnostic) in &self.diagnostics {
-            let nothing = SourceFile { path: String::new(), text: String::new() };
+            let nothing = SourceFile { path: String::new(), text: Cow::Borrowed("") };
             let file = self.files.get(file.0 as usize).unwrap_or(&nothing);
             text.push_str(&rads_syntax::render(diagnostic, &file.path, &file.text, colour));
             text.push('\n');

@@ -3,6 +3,7 @@
 //! A file is read once, however often it is imported, and its top-level statements run once, after those of the files it
 //! imports; files that import each other run in the order in which they were first met.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +11,7 @@ use rads_syntax::ast::{File, ImportTarget, StmtKind};
 use rads_syntax::{Diagnostic, Parse, Span};
 use rads_vm::{FileId, Natives};
 
+use crate::scope::{self, Captures};
 use crate::{Sources, codes};
 
 /// Files a program may have: a bound on what a mistake can make the compiler read.
@@ -19,14 +21,30 @@ const MOST_FILES: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct Unit {
     pub(crate) path: String,
-    pub(crate) text: String,
-    pub(crate) ast: Arc<File>,
+    pub(crate) text: Cow<'static, str>,
+    pub(crate) parsed: Arc<Parsed>,
     /// Imported units, by the place of the import statement.
     pub(crate) imports: BTreeMap<u32, usize>,
     /// Part of the library: compiled only as far as it is used.
     pub(crate) library: bool,
     /// When its top-level statements run, among all units.
     pub(crate) turn: usize,
+}
+
+/// What is known of a text by itself.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    pub(crate) ast: File,
+    pub(crate) captures: Captures,
+    pub(crate) line_starts: Arc<[u32]>,
+}
+
+impl Parsed {
+    fn new(text: &str) -> (Self, Vec<Diagnostic>) {
+        let Parse { file: ast, diagnostics } = rads_syntax::parse(text);
+        let captures = scope::analyse(&ast.statements);
+        (Self { ast, captures, line_starts: rads_vm::File::line_starts(text) }, diagnostics)
+    }
 }
 
 #[derive(Debug)]
@@ -67,39 +85,40 @@ pub(crate) fn load(sources: &dyn Sources, entry: &str, natives: &Natives) -> Loa
     loader.order();
     for source in natives.preludes() {
         let (path, at) = (LIBRARY.to_owned(), loader.units.len());
-        let (text, ast) = ((*source).to_owned(), parsed(source));
-        loader.units.push(Unit { path, text, ast, imports: BTreeMap::new(), library: true, turn: at });
+        let (text, parsed) = (Cow::Borrowed(*source), known(source));
+        loader.units.push(Unit { path, text, parsed, imports: BTreeMap::new(), library: true, turn: at });
     }
     Loaded { units: loader.units, diagnostics: loader.diagnostics }
 }
 
 /// One of the library's own sources, parsed once per process: every program has them, and they are longer than most.
-fn parsed(source: &'static str) -> Arc<File> {
-    static PARSED: Mutex<Vec<(&str, Arc<File>)>> = Mutex::new(Vec::new());
-    let mut parsed = PARSED.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, file)) = parsed.iter().find(|(known, _)| std::ptr::eq(*known, source)) {
-        return Arc::clone(file);
+fn known(source: &'static str) -> Arc<Parsed> {
+    static KNOWN: Mutex<Vec<(&str, Arc<Parsed>)>> = Mutex::new(Vec::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, parsed)) = known.iter().find(|(text, _)| std::ptr::eq(*text, source)) {
+        return Arc::clone(parsed);
     }
-    let Parse { file, diagnostics } = rads_syntax::parse(source);
+    let (parsed, diagnostics) = Parsed::new(source);
     assert!(diagnostics.is_empty(), "the library has faults: {diagnostics:?}");
-    let file = Arc::new(file);
-    parsed.push((source, Arc::clone(&file)));
-    file
+    let parsed = Arc::new(parsed);
+    known.push((source, Arc::clone(&parsed)));
+    parsed
 }
 
 impl Loader<'_> {
     fn add(&mut self, path: String, text: String) -> usize {
         let at = self.units.len();
-        let parse = rads_syntax::parse(&text);
-        self.diagnostics.extend(parse.diagnostics.into_iter().map(|d| (FileId(at as u32), d)));
+        let (parsed, diagnostics) = Parsed::new(&text);
+        self.diagnostics.extend(diagnostics.into_iter().map(|d| (FileId(at as u32), d)));
         self.by_path.insert(path.clone(), at);
-        let ast = Arc::new(parse.file);
-        self.units.push(Unit { path, text, ast, imports: BTreeMap::new(), library: false, turn: at });
+        let (text, parsed) = (Cow::Owned(text), Arc::new(parsed));
+        self.units.push(Unit { path, text, parsed, imports: BTreeMap::new(), library: false, turn: at });
         at
     }
 
     fn follow(&mut self, at: usize) {
         let wanted: Vec<(u32, String, Span)> = self.units[at]
+            .parsed
             .ast
             .statements
             .iter()

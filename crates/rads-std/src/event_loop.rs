@@ -3,17 +3,20 @@
 //! The loop waits for code that is ready to run and for signals; sockets and timers are tasks of the runtime and pump
 //! the machine themselves. It alone decides when the program is over.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use rads_vm::{Limits, Vm};
-use tokio::runtime::{Builder, LocalOptions};
+use rads_vm::{Limits, Program, Vm};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
@@ -59,7 +62,7 @@ pub enum Output {
 /// Runs a program to its end and gives the exit code: 0, 1 after an uncaught error, what `process.exit` says, or 143
 /// when a second SIGTERM or the end of the grace cut requests off. SIGTERM and SIGINT are handled as long as it runs.
 pub fn run(loaded: Loaded, options: RunOptions) -> i32 {
-    let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+    let runtime = match AHEAD.take().map_or_else(new_loop, Ok) {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(&format_args!("error: cannot start the event loop: {error}"));
@@ -72,8 +75,42 @@ pub fn run(loaded: Loaded, options: RunOptions) -> i32 {
     code
 }
 
-async fn drive(loaded: Loaded, options: RunOptions) -> i32 {
-    let mut vm = Vm::new(loaded.program, natives(), options.limits);
+thread_local! {
+    /// A loop made before there was a program: the next one of this thread takes it.
+    static AHEAD: RefCell<Option<LocalRuntime>> = const { RefCell::new(None) };
+}
+
+fn new_loop() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread().enable_all().build_local(LocalOptions::default())
+}
+
+/// Makes the loop that the next [`run`] of this thread takes, and has it run a program of a few steps first. Whether that
+/// came to its end.
+pub(crate) fn rehearse(program: Program) -> bool {
+    // The program itself will tell why there is none.
+    let Ok(runtime) = new_loop() else { return false };
+    let options = RunOptions {
+        args: Vec::new(),
+        env: BTreeMap::new(),
+        limits: Limits::default(),
+        root: PathBuf::new(),
+        ready: None,
+        output: Output::Offered,
+        way: Way::Star,
+    };
+    let ended = runtime.block_on(async {
+        let machine = machine(Arc::new(program), options);
+        machine.pump();
+        yield_now().await;
+        let state = machine.state();
+        state.main_ended && !state.failed
+    });
+    AHEAD.set(Some(runtime));
+    ended
+}
+
+fn machine(program: Arc<Program>, options: RunOptions) -> Rc<Machine> {
+    let mut vm = Vm::new(program, natives(), options.limits);
     vm.seed(random_seed());
     let world = World {
         root: options.root,
@@ -85,6 +122,11 @@ async fn drive(loaded: Loaded, options: RunOptions) -> i32 {
         output: options.output,
         agent: Agent::new(options.way),
     };
+    Machine::new(vm, world)
+}
+
+async fn drive(loaded: Loaded, options: RunOptions) -> i32 {
+    let machine = machine(loaded.program, options);
     let mut signals = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
         (Ok(terminate), Ok(interrupt)) => [terminate, interrupt],
         (Err(error), _) | (_, Err(error)) => {
@@ -92,7 +134,6 @@ async fn drive(loaded: Loaded, options: RunOptions) -> i32 {
             return 1;
         }
     };
-    let machine = Machine::new(vm, world);
     machine.pump();
     let mut grace_ends: Option<Instant> = None;
     loop {

@@ -50,8 +50,8 @@ fn load_shown(entry: &Path, root: &Path, shown: &str) -> Result<Loaded, Vec<Stri
     }
 }
 
-struct Folder<'a> {
-    root: &'a Path,
+pub(crate) struct Folder<'a> {
+    pub(crate) root: &'a Path,
 }
 
 impl Sources for Folder<'_> {
@@ -70,10 +70,13 @@ impl Sources for Folder<'_> {
 
 /// In the order of files and places; colours only when people look.
 fn render(compiled: &Compiled) -> Vec<String> {
+    if compiled.diagnostics.is_empty() {
+        return Vec::new();
+    }
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let shown = compiled.diagnostics.iter().map(|(file, diagnostic)| {
         let (path, text) = match compiled.files.get(file.0 as usize) {
-            Some(file) => (file.path.as_str(), file.text.as_str()),
+            Some(file) => (file.path.as_str(), &*file.text),
             None => ("", ""),
         };
         rads_syntax::render(diagnostic, path, text, colour)

@@ -3,12 +3,13 @@
 //! A star is a copy of its nursery, and the kernel copies a page only when it is first touched. Most of the time from a
 //! script's start to its first instruction goes by that way. What a rehearsal touches is there when the script comes.
 
-use std::sync::Arc;
+use std::path::Path;
 
 use rads_compile::{Sources, compile};
-use rads_vm::{Limits, Step, Vm};
 
+use crate::event_loop;
 use crate::library::natives;
+use crate::loading::Folder;
 use crate::machine::functions;
 
 /// A little of everything that the first lines of a usual service do.
@@ -22,46 +23,60 @@ blast motion(count) {
     }
     return text;
 }
+turbo began = time.monotonic_ns() + len(env.get("HOME", ""));
 turbo done = parts.map(blast (part) { return part + motion(3); });
 "#;
-
-/// Bounds a rehearsal that would not end.
-const STEPS: usize = 100;
 
 struct Motions;
 
 impl Sources for Motions {
     fn read(&self, _: &str) -> Result<String, String> {
+        // As a script is read; what it says is of no interest.
+        let _ = Folder { root: Path::new("/proc/self") }.read("comm");
         Ok(MOTIONS.to_owned())
     }
 }
 
-/// Goes through a program's motions. It opens no file, makes no event loop and asks for nothing of the world; nothing is
-/// left of it but memory that was touched.
+/// Goes through a program's motions. What is left of it is memory that was touched and the event loop, made and open, which the
+/// next [`run`](crate::run) of this thread takes: it asks nothing of the world.
 pub fn rehearse() {
     functions();
-    let Some(program) = compile(&Motions, "motions.rads", &natives()).program else { return };
-    let mut vm = Vm::new(Arc::new(program), natives(), Limits::default());
-    vm.start();
-    for _ in 0..STEPS {
-        match vm.run(10_000) {
-            Step::Yielded => {}
-            _ => break,
-        }
+    if let Some(program) = compile(&Motions, "motions.rads", &natives()).program {
+        // Whether it ended is for a test to know.
+        let _ = event_loop::rehearse(program);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use rads_vm::Limits;
+
     use super::*;
+    use crate::{Output, RunOptions, Way, load, run};
 
     #[test]
-    fn the_motions_are_a_program_that_runs_to_its_end() {
+    fn the_motions_are_a_program_that_runs_to_its_end_and_the_next_has_their_loop() {
         let compiled = compile(&Motions, "motions.rads", &natives());
         assert!(compiled.diagnostics.is_empty(), "{:?}", compiled.diagnostics);
-        let mut vm = Vm::new(Arc::new(compiled.program.unwrap()), natives(), Limits::default());
-        vm.start();
-        let ended = (0..STEPS).map(|_| vm.run(10_000)).find(|step| !matches!(step, Step::Yielded));
-        assert!(matches!(ended, Some(Step::Finished { outcome: Ok(_), .. })), "{ended:?}");
+        assert!(event_loop::rehearse(compiled.program.unwrap()));
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("next.rads");
+        std::fs::write(&script, "process.exit(7);").unwrap();
+        // The second has to make one.
+        for _ in 0..2 {
+            let options = RunOptions {
+                args: Vec::new(),
+                env: BTreeMap::new(),
+                limits: Limits::default(),
+                root: PathBuf::new(),
+                ready: None,
+                output: Output::Offered,
+                way: Way::Star,
+            };
+            assert_eq!(run(load(&script, folder.path()).unwrap_or_else(|said| panic!("{said:?}")), options), 7);
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! it is made by `rads-compile` and trusted by the machine.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::hash::Fixed;
 use crate::op::Op;
@@ -96,13 +97,18 @@ pub struct StructDef {
 #[derive(Clone, Debug)]
 pub struct File {
     pub path: Box<str>,
-    pub line_starts: Box<[u32]>,
+    pub line_starts: Arc<[u32]>,
 }
 
 impl File {
     pub fn new(path: &str, text: &str) -> File {
+        File { path: path.into(), line_starts: File::line_starts(text) }
+    }
+
+    /// Where the lines of a text start.
+    pub fn line_starts(text: &str) -> Arc<[u32]> {
         let after_breaks = text.bytes().enumerate().filter(|(_, b)| *b == b'\n').map(|(at, _)| at as u32 + 1);
-        File { path: path.into(), line_starts: std::iter::once(0).chain(after_breaks).collect() }
+        std::iter::once(0).chain(after_breaks).collect()
     }
 
     /// The line of a byte, counted from 1, and the byte's place in it.

@@ -23,6 +23,7 @@ enum Ring {
 const RINGS: &[(&str, Ring)] = &[
     ("model", Ring::Words),
     ("rnp", Ring::Words),
+    ("base2histogram", Ring::Words),
     ("state", Ring::Pure),
     ("rollout", Ring::Pure),
     ("scheduler", Ring::Pure),

@@ -70,7 +70,8 @@ pub struct StarEntry {
     /// Runs the script; the result is the star's exit code.
     pub run: fn(ScriptStart<'_>) -> i32,
     /// Goes through the motions of `run` without a script, in a process made ahead: what it touches is then in that
-    /// process's memory and need not be copied while somebody waits. It must leave nothing open and start no threads.
+    /// process's memory and need not be copied while somebody waits. What it leaves open stays so for the script, and for
+    /// nobody else; it must start no threads.
     pub rehearse: fn(),
 }
 

@@ -1,8 +1,10 @@
 //! Making processes that go on in this program, and ending them.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
+use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::AssertUnwindSafe;
 
 use rustix::process::{Resource, Rlimit};
@@ -106,6 +108,19 @@ pub(crate) fn rlimit(pid: u32, resource: Resource) -> io::Result<Rlimit> {
     check(unsafe { libc::prlimit(pid as libc::pid_t, resource as _, std::ptr::null(), &raw mut limit) }.into())?;
     let finite = |value| (value != libc::RLIM_INFINITY).then_some(value);
     Ok(Rlimit { current: finite(limit.rlim_cur), maximum: finite(limit.rlim_max) })
+}
+
+/// The descriptors of this process.
+pub(crate) fn open_descriptors() -> io::Result<BTreeSet<RawFd>> {
+    let listed: Vec<RawFd> =
+        fs::read_dir("/proc/self/fd")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    // The one that the list was read through is among them, and closed again.
+    Ok(listed.into_iter().filter(|fd| is_open(*fd)).collect())
+}
+
+fn is_open(fd: RawFd) -> bool {
+    // SAFETY: reads a flag of a number that need not be a descriptor.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
 }
 
 /// Closes every descriptor but those listed.

@@ -11,6 +11,7 @@ mod names;
 mod stmt;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use rads_syntax::ast::{Block, Function, Name, Param, TypeRef};
 use rads_syntax::{Diagnostic, nearest};
@@ -110,7 +111,9 @@ pub(crate) fn lower(units: &[Unit], natives: &Natives) -> Lowered {
 
 impl<'a> Lowerer<'a> {
     fn run(&mut self) {
-        self.program.files = self.units.iter().map(|unit| File::new(&unit.path, &unit.text)).collect();
+        let file =
+            |unit: &Unit| File { path: unit.path.as_str().into(), line_starts: Arc::clone(&unit.parsed.line_starts) };
+        self.program.files = self.units.iter().map(file).collect();
         self.program.globals = self.items.globals.iter().map(|name| (*name).into()).collect();
         self.declare_structs();
         let entry = self.reserve_function();
@@ -228,7 +231,7 @@ impl<'a> Lowerer<'a> {
         let id = self.reserve_function();
         self.states.push(State::new(unit, true));
         let units: &'a [Unit] = self.units;
-        self.statements(&units[unit].ast.statements);
+        self.statements(&units[unit].parsed.ast.statements);
         self.emit(Op::ReturnNull);
         self.finish_function(id, "top level", &[], rads_syntax::Span::default());
         id
