@@ -5,6 +5,8 @@
 //! half a kibibyte a histogram, no tables, what openraft calls of that library and nothing more. A value is told to within
 //! a factor of two.
 
+#![forbid(unsafe_code)]
+
 use std::fmt;
 use std::marker::PhantomData;
 
