@@ -1,23 +1,22 @@
 //! What decides within a TLS handshake whether a peer is believed, shown any chain of certificates; and a server, sent any bytes.
 //!
-//! The input is a mode and a list of (length, bytes); where the mode says so they are changes (place, byte) to certificates that the
-//! authority did issue.
+//! The input is a mode and a list of (length, bytes): certificates, or changes to those that the authority did issue.
 #![no_main]
 
 use std::sync::{Arc, LazyLock};
 
+use fuzz::{AUTHORITY, KEY, LEAF, NOW_MS, change, parts};
 use libfuzzer_sys::fuzz_target;
-use model::{NodeIdentity, NodeRole, WallTime};
-use net::identity::request::CheckedRequest;
-use net::identity::{Authority, Lifetime, NodeKey, Trust};
+use model::WallTime;
 use net::identity::trust::{Expected, Revoked};
+use net::identity::{NodeKey, Trust};
 use net::tls::{Belief, Clock, Judge, server_config, server_name};
 use rustls::ServerConnection;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 
-const NOW: WallTime = WallTime(1_795_000_000_000);
+const NOW: WallTime = WallTime(NOW_MS);
 
 #[derive(Debug)]
 struct Stopped;
@@ -34,16 +33,12 @@ struct World {
     key: NodeKey,
 }
 
-/// One authority and one node a process.
 static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let cluster: model::Name = "prod".parse().expect("a name");
-    let authority = Authority::create(&cluster, NOW).expect("an authority");
-    let key = NodeKey::generate().expect("a key");
-    let request = CheckedRequest::read(&key.request().expect("a request")).expect("a request");
-    let subject = NodeIdentity { cluster: cluster.clone(), role: NodeRole::Controller, node: model::NodeId(2) };
-    let issued = authority.issue(&request, &subject, Lifetime::days(7).expect("a week"), NOW).expect("a certificate");
-    let trust = Trust::new(cluster, vec![authority.certificate().clone()], Revoked::default()).expect("trust");
-    World { trust: Arc::new(trust), chain: issued.chain, key }
+    let key = NodeKey::from_pkcs8(KEY).expect("a key");
+    let chain = [LEAF, AUTHORITY].map(CertificateDer::from).to_vec();
+    let authorities = vec![CertificateDer::from(AUTHORITY)];
+    let trust = Trust::new("prod".parse().expect("a name"), authorities, Revoked::default()).expect("trust");
+    World { trust: Arc::new(trust), chain, key }
 });
 
 fn judge() -> Arc<Judge> {
@@ -64,22 +59,10 @@ fuzz_target!(|input: &[u8]| {
         assert!(server.is_handshaking(), "nobody can finish a handshake without the answers");
         return;
     }
-    let mut chain = Vec::new();
-    while let [high, low, after @ ..] = rest {
-        let length = usize::from(u16::from_be_bytes([*high, *low])).min(after.len());
-        let (bytes, next) = after.split_at(length);
-        rest = next;
-        chain.push(bytes.to_vec());
-    }
-    let is_changed = mode % 3 == 1;
-    if is_changed {
-        let changes = std::mem::replace(&mut chain, WORLD.chain.iter().map(|der| der.to_vec()).collect());
-        for (certificate, changes) in chain.iter_mut().zip(&changes) {
-            for change in changes.chunks_exact(3) {
-                let place = usize::from(u16::from_be_bytes([change[0], change[1]])) % certificate.len();
-                certificate[place] = change[2];
-            }
-        }
+    let mut chain: Vec<Vec<u8>> = parts(rest).map(<[u8]>::to_vec).collect();
+    if mode % 3 == 1 {
+        let changes = std::mem::replace(&mut chain, vec![LEAF.to_vec(), AUTHORITY.to_vec()]);
+        chain.iter_mut().zip(&changes).for_each(|(certificate, changes)| change(certificate, changes));
     }
     let chain: Vec<CertificateDer<'static>> = chain.into_iter().map(CertificateDer::from).collect();
     let Some((leaf, others)) = chain.split_first() else { return };

@@ -71,6 +71,15 @@ impl Token {
         (token, ticket)
     }
 
+    /// The token of this secret and authority.
+    #[cfg(fuzzing)]
+    pub fn from_parts(cluster: Name, body: &[u8; SECRET_BYTES + PIN_BYTES]) -> Self {
+        let (mut secret, mut pin) = ([0; SECRET_BYTES], [0; PIN_BYTES]);
+        secret.copy_from_slice(&body[..SECRET_BYTES]);
+        pin.copy_from_slice(&body[SECRET_BYTES..]);
+        Self { cluster, secret: Zeroizing::new(secret), pin: KeyPin(pin) }
+    }
+
     pub fn cluster(&self) -> &Name {
         &self.cluster
     }
