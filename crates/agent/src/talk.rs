@@ -347,6 +347,10 @@ impl Talks {
 fn addressees(node: &Node, who: &Who, to: Option<&str>) -> Result<BTreeMap<NodeId, Vec<StarId>>, Problem> {
     let state = node.state();
     let namespace = who.namespace();
+    if who.star().is_none() {
+        // The others would refuse it.
+        node::rights::may_send(state, node.id(), namespace)?;
+    }
     let running = state.stars.values().filter(|star| {
         let runs = star.phase != StarPhase::Ended && star.phase != StarPhase::Assigned;
         runs && star.service.namespace == *namespace && Some(star.id) != who.star()
@@ -379,13 +383,16 @@ fn addressees(node: &Node, who: &Who, to: Option<&str>) -> Result<BTreeMap<NodeI
     Ok(by_node)
 }
 
-/// Whether a node may have sent a letter: a machine that somebody has taken over must not speak for stars of others. What it sends
-/// for a program outside of stars goes by the rights of who runs that on it.
+/// Whether a node may have sent a letter: a machine that somebody has taken over must not speak for stars of others, nor as a program
+/// outside of stars where it has none.
 fn check(state: &State, by: NodeId, mut letter: Letter) -> Result<Letter, Problem> {
     let is_own = |star: StarId| {
         let record = state.stars.get(&star);
         record.is_some_and(|record| record.node == by && record.service.namespace == letter.namespace)
     };
+    if letter.sender.is_none() {
+        node::rights::may_send(state, by, &letter.namespace)?;
+    }
     if letter.sender.is_some_and(|star| !is_own(star)) {
         let message = format!("node `{by}` speaks for a star that is not its own, as far as is known here");
         return Err(Problem::new(Code::Forbidden, message));

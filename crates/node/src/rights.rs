@@ -1,6 +1,6 @@
 //! What a node may have written into the log: a worker that somebody has taken over must not be able to become more.
 
-use model::{Code, NodeId, NodeRole, Problem};
+use model::{Code, Name, NodeId, NodeRole, Problem, StarPhase};
 use state::{Command, State};
 
 /// Whether a node may have this written by the leader.
@@ -68,6 +68,26 @@ fn may_have_asked(from: NodeId, role: NodeRole, command: &Command) -> Result<(),
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a node may send messages in a namespace for programs outside of stars. A controller may; a worker where it runs stars:
+/// who has taken it over can speak as these anyway, and as no others.
+///
+/// # Errors
+/// `Forbidden`.
+pub fn may_send(state: &State, from: NodeId, namespace: &Name) -> Result<(), Problem> {
+    // A machine that is alone has no others to send anything to.
+    if state.nodes.is_empty() || state.nodes.get(&from).is_some_and(|record| record.role == NodeRole::Controller) {
+        return Ok(());
+    }
+    let mut own = state.stars.values().filter(|star| star.node == from && star.phase != StarPhase::Ended);
+    if own.any(|star| star.service.namespace == *namespace) {
+        return Ok(());
+    }
+    let message =
+        format!("node `{from}` may not send messages in namespace `{namespace}`: it is a worker without stars there");
+    Err(Problem::new(Code::Forbidden, message)
+        .help("send them on a controller, or on a node that runs stars of that namespace"))
 }
 
 #[cfg(test)]

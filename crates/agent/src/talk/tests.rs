@@ -150,6 +150,36 @@ fn a_node_speaks_for_its_own_stars_in_their_namespace() {
     check(2, None, "team", &[OTHERS_1, WEB_1], Some(&[OTHERS_1]));
 }
 
+#[test]
+fn a_worker_speaks_for_programs_outside_of_stars_only_where_it_runs_some() {
+    let mut state = state();
+    let check = |state: &State, by: u64, namespace: &str, expected: bool| {
+        let told = check(state, NodeId(by), letter(None, namespace, &[WEB_1, OTHERS_1]));
+        let refused = told.as_ref().is_err_and(|problem| problem.code == Code::Forbidden);
+        assert_eq!((told.is_ok(), refused), (expected, !expected), "{by} {namespace} {told:?}");
+    };
+    // The control: a controller may anyway.
+    check(&state, 2, "team", true);
+    state.nodes.get_mut(&NodeId(2)).unwrap().role = NodeRole::Worker;
+    check(&state, 2, "default", true);
+    check(&state, 2, "team", false);
+    check(&state, 2, "nowhere", false);
+    check(&state, 99, "default", false);
+    // What ran there once is of no use.
+    for star in [WEB_2, API_1] {
+        state.stars.get_mut(&StarId(star)).unwrap().phase = StarPhase::Ended;
+    }
+    check(&state, 2, "default", false);
+    // It says so itself, to whoever asks it.
+    state.nodes.get_mut(&NodeId(1)).unwrap().role = NodeRole::Worker;
+    state.stars.get_mut(&StarId(OTHERS_1)).unwrap().node = NodeId(2);
+    let node = node(state);
+    let outside = |namespace: &str| addressees(&node, &Who::User { namespace: namespace.parse().unwrap() }, None);
+    assert_eq!(outside("team").unwrap_err().code, Code::Forbidden);
+    assert!(outside("default").is_ok());
+    assert!(addressees(&node, &star(OTHERS_1), None).is_ok());
+}
+
 #[tokio::test]
 async fn who_does_not_listen_or_not_take_gets_nothing_and_nobody_waits() {
     let talks = talks();
