@@ -9,7 +9,7 @@
 //!   are answered elsewhere.
 //! - `found`, `join`: how a machine becomes a node. `registrar`: lets others in and gives nodes new certificates. `certs`: a
 //!   node's own, and whom it believes. `rotation`: another authority. `security`: what the log says of all
-//!   that. `invitations`: what a person may do about it.
+//!   that. `invitations`: what a person may do about it; `once`: and that it happens once.
 //! - `start`: all of it, from the home to a running part. `entry`: how a machine becomes a node, and stops being one.
 //! - `post`: messages of programs, between nodes. `survey`: how the others are reached, and what their clocks show.
 //! - `access`: who of outside is who, by the grants of the log; `buckets`: how often they may ask. `gate`: where they come in. `grants`:
@@ -37,6 +37,7 @@ pub(crate) mod invitations;
 pub(crate) mod join;
 mod lead;
 pub(crate) mod mesh;
+mod once;
 mod order;
 mod peers;
 pub(crate) mod post;

@@ -24,7 +24,7 @@ use node::{Node, Request};
 use proxy::Proxy;
 use state::{Author, Deed, Outcome, State};
 use store::bundles::COLLECT_AFTER;
-use store::{Bundles, Roots, Secrets, Snapshots};
+use store::{Answers, Bundles, Roots, Secrets, Snapshots};
 use tokio::net::TcpStream;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::time::timeout;
@@ -94,6 +94,8 @@ pub(crate) struct Parts {
     pub(crate) secrets_settle: Mutex<()>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) memories: Arc<Memories>,
+    /// What was asked for under a key, beside the log.
+    pub(crate) answers: Arc<Answers>,
     pub(crate) data_dir: PathBuf,
     pub(crate) disk: Arc<DiskUse>,
     pub(crate) doors: Doors,
@@ -165,7 +167,7 @@ impl Remote {
         }
     }
 
-    fn darkroom(&self) -> Darkroom {
+    pub(crate) fn darkroom(&self) -> Darkroom {
         let (looker, snapshots) = (self.looker(), Arc::clone(&self.snapshots));
         let (roots, data_dir) = (Arc::clone(&self.roots), self.data_dir.clone());
         let disk = self.seen.borrow().nursery.as_ref().map(|(_, walls)| walls.disk.clone());
@@ -173,7 +175,7 @@ impl Remote {
     }
 
     /// Starts a service whose star goes on from a memory. If it does not, the service is stopped again.
-    async fn go_on(&self, service: &ServiceKey, memory: isolate::memory::Memory) -> Result<(), Problem> {
+    pub(crate) async fn go_on(&self, service: &ServiceKey, memory: isolate::memory::Memory) -> Result<(), Problem> {
         let outcome = self.memories.give(service.clone(), memory);
         let started = self.change(Request::StartService { service: service.clone() }).await;
         let outcome = match started {
@@ -220,7 +222,7 @@ impl Remote {
     }
 
     /// What became of the change that is asked for here, if it was made under its key before.
-    async fn done(&self) -> Result<Option<Accepted>, Problem> {
+    pub(crate) async fn done(&self) -> Result<Option<Accepted>, Problem> {
         let Some(once) = api::keyed::current() else { return Ok(None) };
         let outcome = self.looker().look(move |node| node.state().keys.outcome(&once)).await?;
         outcome.transpose().map(|index| index.map(|index| Accepted { index }))
@@ -591,11 +593,7 @@ impl Control for Remote {
     }
 
     fn take_snapshot(&self, service: ServiceKey, take: TakeSnapshot) -> Answer<'_, SnapshotTaken> {
-        Box::pin(async move {
-            self.check_all_here(&service).await?;
-            self.note(Verb::Snapshot, format!("take a snapshot of service `{service}`")).await?;
-            self.darkroom().take(service, take).await
-        })
+        Box::pin(self.once(move |this, begun| this.snapshot_of(service, take, begun)))
     }
 
     fn snapshots(&self) -> Answer<'_, Vec<SnapshotView>> {
@@ -609,33 +607,11 @@ impl Control for Remote {
     }
 
     fn delete_snapshot(&self, name: Name) -> Answer<'_, ()> {
-        Box::pin(async move {
-            let (snapshots, of) = (Arc::clone(&self.snapshots), name.clone());
-            beside(move || snapshots.info(&of).map(drop)).await?;
-            self.note(Verb::Snapshot, format!("delete snapshot `{name}`")).await?;
-            let snapshots = Arc::clone(&self.snapshots);
-            beside(move || snapshots.delete(&name)).await
-        })
+        Box::pin(self.once(move |this, begun| this.discard_snapshot(name, begun)))
     }
 
     fn restore_snapshot(&self, name: Name, restore: RestoreSnapshot) -> Answer<'_, SnapshotView> {
-        Box::pin(async move {
-            if self.far.is_some() {
-                let (snapshots, called) = (Arc::clone(&self.snapshots), name.clone());
-                let taken_of = beside(move || snapshots.info(&called)).await?.service;
-                let service = restore.service.as_ref().unwrap_or(&taken_of);
-                self.check_all_here(service).await?;
-                self.check_stays_here(service).await?;
-            }
-            if !restore.check {
-                self.note(Verb::Snapshot, format!("restore snapshot `{name}`")).await?;
-            }
-            let (view, service, memory) = self.darkroom().restore(name, restore).await?;
-            if let Some(memory) = memory {
-                self.go_on(&service, memory).await.map_err(Problem::after_changes)?;
-            }
-            Ok(view)
-        })
+        Box::pin(self.once(move |this, begun| this.bring_back(name, restore, begun)))
     }
 
     fn volumes(&self, caller: Caller) -> Answer<'_, Vec<VolumeView>> {

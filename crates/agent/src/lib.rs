@@ -30,6 +30,7 @@ mod logs;
 mod looker;
 mod main_loop;
 mod memories;
+mod once;
 mod orders;
 mod probe;
 mod ready;

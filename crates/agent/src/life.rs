@@ -14,7 +14,7 @@ use proxy::Proxy;
 use rustix::process::Resource;
 use state::Author;
 use store::snapshots::Stopped;
-use store::{Bundles, DataDir, Roots, Secrets, Snapshots, Store};
+use store::{Answers, Bundles, DataDir, Roots, Secrets, Snapshots, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -144,6 +144,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         secrets_settle: Mutex::default(),
         snapshots: Arc::clone(&snapshots),
         memories: Arc::clone(&memories),
+        answers: Arc::new(Answers::new(folder.path())),
         data_dir: folder.path().to_owned(),
         disk: Arc::default(),
         doors: doors.clone(),

@@ -45,6 +45,16 @@ impl Looker {
         self.change(Request::Note { author, deed }).await.map(drop)
     }
 
+    /// The same, once if whoever asked chose a key for it.
+    pub(crate) async fn note_once(&self, author: Author, deed: Deed) -> Result<(), Problem> {
+        let note = Request::Note { author, deed };
+        let request = match api::keyed::current() {
+            Some(once) => Request::Once { once, request: Box::new(note) },
+            None => note,
+        };
+        self.change(request).await.map(drop)
+    }
+
     async fn change(&self, request: Request) -> Result<Reply, Problem> {
         let (answer, answered) = oneshot::channel();
         self.ask.send(Incoming::Change { request, answer }).await.map_err(|_| ending())?;

@@ -8,8 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use api::{Caller, Client, VolumeView};
-use model::{Code, Name, NodeId, Problem, Standing, VolumeKey};
+use model::{Code, Name, NodeId, Problem, Standing, Verb, VolumeKey};
 use node::{Node, Request};
+use state::{Deed, Outcome};
 
 use crate::control::{Remote, beside};
 
@@ -57,7 +58,28 @@ impl Remote {
 
     /// Removes a volume of this node that nobody has.
     pub(crate) async fn discard_volume(&self, volume: VolumeKey) -> Result<(), Problem> {
-        let (key, folder) = (volume.clone(), self.data_dir.clone());
+        if self.done().await?.is_none() {
+            self.give_up(&volume).await?;
+        }
+        let folder = self.data_dir.clone();
+        // Looked at where nothing is ordered meanwhile: a star that is given a volume of that name gets an empty one.
+        let put_aside = move |node: &Node| match node.state().home_of(&volume) {
+            Some(_) => Ok(()),
+            // They went when it was asked for first.
+            None if !host(&folder, &volume).exists() => Ok(()),
+            None => isolate::volumes::put_aside(&host(&folder, &volume), &aside(&folder)).map_err(|error| {
+                let message = format!("volume `{volume}` is out of the log, and its files cannot be removed: {error}");
+                Problem::new(Code::DataUnwritable, message).help("`rads c volumes delete` tries again")
+            }),
+        };
+        self.looker().look(put_aside).await??;
+        sweep(&self.data_dir);
+        Ok(())
+    }
+
+    /// Takes a volume of this node that nobody has out of the log.
+    async fn give_up(&self, volume: &VolumeKey) -> Result<(), Problem> {
+        let key = volume.clone();
         let look = move |node: &Node| {
             node.state().check_unused(&key)?;
             match node.state().home_of(&key) {
@@ -69,22 +91,14 @@ impl Remote {
         };
         let known = self.looker().look(look).await??;
         if known {
-            self.looker().change_by(self.author(), Request::DeleteVolume { volume: volume.clone() }).await?;
-        } else if !host(&folder, &volume).exists() {
-            return Err(
-                Problem::new(Code::NotFound, format!("no volume `{volume}`")).help("`rads c volumes` lists them")
-            );
+            self.change(Request::DeleteVolume { volume: volume.clone() }).await?;
+        } else if host(&self.data_dir, volume).exists() {
+            let what = format!("remove what is left of volume `{volume}`");
+            self.looker().note_once(self.author(), Deed { verb: Verb::Change, what, outcome: Outcome::Done }).await?;
+        } else {
+            let problem = Problem::new(Code::NotFound, format!("no volume `{volume}`"));
+            return Err(problem.help("`rads c volumes` lists them"));
         }
-        // Looked at where nothing is ordered meanwhile: a star that is given a volume of that name gets an empty one.
-        let put_aside = move |node: &Node| match node.state().home_of(&volume) {
-            Some(_) => Ok(()),
-            None => isolate::volumes::put_aside(&host(&folder, &volume), &aside(&folder)).map_err(|error| {
-                let message = format!("volume `{volume}` is out of the log, and its files cannot be removed: {error}");
-                Problem::new(Code::DataUnwritable, message).help("`rads c volumes delete` tries again")
-            }),
-        };
-        self.looker().look(put_aside).await??;
-        sweep(&self.data_dir);
         Ok(())
     }
 }

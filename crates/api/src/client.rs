@@ -235,7 +235,7 @@ impl Client {
 
     /// Keeps the files of a service's volumes.
     pub async fn take_snapshot(&self, service: &ServiceKey, take: &TakeSnapshot) -> Result<SnapshotTaken, Problem> {
-        self.send(Method::POST, &format!("/v1/services/{}/snapshots", segment(service)), take).await
+        self.change(Method::POST, &format!("/v1/services/{}/snapshots", segment(service)), take).await
     }
 
     pub async fn snapshots(&self) -> Result<Vec<SnapshotView>, Problem> {
@@ -247,12 +247,12 @@ impl Client {
     }
 
     pub async fn delete_snapshot(&self, name: &Name) -> Result<(), Problem> {
-        self.send(Method::DELETE, &format!("/v1/snapshots/{name}"), &()).await
+        self.change(Method::DELETE, &format!("/v1/snapshots/{name}"), &()).await
     }
 
     /// Gives volumes and stars the files of a snapshot; those who use them have to be stopped.
     pub async fn restore_snapshot(&self, name: &Name, restore: &RestoreSnapshot) -> Result<SnapshotView, Problem> {
-        self.send(Method::POST, &format!("/v1/snapshots/{name}/restore"), restore).await
+        self.change(Method::POST, &format!("/v1/snapshots/{name}/restore"), restore).await
     }
 
     pub async fn stars(&self) -> Result<Vec<StarView>, Problem> {
@@ -296,7 +296,7 @@ impl Client {
 
     /// Removes a volume that nobody has, and its files.
     pub async fn delete_volume(&self, volume: &VolumeKey) -> Result<(), Problem> {
-        self.send(Method::DELETE, &format!("/v1/volumes/{}", segment(volume)), &()).await
+        self.change(Method::DELETE, &format!("/v1/volumes/{}", segment(volume)), &()).await
     }
 
     pub async fn secrets(&self) -> Result<Vec<SecretView>, Problem> {
@@ -356,7 +356,7 @@ impl Client {
     }
 
     pub async fn invite(&self, invite: &Invite) -> Result<Invitation, Problem> {
-        self.send(Method::POST, "/v1/tokens", invite).await
+        self.change(Method::POST, "/v1/tokens", invite).await
     }
 
     pub async fn tokens(&self) -> Result<Vec<TokenView>, Problem> {
@@ -365,7 +365,7 @@ impl Client {
 
     /// By the first digits of its id, which are digits: nothing in them needs to be escaped.
     pub async fn revoke_token(&self, id: &str) -> Result<TokenView, Problem> {
-        self.send(Method::DELETE, &format!("/v1/tokens/{id}"), &()).await
+        self.change(Method::DELETE, &format!("/v1/tokens/{id}"), &()).await
     }
 
     pub async fn certificates(&self) -> Result<CertificatesView, Problem> {
@@ -373,19 +373,19 @@ impl Client {
     }
 
     pub async fn rotate_authority(&self) -> Result<CertificatesView, Problem> {
-        self.send(Method::POST, "/v1/certificates/rotate", &()).await
+        self.change(Method::POST, "/v1/certificates/rotate", &()).await
     }
 
     pub async fn rotate_gossip(&self) -> Result<CertificatesView, Problem> {
-        self.send(Method::POST, "/v1/gossip-keys/rotate", &()).await
+        self.change(Method::POST, "/v1/gossip-keys/rotate", &()).await
     }
 
     pub async fn revoke_certificates(&self, node: NodeId) -> Result<CertificatesView, Problem> {
-        self.send(Method::DELETE, &format!("/v1/nodes/{node}/certificates"), &()).await
+        self.change(Method::DELETE, &format!("/v1/nodes/{node}/certificates"), &()).await
     }
 
     pub async fn grant(&self, grant: &NewGrant) -> Result<Granted, Problem> {
-        self.send(Method::POST, "/v1/grants", grant).await
+        self.change(Method::POST, "/v1/grants", grant).await
     }
 
     pub async fn grants(&self) -> Result<Vec<GrantView>, Problem> {
@@ -393,7 +393,7 @@ impl Client {
     }
 
     pub async fn revoke_grant(&self, name: &Name) -> Result<GrantView, Problem> {
-        self.send(Method::DELETE, &format!("/v1/grants/{name}"), &()).await
+        self.change(Method::DELETE, &format!("/v1/grants/{name}"), &()).await
     }
 
     /// Records after a number; waits until there is one, or `wait_ms` is over.

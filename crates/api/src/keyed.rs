@@ -25,11 +25,16 @@ pub fn current() -> Option<Once> {
     ONCE.try_with(Clone::clone).ok()
 }
 
+/// Does something under a key, as if a request had come with it.
+pub async fn under<T>(once: Once, work: impl Future<Output = T>) -> T {
+    ONCE.scope(once, work).await
+}
+
 /// Reads the key, and serves the request under it.
 pub(crate) async fn read(request: Request, next: Next) -> Response {
     match once(request).await {
         Ok((request, None)) => next.run(request).await,
-        Ok((request, Some(once))) => ONCE.scope(once, next.run(request)).await,
+        Ok((request, Some(once))) => under(once, next.run(request)).await,
         Err(problem) => Refusal(problem).into_response(),
     }
 }
@@ -46,7 +51,10 @@ async fn once(request: Request) -> Result<(Request, Option<Once>), Problem> {
     if !takes_key(request.method(), request.uri().path()) {
         let message = format!("`{} {}` takes no `{HEADER}`", request.method(), request.uri().path());
         let problem = Problem::new(Code::Unsupported, message);
-        return Err(problem.help("changes of apps, services, stars, secrets and nodes do; nothing was changed"));
+        return Err(problem.help("what changes this machine itself, or goes into a star, happens as often as it is asked for; nothing was changed"));
+    }
+    if is_named_by_content(request.uri().path()) {
+        return Ok((request, None));
     }
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, BODY_MAX_BYTES).await.map_err(|error| {
@@ -57,18 +65,27 @@ async fn once(request: Request) -> Result<(Request, Option<Once>), Problem> {
     Ok((Request::from_parts(parts, Body::from(body)), Some(Once { key, request })))
 }
 
-/// Changes that are commands of the log.
+/// What can be done once by its key. That of files which are named by their content says nothing new: however often they come, they are
+/// there once.
 pub(crate) fn takes_key(method: &Method, path: &str) -> bool {
     let Some(path) = path.strip_prefix("/v1/") else { return false };
     let words: Vec<&str> = path.split('/').collect();
     match (method.as_str(), &words[..]) {
         ("PUT" | "DELETE", ["apps" | "secrets", _]) | ("DELETE", ["services" | "nodes", _]) => true,
         ("PUT", ["nodes", _, "duty"]) | ("POST", ["services", _, "stars", _, "stop" | "start" | "restart"]) => true,
+        ("POST", ["tokens" | "grants"]) | ("DELETE", ["tokens" | "grants" | "snapshots" | "volumes", _]) => true,
+        ("POST", ["certificates" | "gossip-keys", "rotate"]) | ("DELETE", ["nodes", _, "certificates"]) => true,
+        ("POST", ["services", _, "snapshots"] | ["snapshots", _, "restore"]) => true,
+        ("POST", ["bundles"]) | ("PUT", ["blobs", _]) => true,
         ("POST", ["services", _, word]) => {
             ["limits", "scale", "pause", "resume", "restart", "stop", "start"].contains(word)
         }
         _ => false,
     }
+}
+
+fn is_named_by_content(path: &str) -> bool {
+    path == "/v1/bundles" || path.starts_with("/v1/blobs/")
 }
 
 /// Of everything that says what is asked for. Each part is preceded by its length, so that none runs into the next.
@@ -108,13 +125,22 @@ mod tests {
         for word in ["limits", "scale", "pause", "resume", "restart", "stop", "start"] {
             check(Method::POST, &format!("/v1/services/web/{word}"), true);
         }
-        check(Method::POST, "/v1/services/web/snapshots", false);
+        check(Method::POST, "/v1/services/web/snapshots", true);
+        check(Method::POST, "/v1/snapshots/s/restore", true);
+        for path in ["snapshots/s", "volumes/v", "tokens/t", "grants/g", "nodes/node_1/certificates"] {
+            check(Method::DELETE, &format!("/v1/{path}"), true);
+        }
+        for path in ["tokens", "grants", "certificates/rotate", "gossip-keys/rotate", "bundles"] {
+            check(Method::POST, &format!("/v1/{path}"), true);
+            check(Method::GET, &format!("/v1/{path}"), false);
+        }
+        check(Method::PUT, "/v1/blobs/aa", true);
+        check(Method::POST, "/v1/constellation/init", false);
+        check(Method::POST, "/v1/stars/1/exec", false);
         check(Method::DELETE, "/v1/services/web", true);
         check(Method::POST, "/v1/services/web/stars/1/restart", true);
         check(Method::PUT, "/v1/nodes/node_1/duty", true);
         check(Method::DELETE, "/v1/nodes/node_1", true);
-        check(Method::DELETE, "/v1/nodes/node_1/certificates", false);
-        check(Method::POST, "/v1/tokens", false);
         check(Method::POST, "/v1/shutdown", false);
         check(Method::POST, "/v2/services/web/stop", false);
     }

@@ -214,7 +214,7 @@ async fn a_key_is_read_as_it_is_meant_or_refused() {
     check(restart, &["a b"], 422, "visible").await;
     check(restart, &[""], 422, "visible").await;
     check(restart, &["a", "a"], 422, "more than one").await;
-    check("POST /v1/bundles", &["a"], 422, "takes no").await;
+    check("POST /v1/shutdown", &["a"], 422, "takes no").await;
     check("GET /v1/apps", &["a"], 422, "takes no").await;
     assert!(served.asked().is_empty(), "{:?}", served.asked());
     check(restart, &["a"], 200, "9").await;

@@ -39,7 +39,7 @@ fn refuse(id: RequestId, problem: Problem, step: &mut Step<'_>) {
 /// The command as it is written, if it is to be applied once.
 fn under(once: Option<Once>, command: Command, wall: WallTime) -> Command {
     match once {
-        Some(once) => Command::Keyed { once, command: Box::new(command), wall },
+        Some(once) => Command::Keyed { once, command: Box::new(command), wall, answer: None },
         None => command,
     }
 }
@@ -76,7 +76,8 @@ impl Node {
                 return refuse(id, Problem::new(Code::Internal, "a request has one author"), step);
             }
             Request::Note { author, deed } => {
-                return self.propose(Purpose::Request(id), Command::Note { author, deed, wall }, step);
+                let note = under(once, Command::Note { author, deed, wall }, wall);
+                return self.propose(Purpose::Request(id), note, step);
             }
             Request::PutApp { spec, base } => return self.put_app(id, author, once, spec, base, step),
             Request::RemoveApp { app } => Command::RemoveApp { app, wall },

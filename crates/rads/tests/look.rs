@@ -96,7 +96,10 @@ fn a_volume_outlives_its_service_until_it_is_deleted() {
     assert!(folder.join("pages").exists(), "it outlives its service");
     assert!(volumes()[0]["services"].as_array().unwrap().is_empty(), "{}", volumes());
     world.rads(&["c", "volumes", "delete", "pages"]).refused("C0001", "would be deleted with its files");
-    assert_eq!(world.rads(&delete).ok(), "pages: deleted\n");
+    let delete_once = |key: &str| world.ask_once("DELETE /v1/volumes/pages", key, "").0;
+    assert_eq!((delete_once("k-1"), delete_once("k-1")), (200, 200));
+    // The control: another request finds none.
+    assert_eq!(delete_once("k-2"), 404);
     assert_eq!(volumes().as_array().unwrap().len(), 0);
     world.wait_for("the end of its files", || {
         let left = |folder: &Path| fs::read_dir(folder).into_iter().flatten().count();
@@ -106,6 +109,12 @@ fn a_volume_outlives_its_service_until_it_is_deleted() {
     // Whoever asks for one of that name gets an empty one.
     up("\"pages\"");
     assert_eq!(world.rads(&["c", "exec", "hello-1", "--", "ls", "-A", "/data"]).ok(), "");
+    // Nor does anybody lose it who asks again what became of the first.
+    assert_eq!(delete_once("k-1"), 200);
+    assert_eq!(world.rads(&["c", "exec", "hello-1", "--", "ls", "-A", "/data"]).ok(), "");
+    assert_eq!(volumes().as_array().unwrap().len(), 1);
+    world.rads(&["c", "destroy", "hello"]).ok();
+    assert_eq!(world.rads(&delete).ok(), "pages: deleted\n");
 }
 
 #[test]

@@ -51,9 +51,31 @@ fn a_snapshot_is_of_one_moment_and_comes_back() {
     world
         .rads(&["c", "snapshot", "hello", "--as", "round-0"])
         .refused("C0105", "there is a snapshot `round-0` already");
-
     let said = world.rads(&["c", "snapshots"]).ok();
     assert!(said.starts_with("SNAPSHOT") && said.contains("round-2   hello"), "{said}");
+
+    // Without a name each is another one; under a key, the same.
+    let take = |key: &str| world.ask_once("POST /v1/services/hello/snapshots", key, "{}");
+    let first = take("k-1");
+    assert_eq!((first.0, take("k-1")), (200, first.clone()), "{first:?}");
+    let name =
+        serde_json::from_str::<serde_json::Value>(&first.1).unwrap()["snapshot"]["name"].as_str().unwrap().to_owned();
+    let snapshots = || world.json(&["c", "snapshots"]).as_array().unwrap().len();
+    assert_eq!(snapshots(), 4);
+    let (status, text) = world.ask_once("POST /v1/services/hello/snapshots", "k-1", "{\"name\":\"x\"}");
+    assert!(status == 409 && text.contains("another request"), "{status} {text}");
+    // An agent later as well.
+    support::kill(world.agent_pid(), "-9");
+    world.rads(&["up", "-d", "--yes", app(&world, script).to_str().unwrap()]).ok();
+    assert_eq!((take("k-1"), snapshots()), (first.clone(), 4));
+    let delete = || world.ask_once(&format!("DELETE /v1/snapshots/{name}"), "k-2", "");
+    assert_eq!((delete(), snapshots()), ((200, "null".to_owned()), 3));
+    assert_eq!(delete(), (200, "null".to_owned()));
+    // The controls.
+    let (status, text) = world.ask_once(&format!("DELETE /v1/snapshots/{name}"), "k-3", "");
+    assert!(status == 404 && text.contains("no snapshot"), "{status} {text}");
+    assert_eq!((take("k-4").0, snapshots()), (200, 4));
+
     world.rads(&["c", "stop", "hello"]).ok();
     let now = number(pages.join("hello-1.first")).max(number(pages.join("hello-2.first")));
     for round in 0..3 {

@@ -180,7 +180,10 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         Command::SetGossipKeys { keys, base, wall } => {
             security::set_gossip_keys(state, keys, *base, *wall, &mut changes)
         }
-        Command::Keyed { once, command, wall } => return keys::apply_once(state, index, once, command, *wall),
+        Command::Keyed { once, command, wall, answer } => {
+            let asked = keys::Asked { once, wall: *wall, answer: answer.as_deref() };
+            return keys::apply_once(state, index, &asked, command);
+        }
         Command::AddGrant { name, grant, wall } => access::add(state, name, grant, *wall, &mut changes),
         Command::RemoveGrant { name, wall } => access::remove(state, name, *wall, &mut changes),
         Command::By { author, command, wall } => match command.asked() {

@@ -98,8 +98,15 @@ pub enum Command {
     DeleteSecret { secret: SecretKey, wall: WallTime },
     /// A volume lies nowhere from now on. Refused while a service names it or a star that has not ended has it.
     DeleteVolume { volume: VolumeKey, wall: WallTime },
-    /// A change that is applied once, however often it is written under its key.
-    Keyed { once: Once, command: Box<Command>, wall: WallTime },
+    /// A change that is applied once, however often it is written under its key. `answer` is kept with it, for who asks again: sealed
+    /// where it tells a secret.
+    Keyed {
+        once: Once,
+        command: Box<Command>,
+        wall: WallTime,
+        #[serde(default, skip_serializing_if = "Option::is_none", with = "serde_bytes")]
+        answer: Option<Vec<u8>>,
+    },
     /// Says what gossip is sealed with, the key that seals first. Refused when that was set since `base`, and when some would not
     /// understand others on the way there.
     SetGossipKeys { keys: Vec<GossipKey>, base: u64, wall: WallTime },

@@ -20,6 +20,11 @@ pub const KEPT_AT_MOST_MS: u64 = 24 * 3600 * 1000;
 /// Whoever asks again because an answer did not come does so within seconds.
 pub const KEPT_AT_LEAST_MS: u64 = 60 * 1000;
 
+/// Longest answer that is kept.
+pub const ANSWER_MAX_BYTES: usize = 16 << 10;
+/// Answers kept at most; few changes have one, of one or two kilobytes.
+pub const ANSWERS_MAX: usize = 1_000;
+
 /// What became of changes under keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keys {
@@ -36,6 +41,16 @@ struct Outcome {
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     problem: Option<Problem>,
+    /// What whoever asks again is told beside that it was done.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "serde_bytes")]
+    answer: Option<Vec<u8>>,
+}
+
+/// A change under a key, without what it is.
+pub(crate) struct Asked<'a> {
+    pub(crate) once: &'a Once,
+    pub(crate) wall: WallTime,
+    pub(crate) answer: Option<&'a [u8]>,
 }
 
 impl Keys {
@@ -60,6 +75,12 @@ impl Keys {
         Some(outcome.problem.clone().map_or(Ok(index), Err))
     }
 
+    /// What was kept to be told of a change that holds.
+    pub fn answer(&self, once: &Once) -> Option<&[u8]> {
+        let outcome = self.by_index.get(self.by_key.get(&once.key)?)?;
+        outcome.answer.as_deref().filter(|_| outcome.request == once.request)
+    }
+
     /// Forgets what is too old, and the oldest when there are too many.
     fn make_room(&mut self, wall: WallTime) -> Result<(), Problem> {
         while let Some(oldest) = self.by_index.first_entry() {
@@ -79,14 +100,43 @@ impl Keys {
         Ok(())
     }
 
-    fn note(&mut self, index: u64, once: &Once, wall: WallTime, problem: Option<Problem>) {
+    /// The same for those with an answer, which weigh more.
+    fn make_room_for_answer(&mut self, answer: &[u8], wall: WallTime) -> Result<(), Problem> {
+        if answer.len() > ANSWER_MAX_BYTES {
+            let message =
+                format!("an answer of {} bytes is kept for nobody, at most {ANSWER_MAX_BYTES} are", answer.len());
+            return Err(Problem::new(Code::InvalidValue, message).help("ask without an idempotency key"));
+        }
+        let mut answers = self.by_index.iter().filter(|(_, outcome)| outcome.answer.is_some());
+        let Some((oldest, outcome)) = answers.next().map(|(index, outcome)| (*index, outcome.clone())) else {
+            return Ok(());
+        };
+        if answers.count() + 1 < ANSWERS_MAX {
+            return Ok(());
+        }
+        if wall.0.saturating_sub(outcome.wall.0) < KEPT_AT_LEAST_MS {
+            let message = format!("{ANSWERS_MAX} changes whose answers are kept came within a minute");
+            let problem = Problem::new(Code::Unavailable, message);
+            return Err(problem.help("wait a minute, or send this one without a key; nothing was changed"));
+        }
+        self.by_index.remove(&oldest);
+        self.by_key.remove(&outcome.key);
+        Ok(())
+    }
+
+    fn note(&mut self, index: u64, asked: &Asked<'_>, problem: Option<Problem>) {
+        let Asked { once, wall, answer } = asked;
+        // A refusal is all there is to tell.
+        let answer = answer.filter(|_| problem.is_none()).map(<[u8]>::to_vec);
         self.by_key.insert(once.key.clone(), index);
-        self.by_index.insert(index, Outcome { key: once.key.clone(), request: once.request, wall, problem });
+        self.by_index
+            .insert(index, Outcome { key: once.key.clone(), request: once.request, wall: *wall, problem, answer });
     }
 }
 
 /// Applies what is asked for under a key, unless that was done.
-pub(crate) fn apply_once(state: &mut State, index: u64, once: &Once, command: &Command, wall: WallTime) -> Vec<Change> {
+pub(crate) fn apply_once(state: &mut State, index: u64, asked: &Asked<'_>, command: &Command) -> Vec<Change> {
+    let Asked { once, wall, answer } = asked;
     // Nobody proposes such a thing; whoever does gets the same answer everywhere.
     if matches!(command, Command::Keyed { .. }) || command.is_plan() {
         let problem = Problem::new(Code::InvalidValue, "only a change that somebody asks for has an idempotency key");
@@ -97,7 +147,9 @@ pub(crate) fn apply_once(state: &mut State, index: u64, once: &Once, command: &C
         Some(Err(problem)) => return vec![Change::Refused { problem }],
         None => {}
     }
-    if let Err(problem) = state.keys.make_room(wall) {
+    let room = state.keys.make_room(*wall);
+    let room = room.and_then(|()| answer.map_or(Ok(()), |answer| state.keys.make_room_for_answer(answer, *wall)));
+    if let Err(problem) = room {
         return vec![Change::Refused { problem }];
     }
     let changes = apply(state, index, command);
@@ -105,7 +157,7 @@ pub(crate) fn apply_once(state: &mut State, index: u64, once: &Once, command: &C
         Change::Refused { problem } => Some(problem.clone()),
         _ => None,
     });
-    state.keys.note(index, once, wall, problem);
+    state.keys.note(index, asked, problem);
     changes
 }
 
@@ -125,7 +177,16 @@ mod tests {
     }
 
     fn keyed(key: &str, request: u8, wall: u64, command: Command) -> Command {
-        Command::Keyed { once: once(key, request), command: Box::new(command), wall: WallTime(wall) }
+        Command::Keyed { once: once(key, request), command: Box::new(command), wall: WallTime(wall), answer: None }
+    }
+
+    fn answered(key: &str, request: u8, wall: u64, command: Command, answer: &[u8]) -> Command {
+        match keyed(key, request, wall, command) {
+            Command::Keyed { once, command, wall, .. } => {
+                Command::Keyed { once, command, wall, answer: Some(answer.to_vec()) }
+            }
+            other => other,
+        }
     }
 
     /// A change that holds, and can be counted: each is an event.
@@ -200,5 +261,37 @@ mod tests {
         assert_eq!(state.keys.len(), 1);
         put(&mut state, "back".to_owned(), 0);
         assert_eq!((state.keys.len(), state.keys.by_key.len()), (2, 2));
+    }
+
+    #[test]
+    fn the_first_answer_is_kept_for_who_asks_again_for_the_same() {
+        let mut state = State::default();
+        apply(&mut state, 5, &answered("k", 1, 0, noted(), b"first"));
+        apply(&mut state, 6, &answered("k", 1, 0, noted(), b"second"));
+        assert_eq!((state.keys.answer(&once("k", 1)), state.events.len()), (Some(&b"first"[..]), 1));
+        assert_eq!((state.keys.answer(&once("k", 2)), state.keys.answer(&once("l", 1))), (None, None));
+        // What was refused has none, nor what nobody gave one.
+        apply(&mut state, 7, &answered("r", 1, 0, refused(), b"x"));
+        apply(&mut state, 8, &keyed("n", 1, 0, noted()));
+        assert_eq!((state.keys.answer(&once("r", 1)), state.keys.answer(&once("n", 1))), (None, None));
+    }
+
+    #[test]
+    fn answers_are_bounded_by_length_and_count() {
+        let mut state = State::default();
+        let long = apply(&mut state, 1, &answered("l", 1, 0, noted(), &vec![7; ANSWER_MAX_BYTES + 1]));
+        assert!(matches!(&long[..], [Change::Refused { problem }] if problem.code == Code::InvalidValue));
+        apply(&mut state, 2, &keyed("plain", 1, 0, noted()));
+        for n in 0..ANSWERS_MAX as u64 {
+            assert_eq!(apply(&mut state, 3 + n, &answered(&format!("k{n}"), 1, 0, noted(), b"x")), vec![], "{n}");
+        }
+        let changes = apply(&mut state, 5_000, &answered("more", 1, KEPT_AT_LEAST_MS - 1, noted(), b"x"));
+        assert!(matches!(&changes[..], [Change::Refused { problem }] if problem.code == Code::Unavailable));
+        // The control: there is room for those without.
+        assert_eq!(apply(&mut state, 5_001, &keyed("other", 1, KEPT_AT_LEAST_MS - 1, noted())), vec![]);
+        assert_eq!(apply(&mut state, 5_002, &answered("more", 1, KEPT_AT_LEAST_MS, noted(), b"x")), vec![]);
+        assert_eq!((state.keys.outcome(&once("k0", 1)), state.keys.answer(&once("k1", 1))), (None, Some(&b"x"[..])));
+        assert_eq!(state.keys.outcome(&once("plain", 1)), Some(Ok(2)));
+        assert_eq!(state.keys.len(), state.keys.by_key.len());
     }
 }

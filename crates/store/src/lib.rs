@@ -2,11 +2,12 @@
 //!
 //! Independent parts: [`DataDir`] takes the folder, [`Store`] keeps the log of commands and rebuilds the state from it,
 //! [`Bundles`] keeps code by content, [`Roots`] what stars have as their root,
-//! [`Secrets`] what only they may know, [`Snapshots`] what they wrote. [`SharedLog`] takes the place of [`Store`] where
+//! [`Secrets`] what only they may know, [`Snapshots`] what they wrote, [`Answers`] what was asked for once. [`SharedLog`] takes the place of [`Store`] where
 //! several machines keep one log, [`Followed`] where a machine only hears of it. Nothing here decides or interprets: what a command means is `state`'s.
 
 #![forbid(unsafe_code)]
 
+mod answers;
 pub mod backup;
 pub mod bundles;
 mod database;
@@ -28,6 +29,7 @@ pub mod snapshots;
 mod store;
 mod tip;
 
+pub use answers::{Answers, Known};
 pub use bundles::Bundles;
 pub use followed::Followed;
 pub use place::DataDir;

@@ -293,7 +293,7 @@ fn private_folder(path: &Path) -> io::Result<()> {
 }
 
 /// All or nothing: beside its place, synced, then renamed.
-fn write_whole(unfinished: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_whole(unfinished: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let write = || {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(unfinished)?;
         file.write_all(bytes)?;

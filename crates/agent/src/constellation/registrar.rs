@@ -93,6 +93,10 @@ impl<L: Log> Registrar<L> {
         Command::By { author: self.author.clone(), command: Box::new(command), wall: self.now() }
     }
 
+    pub(crate) fn author(&self) -> &Author {
+        &self.author
+    }
+
     pub(crate) fn home(&self) -> &Home {
         &self.home
     }

@@ -29,6 +29,8 @@ pub enum KeyUse {
     Ring,
     /// Values of secrets on their way and in the replicated state.
     Secret,
+    /// Answers that tell a secret, kept in the replicated state for who asks again.
+    Answer,
 }
 
 impl KeyUse {
@@ -39,6 +41,7 @@ impl KeyUse {
             Self::Datagram => "rads constellation 2026-11 membership datagram v1",
             Self::Ring => "rads constellation 2026-11 key of a ring v1",
             Self::Secret => "rads constellation 2026-11 secret value v1",
+            Self::Answer => "rads constellation 2026-11 answer under a key v1",
         }
     }
 }

@@ -100,9 +100,17 @@ fn stars_of_a_namespace_talk_over_machines_and_others_hear_nothing() {
 
 /// `POST` with a key, over the socket of a machine's agent: the status and the body.
 fn post(machine: &Machine, path: &str, key: Option<&str>) -> (u16, String) {
+    post_body(machine, path, key, "")
+}
+
+fn post_body(machine: &Machine, path: &str, key: Option<&str>, body: &str) -> (u16, String) {
     let mut stream = UnixStream::connect(machine.data().join("agent.sock")).unwrap();
     let key = key.map(|key| format!("idempotency-key: {key}\r\n")).unwrap_or_default();
-    let request = format!("POST {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{key}content-length: 0\r\n\r\n");
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{key}\
+                           content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -128,11 +136,25 @@ fn a_change_under_a_key_happens_once_whichever_machines_are_asked_and_whoever_di
     for at in rig.all() {
         assert_eq!(post(rig.machine(at), path, Some("k-1")), first, "machine {at}");
     }
+    let invite = |at: usize, key| {
+        post_body(rig.machine(at), "/v1/tokens", key, "{\"role\":\"worker\",\"uses\":1,\"life_ms\":600000}")
+    };
+    let token = invite(0, Some("k-2"));
+    assert!(token.0 == 200 && token.1.contains("rads1_test_"), "{token:?}");
+    for at in rig.all() {
+        assert_eq!(invite(at, Some("k-2")), token, "machine {at}");
+    }
     let leader = rig.await_leader(0, None);
     rig.kill_agent(leader);
     let other = (leader + 1) % 3;
     rig.await_leader(other, Some(leader));
     assert_eq!(post(rig.machine(other), path, Some("k-1")), first, "after the leader's death");
+    assert_eq!(invite(other, Some("k-2")), token, "after the leader's death");
+    let tokens = rig.machine(other).json(&["c", "token", "list"]).as_array().map(Vec::len);
+    assert_ne!(invite(other, None), token);
+    let more = rig.machine(other).json(&["c", "token", "list"]).as_array().map(Vec::len);
+    // The founder's, and one; the control is one more.
+    assert_eq!((tokens, more), (Some(2), Some(3)));
     assert_eq!(restarts(rig.machine(other)), 1);
     let (status, text) = post(rig.machine(other), "/v1/services/hello/stop", Some("k-1"));
     assert!(status == 409 && text.contains("another request"), "{status} {text}");

@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -97,6 +98,20 @@ impl World {
     pub(crate) fn json(&self, args: &[&str]) -> Value {
         let text = self.rads(&[args, &["-o", "json"]].concat()).ok();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// A request of the API with a key, as any client would send it: the status and the body.
+    pub(crate) fn ask_once(&self, request: &str, key: &str, body: &str) -> (u16, String) {
+        let mut stream = UnixStream::connect(self.data().join("agent.sock")).unwrap();
+        let head = format!(
+            "{request} HTTP/1.1\r\nhost: test\r\nconnection: close\r\nidempotency-key: {key}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        (answer[9..12].parse().unwrap(), answer.split_once("\r\n\r\n").unwrap().1.to_owned())
     }
 
     /// `rads up -d` on a port of the kernel's choosing; gives the address of the service `hello`.

@@ -148,6 +148,7 @@ pub fn one_of_each() -> Vec<Command> {
             once: Once { key: "a-key".parse().expect("a key"), request: ContentHash([3; 32]) },
             command: Box::new(Command::Restart { service: key(1), wall }),
             wall,
+            answer: None,
         },
         Command::SetGossipKeys { keys: vec![GossipKey { number: 2, sealed: vec![7; 92] }], base: 41, wall },
         Command::AddGrant { name: name("ann"), grant: grant(), wall },
@@ -173,8 +174,19 @@ pub fn one_of_each() -> Vec<Command> {
                 wall,
             }),
             wall,
+            answer: None,
+        },
+        Command::Keyed {
+            once: Once { key: "c-key".parse().expect("a key"), request: ContentHash([5; 32]) },
+            command: Box::new(Command::AddTicket { ticket: other_ticket(), wall }),
+            wall,
+            answer: Some(vec![0xff, 7]),
         },
     ]
+}
+
+fn other_ticket() -> JoinTicket {
+    JoinTicket { hash: ContentHash([10; 32]), ..ticket() }
 }
 
 fn grant() -> Box<Grant> {

@@ -680,3 +680,91 @@ async fn tokens_are_made_shown_without_their_secret_and_taken_back_by_their_id()
     let only = registrar.shut_out(world.home.node).await.unwrap_err();
     assert!(only.message.contains("only controller"), "{only}");
 }
+
+fn once(key: &str, request: u8) -> model::Once {
+    model::Once { key: key.parse().unwrap(), request: ContentHash([request; 32]) }
+}
+
+#[tokio::test]
+async fn a_token_that_is_asked_for_again_under_its_key_is_the_first_one_and_nowhere_in_clear() {
+    use api::keyed::under;
+    let world = World::found("prod").await;
+    let asked = || world.desk.registrar.by(Author::agent(world.home.node));
+    let invite = api::Invite { role: NodeRole::Worker, uses: 2, life_ms: HOUR / 2 };
+    let count = || world.log.with(|state| security::of(state).unwrap().tickets.len());
+    let before = count();
+    let first = under(once("k", 1), asked().invite(invite)).await.unwrap();
+    let again = under(once("k", 1), asked().invite(invite)).await.unwrap();
+    assert_eq!((&again.token, again.expires, count()), (&first.token, first.expires, before + 1));
+    // At another controller, which was let in since.
+    let (token, _) = world.token(NodeRole::Controller, 1);
+    let other = world.joins("c", &token).await.unwrap();
+    let other = Registrar::new(world.log.clone(), Arc::new(other), Arc::clone(&world.clock) as Arc<dyn Clock>).unwrap();
+    let there = under(once("k", 1), other.by(Author::agent(world.home.node)).invite(invite)).await.unwrap();
+    assert_eq!(there.token, first.token);
+    // Two ask at one moment: who comes second finds out when both are written.
+    let state = world.log.look(security::members).await.unwrap();
+    let written = |answer: &str| {
+        let (registrar, state, answer) = (asked(), state.clone(), answer.to_owned());
+        let command = Command::RemoveTicket { hash: state.security.as_ref().unwrap().tickets[0].hash, wall: NOW };
+        async move { under(once("race", 1), registrar.held_once(command, answer, &state)).await }
+    };
+    assert_eq!((written("one").await, written("two").await), (Ok("one".to_owned()), Ok("one".to_owned())));
+    // Nothing that is kept has the secret: not what it is, nor how it is written.
+    let secret: Token = first.token.parse().unwrap();
+    let digits = first.token.rsplit_once('_').unwrap().1.to_owned();
+    let kept = format!("{:?} {}", world.log.said(), serde_json::to_string(&world.log.said().events).unwrap());
+    assert!(kept.contains(&format!("{:?}", secret.hash())), "its hash is kept");
+    assert!(!kept.contains("rads1_") && !kept.contains(&digits));
+    let sealed = world.log.with(|state| state.keys.answer(&once("k", 1)).unwrap().to_vec());
+    assert!(!sealed.windows(16).any(|part| digits.as_bytes().windows(16).any(|digits| digits == part)));
+    // For somebody else, and for another request, it is none.
+    let stranger = Author { who: state::Who::User(7), ..Author::agent(world.home.node) };
+    let problem = under(once("k", 1), world.desk.registrar.by(stranger).invite(invite)).await.map(drop).unwrap_err();
+    assert!(problem.code == Code::Conflict && problem.message.contains("who asked for it first"), "{problem}");
+    let problem = under(once("k", 2), asked().invite(invite)).await.map(drop).unwrap_err();
+    assert!(problem.code == Code::AlreadyExists && problem.message.contains("another request"), "{problem}");
+    // The control: without a key each is another one.
+    let (one, two) = (asked().invite(invite).await.unwrap(), asked().invite(invite).await.unwrap());
+    assert!(one.token != two.token && one.token != first.token);
+}
+
+#[tokio::test]
+async fn what_is_asked_of_who_is_believed_happens_once_under_its_key() {
+    use super::super::invitations::tokens;
+    use api::keyed::under;
+    let world = World::found("prod").await;
+    let asked = || world.desk.registrar.by(Author::agent(world.home.node));
+    let (token, _) = world.token(NodeRole::Controller, 1);
+    let other = world.joins("c", &token).await.unwrap();
+    let id = world.log.with(|state| tokens(state, NOW)).unwrap()[0].id.clone();
+    let taken = under(once("a", 1), asked().uninvite(&id)).await.unwrap();
+    assert_eq!(under(once("a", 1), asked().uninvite(&id)).await, Ok(taken));
+    // The control, here and below: another request finds that it is done.
+    assert_eq!(asked().uninvite(&id).await.unwrap_err().code, Code::NotFound);
+
+    let new = || api::NewGrant {
+        name: "ann".parse().unwrap(),
+        role: model::Role::Viewer,
+        namespaces: model::Scope::All,
+        life_ms: None,
+        request: None,
+    };
+    let granted = under(once("b", 1), asked().grant(new())).await.unwrap();
+    assert_eq!(under(once("b", 1), asked().grant(new())).await.unwrap().token, granted.token);
+    assert_eq!(asked().grant(new()).await.map(drop).unwrap_err().code, Code::AlreadyExists);
+    let ended = under(once("c", 1), asked().end_grant("ann".parse().unwrap())).await.unwrap();
+    assert_eq!(under(once("c", 1), asked().end_grant("ann".parse().unwrap())).await, Ok(ended));
+    assert_eq!(asked().end_grant("ann".parse().unwrap()).await.unwrap_err().code, Code::NotFound);
+    // What it was first asked for stays what it was, though there is no such grant any more.
+    assert_eq!(under(once("b", 1), asked().grant(new())).await.unwrap().token, granted.token);
+
+    under(once("d", 1), asked().rotate(NOW)).await.unwrap();
+    under(once("d", 1), asked().rotate(NOW)).await.unwrap();
+    assert_eq!(asked().rotate(NOW).await.unwrap_err().code, Code::Conflict);
+    assert_eq!(world.log.with(|state| security::of(state).unwrap().authorities.len()), 2);
+
+    under(once("e", 1), asked().shut_out(other.node)).await.unwrap();
+    under(once("e", 1), asked().shut_out(other.node)).await.unwrap();
+    assert_eq!(asked().shut_out(other.node).await.unwrap_err().code, Code::Conflict);
+}
