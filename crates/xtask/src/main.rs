@@ -10,6 +10,7 @@ mod bench;
 mod command;
 mod criu;
 mod fuzz;
+mod rootless;
 mod tidy;
 mod vm;
 
@@ -23,14 +24,16 @@ usage: cargo xtask TASK
   check                  under a minute when warm: format, clippy, tidy, tests of the pure crates
   test [FILTER]          everything: tidy, then every test of every crate, end-to-end ones included
   test escape [GROUP]    ways out of a star, each with its control, as one static program
-  test cluster [FILTER]  agents in network namespaces: machines that die, are cut off, stand still (minutes, as root)
+  test cluster [--rootless] [FILTER…]
+                         agents in network namespaces: machines that die, are cut off, stand still (minutes); as root, or with
+                         `--rootless` all of it, agents included, as a user without rights in a user namespace
   test soak              10,000 stars and 100 kills of an agent, each without a trace
   vm-test [oci] [FILTER…] the isolation tests, or those of `rads-oci`, on Debian's kernel with cgroup v2, in an emulated machine (minutes)
   sim cluster [--seeds N | --seed N --trace] [--nodes N] [--steps N]
                          a constellation in one thread, with faults from seeds; says which went wrong, or replays one
   sim consensus [--seeds N | --seed N --trace] [--seconds N] [--bug NAME]
                          the real consensus in virtual time, on machines, disks and a network that fail
-  fuzz NAME [--minutes N] [--keep]
+  fuzz NAME|all [--minutes N] [--keep]
                          what strangers can send, guided by coverage, on a nightly toolchain; without a name lists them
   tidy                   arrows between crates, purity, head comments, unsafe code, loose ends
   golden                 rewrite the expected outputs of data-driven tests; read the diff before keeping it
@@ -139,6 +142,9 @@ fn escape(rest: &[&str]) -> Outcome {
 
 /// Everything that takes several machines, one test at a time: what they measure is time.
 fn cluster(rest: &[&str]) -> Outcome {
+    if let Some(at) = rest.iter().position(|arg| *arg == "--rootless") {
+        return rootless::cluster(&[&rest[..at], &rest[at + 1..]].concat());
+    }
     apt::install(&TEST_PROGRAMS, "(needed only as root)");
     let args = [
         "test",

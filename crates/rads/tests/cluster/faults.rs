@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clients::{Writer, none_lost, up_hello};
-use crate::rig::{Rig, possible};
+use crate::rig::{Rig, possible, possible_as_root};
 
 #[test]
 #[ignore = "a minute: `cargo xtask test cluster`"]
@@ -173,7 +173,7 @@ fn packets_that_get_lost_cost_time_and_no_machine() {
 #[test]
 #[ignore = "a minute: `cargo xtask test cluster`"]
 fn a_full_disk_stops_nobody_else_and_its_node_goes_on_when_there_is_room() {
-    if !possible() {
+    if !possible_as_root("a disk of its own for a machine") {
         return;
     }
     let rig = Rig::new(3);

@@ -1,7 +1,7 @@
 //! Real agents in network namespaces: what a constellation of several machines promises, and that it holds while machines die,
 //! stand still and are cut off from each other.
 //!
-//! As root. The short part runs with all tests; what takes minutes is for `cargo xtask test cluster`.
+//! As root, or (`cargo xtask test cluster --rootless`) as a user without rights in a user namespace. The short part runs with all tests; what takes minutes is for `cargo xtask test cluster`.
 
 mod access;
 mod clients;

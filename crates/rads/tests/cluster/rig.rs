@@ -22,19 +22,34 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// Several rigs in one process, one after another or at once.
 static RIGS: AtomicU32 = AtomicU32::new(0);
 
+/// Whether agents are those of a user without rights, in a user namespace that `cargo xtask test cluster --rootless` made: there the
+/// rig may do with networks what it does elsewhere as root, and agents are started without that.
+fn is_rootless() -> bool {
+    !rustix::process::geteuid().is_root() && std::env::var_os("RADS_ROOTLESS").is_some()
+}
+
 /// Whether this machine lets us; says so when it does not.
 pub(crate) fn possible() -> bool {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: network namespaces and iptables take root");
+    if !rustix::process::geteuid().is_root() && !is_rootless() {
+        println!("skipped: it takes root, or `cargo xtask test cluster --rootless`");
         return false;
     }
-    for program in ["ip", "iptables", "nsenter"] {
+    for program in ["ip", "iptables", "nsenter", "setpriv"] {
         if Command::new(program).arg("--version").output().is_err() {
             println!("skipped: `{program}` is not installed");
             return false;
         }
     }
     true
+}
+
+/// The same for what no user namespace lets one do.
+pub(crate) fn possible_as_root(what: &str) -> bool {
+    if is_rootless() {
+        println!("skipped: {what} takes root");
+        return false;
+    }
+    possible()
 }
 
 pub(crate) struct Rig {
@@ -226,11 +241,25 @@ impl Rig {
         self.machines[at].rads(&args).ok();
     }
 
+    /// By the address of another machine than the first.
+    #[track_caller]
+    pub(crate) fn join_at(&self, at: usize, by: usize, token: &str) {
+        let (name, address) = (&self.machines[at].name, self.machines[by].ip.to_string());
+        self.machines[at].rads(&["c", "join", &address, "--token", token, "--name", name]).ok();
+    }
+
     /// Waits until every machine with an agent sees so many alive, and one that leads.
     #[track_caller]
     pub(crate) fn all_alive(&self, count: usize) {
+        self.all_alive_of(&self.up().collect::<Vec<_>>(), count);
+    }
+
+    /// The same of these machines.
+    #[track_caller]
+    pub(crate) fn all_alive_of(&self, these: &[usize], count: usize) {
         self.wait_for(&format!("{count} nodes alive everywhere"), || {
-            self.up().all(|at| {
+            these.iter().all(|at| {
+                let at = *at;
                 let nodes = self.machines[at].nodes();
                 let alive = nodes.iter().filter(|node| node["health"] == "alive").count();
                 alive == count && nodes.iter().any(|node| node["leads"] == true)
@@ -434,10 +463,13 @@ impl Rig {
 }
 
 impl Machine {
-    /// A command within the machine's network.
+    /// A command within the machine's network, without any right that only the rig is to have.
     pub(crate) fn enter(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.namespace));
+        if is_rootless() {
+            command.args(["setpriv", "--ambient-caps=-all", "--inh-caps=-all", "--"]);
+        }
         command
     }
 
