@@ -7,7 +7,7 @@
 //!   does beside planning. `gossip`: who seems to be there; `gossip_keys`: what that is sealed with. `report`: telling the leader that one is.
 //! - `mesh`: the way to stars elsewhere. `bundles`: files of apps between nodes. `vault`: secrets, sealed and released. `forward`, `far_logs`: requests of the API that
 //!   are answered elsewhere.
-//! - `found`, `join`: how a machine becomes a node. `registrar`: lets others in and gives nodes new certificates. `certs`: a
+//! - `found`, `join`: how a machine becomes a node. `discovery`: finding one to join. `registrar`: lets others in and gives nodes new certificates. `certs`: a
 //!   node's own, and whom it believes. `rotation`: another authority. `security`: what the log says of all
 //!   that. `invitations`: what a person may do about it; `once`: and that it happens once.
 //! - `start`: all of it, from the home to a running part. `entry`: how a machine becomes a node, and stops being one.
@@ -21,6 +21,7 @@ pub(crate) mod backup;
 mod buckets;
 pub(crate) mod bundles;
 mod certs;
+mod discovery;
 mod disk;
 pub(crate) mod entry;
 pub(crate) mod far_logs;

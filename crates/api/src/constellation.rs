@@ -34,6 +34,9 @@ pub struct Introduction {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub api: Option<SocketAddr>,
+    /// As a controller it tells machines of its network that look for the constellation where it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub discoverable: bool,
 }
 
 /// A constellation to be founded.
@@ -49,8 +52,9 @@ pub struct Init {
 /// A constellation to be joined.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Join {
-    /// A controller of it, `host:port`.
-    pub address: String,
+    /// A controller of it, `host:port`; when it is left out, those are asked for that are on this network and discoverable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     pub token: String,
     pub me: Introduction,
 }

@@ -107,10 +107,11 @@ async fn requests_about_nodes_arrive_as_they_were_meant_and_a_token_is_not_noted
         rack: None,
         labels: [("disk".to_owned(), "ssd".to_owned())].into(),
         api: None,
+        discoverable: true,
     };
     let init = Init { cluster: "prod".parse().unwrap(), me: me.clone(), certificate_days: None };
     assert_eq!(client.init(&init).await.err().unwrap().code, Code::NotFound);
-    let join = Join { address: "10.0.0.2:7946".into(), token: "very secret".into(), me };
+    let join = Join { address: Some("10.0.0.2:7946".into()), token: "very secret".into(), me };
     assert_eq!(client.join(&join).await.err().unwrap().code, Code::NotFound);
     client.nodes().await.unwrap();
     client.set_duty(NodeId(5), Duty::Draining).await.unwrap();

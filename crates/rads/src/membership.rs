@@ -36,6 +36,9 @@ pub(crate) struct MachineOptions {
     /// Let users with a grant in here, over HTTPS: ADDRESS:PORT, or a port [default: nowhere]
     #[arg(long, value_name = "ADDRESS", value_parser = crate::access::api)]
     pub(crate) api: Option<Api>,
+    /// As a controller, answer machines of this network that look for the constellation: see `rads c join --discover`
+    #[arg(long)]
+    pub(crate) discoverable: bool,
 }
 
 #[derive(Debug, Args)]
@@ -59,8 +62,11 @@ pub(crate) struct Init {
 #[derive(Debug, Args)]
 pub(crate) struct Join {
     /// A controller of the constellation; without a port, 7946
-    #[arg(value_name = "HOST:PORT")]
-    pub(crate) address: String,
+    #[arg(value_name = "HOST:PORT", required_unless_present = "discover")]
+    pub(crate) address: Option<String>,
+    /// Look for it on this machine's own network instead: its controllers answer if they are `--discoverable`
+    #[arg(long, conflicts_with = "address")]
+    pub(crate) discover: bool,
     /// The token; `-` reads it from standard input [default: `RADS_TOKEN`, or it is asked for]
     #[arg(long)]
     pub(crate) token: Option<String>,

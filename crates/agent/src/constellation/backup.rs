@@ -274,7 +274,7 @@ fn begin_anew(
     // It is the first to come in by it, as whoever follows.
     let (token, ticket) = Token::generate(&cluster, authority.pin(), NodeRole::Controller, FIRST_USES, TOKEN_LIFE, now);
     write(&mut state, &Command::AddTicket { ticket: ticket.clone(), wall: now })?;
-    let Machine { name, listen, advertise, described, api } = machine;
+    let Machine { name, listen, advertise, described, api, discoverable } = machine;
     let node = NodeId(state.index + 1);
     write(
         &mut state,
@@ -312,6 +312,7 @@ fn begin_anew(
         unsealing: keys.unsealing,
         seeds: Vec::new(),
         api,
+        discoverable,
     };
     let uses = ticket.uses_max - 1;
     let invitation = Invitation { token: token.reveal().to_string(), role: ticket.role, uses, expires: ticket.expires };

@@ -89,7 +89,7 @@ pub(crate) async fn enter(ask: &mpsc::Sender<Incoming>, data_dir: &Path, request
     frozen(ask, move |state| async move {
         is_empty(&state)?;
         let Join { address, token, me } = request;
-        let home = join(&address, &token, machine(me), Arc::new(SystemClock)).await?;
+        let home = join(address.as_deref(), &token, machine(me), Arc::new(SystemClock)).await?;
         beside(move || {
             clear(&folder)?;
             home.write(&folder).map_err(Problem::after_changes)?;
@@ -183,8 +183,8 @@ where
 }
 
 pub(crate) fn machine(me: Introduction) -> Machine {
-    let Introduction { name, listen, advertise, region, zone, rack, labels, api } = me;
-    Machine { name, listen, advertise, api, described: Described { region, zone, rack, labels } }
+    let Introduction { name, listen, advertise, region, zone, rack, labels, api, discoverable } = me;
+    Machine { name, listen, advertise, api, discoverable, described: Described { region, zone, rack, labels } }
 }
 
 pub(crate) fn became(home: &Home) -> Became {

@@ -49,7 +49,7 @@ pub(crate) fn found(
     let (token, ticket) = Token::generate(cluster, authority.pin(), NodeRole::Controller, FIRST_USES, TOKEN_LIFE, now);
     let certificate =
         CertificateRecord { serial: issued.serial, not_after: issued.not_after, authority: record.id, used: false };
-    let Machine { name, listen, advertise, described, api } = machine;
+    let Machine { name, listen, advertise, described, api, discoverable } = machine;
     let (address, facts) = (advertise.clone(), Box::new(facts.clone()));
     for command in [
         Command::Found { cluster: cluster.clone(), name: name.clone(), address, facts, wall: now },
@@ -80,6 +80,7 @@ pub(crate) fn found(
         unsealing,
         seeds: Vec::new(),
         api,
+        discoverable,
     };
     Ok(Founded { home, state, token, ticket })
 }

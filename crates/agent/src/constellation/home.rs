@@ -80,6 +80,9 @@ pub(crate) struct Home {
     /// Where it listens for users with a grant; nowhere when that was not asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) api: Option<SocketAddr>,
+    /// Whether it answers machines of its network that look for its constellation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) discoverable: bool,
 }
 
 impl std::fmt::Debug for Home {
@@ -236,6 +239,7 @@ mod tests {
             unsealing: Vec::new(),
             seeds: vec![Seed { node: NodeId(1), name: "a".to_owned(), address: "10.0.0.1:7946".to_owned() }],
             api: None,
+            discoverable: false,
         }
     }
 

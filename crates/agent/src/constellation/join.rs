@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use model::{Code, Name, NodeRole, Problem};
 use net::connection::{Ended, Failure};
 use net::identity::trust::{Distrust, Expected};
@@ -19,6 +21,7 @@ use rnp::{ErrorCode, Fault, Message};
 use rustls::pki_types::CertificateDer;
 use serde_bytes::ByteBuf;
 
+use super::discovery;
 use super::home::{Described, Home, Seed};
 use super::registrar::long;
 use super::security;
@@ -35,20 +38,31 @@ pub(crate) struct Machine {
     pub(crate) described: Described,
     /// Where it listens for users.
     pub(crate) api: Option<SocketAddr>,
+    /// Whether it answers machines that look for its constellation.
+    pub(crate) discoverable: bool,
 }
 
-/// Joins by a token at a controller's address, `host:port`.
+/// Joins by a token at a controller's address, `host:port`; without one, at one of those that say on this network where they are.
 ///
 /// # Errors
 /// Tells what to do about it. Marked `after_changes` when the machine may have been admitted without hearing so.
-pub(crate) async fn join(address: &str, token: &str, machine: Machine, clock: Arc<dyn Clock>) -> Result<Home, Problem> {
+pub(crate) async fn join(
+    address: Option<&str>,
+    token: &str,
+    machine: Machine,
+    clock: Arc<dyn Clock>,
+) -> Result<Home, Problem> {
     let token: Token = token.parse().map_err(|error: net::identity::token::InvalidToken| {
         Problem::new(Code::InvalidValue, error.to_string())
             .help("copy it as a whole, as `rads c token create` printed it on a controller")
     })?;
     let key = NodeKey::generate().map_err(internal)?;
     let csr = key.request().map_err(internal)?;
-    let connection = reach(address, &token, &clock).await?;
+    let (address, connection) = match address {
+        Some(address) => (address.to_owned(), reach(address, &token, &clock).await?),
+        None => discover(&token, &machine, &clock).await?,
+    };
+    let address = address.as_str();
     let request = JoinRequest {
         token: token.reveal().to_string(),
         csr: csr.into(),
@@ -71,6 +85,33 @@ pub(crate) async fn join(address: &str, token: &str, machine: Machine, clock: Ar
     }
 }
 
+/// A connection to a node of this network that the token is of. Whoever else says so is found out by it, and costs time only.
+async fn discover(token: &Token, machine: &Machine, clock: &Arc<dyn Clock>) -> Result<(String, Connection), Problem> {
+    let own = discovery::own_interface(&machine.advertise, machine.listen);
+    let found = discovery::find(token.cluster(), own).await?;
+    let mut tried: FuturesUnordered<_> = found
+        .into_iter()
+        .map(|address| async move {
+            // What is no address is none, and leads to no name server.
+            let address: SocketAddr = address.parse().map_err(|_| leads_nowhere(&address))?;
+            let address = address.to_string();
+            reach(&address, token, clock).await.map(|connection| (address, connection))
+        })
+        .collect();
+    let mut last = leads_nowhere("");
+    while let Some(tried) = tried.next().await {
+        match tried {
+            Ok(found) => return Ok(found),
+            Err(problem) => last = problem,
+        }
+    }
+    Err(last)
+}
+
+fn leads_nowhere(address: &str) -> Problem {
+    Problem::new(Code::InvalidValue, format!("`{}` leads nowhere", address.escape_debug()))
+}
+
 /// A connection to who the token is of.
 async fn reach(address: &str, token: &Token, clock: &Arc<dyn Clock>) -> Result<Connection, Problem> {
     let mut last = None;
@@ -82,8 +123,7 @@ async fn reach(address: &str, token: &Token, clock: &Arc<dyn Clock>) -> Result<C
             Err(error) => last = Some(error),
         }
     }
-    let leads_nowhere = || Problem::new(Code::InvalidValue, format!("`{}` leads nowhere", address.escape_debug()));
-    Err(last.map_or_else(leads_nowhere, |error| unreached(address, token, &error, &**clock)))
+    Err(last.map_or_else(|| leads_nowhere(address), |error| unreached(address, token, &error, &**clock)))
 }
 
 async fn resolve(address: &str) -> Result<Vec<SocketAddr>, Problem> {
@@ -230,7 +270,7 @@ fn home(
     let gossip = security::ring_in(&keys)?;
     super::home::ring(&gossip)?;
     let seed = |peer: rnp::message::Peer| Seed { node: peer.node, name: peer.name, address: peer.address };
-    let Machine { name, listen, advertise, described, api } = machine;
+    let Machine { name, listen, advertise, described, api, discoverable } = machine;
     Ok(Home {
         cluster,
         node,
@@ -246,6 +286,7 @@ fn home(
         unsealing,
         seeds: peers.into_iter().map(seed).collect(),
         api,
+        discoverable,
     })
 }
 

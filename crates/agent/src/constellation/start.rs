@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::certs::Certs;
+use super::discovery;
 use super::disk::OnDisk;
 use super::entry::{self, Standpoint};
 use super::feed::Feed;
@@ -174,6 +175,9 @@ impl Part {
             tasks.spawn(async move {
                 follow.closed().await;
             });
+        }
+        if home.discoverable && home.role == NodeRole::Controller {
+            tasks.spawn(discovery::answer(Arc::clone(&home)));
         }
         tasks.spawn(certs.clone().follow(shared.seen.clone()));
         tasks.spawn(certs.renew());

@@ -108,6 +108,7 @@ fn read(options: &str) -> Result<Init, Problem> {
         rack: options.rack,
         labels: options.labels,
         api: None,
+        discoverable: false,
     };
     Ok(Init { cluster: options.cluster, me, certificate_days: options.certificate_days })
 }

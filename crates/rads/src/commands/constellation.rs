@@ -28,7 +28,12 @@ const STEP: Duration = Duration::from_millis(20);
 
 pub(crate) async fn init(data_dir: &Path, args: membership::Init, form: Form) -> Result<u8, Problem> {
     if let Some(address) = args.join {
-        return join(data_dir, membership::Join { address, token: args.token, me: args.me }, form).await;
+        return join(
+            data_dir,
+            membership::Join { address: Some(address), discover: false, token: args.token, me: args.me },
+            form,
+        )
+        .await;
     }
     let Some(cluster) = args.cluster else {
         return Err(Problem::new(Code::Usage, "a constellation has a name").help("add `--cluster NAME`"));
@@ -53,10 +58,10 @@ pub(crate) async fn init(data_dir: &Path, args: membership::Init, form: Form) ->
 }
 
 pub(crate) async fn join(data_dir: &Path, args: membership::Join, form: Form) -> Result<u8, Problem> {
-    let address = with_port(&args.address);
-    let reached = resolved(&address)?;
+    let address = args.address.as_deref().map(with_port);
+    let reached = address.as_deref().map(resolved).transpose()?;
     let token = token(args.token)?;
-    let me = introduction(args.me, || host::address_towards(reached).or_else(host::own_address))?;
+    let me = introduction(args.me, || reached.and_then(host::address_towards).or_else(host::own_address))?;
     let (client, version, started) = agent::find_or_start(data_dir).await?;
     let join = Join { address, token: token.to_string(), me };
     let became = match client.join(&join).await {
@@ -197,8 +202,9 @@ pub(super) fn introduction(
         }
     }
     let name = options.name.unwrap_or_else(host::own_name);
-    let (region, zone, rack) = (options.region, options.zone, options.rack);
-    Ok(Introduction { name, listen, advertise, region, zone, rack, labels, api: options.api.and_then(Api::address) })
+    let MachineOptions { region, zone, rack, discoverable, .. } = options;
+    let api = options.api.and_then(Api::address);
+    Ok(Introduction { name, listen, advertise, region, zone, rack, labels, api, discoverable })
 }
 
 /// Whether an address says a port; `[::1]` and `::1` do not.

@@ -6,6 +6,7 @@
 mod access;
 mod clients;
 mod comings;
+mod discovery;
 mod elsewhere;
 mod faults;
 mod history;

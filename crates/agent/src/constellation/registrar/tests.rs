@@ -160,7 +160,7 @@ impl World {
     }
 
     async fn joins_at(&self, name: &str, token: &str, clock: WallTime) -> Result<Home, Problem> {
-        join(&self.address.to_string(), token, machine(name), Hand::at(clock)).await
+        join(Some(&self.address.to_string()), token, machine(name), Hand::at(clock)).await
     }
 
     fn token(&self, role: NodeRole, uses: u32) -> (String, ContentHash) {
@@ -227,6 +227,7 @@ fn machine(name: &str) -> Machine {
         advertise: "10.0.0.7:7946".to_owned(),
         described: Described::default(),
         api: None,
+        discoverable: false,
     }
 }
 
@@ -288,7 +289,7 @@ async fn a_machine_joins_by_a_token_as_what_it_says_and_is_believed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, worker) = (listener.local_addr().unwrap(), endpoint(&w, Arc::new(Nothing), world.clock.clone()));
     tokio::spawn(async move { worker.serve(&listener).await });
-    let refused = join(&address.to_string(), &world.token, machine("d"), world.clock.clone()).await.unwrap_err();
+    let refused = join(Some(&address.to_string()), &world.token, machine("d"), world.clock.clone()).await.unwrap_err();
     assert!(refused.message.ends_with("is a worker: a controller lets machines in"), "{refused}");
 }
 
@@ -416,9 +417,9 @@ async fn nobody_there_is_told_as_that() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let closed = listener.local_addr().unwrap();
     drop(listener);
-    let joined = join(&closed.to_string(), &world.token, machine("b"), world.clock.clone()).await;
+    let joined = join(Some(&closed.to_string()), &world.token, machine("b"), world.clock.clone()).await;
     world.refused(&before, joined, Code::Unavailable, "does not answer");
-    let joined = join("no such host:7946", &world.token, machine("b"), world.clock.clone()).await;
+    let joined = join(Some("no such host:7946"), &world.token, machine("b"), world.clock.clone()).await;
     world.refused(&before, joined, Code::InvalidValue, "is no address of a node");
 }
 
