@@ -63,7 +63,7 @@ impl Sitter {
             return refuse(Code::Conflict, message, "`rads c resume` lets it go on");
         }
         can_be_kept(&name, &star.template)?;
-        Ok(Self { star: star.id, name, template: star.template.clone() })
+        Ok(Self { star: star.id, name, template: (*star.template).clone() })
     }
 }
 

@@ -59,8 +59,7 @@ impl Node {
         let mut left = Vec::new();
         // The newest first: it was made on top of those before it, and with it taken back they may hold.
         while let Some(wait) = self.limit_waits.pop() {
-            let mut stars = self.stars.values().filter(|local| local.service == wait.service);
-            if stars.any(|local| local.limiting > 0) || self.log.may_limit(&wait.service) {
+            if self.own_of(&wait.service).any(|(_, local)| local.limiting > 0) || self.log.may_limit(&wait.service) {
                 left.push(wait);
                 continue;
             }
@@ -109,9 +108,9 @@ impl Node {
 
     /// Which star of a service does not have the limits it should have, and why.
     pub(crate) fn limit_problem(&self, service: &ServiceKey) -> Option<String> {
-        self.stars.iter().find_map(|(star, local)| {
-            let problem = local.limit_problem.as_ref().filter(|_| local.service == *service)?;
-            let name = self.state.stars.get(star)?.name();
+        self.own_of(service).find_map(|(star, local)| {
+            let problem = local.limit_problem.as_ref()?;
+            let name = self.state.stars.get(&star)?.name();
             Some(format!("star `{name}` cannot be limited so: {problem}"))
         })
     }

@@ -9,7 +9,7 @@ use model::{
 };
 use rollout::Backoff;
 use scheduler::Ids;
-use state::{Change, Command, Part, StarRecord, State, apply, touched};
+use state::{Assignment, Change, Command, Load, Part, StarRecord, State, apply, touched};
 
 use crate::change::PendingPut;
 use crate::event::{Effect, Event, Reply, RunningStar};
@@ -45,6 +45,8 @@ pub struct Node {
     /// Stars that run here and were ordered by a command that has not come here yet: this agent has just begun, and the log
     /// is ahead of it. With how it ended, if it has meanwhile.
     pub(crate) early: Vec<(RunningStar, Option<ExitCause>)>,
+    /// What machines will have to do when what is being written is: what is planned meanwhile goes elsewhere.
+    pub(crate) coming: BTreeMap<NodeId, Load>,
     /// Until when none of its stars runs elsewhere, for sure.
     pub(crate) leased_until: Time,
     /// Stars of other machines that are being told to go.
@@ -164,8 +166,8 @@ pub(crate) struct LocalService {
     pub(crate) first: BTreeSet<u32>,
     /// Not all its missing stars have a machine to go to.
     pub(crate) homeless: bool,
-    /// Stars whose assignment is being written: id, ordinal, revision.
-    pub(crate) assigning: Vec<(StarId, u32, u64)>,
+    /// Stars whose assignment is being written: id, machine, ordinal, revision.
+    pub(crate) assigning: Vec<(StarId, NodeId, u32, u64)>,
     pub(crate) generation: u64,
     pub(crate) published: Option<(Vec<Endpoint>, model::Balance)>,
 }
@@ -183,12 +185,12 @@ pub(crate) struct Step<'a> {
 
 impl Node {
     pub fn new(config: NodeConfig, state: State) -> Self {
-        let own = state.stars.values().filter(|record| record.node == config.node);
-        let stars = own.map(|record| (record.id, Local::of(record))).collect();
+        let stars = state.stars.on_node(config.node);
+        let stars = stars.map(|record| (record.id, Local::of(record))).collect();
         let peers = Peers::new(&state);
         let services: BTreeMap<_, _> =
             state.services.keys().map(|key| (key.clone(), LocalService::default())).collect();
-        let of_stars = state.stars.values().map(|star| star.service.clone());
+        let of_stars = state.stars.services().cloned();
         let dirty = services.keys().cloned().chain(of_stars).collect();
         Self {
             config,
@@ -198,6 +200,7 @@ impl Node {
             log: Log::default(),
             peers,
             early: Vec::new(),
+            coming: BTreeMap::new(),
             leased_until: Time::ZERO,
             retiring: BTreeSet::new(),
             timers: Timers::default(),
@@ -231,7 +234,7 @@ impl Node {
 
     /// Whether no star runs here any more and the log knows it; after [`Event::Rest`] none will.
     pub fn is_at_rest(&self) -> bool {
-        let mut own = self.state.stars.values().filter(|record| record.node == self.config.node);
+        let mut own = self.state.stars.on_node(self.config.node);
         own.all(|record| record.phase == StarPhase::Ended)
             && self.services.values().all(|service| service.assigning.is_empty())
     }
@@ -240,6 +243,12 @@ impl Node {
     pub fn stars_here(&self) -> u32 {
         let running = self.stars.values().filter(|local| local.phase != StarPhase::Ended);
         u32::try_from(running.count()).unwrap_or(u32::MAX)
+    }
+
+    /// The stars of a service that are on this machine.
+    pub(crate) fn own_of(&self, service: &ServiceKey) -> impl Iterator<Item = (StarId, &Local)> {
+        let here = self.state.stars.ids_of(service).filter(|(_, node)| *node == self.config.node);
+        here.filter_map(|(star, _)| Some((star, self.stars.get(&star)?)))
     }
 
     /// How long its stars may take to end in good order: each finishes its requests, and then itself.
@@ -402,8 +411,7 @@ impl Node {
                 if has_entry {
                     self.listen_again(service, step);
                 }
-                let of_service = self.stars.iter().filter(|(_, local)| local.service == *service);
-                let stars: Vec<StarId> = of_service.map(|(star, _)| *star).collect();
+                let stars: Vec<StarId> = self.own_of(service).map(|(star, _)| star).collect();
                 stars.into_iter().for_each(|star| self.hold(star, step));
                 self.dirty.insert(service.clone());
             }
@@ -457,13 +465,24 @@ impl Node {
         }
     }
 
+    /// An assignment was written, or will not be.
+    fn not_assigning(&mut self, assignment: &Assignment) {
+        if let Some(service) = self.services.get_mut(&assignment.service) {
+            service.assigning.retain(|(star, ..)| *star != assignment.star);
+        }
+        if let Some(load) = self.coming.get_mut(&assignment.node) {
+            load.take(assignment.port);
+            if load.stars == 0 {
+                self.coming.remove(&assignment.node);
+            }
+        }
+    }
+
     /// Whatever of an assignment was refused may be planned anew.
     fn assigned(&mut self, command: &Command) {
         let Command::Assign { stars, .. } = command else { return };
         for assignment in stars {
-            if let Some(service) = self.services.get_mut(&assignment.service) {
-                service.assigning.retain(|(star, ..)| *star != assignment.star);
-            }
+            self.not_assigning(assignment);
             self.dirty.insert(assignment.service.clone());
         }
     }
@@ -484,9 +503,7 @@ impl Node {
             Purpose::Assign => {
                 let Command::Assign { stars, .. } = &failed.command else { return };
                 for assignment in stars {
-                    if let Some(service) = self.services.get_mut(&assignment.service) {
-                        service.assigning.retain(|(star, ..)| *star != assignment.star);
-                    }
+                    self.not_assigning(assignment);
                     self.timers
                         .set(Timer::Service(assignment.service.clone()), step.now + crate::services::WRITE_AGAIN);
                 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{Duty, Network, NodeId, ServiceKey, Standing, StarPhase, StarTemplate, Time};
+use model::{Duty, NodeId, ServiceKey, Standing, StarPhase, StarTemplate, Time};
 use scheduler::NodeView;
 use state::{Command, State};
 
@@ -89,7 +89,7 @@ impl Node {
             }
         }
         // Requests are sent elsewhere at once, whatever becomes of it.
-        let routes_to = self.state.stars.values().filter(|star| star.node == node && star.phase == StarPhase::Ready);
+        let routes_to = self.state.stars.on_node(node).filter(|star| star.phase == StarPhase::Ready);
         let services: BTreeSet<ServiceKey> = routes_to.map(|star| star.service.clone()).collect();
         self.dirty.extend(services);
     }
@@ -148,7 +148,7 @@ impl Node {
 
     fn look_at_all(&mut self) {
         self.dirty.extend(self.state.services.keys().cloned());
-        self.dirty.extend(self.state.stars.values().map(|star| star.service.clone()));
+        self.dirty.extend(self.state.stars.services().cloned());
     }
 
     /// Whether the stars of a machine are to move elsewhere.
@@ -168,11 +168,18 @@ impl Node {
                 .filter(|(_, record)| record.standing == Standing::Up && record.duty == Duty::Takes);
             takes.map(|(node, record)| (*node, view_of(*node, &record.facts))).collect()
         };
-        for star in self.state.stars.values().filter(|star| star.phase != StarPhase::Ended) {
-            let Some(view) = views.get_mut(&star.node) else { continue };
-            view.stars += 1;
-            view.of_service += u32::from(star.service == *service);
-            view.ports.extend(star.port.filter(|_| star.template.network == Network::Host));
+        for (node, view) in &mut views {
+            for load in [self.state.stars.load_of(*node), self.coming.get(node)].into_iter().flatten() {
+                view.stars += load.stars;
+                view.ports.extend(load.ports.keys());
+            }
+        }
+        let there = self.state.stars_of(service).filter(|star| star.phase != StarPhase::Ended).map(|star| star.node);
+        let assigning = self.services.get(service).into_iter().flat_map(|service| &service.assigning);
+        for node in there.chain(assigning.map(|(_, node, ..)| *node)) {
+            if let Some(view) = views.get_mut(&node) {
+                view.of_service += 1;
+            }
         }
         views.into_values().collect()
     }

@@ -79,7 +79,7 @@ impl Node {
     }
 
     fn machine(&self, id: NodeId, record: &NodeRecord) -> MachineView {
-        let there = || self.state.stars.values().filter(|star| star.node == id && star.phase != StarPhase::Ended);
+        let there = || self.state.stars.on_node(id).filter(|star| star.phase != StarPhase::Ended);
         let limit = |star: &StarRecord| star.template.limits.memory.map_or(0, |memory| memory.0);
         MachineView {
             id,

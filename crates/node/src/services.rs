@@ -40,8 +40,9 @@ impl Node {
             service.last_failure = None;
         }
         // Who else leads plans for all.
+        let seen = if self.peers.leads { self.seen(key) } else { Vec::new() };
         let Actions { mut start, mut drain } =
-            if self.peers.leads { decide(wanted, &self.seen(key)) } else { Actions::default() };
+            if self.peers.leads { decide(wanted, &seen) } else { Actions::default() };
         if self.state.services.get(key).is_some_and(|record| record.paused) {
             // What stands still stays as it is; only what is not there yet may turn out to be too much.
             start = 0;
@@ -49,11 +50,10 @@ impl Node {
         }
         if self.resting {
             start = 0;
-            let of_service = self.stars.iter().filter(|(_, local)| local.service == *key);
-            drain = of_service.map(|(star, _)| *star).collect();
+            drain = self.own_of(key).map(|(star, _)| star).collect();
         }
         if start > 0 {
-            self.assign(key, start, step);
+            self.assign(key, start, &seen, step);
         } else if let Some(service) = self.services.get_mut(key) {
             service.homeless = false;
         }
@@ -73,12 +73,12 @@ impl Node {
 
     /// The stars of a service, with those whose assignment is being written.
     fn seen(&self, key: &ServiceKey) -> Vec<Seen> {
-        let of_service = self.stars.iter().filter(|(_, local)| local.service == *key);
-        let mut seen: Vec<Seen> = of_service
+        let mut seen: Vec<Seen> = self
+            .own_of(key)
             .filter_map(|(star, local)| {
                 let phase = match local.phase {
-                    StarPhase::Ended if self.holds_its_place(*star, local) => StarPhase::Ready,
-                    StarPhase::Ended if self.log.is_waiting(*star) => StarPhase::Starting,
+                    StarPhase::Ended if self.holds_its_place(star, local) => StarPhase::Ready,
+                    StarPhase::Ended if self.log.is_waiting(star) => StarPhase::Starting,
                     StarPhase::Ended => return None,
                     // Whether another comes in its place is known when it has ended.
                     _ if local.overdue || local.leaves == Some(true) => StarPhase::Unready,
@@ -87,12 +87,12 @@ impl Node {
                     phase => phase,
                 };
                 let revision = self.revision_on(self.config.node, local.revision);
-                Some(Seen { star: *star, revision, ordinal: local.ordinal, phase })
+                Some(Seen { star, revision, ordinal: local.ordinal, phase })
             })
             .collect();
         seen.extend(self.state.stars_of(key).filter_map(|record| self.seen_elsewhere(record)));
         let assigning = self.services.get(key).into_iter().flat_map(|service| &service.assigning);
-        seen.extend(assigning.map(|(star, ordinal, revision)| Seen {
+        seen.extend(assigning.map(|(star, _, ordinal, revision)| Seen {
             star: *star,
             revision: *revision,
             ordinal: *ordinal,
@@ -153,8 +153,8 @@ impl Node {
     }
 
     /// Plans stars for the first free places, except those that wait for their back-off.
-    fn assign(&mut self, key: &ServiceKey, count: u32, step: &mut Step<'_>) {
-        let taken: BTreeSet<u32> = self.seen(key).iter().map(|seen| seen.ordinal).collect();
+    fn assign(&mut self, key: &ServiceKey, count: u32, seen: &[Seen], step: &mut Step<'_>) {
+        let taken: BTreeSet<u32> = seen.iter().map(|seen| seen.ordinal).collect();
         let (Some(record), Some(service)) = (self.state.services.get(key), self.services.get_mut(key)) else { return };
         let is_free = |ordinal: &u32| {
             !taken.contains(ordinal) && !record.done.contains(ordinal) && !record.held.contains(ordinal)
@@ -199,13 +199,19 @@ impl Node {
                 port: placement.port,
             })
             .collect();
-        service.assigning.extend(stars.iter().map(|star| (star.star, star.ordinal, revision)));
+        service.assigning.extend(stars.iter().map(|star| (star.star, star.node, star.ordinal, revision)));
+        for star in &stars {
+            self.coming.entry(star.node).or_default().add(star.port);
+        }
         self.propose(Purpose::Assign, Command::Assign { stars, wall: step.wall }, step);
     }
 
     /// Tells the proxy where requests may go, when that is other than before.
     fn publish(&mut self, key: &ServiceKey, step: &mut Step<'_>) {
         let entry = self.state.services.get(key).and_then(|record| record.spec.entry.as_ref());
+        if entry.is_none() && self.services.get(key).is_none_or(|service| service.published.is_none()) {
+            return;
+        }
         let is_ready = |record: &&StarRecord| match self.stars.get(&record.id) {
             Some(local) => local.phase == StarPhase::Ready,
             None => record.phase == StarPhase::Ready && !record.leaving && self.is_reachable(record.node),
@@ -240,7 +246,7 @@ impl Node {
             return;
         }
         let kept = if self.state.services.contains_key(key) { ENDED_KEPT } else { 0 };
-        let mut ended: Vec<_> = self.state.stars_of(key).filter(|star| star.phase == StarPhase::Ended).collect();
+        let mut ended: Vec<_> = self.state.stars.ended_of(key).collect();
         if ended.len() <= kept {
             return;
         }
@@ -251,9 +257,12 @@ impl Node {
 
     /// A service that is neither known nor has stars left is no more. One whose entry point is being opened stays.
     fn drop_if_gone(&mut self, key: &ServiceKey) {
-        let has_stars = self.stars.values().any(|local| local.service == *key);
+        if self.state.services.contains_key(key) {
+            return;
+        }
+        let has_stars = self.own_of(key).next().is_some();
         let is_opening = self.services.get(key).is_some_and(|service| service.address.is_some());
-        if !has_stars && !is_opening && !self.state.services.contains_key(key) {
+        if !has_stars && !is_opening {
             self.services.remove(key);
             self.timers.clear(&Timer::Service(key.clone()));
         }

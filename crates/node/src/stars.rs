@@ -44,7 +44,7 @@ impl Node {
                 generation: record.generation,
                 service: record.service.clone(),
                 name: record.name(),
-                template: record.template.clone(),
+                template: (*record.template).clone(),
                 port: record.port,
             },
         });

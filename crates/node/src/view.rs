@@ -204,7 +204,7 @@ impl Node {
     /// The app that a service belongs to, or belonged to while its stars last.
     pub fn app_of(&self, service: &ServiceKey) -> Option<&AppKey> {
         let known = self.state.services.get(service).map(|record| &record.app);
-        known.or_else(|| self.state.stars.values().find(|star| star.service == *service).map(|star| &star.app))
+        known.or_else(|| self.state.stars_of(service).next().map(|star| &star.app))
     }
 
     pub fn service_views(&self) -> Vec<ServiceView> {
@@ -287,9 +287,9 @@ impl Node {
     }
 
     fn freeze_problem(&self, key: &ServiceKey) -> Option<String> {
-        self.stars.iter().find_map(|(star, local)| {
-            let problem = local.freeze_problem.as_ref().filter(|_| local.service == *key)?;
-            Some(format!("star `{}`: {problem}", self.state.stars.get(star)?.name()))
+        self.own_of(key).find_map(|(star, local)| {
+            let problem = local.freeze_problem.as_ref()?;
+            Some(format!("star `{}`: {problem}", self.state.stars.get(&star)?.name()))
         })
     }
 
@@ -312,7 +312,7 @@ impl Node {
         before.sort_by_key(|other| std::cmp::Reverse(other.generation));
         Some(StarDetail {
             star: self.view_of(record),
-            template: record.template.clone(),
+            template: (*record.template).clone(),
             generation: record.generation,
             revision: record.revision,
             history: record.history.clone(),

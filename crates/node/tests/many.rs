@@ -166,6 +166,26 @@ fn only_who_leads_plans_and_it_plans_for_all() {
     assert_eq!(desk.proposed(), []);
 }
 
+/// Before any of it is written, what one service gets counts for the next.
+#[test]
+fn services_that_come_together_are_spread_over_all_machines() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    let services = ["a", "b", "c"].map(|name| (name.parse().unwrap(), web(1, Vec::new())));
+    let spec = AppSpec { app: "three".parse().unwrap(), services: services.into() };
+    desk.write(Command::PutApp { spec, base: None, wall: WallTime(2) });
+    desk.write_all();
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [1, 1, 1]);
+    // Nothing of it is counted for good.
+    desk.write(Command::RemoveApp { app: "three".parse().unwrap(), wall: WallTime(3) });
+    desk.write_all();
+    desk.write(Command::Scale { service: "web".parse().unwrap(), instances: 3, wall: WallTime(4) });
+    desk.write_all();
+    let web =
+        |node| desk.node.state().stars_of(&"web".parse().unwrap()).filter(|star| star.node == NodeId(node)).count();
+    assert_eq!([1, 2, 3].map(web), [1, 1, 1]);
+}
+
 #[test]
 fn no_assignment_is_larger_than_what_can_be_written_at_once() {
     // The bound of `consensus`, which does not know this crate.

@@ -4,7 +4,8 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use model::{Bytes, Code, CpuSet, Millicores, Network, NodeId, Problem, ServiceKey, StarId, StarTemplate};
 
@@ -159,14 +160,21 @@ pub fn plan(
     ids: &mut Ids,
     taken: impl Fn(StarId) -> bool,
 ) -> Vec<Placement> {
-    let mut views: Vec<NodeView> =
-        views.iter().filter(|view| fits(view, request.service, request.template).is_ok()).cloned().collect();
+    let views: Vec<&NodeView> =
+        views.iter().filter(|view| fits(view, request.service, request.template).is_ok()).collect();
+    // The next node is at the top: of thousands of nodes none is looked at that gets nothing.
+    let rank = |(place, view): (usize, &&NodeView)| Reverse((view.of_service, view.stars, view.node, place));
+    let mut order: BinaryHeap<_> = views.iter().enumerate().map(rank).collect();
+    let mut ports: BTreeSet<(NodeId, u16)> = BTreeSet::new();
+    let mut placed: BTreeSet<StarId> = BTreeSet::new();
     let mut placements: Vec<Placement> = Vec::with_capacity(request.ordinals.len());
     for ordinal in request.ordinals {
-        let least = views.iter_mut().min_by_key(|view| (view.of_service, view.stars, view.node));
-        let Some(view) = least else { break };
-        (view.of_service, view.stars) = (view.of_service + 1, view.stars + 1);
-        let star = ids.next(|id| taken(id) || placements.iter().any(|placed| placed.star == id));
+        let Some(mut least) = order.peek_mut() else { break };
+        let Reverse((of_service, stars, node, place)) = *least;
+        *least = Reverse((of_service + 1, stars + 1, node, place));
+        drop(least);
+        let star = ids.next(|id| taken(id) || placed.contains(&id));
+        placed.insert(star);
         let port = match request.template.network {
             Network::None | Network::Bridge => request.template.port,
             // Stars that share the host's ports each get one of their own.
@@ -174,12 +182,13 @@ pub fn plan(
                 let offset = (star.0 % HOST_PORTS.len() as u64) as u16;
                 let start = HOST_PORTS.start + offset;
                 let mut candidates = (start..HOST_PORTS.end).chain(HOST_PORTS.start..start);
-                let free = candidates.find(|port| !view.ports.contains(port))?;
-                view.ports.insert(free);
+                let is_free = |port: &u16| !views[place].ports.contains(port) && !ports.contains(&(node, *port));
+                let free = candidates.find(is_free)?;
+                ports.insert((node, free));
                 Some(free)
             }),
         };
-        placements.push(Placement { star, ordinal: *ordinal, node: view.node, port });
+        placements.push(Placement { star, ordinal: *ordinal, node, port });
     }
     placements
 }

@@ -1,10 +1,12 @@
 //! From a command to a changed state.
 
+use std::sync::Arc;
+
 use model::app::INSTANCES_MAX;
 use model::limits::limits_difference;
 use model::{
     AppKey, AppSpec, Code, Duty, Exit, LimitsChange, NodeId, Problem, RestartPolicy, SecretChange, SecretKey,
-    ServiceKey, Standing, StarId, StarPhase, Turn, VolumeKey, WallTime,
+    ServiceKey, Standing, StarId, StarPhase, StarTemplate, Turn, VolumeKey, WallTime,
 };
 
 use crate::audit::{Deed, Outcome};
@@ -391,10 +393,20 @@ fn limit(
 fn limit_stars(state: &mut State, key: &ServiceKey, changes: &mut Vec<Change>) {
     let Some(service) = state.services.get(key) else { return };
     let (revision, limits) = (service.revision, service.spec.template.limits);
-    let stars = state.stars.values_mut().filter(|star| star.service == *key && star.revision == revision);
-    for star in stars.filter(|star| star.phase != StarPhase::Ended && star.template.limits != limits) {
-        star.template.limits = limits;
-        changes.push(Change::StarLimited { star: star.id });
+    let of_revision = state.stars.of_service(key).filter(|star| star.revision == revision);
+    let to_limit = of_revision.filter(|star| star.phase != StarPhase::Ended && star.template.limits != limits);
+    let stars: Vec<StarId> = to_limit.map(|star| star.id).collect();
+    // Stars that share what they were made from go on sharing it.
+    let mut last: Option<(Arc<StarTemplate>, Arc<StarTemplate>)> = None;
+    for id in stars {
+        state.stars.change(id, |star| {
+            let limited = match &last {
+                Some((before, limited)) if Arc::ptr_eq(before, &star.template) => Arc::clone(limited),
+                _ => Arc::new(StarTemplate { limits, ..(*star.template).clone() }),
+            };
+            last = Some((std::mem::replace(&mut star.template, Arc::clone(&limited)), limited));
+        });
+        changes.push(Change::StarLimited { star: id });
     }
 }
 
@@ -502,8 +514,7 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
         return refused(Code::Conflict, format!("service `{}` has changed since", assignment.service));
     }
     let singleton = service.spec.template.singleton;
-    let mut others = state.stars.values().filter(|star| star.service == assignment.service);
-    if singleton && others.any(|star| star.phase != StarPhase::Ended) {
+    if singleton && state.stars.of_service(&assignment.service).any(|star| star.phase != StarPhase::Ended) {
         return refused(Code::Conflict, format!("the star of singleton `{}` has not ended", assignment.service));
     }
     if state.stars.contains_key(&assignment.star) {
@@ -533,7 +544,7 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
         ordinal: assignment.ordinal,
         node: assignment.node,
         generation: state.index,
-        template: service.spec.template.clone(),
+        template: Arc::new(service.spec.template.clone()),
         port: assignment.port,
         phase: StarPhase::Assigned,
         process: None,
@@ -544,7 +555,7 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
         leaving: false,
         history: vec![Turn { phase: StarPhase::Assigned, at: wall }],
     };
-    state.stars.insert(star.id, star);
+    state.stars.insert(star);
     Change::StarAssigned { star: assignment.star }
 }
 
@@ -553,22 +564,13 @@ pub(crate) fn transit(state: &mut State, transition: &Transition, wall: WallTime
     if !star.phase.leads_to(transition.phase) {
         return None;
     }
-    let secrets = star.secrets();
+    let (before, secrets) = (star.phase, star.secrets());
     if transition.process.is_some() && star.process.is_none() && !secrets.is_empty() {
         let what = format!("star `{}` was given {}", star.name(), secret_names(&secrets));
         state.record_of(About::star(state, &star.service, &star.name()), wall, what);
     }
-    let star = state.stars.get_mut(&transition.star)?;
-    let before = std::mem::replace(&mut star.phase, transition.phase);
-    // What happened while the batch before was written comes as one; that it ran is known by its process.
-    if transition.process.is_some() && star.process.is_none() && transition.phase > StarPhase::Starting {
-        star.turned(StarPhase::Starting, wall);
-    }
-    star.turned(transition.phase, wall);
-    if let Some(process) = transition.process {
-        star.process = Some(process);
-        star.started = star.started.or(Some(wall));
-    }
+    state.stars.change(transition.star, |star| move_on(star, transition, wall));
+    let star = state.stars.get(&transition.star)?;
     let moved = Change::StarMoved { star: star.id, phase: star.phase };
     if star.phase != StarPhase::Ended {
         let what = match (before, star.phase) {
@@ -580,9 +582,7 @@ pub(crate) fn transit(state: &mut State, transition: &Transition, wall: WallTime
         state.record_of(About::star(state, &service, &name), wall, format!("star `{name}` is {what}"));
         return Some(moved);
     }
-    let exit = transition.exit.clone().unwrap_or(Exit { cause: model::ExitCause::Unknown, asked: false });
-    star.exit = Some(exit.clone());
-    star.ended = Some(wall);
+    let exit = star.exit.clone()?;
     let (name, service, revision, ordinal) = (star.name(), star.service.clone(), star.revision, star.ordinal);
     let policy = star.template.restart;
     if exit.asked {
@@ -606,6 +606,23 @@ pub(crate) fn transit(state: &mut State, transition: &Transition, wall: WallTime
     Some(moved)
 }
 
+fn move_on(star: &mut StarRecord, transition: &Transition, wall: WallTime) {
+    star.phase = transition.phase;
+    // What happened while the batch before was written comes as one; that it ran is known by its process.
+    if transition.process.is_some() && star.process.is_none() && transition.phase > StarPhase::Starting {
+        star.turned(StarPhase::Starting, wall);
+    }
+    star.turned(transition.phase, wall);
+    if let Some(process) = transition.process {
+        star.process = Some(process);
+        star.started = star.started.or(Some(wall));
+    }
+    if star.phase == StarPhase::Ended {
+        star.exit = Some(transition.exit.clone().unwrap_or(Exit { cause: model::ExitCause::Unknown, asked: false }));
+        star.ended = Some(wall);
+    }
+}
+
 /// `secret `db`` or `secrets `db`, `key``.
 fn secret_names(secrets: &[SecretKey]) -> String {
     let names: Vec<String> = secrets.iter().map(|secret| format!("`{secret}`")).collect();
@@ -618,6 +635,6 @@ fn forget(state: &mut State, star: StarId) -> Option<Change> {
     if !ended {
         return None;
     }
-    let record = state.stars.remove(&star)?;
+    let record = state.stars.remove(star)?;
     Some(Change::StarForgotten { star, service: record.service })
 }

@@ -4,7 +4,7 @@
 //! command that does not fit is a [`Change::Refused`], not an error. Nothing here reads a clock; times come in commands,
 //! written by whoever proposed them. Who decides which commands to propose is `node`; who keeps them is `store`.
 //!
-//! - `command`: what may be said. `record`: what is known. `apply`: from one to the other; `single`: for one star or service;
+//! - `command`: what may be said. `record`: what is known; `stars`: and how stars are found. `apply`: from one to the other; `single`: for one star or service;
 //!   `keys`: for what is asked for under a key; `nodes`: for machines; `security`: for who may come in and is believed; `access`:
 //!   for who may use it; `audit`: who did. `touched`: what of it changed, for who watches.
 
@@ -20,6 +20,7 @@ mod record;
 pub mod secrets;
 pub mod security;
 mod single;
+mod stars;
 mod touched;
 mod volumes;
 
@@ -31,4 +32,5 @@ pub use keys::Keys;
 pub use record::{About, AppRecord, EVENTS_MAX, EventRecord, NodeRecord, ServiceRecord, StarRecord, State, TURNS_MAX};
 pub use secrets::SecretRecord;
 pub use security::{AuthorityRecord, CertificateRecord, GossipKey, Security};
+pub use stars::{Load, Stars};
 pub use touched::{Part, touched};

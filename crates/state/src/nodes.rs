@@ -162,7 +162,7 @@ pub(crate) fn set_duty(
 }
 
 fn end_stars(state: &mut State, node: NodeId, wall: WallTime, changes: &mut Vec<Change>) -> usize {
-    let there = state.stars.values().filter(|star| star.node == node && star.phase != StarPhase::Ended);
+    let there = state.stars.on_node(node).filter(|star| star.phase != StarPhase::Ended);
     let stars: Vec<(StarId, bool)> = there.map(|star| (star.id, star.phase >= StarPhase::Draining)).collect();
     for (star, asked) in &stars {
         let exit = Some(Exit { cause: ExitCause::NodeLost, asked: *asked });

@@ -1,6 +1,7 @@
 //! What is known: apps, their services, the stars, and what happened lately.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use model::{
     AppKey, AppSpec, Duty, Exit, Name, NodeFacts, NodeId, NodeRole, SecretKey, ServiceKey, ServiceSpec, Standing,
@@ -12,6 +13,7 @@ use crate::audit::Audit;
 use crate::keys::Keys;
 use crate::secrets::SecretRecord;
 use crate::security::Security;
+use crate::stars::Stars;
 
 /// Events kept: a screen or several of history at a few dozen bytes each; the oldest goes first.
 pub const EVENTS_MAX: usize = 1_000;
@@ -25,7 +27,7 @@ pub struct State {
     pub index: u64,
     pub apps: BTreeMap<AppKey, AppRecord>,
     pub services: BTreeMap<ServiceKey, ServiceRecord>,
-    pub stars: BTreeMap<StarId, StarRecord>,
+    pub stars: Stars,
     /// `None` on a machine that is alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Name>,
@@ -106,8 +108,8 @@ pub struct StarRecord {
     pub node: NodeId,
     /// The index of the command that assigned it: orders for it carry this.
     pub generation: u64,
-    /// What it was made from; its service may have moved on.
-    pub template: StarTemplate,
+    /// What it was made from; its service may have moved on. Stars that were made from the same share it.
+    pub template: Arc<StarTemplate>,
     pub port: Option<u16>,
     pub phase: StarPhase,
     /// Pid and start time of its first process.
@@ -201,8 +203,8 @@ fn is_nothing(about: &About) -> bool {
 }
 
 impl State {
-    pub fn stars_of<'s>(&'s self, service: &'s ServiceKey) -> impl Iterator<Item = &'s StarRecord> {
-        self.stars.values().filter(move |star| star.service == *service)
+    pub fn stars_of(&self, service: &ServiceKey) -> impl Iterator<Item = &StarRecord> {
+        self.stars.of_service(service)
     }
 
     /// The volumes that a star of this service would have.

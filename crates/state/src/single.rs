@@ -34,13 +34,12 @@ pub(crate) fn turn(
     }
     let (revision, was_held, was_done) =
         (service.revision, service.held.contains(&ordinal), service.done.contains(&ordinal));
-    let of_name = |star: &&mut crate::StarRecord| star.service == *key && star.ordinal == ordinal;
     let mut known = was_held || was_done;
     let mut running = None;
-    for star in state.stars.values_mut().filter(of_name) {
+    for star in state.stars.of_service(key).filter(|star| star.ordinal == ordinal) {
         known |= star.revision == revision;
         if star.phase < StarPhase::Draining && !star.leaving {
-            running = Some(star);
+            running = Some(star.id);
         }
     }
     if !known && running.is_none() {
@@ -58,8 +57,8 @@ pub(crate) fn turn(
     }
     // A star that ended for good is brought back by a start as by a restart.
     if let (Turn::Stop | Turn::Restart, Some(star)) = (turn, running) {
-        star.leaving = true;
-        changes.push(Change::StarLeaves { star: star.id, comes_back: turn == Turn::Restart });
+        state.stars.change(star, |star| star.leaving = true);
+        changes.push(Change::StarLeaves { star, comes_back: turn == Turn::Restart });
     }
     let what = match turn {
         Turn::Stop => "stopped",

@@ -9,12 +9,12 @@ impl State {
     /// The services that name a volume, or have a star left that has it.
     pub fn users_of_volume(&self, volume: &VolumeKey) -> Vec<&ServiceKey> {
         let named = self.services.iter().map(|(key, record)| (key, &record.spec.template));
-        let left = self.stars.values().filter(|star| star.phase != StarPhase::Ended);
-        let left = left.map(|star| (&star.service, &star.template));
+        let left = self.stars.of_volume(volume).filter(|star| star.phase != StarPhase::Ended);
         let has = |(key, template): &(&ServiceKey, &model::StarTemplate)| {
             key.namespace == volume.namespace && template.volumes.iter().any(|mount| mount.volume == volume.name)
         };
-        let mut users: Vec<&ServiceKey> = named.chain(left).filter(has).map(|(key, _)| key).collect();
+        let named = named.filter(has).map(|(key, _)| key);
+        let mut users: Vec<&ServiceKey> = named.chain(left.map(|star| &star.service)).collect();
         users.sort();
         users.dedup();
         users

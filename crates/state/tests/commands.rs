@@ -4,13 +4,15 @@
 //! That states and commands read back from bytes is shown in `store`, whose bytes they are.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use model::app::INSTANCES_MAX;
 use model::{
     AppKey, AppSpec, BundleId, Bytes, Code, ContentHash, Exit, ExitCause, Limits, LimitsChange, Network, NodeId, Probe,
-    ProbeKind, Program, RestartPolicy, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, WallTime,
+    ProbeKind, Program, RestartPolicy, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, VolumeKey,
+    VolumeMount, WallTime,
 };
-use state::{Assignment, Change, Command, EVENTS_MAX, Part, State, Transition, apply, touched};
+use state::{Assignment, Change, Command, EVENTS_MAX, Load, Part, StarRecord, State, Transition, apply, touched};
 
 const WALL: WallTime = WallTime(5);
 
@@ -309,7 +311,11 @@ impl Random {
         for name in names {
             let restart = self.one_of(&[RestartPolicy::Always, RestartPolicy::OnFailure, RestartPolicy::Never]);
             let instances = self.one_of(&[0, 1, 2, 5, u32::MAX]);
-            services.push((name, self::service(instances, self.one_of(&["a", "b"]), restart)));
+            let mut spec = self::service(instances, self.one_of(&["a", "b"]), restart);
+            spec.template.network = self.one_of(&[Network::None, Network::Host]);
+            let mount = VolumeMount { volume: "data".parse().unwrap(), path: "/data".to_owned(), size: None };
+            spec.template.volumes = self.one_of(&[Vec::new(), Vec::new(), vec![mount]]);
+            services.push((name, spec));
         }
         let base = self.number();
         put(app, &services, self.one_of(&[None, None, Some(base)]))
@@ -387,6 +393,11 @@ fn differ<K: Ord + Clone, V: PartialEq>(a: &BTreeMap<K, V>, b: &BTreeMap<K, V>) 
     keys.cloned().collect::<Vec<K>>().into_iter()
 }
 
+/// By looking at all of them.
+fn all_where(state: &State, is_meant: impl Fn(&StarRecord) -> bool) -> Vec<StarId> {
+    state.stars.values().filter(|star| is_meant(star)).map(|star| star.id).collect()
+}
+
 fn check(before: &State, state: &State, changes: &[Change]) -> Result<(), &'static str> {
     let must = |holds: bool, what: &'static str| if holds { Ok(()) } else { Err(what) };
     must(state.index == before.index + 1, "the index is the command's")?;
@@ -440,6 +451,28 @@ fn check(before: &State, state: &State, changes: &[Change]) -> Result<(), &'stat
                 must(limited == told && !(limited && is_over), "who may use something else is told, and lives")?;
             }
         }
+    }
+    for service in ["web", "api", "team/web"].map(name) {
+        let found: Vec<StarId> = state.stars_of(&service).map(|star| star.id).collect();
+        must(found == all_where(state, |star| star.service == service), "the stars of a service are found")?;
+        let volume = VolumeKey { namespace: service.namespace.clone(), name: "data".parse().unwrap() };
+        let has = |star: &StarRecord| State::volumes_of(&star.service, &star.template).any(|other| other == volume);
+        let found: Vec<StarId> = state.stars.of_volume(&volume).map(|star| star.id).collect();
+        must(found == all_where(state, has), "the stars of a volume are found")?;
+        let one = state.stars_of(&service).next().is_some();
+        must(one == state.stars.services().any(|key| *key == service), "services with stars are known")?;
+    }
+    for node in [NodeId(0), NodeId(1)] {
+        let found: Vec<StarId> = state.stars.on_node(node).map(|star| star.id).collect();
+        must(found == all_where(state, |star| star.node == node), "the stars of a machine are found")?;
+        let mut load = Load::default();
+        for star in state.stars.values().filter(|star| star.node == node && star.phase != StarPhase::Ended) {
+            load.stars += 1;
+            if let (Some(port), Network::Host) = (star.port, star.template.network) {
+                *load.ports.entry(port).or_default() += 1;
+            }
+        }
+        must(state.stars.load_of(node).cloned().unwrap_or_default() == load, "what a machine has to do is known")?;
     }
     let lost = before.stars.values().filter(|star| !state.stars.contains_key(&star.id));
     must(lost.into_iter().all(|star| star.phase == StarPhase::Ended), "only ended stars are forgotten")
@@ -547,4 +580,20 @@ fn a_service_whose_stars_all_ran_to_their_end_runs_again_when_it_is_started() {
     assert_eq!(state.services[&name("web")].wanted(), 0);
     apply(&mut state, 7, &start);
     assert_eq!(state.services[&name("web")].wanted(), 2);
+}
+
+#[test]
+fn stars_made_from_the_same_share_it() {
+    let mut state = after(&[web(2, "a"), assign(1, 1), assign(2, 1)]);
+    let shared = |state: &State, a: u64, b: u64| {
+        Arc::ptr_eq(&state.stars[&StarId(a)].template, &state.stars[&StarId(b)].template)
+    };
+    assert!(shared(&state, 1, 2));
+    apply(&mut state, 4, &limited(64));
+    assert!(shared(&state, 1, 2), "other limits are shared as well");
+    assert_eq!(state.stars[&StarId(1)].template.limits.memory, Some(Bytes::mib(64)));
+    apply(&mut state, 5, &web(2, "b"));
+    apply(&mut state, 6, &assign(3, 5));
+    assert!(!shared(&state, 1, 3));
+    assert_eq!(state.stars[&StarId(1)].template.args, ["a"], "a star stays what it was made from");
 }

@@ -184,7 +184,7 @@ pub(crate) fn star(id: StarId, node: NodeId, bundle: BundleId) -> StarRecord {
         ordinal: 1,
         node,
         generation: 1,
-        template,
+        template: template.into(),
         port: Some(80),
         phase: StarPhase::Assigned,
         process: None,

@@ -277,8 +277,10 @@ mod tests {
         }
         let mut record = star(StarId(7), NodeId(2), BundleId(ContentHash([0; 32])));
         let name: Name = "password".parse().unwrap();
-        record.template.interior.secrets.insert("/run/secrets/p".to_owned(), name);
-        state.stars.insert(StarId(7), record);
+        let mut template = (*record.template).clone();
+        template.interior.secrets.insert("/run/secrets/p".to_owned(), name);
+        record.template = template.into();
+        state.stars.insert(record);
         let check = |state: &State, star: u64, node: u64, expected: Result<&[&SecretKey], Code>| {
             let found = bound(state, StarId(star), NodeId(node));
             let found = found.map(|found| found.into_iter().map(|(secret, _)| secret).collect::<Vec<_>>());
@@ -289,7 +291,7 @@ mod tests {
         check(&state, 7, 3, Err(Code::Forbidden));
         check(&state, 8, 2, Err(Code::Forbidden));
         let mut ended = state.clone();
-        ended.stars.get_mut(&StarId(7)).unwrap().phase = StarPhase::Ended;
+        ended.stars.change(StarId(7), |star| star.phase = StarPhase::Ended).unwrap();
         check(&ended, 7, 2, Err(Code::Forbidden));
         state.secrets.remove(&password);
         check(&state, 7, 2, Err(Code::SecretMissing));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use model::talk::{Ask, Asked, LINE_MAX_BYTES, MESSAGE_MAX_BYTES};
 use model::{BundleId, ContentHash, NodeFacts, NodeRole, Standing, WallTime};
 use node::NodeConfig;
-use state::{NodeRecord, ServiceRecord};
+use state::{NodeRecord, ServiceRecord, StarRecord};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -44,7 +44,7 @@ fn state() -> State {
         (star.ordinal, star.phase) = (ordinal, StarPhase::Ready);
         let service = ServiceRecord {
             app: "shop".parse().unwrap(),
-            spec: model::ServiceSpec { template: star.template.clone(), instances: 1, entry: None },
+            spec: model::ServiceSpec { template: (*star.template).clone(), instances: 1, entry: None },
             revision: 1,
             stopped: false,
             paused: false,
@@ -55,7 +55,7 @@ fn state() -> State {
             done: Default::default(),
         };
         state.services.insert(star.service.clone(), service);
-        state.stars.insert(star.id, star);
+        state.stars.insert(star);
     }
     state
 }
@@ -117,7 +117,7 @@ fn messages_are_for_stars_of_the_senders_namespace_and_never_for_the_sender() {
 fn stars_that_do_not_run_are_sent_nothing() {
     let mut state = state();
     for (id, phase) in [(WEB_2, StarPhase::Ended), (API_1, StarPhase::Assigned)] {
-        state.stars.get_mut(&StarId(id)).unwrap().phase = phase;
+        state.stars.change(StarId(id), |star| star.phase = phase).unwrap();
     }
     assert_eq!(addressees(&node(state), &star(WEB_1), None), Ok(BTreeMap::new()));
 }
@@ -167,12 +167,13 @@ fn a_worker_speaks_for_programs_outside_of_stars_only_where_it_runs_some() {
     check(&state, 99, "default", false);
     // What ran there once is of no use.
     for star in [WEB_2, API_1] {
-        state.stars.get_mut(&StarId(star)).unwrap().phase = StarPhase::Ended;
+        state.stars.change(StarId(star), |star| star.phase = StarPhase::Ended).unwrap();
     }
     check(&state, 2, "default", false);
     // It says so itself, to whoever asks it.
     state.nodes.get_mut(&NodeId(1)).unwrap().role = NodeRole::Worker;
-    state.stars.get_mut(&StarId(OTHERS_1)).unwrap().node = NodeId(2);
+    let elsewhere = StarRecord { node: NodeId(2), ..state.stars.remove(StarId(OTHERS_1)).unwrap() };
+    state.stars.insert(elsewhere);
     let node = node(state);
     let outside = |namespace: &str| addressees(&node, &Who::User { namespace: namespace.parse().unwrap() }, None);
     assert_eq!(outside("team").unwrap_err().code, Code::Forbidden);

@@ -185,7 +185,7 @@ async fn a_worker_is_given_what_its_own_stars_are_made_from_and_nothing_else() {
     for (own, expected) in [(true, true), (false, false)] {
         let nodes = keepers(&[CONTROLLER, NodeRole::Worker], |state| {
             let node = if own { worker } else { NodeId(1) };
-            state.stars.insert(StarId(7), star(StarId(7), node, wanted));
+            state.stars.insert(star(StarId(7), node, wanted));
         })
         .await;
         assert_eq!(store(&nodes[0].bundles, 4), wanted);

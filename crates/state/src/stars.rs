@@ -1,0 +1,245 @@
+//! The stars of all services, found by their ids, their service, their machine and their volumes, and what each machine has to do
+//! because of them. Every change of one star asks for these; with a million stars none of them may be found by looking at all.
+//!
+//! Only what is here changes a record, so that what is found and counted is what is there. On disk there are the records alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use model::{Network, NodeId, ServiceKey, StarId, StarPhase, StarTemplate, VolumeKey};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::record::{StarRecord, State};
+
+/// Reads as the map of its records.
+#[derive(Debug, Clone, Default)]
+pub struct Stars {
+    records: BTreeMap<StarId, StarRecord>,
+    of_service: BTreeMap<ServiceKey, OfService>,
+    on_node: BTreeMap<NodeId, OnNode>,
+    of_volume: BTreeMap<VolumeKey, BTreeSet<StarId>>,
+}
+
+#[derive(Debug, Clone)]
+struct OfService {
+    /// And where each is.
+    stars: BTreeMap<StarId, NodeId>,
+    ended: BTreeSet<StarId>,
+    /// That of the star that came last: the next one most likely has the same, and then shares it.
+    template: Arc<StarTemplate>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct OnNode {
+    stars: BTreeSet<StarId>,
+    load: Load,
+}
+
+/// What a machine has to do: stars that have not ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Load {
+    pub stars: u32,
+    /// Ports of those on its own network, and how many have each.
+    pub ports: BTreeMap<u16, u32>,
+}
+
+impl Load {
+    /// One more star, with its port on the machine's own network, if it has one.
+    pub fn add(&mut self, port: Option<u16>) {
+        self.stars += 1;
+        if let Some(port) = port {
+            *self.ports.entry(port).or_default() += 1;
+        }
+    }
+
+    /// The contrary.
+    pub fn take(&mut self, port: Option<u16>) {
+        self.stars = self.stars.saturating_sub(1);
+        let Some(port) = port else { return };
+        match self.ports.get_mut(&port) {
+            Some(stars) if *stars > 1 => *stars -= 1,
+            _ => drop(self.ports.remove(&port)),
+        }
+    }
+}
+
+/// What a star is counted as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Counted {
+    Ended,
+    /// With its port on its machine's own network.
+    Runs(Option<u16>),
+}
+
+impl Counted {
+    fn of(star: &StarRecord) -> Self {
+        match star.phase {
+            StarPhase::Ended => Self::Ended,
+            _ => Self::Runs(star.port.filter(|_| star.template.network == Network::Host)),
+        }
+    }
+}
+
+fn count(of: &mut OfService, on: &mut OnNode, star: StarId, counted: Counted) {
+    match counted {
+        Counted::Ended => drop(of.ended.insert(star)),
+        Counted::Runs(port) => on.load.add(port),
+    }
+}
+
+fn uncount(of: &mut OfService, on: &mut OnNode, star: StarId, counted: Counted) {
+    match counted {
+        Counted::Ended => drop(of.ended.remove(&star)),
+        Counted::Runs(port) => on.load.take(port),
+    }
+}
+
+impl Stars {
+    pub fn of_service(&self, service: &ServiceKey) -> impl Iterator<Item = &StarRecord> {
+        self.ids_of(service).filter_map(|(star, _)| self.records.get(&star))
+    }
+
+    /// Those of a service and where they are, which costs less than to look at them.
+    pub fn ids_of(&self, service: &ServiceKey) -> impl Iterator<Item = (StarId, NodeId)> {
+        self.of_service.get(service).into_iter().flat_map(|of| &of.stars).map(|(star, node)| (*star, *node))
+    }
+
+    /// Those of a service that have ended and are not forgotten.
+    pub fn ended_of(&self, service: &ServiceKey) -> impl Iterator<Item = &StarRecord> {
+        let ended = self.of_service.get(service).into_iter().flat_map(|of| &of.ended);
+        ended.filter_map(|star| self.records.get(star))
+    }
+
+    /// The services that have stars, ended ones included.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.of_service.keys()
+    }
+
+    pub fn on_node(&self, node: NodeId) -> impl Iterator<Item = &StarRecord> {
+        let stars = self.on_node.get(&node).into_iter().flat_map(|on| &on.stars);
+        stars.filter_map(|star| self.records.get(star))
+    }
+
+    pub fn of_volume(&self, volume: &VolumeKey) -> impl Iterator<Item = &StarRecord> {
+        let stars = self.of_volume.get(volume).into_iter().flatten();
+        stars.filter_map(|star| self.records.get(star))
+    }
+
+    /// Nothing for a machine that has no star, ended ones included.
+    pub fn load_of(&self, node: NodeId) -> Option<&Load> {
+        self.on_node.get(&node).map(|on| &on.load)
+    }
+
+    /// Puts a star in, in the place of one with its id.
+    pub fn insert(&mut self, mut star: StarRecord) {
+        self.remove(star.id);
+        let id = star.id;
+        if !self.of_service.contains_key(&star.service) {
+            let (stars, ended, template) = (BTreeMap::new(), BTreeSet::new(), Arc::clone(&star.template));
+            self.of_service.insert(star.service.clone(), OfService { stars, ended, template });
+        }
+        let on = self.on_node.entry(star.node).or_default();
+        on.stars.insert(id);
+        if let Some(of) = self.of_service.get_mut(&star.service) {
+            if of.template == star.template {
+                star.template = Arc::clone(&of.template);
+            } else {
+                of.template = Arc::clone(&star.template);
+            }
+            of.stars.insert(id, star.node);
+            count(of, on, id, Counted::of(&star));
+        }
+        for volume in State::volumes_of(&star.service, &star.template) {
+            self.of_volume.entry(volume).or_default().insert(id);
+        }
+        self.records.insert(id, star);
+    }
+
+    pub fn remove(&mut self, star: StarId) -> Option<StarRecord> {
+        let record = self.records.remove(&star)?;
+        if let (Some(of), Some(on)) = (self.of_service.get_mut(&record.service), self.on_node.get_mut(&record.node)) {
+            uncount(of, on, star, Counted::of(&record));
+            of.stars.remove(&star);
+            on.stars.remove(&star);
+            let (of_is_empty, on_is_empty) = (of.stars.is_empty(), on.stars.is_empty());
+            if of_is_empty {
+                self.of_service.remove(&record.service);
+            }
+            if on_is_empty {
+                self.on_node.remove(&record.node);
+            }
+        }
+        for volume in State::volumes_of(&record.service, &record.template) {
+            if let Some(stars) = self.of_volume.get_mut(&volume) {
+                stars.remove(&star);
+                if stars.is_empty() {
+                    self.of_volume.remove(&volume);
+                }
+            }
+        }
+        Some(record)
+    }
+
+    /// Changes a star; not whose it is, where, and with which volumes: for these another is made.
+    pub fn change<T>(&mut self, star: StarId, change: impl FnOnce(&mut StarRecord) -> T) -> Option<T> {
+        let record = self.records.get_mut(&star)?;
+        let before = Counted::of(record);
+        let result = change(record);
+        let after = Counted::of(record);
+        if before != after
+            && let (Some(of), Some(on)) = (self.of_service.get_mut(&record.service), self.on_node.get_mut(&record.node))
+        {
+            uncount(of, on, star, before);
+            count(of, on, star, after);
+        }
+        Some(result)
+    }
+}
+
+impl Deref for Stars {
+    type Target = BTreeMap<StarId, StarRecord>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.records
+    }
+}
+
+impl<'s> IntoIterator for &'s Stars {
+    type Item = (&'s StarId, &'s StarRecord);
+    type IntoIter = std::collections::btree_map::Iter<'s, StarId, StarRecord>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.records.iter()
+    }
+}
+
+/// What is found by service or by machine follows from the records.
+impl PartialEq for Stars {
+    fn eq(&self, other: &Self) -> bool {
+        self.records == other.records
+    }
+}
+
+impl Eq for Stars {}
+
+impl FromIterator<StarRecord> for Stars {
+    fn from_iter<I: IntoIterator<Item = StarRecord>>(records: I) -> Self {
+        let mut stars = Self::default();
+        records.into_iter().for_each(|record| stars.insert(record));
+        stars
+    }
+}
+
+impl Serialize for Stars {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.records.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Stars {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let records = BTreeMap::<StarId, StarRecord>::deserialize(deserializer)?;
+        Ok(records.into_values().collect())
+    }
+}
