@@ -1,7 +1,7 @@
 //! Figures of the project and its peers, measured in one run on one machine.
 //!
 //! `bench [stars|hostile|cluster|lang] [--quick] [--only=NAME]`: prints a line a figure (see `report`), exits 1 when one misses its target.
-//! `--only` leaves out the figures of stars whose names do not begin so.
+//! `--only` leaves out the figures of stars, and the parts of `cluster` (rnp, voters, hollow, detection, simulated), whose names do not begin so.
 //! Peers that are not installed are named and skipped.
 
 #![forbid(unsafe_code)]
@@ -41,7 +41,7 @@ impl Depth {
 /// Where the programs under measurement are.
 pub(crate) struct Bench {
     pub(crate) rads: PathBuf,
-    /// This program: as `bench stamp` it prints the moment of its first instruction.
+    /// This program: as `bench stamp` it prints the moment of its first instruction, as `bench hollow…` it is a part of `cluster`.
     pub(crate) this: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) depth: Depth,
@@ -64,9 +64,13 @@ fn main() -> ExitCode {
         println!("{started_ns}");
         return ExitCode::SUCCESS;
     }
+    if args.first().is_some_and(|arg| arg == "hollow-nodes") {
+        return cluster::run_hollow_nodes(&args[1..]);
+    }
     let depth = if args.iter().any(|arg| arg == "--quick") { Depth::Quick } else { Depth::Full };
+    let hollow = args.first().is_some_and(|arg| arg == "hollow");
     let groups: Vec<&str> = args.iter().map(String::as_str).filter(|arg| !arg.starts_with("--")).collect();
-    if let Some(unknown) = groups.iter().find(|group| !GROUPS.contains(group)) {
+    if let Some(unknown) = groups.iter().find(|group| !hollow && !GROUPS.contains(group)) {
         eprintln!("bench: no group `{unknown}`; there are {}", GROUPS.join(", "));
         return ExitCode::from(2);
     }
@@ -78,6 +82,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if hollow {
+        return cluster::measure_hollow(&bench);
+    }
     let wanted = |group: &str| groups.is_empty() || groups.contains(&group);
     let mut report = report::Report::default();
     println!("# fsync on (as the disk gives it), network: loopback only, profile: release");

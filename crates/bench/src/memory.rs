@@ -1,6 +1,7 @@
-//! What processes hold of the machine's memory, as the kernel tells it.
+//! What processes hold of the machine's memory and use of its processors, as the kernel tells it.
 
 use std::fs;
+use std::time::Duration;
 
 /// Memory of one process, in bytes, from `/proc/PID/smaps_rollup`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,6 +23,47 @@ pub(crate) fn resident(pid: u32) -> Result<u64, String> {
     let path = format!("/proc/{pid}/status");
     let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
     Ok(field(&text, "VmRSS:"))
+}
+
+/// The part of it that is its own and not pages of files, in bytes.
+pub(crate) fn resident_own(pid: u32) -> Result<u64, String> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    Ok(field(&text, "RssAnon:"))
+}
+
+/// What a process has used of processors so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Used {
+    pub(crate) time: Duration,
+    /// How often one of its threads was woken after it had waited.
+    pub(crate) woken: u64,
+}
+
+impl Used {
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self { time: self.time.saturating_sub(before.time), woken: self.woken.saturating_sub(before.woken) }
+    }
+}
+
+/// Of the threads it has now.
+pub(crate) fn used(pid: u32) -> Result<Used, String> {
+    let path = format!("/proc/{pid}/task");
+    let threads = fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
+    let mut used = Used::default();
+    for thread in threads.flatten() {
+        // One may have ended meanwhile.
+        let (Ok(time), Ok(status)) =
+            (fs::read_to_string(thread.path().join("schedstat")), fs::read_to_string(thread.path().join("status")))
+        else {
+            continue;
+        };
+        let nanos = time.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default();
+        used.time += Duration::from_nanos(nanos);
+        let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        used.woken += switches.and_then(|switches| switches.trim().parse::<u64>().ok()).unwrap_or_default();
+    }
+    Ok(used)
 }
 
 /// The most a process ever had resident, in bytes.

@@ -42,6 +42,11 @@ impl Report {
         self.missed.push(name.to_owned());
     }
 
+    /// Another process has printed its lines, and one of them is a miss.
+    pub(crate) fn missed_elsewhere(&mut self, name: &str) {
+        self.missed.push(name.to_owned());
+    }
+
     pub(crate) fn missed(&self) -> &[String] {
         &self.missed
     }

@@ -4,7 +4,7 @@
 //! long a run took.
 //!
 //! - `voters`: the real consensus, on machines that fail.
-//! - `cluster`: whole nodes, with faults from a seed and checkers. `members`, `network`, `peer`, `figures`: membership alone, measured.
+//! - `cluster`: whole nodes, with faults from a seed and checkers. `scale`: two of thousands, with a million stars. `members`, `network`, `peer`, `figures`: membership alone, measured.
 
 #![forbid(unsafe_code)]
 
@@ -14,4 +14,5 @@ pub mod figures;
 pub mod members;
 pub mod network;
 pub mod peer;
+pub mod scale;
 pub mod voters;

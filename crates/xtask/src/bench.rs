@@ -6,8 +6,14 @@ use crate::apt;
 use crate::command::{self, Outcome, cargo};
 
 /// Debian packages of the peers, and the program each brings.
-const PEERS: [(&str, &str); 5] =
-    [("crun", "crun"), ("bubblewrap", "bwrap"), ("lua5.4", "lua5.4"), ("python3", "python3"), ("etcd-server", "etcd")];
+const PEERS: [(&str, &str); 6] = [
+    ("crun", "crun"),
+    ("bubblewrap", "bwrap"),
+    ("lua5.4", "lua5.4"),
+    ("python3", "python3"),
+    ("etcd-server", "etcd"),
+    ("serf", "serf"),
+];
 
 pub(crate) fn run(args: &[&str]) -> Outcome {
     apt::install(&PEERS, "will be skipped");

@@ -38,7 +38,7 @@ usage: cargo xtask TASK
   tidy                   arrows between crates, purity, head comments, unsafe code, loose ends
   golden                 rewrite the expected outputs of data-driven tests; read the diff before keeping it
   bench [GROUP] [--quick] [--only=NAME]
-                         measure the project and its peers in one run; groups: stars, hostile, lang
+                         measure the project and its peers in one run; groups: stars, hostile, cluster, lang
   sim membership         3 to 1,000 members in virtual time: joining, traffic, false deaths under loss, detection (minutes)
 ";
 
