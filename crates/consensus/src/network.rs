@@ -11,8 +11,8 @@ use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderError,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::type_config::TypeConfigExt;
 
@@ -207,8 +207,19 @@ impl<P: Peers> RaftNetworkV2<Types> for Network<P> {
         let within = self.append_within(&option);
         let this = self.clone();
         let answers = input.map(move |request| this.append(request, within)).buffered(APPENDS_IN_FLIGHT);
-        let until_failure = answers.scan(false, |ended, answer| {
+        let until_failure = answers.scan((false, None), |(ended, kept), answer| {
             let pass = !*ended;
+            let answer = match answer {
+                Ok(Ok(last)) => {
+                    *kept = last.max(*kept);
+                    Ok(Ok(last))
+                }
+                // It overtook the one before it, which was answered for by now: what was sent is there, and is sent again.
+                Ok(Err(StreamAppendError::Conflict(at))) if Some(at) <= *kept => {
+                    Err(failed("a request overtook another"))
+                }
+                other => other,
+            };
             *ended = !matches!(answer, Ok(Ok(_)));
             future::ready(pass.then_some(answer))
         });

@@ -104,12 +104,15 @@ fn reached(kit: &Kit, address: &str) -> (String, String) {
     (answer(&from_star), answer(&kit.outside(&["reach", address])))
 }
 
+/// The same, of a star whose links were raised a moment ago: what is sent before they carry anything is lost, as on any cable.
+fn reached_in_the_end(kit: &Kit, address: &str, expected: &str) -> Option<(String, String)> {
+    (0..5).map(|_| reached(kit, address)).find(|(star, _)| star == expected)
+}
+
 fn calls_out(kit: &Kit) -> Verdict {
     with_world(kit, |kit| {
         let expected = "you are 192.0.2.1".to_owned();
-        // The links were raised a moment ago: what is sent before they carry anything is lost, as on any cable.
-        let reaches = (0..5).map(|_| reached(kit, WORLD)).find(|(star, _)| *star == expected);
-        assert_eq!(reaches, Some((expected.clone(), expected)));
+        assert_eq!(reached_in_the_end(kit, WORLD, &expected), Some((expected.clone(), expected)));
         let (_, alone) = kit.run(&kit.script(&["reach", WORLD]));
         assert!(alone.contains("nothing, NetworkUnreachable"), "the control: {alone}");
     })
@@ -173,7 +176,7 @@ fn leaves_nothing(kit: &Kit) -> Verdict {
         let second = on_bridge(kit.script(&["listen everywhere", "80"]));
         kit.start(&second);
         assert_ne!(kit.said(second.star, "address "), address);
-        assert_eq!(reached(kit, WORLD).0, "you are 192.0.2.1");
+        assert!(reached_in_the_end(kit, WORLD, "you are 192.0.2.1").is_some());
         kit.shut_down();
         until(|| (state() == before).then_some(()), state);
         // One that was killed with its stars leaves the bridge to the next, which has no use for it.
