@@ -76,6 +76,14 @@ impl Log {
         self.waiting.contains_key(&star)
     }
 
+    /// What became of a star is being written.
+    pub(crate) fn is_being_written(&self, star: StarId) -> bool {
+        self.under_way.iter().any(|proposal| match &proposal.command {
+            Command::Transitions { changes, .. } => changes.iter().any(|transition| transition.star == star),
+            _ => false,
+        })
+    }
+
     /// Transitions of a batch that was not written: they wait until `at`, unless something newer waits.
     pub(crate) fn again(&mut self, transitions: Vec<Transition>, at: Time) {
         self.held_until = at;

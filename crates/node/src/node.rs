@@ -384,8 +384,17 @@ impl Node {
                 let mut services = self.retired(command);
                 self.dirty.append(&mut services);
             }
-            Purpose::Transitions | Purpose::Peer(_) => {}
+            Purpose::Transitions => self.told(command),
+            Purpose::Peer(_) => {}
         }
+    }
+
+    /// What became of stars is written. The state may have known it, from a batch that seemed to have failed; who waited for it to
+    /// be written has not heard of that.
+    fn told(&mut self, command: &Command) {
+        let Command::Transitions { changes, .. } = command else { return };
+        let known = changes.iter().filter_map(|transition| self.state.stars.get(&transition.star));
+        self.dirty.extend(known.map(|star| star.service.clone()));
     }
 
     /// Somebody who asks again has seen to what was wrong: earlier failures neither delay the next start nor count.

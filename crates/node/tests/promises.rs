@@ -19,6 +19,8 @@ struct Desk {
     index: u64,
     /// Nothing can be written.
     disk_full: bool,
+    /// What is written seems not to be, at first.
+    in_doubt: bool,
     /// All effects but those that are answered here, oldest first.
     effects: Vec<Effect>,
 }
@@ -37,6 +39,7 @@ impl Desk {
             now: Time(1_000_000_000_000),
             index,
             disk_full: false,
+            in_doubt: false,
             effects: Vec::new(),
         }
     }
@@ -62,8 +65,12 @@ impl Desk {
                     let problem = Problem::new(Code::DiskFull, "the disk is full");
                     self.tell(Event::ProposalFailed { proposal, problem });
                 }
-                Effect::Propose { command, .. } => {
+                Effect::Propose { proposal, command } => {
                     self.index += 1;
+                    if self.in_doubt {
+                        let problem = Problem::new(Code::Unavailable, "no leader answers").after_changes();
+                        self.tell(Event::ProposalFailed { proposal, problem });
+                    }
                     self.tell(Event::Committed { index: self.index, command });
                 }
                 Effect::Listen { service, entry } => {
@@ -277,6 +284,18 @@ fn serving_one(change: impl FnOnce(&mut StarTemplate)) -> (Desk, StarId) {
     desk.make_ready(star);
     desk.effects.clear();
     (desk, star)
+}
+
+/// A world of `cargo xtask sim cluster` found that it waited for ever.
+#[test]
+fn an_end_that_was_written_though_it_seemed_not_to_be_is_followed_by_the_next_star() {
+    let (mut desk, star) = serving_one(|template| template.singleton = true);
+    desk.in_doubt = true;
+    desk.exit(star);
+    desk.in_doubt = false;
+    assert_eq!((desk.stars(StarPhase::Ended), desk.started()), (vec![star], vec![]));
+    let (_, next) = desk.time_to_start();
+    assert_ne!(next, star);
 }
 
 #[test]
