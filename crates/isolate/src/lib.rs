@@ -75,4 +75,4 @@ pub fn clock_is_synchronised() -> std::io::Result<bool> {
     sys::clock::is_synchronised()
 }
 
-pub use walls::{DiskMeans, Enforced, IO_IN_PART, Walls};
+pub use walls::{DiskMeans, Enforced, IO_IN_PART, Walls, YIELDING_IN_PART};

@@ -18,6 +18,9 @@ pub struct Walls {
     /// Stars that spend all the processor time they may give way to whoever is woken.
     #[serde(default)]
     pub yielding: Enforced,
+    /// To other stars only; see `YIELDING_IN_PART`.
+    #[serde(default)]
+    pub yielding_in_part: bool,
     /// Reads and writes of the data folder's disk.
     #[serde(default)]
     pub io: Enforced,
@@ -39,6 +42,9 @@ pub struct Walls {
 /// What version 1 of cgroups does not limit of a disk's use.
 pub const IO_IN_PART: &str =
     "cgroup v1 limits reads, direct writes and what is synced; not what the kernel writes back later by itself";
+
+/// To whom stars do not give way that have turns as long as everybody's.
+pub const YIELDING_IN_PART: &str = "to other stars; to programs that are no stars from Linux 6.12 on";
 
 /// How what stars write is bounded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

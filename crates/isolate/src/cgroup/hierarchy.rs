@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use model::Limits;
 
 use super::group::{Group, Groups, Late, Version, inherit};
-use super::{device, keyed, number, write};
+use super::{device, keyed, number, turns, write};
 use crate::fault::plain;
 use crate::sys;
 use crate::walls::{DiskMeans, Enforced, Walls};
@@ -103,6 +103,7 @@ impl Hierarchies {
                 }
                 parent => enforced(parent),
             },
+            yielding_in_part: !turns::can_be_lengthened(),
             io: match &self.device {
                 Ok(_) => enforced(&self.io),
                 Err(reason) => Enforced::No { reason: reason.clone() },

@@ -8,6 +8,7 @@ mod device;
 mod group;
 mod hierarchy;
 mod spending;
+mod turns;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

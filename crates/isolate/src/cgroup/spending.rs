@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 
 use super::group::{Group, Groups};
-use super::write;
+use super::turns::Turn;
+use super::{number, write};
 
 /// Whether a group runs only where nobody else wants to; by the same name in both versions, from Linux 5.15 on.
 const GIVES_WAY_FILE: &str = "cpu.idle";
@@ -29,7 +30,20 @@ impl Groups {
     /// Lets it run only where nobody else wants to, or like everybody else.
     pub(crate) fn give_way(&self, gives_way: bool) -> io::Result<()> {
         let Some(group) = &self.cpu else { return Ok(()) };
-        write(&group.dir, GIVES_WAY_FILE, u8::from(gives_way))
+        // The mark is there as long as any turn may be long: a nursery that follows looks for it.
+        let shortened = if gives_way { Ok(()) } else { group.take_turns(Turn::Usual) };
+        write(&group.dir, GIVES_WAY_FILE, u8::from(gives_way))?;
+        if gives_way { group.take_turns(Turn::Long) } else { shortened }
+    }
+
+    /// Has those give way that came into it since by themselves, as commands executed in it do.
+    pub(crate) fn still_give_way(&self) -> io::Result<()> {
+        self.cpu.as_ref().map_or(Ok(()), |group| group.take_turns(Turn::Long))
+    }
+
+    /// Whether it was told to.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.cpu.as_ref().is_some_and(|group| number(&group.dir, GIVES_WAY_FILE) == Some(1))
     }
 }
 

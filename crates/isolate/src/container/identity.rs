@@ -68,7 +68,8 @@ impl Identity {
                 period: scheduler.period,
                 ..SchedulerAttributes::default()
             };
-            sys::schedule::set_scheduler(attributes).because(|| "cannot set the scheduler".to_owned())?;
+            sys::schedule::set_scheduler(sys::schedule::SELF, attributes)
+                .because(|| "cannot set the scheduler".to_owned())?;
         }
         if let Some(policy) = &process.memory_policy {
             sys::schedule::set_memory_policy(policy.mode, &policy.nodes)

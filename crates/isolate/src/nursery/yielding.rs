@@ -92,8 +92,10 @@ impl Nursery {
     /// What a nursery before this one knew of its stars is not known any more.
     pub(super) fn let_nobody_give_way(&mut self) {
         for star in self.stars.values().filter(|star| star.lives() && star.has_quota()) {
-            // Fails where it could not have been told to.
-            let _ = star.record.groups.give_way(false);
+            if star.record.groups.gives_way() {
+                // Fails when the group is about to go.
+                let _ = star.record.groups.give_way(false);
+            }
             self.yielding.expect(Instant::now());
         }
     }
@@ -120,10 +122,12 @@ impl Nursery {
             let groups = &star.record.groups;
             let Some(spent) = groups.spent() else { continue };
             let account = accounts.entry(star.record.star).or_default();
-            if let Some(gives_way) = account.judge(spent) {
-                // Fails when the group is about to go.
-                let _ = groups.give_way(gives_way);
-            }
+            // Fails when the group is about to go.
+            let _ = match account.judge(spent) {
+                Some(gives_way) => groups.give_way(gives_way),
+                None if account.gives_way => groups.still_give_way(),
+                None => Ok(()),
+            };
         }
         self.yielding.accounts = accounts;
         let took = now.elapsed();

@@ -6,7 +6,7 @@ use super::check;
 
 /// The kernel's `struct sched_attr`, first version.
 #[repr(C)]
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct SchedulerAttributes {
     pub(crate) size: u32,
     pub(crate) policy: u32,
@@ -18,11 +18,23 @@ pub(crate) struct SchedulerAttributes {
     pub(crate) period: u64,
 }
 
-/// Sets how this thread is scheduled.
-pub(crate) fn set_scheduler(mut attributes: SchedulerAttributes) -> io::Result<()> {
+/// This thread, by the number that the calls below take.
+pub(crate) const SELF: u32 = 0;
+
+/// How a thread is scheduled.
+pub(crate) fn scheduler(thread: u32) -> io::Result<SchedulerAttributes> {
+    let mut attributes = SchedulerAttributes::default();
+    let size = size_of::<SchedulerAttributes>();
+    // SAFETY: the kernel writes at most as many bytes to the live structure as it is told.
+    check(unsafe { libc::syscall(libc::SYS_sched_getattr, thread, &raw mut attributes, size, 0) })?;
+    Ok(attributes)
+}
+
+/// Sets how a thread is scheduled.
+pub(crate) fn set_scheduler(thread: u32, mut attributes: SchedulerAttributes) -> io::Result<()> {
     attributes.size = size_of::<SchedulerAttributes>() as u32;
     // SAFETY: the kernel reads as many bytes of the live structure as its first field says.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) })?;
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, thread, &raw const attributes, 0) })?;
     Ok(())
 }
 

@@ -39,6 +39,7 @@ impl Kit {
             pids: isolate::Enforced::Yes,
             pinning: isolate::Enforced::Yes,
             yielding: isolate::Enforced::Yes,
+            yielding_in_part: false,
             burst: isolate::Enforced::Yes,
             io: isolate::Enforced::Yes,
             io_in_part: false,

@@ -1,5 +1,7 @@
 //! Limits that bite, and that change while a star runs.
 
+use std::collections::BTreeSet;
+
 use isolate::{Enforced, Message, Request, StarOrder};
 use model::units::{Bytes, Millicores};
 use model::{ExitCause, Limits};
@@ -322,15 +324,25 @@ fn yielding(kit: &Kit) -> Verdict {
     let mut order = kit.command(&["sh", "-c", "while :; do (:); done"]);
     order.limits = with(Some(Millicores(100)));
     let (spender, _) = kit.start(&order);
+    let told_by_turns = !kit.walls.yielding_in_part;
+    let usual: BTreeSet<u64> = turn_of("self").into_iter().collect();
+    let takes = |pid: u32, long: bool| !told_by_turns || turns(pid) == if long { [LONG].into() } else { usual.clone() };
     let gives_way = |pid: u32| group_file(pid, "cpu.idle").trim() == "1";
     let until = |pid: u32, expected: bool| {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while gives_way(pid) != expected {
-            assert!(std::time::Instant::now() < deadline, "it gives way: {}", !expected);
+        while gives_way(pid) != expected || !takes(pid, expected) {
+            assert!(std::time::Instant::now() < deadline, "wanted {expected}: {} {:?}", gives_way(pid), turns(pid));
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
     };
-    assert!(!gives_way(spender), "nobody begins so");
+    assert!(!gives_way(spender) && takes(spender, false), "nobody begins so");
+    until(spender, true);
+    // What is executed in it is no child of what it runs.
+    let sleep = "sleep 1000 <&- >&- 2>&- &";
+    assert_eq!(kit.exec(order.star, &["sh", "-c", sleep]).0, Ok(0));
+    let name = |thread: &str| std::fs::read_to_string(format!("/proc/{thread}/comm")).unwrap_or_default();
+    let sleeps = || group_file(spender, "cpu.threads").lines().any(|thread| name(thread).trim() == "sleep");
+    crate::kit::until(|| sleeps().then_some(()), || "nothing sleeps in it");
     until(spender, true);
     // On a slow machine its start took all it may; now it has time left.
     until(calm, false);
@@ -394,6 +406,18 @@ fn io(kit: &Kit) -> Verdict {
 }
 
 /// A limit as the kernel has it, found by way of the star's own process.
+/// How long the turns are that those in a star's group take, in nanoseconds: the longest that the kernel grants, or as it has it.
+const LONG: u64 = 100_000_000;
+
+fn turns(pid: u32) -> BTreeSet<u64> {
+    group_file(pid, "cpu.threads").lines().filter_map(turn_of).collect()
+}
+
+fn turn_of(thread: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{thread}/sched")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("se.slice")?.split_whitespace().last()?.parse().ok())
+}
+
 fn group_file(pid: u32, file: &str) -> String {
     let controller = file.split('.').next().unwrap_or(file);
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
@@ -410,6 +434,8 @@ fn group_file(pid: u32, file: &str) -> String {
         ("memory", true) => "memory.limit_in_bytes",
         ("memory", false) => "memory.max",
         ("cpu.idle", _) => "cpu.idle",
+        ("cpu.threads", true) => "tasks",
+        ("cpu.threads", false) => "cgroup.threads",
         ("cpu", true) => "cpu.cfs_burst_us",
         ("cpu", false) => "cpu.max.burst",
         _ => "pids.max",

@@ -228,6 +228,9 @@ fn judge(facts: &Facts, root: bool) -> Vec<Finding> {
     ] {
         findings.push(match enforced {
             Enforced::Yes if what == "io limits" && walls.io_in_part => works(what, isolate::IO_IN_PART.to_owned()),
+            Enforced::Yes if what == "giving way" && walls.yielding_in_part => {
+                works(what, isolate::YIELDING_IN_PART.to_owned())
+            }
             Enforced::Yes => works(what, format!("cgroups {}", walls.cgroup)),
             Enforced::No { reason } => missing(what, reason, help),
         });
@@ -585,6 +588,7 @@ mod tests {
             pinning: Enforced::Yes,
             burst: Enforced::Yes,
             yielding: Enforced::Yes,
+            yielding_in_part: false,
             io: Enforced::Yes,
             io_in_part: false,
             disk: DiskMeans::Image,
@@ -608,6 +612,23 @@ mod tests {
             ports: Vec::new(),
             survey: None,
         }
+    }
+
+    #[test]
+    fn what_works_in_part_says_for_whom() {
+        let detail = |in_part| {
+            let mut facts = sound();
+            if let Ok(walls) = &mut facts.walls {
+                walls.yielding_in_part = in_part;
+            }
+            let findings = judge(&facts, true);
+            findings
+                .into_iter()
+                .find(|finding| finding.what == "giving way")
+                .map(|finding| (finding.state, finding.detail))
+        };
+        assert_eq!(detail(false), Some((State::Works, "cgroups v2".to_owned())));
+        assert_eq!(detail(true), Some((State::Works, isolate::YIELDING_IN_PART.to_owned())));
     }
 
     #[test]

@@ -124,6 +124,7 @@ fn walls() -> Walls {
         disk: isolate::DiskMeans::ProjectQuota,
         landlock: Yes,
         yielding: Yes,
+        yielding_in_part: false,
         rootless: false,
         cgroup: "none".to_owned(),
     }
