@@ -1,6 +1,6 @@
-//! The file under the database: plain reads, writes and syncs that remember how they failed.
+//! The file under a database or a journal: plain reads, writes and syncs that remember how they failed.
 //!
-//! The database reports every failure alike; what to do differs. A full disk passes: the write is refused and tried
+//! A database reports every failure alike; what to do differs. A full disk passes: the write is refused and tried
 //! again later. A failed sync does not: Linux drops the dirty pages and the next sync succeeds without them, so
 //! nothing that follows may be trusted.
 
@@ -14,7 +14,7 @@ use redb::StorageBackend;
 
 use crate::fault;
 
-/// What went wrong below the database since it was opened.
+/// What went wrong below since it was opened.
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     pub full: AtomicBool,
@@ -42,6 +42,27 @@ impl Disk {
         }
         result
     }
+
+    pub(crate) fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        #[cfg(test)]
+        if self.faults.inject_full.load(SeqCst) {
+            return self.note(Err(io::ErrorKind::StorageFull.into()));
+        }
+        self.note(self.file.write_all_at(data, offset))
+    }
+
+    pub(crate) fn set_len(&self, len: u64) -> io::Result<()> {
+        self.note(self.file.set_len(len))
+    }
+
+    pub(crate) fn sync_data(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if self.faults.inject_sync_failure.load(SeqCst) {
+            self.faults.sync_failed.store(true, SeqCst);
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        self.file.sync_data().inspect_err(|_| self.faults.sync_failed.store(true, SeqCst))
+    }
 }
 
 impl StorageBackend for Disk {
@@ -54,23 +75,14 @@ impl StorageBackend for Disk {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.note(self.file.set_len(len))
+        self.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        #[cfg(test)]
-        if self.faults.inject_sync_failure.load(SeqCst) {
-            self.faults.sync_failed.store(true, SeqCst);
-            return Err(io::Error::from_raw_os_error(5));
-        }
-        self.file.sync_data().inspect_err(|_| self.faults.sync_failed.store(true, SeqCst))
+        self.sync_data()
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        #[cfg(test)]
-        if self.faults.inject_full.load(SeqCst) {
-            return self.note(Err(io::ErrorKind::StorageFull.into()));
-        }
-        self.note(self.file.write_all_at(data, offset))
+        self.write(offset, data)
     }
 }

@@ -9,7 +9,8 @@ use model::Problem;
 use redb::{ReadableTable, TableDefinition};
 use state::{Command, State};
 
-use crate::database::{Base, Failure};
+use crate::database::Base;
+use crate::folder::Failure;
 use crate::record::{self, Kind};
 
 const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");

@@ -12,11 +12,11 @@ use model::Problem;
 use redb::{ReadableTable, TableDefinition};
 use state::{Command, State};
 
-pub(crate) use crate::database::Failure;
 use crate::database::{Base, ChangeError};
 #[cfg(test)]
 use crate::disk::Faults;
 use crate::fault;
+pub(crate) use crate::folder::Failure;
 use crate::record::{self, Kind};
 use crate::tip::Tip;
 

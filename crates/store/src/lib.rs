@@ -13,9 +13,11 @@ pub mod bundles;
 mod database;
 mod disk;
 mod fault;
+mod folder;
 mod followed;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod journal;
 mod ledger;
 pub mod place;
 mod record;

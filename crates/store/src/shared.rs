@@ -3,32 +3,46 @@
 //! Bytes in, bytes out: what an entry or a vote says is `consensus`'s, which also decides what to write when. Here they are
 //! durable when [`SharedLog::commit`] returns, and found out when they are not what was written. Everything blocks on the
 //! disk; its user gives it a thread and puts what waits together into one commit, which is one sync.
+//!
+//! Commits are frames of a [`Journal`]; nothing is read again before the next start. A snapshot is a file of its own,
+//! `snapshot-N`, N the commit that told of it. All of it used to be in a database: see `former`.
 
-use std::path::Path;
+mod former;
+mod rows;
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use model::Problem;
-use redb::{ReadTransaction, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
 
-use crate::database::{Base, ChangeError, Failure};
+use self::rows::Row;
+use crate::bundles::sync_dir;
+use crate::disk::Disk;
 use crate::fault;
-use crate::record::{self, Kind};
+use crate::folder::{Failure, Folder};
+use crate::journal::{Journal, Kind};
+use crate::record;
 use crate::tip::Tip;
 
 /// One thing to be kept, dropped or replaced. The bytes are the caller's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change<'b> {
     /// Replaces the vote.
-    Vote(Vec<u8>),
+    Vote(&'b [u8]),
     /// Replaces the note of how far the log is known to be agreed on.
-    Committed(Vec<u8>),
+    Committed(&'b [u8]),
     /// Writes one entry, over another of that index when there is one.
-    Append { index: u64, bytes: Vec<u8> },
+    Append { index: u64, bytes: &'b [u8] },
     /// Drops the entries from this index on.
     Truncate { from: u64 },
     /// Drops the entries up to this index, itself included, and keeps the bytes as the note of what went.
-    Purge { upto: u64, mark: Vec<u8> },
+    Purge { upto: u64, mark: &'b [u8] },
     /// Replaces the snapshot by one of this index.
-    Snapshot { index: u64, bytes: Vec<u8> },
+    Snapshot { index: u64, bytes: &'b [u8] },
 }
 
 /// What was on disk, snapshot excepted.
@@ -54,38 +68,49 @@ pub enum Fault {
 /// One voter's part of the log, alone in its folder.
 #[derive(Debug)]
 pub struct SharedLog {
-    base: Base,
+    folder: Arc<Folder>,
+    journal: Journal,
     tip: Tip,
-    /// Commits made; the tip holds the number of the last one that was answered.
-    sequence: u64,
+    heads: Heads,
+    /// Nothing is written any more.
+    failed: bool,
     was_marked: bool,
 }
 
-const ENTRIES: TableDefinition<u64, &[u8]> = TableDefinition::new("entries");
-const HEADS: TableDefinition<u64, &[u8]> = TableDefinition::new("heads");
-const SNAPSHOT: TableDefinition<u64, &[u8]> = TableDefinition::new("snapshot");
+/// What is not an entry, and goes into the head of every segment of the journal.
+#[derive(Debug, Clone, Default)]
+struct Heads {
+    vote: Option<Vec<u8>>,
+    committed: Option<Vec<u8>>,
+    purged: Option<(u64, Vec<u8>)>,
+    snapshot: Option<Kept>,
+}
 
-const FILE: &str = "shared.redb";
+/// Which snapshot there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kept {
+    index: u64,
+    /// Its file is named after the commit that told of it.
+    commit: u64,
+}
+
 const TIP: &str = "tip";
-
-/// Rows of the table `heads`.
-const SEQUENCE: u64 = 0;
-const VOTE: u64 = 1;
-const COMMITTED: u64 = 2;
-const PURGED: u64 = 3;
+const SNAPSHOT: &str = "snapshot-";
 
 impl SharedLog {
-    /// Opens or creates the log in `dir` and reads what is there, every record checked.
+    /// Opens or creates the log in `dir` and reads what is there, every frame checked.
     ///
     /// # Errors
     /// `AgentRunning`, `DataCorrupt`, `DiskFull`, `DataUnwritable`; nothing is changed then.
     pub fn open(dir: &Path) -> Result<(Self, Contents), Problem> {
-        let base = Base::new(dir, FILE)?;
-        let path = dir.join(TIP);
+        let folder = Arc::new(Folder::take(dir)?);
+        let path = folder.path(TIP);
         let tip = Tip::open(&path).map_err(|error| fault::problem("open", &path, &error))?;
-        let mut this = Self { base, tip, sequence: 0, was_marked: false };
-        let contents = this.recover().map_err(|failure| this.base.problem(&failure))?;
-        Ok((this, contents))
+        let was_marked = folder.is_marked();
+        let recovered = recover(&folder, &tip, was_marked);
+        let (journal, mut found) = recovered.map_err(|failure| folder.problem(folder.dir(), &failure))?;
+        let contents = found.contents();
+        Ok((Self { folder, journal, tip, heads: found.heads, failed: false, was_marked }, contents))
     }
 
     /// Whether an earlier process met a failed sync here. What the disk had was written anew.
@@ -96,205 +121,258 @@ impl SharedLog {
     /// Makes all of the changes, in their order, or none. Durable when it returns.
     ///
     /// After [`Fault::Full`] the same changes may be committed again; that some of them were made already does no harm.
-    pub fn commit(&mut self, changes: &[Change]) -> Result<(), Fault> {
-        let sequence = self.ready().and_then(|()| {
-            let sequence = self.sequence + 1;
-            self.base.write(|transaction| {
-                make(transaction, changes)?;
-                put_head(transaction, SEQUENCE, &sequence.to_le_bytes())
-            })?;
-            Ok(sequence)
-        });
-        self.sequence = sequence.map_err(|failure| self.fault(failure))?;
-        self.tip.write(self.sequence);
-        Ok(())
+    pub fn commit(&mut self, changes: &[Change<'_>]) -> Result<(), Fault> {
+        let committed = self.usable().and_then(|()| self.write(changes));
+        committed.map_err(|failure| self.fault(failure))
     }
 
     /// The snapshot and its index.
     pub fn snapshot(&mut self) -> Result<Option<(u64, Vec<u8>)>, Fault> {
-        self.ready().and_then(|()| self.read_snapshot()).map_err(|failure| self.fault(failure))
+        let read = self.usable().and_then(|()| self.heads.snapshot.map(|kept| kept.read(&self.folder)).transpose());
+        read.map_err(|failure| self.fault(failure))
     }
 
-    fn fault(&self, failure: Failure) -> Fault {
-        let problem = self.base.problem(&failure);
+    fn usable(&self) -> Result<(), Failure> {
+        match self.failed {
+            true => Err(Failure::Fatal("it failed before".to_owned())),
+            false => self.folder.is_usable(),
+        }
+    }
+
+    fn write(&mut self, changes: &[Change<'_>]) -> Result<(), Failure> {
+        if self.journal.is_long() {
+            let heads = &self.heads;
+            self.journal.turn(&self.folder, |frame| heads.put(frame))?;
+        }
+        let commit = self.journal.number() + 1;
+        // Of several only the last one counts. Nobody knows of its file before the commit says so.
+        let snapshot = changes.iter().rev().find_map(|change| match change {
+            Change::Snapshot { index, bytes } => Some((Kept { index: *index, commit }, *bytes)),
+            _ => None,
+        });
+        if let Some((kept, bytes)) = snapshot {
+            kept.write(&self.folder, bytes)?;
+        }
+        let rows = changes.iter().map(|change| change.row(commit));
+        self.journal.append(highest(rows.clone()), |frame| rows.clone().for_each(|row| row.put(frame)))?;
+        self.tip.write(commit);
+        let before = self.heads.snapshot;
+        rows.for_each(|row| self.heads.take(&row));
+        // What nobody needs any more.
+        if let Some(old) = before.filter(|_| snapshot.is_some()) {
+            let _ = fs::remove_file(old.path(&self.folder));
+        }
+        match &self.heads.purged {
+            Some((upto, _)) if changes.iter().any(|change| matches!(change, Change::Purge { .. })) => {
+                self.journal.drop_upto(&self.folder, *upto)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn fault(&mut self, failure: Failure) -> Fault {
+        let problem = self.folder.problem(self.folder.dir(), &failure);
         match failure {
-            Failure::Full => Fault::Full(problem),
-            Failure::Corrupt(_) => Fault::Failed(problem),
-            Failure::Fatal(_) => {
-                self.base.mark_sync_failed();
-                Fault::Failed(problem)
+            Failure::Full => return Fault::Full(problem),
+            Failure::Corrupt(_) => {}
+            Failure::Fatal(_) => self.folder.mark_sync_failed(),
+        }
+        self.failed = true;
+        Fault::Failed(problem)
+    }
+}
+
+/// Opens the journal, or begins it with what there was before there were journals, or anew with what it has after a failed sync.
+fn recover(folder: &Arc<Folder>, tip: &Tip, was_marked: bool) -> Result<(Journal, Found), Failure> {
+    let mut found = Found::default();
+    let opened = Journal::open(folder, |kind, number, payload| found.read(kind, number, payload))?;
+    let (mut number, mut snapshot) = (opened.as_ref().map_or(0, Journal::number), None);
+    if opened.is_none()
+        && let Some(former) = former::read(folder)?
+    {
+        (number, found, snapshot) = (former.number, former.found, former.snapshot);
+    }
+    if let Some(tip) = tip.read().filter(|tip| *tip > number) {
+        return Err(Failure::Corrupt(format!("it ends at commit {number}, but {tip} was acknowledged")));
+    }
+    found.check()?;
+    let journal = match opened {
+        Some(journal) if !was_marked => journal,
+        opened => {
+            if opened.is_some() {
+                snapshot = found.heads.snapshot.map(|kept| kept.read(folder)).transpose()?;
             }
+            let commit = number + 1;
+            found.heads.snapshot = snapshot.as_ref().map(|(index, _)| Kept { index: *index, commit });
+            if let (Some(kept), Some((_, bytes))) = (found.heads.snapshot, &snapshot) {
+                kept.write(folder, bytes)?;
+            }
+            let mut payload = Vec::new();
+            found.put(&mut payload);
+            let highest = found.entries.last_key_value().map_or(0, |(index, _)| *index);
+            let journal = Journal::begin(folder, commit, &payload, highest)?;
+            tip.write(commit);
+            folder.unmark()?;
+            journal
+        }
+    };
+    former::remove(folder)?;
+    remove_other_snapshots(folder, found.heads.snapshot)?;
+    Ok((journal, found))
+}
+
+/// What the frames of a journal lead to.
+#[derive(Debug, Default)]
+struct Found {
+    heads: Heads,
+    entries: BTreeMap<u64, Vec<u8>>,
+    /// The first segment there continues another.
+    continues: bool,
+    /// The last commit read.
+    number: Option<u64>,
+}
+
+impl Found {
+    /// Gives the highest index of the frame's entries.
+    fn read(&mut self, kind: Kind, number: u64, payload: &[u8]) -> Result<u64, Failure> {
+        match kind {
+            Kind::Beginning => *self = Self::default(),
+            Kind::Head => self.continues |= self.number.is_none(),
+            Kind::Commit => {}
+        }
+        self.number = Some(number);
+        let rows = Row::read(payload).ok_or_else(|| Failure::Corrupt(format!("commit {number} makes no sense")))?;
+        for row in &rows {
+            self.heads.take(row);
+            match *row {
+                Row::Append { index, bytes } => drop(self.entries.insert(index, bytes.to_vec())),
+                Row::Truncate { from } => drop(self.entries.split_off(&from)),
+                Row::Purge { upto, .. } => self.entries.retain(|index, _| *index > upto),
+                Row::Vote(_) | Row::Committed(_) | Row::Snapshot { .. } => {}
+            }
+        }
+        Ok(highest(rows.into_iter()))
+    }
+
+    /// Entries have no gap, and the first one follows what was purged.
+    fn check(&self) -> Result<(), Failure> {
+        // Segments go only when their entries are purged.
+        if self.continues && self.heads.purged.is_none() {
+            return Err(Failure::Corrupt("what it begins with is missing".to_owned()));
+        }
+        let mut last = self.heads.purged.as_ref().map(|(upto, _)| *upto);
+        for index in self.entries.keys() {
+            if let Some(last) = last.filter(|last| last.checked_add(1) != Some(*index)) {
+                return Err(Failure::Corrupt(format!("entry {index} follows entry {last}")));
+            }
+            last = Some(*index);
+        }
+        Ok(())
+    }
+
+    fn put(&self, frame: &mut Vec<u8>) {
+        self.heads.put(frame);
+        self.entries.iter().for_each(|(index, bytes)| Row::Append { index: *index, bytes }.put(frame));
+    }
+
+    fn contents(&mut self) -> Contents {
+        let Heads { vote, committed, purged, .. } = self.heads.clone();
+        Contents { vote, committed, purged, entries: std::mem::take(&mut self.entries).into_iter().collect() }
+    }
+}
+
+impl<'b> Change<'b> {
+    /// As it is written by that commit.
+    fn row(&self, commit: u64) -> Row<'b> {
+        match *self {
+            Self::Vote(bytes) => Row::Vote(bytes),
+            Self::Committed(bytes) => Row::Committed(bytes),
+            Self::Append { index, bytes } => Row::Append { index, bytes },
+            Self::Truncate { from } => Row::Truncate { from },
+            Self::Purge { upto, mark } => Row::Purge { upto, mark },
+            Self::Snapshot { index, .. } => Row::Snapshot { index, commit },
+        }
+    }
+}
+
+impl Heads {
+    fn take(&mut self, row: &Row<'_>) {
+        match *row {
+            Row::Vote(bytes) => self.vote = Some(bytes.to_vec()),
+            Row::Committed(bytes) => self.committed = Some(bytes.to_vec()),
+            Row::Purge { upto, mark } => self.purged = Some((upto, mark.to_vec())),
+            Row::Snapshot { index, commit } => self.snapshot = Some(Kept { index, commit }),
+            Row::Append { .. } | Row::Truncate { .. } => {}
         }
     }
 
-    fn recover(&mut self) -> Result<Contents, Failure> {
-        self.base.reopen()?;
-        let contents = self.read()?;
-        if let Some(tip) = self.tip.read().filter(|tip| *tip > self.sequence) {
-            let message = format!("it ends at commit {}, but {tip} was acknowledged", self.sequence);
-            return Err(Failure::Corrupt(message));
-        }
-        if self.sequence == 0 {
-            self.base.write(|transaction| {
-                transaction.open_table(ENTRIES)?;
-                transaction.open_table(SNAPSHOT)?;
-                put_head(transaction, SEQUENCE, &0_u64.to_le_bytes())
-            })?;
-        }
-        self.was_marked = self.base.is_marked();
-        if self.was_marked {
-            self.rewrite(&contents)?;
-        }
-        Ok(contents)
+    fn put(&self, frame: &mut Vec<u8>) {
+        let Self { vote, committed, purged, snapshot } = self;
+        let rows = [
+            vote.as_deref().map(Row::Vote),
+            committed.as_deref().map(Row::Committed),
+            purged.as_ref().map(|(upto, mark)| Row::Purge { upto: *upto, mark }),
+            snapshot.map(|Kept { index, commit }| Row::Snapshot { index, commit }),
+        ];
+        rows.into_iter().flatten().for_each(|row| row.put(frame));
+    }
+}
+
+/// The highest index of the entries among them, 0 when there are none.
+fn highest<'b>(rows: impl Iterator<Item = Row<'b>>) -> u64 {
+    let indexes = rows.filter_map(|row| match row {
+        Row::Append { index, .. } => Some(index),
+        _ => None,
+    });
+    indexes.max().unwrap_or(0)
+}
+
+impl Kept {
+    fn name(self) -> String {
+        format!("{SNAPSHOT}{:020}", self.commit)
     }
 
-    /// Writes everything into a new file and puts it in the place of the old one.
-    fn rewrite(&mut self, contents: &Contents) -> Result<(), Failure> {
-        let snapshot = self.read_snapshot()?;
-        let sequence = self.sequence;
-        self.base.replace(|transaction| {
-            let mut entries = transaction.open_table(ENTRIES)?;
-            transaction.open_table(SNAPSHOT)?;
-            put_head(transaction, SEQUENCE, &sequence.to_le_bytes())?;
-            for (head, bytes) in [(VOTE, &contents.vote), (COMMITTED, &contents.committed)] {
-                bytes.iter().try_for_each(|bytes| put_head(transaction, head, bytes))?;
-            }
-            if let Some((upto, mark)) = &contents.purged {
-                put_head(transaction, PURGED, &purged(*upto, mark))?;
-            }
-            for (index, bytes) in &contents.entries {
-                put_entry(&mut entries, *index, bytes)?;
-            }
-            snapshot.iter().try_for_each(|(index, bytes)| put_snapshot(transaction, *index, bytes))
+    fn path(self, folder: &Folder) -> PathBuf {
+        folder.path(&self.name())
+    }
+
+    fn write(self, folder: &Folder, bytes: &[u8]) -> Result<(), Failure> {
+        let path = self.path(folder);
+        let write = || {
+            let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            let disk = Disk::new(file, Arc::clone(folder.faults()));
+            disk.write(0, &record::seal(record::Kind::SharedSnapshot, self.index, bytes))?;
+            disk.sync_data()?;
+            sync_dir(folder.dir())
+        };
+        write().map_err(|error| {
+            let _ = fs::remove_file(&path);
+            error.into()
         })
     }
 
-    /// Opens the file again after it was full. What the failed commit may have left is no harm: it is made again.
-    fn ready(&mut self) -> Result<(), Failure> {
-        if self.base.is_open() {
-            return Ok(());
-        }
-        self.base.reopen()?;
-        let acknowledged = self.sequence;
-        let result = self.read().and_then(|_| {
-            let found = self.sequence;
-            if (acknowledged..=acknowledged + 1).contains(&found) {
-                return Ok(());
-            }
-            Err(Failure::Corrupt(format!("it ends at commit {found}, but {acknowledged} was acknowledged")))
-        });
-        if result.is_err() {
-            self.base.close();
-            self.sequence = acknowledged;
-        }
-        result
-    }
-
-    /// Everything but the snapshot; also finds the sequence.
-    fn read(&mut self) -> Result<Contents, Failure> {
-        let (sequence, contents) = read(&self.base)?;
-        self.sequence = sequence;
-        Ok(contents)
-    }
-
-    fn read_snapshot(&self) -> Result<Option<(u64, Vec<u8>)>, Failure> {
-        let base = &self.base;
-        let transaction = base.read()?;
-        let table = transaction.open_table(SNAPSHOT).map_err(|error| base.failure(error.into()))?;
-        let Some((index, bytes)) = table.last().map_err(|error| base.failure(error.into()))? else { return Ok(None) };
-        let index = index.value();
-        let payload = record::unseal(Kind::SharedSnapshot, index, bytes.value()).map_err(Failure::Corrupt)?;
-        Ok(Some((index, payload.to_vec())))
+    fn read(self, folder: &Folder) -> Result<(u64, Vec<u8>), Failure> {
+        let sealed = fs::read(self.path(folder)).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Failure::Corrupt(format!("`{}` is missing", self.name())),
+            _ => error.into(),
+        })?;
+        let payload = record::unseal(record::Kind::SharedSnapshot, self.index, &sealed).map_err(Failure::Corrupt)?;
+        Ok((self.index, payload.to_vec()))
     }
 }
 
-fn make(transaction: &WriteTransaction, changes: &[Change]) -> Result<(), ChangeError> {
-    let mut entries = transaction.open_table(ENTRIES)?;
-    for change in changes {
-        match change {
-            Change::Vote(bytes) => put_head(transaction, VOTE, bytes)?,
-            Change::Committed(bytes) => put_head(transaction, COMMITTED, bytes)?,
-            Change::Append { index, bytes } => put_entry(&mut entries, *index, bytes)?,
-            Change::Truncate { from } => entries.retain_in(*from.., |_, _| false)?,
-            Change::Purge { upto, mark } => {
-                entries.retain_in(..=*upto, |_, _| false)?;
-                put_head(transaction, PURGED, &purged(*upto, mark))?;
-            }
-            Change::Snapshot { index, bytes } => put_snapshot(transaction, *index, bytes)?,
+/// What a commit that failed, or a process that ended, left behind.
+fn remove_other_snapshots(folder: &Folder, kept: Option<Kept>) -> Result<(), Failure> {
+    let kept = kept.map(Kept::name);
+    for entry in fs::read_dir(folder.dir())? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_str().filter(|name| name.starts_with(SNAPSHOT));
+        if name.is_some() && name != kept.as_deref() {
+            fs::remove_file(entry.path())?;
         }
     }
     Ok(())
-}
-
-fn put_entry(entries: &mut Table<'_, u64, &'static [u8]>, index: u64, bytes: &[u8]) -> Result<(), ChangeError> {
-    let sealed = record::seal(Kind::SharedEntry, index, bytes);
-    entries.insert(index, sealed.as_slice())?;
-    Ok(())
-}
-
-fn put_head(transaction: &WriteTransaction, head: u64, bytes: &[u8]) -> Result<(), ChangeError> {
-    let sealed = record::seal(Kind::SharedHead, head, bytes);
-    transaction.open_table(HEADS)?.insert(head, sealed.as_slice())?;
-    Ok(())
-}
-
-fn put_snapshot(transaction: &WriteTransaction, index: u64, bytes: &[u8]) -> Result<(), ChangeError> {
-    let sealed = record::seal(Kind::SharedSnapshot, index, bytes);
-    let mut table = transaction.open_table(SNAPSHOT)?;
-    table.retain(|_, _| false)?;
-    table.insert(index, sealed.as_slice())?;
-    Ok(())
-}
-
-/// `index (8, little-endian) | note`.
-fn purged(upto: u64, mark: &[u8]) -> Vec<u8> {
-    [&upto.to_le_bytes(), mark].concat()
-}
-
-fn read(base: &Base) -> Result<(u64, Contents), Failure> {
-    let transaction = base.read()?;
-    let Some(sequence) = head(base, &transaction, SEQUENCE)? else {
-        // A new file. In one that is not, the tip tells that something is missing.
-        return Ok((0, Contents::default()));
-    };
-    let number = |bytes: &[u8]| -> Result<u64, Failure> {
-        let bytes = bytes.get(..8).and_then(|bytes| bytes.try_into().ok());
-        bytes.map(u64::from_le_bytes).ok_or_else(|| Failure::Corrupt("a number is cut short".to_owned()))
-    };
-    let purged = match head(base, &transaction, PURGED)? {
-        Some(bytes) => Some((number(&bytes)?, bytes[8..].to_vec())),
-        None => None,
-    };
-    let mut contents = Contents {
-        vote: head(base, &transaction, VOTE)?,
-        committed: head(base, &transaction, COMMITTED)?,
-        purged,
-        entries: Vec::new(),
-    };
-    let mut last = contents.purged.as_ref().map(|(upto, _)| *upto);
-    let table = transaction.open_table(ENTRIES).map_err(|error| base.failure(error.into()))?;
-    for row in table.iter().map_err(|error| base.failure(error.into()))? {
-        let (index, bytes) = row.map_err(|error| base.failure(error.into()))?;
-        let index = index.value();
-        if let Some(last) = last.filter(|last| last.checked_add(1) != Some(index)) {
-            return Err(Failure::Corrupt(format!("entry {index} follows entry {last}")));
-        }
-        last = Some(index);
-        let payload = record::unseal(Kind::SharedEntry, index, bytes.value()).map_err(Failure::Corrupt)?;
-        contents.entries.push((index, payload.to_vec()));
-    }
-    Ok((number(&sequence)?, contents))
-}
-
-fn head(base: &Base, transaction: &ReadTransaction, head: u64) -> Result<Option<Vec<u8>>, Failure> {
-    let table = match transaction.open_table(HEADS) {
-        Ok(table) => table,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-        Err(error) => return Err(base.failure(error.into())),
-    };
-    let row = table.get(head).map_err(|error| base.failure(error.into()))?;
-    let Some(row) = row else { return Ok(None) };
-    record::unseal(Kind::SharedHead, head, row.value()).map(|bytes| Some(bytes.to_vec())).map_err(Failure::Corrupt)
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl Disk for OnDisk {
     }
 
     fn commit(&mut self, writes: &[Write]) -> Result<(), Fault> {
-        let changes: Vec<Change> = writes.iter().cloned().map(change).collect();
+        let changes: Vec<Change<'_>> = writes.iter().map(change).collect();
         self.log.commit(&changes).map_err(fault)
     }
 
@@ -46,14 +46,14 @@ impl Disk for OnDisk {
     }
 }
 
-fn change(write: Write) -> Change {
+fn change(write: &Write) -> Change<'_> {
     match write {
         Write::Vote(bytes) => Change::Vote(bytes),
         Write::Committed(bytes) => Change::Committed(bytes),
-        Write::Append { index, bytes } => Change::Append { index, bytes },
-        Write::Truncate { from } => Change::Truncate { from },
-        Write::Purge { upto, mark } => Change::Purge { upto, mark },
-        Write::Snapshot { index, bytes } => Change::Snapshot { index, bytes },
+        Write::Append { index, bytes } => Change::Append { index: *index, bytes },
+        Write::Truncate { from } => Change::Truncate { from: *from },
+        Write::Purge { upto, mark } => Change::Purge { upto: *upto, mark },
+        Write::Snapshot { index, bytes } => Change::Snapshot { index: *index, bytes },
     }
 }
 

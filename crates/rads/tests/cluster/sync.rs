@@ -49,7 +49,7 @@ fn a_failed_sync_ends_its_agent_at_once_and_what_it_was_for_is_never_acknowledge
         let leader = rig.await_leader(0, None);
         let victim = if role == "the leader" { leader } else { rig.all().find(|at| *at != leader).unwrap() };
         let others: Vec<usize> = rig.all().filter(|at| *at != victim).collect();
-        let trigger = log(victim).join("shared.redb.fail");
+        let trigger = log(victim).join("fail");
         std::fs::write(&trigger, "").unwrap();
         rig.wait_for("a sync to fail", || !trigger.exists());
         let failed = Instant::now();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use model::Code;
 
 use super::*;
-use crate::database::MARK;
+use crate::folder::MARK;
 use crate::sample::{command, state_at};
 
 fn append(ledger: &mut Ledger, count: u64) -> Result<(), Failure> {

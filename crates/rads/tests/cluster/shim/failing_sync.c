@@ -1,5 +1,5 @@
-/* A disk that fails once: while a file named as the log with `.fail` behind it is there, the next sync of that log takes it away and
- * fails with EIO, as Linux does after a write that never reached the disk. Loaded into an agent by LD_PRELOAD. */
+/* A disk that fails once: while a file `fail` lies beside the segments of a shared log, the next sync of one takes it away and fails
+ * with EIO, as Linux does after a write that never reached the disk. Loaded into an agent by LD_PRELOAD. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
@@ -9,16 +9,16 @@
 
 static int fails(int fd)
 {
-    static const char log[] = "/shared.redb";
     char link[64], path[4096];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t length = readlink(link, path, sizeof path - sizeof ".fail");
-    if (length < (ssize_t)strlen(log))
+    ssize_t length = readlink(link, path, sizeof path - 1);
+    if (length < 0)
         return 0;
     path[length] = 0;
-    if (strcmp(path + length - strlen(log), log) != 0)
+    char *name = strrchr(path, '/');
+    if (!name || strncmp(name, "/journal-", strlen("/journal-")) != 0)
         return 0;
-    strcpy(path + length, ".fail");
+    strcpy(name, "/fail");
     return unlink(path) == 0;
 }
 
