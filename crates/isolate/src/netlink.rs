@@ -7,7 +7,10 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 /// Attributes libc does not name: `VETH_INFO_PEER` of the kernel's `veth.h`, `IFLA_BRPORT_ISOLATED` of its `if_link.h`.
@@ -15,7 +18,7 @@ const VETH_INFO_PEER: u16 = 1;
 const BRIDGE_PORT_ISOLATED: u16 = 33;
 
 /// The number an end in a new namespace gets: `lo` is 1.
-const FIRST_INDEX: u32 = 2;
+pub(crate) const FIRST_INDEX: u32 = 2;
 
 /// A socket to the kernel's network configuration, of the namespace it was opened in.
 #[derive(Debug)]
@@ -150,6 +153,41 @@ impl Netlink {
         self.call(Request::new(libc::RTM_NEWLINK, 0, &link(libc::AF_UNSPEC, index, libc::IFF_UP)))
     }
 
+    /// Waits until a link that was switched on carries packets. The kernel notices that a cable is connected some time after it has
+    /// answered, and drops what is sent before without a word: an ARP question then costs its asker a second. False when that
+    /// takes longer than until `deadline`.
+    pub(crate) fn await_carrier(&self, index: u32, deadline: Instant) -> io::Result<bool> {
+        // Listens before it looks, so that no news falls between.
+        let news = Self::open()?.0;
+        rustix::net::bind(&news, &SocketAddrNetlink::new(0, libc::RTMGRP_LINK as u32))?;
+        while !self.carries(index)? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+            match poll(&mut [PollFd::new(&news, PollFlags::IN)], Some(&left)) {
+                Ok(0) => return Ok(false),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            // What the news is does not matter: the link is looked at again.
+            while rustix::net::recv(&news, &mut [0u8; 64][..], RecvFlags::DONTWAIT).is_ok() {}
+        }
+        Ok(true)
+    }
+
+    /// Whether a link is up and connected, and the kernel acts on it. Newer kernels (6.8) catch up with that when they are asked.
+    fn carries(&self, index: u32) -> io::Result<bool> {
+        let mut request = Request::new(libc::RTM_GETLINK, 0, &link(libc::AF_UNSPEC, index, 0));
+        request.has_answer();
+        request.finish();
+        rustix::net::send(&self.0, &request.bytes, SendFlags::empty())?;
+        let mut answer = vec![0u8; ANSWER_MAX];
+        let (length, _) = rustix::net::recv(&self.0, &mut answer[..], RecvFlags::empty())?;
+        match message(&answer[..length]) {
+            Some((libc::RTM_NEWLINK, body, _)) => Ok(is_running(body)),
+            _ => outcome(&answer[..length]).map(|()| false),
+        }
+    }
+
     pub(crate) fn remove(&self, index: u32) -> io::Result<()> {
         self.call(Request::new(libc::RTM_DELLINK, 0, &link(libc::AF_UNSPEC, index, 0)))
     }
@@ -239,6 +277,12 @@ impl Request {
         Self { bytes }
     }
 
+    /// The kernel answers with what was asked for: an acknowledgement more would be taken for the next answer.
+    fn has_answer(&mut self) {
+        let flags = (libc::NLM_F_REQUEST as u16).to_ne_bytes();
+        self.bytes[6..8].copy_from_slice(&flags);
+    }
+
     /// Says how long it is.
     fn finish(&mut self) {
         let length = self.bytes.len() as u32;
@@ -272,6 +316,12 @@ fn link(family: libc::c_int, index: u32, flags: libc::c_int) -> Vec<u8> {
     bytes.extend(flags.to_ne_bytes());
     bytes.extend(flags.to_ne_bytes());
     bytes
+}
+
+/// Of a `struct ifinfomsg`: whether the link's operational state is up (RFC 2863).
+fn is_running(body: &[u8]) -> bool {
+    let flags = body.get(8..12).map_or(0, |flags| u32::from_ne_bytes([flags[0], flags[1], flags[2], flags[3]]));
+    flags & libc::IFF_RUNNING as u32 != 0
 }
 
 /// With the zero at its end that the kernel wants of names.

@@ -14,13 +14,18 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use self::subnet::{FIRST, LAST, PREFIX, Subnet};
 use crate::fault::Because;
-use crate::netlink::Netlink;
+use crate::netlink::{FIRST_INDEX, Netlink};
 use crate::network::Networks;
 
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// How long a star's start waits for its wire to carry packets, which takes milliseconds. On a machine that is slower than this a star's
+/// first packets get lost, as they may on any network; the nursery waits with it, so it is short.
+const CARRIES_WITHIN: Duration = Duration::from_secs(1);
 
 /// What the name of every nursery's bridge begins with.
 const FAMILY: &str = "rads-";
@@ -71,10 +76,18 @@ impl Bridge {
             bridge.netlink.isolate_port(port)?;
             without_ipv6(&wire)?;
             bridge.netlink.switch_on(port)?;
+            let deadline = Instant::now() + CARRIES_WITHIN;
             networks.inside(namespace, || {
                 without_ipv6("eth0")?;
-                Netlink::open()?.furnish(address, PREFIX, bridge.subnet.gateway())
-            })
+                let netlink = Netlink::open()?;
+                netlink.furnish(address, PREFIX, bridge.subnet.gateway())?;
+                netlink.await_carrier(FIRST_INDEX, deadline)
+            })?;
+            // The bridge carries when its first port does.
+            for link in [port, bridge.index] {
+                bridge.netlink.await_carrier(link, deadline)?;
+            }
+            Ok(())
         };
         // Its namespace is dropped by the caller then, and the wire with it.
         join().because(cannot)?;
@@ -222,7 +235,49 @@ fn reachable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
+    use rustix::thread::UnshareFlags;
+
     use super::*;
+    use crate::sys;
+
+    /// What is sent before the kernel acts on a new wire is lost, and asked again after a second. About every second time, when nobody
+    /// waits for that.
+    #[test]
+    fn the_first_packet_of_a_star_gets_through() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: a bridge needs root");
+            return;
+        }
+        let begin = |hash: u32| {
+            sys::namespace::unshare(UnshareFlags::NEWNET).unwrap();
+            let (folder, mut networks) = (tempfile::tempdir().unwrap(), Networks::new(true).unwrap());
+            let mut bridge = Bridge::new(hash, folder.path());
+            let network = networks.take().unwrap().unwrap();
+            let address = bridge.wire(&networks, network.as_fd()).unwrap();
+            let gateway = Subnet::of(address).gateway();
+            let asked = networks.inside(network.as_fd(), || {
+                UdpSocket::bind((address, 0))?.send_to(b"?", (gateway, 9))?;
+                let deadline = Instant::now() + Duration::from_millis(700);
+                while Instant::now() < deadline {
+                    // The gateway's hardware address is known once it has answered: flag 2.
+                    let table = fs::read_to_string("/proc/thread-self/net/arp")?;
+                    let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+                    if lines.any(|line| line.first() == Some(&&*gateway.to_string()) && line.get(2) == Some(&"0x2")) {
+                        return Ok(true);
+                    }
+                    std::thread::yield_now();
+                }
+                Ok(false)
+            });
+            bridge.tear_down();
+            asked.unwrap()
+        };
+        let through = (1..=8).map(|hash| std::thread::spawn(move || begin(hash)).join().unwrap());
+        assert_eq!(through.collect::<Vec<_>>(), [true; 8]);
+    }
 
     #[test]
     fn only_name_servers_elsewhere_are_of_use() {
