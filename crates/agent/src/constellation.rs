@@ -2,7 +2,8 @@
 //!
 //! - `home`: what a node keeps of its constellation beside the log. `roads`: how to reach the others. `switchboard`: who is
 //!   answered by whom. `wire`: the bytes of what is said here.
-//! - `peers`, `disk`: what the voter in `consensus` needs of the network and the disk. `shared`: the log as the agent uses it.
+//! - `peers`, `disk`: what the voter in `consensus` needs of the network and the disk. `shared`: the log as the agent uses it;
+//!   `patience`: how long it waits for a leader.
 //! - `feed`: commands in their order, on to those who follow. `follow`: hearing them from a voter. `lead`: what the leader
 //!   does beside planning. `gossip`: who seems to be there; `gossip_keys`: what that is sealed with. `report`: telling the leader that one is.
 //! - `mesh`: the way to stars elsewhere. `bundles`: files of apps between nodes. `vault`: secrets, sealed and released. `forward`, `far_logs`: requests of the API that
@@ -40,6 +41,7 @@ mod lead;
 pub(crate) mod mesh;
 mod once;
 mod order;
+mod patience;
 mod peers;
 pub(crate) mod post;
 pub(crate) mod registrar;

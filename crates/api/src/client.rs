@@ -7,7 +7,6 @@
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use std::{fmt, io};
 
 use bytes::{Bytes, BytesMut};
@@ -28,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
+use crate::asking::{AGAIN_AFTER, Asking, Next};
 use crate::certs::{CertificatesView, Invite, TokenView};
 use crate::constellation::{Became, Init, Invitation, Join, NodeView, Removal, SetDuty, Survey};
 use crate::control::{Answer, Duplex, Road};
@@ -41,10 +41,6 @@ use crate::types::{
     StarsThen, Status, TakeSnapshot, Version, VolumeView,
 };
 use crate::watch::{WatchLine, WatchQuery};
-
-/// How long a change is asked for again whose answer did not come: another agent starts, or another leader is found, within it.
-const ASK_AGAIN_FOR: Duration = Duration::from_secs(15);
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// Largest answer read whole. The longest is the list of all stars.
 const ANSWER_MAX_BYTES: usize = 64 << 20;
@@ -477,32 +473,27 @@ impl Client {
     ) -> Result<T, Problem> {
         // Whoever passes a change on does so under the key it came with.
         let key = keyed::current().map_or_else(keyed::random, |once| once.key);
-        let deadline = Instant::now() + ASK_AGAIN_FOR;
-        let mut may_be = false;
+        let mut asking = Asking::new(Instant::now());
         loop {
             let request = self.head(method.clone(), path);
             let request = request.header(header::CONTENT_TYPE, kind).header(keyed::HEADER, key.as_str());
             let request = request.body(Full::new(body.clone())).map_err(internal)?;
-            let answered = async {
+            let told = async {
                 let connection = self.connection().await?;
                 // From here on it may be done, whatever comes of it.
                 let told = async { self.whole(self.exchange_over(connection, request).await?).await };
-                let (status, bytes) = told.await.map_err(Problem::after_changes)?;
-                understood(status, &bytes)
+                told.await.map_err(Problem::after_changes)
             };
-            let problem = match answered.await {
+            let told = told.await;
+            let by_agent = told.is_ok();
+            let problem = match told.and_then(|(status, bytes)| understood(status, &bytes)) {
                 Ok(answer) => return Ok(answer),
                 Err(problem) => problem,
             };
-            let gone = matches!(problem.code, Code::NoAgent | Code::Unavailable | Code::Timeout);
-            may_be |= problem.changed;
-            if !may_be || !gone {
-                return Err(problem);
+            match asking.next(Instant::now(), problem, by_agent) {
+                Next::Again => tokio::time::sleep(AGAIN_AFTER).await,
+                Next::Tell(problem) => return Err(problem),
             }
-            if Instant::now() >= deadline {
-                return Err(problem.after_changes());
-            }
-            tokio::time::sleep(ASK_AGAIN_AFTER).await;
         }
     }
 

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod asking;
 pub mod certs;
 mod check;
 pub mod client;

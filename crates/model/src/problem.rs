@@ -15,7 +15,7 @@ pub struct Problem {
     /// The next step, when there is one worth taking.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
-    /// Whether anything was changed before the problem was met.
+    /// Whether anything was changed before the problem was met, or may have been.
     #[serde(default)]
     pub changed: bool,
     /// An index of the log that goes with it: the oldest there is, where to resume.

@@ -68,7 +68,7 @@ pub(crate) fn problem(problem: &Problem) {
     };
     note(text);
     if problem.changed {
-        note("note: something was changed before this happened; see `rads c status`");
+        note("note: something was changed before this happened, or may have been; see `rads c status`");
     }
 }
 

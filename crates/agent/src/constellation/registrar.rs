@@ -88,6 +88,11 @@ impl<L: Log> Registrar<L> {
         Self { author, ..self.clone() }
     }
 
+    /// The same, over a log that waits otherwise.
+    pub(crate) fn over(&self, log: L) -> Self {
+        Self { log, ..self.clone() }
+    }
+
     /// A command that says who asks for it.
     pub(crate) fn asked(&self, command: Command) -> Command {
         Command::By { author: self.author.clone(), command: Box::new(command), wall: self.now() }

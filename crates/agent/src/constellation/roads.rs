@@ -9,7 +9,7 @@ use bytes::Bytes;
 use model::{Code, NodeId, Problem, Standing};
 use net::connection::Failure;
 use net::pool::CallError;
-use net::{Endpoint, Pool, Purpose, Stream};
+use net::{Connection, Endpoint, Pool, Purpose, Stream};
 use rnp::message::StreamOpen;
 use rnp::{ErrorCode, Fault, Message};
 use state::State;
@@ -129,6 +129,16 @@ impl Roads {
         Ok(connection.request(message, within).await?)
     }
 
+    /// A connection to a node, for questions that are not asked twice.
+    ///
+    /// # Errors
+    /// Why there is none; nothing was sent.
+    pub(crate) async fn connection(&self, node: NodeId, purpose: Purpose) -> Result<Connection, Problem> {
+        let address = self.address(node).await?;
+        let connected = self.pool.get(node, address, purpose).await;
+        connected.map_err(|error| Problem::new(Code::Unavailable, error.to_string()))
+    }
+
     /// Opens a stream to a service of a node.
     ///
     /// # Errors
@@ -183,6 +193,11 @@ pub(crate) fn problem(node: NodeId, error: &CallError) -> Problem {
     let CallError::Request(Failure::Refused(fault)) = error else {
         return Problem::new(Code::Unavailable, format!("node `{node}` cannot be reached: {error}"));
     };
+    refused(fault)
+}
+
+/// What a node's refusal means to whoever asked here.
+pub(crate) fn refused(fault: &Fault) -> Problem {
     let code = match fault.code {
         ErrorCode::NotFound => Code::NotFound,
         ErrorCode::AlreadyExists => Code::AlreadyExists,

@@ -1,5 +1,6 @@
 //! The shared log as the agent uses it: a change is written where the leader is.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,22 +8,23 @@ use consensus::{Consensus, Refusal};
 use model::{Code, NodeId, NodeRole, Problem};
 use net::Purpose;
 use net::connection::Failure;
-use net::pool::CallError;
-use rnp::message::{StatePropose, StateProposed, StateReadAt, StateReadIndex};
+use rnp::message::{Ping, StatePropose, StateProposed, StateReadAt, StateReadIndex};
 use rnp::{ErrorCode, Fault, Message};
 use state::Command;
 use tokio::time::Instant;
 
 use super::feed::{Feed, Keepers};
+use super::patience::{Next, Patience};
 use super::roads::{self, Roads};
 use super::wire::encode;
 use crate::control::Looker;
 use crate::main_loop::Seen;
 
-/// Longest wait for a change to be written: an election and a slow disk fit into it.
-const WITHIN: Duration = Duration::from_secs(10);
+/// Longest wait for this node to hear what it knows to be in the log.
+const HEAR_WITHIN: Duration = Duration::from_secs(10);
 /// How long it is good to know that a majority follows: nodes report every second, and a thousand of them ask.
 const FOLLOWED_FOR: Duration = Duration::from_millis(250);
+const NOTHING_WRITTEN: &str = "nothing was written; what runs keeps running. `rads c nodes` shows who is there";
 /// Between two looks for a leader that is not known or does not take anything yet.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -36,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) seen: tokio::sync::watch::Receiver<Seen>,
     /// When a majority was last known to follow this node.
     pub(crate) followed: Arc<tokio::sync::Mutex<Option<std::time::Instant>>>,
+    pub(crate) patience: Patience,
 }
 
 /// How one attempt ended.
@@ -46,7 +49,21 @@ enum Attempt {
     Failed(Problem),
 }
 
+/// Why a leader elsewhere gave no answer that was asked for.
+enum Unanswered {
+    /// It never heard of it.
+    NotSent(Problem),
+    Refused(Fault),
+    /// It may have heard, and may have done it.
+    Silent(Problem),
+}
+
 impl Shared {
+    /// The same log, for who is ready to wait that long.
+    pub(crate) fn with(&self, patience: Patience) -> Self {
+        Self { patience, ..self.clone() }
+    }
+
     /// Writes a command; gives its index once it is agreed on. Whether it held shows in the state at that index.
     ///
     /// # Errors
@@ -59,7 +76,7 @@ impl Shared {
                 Attempt::Again(problem) | Attempt::Failed(problem) => Err(problem),
             };
         }
-        let deadline = Instant::now() + WITHIN;
+        let deadline = Instant::now() + self.patience.leader;
         let mut last = no_leader();
         while Instant::now() < deadline {
             let leader = self.leader();
@@ -73,11 +90,31 @@ impl Shared {
                 Attempt::Failed(problem) => return Err(problem),
                 Attempt::Again(problem) => last = problem,
             }
-            let mut keepers = self.feed.keepers();
             // Another leader is news; without any, the same one is asked again.
-            let _ = tokio::time::timeout(PAUSE, keepers.wait_for(|keepers| keepers.leader != leader)).await;
+            let _ = tokio::time::timeout(PAUSE, self.until_other_leader(leader)).await;
         }
         Err(last)
+    }
+
+    /// Waits until another leader, or none, is known here than this one.
+    async fn until_other_leader(&self, than: Option<NodeId>) {
+        let mut keepers = self.feed.keepers();
+        let mut standing = self.voter.as_ref().map(Consensus::watch_standing);
+        while self.leader() == than {
+            let standing = async {
+                match &mut standing {
+                    Some(standing) => standing.changed().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            let goes_on = tokio::select! {
+                goes_on = standing => goes_on,
+                changed = keepers.changed() => changed.is_ok(),
+            };
+            if !goes_on {
+                return;
+            }
+        }
     }
 
     /// Who leads, as far as is known here.
@@ -93,7 +130,7 @@ impl Shared {
     /// # Errors
     /// When no leader can say so.
     pub(crate) async fn read_index(&self) -> Result<u64, Problem> {
-        let deadline = Instant::now() + WITHIN;
+        let deadline = Instant::now() + self.patience.leader;
         let mut last = no_leader();
         while Instant::now() < deadline {
             let leader = self.leader();
@@ -106,8 +143,7 @@ impl Shared {
                 Ok(index) => return Ok(index),
                 Err(problem) => last = problem,
             }
-            let mut keepers = self.feed.keepers();
-            let _ = tokio::time::timeout(PAUSE, keepers.wait_for(|keepers| keepers.leader != leader)).await;
+            let _ = tokio::time::timeout(PAUSE, self.until_other_leader(leader)).await;
         }
         Err(last)
     }
@@ -138,7 +174,7 @@ impl Shared {
     /// `Timeout`.
     pub(crate) async fn applied(&self, index: u64) -> Result<(), Problem> {
         let mut seen = self.seen.clone();
-        let applied = tokio::time::timeout(WITHIN, seen.wait_for(|seen| seen.index >= index)).await;
+        let applied = tokio::time::timeout(HEAR_WITHIN, seen.wait_for(|seen| seen.index >= index)).await;
         match applied {
             Ok(Ok(_)) => Ok(()),
             _ => Err(Problem::new(Code::Timeout, "this node does not hear the log in time").after_changes()),
@@ -198,29 +234,84 @@ impl Shared {
             Err(problem) => return Attempt::Failed(problem),
         };
         let message = StatePropose { command, key: None };
-        let within = deadline.saturating_duration_since(Instant::now());
-        let asked = self.roads.call_once(leader, Purpose::Control, message, within).await;
-        let error = match asked {
-            Ok(Message::StateProposed(StateProposed { index })) => return Attempt::Done(index),
+        match self.ask(leader, message.into(), deadline).await {
+            Ok(Message::StateProposed(StateProposed { index })) => Attempt::Done(index),
             Ok(other) => {
                 let problem = format!("`{}` is no answer to a change", other.kind().name());
-                return Attempt::Failed(Problem::new(Code::Internal, problem).after_changes());
+                Attempt::Failed(Problem::new(Code::Internal, problem).after_changes())
             }
-            Err(error) => error,
-        };
-        let problem = roads::problem(leader, &error);
-        match &error {
-            CallError::Request(Failure::Refused(fault)) => match fault.code {
+            Err(Unanswered::NotSent(problem)) => Attempt::Again(problem),
+            Err(Unanswered::Refused(fault)) => match fault.code {
                 ErrorCode::NotLeader => Attempt::Again(no_leader()),
-                ErrorCode::Timeout => Attempt::Failed(problem.after_changes()),
-                _ => Attempt::Failed(problem),
+                ErrorCode::Timeout => Attempt::Failed(roads::refused(&fault).after_changes()),
+                _ => Attempt::Failed(roads::refused(&fault)),
             },
-            error if error.was_not_sent() => Attempt::Again(problem),
-            _ => {
-                let message = format!("the leader fell silent, so it may still take effect: {}", problem.message);
-                Attempt::Failed(Problem::new(Code::Unavailable, message).after_changes())
+            Err(Unanswered::Silent(problem)) => {
+                let message = format!("{}, so it may still take effect", problem.message);
+                Attempt::Failed(Problem { message, ..problem }.after_changes())
             }
         }
+    }
+
+    /// Asks a leader elsewhere, until it is known by `deadline` whether it can be reached, and then for as long as it shows that
+    /// it is there.
+    async fn ask(&self, leader: NodeId, message: Message, deadline: Instant) -> Result<Message, Unanswered> {
+        let reached = tokio::select! {
+            biased;
+            reached = self.roads.connection(leader, Purpose::Control) => reached.map_err(|problem| problem.message),
+            // To one that leads no more nothing need be asked.
+            () = self.until_other_leader(Some(leader)) => Err("another leads by now".to_owned()),
+            () = tokio::time::sleep_until(deadline) => Err("it does not answer in time".to_owned()),
+        };
+        let connection = match reached {
+            Ok(connection) => connection,
+            Err(why) => return Err(Unanswered::NotSent(self.out_of_reach(leader, &why).await)),
+        };
+        let (began, mut shown) = (Instant::now(), Instant::now());
+        let mut asked = pin!(connection.request(message, self.patience.answer));
+        let failure = loop {
+            match self.patience.next(began.elapsed(), shown.elapsed()) {
+                Next::Wait(time) => tokio::select! {
+                    biased;
+                    answered = &mut asked => break answered,
+                    () = tokio::time::sleep(time) => {}
+                },
+                Next::Doubt => tokio::select! {
+                    biased;
+                    answered = &mut asked => break answered,
+                    shows = connection.request(Ping {}, self.patience.sign) => match shows {
+                        Ok(_) => shown = Instant::now(),
+                        Err(failure) => {
+                            // Whoever asks next finds out whether another one leads there, and loses nothing.
+                            connection.abort();
+                            break Err(failure);
+                        }
+                    },
+                },
+                Next::GiveUp => break Err(Failure::Timeout),
+            }
+        };
+        match failure {
+            Ok(answer) => Ok(answer),
+            Err(Failure::Refused(fault)) => Err(Unanswered::Refused(fault)),
+            Err(Failure::NotSent(why)) => Err(Unanswered::NotSent(self.out_of_reach(leader, &why.to_string()).await)),
+            Err(Failure::Timeout | Failure::Ended(_)) => {
+                let message = format!("the leader, node `{}`, fell silent", self.name_of(leader).await);
+                let problem = Problem::new(Code::Unavailable, message);
+                Err(Unanswered::Silent(problem.help("`rads c nodes` shows who is there")))
+            }
+        }
+    }
+
+    async fn out_of_reach(&self, leader: NodeId, why: &str) -> Problem {
+        let message = format!("the leader, node `{}`, cannot be reached: {why}", self.name_of(leader).await);
+        Problem::new(Code::Unavailable, message).help(NOTHING_WRITTEN)
+    }
+
+    async fn name_of(&self, node: NodeId) -> String {
+        let name = self.looker.look(move |own| own.state().nodes.get(&node).map(|record| record.name.to_string()));
+        // The loop ends with the agent.
+        name.await.ok().flatten().unwrap_or_else(|| node.to_string())
     }
 
     async fn read_index_here(&self) -> Result<u64, Problem> {
@@ -232,11 +323,11 @@ impl Shared {
     }
 
     async fn read_index_there(&self, leader: NodeId, deadline: Instant) -> Result<u64, Problem> {
-        let within = deadline.saturating_duration_since(Instant::now()).min(Duration::from_secs(2));
-        match self.roads.call_once(leader, Purpose::Control, StateReadIndex {}, within).await {
+        match self.ask(leader, StateReadIndex {}.into(), deadline).await {
             Ok(Message::StateReadAt(StateReadAt { index })) => Ok(index),
             Ok(other) => Err(Problem::new(Code::Internal, format!("`{}` is no answer", other.kind().name()))),
-            Err(error) => Err(roads::problem(leader, &error)),
+            Err(Unanswered::Refused(fault)) => Err(roads::refused(&fault)),
+            Err(Unanswered::NotSent(problem) | Unanswered::Silent(problem)) => Err(problem),
         }
     }
 
@@ -248,5 +339,8 @@ impl Shared {
 
 fn no_leader() -> Problem {
     Problem::new(Code::Unavailable, "no leader is known: a majority of the voters may be out of reach")
-        .help("nothing was written; what runs keeps running. `rads c nodes` shows who is there")
+        .help(NOTHING_WRITTEN)
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,7 @@ use super::gossip_keys::GossipKeys;
 use super::home::{Home, folder};
 use super::lead;
 use super::order::Order;
+use super::patience::Patience;
 use super::peers::Voters;
 use super::registrar::Registrar;
 use super::report;
@@ -118,6 +119,7 @@ pub(crate) async fn start(
         looker: Looker { ask: ask.clone() },
         seen,
         followed: Arc::default(),
+        patience: Patience::PERSON,
     };
     let registrar = match home.role {
         NodeRole::Controller => Some(Registrar::new(shared.clone(), Arc::clone(&home), Arc::new(SystemClock))?),
@@ -151,7 +153,7 @@ impl Part {
             shared: shared.clone(),
             gossip: gossip.clone(),
             data,
-            registrar: registrar.clone(),
+            registrar: registrar.as_ref().map(|registrar| registrar.over(shared.with(Patience::MACHINE))),
             gossip_keys: gossip_keys.clone(),
             ask: ask.clone(),
         };

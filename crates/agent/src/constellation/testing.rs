@@ -17,8 +17,10 @@ use net::{Endpoint, Limits, Peer, Service, Stream, Timing};
 use node::{Node, NodeConfig};
 use rnp::{ErrorCode, Fault, Message};
 use state::{NodeRecord, StarRecord, State};
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
 
 use super::roads::Roads;
 use crate::clock;
@@ -41,16 +43,24 @@ pub(super) struct House {
 
 type Take = Box<dyn Fn(&Arc<Peer>, &str, Buffer, Stream) -> Result<(), Fault> + Send + Sync>;
 
+type Answers = Box<dyn Fn(Message) -> Answer + Send + Sync>;
+
 #[derive(Default)]
-struct Serves(OnceLock<Take>);
+struct Serves {
+    take: OnceLock<Take>,
+    answers: OnceLock<Answers>,
+}
 
 impl Service for Serves {
-    fn answer(&self, _: &Arc<Peer>, _: Message) -> Answer {
-        Box::pin(std::future::ready(Err(Fault::new(ErrorCode::NotFound, "not in tests"))))
+    fn answer(&self, _: &Arc<Peer>, message: Message) -> Answer {
+        match self.answers.get() {
+            Some(answers) => answers(message),
+            None => Box::pin(std::future::ready(Err(Fault::new(ErrorCode::NotFound, "nothing is answered")))),
+        }
     }
 
     fn stream(&self, peer: &Arc<Peer>, service: &str, body: Buffer, stream: Stream) -> Result<(), Fault> {
-        let take = self.0.get().ok_or_else(|| Fault::new(ErrorCode::NotFound, "nothing is served"))?;
+        let take = self.take.get().ok_or_else(|| Fault::new(ErrorCode::NotFound, "nothing is served"))?;
         take(peer, service, body, stream)
     }
 }
@@ -89,6 +99,14 @@ impl Town {
         &self.authority
     }
 
+    /// Whoever goes to a node from here on, goes by this wire.
+    pub(super) async fn by_wire(&mut self, node: NodeId) -> Wire {
+        let (_, address) = self.addresses.get_mut(&node).unwrap();
+        let wire = Wire::to(*address).await;
+        *address = wire.address;
+        wire
+    }
+
     /// A state that knows every node.
     pub(super) fn state(&self) -> State {
         let record = |(node, (role, address)): (&NodeId, &(NodeRole, SocketAddr))| {
@@ -114,6 +132,56 @@ impl Town {
     }
 }
 
+/// Carries connections to an address, or holds what is on them: nobody is told that nothing gets through.
+pub(super) struct Wire {
+    address: SocketAddr,
+    flows: watch::Sender<bool>,
+    /// How many connections were begun.
+    begun: watch::Receiver<usize>,
+}
+
+impl Wire {
+    async fn to(address: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (begins, begun) = watch::channel(0);
+        let wire = Self { address: listener.local_addr().unwrap(), flows: watch::Sender::new(true), begun };
+        let flows = wire.flows.subscribe();
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let (near_in, near_out) = near.into_split();
+                let (far_in, far_out) = TcpStream::connect(address).await.unwrap().into_split();
+                tokio::spawn(carry(near_in, far_out, flows.clone()));
+                tokio::spawn(carry(far_in, near_out, flows.clone()));
+                begins.send_modify(|begun| *begun += 1);
+            }
+        });
+        wire
+    }
+
+    pub(super) fn hold(&self) {
+        self.flows.send_replace(false);
+    }
+
+    pub(super) fn let_go(&self) {
+        self.flows.send_replace(true);
+    }
+
+    /// Waits until somebody begins a connection.
+    pub(super) async fn begun(&self) {
+        self.begun.clone().wait_for(|begun| *begun > 0).await.unwrap();
+    }
+}
+
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut flows: watch::Receiver<bool>) {
+    let mut bytes = vec![0; 1 << 16];
+    while let Ok(length @ 1..) = from.read(&mut bytes).await {
+        // The wire is dropped at the end of its test.
+        if flows.wait_for(|flows| *flows).await.is_err() || to.write_all(&bytes[..length]).await.is_err() {
+            return;
+        }
+    }
+}
+
 impl House {
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
@@ -123,7 +191,11 @@ impl House {
         &self,
         take: impl Fn(&Arc<Peer>, &str, Buffer, Stream) -> Result<(), Fault> + Send + Sync + 'static,
     ) {
-        assert!(self.serves.0.set(Box::new(take)).is_ok(), "set once");
+        assert!(self.serves.take.set(Box::new(take)).is_ok(), "set once");
+    }
+
+    pub(super) fn answer(&self, answers: impl Fn(Message) -> Answer + Send + Sync + 'static) {
+        assert!(self.serves.answers.set(Box::new(answers)).is_ok(), "set once");
     }
 }
 

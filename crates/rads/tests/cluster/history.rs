@@ -112,6 +112,8 @@ async fn client(folders: Vec<PathBuf>, mut seed: u64, clock: Arc<AtomicU64>, sto
             (Ok(Ok(ret)), _) => {
                 events.push(Event { client: id, register: number, op, invoked, returned: Some((returned, ret)) });
             }
+            // Nothing was done, it says: that it was not is looked at with all the rest.
+            (Ok(Err(problem)), Op::Write(_)) if !problem.changed => {}
             // It may be done at any time from now on: this client is never heard of again, another takes its place.
             (_, Op::Write(_)) => {
                 events.push(Event { client: id, register: number, op, invoked, returned: None });
