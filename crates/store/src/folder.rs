@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use model::{Code, Problem};
 
 use crate::disk::Faults;
-use crate::{fault, place};
+use crate::{bundles, fault, place};
 
 /// Present after a failed sync, until what the disk has was written anew: pages in memory may not be those on the disk.
 pub(crate) const MARK: &str = "sync-failed";
@@ -28,6 +28,13 @@ pub(crate) enum Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         if fault::is_full(&error) { Self::Full } else { Self::Fatal(error.to_string()) }
+    }
+}
+
+impl Failure {
+    /// Of a sync, whatever its error, a full disk too: what was written before it may be lost, and no later one tells.
+    pub(crate) fn of_sync(error: &io::Error) -> Self {
+        Self::Fatal(format!("a sync failed ({error})"))
     }
 }
 
@@ -56,6 +63,11 @@ impl Folder {
 
     pub(crate) fn faults(&self) -> &Arc<Faults> {
         &self.faults
+    }
+
+    /// Makes the names of its files durable.
+    pub(crate) fn sync(&self) -> Result<(), Failure> {
+        bundles::sync_dir(&self.dir).map_err(|error| Failure::of_sync(&error))
     }
 
     /// Not after a failed sync: a later one that works proves nothing about it.

@@ -19,7 +19,6 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
-use crate::bundles::sync_dir;
 use crate::disk::Disk;
 use crate::folder::{Failure, Folder};
 
@@ -112,7 +111,7 @@ impl Journal {
         let mut this = Self { segments, disk, at: at as u64, grown: length as u64, number, buffer: Vec::new() };
         if torn {
             this.cut()?;
-            this.disk.sync_data()?;
+            this.disk.sync_data().map_err(|error| Failure::of_sync(&error))?;
         }
         remove(folder, files[..over].iter().map(|(number, _)| *number))?;
         Ok(Some(this))
@@ -152,12 +151,13 @@ impl Journal {
             if end > self.grown {
                 self.grown = grow(&self.disk, end)?;
             }
-            self.disk.sync_data()
+            Ok(())
         });
+        let written = written.map_err(Failure::from);
+        let synced = written.and_then(|()| self.disk.sync_data().map_err(|error| Failure::of_sync(&error)));
         self.buffer.clear();
         self.buffer.shrink_to(BUFFER_BYTES);
-        if let Err(error) = written {
-            let failure = error.into();
+        if let Err(failure) = synced {
             if matches!(failure, Failure::Full) {
                 // What was written of it is in nobody's way: the next frame is written over it.
                 let _ = self.cut();
@@ -258,15 +258,15 @@ fn create(
         let disk = Disk::new(file, Arc::clone(folder.faults()));
         disk.write(0, buffer)?;
         let grown = grow(&disk, at)?;
-        disk.sync_data()?;
+        disk.sync_data().map_err(|error| Failure::of_sync(&error))?;
         fs::rename(&unfinished, folder.path(&name(number)))?;
-        sync_dir(folder.dir())?;
+        folder.sync()?;
         Ok((disk, at, grown))
     };
-    let created = write().inspect_err(|_| drop(fs::remove_file(&unfinished)));
+    let created = write().inspect_err(|_: &Failure| drop(fs::remove_file(&unfinished)));
     buffer.clear();
     buffer.shrink_to(BUFFER_BYTES);
-    created.map_err(|error: io::Error| error.into())
+    created
 }
 
 /// Writes zeros from there on; gives where they end.
@@ -302,7 +302,7 @@ fn remove(folder: &Folder, segments: impl IntoIterator<Item = u64>) -> Result<()
     for number in segments {
         match fs::remove_file(folder.path(&name(number))) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-            _ => sync_dir(folder.dir())?,
+            _ => folder.sync()?,
         }
     }
     Ok(())

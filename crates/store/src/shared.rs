@@ -20,7 +20,6 @@ use std::sync::Arc;
 use model::Problem;
 
 use self::rows::Row;
-use crate::bundles::sync_dir;
 use crate::disk::Disk;
 use crate::fault;
 use crate::folder::{Failure, Folder};
@@ -342,13 +341,10 @@ impl Kept {
             let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
             let disk = Disk::new(file, Arc::clone(folder.faults()));
             disk.write(0, &record::seal(record::Kind::SharedSnapshot, self.index, bytes))?;
-            disk.sync_data()?;
-            sync_dir(folder.dir())
+            disk.sync_data().map_err(|error| Failure::of_sync(&error))?;
+            folder.sync()
         };
-        write().map_err(|error| {
-            let _ = fs::remove_file(&path);
-            error.into()
-        })
+        write().inspect_err(|_| drop(fs::remove_file(&path)))
     }
 
     fn read(self, folder: &Folder) -> Result<(u64, Vec<u8>), Failure> {

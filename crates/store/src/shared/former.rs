@@ -8,7 +8,6 @@ use std::sync::Arc;
 use redb::{ReadTransaction, ReadableTable, TableDefinition, TableError};
 
 use super::Found;
-use crate::bundles::sync_dir;
 use crate::database::Base;
 use crate::folder::{Failure, Folder};
 use crate::record::{self, Kind};
@@ -68,7 +67,7 @@ pub(super) fn read(folder: &Arc<Folder>) -> Result<Option<Former>, Failure> {
 /// Takes it away.
 pub(super) fn remove(folder: &Folder) -> Result<(), Failure> {
     match fs::remove_file(folder.path(FILE)) {
-        Ok(()) => Ok(sync_dir(folder.dir())?),
+        Ok(()) => folder.sync(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error.into()),
     }

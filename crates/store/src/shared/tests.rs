@@ -263,7 +263,8 @@ fn a_failed_sync_is_final_and_the_next_process_writes_everything_anew() {
     let (mut log, _) = reopened(dir.path()).unwrap();
     let faults = Arc::clone(log.folder.faults());
     faults.inject_sync_failure.store(true, SeqCst);
-    assert!(matches!(commit(&mut log, 10..=10), Err(Fault::Failed(_))));
+    let Err(Fault::Failed(problem)) = commit(&mut log, 10..=10) else { panic!("committed without a sync") };
+    assert!(problem.message.contains("a sync failed"), "{problem}");
     faults.inject_sync_failure.store(false, SeqCst);
     assert!(matches!(commit(&mut log, 10..=10), Err(Fault::Failed(_))), "a later sync proves nothing");
     assert!(dir.path().join(MARK).exists());
