@@ -1,6 +1,6 @@
 //! How soon everybody knows of a death: thirty agents on loopback beside thirty of serf (target 19, in the small and in earnest).
 //!
-//! The process of one is killed; each of the others says in its log when it holds it for dead. One after the other, since both would
+//! The processes of one are killed; each of the others says in its log when it holds it for dead. One after the other, since both would
 //! disturb each other.
 
 use std::collections::BTreeSet;
@@ -32,7 +32,8 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<(), String> 
             6.0
         }
     };
-    let note = format!("an agent is killed until all {} others see it dead; {}", NODES - 1, ours.spread());
+    let note =
+        format!("agent and nursery of one are killed until all {} others see it dead; {}", NODES - 1, ours.spread());
     report.figure("members_30_detection", ours.median(), "s", Target::AtMost(most), &note);
     Ok(())
 }
@@ -58,9 +59,9 @@ fn ours(bench: &Bench, deaths: usize) -> Result<Samples, String> {
     for _ in 0..deaths {
         std::thread::sleep(SETTLED_AFTER);
         // A worker: what it takes to notice is what is asked, not an election.
-        let mut dead = machines.all.pop().ok_or("nobody is left")?;
+        let dead = machines.all.pop().ok_or("nobody is left")?;
         let began = Instant::now();
-        dead.agent.kill();
+        dead.agent.kill_machine()?;
         let told = format!("name={} status=Dead", dead.name);
         let mut waiting: BTreeSet<usize> = (0..machines.all.len()).collect();
         while !waiting.is_empty() {
