@@ -54,6 +54,15 @@ struct Segment {
     highest: u64,
 }
 
+/// What a process that ended left in the files and nobody needs.
+#[derive(Debug, Default)]
+struct Remains {
+    /// The last segment ends in a part of a commit.
+    torn: bool,
+    /// Segments before the one that stands alone.
+    over: Vec<u64>,
+}
+
 /// The segments of a folder, the last one open.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -66,12 +75,13 @@ pub(crate) struct Journal {
     grown: u64,
     /// The last commit.
     number: u64,
+    remains: Remains,
     buffer: Vec<u8>,
 }
 
 impl Journal {
-    /// Reads every frame in its order, takes away what a power cut left of one, and opens the last segment. `None` where
-    /// nothing was begun. Whoever reads says the highest index of a frame's entries, 0 when it has none.
+    /// Reads every frame in its order and opens the last segment; changes nothing. `None` where nothing was begun. Whoever reads
+    /// says the highest index of a frame's entries, 0 when it has none. Call [`Journal::clear`] before anything is written.
     pub(crate) fn open(
         folder: &Folder,
         mut read: impl FnMut(Kind, u64, &[u8]) -> Result<u64, Failure>,
@@ -108,13 +118,19 @@ impl Journal {
         let Some(Segment { number: last, .. }) = segments.back().copied() else { return Ok(None) };
         let file = OpenOptions::new().read(true).write(true).open(folder.path(&name(last)))?;
         let disk = Disk::new(file, Arc::clone(folder.faults()));
-        let mut this = Self { segments, disk, at: at as u64, grown: length as u64, number, buffer: Vec::new() };
+        let remains = Remains { torn, over: files[..over].iter().map(|(number, _)| *number).collect() };
+        let (at, grown) = (at as u64, length as u64);
+        Ok(Some(Self { segments, disk, at, grown, number, remains, buffer: Vec::new() }))
+    }
+
+    /// Takes away what a power cut left of a commit, and segments that are over. For who is sure that nothing is damaged.
+    pub(crate) fn clear(&mut self, folder: &Folder) -> Result<(), Failure> {
+        let Remains { torn, over } = std::mem::take(&mut self.remains);
         if torn {
-            this.cut()?;
-            this.disk.sync_data().map_err(|error| Failure::of_sync(&error))?;
+            self.cut()?;
+            self.disk.sync_data().map_err(|error| Failure::of_sync(&error))?;
         }
-        remove(folder, files[..over].iter().map(|(number, _)| *number))?;
-        Ok(Some(this))
+        remove(folder, over)
     }
 
     /// Begins a journal with this payload, as commit `number`. Segments of before, if there are any, are over.
@@ -123,7 +139,8 @@ impl Journal {
         let mut buffer = Vec::new();
         let (disk, at, grown) = create(folder, Kind::Beginning, number, &mut buffer, |frame| frame.extend(payload))?;
         remove(folder, over)?;
-        Ok(Self { segments: [Segment { number, highest }].into(), disk, at, grown, number, buffer })
+        let segments = [Segment { number, highest }].into();
+        Ok(Self { segments, disk, at, grown, number, remains: Remains::default(), buffer })
     }
 
     /// The last commit.

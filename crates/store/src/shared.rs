@@ -196,7 +196,10 @@ fn recover(folder: &Arc<Folder>, tip: &Tip, was_marked: bool) -> Result<(Journal
     }
     found.check()?;
     let journal = match opened {
-        Some(journal) if !was_marked => journal,
+        Some(mut journal) if !was_marked => {
+            journal.clear(folder)?;
+            journal
+        }
         opened => {
             if opened.is_some() {
                 snapshot = found.heads.snapshot.map(|kept| kept.read(folder)).transpose()?;

@@ -155,6 +155,7 @@ fn what_a_power_cut_left_of_the_last_commit_is_taken_away() {
             if bytes == whole {
                 continue;
             }
+            let damaged = bytes.clone();
             fs::write(&journal, bytes).unwrap();
             if !acknowledged {
                 fs::write(dir.path().join(TIP), &tip).unwrap();
@@ -168,7 +169,10 @@ fn what_a_power_cut_left_of_the_last_commit_is_taken_away() {
                     assert_eq!((contents.committed, contents.entries), (Some(b"nine".to_vec()), entries(4..=9)));
                 }
                 Ok((_, contents)) => panic!("{from}..{to} was acknowledged, and opened as {contents:?}"),
-                Err(problem) => assert!(acknowledged && problem.code == Code::DataCorrupt, "{from}..{to}: {problem}"),
+                Err(problem) => {
+                    assert!(acknowledged && problem.code == Code::DataCorrupt, "{from}..{to}: {problem}");
+                    assert!(fs::read(&journal).unwrap() == damaged, "{from}..{to}: refused, and changed all the same");
+                }
             }
         }
     }
