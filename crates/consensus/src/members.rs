@@ -1,4 +1,4 @@
-//! Who votes: one change at a time, and who leads.
+//! Who votes, one change at a time, and who leads.
 
 use std::collections::BTreeSet;
 
@@ -60,6 +60,26 @@ impl Consensus {
         self.change(ChangeMembers::ReplaceAllVoters(voters.into_iter().map(|voter| voter.0).collect())).await
     }
 
+    /// Makes these the voters in one change, once those that are new have what the others have. Until it is done a majority
+    /// of the old and one of the new ones is needed. Asked for what the voters give way to already, it finishes that.
+    ///
+    /// # Errors
+    /// As [`Self::add_voter`]; `InvalidValue` for none at all.
+    pub async fn set_voters(&self, voters: &BTreeSet<NodeId>) -> Result<(), Refusal> {
+        let _one = self.one_change()?;
+        let now = self.status();
+        if voters.is_empty() {
+            return Err(refused(Code::InvalidValue, "a log needs a voter"));
+        }
+        if *now.voters == *voters && now.voters_next.is_none() {
+            return Ok(());
+        }
+        for new in voters.difference(&now.voters) {
+            self.catch_up(*new).await?;
+        }
+        self.change(ChangeMembers::ReplaceAllVoters(voters.iter().map(|voter| voter.0).collect())).await
+    }
+
     /// Hands the leader's place to a voter, the one that is furthest when none is named. Gives the new leader.
     pub async fn transfer_leadership(&self, to: Option<NodeId>) -> Result<NodeId, Refusal> {
         let (me, status) = (self.inner.config.me, self.status());
@@ -93,6 +113,11 @@ impl Consensus {
     }
 
     fn one_change(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Refusal> {
+        let status = self.status();
+        // It leads for a moment longer than it votes, and openraft would write its change without a right to.
+        if status.role == Role::Leader && !status.voters.contains(&self.inner.config.me) {
+            return Err(Refusal::NotLeader { leader: None });
+        }
         self.inner.changing.try_lock().map_err(|_| refused(Code::Conflict, "the voters are being changed already"))
     }
 

@@ -100,6 +100,7 @@ mod tests {
             leader: None,
             term: 1,
             voters: Arc::new((1..=voters).map(NodeId).collect()),
+            voters_next: None,
             learners: Arc::default(),
         };
         let check = |role, voters, heard: Option<u64>, expected| {

@@ -36,6 +36,9 @@ pub struct Status {
     pub term: u64,
     /// Of the newest membership in the log, agreed on or not. While one set gives way to another, all of both.
     pub voters: Arc<BTreeSet<NodeId>>,
+    /// What they give way to, while they do: a majority of both sets is needed until then. A leader that dies meanwhile leaves
+    /// it so, and the next one has to go on: see [`crate::Consensus::set_voters`].
+    pub voters_next: Option<Arc<BTreeSet<NodeId>>>,
     /// Those who follow without a vote.
     pub learners: Arc<BTreeSet<NodeId>>,
     /// The entry that says so.
@@ -60,6 +63,7 @@ pub struct Standing {
     pub leader: Option<NodeId>,
     pub term: u64,
     pub voters: Arc<BTreeSet<NodeId>>,
+    pub voters_next: Option<Arc<BTreeSet<NodeId>>>,
     pub learners: Arc<BTreeSet<NodeId>>,
 }
 
@@ -73,6 +77,7 @@ impl Status {
             leader: self.leader,
             term: self.term,
             voters: Arc::clone(&self.voters),
+            voters_next: self.voters_next.clone(),
             learners: Arc::clone(&self.learners),
         }
     }
@@ -91,11 +96,16 @@ impl Status {
             ServerState::Learner => Role::Learner,
             ServerState::Shutdown => Role::Stopped,
         };
+        let voters_next = match members.get_joint_config().as_slice() {
+            [_, .., next] => Some(Arc::new(next.iter().copied().map(NodeId).collect())),
+            _ => None,
+        };
         Self {
             role,
             leader: metrics.current_leader.map(NodeId),
             term: metrics.current_term,
             voters: Arc::new(members.voter_ids().map(NodeId).collect()),
+            voters_next,
             learners: Arc::new(members.learner_ids().map(NodeId).collect()),
             members_at: metrics.membership_config.log_id().map_or(0, |id| id.index),
             last: metrics.last_log_index.unwrap_or(0),

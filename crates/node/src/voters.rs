@@ -1,20 +1,15 @@
-//! Which controllers keep the log: one, three or five, spread over zones, changed one at a time.
+//! Which controllers keep the log: one, three or five, spread over zones.
 //!
 //! A voter that is out of reach for a moment stays one: only what the log says of it counts. One that is given up is replaced
-//! when there is another; the log is never left to fewer machines than there are to keep it because some are away.
+//! when there is another; the log is never left to fewer machines than there are to keep it because some are away. Growing and
+//! shrinking skip two and four: of two voters both are needed, so a death between one and three would stop all writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Name, NodeId, NodeRole, Standing};
 use state::State;
 
-/// A change of the voters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    Add(NodeId),
-    Remove(NodeId),
-    Replace { old: NodeId, new: NodeId },
-}
+type Voters = BTreeSet<NodeId>;
 
 /// A controller that did not leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,47 +18,55 @@ struct Candidate {
     place: (Option<Name>, Option<Name>),
 }
 
-/// The next step from these voters, while `leader` leads; nothing when they are as they should be.
-pub fn next(state: &State, voters: &BTreeSet<NodeId>, leader: NodeId) -> Option<Step> {
-    let there =
-        state.nodes.iter().filter(|(_, node)| node.role == NodeRole::Controller && node.standing != Standing::Left);
-    let candidates: BTreeMap<NodeId, Candidate> = there
-        .map(|(id, node)| {
-            let place = (node.facts.region.clone(), node.facts.zone.clone());
-            (*id, Candidate { up: node.standing == Standing::Up, place })
-        })
-        .collect();
+type Candidates = BTreeMap<NodeId, Candidate>;
+
+/// The voters that should follow these, while `leader` leads; nothing when they are as they should be. `voters_next` is what
+/// they give way to already, since a leader before this one began it.
+pub fn next(state: &State, voters: &Voters, voters_next: Option<&Voters>, leader: NodeId) -> Option<Voters> {
+    if let Some(begun) = voters_next {
+        return Some(begun.clone());
+    }
+    let candidates = candidates(state);
     let wanted = wanted(candidates.len());
     let spare = best_spare(&candidates, voters);
-    // The leader goes last, since it makes the steps.
-    let last = |node: &&NodeId| **node == leader;
-    let mut gone: Vec<&NodeId> = voters.iter().filter(|voter| !candidates.contains_key(voter)).collect();
-    gone.sort_by_key(last);
-    if let Some(old) = gone.first().map(|old| **old) {
-        return match spare.filter(|_| voters.len() <= wanted) {
-            Some(new) => Some(Step::Replace { old, new }),
-            None => (voters.len() > 1).then_some(Step::Remove(old)),
-        };
+
+    // The leader goes last, since it makes the changes.
+    let gone = voters.iter().filter(|voter| !candidates.contains_key(voter));
+    if let Some(old) = gone.min_by_key(|node| **node == leader) {
+        if let Some(new) = spare.filter(|_| voters.len() <= wanted) {
+            return Some(replaced(voters, *old, new));
+        }
+        let left: Voters = voters.iter().filter(|voter| candidates.contains_key(voter)).copied().collect();
+        return (!left.is_empty()).then(|| shrunk(&candidates, left, wanted, leader));
     }
+
     let is_lost = |voter: &&NodeId| candidates.get(voter).is_some_and(|candidate| !candidate.up) && **voter != leader;
     let lost: Vec<NodeId> = voters.iter().filter(is_lost).copied().collect();
-    if let (Some(old), Some(new)) = (lost.first().copied(), spare) {
-        return Some(Step::Replace { old, new });
+    if let (Some(old), Some(new)) = (lost.first(), spare) {
+        return Some(replaced(voters, *old, new));
     }
-    if let Some(new) = spare.filter(|_| voters.len() < wanted) {
-        return Some(Step::Add(new));
+    if let Some(more) = grown(&candidates, voters, wanted) {
+        return Some(more);
     }
     // Three that are there keep more than five of which two are not: the next death must not be one too many.
-    if let Some(old) = lost.first().copied()
-        && (voters.len() == 5 && lost.len() >= 2 || voters.len() == 4)
-    {
-        return Some(Step::Remove(old));
+    if voters.len() == 5 && lost.len() >= 2 || voters.len() == 4 && !lost.is_empty() {
+        let too_many = &lost[..voters.len() - 3];
+        return Some(voters.iter().filter(|voter| !too_many.contains(voter)).copied().collect());
     }
     if voters.len() > wanted {
-        let crowded = crowded(&candidates, voters, leader);
-        return crowded.map(Step::Remove);
+        return Some(shrunk(&candidates, voters.clone(), wanted, leader));
     }
     spread(&candidates, voters, leader)
+}
+
+fn candidates(state: &State) -> Candidates {
+    let controllers =
+        state.nodes.iter().filter(|(_, node)| node.role == NodeRole::Controller && node.standing != Standing::Left);
+    let candidate = |(id, node): (&NodeId, &state::NodeRecord)| {
+        let place = (node.facts.region.clone(), node.facts.zone.clone());
+        (*id, Candidate { up: node.standing == Standing::Up, place })
+    };
+    controllers.map(candidate).collect()
 }
 
 /// How many keep the log, of so many that could. Two would be worse than one: both would be needed.
@@ -76,18 +79,18 @@ fn wanted(controllers: usize) -> usize {
 }
 
 /// How many voters there are where this candidate is.
-fn neighbours(candidates: &BTreeMap<NodeId, Candidate>, voters: &BTreeSet<NodeId>, of: &Candidate) -> usize {
+fn neighbours(candidates: &Candidates, voters: &Voters, of: &Candidate) -> usize {
     voters.iter().filter_map(|voter| candidates.get(voter)).filter(|other| other.place == of.place).count()
 }
 
 /// The controller to add: where the fewest voters are, the oldest first.
-fn best_spare(candidates: &BTreeMap<NodeId, Candidate>, voters: &BTreeSet<NodeId>) -> Option<NodeId> {
+fn best_spare(candidates: &Candidates, voters: &Voters) -> Option<NodeId> {
     let spares = candidates.iter().filter(|(node, candidate)| candidate.up && !voters.contains(node));
     spares.min_by_key(|(node, candidate)| (neighbours(candidates, voters, candidate), **node)).map(|(node, _)| *node)
 }
 
 /// The voter to remove: where the most are, the youngest first, never the leader.
-fn crowded(candidates: &BTreeMap<NodeId, Candidate>, voters: &BTreeSet<NodeId>, leader: NodeId) -> Option<NodeId> {
+fn crowded(candidates: &Candidates, voters: &Voters, leader: NodeId) -> Option<NodeId> {
     let others = voters.iter().filter(|voter| **voter != leader);
     others
         .max_by_key(|voter| {
@@ -98,11 +101,38 @@ fn crowded(candidates: &BTreeMap<NodeId, Candidate>, voters: &BTreeSet<NodeId>, 
         .copied()
 }
 
+fn replaced(voters: &Voters, old: NodeId, new: NodeId) -> Voters {
+    voters.iter().filter(|voter| **voter != old).copied().chain([new]).collect()
+}
+
+/// As many more as there are controllers up for, to one, three or five.
+fn grown(candidates: &Candidates, voters: &Voters, wanted: usize) -> Option<Voters> {
+    let mut more = voters.clone();
+    let mut odd = None;
+    while more.len() < wanted {
+        let Some(spare) = best_spare(candidates, &more) else { break };
+        more.insert(spare);
+        if more.len() % 2 == 1 {
+            odd = Some(more.clone());
+        }
+    }
+    odd
+}
+
+/// The same with so many at most; the leader stays if it is one of them.
+fn shrunk(candidates: &Candidates, mut voters: Voters, most: usize, leader: NodeId) -> Voters {
+    while voters.len() > most {
+        let Some(out) = crowded(candidates, &voters, leader) else { break };
+        voters.remove(&out);
+    }
+    voters
+}
+
 /// One voter less where two are, one more where none is.
-fn spread(candidates: &BTreeMap<NodeId, Candidate>, voters: &BTreeSet<NodeId>, leader: NodeId) -> Option<Step> {
+fn spread(candidates: &Candidates, voters: &Voters, leader: NodeId) -> Option<Voters> {
     let new = best_spare(candidates, voters).filter(|node| neighbours(candidates, voters, &candidates[node]) == 0)?;
     let old = crowded(candidates, voters, leader)?;
-    (neighbours(candidates, voters, candidates.get(&old)?) >= 2).then_some(Step::Replace { old, new })
+    (neighbours(candidates, voters, candidates.get(&old)?) >= 2).then(|| replaced(voters, old, new))
 }
 
 #[cfg(test)]
@@ -143,21 +173,42 @@ mod tests {
         state
     }
 
-    /// Steps until nothing is left to do; they must come to an end.
-    fn settle(nodes: &str, voters: &[u64], leader: u64) -> (Vec<u64>, Vec<Step>) {
+    /// Changes until nothing is left to do; they must come to an end.
+    fn settle(nodes: &str, voters: &[u64], leader: u64) -> (Vec<u64>, Vec<Voters>) {
         let state = state(nodes);
-        let mut voters: BTreeSet<NodeId> = voters.iter().map(|node| NodeId(*node)).collect();
-        let mut steps = Vec::new();
-        while let Some(step) = next(&state, &voters, NodeId(leader)) {
-            match step {
-                Step::Add(node) => assert!(voters.insert(node)),
-                Step::Remove(node) => assert!(voters.remove(&node)),
-                Step::Replace { old, new } => assert!(voters.remove(&old) && voters.insert(new)),
-            }
-            steps.push(step);
-            assert!(steps.len() < 20, "{nodes}: {steps:?}");
+        let mut voters: Voters = voters.iter().map(|node| NodeId(*node)).collect();
+        let mut changes = Vec::new();
+        while let Some(next) = next(&state, &voters, None, NodeId(leader)) {
+            assert!(!next.is_empty() && next != voters, "{nodes}: {changes:?}");
+            voters = next;
+            changes.push(voters.clone());
+            assert!(changes.len() < 20, "{nodes}: {changes:?}");
         }
-        (voters.iter().map(|node| node.0).collect(), steps)
+        (voters.iter().map(|node| node.0).collect(), changes)
+    }
+
+    #[test]
+    fn there_are_never_two_voters_or_four_on_the_way() {
+        for (nodes, from, to, changes) in [
+            ("1 2 3", &[1][..], 3, 1),
+            ("1 2 3 4 5", &[1], 5, 1),
+            ("1 2 3 4 5 6", &[4, 5, 6], 5, 1),
+            // One that is down does not keep the others from growing, but two are not enough for more.
+            ("1 2 3 4- 5", &[1], 3, 1),
+            ("1 2 3-", &[1], 1, 0),
+            ("1 2 3 4 5-", &[1, 2, 3], 3, 0),
+            ("1 2 3*", &[1, 2, 3], 1, 1),
+            ("1 2 3 4 5*", &[1, 2, 3, 4, 5], 3, 1),
+            ("1 2 3 4* 5*", &[1, 2, 3, 4, 5], 3, 1),
+            ("1 2 3 4- 5-", &[1, 2, 3, 4, 5], 3, 1),
+            // As an older leader may have left them.
+            ("1 2 3", &[1, 2], 3, 1),
+            ("1 2", &[1, 2], 1, 1),
+            ("1 2 3 4-", &[1, 2, 3, 4], 3, 1),
+        ] {
+            let (voters, made) = settle(nodes, from, from[0]);
+            assert_eq!((voters.len(), made.len()), (to, changes), "{nodes}: {made:?}");
+        }
     }
 
     #[test]
@@ -176,6 +227,16 @@ mod tests {
         check("1 2 3*", &[1, 2, 3], &[1]);
         check("1 2 3* 4", &[1, 2, 3], &[1, 2, 4]);
         check("1 2 3 4 5*", &[1, 2, 3, 4, 5], &[1, 2, 3]);
+    }
+
+    /// Until then both sets are needed, so that one voter of old could still stop three.
+    #[test]
+    fn what_another_leader_has_begun_is_finished_first() {
+        let voters = |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect::<Voters>();
+        let state = state("1 2 3");
+        let (both, begun) = (voters(&[1, 2, 3]), voters(&[1, 2, 3]));
+        assert_eq!(next(&state, &both, Some(&begun), NodeId(2)), Some(begun));
+        assert_eq!(next(&state, &both, None, NodeId(2)), None);
     }
 
     #[test]

@@ -28,6 +28,7 @@ fn whatever_fails_there_is_one_log_and_what_was_answered_for_is_in_it() {
         all.unknown,
         all.terms / 100,
         all.changes / 30,
+        all.finished,
         all.snapshots,
         all.torn,
     ];
@@ -43,7 +44,7 @@ fn a_seed_is_one_run() {
 
 /// Whether one of the first runs goes wrong without a protection.
 fn is_found(bug: Bug) -> bool {
-    (0..60).any(|seed| run(Options { bug: Some(bug), ..options(seed) }).is_err())
+    (0..120).any(|seed| run(Options { bug: Some(bug), ..options(seed) }).is_err())
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use consensus::{Applied, Consensus, Refusal, Role};
-use node::voters::{Step, next};
+use node::voters::next;
+use state::State;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, sleep};
 
@@ -131,23 +132,19 @@ async fn until_not_leader(voter: &Consensus, term: u64) {
     let _ = standing.wait_for(|now| now.role != Role::Leader || now.term != term).await;
 }
 
-/// Adds, removes and replaces voters, one at a time, for as long as this node leads.
+/// Keeps the voters as they should be, one change at a time, for as long as this node leads.
 async fn keep_voters(voter: &Consensus, shared: &Shared) {
     let mut turn = interval(VOTERS_EVERY);
     loop {
         turn.tick().await;
-        let (voters, me) = (voter.standing().voters, shared.roads.me());
-        let step = shared.looker.look(move |node| next(node.state(), &voters, me)).await;
-        let Ok(Some(step)) = step else { continue };
-        let made = match step {
-            Step::Add(node) => voter.add_voter(node).await,
-            Step::Remove(node) => voter.remove_voter(node).await,
-            Step::Replace { old, new } => voter.replace_voter(old, new).await,
-        };
-        match made {
-            Ok(()) => tracing::info!(?step, "the voters have changed"),
+        let (now, me) = (voter.standing(), shared.roads.me());
+        let wanted = move |state: &State| next(state, &now.voters, now.voters_next.as_deref(), me);
+        let wanted = shared.looker.look(move |node| wanted(node.state())).await;
+        let Ok(Some(wanted)) = wanted else { continue };
+        match voter.set_voters(&wanted).await {
+            Ok(()) => tracing::info!(voters = ?wanted, "the voters have changed"),
             Err(Refusal::NotLeader { .. }) => return sleep(VOTERS_EVERY).await,
-            Err(refusal) => tracing::warn!(?step, ?refusal, "the voters stay as they are"),
+            Err(refusal) => tracing::warn!(?wanted, ?refusal, "the voters stay as they are"),
         }
     }
 }

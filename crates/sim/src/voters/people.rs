@@ -156,6 +156,9 @@ impl World {
                 wanted = 5;
             }
             let Some((leader, owner, consensus)) = self.leader() else { continue };
+            if self.finish().await {
+                continue;
+            }
             let voters = consensus.status().voters;
             let gone = voters.iter().copied().find(|voter| self.book().machines[voter].gone);
             let any: Vec<NodeId> = voters.iter().copied().collect();
@@ -163,6 +166,8 @@ impl World {
             let whim = self.book().chance.below(6);
             let change = match (gone, any) {
                 (Some(gone), _) => Change::Replace(gone, self.spare(&voters)),
+                // All at once, as a leader does, and sometimes one by one.
+                (None, _) if voters.len() < wanted && whim > 0 => Change::Grow(self.spares(&voters, wanted)),
                 (None, _) if voters.len() < wanted => Change::Add(self.spare(&voters)),
                 (None, Some(any)) if whim == 0 => Change::Replace(any, self.spare(&voters)),
                 (None, Some(any)) if whim == 1 && voters.len() > 3 => Change::Remove(any),
@@ -173,8 +178,10 @@ impl World {
             if !matches!(change, Change::Transfer(_)) {
                 self.book().changing = true;
             }
+            let asked = change.clone();
             let changed = executor::spawn(owner, async move {
-                match change {
+                match asked {
+                    Change::Grow(voters) => consensus.set_voters(&voters).await,
                     Change::Add(new) => consensus.add_voter(new).await,
                     Change::Remove(old) => consensus.remove_voter(old).await,
                     Change::Replace(old, new) => consensus.replace_voter(old, new).await,
@@ -187,7 +194,7 @@ impl World {
                 self.book().report.changes += 1;
                 match change {
                     Change::Transfer(_) => {}
-                    Change::Add(_) => self.book().changing = false,
+                    Change::Grow(_) | Change::Add(_) => self.book().changing = false,
                     Change::Remove(old) | Change::Replace(old, _) => {
                         self.book().changing = false;
                         self.retire(old);
@@ -195,6 +202,29 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Goes on with a change of the voters that a leader left half done. Whether there was one.
+    pub(crate) async fn finish(&self) -> bool {
+        let Some((leader, owner, consensus)) = self.leader() else { return false };
+        let Some(begun) = consensus.status().voters_next else { return false };
+        let finished = executor::spawn(owner, async move { consensus.set_voters(&begun).await }).await;
+        self.note(|| format!("{leader} is asked to finish a change of the voters: {finished:?}"));
+        if let Ok(Ok(())) = finished {
+            let mut book = self.book();
+            book.report.finished += 1;
+            book.changing = false;
+        }
+        true
+    }
+
+    /// These voters and so many machines that do not vote that there are `wanted`.
+    fn spares(&self, voters: &BTreeSet<NodeId>, wanted: usize) -> BTreeSet<NodeId> {
+        let mut more = voters.clone();
+        while more.len() < wanted {
+            more.insert(self.spare(&more));
+        }
+        more
     }
 
     /// A machine that does not vote: one there is, or a new one.
@@ -224,8 +254,9 @@ impl World {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 enum Change {
+    Grow(BTreeSet<NodeId>),
     Add(NodeId),
     Remove(NodeId),
     Replace(NodeId, NodeId),

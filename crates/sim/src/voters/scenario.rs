@@ -149,6 +149,13 @@ impl World {
                 executor::sleep(Duration::from_millis(20)).await;
             }
         }
+        let end = executor::now() + RECOVERED;
+        while self.finish().await {
+            if executor::now() > end {
+                return self.wrong("a change of the voters stays half done".to_owned());
+            }
+            executor::sleep(Duration::from_millis(20)).await;
+        }
         let Some((_, _, leader)) = self.a_leader().await else { return };
         let members = leader.status();
         let end = executor::now() + RECOVERED;

@@ -64,6 +64,8 @@ pub struct Report {
     pub terms: u64,
     /// Changes of who votes.
     pub changes: u64,
+    /// Those that a leader left half done and another one finished.
+    pub finished: u64,
     pub snapshots: u64,
     /// Batches that a disk had a part of only.
     pub torn: u64,
@@ -89,6 +91,7 @@ impl Report {
             unknown: self.unknown + other.unknown,
             terms: self.terms + other.terms,
             changes: self.changes + other.changes,
+            finished: self.finished + other.finished,
             snapshots: self.snapshots + other.snapshots,
             torn: self.torn + other.torn,
             faults: self.faults + other.faults,
