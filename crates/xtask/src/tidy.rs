@@ -1,7 +1,7 @@
 //! What the compiler does not check: which crate may know which, what pure means, where `unsafe` lives, and
 //! that every file says what it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -62,11 +62,15 @@ const LONG_FILES: [&str; 0] = [];
 pub(crate) fn run() -> Outcome {
     let mut faults = Vec::new();
     let rings: BTreeMap<&str, Ring> = RINGS.iter().copied().collect();
+    let mut without_doctests = BTreeSet::new();
     let metadata = command::output("cargo", &["metadata", "--format-version", "1", "--no-deps"])?;
     let metadata: serde_json::Value =
         serde_json::from_str(&metadata).map_err(|error| format!("cargo metadata: {error}"))?;
     for package in metadata["packages"].as_array().into_iter().flatten() {
         check_arrows(package, &rings, &mut faults);
+        if !runs_doctests(package) {
+            without_doctests.extend(package["name"].as_str());
+        }
     }
     check_pure_lists_agree(&rings, &mut faults)?;
     for (name, ring) in &rings {
@@ -74,6 +78,12 @@ pub(crate) fn run() -> Outcome {
         for file in rust_files(&folder.join("src"))? {
             let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
             check_file(name, *ring, &file, &text, &mut faults);
+            if without_doctests.contains(name) && has_example(&text) {
+                faults.push(format!(
+                    "{}: has an example that nothing runs: take `doctest = false` out of {name}",
+                    file.display()
+                ));
+            }
         }
     }
     if faults.is_empty() {
@@ -84,6 +94,23 @@ pub(crate) fn run() -> Outcome {
         eprintln!("tidy: {fault}");
     }
     Err(format!("{} loose ends", faults.len()))
+}
+
+/// Asking a crate that has no examples for them takes seconds, so most crates say that they have none.
+fn runs_doctests(package: &serde_json::Value) -> bool {
+    let targets = package["targets"].as_array().into_iter().flatten();
+    targets.into_iter().any(|target| target["doctest"].as_bool() == Some(true))
+}
+
+/// Whether the documentation in a file has an example in Rust: a fence without a word, or with one that rustdoc runs.
+fn has_example(text: &str) -> bool {
+    let docs = text.lines().filter_map(|line| {
+        let line = line.trim_start();
+        line.strip_prefix("//!").or_else(|| line.strip_prefix("///"))
+    });
+    let opened = docs.filter_map(|doc| doc.trim_start().strip_prefix("```")).step_by(2);
+    let run = ["rust", "should_panic", "no_run", "compile_fail"];
+    opened.into_iter().any(|word| word.is_empty() || run.iter().any(|tag| word.starts_with(tag)))
 }
 
 fn check_arrows(package: &serde_json::Value, rings: &BTreeMap<&str, Ring>, faults: &mut Vec<String>) {
@@ -163,4 +190,17 @@ fn rust_files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_example_that_would_be_run_is_seen() {
+        assert!(has_example("//! Words.\n//!\n//! ```\n//! let one = 1;\n//! ```\n"));
+        assert!(has_example("//! ```text\n//! a b\n//! ```\nfn f() {}\n    /// ```no_run\n    /// ```\n"));
+        assert!(!has_example("//! ```text\n//! a b\n//! ```\nfn f() {}\n"));
+        assert!(!has_example("fn f() {\n    // ```\n}\n"));
+    }
 }
