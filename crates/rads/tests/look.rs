@@ -84,7 +84,9 @@ fn a_volume_outlives_its_service_until_it_is_deleted() {
     };
     up("{name: \"pages\", size_mb: 8}");
     // Counted is what the disk has: the kernel would write it there half a minute later.
-    world.rads(&["c", "exec", "hello-1", "--", "sh", "-c", "head -c 2000000 /dev/zero > /data/big; sync /data/big"]).ok();
+    world
+        .rads(&["c", "exec", "hello-1", "--", "sh", "-c", "head -c 2000000 /dev/zero > /data/big; sync /data/big"])
+        .ok();
     let volumes = || world.json(&["c", "volumes"]);
     world.wait_for("its bytes", || volumes()[0]["bytes"].as_u64() >= Some(2_000_000));
     assert_eq!((&volumes()[0]["volume"], &volumes()[0]["services"][0]), (&"pages".into(), &"hello".into()));

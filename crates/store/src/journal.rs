@@ -286,6 +286,18 @@ fn create(
     created
 }
 
+/// A segment that begins with commit 0, its frames whole and their numbers right, whatever they say.
+#[cfg(fuzzing)]
+pub(crate) fn segment<'b>(payloads: impl Iterator<Item = &'b [u8]>) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    for (number, payload) in payloads.enumerate() {
+        let kind = if number == 0 { Kind::Beginning } else { Kind::Commit };
+        let framed = frame(&mut bytes, kind, number as u64, |frame| frame.extend(payload));
+        framed.expect("an input has no four gibibytes");
+    }
+    bytes
+}
+
 /// Writes zeros from there on; gives where they end.
 fn grow(disk: &Disk, from: u64) -> io::Result<u64> {
     let end = (from + 1).next_multiple_of(GROW_BYTES);
