@@ -14,17 +14,38 @@ use crate::raft::{Raft, Types};
 use crate::status::{Role, Standing};
 
 /// When this voter last followed a leader's word. Clones are the same.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Heard(Arc<Mutex<Option<InstantOf<Types>>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Heard {
+    last: Arc<Mutex<Option<InstantOf<Types>>>>,
+    silent: watch::Sender<bool>,
+}
 
 impl Heard {
+    /// Nobody was heard yet.
+    pub(crate) fn new() -> Self {
+        Self { last: Arc::default(), silent: watch::Sender::new(true) }
+    }
+
     /// A leader was heard and not refused: openraft has begun to wait for its next word anew.
     pub(crate) fn note(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Types::now());
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Types::now());
+        self.silent.send_if_modified(|silent| std::mem::replace(silent, false));
+    }
+
+    /// Whether no leader's word is fresh. openraft itself goes on naming the last one: a voter that was taken out while it was
+    /// away, or that is cut off, would name it for ever.
+    pub(crate) fn silence(&self) -> watch::Receiver<bool> {
+        self.silent.subscribe()
     }
 
     fn ago(&self) -> Option<Duration> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|heard| heard.elapsed())
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).map(|heard| heard.elapsed())
+    }
+
+    /// Looks at the clock.
+    fn judge(&self, config: &Config) {
+        let silent = self.ago().is_none_or(|ago| ago >= 2 * config.election_max);
+        self.silent.send_if_modified(|now| std::mem::replace(now, silent) != silent);
     }
 }
 
@@ -59,6 +80,7 @@ pub(crate) async fn run(raft: Raft, mut standing: watch::Receiver<Standing>, hea
         if now.role == Role::Stopped {
             return;
         }
+        heard.judge(&config);
         let need = need(&now, heard.ago(), &config);
         raft.runtime_config().tick(need == Need::Ticks);
         let rest = match need {

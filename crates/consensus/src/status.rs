@@ -31,7 +31,7 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     pub role: Role,
-    /// Who leads, as far as this node knows.
+    /// Who leads, as far as this node knows: it was heard within the last two election times.
     pub leader: Option<NodeId>,
     pub term: u64,
     /// Of the newest membership in the log, agreed on or not. While one set gives way to another, all of both.
@@ -82,7 +82,7 @@ impl Status {
         }
     }
 
-    fn new(metrics: &RaftMetrics<Types>, disk_full: bool) -> Self {
+    fn new(metrics: &RaftMetrics<Types>, disk_full: bool, silent: bool) -> Self {
         let members = metrics.membership_config.membership();
         let failed = match &metrics.running_state {
             Ok(()) | Err(Fatal::Stopped) => None,
@@ -102,7 +102,7 @@ impl Status {
         };
         Self {
             role,
-            leader: metrics.current_leader.map(NodeId),
+            leader: metrics.current_leader.filter(|_| role == Role::Leader || !silent).map(NodeId),
             term: metrics.current_term,
             voters: Arc::new(members.voter_ids().map(NodeId).collect()),
             voters_next,
@@ -123,8 +123,8 @@ impl Status {
 pub(crate) async fn follow(
     raft: Raft,
     mut disk_full: watch::Receiver<bool>,
-    status: watch::Sender<Option<Status>>,
-    standing: watch::Sender<Standing>,
+    mut silent: watch::Receiver<bool>,
+    (status, standing): (watch::Sender<Option<Status>>, watch::Sender<Standing>),
     failed: impl FnOnce(&Problem),
 ) {
     // All of them together would be told of each turn of openraft's loop, several in every heartbeat.
@@ -132,7 +132,8 @@ pub(crate) async fn follow(
     let mut ended = false;
     loop {
         let full = *disk_full.borrow_and_update();
-        let mut now = Status::new(&metrics.borrow_watched(), full);
+        let silence = *silent.borrow_and_update();
+        let mut now = Status::new(&metrics.borrow_watched(), full, silence);
         if ended {
             now.role = Role::Stopped;
         }
@@ -164,6 +165,7 @@ pub(crate) async fn follow(
             biased;
             changed = server.changed() => changed.is_err(),
             changed = grown => changed.is_err(),
+            changed = silent.changed() => changed.is_err(),
             // The disk's thread ends after openraft does.
             changed = disk_full.changed() => changed.is_err(),
         };
@@ -172,5 +174,5 @@ pub(crate) async fn follow(
 
 /// The status right after the start.
 pub(crate) fn initial(raft: &Raft) -> Status {
-    Status::new(&raft.metrics().borrow_watched(), false)
+    Status::new(&raft.metrics().borrow_watched(), false, true)
 }

@@ -118,7 +118,8 @@ impl Consensus {
         let raft = started
             .map_err(|error| Problem::new(Code::Internal, format!("the shared log cannot be started: {error}")))?;
         machine.begin_to_tell();
-        let heard = pulse::Heard::default();
+        let heard = pulse::Heard::new();
+        let silence = heard.silence();
         let (door, order) = Door::new(raft.clone(), flusher.clone(), heard.clone());
         let (gatherer, rounds) = Gatherer::new(raft.clone());
         let voters = began(&raft).await.map_err(|error| Problem::new(Code::Internal, error))?;
@@ -127,15 +128,14 @@ impl Consensus {
         let (status_sender, status) = watch::channel(Some(first));
         let told = on_fatal.clone();
         let pulse = pulse::run(raft.clone(), standing.clone(), heard, config.clone());
+        let following = (status_sender, standing_sender);
+        let status_kept = status::follow(raft.clone(), flusher.full(), silence, following, move |why| told.call(why));
         let tasks = vec![
             Types::spawn(order).abort_handle(),
             Types::spawn(rounds).abort_handle(),
             Types::spawn(pulse).abort_handle(),
             Types::spawn(compact::run(raft.clone(), log, machine.clone(), config.clone())).abort_handle(),
-            Types::spawn(status::follow(raft.clone(), flusher.full(), status_sender, standing_sender, move |why| {
-                told.call(why);
-            }))
-            .abort_handle(),
+            Types::spawn(status_kept).abort_handle(),
         ];
         if voters == [config.me.0] {
             // Nobody to wait for. A failure shows in the status.

@@ -223,6 +223,30 @@ async fn voters_are_added_removed_and_replaced_one_at_a_time() {
     assert!(cluster.voter(last).status().voters.iter().eq(&rest));
 }
 
+/// openraft goes on naming its last leader, and a voter that is let go is told nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hears_no_leader_names_none() {
+    let mut cluster = Cluster::start(4).await;
+    let leader = cluster.leader().await;
+    let let_go = *cluster.all().iter().find(|node| **node != leader).unwrap();
+    let heard = cluster.voter(let_go).wait_for(SOON, |now| now.leader == Some(leader)).await;
+    assert!(heard.is_some());
+    let rest = cluster.all().into_iter().filter(|node| *node != let_go).collect();
+    cluster.voter(leader).set_voters(&rest).await.unwrap();
+    let alone = cluster.voter(let_go).wait_for(SOON, |now| now.leader.is_none()).await;
+    assert!(alone.is_some(), "{:?}", cluster.voter(let_go).status());
+    // Nor does one that begins anew and is told nothing.
+    cluster.kill(let_go).await;
+    cluster.up(let_go).await;
+    let again = cluster.voter(let_go).clone();
+    let named = again.wait_for(3 * cluster.config.election_max, |now| now.leader.is_some()).await;
+    assert!(named.is_none(), "{named:?}");
+    // One that is taken back hears, and says so.
+    let all = cluster.all().into_iter().collect();
+    cluster.voter(leader).set_voters(&all).await.unwrap();
+    assert!(again.wait_for(SOON, |now| now.leader == Some(leader)).await.is_some(), "{:?}", again.status());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_ends_hands_its_place_on() {
     let mut cluster = Cluster::start(3).await;
