@@ -1,7 +1,8 @@
 //! What other voters are asked: openraft's requests, carried by [`Peers`].
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, future};
@@ -18,7 +19,7 @@ use openraft::type_config::TypeConfigExt;
 
 use crate::config::Config;
 use crate::peers::{Lane, PeerError, Peers};
-use crate::raft::{Snapshot, Types, Vote};
+use crate::raft::{LogId, Snapshot, Types, Vote};
 use crate::snapshot::Image;
 use crate::v1::{self, Answer, AppendAnswer, Request, TransferAnswer};
 
@@ -30,12 +31,53 @@ const APPEND_WITHIN: Duration = Duration::from_secs(2);
 /// The same for a piece of a snapshot; the last one is answered when all of it is on the disk.
 const PIECE_WITHIN: Duration = Duration::from_secs(60);
 
+/// A request may be refused for coming before another one; one that lost its log refuses all of them.
+const REFUSALS_BY_CHANCE: u32 = 4;
+
 type Failed = RPCError<Types>;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Factory<P> {
-    pub config: Arc<Config>,
-    pub peers: P,
+    config: Arc<Config>,
+    peers: P,
+    acknowledged: Arc<Mutex<Acknowledged>>,
+}
+
+/// What each voter has said to have, and under which leadership. openraft counts on it, and would end with an assertion where one
+/// says that it has less.
+#[derive(Debug, Default)]
+struct Acknowledged(BTreeMap<NodeId, Has>);
+
+#[derive(Debug)]
+struct Has {
+    vote: Vote,
+    last: Option<LogId>,
+    /// How often, since, it has said to have less.
+    refusals: u32,
+}
+
+impl Acknowledged {
+    fn note(&mut self, node: NodeId, vote: &Vote, last: Option<LogId>) {
+        match self.0.get_mut(&node) {
+            Some(has) if has.vote == *vote => {
+                has.refusals = 0;
+                has.last = has.last.max(last);
+            }
+            _ => drop(self.0.insert(node, Has { vote: *vote, last, refusals: 0 })),
+        }
+    }
+
+    /// Whether it denies an entry that it has acknowledged. Said of it once that its log is lost.
+    fn denies(&mut self, node: NodeId, vote: &Vote, entry: Option<LogId>) -> bool {
+        let Some(has) = self.0.get_mut(&node).filter(|has| has.vote == *vote && entry <= has.last) else {
+            return false;
+        };
+        has.refusals = has.refusals.saturating_add(1);
+        if has.refusals == REFUSALS_BY_CHANCE {
+            tracing::error!(%node, "it no longer has entries of the shared log that it has acknowledged: take it out, and let it join anew");
+        }
+        true
+    }
 }
 
 /// The way to one voter, for one purpose.
@@ -45,11 +87,17 @@ pub(crate) struct Network<P> {
     peers: P,
     to: NodeId,
     lane: Lane,
+    acknowledged: Arc<Mutex<Acknowledged>>,
 }
 
 impl<P: Peers> Factory<P> {
+    pub(crate) fn new(config: Config, peers: P) -> Self {
+        Self { config: Arc::new(config), peers, acknowledged: Arc::default() }
+    }
+
     fn network(&self, to: u64, lane: Lane) -> Network<P> {
-        Network { config: Arc::clone(&self.config), peers: self.peers.clone(), to: NodeId(to), lane }
+        let acknowledged = Arc::clone(&self.acknowledged);
+        Network { config: Arc::clone(&self.config), peers: self.peers.clone(), to: NodeId(to), lane, acknowledged }
     }
 }
 
@@ -109,6 +157,9 @@ impl<P: Peers> Network<P> {
         request: AppendEntriesRequest<Types>,
         within: Duration,
     ) -> impl Future<Output = Result<AppendEntriesResponse<Types>, Failed>> + Send + use<P> {
+        let (vote, previous, acknowledged, to) =
+            (request.vote, request.prev_log_id, Arc::clone(&self.acknowledged), self.to);
+        let last = request.entries.last().map(|entry| entry.log_id).or(previous);
         let request = Request::Append(v1::Append {
             vote: (&request.vote).into(),
             previous: request.prev_log_id.map(v1::LogId::from),
@@ -117,10 +168,20 @@ impl<P: Peers> Network<P> {
         });
         let answer = self.ask(self.lane, RPCTypes::AppendEntries, within, &request);
         async move {
-            match answer.await? {
-                Answer::Append(AppendAnswer::Done) => Ok(AppendEntriesResponse::Success),
+            let answer = answer.await?;
+            let mut acknowledged = acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+            match answer {
+                Answer::Append(AppendAnswer::Done) => {
+                    acknowledged.note(to, &vote, last);
+                    Ok(AppendEntriesResponse::Success)
+                }
                 Answer::Append(AppendAnswer::Part(last)) => {
-                    Ok(AppendEntriesResponse::PartialSuccess(last.map(v1::LogId::into)))
+                    let last = last.map(v1::LogId::into);
+                    acknowledged.note(to, &vote, last);
+                    Ok(AppendEntriesResponse::PartialSuccess(last))
+                }
+                Answer::Append(AppendAnswer::Conflict) if acknowledged.denies(to, &vote, previous) => {
+                    Err(failed("it denies what it has acknowledged"))
                 }
                 Answer::Append(AppendAnswer::Conflict) => Ok(AppendEntriesResponse::Conflict),
                 Answer::Append(AppendAnswer::HigherVote(vote)) => Ok(AppendEntriesResponse::HigherVote(vote.into())),
@@ -250,7 +311,14 @@ impl<P: Peers> RaftNetworkV2<Types> for Network<P> {
         };
         let sending = std::pin::pin!(self.send_pieces(&vote, last.into(), &snapshot.snapshot));
         match future::select(sending, Box::pin(cancel)).await {
-            future::Either::Left((sent, _)) => Ok(SnapshotResponse::new(sent?)),
+            future::Either::Left((sent, _)) => {
+                let theirs = sent?;
+                if theirs == vote {
+                    let mut acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+                    acknowledged.note(self.to, &vote, Some(last));
+                }
+                Ok(SnapshotResponse::new(theirs))
+            }
             future::Either::Right((closed, _)) => Err(closed.into()),
         }
     }

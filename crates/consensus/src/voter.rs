@@ -113,7 +113,7 @@ impl Consensus {
         let (applied, receiver) = mpsc::channel(APPLIED_MAX);
         let machine = Machine::new(flusher.clone(), applied);
         let log = Log::new(memory, flusher.clone());
-        let factory = Factory { config: Arc::new(config.clone()), peers };
+        let factory = Factory::new(config.clone(), peers);
         let started = Raft::new(config.me.0, raft_config, factory, log.clone(), machine.clone()).await;
         let raft = started
             .map_err(|error| Problem::new(Code::Internal, format!("the shared log cannot be started: {error}")))?;

@@ -134,6 +134,34 @@ async fn a_failed_disk_is_told_before_anything_is_answered_and_the_others_go_on(
     assert_eq!(register(&cluster.settle().await, 1), 3);
 }
 
+/// With its vote, it could let somebody lead who lacks what was answered for: its agent does not start it. Should one come back all the
+/// same, it harms nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_lost_its_log_ends_no_leader() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let lost = *cluster.all().iter().find(|node| **node != leader).unwrap();
+    for value in 1..=20 {
+        cluster.propose(&scale(1, value)).await;
+    }
+    cluster.voter(lost).wait_for(SOON, |now| now.leader == Some(leader)).await.unwrap();
+    cluster.settle().await;
+    let term = cluster.voter(leader).status().term;
+    cluster.kill(lost).await;
+    cluster.disks.remove(&lost);
+    cluster.up(lost).await;
+    let voter = cluster.voter(leader).clone();
+    for value in 21..=60 {
+        let outcome = voter.propose(&scale(1, value)).await;
+        assert!(outcome.is_ok(), "{value}: {outcome:?}");
+    }
+    // It was asked often enough by then to have ended whoever believes it.
+    let heartbeats = 10 * cluster.config.heartbeat;
+    assert!(voter.wait_for(heartbeats, |now| now.role != Role::Leader || now.term != term).await.is_none());
+    assert_eq!(cluster.voter(lost).status().applied, 0, "{:?}", cluster.voter(lost).status());
+    assert_eq!(*cluster.voters[&leader].fatal.lock().unwrap(), None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_lost_the_majority_for_good_goes_on_alone_with_what_it_has() {
     let mut cluster = Cluster::start(3).await;

@@ -57,6 +57,7 @@ pub fn journal(input: &[u8]) {
         1 => crate::journal::segment(parts(rest)),
         _ => {
             let written = genuine(&dir);
+            let file = dir.join("journal-00000000000000000001");
             let mut bytes = fs::read(&file).expect("what was just written");
             bytes.truncate(4096);
             for change in rest.chunks_exact(3) {

@@ -314,13 +314,20 @@ fn name(number: u64) -> String {
     format!("{PREFIX}{number:020}")
 }
 
+/// Whether a file of this name is a segment.
+pub(crate) fn is_segment(file: &str) -> bool {
+    number_of(file).is_some()
+}
+
+fn number_of(file: &str) -> Option<u64> {
+    file.strip_prefix(PREFIX)?.parse().ok()
+}
+
 /// Of all segments there, in their order.
 fn numbers(folder: &Folder) -> Result<Vec<u64>, Failure> {
     let mut numbers = Vec::new();
     for entry in fs::read_dir(folder.dir())? {
-        let file = entry?.file_name();
-        let number = file.to_str().and_then(|file| file.strip_prefix(PREFIX));
-        numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        numbers.extend(entry?.file_name().to_str().and_then(number_of));
     }
     numbers.sort_unstable();
     Ok(numbers)

@@ -23,7 +23,7 @@ use self::rows::Row;
 use crate::disk::Disk;
 use crate::fault;
 use crate::folder::{Failure, Folder};
-use crate::journal::{Journal, Kind};
+use crate::journal::{self, Journal, Kind};
 use crate::record;
 use crate::tip::Tip;
 
@@ -110,6 +110,14 @@ impl SharedLog {
         let (journal, mut found) = recovered.map_err(|failure| folder.problem(folder.dir(), &failure))?;
         let contents = found.contents();
         Ok((Self { folder, journal, tip, heads: found.heads, failed: false, was_marked }, contents))
+    }
+
+    /// Whether a log was begun in this folder; what it says may be damaged.
+    pub fn is_in(dir: &Path) -> bool {
+        let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        names
+            .into_iter()
+            .any(|name| name.to_str().is_some_and(|name| journal::is_segment(name) || name == former::FILE))
     }
 
     /// Whether an earlier process met a failed sync here. What the disk had was written anew.

@@ -313,6 +313,7 @@ fn begin_anew(
         seeds: Vec::new(),
         api,
         discoverable,
+        has_log: true,
     };
     let uses = ticket.uses_max - 1;
     let invitation = Invitation { token: token.reveal().to_string(), role: ticket.role, uses, expires: ticket.expires };

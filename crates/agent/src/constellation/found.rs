@@ -81,6 +81,7 @@ pub(crate) fn found(
         seeds: Vec::new(),
         api,
         discoverable,
+        has_log: true,
     };
     Ok(Founded { home, state, token, ticket })
 }

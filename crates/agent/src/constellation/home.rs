@@ -17,6 +17,10 @@ use serde_bytes::ByteBuf;
 /// The first byte of the file.
 const VERSION: u8 = 1;
 
+/// What helps a node that lost what it may not go on without.
+pub(crate) const JOIN_ANEW: &str =
+    "take this node out with `rads c remove` on another one, and let it join again from an empty data folder";
+
 /// A key of a ring, under its number.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Key {
@@ -83,6 +87,10 @@ pub(crate) struct Home {
     /// Whether it answers machines of its network that look for its constellation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) discoverable: bool,
+    /// It keeps a part of the shared log, begun here. Without that part it must not go on: it would have forgotten what it
+    /// acknowledged and whom it elected, and let others lead who lack it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) has_log: bool,
 }
 
 impl std::fmt::Debug for Home {
@@ -109,8 +117,7 @@ impl Home {
             Err(error) => return Err(unwritable("read", &path, &error)),
         };
         let corrupt = |what: String| {
-            Problem::new(Code::DataCorrupt, format!("`{}` is damaged: {what}", path.display()))
-                .help("take this node out with `rads c remove` on another one, and let it join again from an empty data folder")
+            Problem::new(Code::DataCorrupt, format!("`{}` is damaged: {what}", path.display())).help(JOIN_ANEW)
         };
         match bytes.split_first() {
             Some((&VERSION, rest)) => {
@@ -240,6 +247,7 @@ mod tests {
             seeds: vec![Seed { node: NodeId(1), name: "a".to_owned(), address: "10.0.0.1:7946".to_owned() }],
             api: None,
             discoverable: false,
+            has_log: false,
         }
     }
 
@@ -280,5 +288,24 @@ mod tests {
         assert!(home().gossip_ring().is_ok());
         assert!(home().unsealing_ring().is_err());
         assert!(ring(&[Key { number: 1, key: ByteBuf::from([5; 31]) }]).is_err());
+    }
+
+    #[test]
+    fn a_controllers_log_is_begun_once_and_missed_afterwards() {
+        use crate::constellation::start::{begin_log, log_folder};
+
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, log) = (folder.path(), log_folder(folder.path()));
+        // A worker keeps none.
+        begin_log(&mut home(), dir).unwrap();
+        assert!(!log.exists());
+        let mut controller = Home { role: NodeRole::Controller, ..home() };
+        begin_log(&mut controller, dir).unwrap();
+        assert!(Home::read(dir).unwrap().unwrap().has_log);
+        begin_log(&mut controller, dir).unwrap();
+        fs::remove_dir_all(&log).unwrap();
+        let gone = begin_log(&mut controller, dir).unwrap_err();
+        assert_eq!((gone.code, gone.help.as_deref()), (Code::DataCorrupt, Some(JOIN_ANEW)));
+        assert!(!log.exists(), "nothing is begun in its place");
     }
 }

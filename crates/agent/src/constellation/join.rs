@@ -287,6 +287,7 @@ fn home(
         seeds: peers.into_iter().map(seed).collect(),
         api,
         discoverable,
+        has_log: false,
     })
 }
 

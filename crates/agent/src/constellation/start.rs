@@ -11,7 +11,7 @@ use net::identity::Revoked;
 use net::tls::SystemClock;
 use net::{Endpoint, Limits, Timing};
 use state::State;
-use store::{EXIT_DISK_FAILED, Followed};
+use store::{EXIT_DISK_FAILED, Followed, SharedLog};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -24,7 +24,7 @@ use super::feed::Feed;
 use super::follow::Follower;
 use super::gossip::Gossip;
 use super::gossip_keys::GossipKeys;
-use super::home::{Home, folder};
+use super::home::{Home, JOIN_ANEW, folder};
 use super::lead;
 use super::order::Order;
 use super::patience::Patience;
@@ -69,13 +69,14 @@ struct Begin {
 /// # Errors
 /// `PortInUse`, `DataCorrupt`, `DiskFull`, `DataUnwritable`.
 pub(crate) async fn start(
-    home: Home,
+    mut home: Home,
     facts: &NodeFacts,
     data_dir: &Path,
     clock: Clock,
     ask: mpsc::Sender<Incoming>,
     seen: watch::Receiver<Seen>,
 ) -> Result<Part, Problem> {
+    begin_log(&mut home, data_dir)?;
     let home = Arc::new(home);
     let listener = TcpListener::bind(home.listen).await.map_err(|error| in_use(home.listen, "TCP", &error))?;
     let switchboard = Arc::new(Switchboard::default());
@@ -229,7 +230,10 @@ async fn start_voter(
     data_dir: &Path,
     roads: &Roads,
 ) -> Result<(Consensus, mpsc::Receiver<Applied>, State), Problem> {
-    let disk = OnDisk::open(&log_folder(data_dir))?;
+    let disk = OnDisk::open(&log_folder(data_dir)).map_err(|problem| match problem.code {
+        Code::DataCorrupt => problem.help(JOIN_ANEW),
+        _ => problem,
+    })?;
     let config = consensus::Config::new(home.node);
     let failed = |problem: &Problem| {
         eprintln!("{problem}");
@@ -240,6 +244,23 @@ async fn start_voter(
         Some(Applied::State(state)) => Ok((voter, applied, State::clone(&state))),
         _ => Err(Problem::new(Code::Internal, "the shared log tells no state to begin with")),
     }
+}
+
+/// Begins a controller's part of the log, and remembers that there is one.
+pub(super) fn begin_log(home: &mut Home, data_dir: &Path) -> Result<(), Problem> {
+    let log = log_folder(data_dir);
+    if home.role != NodeRole::Controller {
+        return Ok(());
+    }
+    if home.has_log {
+        let gone = || {
+            Problem::new(Code::DataCorrupt, format!("`{}`, this node's part of the shared log, is gone", log.display()))
+        };
+        return SharedLog::is_in(&log).then_some(()).ok_or_else(|| gone().help(JOIN_ANEW));
+    }
+    drop(OnDisk::open(&log)?);
+    home.has_log = true;
+    home.write(data_dir)
 }
 
 /// Where a voter keeps its part of the log.

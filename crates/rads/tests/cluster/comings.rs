@@ -141,3 +141,37 @@ fn a_worker_runs_stars_and_changes_are_made_from_it_but_it_keeps_nothing_that_is
     assert!(b.rads(&["c", "leave"]).ok().contains("`b` left"));
     rig.await_ready(0, 2, &[1], Duration::from_secs(30));
 }
+
+/// Two are too few to vote, so that one of them loses its vote when the third leaves, and is told nothing by its own log from then on.
+#[test]
+#[ignore = "half a minute: `cargo xtask test cluster`"]
+fn a_controller_that_loses_its_vote_hears_on_and_is_heard() {
+    if !possible() {
+        return;
+    }
+    let rig = Rig::new(3);
+    rig.constellation();
+    up_hello(&rig, 0, 3);
+    let leader = rig.await_leader(0, None);
+    let voters = |at: usize| rig.machine(at).nodes().iter().filter(|node| node["votes"] == true).count();
+    rig.wait_for("three voters", || voters(leader) == 3);
+    let others: Vec<usize> = rig.all().filter(|at| *at != leader).collect();
+    let (gone, other) = (others[0], others[1]);
+    rig.machine(gone).rads(&["c", "leave"]).ok();
+    rig.wait_for("one voter", || voters(leader) == 1);
+    rig.machine(leader).rads(&["c", "scale", "hello", "6"]).ok();
+    rig.await_ready(other, 6, &[], Duration::from_secs(15));
+    let there = |at: usize| rig.stars(at).iter().filter(|star| star.node == rig.machine(other).name).count();
+    assert!(there(leader) > 0, "{:?}", rig.stars(leader));
+    rig.wait_for("it to say so itself", || voters(other) == 1);
+    rig.machine(other).rads(&["c", "scale", "hello", "2"]).ok();
+    rig.await_ready(leader, 2, &[], Duration::from_secs(15));
+    // Nor is it deaf when it begins anew, with a log that says that it votes.
+    rig.kill_agent(other);
+    rig.start(other);
+    rig.machine(leader).rads(&["c", "scale", "hello", "4"]).ok();
+    rig.await_ready(other, 4, &[], Duration::from_secs(15));
+    rig.machine(other).rads(&["c", "scale", "hello", "3"]).ok();
+    rig.machine(other).rads(&["c", "leave"]).ok();
+    rig.await_ready(leader, 3, &others, Duration::from_secs(15));
+}

@@ -84,3 +84,39 @@ fn the_last_controller_that_is_left_goes_on_alone_when_it_is_told_to() {
     rig.await_ready(last, 3, &gone, Duration::from_secs(30));
     none_lost(&rig, &acknowledged);
 }
+
+/// It would have forgotten whom it elected and what it acknowledged, and a majority with it could be one that lacks it.
+#[test]
+#[ignore = "half a minute: `cargo xtask test cluster`"]
+fn a_voter_whose_log_is_gone_does_not_go_on_and_joins_anew() {
+    if !possible() {
+        return;
+    }
+    let rig = Rig::new(3);
+    rig.constellation();
+    up_hello(&rig, 0, 3);
+    let leader = rig.await_leader(0, None);
+    let lost = rig.all().find(|at| *at != leader).unwrap();
+    let (machine, name) = (rig.machine(lost), rig.machine(lost).name.clone());
+    let began = rig.agent_pid(leader);
+    machine.rads(&["c", "shutdown"]).ok();
+    rig.ended(lost);
+    let log = machine.data().join("constellation/log");
+    let kept = std::fs::read_dir(&log).unwrap().flatten().count();
+    assert!(kept > 0);
+    std::fs::rename(&log, rig.place("aside")).unwrap();
+    machine.rads(&["c", "agent"]).refused("C0205", "this node's part of the shared log, is gone");
+    // Made anew by hand, it is no less gone.
+    std::fs::create_dir(&log).unwrap();
+    machine.rads(&["c", "agent"]).refused("C0205", "rads c remove");
+    rig.machine(leader).rads(&["c", "scale", "hello", "4"]).ok();
+    rig.await_ready(leader, 4, &[lost], Duration::from_secs(30));
+    assert_eq!((rig.agent_pid(leader), rig.await_leader(leader, None)), (began, leader));
+    // As the message says.
+    rig.machine(leader).rads(&["c", "remove", &name, "--force"]).ok();
+    std::fs::remove_dir_all(machine.data()).unwrap();
+    let token = rig.machine(leader).json(&["c", "token", "create", "--role", "controller"]);
+    rig.start(lost);
+    rig.join_at(lost, leader, token["token"].as_str().unwrap());
+    rig.all_alive(3);
+}
