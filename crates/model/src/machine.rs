@@ -43,6 +43,12 @@ pub struct NodeFacts {
 }
 
 impl NodeFacts {
+    /// Whether the machine itself has told them, as it does when it has come: each has a processor. Until then it was let in,
+    /// and nothing else is known of it.
+    pub fn are_told(&self) -> bool {
+        self.cores > 0
+    }
+
     /// Whether what a machine says is within bounds: it is kept on every controller.
     pub fn check(&self) -> Result<(), Problem> {
         let refused = |what: String| Err(Problem::new(Code::InvalidValue, what));

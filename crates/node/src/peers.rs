@@ -23,6 +23,11 @@ pub const SINGLETON_LEASE: Duration = Duration::from_secs(3);
 const _: () = assert!(SINGLETON_LEASE.as_millis() + 1_500 < LEASE.as_millis());
 /// One that others still see but that does not report is given up after this long: it answers probes and does no work.
 const LEASE_WHILE_SEEN: Duration = Duration::from_secs(30);
+/// One that membership has said nothing about, since this agent began, is given up after this long: nobody sees it. After a
+/// power cut all agents begin at about the same time, a slow machine some seconds later than the one that leads; that its
+/// stars are not moved for those seconds is what this is more than [`LEASE`] for.
+const LEASE_WHILE_UNKNOWN: Duration = Duration::from_secs(10);
+const _: () = assert!(LEASE.as_millis() < LEASE_WHILE_UNKNOWN.as_millis());
 
 /// What the node that leads knows of the others, beyond the state.
 #[derive(Debug)]
@@ -34,9 +39,29 @@ pub(crate) struct Peers {
 
 #[derive(Debug, Clone, Copy)]
 struct Heard {
+    /// When its lease began: with its last report, or when this node came to lead.
     last: Time,
-    /// Membership says that it is there.
-    seems_alive: bool,
+    /// It has reported to this node.
+    reported: bool,
+    /// Whether membership says that it is there; nothing when it has said nothing yet.
+    seems_alive: Option<bool>,
+}
+
+impl Heard {
+    fn not_yet(now: Time) -> Self {
+        Self { last: now, reported: false, seems_alive: None }
+    }
+
+    /// How long it may be silent, and whether it ever told what it is.
+    fn lease(self, arrived: bool) -> Duration {
+        match self.seems_alive {
+            Some(true) => LEASE_WHILE_SEEN,
+            Some(false) => LEASE,
+            // It was let in and never came.
+            None if !arrived => LEASE,
+            None => LEASE_WHILE_UNKNOWN,
+        }
+    }
 }
 
 impl Peers {
@@ -63,8 +88,8 @@ impl Node {
 
     /// A machine reported to this node, which leads.
     pub(crate) fn heard(&mut self, node: NodeId, step: &mut Step<'_>) {
-        let heard = self.peers.heard.entry(node).or_insert(Heard { last: step.now, seems_alive: true });
-        heard.last = step.now;
+        let heard = self.peers.heard.entry(node).or_insert(Heard::not_yet(step.now));
+        (heard.last, heard.reported) = (step.now, true);
         if self.peers.leads {
             self.welcome(node, step);
         }
@@ -79,8 +104,8 @@ impl Node {
 
     /// Membership sees a machine, or does not.
     pub(crate) fn seems(&mut self, node: NodeId, alive: bool, step: &mut Step<'_>) {
-        let heard = self.peers.heard.entry(node).or_insert(Heard { last: step.now, seems_alive: alive });
-        let is_news = std::mem::replace(&mut heard.seems_alive, alive) != alive;
+        let heard = self.peers.heard.entry(node).or_insert(Heard::not_yet(step.now));
+        let is_news = heard.seems_alive.replace(alive) == Some(!alive);
         if self.peers.leads {
             self.look_at_peers(step);
             if is_news && alive {
@@ -94,11 +119,18 @@ impl Node {
         self.dirty.extend(services);
     }
 
-    /// Whether requests may be sent to a machine.
+    /// Whether a machine that the log takes for up was heard of at all since this agent began.
+    pub(crate) fn is_known(&self, node: NodeId) -> bool {
+        let is = |heard: &Heard| heard.reported || heard.seems_alive.is_some();
+        node == self.config.node || self.peers.heard.get(&node).is_some_and(is)
+    }
+
+    /// Whether requests may be sent to a machine. One that was not heard of yet gets them: an agent that has just begun would
+    /// know of nowhere else to send them.
     pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
         node == self.config.node
             || self.state.nodes.get(&node).is_some_and(|record| record.standing == Standing::Up)
-                && self.peers.heard.get(&node).is_none_or(|heard| heard.seems_alive)
+                && self.peers.heard.get(&node).is_none_or(|heard| heard.seems_alive != Some(false))
     }
 
     /// Gives up those whose lease is over, and comes again when the next one's is.
@@ -115,10 +147,9 @@ impl Node {
             .iter()
             .filter(|(node, record)| record.standing == Standing::Up && **node != self.config.node);
         let mut lost = Vec::new();
-        for (node, _) in up {
-            let heard = self.peers.heard.entry(*node).or_insert(Heard { last: step.now, seems_alive: true });
-            let lease = if heard.seems_alive { LEASE_WHILE_SEEN } else { LEASE };
-            match heard.last + lease {
+        for (node, record) in up {
+            let heard = self.peers.heard.entry(*node).or_insert(Heard::not_yet(step.now));
+            match heard.last + heard.lease(record.facts.are_told()) {
                 at if at <= step.now => lost.push(*node),
                 at => next = Some(next.map_or(at, |first| first.min(at))),
             }
@@ -165,7 +196,9 @@ impl Node {
                 .state
                 .nodes
                 .iter()
-                .filter(|(_, record)| record.standing == Standing::Up && record.duty == Duty::Takes);
+                .filter(|(_, record)| record.standing == Standing::Up && record.duty == Duty::Takes)
+                // One that was let in may never come.
+                .filter(|(_, record)| record.facts.are_told());
             takes.map(|(node, record)| (*node, view_of(*node, &record.facts))).collect()
         };
         for (node, view) in &mut views {

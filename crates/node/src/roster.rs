@@ -12,6 +12,8 @@ use crate::node::Node;
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     Alive,
+    /// The log takes it for up, and nothing was heard of it since the agent that was asked began.
+    Unknown,
     /// It does not answer; it gets no requests, and keeps its stars for now.
     Suspect,
     /// Given up: its stars run elsewhere.
@@ -24,6 +26,7 @@ impl std::fmt::Display for Health {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Alive => "alive",
+            Self::Unknown => "unknown",
             Self::Suspect => "suspect",
             Self::Dead => "dead",
             Self::Left => "left",
@@ -102,6 +105,7 @@ impl Node {
         match record.standing {
             Standing::Left => Health::Left,
             Standing::Lost => Health::Dead,
+            Standing::Up if !self.is_known(id) => Health::Unknown,
             Standing::Up if self.is_reachable(id) => Health::Alive,
             Standing::Up => Health::Suspect,
         }
@@ -141,13 +145,21 @@ impl Node {
         // One that is not known is refused when the command is applied.
         let Some(record) = self.state.nodes.get(&node) else { return Ok(()) };
         let health = self.health(node, record);
-        if force || !matches!(health, Health::Alive | Health::Suspect) {
-            return Ok(());
-        }
         let name = &record.name;
-        let problem = Problem::new(Code::Conflict, format!("node `{name}` is {health}"));
-        Err(problem
-            .help(format!("`rads c leave` on `{name}` takes it out in good order; `--force` takes it out as it is")))
+        let refused = |message: String, help: String| Err(Problem::new(Code::Conflict, message).help(help));
+        match health {
+            _ if force => Ok(()),
+            Health::Dead | Health::Left => Ok(()),
+            Health::Alive | Health::Suspect => refused(
+                format!("node `{name}` is {health}"),
+                format!("`rads c leave` on `{name}` takes it out in good order; `--force` takes it out as it is"),
+            ),
+            Health::Unknown => refused(
+                format!("node `{name}` was not heard of yet"),
+                "if it is gone, a leader gives it up within ten seconds: try again then; `--force` takes it out as it is"
+                    .to_owned(),
+            ),
+        }
     }
 }
 

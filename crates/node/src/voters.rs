@@ -6,12 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Name, NodeId, NodeRole, Standing};
+use model::{Duty, Name, NodeId, NodeRole, Standing};
 use state::State;
 
 type Voters = BTreeSet<NodeId>;
 
-/// A controller that did not leave.
+/// A controller that did not leave, and keeps the log or may come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Candidate {
     up: bool,
@@ -26,7 +26,7 @@ pub fn next(state: &State, voters: &Voters, voters_next: Option<&Voters>, leader
     if let Some(begun) = voters_next {
         return Some(begun.clone());
     }
-    let candidates = candidates(state);
+    let candidates = candidates(state, voters);
     let wanted = wanted(candidates.len());
     let spare = best_spare(&candidates, voters);
 
@@ -59,9 +59,14 @@ pub fn next(state: &State, voters: &Voters, voters_next: Option<&Voters>, leader
     spread(&candidates, voters, leader)
 }
 
-fn candidates(state: &State) -> Candidates {
-    let controllers =
-        state.nodes.iter().filter(|(_, node)| node.role == NodeRole::Controller && node.standing != Standing::Left);
+/// One that was let in and never came, or that is on its way out, does not come to vote; one that votes already does until it
+/// has left.
+fn candidates(state: &State, voters: &Voters) -> Candidates {
+    let controllers = state
+        .nodes
+        .iter()
+        .filter(|(_, node)| node.role == NodeRole::Controller && node.standing != Standing::Left)
+        .filter(|(id, node)| voters.contains(id) || node.facts.are_told() && node.duty != Duty::Draining);
     let candidate = |(id, node): (&NodeId, &state::NodeRecord)| {
         let place = (node.facts.region.clone(), node.facts.zone.clone());
         (*id, Candidate { up: node.standing == Standing::Up, place })
@@ -137,12 +142,13 @@ fn spread(candidates: &Candidates, voters: &Voters, leader: NodeId) -> Option<Vo
 
 #[cfg(test)]
 mod tests {
-    use model::{Duty, NodeFacts, WallTime};
+    use model::{NodeFacts, WallTime};
     use state::NodeRecord;
 
     use super::*;
 
-    /// `1a 2b- 3b*`: node 1 in zone a, node 2 lost, node 3 left; `w` before the number: a worker.
+    /// `1a 2b- 3b* 4? 5~`: node 1 in zone a, node 2 lost, node 3 left, node 4 let in and never heard of, node 5 drained; `w`
+    /// before the number: a worker.
     fn state(nodes: &str) -> State {
         let mut state = State::default();
         for word in nodes.split_whitespace() {
@@ -155,16 +161,18 @@ mod tests {
                 Some('*') => Standing::Left,
                 _ => Standing::Up,
             };
-            let word = word.trim_end_matches(['-', '*']);
+            let duty = if word.ends_with('~') { Duty::Draining } else { Duty::Takes };
+            let cores = if word.ends_with('?') { 0 } else { 2 };
+            let word = word.trim_end_matches(['-', '*', '?', '~']);
             let digits = word.trim_end_matches(|c: char| c.is_ascii_lowercase());
             let zone = word[digits.len()..].parse().ok();
             let record = NodeRecord {
                 name: format!("n{digits}").parse().unwrap(),
                 role,
                 address: String::new(),
-                facts: NodeFacts { zone, ..NodeFacts::default() },
+                facts: NodeFacts { zone, cores, ..NodeFacts::default() },
                 standing,
-                duty: Duty::Takes,
+                duty,
                 admitted: WallTime(0),
                 since: WallTime(0),
             };
@@ -252,6 +260,25 @@ mod tests {
         check("1 2 3 4 5- 6", &[1, 2, 3, 4, 5], &[1, 2, 3, 4, 6]);
         // Lost ones that come back are taken in again.
         check("1 2 3 4 5", &[1, 2, 3], &[1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn who_never_came_or_is_going_does_not_come_to_vote() {
+        let check = |nodes: &str, voters: &[u64], expected: &[u64]| {
+            assert_eq!(settle(nodes, voters, voters[0]).0, expected, "{nodes}");
+        };
+        for word in ["?", "~"] {
+            let with = |nodes: &str| nodes.replace('!', word);
+            // It neither grows by it, nor is one that is there kept from voting, nor counted on.
+            check(&with("1 2 3!"), &[1], &[1]);
+            check(&with("1 2 3! 4"), &[1], &[1, 2, 4]);
+            check(&with("1 2 3 4 5!"), &[1, 2, 3], &[1, 2, 3]);
+            check(&with("1 2 3* 4!"), &[1, 2, 3], &[1]);
+            check(&with("1 2 3- 4!"), &[1, 2, 3], &[1, 2, 3]);
+            check(&with("1a 2a 3a 4b!"), &[1, 2, 3], &[1, 2, 3]);
+            // One that votes already goes on, so that what leaves in good order is replaced when it has left.
+            check(&with("1 2 3! 4"), &[1, 2, 3], &[1, 2, 3]);
+        }
     }
 
     #[test]

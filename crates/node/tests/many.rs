@@ -26,7 +26,7 @@ impl Desk {
     fn new(stars: u32, volume: bool) -> Self {
         let mut state = State::default();
         let wall = WallTime(1);
-        let facts = || Box::<NodeFacts>::default();
+        let facts = || Box::new(NodeFacts { cores: 2, ..NodeFacts::default() });
         let name = |text: &str| text.parse().unwrap();
         let address = || "10.0.0.1:7946".to_owned();
         let mut commands =
@@ -239,6 +239,7 @@ fn a_machine_is_given_up_when_its_lease_is_over_and_nobody_sees_it() {
 #[test]
 fn a_machine_that_others_see_is_given_up_later_when_it_does_not_report() {
     let mut desk = Desk::new(0, false);
+    desk.tell(Event::Seems { node: NodeId(3), alive: true });
     desk.tell(Event::Leads { leads: true });
     for _ in 0..29 {
         desk.wait(Duration::from_secs(1));
@@ -248,6 +249,63 @@ fn a_machine_that_others_see_is_given_up_later_when_it_does_not_report() {
     desk.wait(Duration::from_secs(1));
     desk.write_all();
     assert_eq!((desk.standing(3), desk.standing(1)), (Standing::Lost, Standing::Up));
+}
+
+/// As after a restart of all machines, of which one stays off.
+#[test]
+fn a_machine_that_was_not_heard_of_since_the_start_is_shown_so_and_given_up_sooner() {
+    let mut desk = Desk::new(6, false);
+    let health = |desk: &Desk| desk.node.machine_views().iter().map(|view| view.health).collect::<Vec<_>>();
+    assert_eq!(health(&desk), [Health::Unknown, Health::Alive, Health::Unknown]);
+    assert_eq!(desk.node.own_place().map(|place| (place.nodes, place.alive)), Some((3, 1)));
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    desk.tell(Event::Heard { node: NodeId(1) });
+    assert_eq!(health(&desk), [Health::Alive, Health::Alive, Health::Unknown]);
+    for _ in 0..9 {
+        desk.wait(Duration::from_secs(1));
+        desk.tell(Event::Heard { node: NodeId(1) });
+        desk.write_all();
+    }
+    assert_eq!((desk.standing(3), desk.on(3).len()), (Standing::Up, 2));
+    desk.wait(Duration::from_secs(1));
+    desk.write_all();
+    assert_eq!((desk.standing(3), desk.on(3).len()), (Standing::Lost, 0));
+    assert_eq!(health(&desk), [Health::Alive, Health::Alive, Health::Dead]);
+}
+
+/// Its join was broken off after it was let in.
+#[test]
+fn a_machine_that_was_let_in_and_never_came_gets_nothing_and_is_given_up_soon() {
+    let mut desk = Desk::new(6, false);
+    desk.tell(Event::Seems { node: NodeId(1), alive: true });
+    desk.tell(Event::Seems { node: NodeId(3), alive: true });
+    let (name, role) = ("d".parse().unwrap(), NodeRole::Controller);
+    let facts = Box::new(NodeFacts { program: "0.1.0".to_owned(), ..NodeFacts::default() });
+    let address = "10.0.0.4:7946".to_owned();
+    desk.write(Command::AdmitNode { name, role, address: address.clone(), facts, wall: WallTime(2), ticket: None });
+    let late = NodeId(desk.index);
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    assert_eq!([1, 2, 3, late.0].map(|node| desk.on(node).len()), [2, 2, 2, 0]);
+    desk.wait(LEASE - Duration::from_millis(1));
+    assert_eq!(desk.proposed(), []);
+    let remove = |desk: &mut Desk, id: u64| {
+        desk.tell(Event::Request { id: RequestId(id), request: Request::RemoveNode { node: late, force: false } });
+        desk.effects.iter().any(|effect| matches!(effect, Effect::Reply { result: Err(problem), .. } if problem.message == "node `d` was not heard of yet"))
+    };
+    assert!(remove(&mut desk, 1));
+    desk.wait(Duration::from_millis(1));
+    desk.write_all();
+    assert_eq!([1, 3, late.0].map(|node| desk.standing(node)), [Standing::Up, Standing::Up, Standing::Lost]);
+    // It comes after all, and says what it is.
+    desk.tell(Event::Heard { node: late });
+    desk.write_all();
+    let facts = Box::new(NodeFacts { cores: 2, ..NodeFacts::default() });
+    desk.write(Command::DescribeNode { node: late, address, facts, wall: WallTime(3) });
+    desk.write(Command::Scale { service: "web".parse().unwrap(), instances: 8, wall: WallTime(3) });
+    desk.write_all();
+    assert_eq!((desk.standing(late.0), desk.on(late.0).len()), (Standing::Up, 2));
 }
 
 #[test]
@@ -356,6 +414,9 @@ fn a_machine_is_shown_as_alive_suspect_dead_and_left_and_only_a_dead_one_is_take
         let views = desk.node.machine_views();
         views.iter().find(|view| view.id == NodeId(3)).map(|view| (view.health, view.stars)).unwrap()
     };
+    assert_eq!(health(&desk), (Health::Unknown, 2));
+    desk.tell(Event::Seems { node: NodeId(3), alive: true });
+    desk.tell(Event::Heard { node: NodeId(1) });
     assert_eq!(health(&desk), (Health::Alive, 2));
     let refused = ask(&mut desk, 1, false).unwrap_err();
     assert!(refused.message.contains("`c` is alive"), "{refused}");
