@@ -156,10 +156,16 @@ impl<L: Log> Registrar<L> {
         check_address(&asked.address)?;
         let request = CheckedRequest::read(&asked.csr).map_err(|error| protocol(error.to_string()))?;
         let facts = Box::new(NodeFacts { program: asked.program, ..NodeFacts::default() });
+        let before = never_came(&state, &name, &asked.address);
         let (address, ticket) = (asked.address, Some(token.hash()));
         let admit = Command::AdmitNode { name: name.clone(), role, address, facts, wall: now, ticket };
-        if let Some(problem) = security::refusal(&state, &admit) {
-            return Err(problem.into());
+        match (security::refusal(&state, &admit), before) {
+            (None, _) => {}
+            (Some(problem), Some(before)) if problem.code == Code::AlreadyExists => {
+                self.log.write(self.asked(Command::RemoveNode { node: before, wall: now })).await?;
+                tracing::info!(node = %before, %name, "a machine that never came after it was let in comes anew");
+            }
+            (Some(problem), _) => return Err(problem.into()),
         }
         let node = NodeId(self.log.write(admit.clone()).await?);
         let state = self.log.look(security::members).await?;
@@ -366,6 +372,18 @@ pub(crate) fn long(time: Duration) -> String {
         .or_else(|| of(3_600, "hour"))
         .or_else(|| of(60, "minute"))
         .unwrap_or_else(|| of(1, "second").unwrap_or_else(|| "no time".to_owned()))
+}
+
+/// The node of that name and address that was let in and never said what it is: its join was broken off. Whoever comes from where
+/// it should have come from takes its place; nothing is lost with it.
+fn never_came(state: &State, name: &Name, address: &str) -> Option<NodeId> {
+    let is = |record: &state::NodeRecord| {
+        record.standing != Standing::Left
+            && record.name == *name
+            && record.address == address
+            && !record.facts.are_told()
+    };
+    state.nodes.iter().find(|(_, record)| is(record)).map(|(node, _)| *node)
 }
 
 fn check_address(address: &str) -> Result<(), Fault> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ::agent::host;
 use api::constellation::{Became, Init, Introduction, Invitation, Join, OwnPlace, PORT};
-use api::{Client, NodeView, Version};
+use api::{Client, Health, NodeView, Version};
 use model::{Code, Duty, NodeRole, Problem};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
@@ -25,6 +25,8 @@ use crate::screen;
 const ANEW_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two looks.
 const STEP: Duration = Duration::from_millis(20);
+/// Longest wait for the new agent to hear of the other nodes, which it does at once where it reaches one.
+const HEAR_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(crate) async fn init(data_dir: &Path, args: membership::Init, form: Form) -> Result<u8, Problem> {
     if let Some(address) = args.join {
@@ -121,6 +123,7 @@ pub(super) async fn anew(
     is_it: impl Fn(&Option<OwnPlace>) -> bool,
 ) -> Result<Option<OwnPlace>, Problem> {
     let deadline = Instant::now() + ANEW_TIMEOUT;
+    let mut hears_until = None;
     loop {
         let answer = async {
             let (client, version) = Client::connect(data_dir).await?;
@@ -130,8 +133,14 @@ pub(super) async fn anew(
             }
             let place = client.status().await?.node.place;
             // One that nobody leads can be looked at, and nothing more.
-            let works = place.is_none() || client.nodes().await?.iter().any(|node| node.leads);
-            Ok::<_, Problem>((works && is_it(&place)).then_some(place))
+            let nodes = if place.is_none() { Vec::new() } else { client.nodes().await? };
+            let works = place.is_none() || nodes.iter().any(|node| node.leads);
+            if !works || !is_it(&place) {
+                return Ok(None);
+            }
+            let hears = nodes.iter().all(|node| node.machine.health != Health::Unknown);
+            let hears_until = *hears_until.get_or_insert_with(|| Instant::now() + HEAR_TIMEOUT);
+            Ok::<_, Problem>((hears || Instant::now() > hears_until).then_some(place))
         };
         match answer.await {
             Ok(Some(place)) => return Ok(place),

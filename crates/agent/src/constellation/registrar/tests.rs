@@ -123,14 +123,8 @@ struct World {
 impl World {
     async fn found(cluster: &str) -> Self {
         let clock = Hand::at(NOW);
-        let founded = found(
-            State::default(),
-            &cluster.parse().unwrap(),
-            machine("a"),
-            &NodeFacts::default(),
-            Lifetime::DEFAULT,
-            NOW,
-        );
+        let founded =
+            found(State::default(), &cluster.parse().unwrap(), machine("a"), &facts(), Lifetime::DEFAULT, NOW);
         let founded = founded.unwrap();
         let log = InMemory(Arc::new(Mutex::new(founded.state)));
         let token = founded.token.reveal().to_string();
@@ -218,6 +212,10 @@ fn endpoint(home: &Home, service: Arc<dyn Service>, clock: Arc<Hand>) -> Endpoin
         timing: Timing::DEFAULT,
         limits: Limits::default(),
     })
+}
+
+fn facts() -> NodeFacts {
+    NodeFacts { cores: 2, ..NodeFacts::default() }
 }
 
 fn machine(name: &str) -> Machine {
@@ -369,7 +367,9 @@ async fn asked(world: &World, asked: JoinRequest) -> Fault {
 #[tokio::test]
 async fn who_is_invited_is_told_what_is_wrong() {
     let world = World::found("prod").await;
-    world.joins("b", &world.token).await.unwrap();
+    let b = world.joins("b", &world.token).await.unwrap();
+    let (address, facts) = (b.advertise.clone(), Box::new(facts()));
+    world.log.does(Command::DescribeNode { node: b.node, address, facts, wall: NOW });
     let before = world.log.said();
     for name in ["a", "b"] {
         let says = format!("there is a node `{name}` already");
@@ -598,6 +598,32 @@ async fn a_machine_that_could_not_be_given_a_certificate_was_never_there() {
     let problem = broken.joins("b", &world.token).await.unwrap_err();
     assert_eq!(problem.code, Code::Internal, "{problem}");
     world.joins("b", &world.token).await.unwrap();
+}
+
+/// Its join was broken off: the controller let it in, and it was killed before it wrote down that it is a node.
+#[tokio::test]
+async fn a_machine_that_never_came_joins_anew_under_its_name_from_where_it_was_let_in() {
+    let world = World::found("prod").await;
+    let first = world.joins("b", &world.token).await.unwrap();
+    let standing = |node: NodeId| world.log.with(|state| state.nodes[&node].standing);
+    // Somebody else of that name is another machine.
+    let other = JoinRequest { token: world.token.clone(), address: "10.0.0.8:7946".to_owned(), ..request("b") };
+    let before = world.log.said();
+    assert!(asked(&world, other).await.message.contains("there is a node `b` already"));
+    // Who has no invitation takes nobody's place.
+    let (token, hash) = world.token(NodeRole::Worker, 1);
+    world.log.does(Command::RemoveTicket { hash, wall: NOW });
+    assert_eq!(world.joins("b", &token).await.unwrap_err().code, Code::Forbidden);
+    assert_eq!((world.log.said().nodes, standing(first.node)), (before.nodes, Standing::Up));
+    let second = world.joins("b", &world.token).await.unwrap();
+    assert_eq!((standing(first.node), standing(second.node)), (Standing::Left, Standing::Up));
+    world.follow();
+    assert!(world.connected(&first).await.is_err(), "what the first was given is worth nothing");
+    assert!(world.connected(&second).await.is_ok());
+    // Given up meanwhile it is the same.
+    world.log.does(Command::LoseNode { node: second.node, wall: NOW });
+    let third = world.joins("b", &world.token).await.unwrap();
+    assert_eq!((standing(second.node), standing(third.node)), (Standing::Left, Standing::Up));
 }
 
 #[test]
