@@ -25,7 +25,7 @@ use store::{Bundles, DataDir};
 use tokio::sync::mpsc;
 
 use super::disk::OnDisk;
-use super::entry::became;
+use super::entry::{became, ports_are_free};
 use super::found::FIRST_USES;
 use super::home::{Home, Key, ring};
 use super::join::Machine;
@@ -225,6 +225,7 @@ fn build(
     facts: &NodeFacts,
     now: WallTime,
 ) -> Result<Became, Problem> {
+    ports_are_free(machine.listen)?;
     let folder = DataDir::open(data_dir)?;
     let bundles = Bundles::new(folder.path())?;
     let (mut state, mut keys) = (None, None);

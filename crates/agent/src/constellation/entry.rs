@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use super::home::{Described, Home, folder};
 use super::join::{Machine, join};
 use super::registrar::Registrar;
 use super::shared::Shared;
-use super::start::log_folder;
+use super::start::{in_use, log_folder};
 use crate::clock;
 use crate::control::beside;
 use crate::main_loop::Incoming;
@@ -59,6 +60,7 @@ pub(crate) async fn init(
     let days = init.certificate_days.map_or(Ok(Lifetime::DEFAULT), Lifetime::days);
     let lifetime = days.map_err(|error| Problem::new(Code::InvalidValue, error.to_string()))?;
     let machine = machine(init.me);
+    ports_are_free(machine.listen)?;
     machine.described.clone().tell(&mut facts);
     let (cluster, folder) = (init.cluster, data_dir.to_owned());
     frozen(ask, move |state| {
@@ -86,6 +88,8 @@ pub(crate) async fn init(
 /// Nothing is changed on this machine then.
 pub(crate) async fn enter(ask: &mpsc::Sender<Incoming>, data_dir: &Path, request: Join) -> Result<Became, Problem> {
     let folder = data_dir.to_owned();
+    // Before the token is shown to anybody: who could not listen would have been let in for nothing.
+    ports_are_free(request.me.listen)?;
     frozen(ask, move |state| async move {
         is_empty(&state)?;
         let Join { address, token, me } = request;
@@ -191,6 +195,16 @@ pub(crate) fn became(home: &Home) -> Became {
     Became { cluster: home.cluster.clone(), node: home.node, name: home.name.clone(), role: home.role, token: None }
 }
 
+/// Whether a node could listen there, for connections and for datagrams.
+///
+/// # Errors
+/// `PortInUse`, or that there is no such address here.
+pub(super) fn ports_are_free(listen: SocketAddr) -> Result<(), Problem> {
+    let tcp = std::net::TcpListener::bind(listen).map(drop).map_err(|error| ("TCP", error));
+    let udp = || std::net::UdpSocket::bind(listen).map(drop).map_err(|error| ("UDP", error));
+    tcp.and_then(|()| udp()).map_err(|(what, error)| in_use(listen, what, &error))
+}
+
 /// A machine brings nothing with it: what runs is the constellation's to say.
 fn is_empty(state: &State) -> Result<(), Problem> {
     let runs = state.stars.values().any(|star| star.phase != StarPhase::Ended);
@@ -220,5 +234,54 @@ pub(crate) fn forget_alone(store: &Path) {
             tracing::warn!(%error, "what this machine kept when it was alone is still there");
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, UdpSocket};
+
+    use super::*;
+
+    fn me(listen: SocketAddr) -> Introduction {
+        Introduction {
+            name: "b".parse().unwrap(),
+            listen,
+            advertise: listen.to_string(),
+            region: None,
+            zone: None,
+            rack: None,
+            labels: Default::default(),
+            api: None,
+            discoverable: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn who_could_not_listen_shows_its_token_to_nobody_and_nothing_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let controller = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (ask, mut asked) = mpsc::channel(16);
+        let join = |listen: SocketAddr| Join {
+            address: Some(controller.local_addr().unwrap().to_string()),
+            token: "rads1_".to_owned(),
+            me: me(listen),
+        };
+        let init = |listen: SocketAddr| Init { cluster: "c".parse().unwrap(), me: me(listen), certificate_days: None };
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for (taken, what) in [(tcp.local_addr().unwrap(), "TCP"), (udp.local_addr().unwrap(), "UDP")] {
+            let joined = enter(&ask, folder.path(), join(taken)).await.err().unwrap();
+            let founded = super::init(&ask, folder.path(), NodeFacts::default(), init(taken)).await.err().unwrap();
+            for problem in [joined, founded] {
+                assert_eq!(problem.code, Code::PortInUse);
+                assert!(problem.message.starts_with(&format!("cannot listen on `{taken}` ({what}): ")), "{problem}");
+                assert!(problem.help.as_ref().unwrap().contains("`--listen`") && !problem.changed, "{problem}");
+            }
+        }
+        assert!(asked.try_recv().is_err(), "the loop was asked for something");
+        let came = tokio::time::timeout(Duration::ZERO, controller.accept()).await;
+        assert!(came.is_err(), "the controller was asked for something");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

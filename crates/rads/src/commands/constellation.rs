@@ -41,8 +41,9 @@ pub(crate) async fn init(data_dir: &Path, args: membership::Init, form: Form) ->
         return Err(Problem::new(Code::Usage, "a constellation has a name").help("add `--cluster NAME`"));
     };
     let me = introduction(args.me, host::own_address)?;
-    let (client, version, _) = agent::find_or_start(data_dir).await?;
-    let became = client.init(&Init { cluster, me: me.clone(), certificate_days: args.certificate_days }).await?;
+    let (client, version, started) = agent::find_or_start(data_dir).await?;
+    let init = Init { cluster, me: me.clone(), certificate_days: args.certificate_days };
+    let became = or_leave(client.init(&init).await, started, &client, &version).await?;
     let place = anew(data_dir, &version, |place| place.is_some()).await.map_err(Problem::after_changes)?;
     if form == Form::Json {
         screen::json(&became)?;
@@ -60,22 +61,13 @@ pub(crate) async fn init(data_dir: &Path, args: membership::Init, form: Form) ->
 }
 
 pub(crate) async fn join(data_dir: &Path, args: membership::Join, form: Form) -> Result<u8, Problem> {
-    let address = args.address.as_deref().map(with_port);
+    let address = args.address.as_deref().map(|address| with_port(address, PORT)).transpose()?;
     let reached = address.as_deref().map(resolved).transpose()?;
     let token = token(args.token)?;
     let me = introduction(args.me, || reached.and_then(host::address_towards).or_else(host::own_address))?;
     let (client, version, started) = agent::find_or_start(data_dir).await?;
     let join = Join { address, token: token.to_string(), me };
-    let became = match client.join(&join).await {
-        Ok(became) => became,
-        Err(problem) => {
-            if started {
-                // It was started for this only, and this was not to be.
-                super::up::leave(&client, &version).await?;
-            }
-            return Err(problem);
-        }
-    };
+    let became = or_leave(client.join(&join).await, started, &client, &version).await?;
     let place = anew(data_dir, &version, |place| place.is_some()).await.map_err(Problem::after_changes)?;
     match form {
         Form::Json => screen::json(&became)?,
@@ -84,6 +76,19 @@ pub(crate) async fn join(data_dir: &Path, args: membership::Join, form: Form) ->
         }
     }
     Ok(0)
+}
+
+/// What the machine became; or else an agent that was started for this only ends, since this was not to be.
+async fn or_leave(
+    became: Result<Became, Problem>,
+    started: bool,
+    client: &Client,
+    version: &Version,
+) -> Result<Became, Problem> {
+    if became.is_err() && started {
+        super::up::leave(client, version).await?;
+    }
+    became
 }
 
 /// Takes this machine out in good order: its stars run elsewhere first.
@@ -191,7 +196,7 @@ pub(super) fn introduction(
     let listen = options.listen;
     let advertise = match options.advertise {
         Some(address) => {
-            let address = if has_port(&address) { address } else { format!("{address}:{}", listen.port()) };
+            let address = with_port(&address, listen.port())?;
             resolved(&address)?;
             address
         }
@@ -216,17 +221,20 @@ pub(super) fn introduction(
     Ok(Introduction { name, listen, advertise, region, zone, rack, labels, api, discoverable })
 }
 
-/// Whether an address says a port; `[::1]` and `::1` do not.
-fn has_port(address: &str) -> bool {
-    address.parse::<SocketAddr>().is_ok()
-        || address.rsplit_once(':').is_some_and(|(host, port)| !host.contains(':') && port.parse::<u16>().is_ok())
-}
-
-fn with_port(address: &str) -> String {
-    match address.parse::<std::net::Ipv6Addr>() {
-        Ok(bare) => SocketAddr::from((bare, PORT)).to_string(),
-        Err(_) if has_port(address) => address.to_owned(),
-        Err(_) => format!("{address}:{PORT}"),
+/// An address with the port it says, or else the usual one; `[::1]` and `::1` say none.
+fn with_port(address: &str, usual: u16) -> Result<String, Problem> {
+    if let Ok(bare) = address.parse::<std::net::Ipv6Addr>() {
+        return Ok(SocketAddr::from((bare, usual)).to_string());
+    }
+    let said = address.rsplit_once(':').filter(|(host, _)| !host.contains(':') || host.ends_with(']'));
+    match said.map(|(_, port)| (port, port.parse::<u16>())) {
+        None => Ok(format!("{address}:{usual}")),
+        Some((_, Ok(1..))) => Ok(address.to_owned()),
+        Some((port, _)) => {
+            let shown = (port.escape_debug(), address.escape_debug());
+            Err(Problem::new(Code::InvalidValue, format!("`{}` is no port, in `{}`", shown.0, shown.1))
+                .help(format!("it is a number from 1 to 65535, {usual} when none is said")))
+        }
     }
 }
 
@@ -281,11 +289,20 @@ mod tests {
 
     #[test]
     fn an_address_without_a_port_gets_the_usual_one() {
-        let check = |text: &str, expected: &str| assert_eq!(with_port(text), expected, "{text}");
+        let check = |text: &str, expected: &str| assert_eq!(with_port(text, PORT).unwrap(), expected, "{text}");
         check("10.0.0.1", "10.0.0.1:7946");
         check("10.0.0.1:80", "10.0.0.1:80");
         check("a.example.com", "a.example.com:7946");
         check("::1", "[::1]:7946");
         check("[::1]:80", "[::1]:80");
+        check("[::1]", "[::1]:7946");
+        let refused = |text: &str, says: &str| {
+            let problem = with_port(text, PORT).unwrap_err();
+            assert_eq!(problem.message, says, "{text}");
+        };
+        refused("10.77.0.1:99999", "`99999` is no port, in `10.77.0.1:99999`");
+        refused("a.example.com:", "`` is no port, in `a.example.com:`");
+        refused("10.77.0.1:0", "`0` is no port, in `10.77.0.1:0`");
+        refused("[::1]:http", "`http` is no port, in `[::1]:http`");
     }
 }
