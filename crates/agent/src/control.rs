@@ -344,7 +344,7 @@ impl Control for Remote {
     }
 
     fn watch(&self, query: WatchQuery) -> Answer<'_, WatchStream> {
-        Box::pin(std::future::ready(self.watches.watch(query, self.leaving.clone())))
+        Box::pin(self.watches.watch(query, self.leaving.clone()))
     }
 
     fn talk(&self, namespace: Name) -> Answer<'_, Talk> {

@@ -1,7 +1,8 @@
 //! Watches: what the log changed, by prefix and in its order, told to any number of watchers without gap or repetition.
 //!
 //! What happened lately is kept once for all of them; a watcher is an index in it. One that comes with an index from before what
-//! is kept is told so, and has to look at everything anew. One that does not take what it is told is cut off with the index
+//! is kept is told so, and has to look at everything anew; so is one whose index is ahead of the log, since what it saw was
+//! undone, as by a restored backup. One that does not take what it is told is cut off with the index
 //! to resume from, here or at another node: every node hears the same log.
 
 use std::collections::VecDeque;
@@ -13,14 +14,19 @@ use api::{WatchLine, WatchQuery, WatchStream};
 use model::{Code, Problem};
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// Keys of changes that are kept: at a hundred bytes each, less than two megabytes.
 const KEPT_MAX: usize = 16_384;
 /// Lines that wait for one watcher, beside the last one, which says why it is cut off.
 const QUEUE_MAX: usize = 64;
 /// See [`Patience`].
-const PATIENCE: Patience = Patience { slow_after: Duration::from_secs(10), bookmark_every: Duration::from_secs(5) };
+const PATIENCE: Patience = Patience {
+    slow_after: Duration::from_secs(10),
+    bookmark_every: Duration::from_secs(5),
+    // A node is milliseconds behind its leader, or does not hear it: then it takes longer than anybody wants to wait.
+    behind_for: Duration::from_secs(2),
+};
 /// Watchers at once; each has a connection and a task.
 const WATCHERS_MAX: usize = 1_024;
 /// Longest prefix: longer than every key.
@@ -44,6 +50,8 @@ struct Patience {
     slow_after: Duration,
     /// How often an idle watcher is told how far everything is.
     bookmark_every: Duration,
+    /// How long an index that is not reached is waited for: another node may have told it a moment ago.
+    behind_for: Duration,
 }
 
 /// What a command touched: each key, and whether it is there since.
@@ -81,15 +89,22 @@ impl Watches {
     /// Begins to tell a watcher.
     ///
     /// # Errors
-    /// `InvalidValue` for a prefix of nothing; `Compacted` with the oldest index to watch from; `Unavailable` when there are
-    /// too many watchers.
-    pub(crate) fn watch(&self, query: WatchQuery, leaving: watch::Receiver<bool>) -> Result<WatchStream, Problem> {
+    /// `InvalidValue` for a prefix of nothing; `Compacted` with the oldest index to watch from; `Ahead` with the newest, for one
+    /// that is not reached soon; `Unavailable` when there are too many watchers.
+    pub(crate) async fn watch(
+        &self,
+        query: WatchQuery,
+        leaving: watch::Receiver<bool>,
+    ) -> Result<WatchStream, Problem> {
         let WatchQuery { prefix, from } = query;
         check(&prefix)?;
         let room = Arc::clone(&self.room).try_acquire_owned().map_err(|_| {
             Problem::new(Code::Unavailable, format!("{WATCHERS_MAX} watch already")).help("ask another node")
         })?;
-        let from = from.unwrap_or_else(|| *self.index.borrow());
+        let from = match from {
+            Some(from) => self.reach(from).await?,
+            None => *self.index.borrow(),
+        };
         self.kept().since(from)?;
         let (out, lines) = mpsc::channel(QUEUE_MAX + 1);
         // Nobody else has taken any of its places.
@@ -104,6 +119,19 @@ impl Watches {
         Ok(Box::pin(futures_util::stream::unfold(lines, |mut lines| async {
             lines.recv().await.map(|line| (line, lines))
         })))
+    }
+
+    /// Waits a moment for an index; gives it back once it is reached.
+    async fn reach(&self, from: u64) -> Result<u64, Problem> {
+        let mut index = self.index.subscribe();
+        let reached = timeout(self.patience.behind_for, index.wait_for(|index| *index >= from)).await;
+        if reached.is_ok_and(|reached| reached.is_ok()) {
+            return Ok(from);
+        }
+        let last = *self.index.borrow();
+        let message = format!("index {from} is ahead of the log, which has come to {last} here");
+        let problem = Problem::new(Code::Ahead, message).at(last);
+        Err(problem.help("look at everything anew, then watch from the index that was given then"))
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

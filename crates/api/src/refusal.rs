@@ -49,7 +49,7 @@ fn status(code: Code) -> StatusCode {
         | Code::SecretMissing
         | Code::AgentRunning
         | Code::PortInUse => StatusCode::CONFLICT,
-        Code::Compacted => StatusCode::GONE,
+        Code::Compacted | Code::Ahead => StatusCode::GONE,
         Code::Forbidden => StatusCode::FORBIDDEN,
         Code::NoAgent | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::Timeout => StatusCode::GATEWAY_TIMEOUT,

@@ -126,6 +126,8 @@ codes! {
     Unavailable = "C0208",
     /// What was asked for is too old to be kept; ask for what is now.
     Compacted = "C0209",
+    /// What was asked for is ahead of all that happened; ask for what is now.
+    Ahead = "C0210",
     // 03xx: stars
     /// A star could not be started.
     StartFailed = "C0301",

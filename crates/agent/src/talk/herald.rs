@@ -18,7 +18,7 @@ type Machines = BTreeMap<NodeId, (Name, Standing)>;
 pub(crate) async fn herald(talks: Talks, watches: Watches, leaving: watch::Receiver<bool>) {
     let Some((_, shared)) = talks.others.clone() else { return };
     let query = api::WatchQuery { prefix: "nodes/".to_owned(), from: None };
-    let Ok(mut changes) = watches.watch(query, leaving) else { return };
+    let Ok(mut changes) = watches.watch(query, leaving).await else { return };
     let mut keepers = shared.feed.keepers();
     let mut leader = None;
     let Ok(mut known) = talks.looker.look(machines).await else { return };

@@ -1,9 +1,7 @@
 //! What a watcher is told, against what was written.
 
-use futures_util::StreamExt;
-use tokio::time::timeout;
-
 use super::*;
+use futures_util::{FutureExt, StreamExt};
 
 /// A command of the log: its index, and what it touched.
 type Written = (u64, Vec<(String, bool)>);
@@ -45,10 +43,15 @@ fn staying() -> watch::Receiver<bool> {
     leaving
 }
 
+const QUICK: Patience = Patience {
+    slow_after: Duration::from_millis(300),
+    bookmark_every: Duration::from_millis(2),
+    behind_for: Duration::from_millis(100),
+};
+
 /// One whose bookmarks come soon, and which is patient for as long as a test needs.
 fn quick(index: u64) -> Watches {
-    let patience = Patience { slow_after: Duration::from_millis(300), bookmark_every: Duration::from_millis(2) };
-    Watches::with(index, patience)
+    Watches::with(index, QUICK)
 }
 
 fn push(watches: &Watches, (index, keys): &Written) {
@@ -75,7 +78,12 @@ async fn what_is_told_is_what_was_written_whatever_breaks_and_wherever_one_goes_
         while from < last {
             rounds += 1;
             let at = random.below(2) as usize;
-            let mut stream = nodes[at].watch(query(prefix, from), staying()).unwrap();
+            // One that is behind is waited for.
+            while *nodes[at].index.borrow() < from {
+                push(&nodes[at], &log[heard[at]]);
+                heard[at] += 1;
+            }
+            let mut stream = nodes[at].watch(query(prefix, from), staying()).await.unwrap();
             for _ in 0..random.below(20) {
                 // More happens while it is told.
                 let node = random.below(2) as usize;
@@ -110,7 +118,7 @@ async fn what_is_told_is_what_was_written_whatever_breaks_and_wherever_one_goes_
 #[tokio::test]
 async fn an_idle_watcher_is_told_how_far_it_is() {
     let watches = quick(7);
-    let mut stream = watches.watch(query("apps/", None), staying()).unwrap();
+    let mut stream = watches.watch(query("apps/", None), staying()).await.unwrap();
     assert_eq!(next(&mut stream).await, Some(WatchLine::bookmark(7)));
     push(&watches, &(9, vec![("nodes/node_1".to_owned(), true)]));
     // One may have been on its way.
@@ -120,27 +128,55 @@ async fn an_idle_watcher_is_told_how_far_it_is() {
 #[tokio::test]
 async fn who_comes_too_late_is_told_from_where_to_watch() {
     let watches = Watches::new(5);
-    let before = watches.watch(query("", 4), staying()).err().unwrap();
+    let before = watches.watch(query("", 4), staying()).await.err().unwrap();
     assert_eq!((before.code, before.index), (Code::Compacted, Some(5)));
     let key = |n: u64| vec![(format!("nodes/{n}"), true)];
     for index in 6..6 + KEPT_MAX as u64 {
         push(&watches, &(index, key(index)));
     }
-    assert!(watches.watch(query("", 5), staying()).is_ok(), "all of it is kept");
+    assert!(watches.watch(query("", 5), staying()).await.is_ok(), "all of it is kept");
     push(&watches, &(90_000, key(1)));
-    let late = watches.watch(query("", 5), staying()).err().unwrap();
+    let late = watches.watch(query("", 5), staying()).await.err().unwrap();
     assert_eq!((late.code, late.index), (Code::Compacted, Some(6)));
-    let mut stream = watches.watch(query("", 6), staying()).unwrap();
+    let mut stream = watches.watch(query("", 6), staying()).await.unwrap();
     assert_eq!(next(&mut stream).await.unwrap().index, 7);
     assert_eq!(watches.kept().keys, KEPT_MAX);
+}
+
+/// As after a backup was restored: what was seen under that index never happened here.
+#[tokio::test]
+async fn an_index_that_is_ahead_of_the_log_is_waited_for_a_moment_and_then_refused() {
+    let watches = quick(7);
+    let key = || vec![("nodes/node_1".to_owned(), true)];
+    let refused = watches.watch(query("", 999_999_999), staying()).await.err().unwrap();
+    assert_eq!((refused.code, refused.index), (Code::Ahead, Some(7)));
+    assert_eq!(refused.message, "index 999999999 is ahead of the log, which has come to 7 here");
+    assert!(refused.help.is_some());
+    assert_eq!(watches.room.available_permits(), WATCHERS_MAX, "it takes no place");
+    // Where another node told it a moment ago, this one hears it in time.
+    let patience = Patience { behind_for: Duration::from_secs(60), ..QUICK };
+    let watches = Watches::with(7, patience);
+    let mut early = Box::pin(watches.watch(query("", 9), staying()));
+    assert!(early.as_mut().now_or_never().is_none(), "it waits");
+    push(&watches, &(9, key()));
+    let mut stream = early.await.unwrap();
+    push(&watches, &(11, key()));
+    loop {
+        let line = next(&mut stream).await.unwrap();
+        assert!(line.index >= 9);
+        if !line.is_bookmark() {
+            assert_eq!(line.index, 11);
+            break;
+        }
+    }
 }
 
 #[tokio::test]
 async fn a_slow_watcher_is_cut_off_with_the_index_to_resume_from() {
     // It is told nothing unasked.
-    let patience = Patience { slow_after: Duration::from_millis(300), bookmark_every: Duration::from_secs(3600) };
+    let patience = Patience { bookmark_every: Duration::from_secs(3600), ..QUICK };
     let watches = Watches::with(0, patience);
-    let mut stream = watches.watch(query("", 0), staying()).unwrap();
+    let mut stream = watches.watch(query("", 0), staying()).await.unwrap();
     assert_eq!(next(&mut stream).await, Some(WatchLine::bookmark(0)));
     for index in 1..=200 {
         push(&watches, &(index, vec![("security".to_owned(), true)]));
@@ -163,7 +199,7 @@ async fn a_slow_watcher_is_cut_off_with_the_index_to_resume_from() {
     assert_eq!(told, (1..=QUEUE_MAX as u64).collect::<Vec<u64>>());
     assert_eq!(cut_off.index, QUEUE_MAX as u64);
     assert_eq!(next(&mut stream).await, None);
-    let mut again = watches.watch(query("", cut_off.index), staying()).unwrap();
+    let mut again = watches.watch(query("", cut_off.index), staying()).await.unwrap();
     assert_eq!(next(&mut again).await.unwrap().index, cut_off.index + 1);
     // The control: one that takes what it is told is told everything.
     for index in cut_off.index + 2..=200 {
@@ -174,9 +210,11 @@ async fn a_slow_watcher_is_cut_off_with_the_index_to_resume_from() {
 #[tokio::test]
 async fn watchers_are_bounded_and_gone_when_they_go() {
     let watches = Watches::new(0);
-    let mut streams: Vec<WatchStream> =
-        (0..WATCHERS_MAX).map(|_| watches.watch(query("", None), staying()).unwrap()).collect();
-    let refused = watches.watch(query("", None), staying()).err().unwrap();
+    let mut streams: Vec<WatchStream> = Vec::new();
+    for _ in 0..WATCHERS_MAX {
+        streams.push(watches.watch(query("", None), staying()).await.unwrap());
+    }
+    let refused = watches.watch(query("", None), staying()).await.err().unwrap();
     assert_eq!(refused.code, Code::Unavailable);
     streams.pop();
     // Its task ends in its own time.
@@ -184,7 +222,7 @@ async fn watchers_are_bounded_and_gone_when_they_go() {
         while watches.room.available_permits() == 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        watches.watch(query("", None), staying())
+        watches.watch(query("", None), staying()).await
     });
     assert!(again.await.expect("room").is_ok());
 }
@@ -193,7 +231,7 @@ async fn watchers_are_bounded_and_gone_when_they_go() {
 async fn a_watch_ends_with_the_agent() {
     let (leave, leaving) = watch::channel(false);
     let watches = Watches::new(3);
-    let mut stream = watches.watch(query("", None), leaving).unwrap();
+    let mut stream = watches.watch(query("", None), leaving).await.unwrap();
     assert_eq!(next(&mut stream).await, Some(WatchLine::bookmark(3)));
     leave.send_replace(true);
     assert_eq!(next(&mut stream).await, None);
