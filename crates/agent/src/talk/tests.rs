@@ -272,7 +272,7 @@ async fn programs_ask_and_are_told() {
     let nodes: Value = serde_json::from_str(&one.ask(Ask::Nodes).await.unwrap()).unwrap();
     assert_eq!(
         (&nodes[0]["name"], &nodes[1]["state"], &nodes[0]["address"]),
-        (&json!("a"), &json!("alive"), &Value::Null)
+        (&json!("a"), &json!("unknown"), &Value::Null)
     );
     let mut user = Program::of(&talks, user());
     let nodes: Value = serde_json::from_str(&user.ask(Ask::Nodes).await.unwrap()).unwrap();
