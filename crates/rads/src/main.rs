@@ -15,6 +15,7 @@ mod options;
 mod place;
 mod screen;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -46,13 +47,13 @@ fn refused(error: &clap::Error) -> ExitCode {
         screen::note(error.render().to_string().trim_end());
         return ExitCode::FAILURE;
     }
-    commands::Failure::Problem(usage_problem(error)).tell(form_asked_for(std::env::args()));
+    commands::Failure::Problem(usage_problem(error)).tell(form_asked_for(std::env::args_os()));
     ExitCode::FAILURE
 }
 
 /// The form of answers on a command line that as a whole makes no sense.
-fn form_asked_for(args: impl Iterator<Item = String>) -> cli::Form {
-    let args: Vec<String> = args.collect();
+fn form_asked_for(args: impl Iterator<Item = OsString>) -> cli::Form {
+    let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
     let is_json = |pair: &[String]| matches!(pair[0].as_str(), "-o" | "--output") && pair[1] == "json";
     let joined = |arg: &String| matches!(arg.as_str(), "-ojson" | "-o=json" | "--output=json");
     if args.windows(2).any(is_json) || args.iter().any(joined) { cli::Form::Json } else { cli::Form::Text }
@@ -134,5 +135,20 @@ mod tests {
             "the following required arguments were not provided: <FILES>...",
             "usage: `rads check <FILES>...`",
         );
+    }
+
+    #[test]
+    fn an_argument_that_is_no_text_is_refused_in_the_form_that_was_asked_for() {
+        use std::os::unix::ffi::OsStringExt;
+        let args = |rest: &[&str]| {
+            let bad = OsString::from_vec(b"rads1_\xff\xfe".to_vec());
+            let line = ["rads", "c", "join", "10.0.0.1", "--token"].map(OsString::from).into_iter().chain([bad]);
+            line.chain(rest.iter().map(OsString::from)).collect::<Vec<_>>()
+        };
+        let problem = usage_problem(&cli::Cli::try_parse_from(args(&[])).unwrap_err());
+        assert_eq!((problem.code, problem.help.is_some()), (Code::Usage, true), "{problem}");
+        assert!(problem.message.contains("UTF-8"), "{problem}");
+        assert_eq!(form_asked_for(args(&[]).into_iter()), cli::Form::Text);
+        assert_eq!(form_asked_for(args(&["-o", "json"]).into_iter()), cli::Form::Json);
     }
 }
