@@ -238,11 +238,13 @@ pub fn check_put(state: &State, spec: &AppSpec, base: Option<u64>) -> Result<(),
 fn check_instances(instances: u32, singleton: bool) -> Applied {
     if singleton && instances > 1 {
         let message = format!("a `singleton` has one star at most, not {instances}");
-        return Err(Problem::new(Code::InvalidValue, message));
+        return Err(Problem::new(Code::InvalidValue, message)
+            .help("take `singleton: true` out of its description for it to have more"));
     }
     if instances > INSTANCES_MAX {
         let message = format!("`instances` is between 0 and {INSTANCES_MAX}, not `{instances}`");
-        return Err(Problem::new(Code::InvalidValue, message));
+        return Err(Problem::new(Code::InvalidValue, message)
+            .help("what needs more stars is several services, each under a name of its own"));
     }
     Ok(())
 }

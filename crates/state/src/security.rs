@@ -232,15 +232,20 @@ pub(crate) fn set_gossip_keys(
 
 pub(crate) fn add_ticket(state: &mut State, ticket: &JoinTicket, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
     let security = state.security.as_mut().ok_or_else(in_none)?;
-    let refused = |message: String| Err(Problem::new(Code::InvalidValue, message));
+    let refused = |message: String, help: &str| Err(Problem::new(Code::InvalidValue, message).help(help));
     if ticket.expires <= wall {
-        return refused("a join token that is good for no time is of no use".to_owned());
+        return refused(
+            "a join token that is good for no time is of no use".to_owned(),
+            "say for how long, as `--for 30m`",
+        );
     }
     if ticket.expires.0 - wall.0 > TICKET_LIFE_MAX_MS {
-        return refused(format!("a join token is good for at most {} minutes", TICKET_LIFE_MAX_MS / 60_000));
+        let message = format!("a join token is good for at most {} minutes", TICKET_LIFE_MAX_MS / 60_000);
+        return refused(message, "leave `--for` out, and make another token when this one has run out");
     }
     if !(1..=NODES_MAX as u32).contains(&ticket.uses_max) || ticket.uses != 0 {
-        return refused(format!("a join token admits 1 to {NODES_MAX} machines, not {}", ticket.uses_max));
+        let message = format!("a join token admits 1 to {NODES_MAX} machines, not {}", ticket.uses_max);
+        return refused(message, "say how many are to join by it, as `--uses 3`");
     }
     security.tickets.retain(|there| there.expires > wall);
     if security.tickets.iter().any(|there| there.hash == ticket.hash) {

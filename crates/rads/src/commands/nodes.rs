@@ -84,7 +84,7 @@ fn table(nodes: &[NodeView]) -> Table {
 }
 
 pub(crate) async fn drain(client: &Client, args: Drain, form: Form) -> Result<u8, Problem> {
-    let node = find(client, &args.node).await?;
+    let node = find_there(client, &args.node).await?;
     client.set_duty(node.machine.id, Duty::Draining).await?;
     if args.wait {
         drained(client, node.machine.id).await.map_err(Problem::after_changes)?;
@@ -101,19 +101,19 @@ pub(crate) async fn drain(client: &Client, args: Drain, form: Form) -> Result<u8
 }
 
 pub(crate) async fn cordon(client: &Client, args: OneNode, form: Form) -> Result<u8, Problem> {
-    let node = find(client, &args.node).await?;
+    let node = find_there(client, &args.node).await?;
     client.set_duty(node.machine.id, Duty::Cordoned).await?;
     told(client, &node, "cordoned: it keeps its stars and gets no new ones", form).await
 }
 
 pub(crate) async fn uncordon(client: &Client, args: OneNode, form: Form) -> Result<u8, Problem> {
-    let node = find(client, &args.node).await?;
+    let node = find_there(client, &args.node).await?;
     client.set_duty(node.machine.id, Duty::Takes).await?;
     told(client, &node, "takes stars", form).await
 }
 
 pub(crate) async fn remove(client: &Client, args: Remove, form: Form) -> Result<u8, Problem> {
-    let node = find(client, &args.node).await?;
+    let node = find_there(client, &args.node).await?;
     client.remove_node(node.machine.id, args.force).await?;
     told(client, &node, "removed", form).await
 }
@@ -187,10 +187,64 @@ pub(super) fn alone() -> Problem {
 
 /// The node of that name or id; one that is there before one that was.
 pub(super) async fn find(client: &Client, name: &str) -> Result<NodeView, Problem> {
-    let nodes = there(client).await?;
+    pick(&there(client).await?, name)
+}
+
+/// The same, and it has not left.
+async fn find_there(client: &Client, name: &str) -> Result<NodeView, Problem> {
+    has_not_left(pick(&there(client).await?, name)?, name)
+}
+
+fn pick(nodes: &[NodeView], name: &str) -> Result<NodeView, Problem> {
     let is = |node: &&NodeView| node.machine.name.as_str() == name || node.machine.id.to_string() == name;
     let found = nodes.iter().filter(is).min_by_key(|node| node.machine.health == Health::Left);
     found.cloned().ok_or_else(|| {
         Problem::new(Code::NotFound, format!("no node `{}`", name.escape_debug())).help("`rads c nodes` lists them")
     })
+}
+
+fn has_not_left(node: NodeView, name: &str) -> Result<NodeView, Problem> {
+    if node.is_of_it() {
+        return Ok(node);
+    }
+    Err(Problem::new(Code::NotFound, format!("node `{name}` has left the constellation already"))
+        .help("`rads c nodes` lists those that are there, `rads c nodes --all` also those that were"))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{NodeFacts, NodeRole, WallTime};
+
+    use super::*;
+
+    fn node(id: u64, name: &str, health: Health) -> NodeView {
+        let machine = api::MachineView {
+            id: NodeId(id),
+            name: name.parse().unwrap(),
+            role: NodeRole::Controller,
+            health,
+            duty: Duty::Takes,
+            address: String::new(),
+            facts: NodeFacts::default(),
+            admitted: WallTime(0),
+            since: WallTime(0),
+            stars: 0,
+            ready: 0,
+            memory_limits: 0,
+            volumes: Vec::new(),
+        };
+        NodeView { machine, leads: false, votes: false, answers: false }
+    }
+
+    #[test]
+    fn who_has_left_is_told_by_the_name_that_was_typed() {
+        let nodes = [node(1, "a", Health::Alive), node(2, "b", Health::Left), node(3, "a", Health::Left)];
+        let find = |name: &str| pick(&nodes, name).and_then(|node| has_not_left(node, name));
+        assert_eq!(find("a").unwrap().machine.id, NodeId(1), "not the one that was");
+        let left = find("b").unwrap_err();
+        assert_eq!((left.code, left.message.as_str()), (Code::NotFound, "node `b` has left the constellation already"));
+        let id = NodeId(2).to_string();
+        assert!(find(&id).unwrap_err().message.contains(&id));
+        assert_eq!(find("c").unwrap_err().message, "no node `c`");
+    }
 }
