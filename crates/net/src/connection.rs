@@ -194,6 +194,9 @@ pub enum Ended {
     Told(Fault),
     #[error(transparent)]
     Distrust(Distrust),
+    /// Told by who was believed, in the answer to our certificate.
+    #[error("the other side does not believe this node any more: it was removed, or its certificate was revoked")]
+    Revoked,
     #[error("nothing came from the other side")]
     Silent,
     #[error("the other side takes or finishes nothing")]

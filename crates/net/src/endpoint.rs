@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -100,6 +100,8 @@ struct EndpointInner {
     from: Mutex<HashMap<IpAddr, usize>>,
     live: Mutex<HashMap<u64, Live>>,
     numbers: AtomicU64,
+    /// The last node that answered a call of ours said that it does not believe this one any more.
+    shut_out: AtomicBool,
 }
 
 /// What was sent and is not acknowledged by the other side's kernel for so long, in milliseconds, ends the connection: its
@@ -175,6 +177,7 @@ impl Endpoint {
             from: Mutex::default(),
             live: Mutex::default(),
             numbers: AtomicU64::new(0),
+            shut_out: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -300,10 +303,24 @@ impl Endpoint {
         let judge = self.judge(expected);
         let own = Some(self.inner.certificate.load_full());
         let caller = Caller { shared: &self.inner.shared, cluster: &self.inner.cluster, judge, own };
-        let (inner, stream, input, chain) = caller.call(address, purpose).await?;
+        let called = caller.call(address, purpose).await;
+        match &called {
+            Ok(_) => self.inner.shut_out.store(false, Ordering::Relaxed),
+            Err(ConnectError::Hello { reason: Ended::Revoked, .. }) => {
+                self.inner.shut_out.store(true, Ordering::Relaxed);
+            }
+            // Nobody was there to say so, or it was somebody else.
+            Err(_) => {}
+        }
+        let (inner, stream, input, chain) = called?;
         self.register(&inner, chain).map_err(|reason| ConnectError::Distrust { address, reason })?;
         tokio::spawn(run(Arc::clone(&inner), stream, input));
         Ok(Connection::new(inner))
+    }
+
+    /// Whether the last node that was reached said that this one was removed or shut out.
+    pub fn is_shut_out(&self) -> bool {
+        self.inner.shut_out.load(Ordering::Relaxed)
     }
 
     fn judge(&self, expected: Expected) -> Arc<Judge> {

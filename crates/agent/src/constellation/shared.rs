@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use consensus::{Consensus, Refusal};
-use model::{Code, NodeId, NodeRole, Problem};
+use model::{Code, NodeId, NodeRole, Problem, Standing};
 use net::Purpose;
 use net::connection::Failure;
 use rnp::message::{Ping, StatePropose, StateProposed, StateReadAt, StateReadIndex};
@@ -83,7 +83,10 @@ impl Shared {
             let attempt = match leader {
                 Some(leader) if leader == self.roads.me() => self.propose_here(command).await,
                 Some(leader) => self.propose_there(leader, command, deadline).await,
-                None => Attempt::Again(no_leader()),
+                None => match self.left_out().await {
+                    Some(problem) => Attempt::Failed(problem),
+                    None => Attempt::Again(no_leader()),
+                },
             };
             match attempt {
                 Attempt::Done(index) => return Ok(index),
@@ -93,7 +96,26 @@ impl Shared {
             // Another leader is news; without any, the same one is asked again.
             let _ = tokio::time::timeout(PAUSE, self.until_other_leader(leader)).await;
         }
-        Err(last)
+        Err(self.left_out().await.unwrap_or(last))
+    }
+
+    /// What to tell who asks on a machine that is of the constellation no more, as far as that is known here: no leader will
+    /// come for it.
+    async fn left_out(&self) -> Option<Problem> {
+        let me = self.roads.me();
+        let left = move |node: &node::Node| node.state().nodes.get(&me).map(|own| own.standing) == Some(Standing::Left);
+        let told = |message: &str, help: &str| Some(Problem::new(Code::Conflict, message).help(help));
+        match self.looker.look(left).await {
+            Ok(true) => told(
+                "this machine was removed from the constellation",
+                "nothing was written; in some seconds its agent has forgotten the constellation, and `rads c join` joins anew",
+            ),
+            _ if self.roads.endpoint().is_shut_out() => told(
+                "this machine was removed from the constellation, or its certificate was revoked",
+                "nothing was written; end its agent with `rads c shutdown`, move its data folder away, and join anew with `rads c join`",
+            ),
+            _ => None,
+        }
     }
 
     /// Waits until another leader, or none, is known here than this one.
@@ -137,7 +159,10 @@ impl Shared {
             let asked = match leader {
                 Some(leader) if leader == self.roads.me() => self.read_index_here().await,
                 Some(leader) => self.read_index_there(leader, deadline).await,
-                None => Err(no_leader()),
+                None => match self.left_out().await {
+                    Some(problem) => return Err(problem),
+                    None => Err(no_leader()),
+                },
             };
             match asked {
                 Ok(index) => return Ok(index),
@@ -145,7 +170,7 @@ impl Shared {
             }
             let _ = tokio::time::timeout(PAUSE, self.until_other_leader(leader)).await;
         }
-        Err(last)
+        Err(self.left_out().await.unwrap_or(last))
     }
 
     /// A moment at which, or after which, a majority followed this node as their leader: not long ago.

@@ -110,6 +110,12 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), flags: Flags, envelope: &
     written.await.map_err(|error| Ended::Failed(error.to_string()))
 }
 
+/// In TLS 1.3 what the other side thinks of a certificate comes sealed, after who it is was proven.
+fn is_revocation(error: &std::io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRevoked)))
+}
+
 /// The first message; what follows it stays in `input`.
 async fn read(stream: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) -> Result<(Flags, Envelope), Ended> {
     loop {
@@ -125,6 +131,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin), input: &mut BytesMut) -> Re
         match stream.read_buf(input).await {
             Ok(0) => return Err(Ended::Closed),
             Ok(_) => {}
+            Err(error) if is_revocation(&error) => return Err(Ended::Revoked),
             Err(error) => return Err(Ended::Failed(error.to_string())),
         }
     }

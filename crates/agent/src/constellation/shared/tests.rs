@@ -1,6 +1,7 @@
 //! A leader elsewhere that is there, slow, out of reach, or gone in the middle.
 
 use net::connection::Answer;
+use net::identity::{Revoked, Trust};
 use rnp::message::StateProposed;
 
 use super::super::testing::{House, Town, showing};
@@ -121,4 +122,40 @@ async fn without_a_leader_nothing_is_written_and_the_next_one_is_asked_at_once()
     });
     assert_eq!(written.unwrap(), 9);
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_machine_that_was_removed_is_told_so_at_once() {
+    let mut town = Town::new();
+    let (me, other) = (town.house(ME, NodeRole::Worker).await, town.house(LEADER, NodeRole::Controller).await);
+    let authorities = vec![town.authority().certificate().clone()];
+    let trust = |revoked| Trust::new("town".parse().unwrap(), authorities.clone(), revoked).unwrap();
+    let shared = shared(&town, &me, None).with(Patience { leader: Duration::from_secs(60), ..SHORT });
+    let asks = async || shared.roads.call(other.node, Purpose::Control, Ping {}, SOON).await;
+    // The control.
+    asks().await.unwrap();
+    assert!(shared.left_out().await.is_none());
+    other.endpoint().set_trust(trust(Revoked { nodes: [me.node].into(), ..Revoked::default() }));
+    // The connection that was open ends first; the next is refused.
+    let deadline = Instant::now() + SOON;
+    while !shared.roads.endpoint().is_shut_out() && Instant::now() < deadline {
+        drop(asks().await);
+    }
+    let problem = refused(&shared).await;
+    assert_eq!(problem.message, "this machine was removed from the constellation, or its certificate was revoked");
+    assert!(problem.help.unwrap().contains("join anew"));
+    assert!(shared.read_index().await.unwrap_err().message.contains("was removed"));
+    // Whoever was taken for removed and is let in again is believed.
+    other.endpoint().set_trust(trust(Revoked::default()));
+    asks().await.unwrap();
+    assert!(shared.left_out().await.is_none());
+    // It heard so itself, from the log.
+    let mut state = town.state();
+    state.nodes.get_mut(&me.node).unwrap().standing = Standing::Left;
+    let shared = Shared { looker: showing(me.node, state), ..shared };
+    let problem = refused(&shared).await;
+    assert_eq!(
+        (problem.code, problem.message.as_str()),
+        (Code::Conflict, "this machine was removed from the constellation")
+    );
 }
