@@ -152,7 +152,7 @@ pub struct SetDuty {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Removal {
-    /// Even though it is there.
+    /// Even though it is there, or volumes lie there: they are given up.
     #[serde(default)]
     pub force: bool,
 }

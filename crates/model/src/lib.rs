@@ -38,7 +38,7 @@ pub use id::{NodeId, RequestId, StarId};
 pub use identity::{JoinTicket, NodeIdentity, NodeRole, Serial, TicketRefusal};
 pub use interior::{Interior, Tmpfs, User};
 pub use limits::{Limits, LimitsChange};
-pub use machine::{Duty, NodeFacts, Standing};
+pub use machine::{Duty, NodeFacts, Standing, VolumeThere};
 pub use name::{AppKey, Name, SecretKey, ServiceKey, VolumeKey};
 pub use once::{IdempotencyKey, Once};
 pub use problem::{Code, Problem};

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::cpus::CpuSet;
-use crate::name::Name;
+use crate::name::{Name, ServiceKey, VolumeKey};
 use crate::problem::{Code, Problem};
 use crate::units::Bytes;
 
@@ -16,6 +16,54 @@ pub const NODES_MAX: usize = 8_192;
 pub const LABELS_MAX: usize = 64;
 /// Longest name or value of a label, and longest address.
 pub const LABEL_MAX_BYTES: usize = 253;
+
+/// Volumes named in one line.
+const SAID_MAX: usize = 3;
+
+/// A volume that lies on a machine, and who has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct VolumeThere {
+    pub volume: VolumeKey,
+    /// Services that name it, or have a star left that has it: their stars run there and nowhere else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceKey>,
+}
+
+impl fmt::Display for VolumeThere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.volume)?;
+        for (at, service) in self.services.iter().take(SAID_MAX).enumerate() {
+            write!(f, "{}`{service}`", if at == 0 { " of " } else { ", " })?;
+        }
+        match self.services.len().saturating_sub(SAID_MAX) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// Volumes in words, as the beginning of a sentence: ``volume `data` of `web` ``. Nothing of none.
+pub fn said_of_volumes(volumes: &[VolumeThere]) -> Option<String> {
+    let named: Vec<String> = volumes.iter().take(SAID_MAX).map(ToString::to_string).collect();
+    let what = if volumes.len() == 1 { "volume" } else { "volumes" };
+    match volumes.len().saturating_sub(SAID_MAX) {
+        _ if volumes.is_empty() => None,
+        0 => Some(format!("{what} {}", named.join("; "))),
+        more => Some(format!("{what} {} and {more} more", named.join("; "))),
+    }
+}
+
+/// Refuses that a machine goes, with whose disk volumes would be gone. `help` says how to keep them, or give them up.
+///
+/// # Errors
+/// Names the volumes and the services that have them.
+pub fn check_given_up(node: &Name, volumes: &[VolumeThere], help: impl Into<String>) -> Result<(), Problem> {
+    let Some(said) = said_of_volumes(volumes) else { return Ok(()) };
+    let (lies, goes) = if volumes.len() == 1 { ("lies", "it is") } else { ("lie", "they are") };
+    let message = format!("{said} {lies} on node `{node}` and nowhere else: {goes} given up with it");
+    Err(Problem::new(Code::Conflict, message).help(help))
+}
 
 /// What a machine says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! The machines of the constellation as people and programs are shown them, and whether one may be taken out.
 
-use model::{Code, Duty, Name, NodeFacts, NodeId, NodeRole, Problem, Standing, StarPhase, WallTime};
+use model::machine::check_given_up;
+use model::{Code, Duty, Name, NodeFacts, NodeId, NodeRole, Problem, Standing, StarPhase, VolumeThere, WallTime};
 use serde::{Deserialize, Serialize};
 use state::{NodeRecord, StarRecord};
 
@@ -57,6 +58,9 @@ pub struct MachineView {
     /// Volumes that lie on it: their stars run there and nowhere else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<model::VolumeKey>,
+    /// The same, with the services that have them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes_there: Vec<VolumeThere>,
 }
 
 /// The place of this machine in its constellation.
@@ -75,13 +79,15 @@ pub struct OwnPlace {
 impl Node {
     /// Every machine that is or was of the constellation; none when this one is alone.
     pub fn machine_views(&self) -> Vec<MachineView> {
-        let mut views: Vec<MachineView> =
-            self.state.nodes.iter().map(|(id, record)| self.machine(*id, record)).collect();
+        let mut there = self.state.volumes_by_node();
+        let view =
+            |(id, record): (&NodeId, &NodeRecord)| self.machine(*id, record, there.remove(id).unwrap_or_default());
+        let mut views: Vec<MachineView> = self.state.nodes.iter().map(view).collect();
         views.sort_by(|a, b| (a.health == Health::Left, &a.name, a.id).cmp(&(b.health == Health::Left, &b.name, b.id)));
         views
     }
 
-    fn machine(&self, id: NodeId, record: &NodeRecord) -> MachineView {
+    fn machine(&self, id: NodeId, record: &NodeRecord, volumes_there: Vec<VolumeThere>) -> MachineView {
         let there = || self.state.stars.on_node(id).filter(|star| star.phase != StarPhase::Ended);
         let limit = |star: &StarRecord| star.template.limits.memory.map_or(0, |memory| memory.0);
         MachineView {
@@ -97,7 +103,8 @@ impl Node {
             stars: there().count() as u64,
             ready: there().filter(|star| star.phase == StarPhase::Ready).count() as u64,
             memory_limits: there().fold(0, |sum, star| sum.saturating_add(limit(star))),
-            volumes: self.state.homes.iter().filter(|(_, home)| **home == id).map(|(key, _)| key.clone()).collect(),
+            volumes: volumes_there.iter().map(|there| there.volume.clone()).collect(),
+            volumes_there,
         }
     }
 
@@ -139,17 +146,24 @@ impl Node {
         }
     }
 
-    /// Whether a machine may be taken out by others: one that is there takes itself out, in good order.
+    /// Whether a machine may be taken out by others: one that is there takes itself out, in good order, and what lies on
+    /// one that is gone is not given up unasked.
     pub(crate) fn check_removal(&self, node: NodeId, force: bool) -> Result<(), Problem> {
         self.check_cluster()?;
         // One that is not known is refused when the command is applied.
         let Some(record) = self.state.nodes.get(&node) else { return Ok(()) };
-        let health = self.health(node, record);
-        let name = &record.name;
+        let (health, name) = (self.health(node, record), &record.name);
         let refused = |message: String, help: String| Err(Problem::new(Code::Conflict, message).help(help));
         match health {
             _ if force => Ok(()),
-            Health::Dead | Health::Left => Ok(()),
+            Health::Left => Ok(()),
+            Health::Dead => {
+                let help = format!(
+                    "switch `{name}` on again to keep what lies there, or give it up with `rads c remove {name} --force`: \
+                     whoever names one then begins with an empty one elsewhere"
+                );
+                check_given_up(name, &self.state.volumes_on(node), help)
+            }
             Health::Alive | Health::Suspect => refused(
                 format!("node `{name}` is {health}"),
                 format!("`rads c leave` on `{name}` takes it out in good order; `--force` takes it out as it is"),

@@ -435,6 +435,32 @@ fn a_machine_is_shown_as_alive_suspect_dead_and_left_and_only_a_dead_one_is_take
 }
 
 #[test]
+fn what_lies_on_a_machine_that_is_gone_is_not_given_up_unasked() {
+    let mut desk = Desk::new(1, true);
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    assert_eq!(desk.on(3).len(), 1);
+    desk.write(Command::LoseNode { node: NodeId(3), wall: WallTime(2) });
+    let ask = |desk: &mut Desk, id: u64, force: bool| {
+        desk.effects.clear();
+        desk.tell(Event::Request { id: RequestId(id), request: Request::RemoveNode { node: NodeId(3), force } });
+        desk.write_all();
+        let answer = desk.effects.iter().find_map(|effect| match effect {
+            Effect::Reply { id: of, result } if *of == RequestId(id) => Some(result.clone()),
+            _ => None,
+        });
+        answer.expect("an answer")
+    };
+    let refused = ask(&mut desk, 1, false).unwrap_err();
+    assert_eq!(refused.code, Code::Conflict);
+    assert_eq!(refused.message, "volume `data` of `web` lies on node `c` and nowhere else: it is given up with it");
+    assert!(refused.help.unwrap().contains("rads c remove c --force"));
+    assert_eq!((desk.standing(3), desk.on(1).len() + desk.on(2).len()), (Standing::Lost, 0));
+    ask(&mut desk, 2, true).unwrap();
+    assert_eq!((desk.standing(3), desk.on(1).len() + desk.on(2).len()), (Standing::Left, 1));
+}
+
+#[test]
 fn one_that_is_there_is_taken_out_by_force() {
     let mut desk = Desk::new(0, false);
     desk.tell(Event::Leads { leads: true });

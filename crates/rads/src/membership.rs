@@ -103,7 +103,7 @@ pub(crate) struct OneNode {
 pub(crate) struct Remove {
     /// A node's name or id
     pub(crate) node: String,
-    /// Even though it is there
+    /// Even though it is there, or volumes lie there: they are given up
     #[arg(long)]
     pub(crate) force: bool,
 }

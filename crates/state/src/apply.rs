@@ -189,7 +189,10 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         Command::AddGrant { name, grant, wall } => access::add(state, name, grant, *wall, &mut changes),
         Command::RemoveGrant { name, wall } => access::remove(state, name, *wall, &mut changes),
         Command::By { author, command, wall } => match command.asked() {
-            Some((verb, what)) => {
+            Some((verb, mut what)) => {
+                if let Command::RemoveNode { node, .. } = &**command {
+                    what += &nodes::given_up(state, *node);
+                }
                 changes = apply(state, index, command);
                 let refused = changes.iter().find_map(|change| match change {
                     Change::Refused { problem } => Some(problem.message.clone()),

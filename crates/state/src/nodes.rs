@@ -1,6 +1,6 @@
 //! Machines that come, go, are given up and come back.
 
-use model::machine::{LABEL_MAX_BYTES, NODES_MAX};
+use model::machine::{LABEL_MAX_BYTES, NODES_MAX, said_of_volumes};
 use model::{
     Code, ContentHash, Duty, Exit, ExitCause, Name, NodeFacts, NodeId, NodeRole, Problem, Standing, StarId, StarPhase,
     WallTime,
@@ -122,6 +122,7 @@ pub(crate) fn welcome(state: &mut State, node: NodeId, wall: WallTime, changes: 
 }
 
 pub(crate) fn remove(state: &mut State, node: NodeId, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
+    let with = given_up(state, node);
     let record = node_mut(state, node)?;
     (record.standing, record.since) = (Standing::Left, wall);
     let name = record.name.clone();
@@ -134,9 +135,15 @@ pub(crate) fn remove(state: &mut State, node: NodeId, wall: WallTime, changes: &
         *home != node
     });
     security::forget_node(state, node, changes);
-    state.record(wall, format!("node `{name}` left"));
+    state.record(wall, format!("node `{name}` left{with}"));
     changes.push(Change::NodeChanged { node });
     Ok(())
+}
+
+/// What would be given up with a machine, as the rest of a line.
+pub(crate) fn given_up(state: &State, node: NodeId) -> String {
+    let said = said_of_volumes(&state.volumes_on(node));
+    said.map(|said| format!("; given up with it: {said}")).unwrap_or_default()
 }
 
 pub(crate) fn set_duty(

@@ -1,6 +1,8 @@
 //! Volumes: on which machine each lies, from its first use until it is deleted.
 
-use model::{Code, NodeId, Problem, ServiceKey, StarPhase, VolumeKey, WallTime};
+use std::collections::BTreeMap;
+
+use model::{Code, NodeId, Problem, ServiceKey, StarPhase, VolumeKey, VolumeThere, WallTime};
 
 use crate::apply::{Applied, Change};
 use crate::record::State;
@@ -18,6 +20,37 @@ impl State {
         users.sort();
         users.dedup();
         users
+    }
+
+    /// The volumes that lie on each machine, with who has them. Looks at every service once.
+    pub fn volumes_by_node(&self) -> BTreeMap<NodeId, Vec<VolumeThere>> {
+        let mut users: BTreeMap<&VolumeKey, Vec<ServiceKey>> = BTreeMap::new();
+        let mut use_of = |service: &ServiceKey, template: &model::StarTemplate| {
+            for volume in Self::volumes_of(service, template) {
+                if let Some((volume, _)) = self.homes.get_key_value(&volume) {
+                    users.entry(volume).or_default().push(service.clone());
+                }
+            }
+        };
+        if !self.homes.is_empty() {
+            self.services.iter().for_each(|(key, record)| use_of(key, &record.spec.template));
+        }
+        let mut there: BTreeMap<NodeId, Vec<VolumeThere>> = BTreeMap::new();
+        for (volume, home) in &self.homes {
+            let mut services = users.remove(volume).unwrap_or_default();
+            let left = self.stars.of_volume(volume).filter(|star| star.phase != StarPhase::Ended);
+            services.extend(left.map(|star| star.service.clone()));
+            services.sort();
+            services.dedup();
+            there.entry(*home).or_default().push(VolumeThere { volume: volume.clone(), services });
+        }
+        there
+    }
+
+    /// The volumes that lie on a machine, with who has them.
+    pub fn volumes_on(&self, node: NodeId) -> Vec<VolumeThere> {
+        let there = self.homes.values().any(|home| *home == node);
+        if there { self.volumes_by_node().remove(&node).unwrap_or_default() } else { Vec::new() }
     }
 
     /// Refuses a volume that somebody has; whether the log knows of it is not asked.

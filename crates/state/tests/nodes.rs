@@ -217,6 +217,27 @@ fn stars_with_a_volume_stay_where_it_lies_until_that_node_leaves() {
 }
 
 #[test]
+fn what_is_given_up_with_a_node_is_told_where_people_look() {
+    let mut world = World::of_three();
+    world.does(assign("db", 1, 2));
+    assert!(world.state.volumes_on(NodeId(3)).is_empty());
+    let author = state::Author::agent(NodeId(1));
+    let remove = |node: u64| Command::By {
+        author: author.clone(),
+        command: Box::new(Command::RemoveNode { node: NodeId(node), wall: WALL }),
+        wall: WALL,
+    };
+    world.does(remove(2));
+    assert_eq!(world.state.events.back().unwrap().what, "node `b` left; given up with it: volume `data` of `db`");
+    let record = world.state.audit.records.back().unwrap();
+    assert_eq!(record.what, "remove node `node_0000000000002`; given up with it: volume `data` of `db`");
+    // Who has none is only taken out.
+    world.does(remove(3));
+    assert_eq!(world.state.events.back().unwrap().what, "node `c` left");
+    assert_eq!(world.state.audit.records.back().unwrap().what, "remove node `node_0000000000003`");
+}
+
+#[test]
 fn a_volume_goes_when_nobody_has_it() {
     let mut world = World::of_three();
     let delete = |name: &str| Command::DeleteVolume { volume: name.parse().unwrap(), wall: WALL };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::{CertificatesView, Client, Invite};
+use model::machine::said_of_volumes;
 use model::{Code, Problem};
 
 use super::nodes;
@@ -65,12 +66,14 @@ pub(crate) async fn token(client: &Client, what: Token, form: Form) -> Result<u8
 }
 
 pub(crate) async fn certs(client: &Client, what: Option<Certs>, form: Form) -> Result<u8, Problem> {
+    let mut lies_there = None;
     let view = match &what {
         None => client.certificates().await?,
         Some(Certs::Rotate { gossip: true }) => client.rotate_gossip().await?,
         Some(Certs::Rotate { gossip: false }) => client.rotate_authority().await?,
         Some(Certs::Revoke { node }) => {
             let node = nodes::find(client, node).await?;
+            lies_there = said_of_volumes(&node.machine.volumes_there);
             client.revoke_certificates(node.machine.id).await?
         }
     };
@@ -88,10 +91,16 @@ pub(crate) async fn certs(client: &Client, what: Option<Certs>, form: Form) -> R
             "the next certificate authority is made: in some seconds it issues, nodes renew theirs, and the present one \
              goes when nobody needs it\n`rads c certs` shows how far it has come",
         ),
-        Some(Certs::Revoke { node }) => screen::line(format!(
-            "{node}: shut out, within seconds by all\n`rads c remove {node} --force` takes it out; its machine can join anew then, \
-             from an empty data folder"
-        )),
+        Some(Certs::Revoke { node }) => {
+            screen::line(format!(
+                "{node}: shut out, within seconds by all\n`rads c remove {node} --force` takes it out; its machine can join anew \
+                 then, from an empty data folder"
+            ));
+            // Shutting it out leaves them where they are; what is to follow does not.
+            if let Some(said) = lies_there {
+                screen::line(format!("what lies there and nowhere else is given up with that: {said}"));
+            }
+        }
     }
     Ok(0)
 }

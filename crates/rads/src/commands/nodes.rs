@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use api::{Client, Health, NodeView, StarView};
-use model::{Bytes, Code, Duty, NodeId, Problem, StarPhase};
+use model::machine::{check_given_up, said_of_volumes};
+use model::{Bytes, Code, Duty, NodeId, Problem, StarPhase, VolumeThere};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -115,12 +116,17 @@ pub(crate) async fn uncordon(client: &Client, args: OneNode, form: Form) -> Resu
 pub(crate) async fn remove(client: &Client, args: Remove, form: Form) -> Result<u8, Problem> {
     let node = find_there(client, &args.node).await?;
     client.remove_node(node.machine.id, args.force).await?;
-    told(client, &node, "removed", form).await
+    let given_up = said_of_volumes(&node.machine.volumes_there);
+    let text = given_up.map_or_else(|| "removed".to_owned(), |said| format!("removed; given up with it: {said}"));
+    told(client, &node, &text, form).await
 }
 
 #[derive(Serialize)]
 struct Told<'a> {
     node: Option<&'a NodeView>,
+    /// What lay there and is out of reach now.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    given_up: &'a [VolumeThere],
 }
 
 async fn told(client: &Client, before: &NodeView, text: &str, form: Form) -> Result<u8, Problem> {
@@ -129,7 +135,9 @@ async fn told(client: &Client, before: &NodeView, text: &str, form: Form) -> Res
         Form::Json => {
             let nodes = client.nodes().await?;
             let node = nodes.iter().find(|node| node.machine.id == before.machine.id);
-            screen::json(&Told { node })?;
+            let is_gone = node.is_some_and(|node| node.machine.health == Health::Left);
+            let given_up = if is_gone { before.machine.volumes_there.as_slice() } else { &[] };
+            screen::json(&Told { node, given_up })?;
         }
     }
     Ok(0)
@@ -162,16 +170,10 @@ pub(super) async fn drained(client: &Client, node: NodeId) -> Result<(), Problem
     }
 }
 
-/// Refuses to let a machine go with which something would be gone for good.
+/// Refuses to let this machine go with whose disk something would be gone for good.
 pub(super) fn may_be_given_up(own: &NodeView) -> Result<(), Problem> {
-    let name = &own.machine.name;
-    if let [first, rest @ ..] = own.machine.volumes.as_slice() {
-        let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-        let message = format!("volume `{first}`{more} lies on node `{name}`, and its stars run nowhere else");
-        return Err(Problem::new(Code::Conflict, message)
-            .help("keep it with `rads c snapshot`, or give it up with `rads c leave --force`"));
-    }
-    Ok(())
+    let help = "keep it with `rads c snapshot`, on this machine's disk, or give it up with `rads c leave --force`";
+    check_given_up(&own.machine.name, &own.machine.volumes_there, help)
 }
 
 /// Every node, or that there is no constellation.
