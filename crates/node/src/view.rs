@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 
 use model::{
-    AppKey, AppSpec, Exit, Name, NodeId, Protocol, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Turn,
-    WallTime,
+    AppKey, AppSpec, Code, Duty, Exit, Name, NodeId, Problem, Protocol, ServiceKey, ServiceSpec, Standing, StarId,
+    StarPhase, StarTemplate, Turn, WallTime,
 };
 use serde::{Deserialize, Serialize};
-use state::StarRecord;
+use state::{StarRecord, State};
 
 use crate::node::Node;
 use crate::roster::OwnPlace;
@@ -68,6 +68,9 @@ pub struct ServiceView {
     pub changing: bool,
     /// Why it is not getting there by itself.
     pub problem: Option<String>,
+    /// The same with what to do about it, when no machine takes a star that it needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nowhere: Option<Problem>,
     /// A star of it that does not have the limits it should have, and why. Everything else about it goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_problem: Option<String>,
@@ -230,6 +233,7 @@ impl Node {
         // What the log says of stars that no nursery has confirmed is what once was.
         let is_unconfirmed = !self.nursery_up && running().any(|star| self.stars.contains_key(&star.id));
         let changing = is_unconfirmed || is_short || !running().all(is_settled);
+        let nowhere = self.nowhere(key);
         Some(ServiceView {
             service: key.clone(),
             app: record.app.clone(),
@@ -239,7 +243,8 @@ impl Node {
             stopped: record.stopped,
             paused: record.paused,
             changing,
-            problem: self.problem_of(key).or_else(|| self.own_problem().filter(|_| changing)),
+            problem: self.problem_of(key, nowhere.as_ref()).or_else(|| self.own_problem().filter(|_| changing)),
+            nowhere,
             limit_problem: self.limit_problem(key),
             unready: running().find_map(|star| {
                 let why = self.failing(star).filter(|_| star.phase == StarPhase::Unready)?;
@@ -254,15 +259,13 @@ impl Node {
     }
 
     /// Why a service does not get to be what it should, in one line.
-    fn problem_of(&self, key: &ServiceKey) -> Option<String> {
+    fn problem_of(&self, key: &ServiceKey, nowhere: Option<&Problem>) -> Option<String> {
         let local = self.services.get(key)?;
         if let Some(problem) = &local.listen_problem {
             return Some(problem.clone());
         }
-        if local.homeless && self.nursery_up {
-            let record = self.state.services.get(key)?;
-            let nowhere = scheduler::check(&self.candidates(key, &record.spec.template), key, &record.spec.template);
-            return Some(nowhere.err()?.message);
+        if let Some(nowhere) = nowhere {
+            return Some(nowhere.message.clone());
         }
         if let Some(problem) = self.freeze_problem(key) {
             return Some(problem);
@@ -284,6 +287,62 @@ impl Node {
         } else {
             format!("its stars end again and again ({times} in a row{last})")
         })
+    }
+
+    /// Why no machine takes a star that a service needs.
+    fn nowhere(&self, key: &ServiceKey) -> Option<Problem> {
+        let record = self.state.services.get(key)?;
+        let template = &record.spec.template;
+        let stays = self.volume_keeps(key, template);
+        // Every node sees this, whoever leads: where volumes lie is in the log.
+        let current = self
+            .state
+            .stars_of(key)
+            .filter(|star| star.phase < StarPhase::Draining && star.revision == record.revision && !star.leaving);
+        if stays.is_some() {
+            return stays.filter(|_| !record.paused && current.count() < record.wanted() as usize);
+        }
+        if !self.services.get(key)?.homeless || !self.nursery_up {
+            return None;
+        }
+        scheduler::check(&self.candidates(key, template), key, template).err()
+    }
+
+    /// What keeps stars of a service from being started: one of its volumes lies where none come to.
+    fn volume_keeps(&self, key: &ServiceKey, template: &StarTemplate) -> Option<Problem> {
+        let home = |volume| Some((self.state.homes.get(&volume).copied()?, volume));
+        let mut homes: Vec<_> = State::volumes_of(key, template).filter_map(home).collect();
+        homes.sort();
+        let refused = |message: String, help: String| Some(Problem::new(Code::NoCapacity, message).help(help));
+        for (home, volume) in &homes {
+            let Some(record) = self.state.nodes.get(home) else { continue };
+            let name = &record.name;
+            let (is, help) = match (record.standing, record.duty) {
+                (Standing::Lost | Standing::Left, _) => (
+                    "is dead",
+                    format!(
+                        "switch `{name}` on again, or give up what lies there with `rads c remove {name} --force`: \
+                         `{key}` then begins with an empty volume elsewhere"
+                    ),
+                ),
+                (Standing::Up, Duty::Cordoned) => ("is cordoned", format!("`rads c uncordon {name}` lets stars come")),
+                (Standing::Up, Duty::Draining) => ("is drained", format!("`rads c uncordon {name}` lets stars come")),
+                (Standing::Up, Duty::Takes) if !self.is_reachable(*home) => {
+                    ("does not answer", "it is given up or back within seconds: see `rads c nodes`".to_owned())
+                }
+                (Standing::Up, Duty::Takes) => continue,
+            };
+            let message = format!("volume `{volume}` of `{key}` lies on node `{name}` and nowhere else, which {is}");
+            return refused(message, help);
+        }
+        let ((first, one), (last, other)) = homes.first().zip(homes.last())?;
+        if first == last {
+            return None;
+        }
+        let name = |node: &NodeId| self.name_of(*node).map_or_else(|| node.to_string(), |name| name.to_string());
+        let (first, last) = (name(first), name(last));
+        let message = format!("volume `{one}` of `{key}` lies on node `{first}`, volume `{other}` on node `{last}`");
+        refused(message, "its stars need all their volumes on one node: take one of them out of it".to_owned())
     }
 
     fn freeze_problem(&self, key: &ServiceKey) -> Option<String> {

@@ -461,6 +461,48 @@ fn what_lies_on_a_machine_that_is_gone_is_not_given_up_unasked() {
 }
 
 #[test]
+fn a_service_says_which_volume_keeps_it_and_what_to_do() {
+    let mut desk = Desk::new(1, true);
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    let web = "web".parse().unwrap();
+    let nowhere = |desk: &Desk| desk.node.service_view(&web).unwrap().nowhere;
+    let said = |desk: &Desk, leads: bool| {
+        let view = desk.node.service_view(&web).unwrap();
+        let nowhere = view.nowhere.unwrap_or_else(|| panic!("leads: {leads}"));
+        assert_eq!((view.problem.as_ref(), nowhere.code), (Some(&nowhere.message), Code::NoCapacity));
+        (nowhere.message, nowhere.help.unwrap())
+    };
+    let [star] = desk.on(3)[..] else { panic!() };
+    let ready = Transition { star, phase: StarPhase::Ready, process: Some((7, 7)), exit: None };
+    desk.write(Command::Transitions { changes: vec![ready], wall: WallTime(2) });
+    // What runs is no problem, wherever no more would come.
+    desk.write(Command::SetDuty { node: NodeId(3), duty: Duty::Draining, wall: WallTime(2) });
+    desk.write_all();
+    assert_eq!((nowhere(&desk), desk.on(3).len()), (None, 1));
+    desk.write(Command::Scale { service: web.clone(), instances: 2, wall: WallTime(2) });
+    desk.write_all();
+    let (message, help) = said(&desk, true);
+    assert_eq!(message, "volume `data` of `web` lies on node `c` and nowhere else, which is drained");
+    assert!(help.contains("rads c uncordon c"), "{help}");
+    desk.write(Command::SetDuty { node: NodeId(3), duty: Duty::Takes, wall: WallTime(2) });
+    desk.write_all();
+    assert_eq!((nowhere(&desk), desk.on(3).len()), (None, 2));
+    desk.write(Command::LoseNode { node: NodeId(3), wall: WallTime(2) });
+    desk.write_all();
+    // Any machine says it, not only the one that leads.
+    for leads in [true, false] {
+        desk.tell(Event::Leads { leads });
+        let (message, help) = said(&desk, leads);
+        assert_eq!(message, "volume `data` of `web` lies on node `c` and nowhere else, which is dead");
+        assert!(help.contains("switch `c` on again") && help.contains("rads c remove c --force"), "{help}");
+    }
+    // Nothing of a stopped one is wanted.
+    desk.write(Command::Stop { service: web.clone(), wall: WallTime(2) });
+    assert_eq!(nowhere(&desk), None);
+}
+
+#[test]
 fn one_that_is_there_is_taken_out_by_force() {
     let mut desk = Desk::new(0, false);
     desk.tell(Event::Leads { leads: true });

@@ -154,6 +154,10 @@ fn is_settled(view: &ServiceView) -> bool {
 
 /// A service whose stars end as soon as they start will not settle.
 pub(crate) fn failure(view: &ServiceView) -> Option<Problem> {
+    // It is not its stars that have something to say about it.
+    if let Some(nowhere) = view.nowhere.as_ref().filter(|nowhere| view.problem.as_ref() == Some(&nowhere.message)) {
+        return Some(nowhere.clone());
+    }
     view.problem.as_ref().map(|problem| {
         Problem::new(Code::CrashLoop, format!("service `{}`: {problem}", view.service))
             .help(format!("see what its stars said with `rads c logs {}`", view.service))
