@@ -7,7 +7,7 @@ use std::time::Duration;
 use model::{Endpoint, EndpointSet, NodeId, ServiceKey, StarId, StarPhase};
 use rollout::{Actions, Seen, Wanted, decide};
 use scheduler::{Request as PlanRequest, plan};
-use state::{Assignment, Command, StarRecord};
+use state::{Assignment, Command, StarRecord, State};
 
 use crate::event::Effect;
 use crate::log::Purpose;
@@ -89,7 +89,7 @@ impl Node {
                     _ if local.leaves == Some(false) => StarPhase::Draining,
                     phase => phase,
                 };
-                let revision = self.revision_on(self.config.node, local.revision);
+                let revision = self.revision_on(key, self.config.node, local.revision);
                 Some(Seen { star, revision, ordinal: local.ordinal, phase })
             })
             .collect();
@@ -117,13 +117,20 @@ impl Node {
             _ if self.state.services.get(&record.service).is_some_and(held) => StarPhase::Draining,
             _ => StarPhase::Unready,
         };
-        let revision = self.revision_on(record.node, record.revision);
+        let revision = self.revision_on(&record.service, record.node, record.revision);
         Some(Seen { star: record.id, revision, ordinal: record.ordinal, phase })
     }
 
-    /// Stars of a machine that is drained are replaced like those of an earlier revision: the next comes first.
-    fn revision_on(&self, node: NodeId, revision: u64) -> u64 {
-        if self.is_draining(node) { 0 } else { revision }
+    /// Stars of a machine that is drained are replaced like those of an earlier revision: the next comes first. Those whose
+    /// volume lies there stay: nothing could take their place.
+    fn revision_on(&self, service: &ServiceKey, node: NodeId, revision: u64) -> u64 {
+        if self.is_draining(node) && !self.has_volume_on(service, node) { 0 } else { revision }
+    }
+
+    fn has_volume_on(&self, service: &ServiceKey, node: NodeId) -> bool {
+        let Some(record) = self.state.services.get(service) else { return false };
+        let mut volumes = State::volumes_of(service, &record.spec.template);
+        volumes.any(|volume| self.state.homes.get(&volume) == Some(&node))
     }
 
     /// Where a star has come to, as far as it is known here.

@@ -503,6 +503,28 @@ fn a_service_says_which_volume_keeps_it_and_what_to_do() {
 }
 
 #[test]
+fn what_has_its_volume_on_a_drained_machine_is_not_ended_for_nothing() {
+    let check = |singleton: bool| {
+        let mut desk = Desk::new(0, true);
+        let mut spec =
+            web(1, vec![VolumeMount { volume: "data".parse().unwrap(), path: "/data".to_owned(), size: None }]);
+        spec.template.singleton = singleton;
+        let app = AppSpec { app: "shop".parse().unwrap(), services: [("web".parse().unwrap(), spec)].into() };
+        desk.write(Command::PutApp { spec: app, base: None, wall: WallTime(1) });
+        desk.tell(Event::Leads { leads: true });
+        desk.write_all();
+        // One that is not ready would be the first to go.
+        let [star] = desk.on(3)[..] else { panic!() };
+        desk.write(Command::SetDuty { node: NodeId(3), duty: Duty::Draining, wall: WallTime(2) });
+        desk.write_all();
+        let record = &desk.node.state().stars[&star];
+        assert_eq!((record.phase, record.leaving), (StarPhase::Assigned, false), "singleton: {singleton}");
+    };
+    check(true);
+    check(false);
+}
+
+#[test]
 fn one_that_is_there_is_taken_out_by_force() {
     let mut desk = Desk::new(0, false);
     desk.tell(Event::Leads { leads: true });
