@@ -234,6 +234,7 @@ mod tests {
             ready: 0,
             memory_limits: 0,
             volumes: Vec::new(),
+            volumes_there: Vec::new(),
         };
         NodeView { machine, leads: false, votes: false, answers: false }
     }
