@@ -1,11 +1,13 @@
 //! `rads c nodes`, `drain`, `cordon`, `uncordon`, `remove`: the machines of a constellation and what each is for.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use api::constellation::MachineView;
 use api::{Client, Health, NodeView, StarView};
 use model::machine::{check_given_up, said_of_volumes};
-use model::{Bytes, Code, Duty, NodeId, Problem, StarPhase, VolumeThere};
+use model::{Bytes, Code, Duty, Name, NodeId, Problem, ServiceKey, StarPhase, VolumeKey, VolumeThere};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -23,7 +25,7 @@ pub(crate) async fn nodes(client: &Client, args: Nodes, form: Form) -> Result<u8
     let mut shown = None;
     let mut index = 0;
     loop {
-        let mut nodes = there(client).await?;
+        let mut nodes = all(client).await?;
         nodes.retain(|node| args.all || node.is_of_it());
         let text = match form {
             Form::Json if args.watch => serde_json::to_string(&nodes).unwrap_or_default() + "\n",
@@ -85,74 +87,158 @@ fn table(nodes: &[NodeView]) -> Table {
 }
 
 pub(crate) async fn drain(client: &Client, args: Drain, form: Form) -> Result<u8, Problem> {
-    let node = find_there(client, &args.node).await?;
-    client.set_duty(node.machine.id, Duty::Draining).await?;
-    if args.wait {
-        drained(client, node.machine.id).await.map_err(Problem::after_changes)?;
+    let id = find_there(client, &args.node).await?.machine.id;
+    client.set_duty(id, Duty::Draining).await?;
+    // Looked at when no star comes there any more.
+    let node = find(client, &id.to_string()).await?;
+    let stars = client.stars().await?;
+    let (moving, stays) = (moving(&node.machine, &stars).len(), stays(&node.machine, &stars));
+    for stay in &stays {
+        screen::note(format!("{stay} on `{}`", node.machine.name));
     }
-    let text = match (args.wait, node.machine.stars) {
+    if args.wait {
+        drained(client, id).await.map_err(Problem::after_changes)?;
+    }
+    let text = match (args.wait, moving) {
+        (_, 0) if !stays.is_empty() => "nothing moves: it has no other stars and gets none".to_owned(),
         (_, 0) => "drained: it has no stars and gets none".to_owned(),
-        (true, stars) => format!("drained: {} moved elsewhere", screen::count(stars as usize, "star")),
+        (true, stars) => format!("drained: {} moved elsewhere", screen::count(stars, "star")),
         (false, stars) => {
-            let stars = screen::count(stars as usize, "star");
+            let stars = screen::count(stars, "star");
             format!("draining: {stars} to move; `rads c nodes -w` shows it, `--wait` waits for it")
         }
     };
-    told(client, &node, &text, form).await
+    told(client, Told { stays, ..Told::of(&node) }, &text, form).await
 }
 
 pub(crate) async fn cordon(client: &Client, args: OneNode, form: Form) -> Result<u8, Problem> {
     let node = find_there(client, &args.node).await?;
     client.set_duty(node.machine.id, Duty::Cordoned).await?;
-    told(client, &node, "cordoned: it keeps its stars and gets no new ones", form).await
+    told(client, Told::of(&node), "cordoned: it keeps its stars and gets no new ones", form).await
 }
 
 pub(crate) async fn uncordon(client: &Client, args: OneNode, form: Form) -> Result<u8, Problem> {
     let node = find_there(client, &args.node).await?;
     client.set_duty(node.machine.id, Duty::Takes).await?;
-    told(client, &node, "takes stars", form).await
+    told(client, Told::of(&node), "takes stars", form).await
 }
 
 pub(crate) async fn remove(client: &Client, args: Remove, form: Form) -> Result<u8, Problem> {
     let node = find_there(client, &args.node).await?;
     client.remove_node(node.machine.id, args.force).await?;
-    let given_up = said_of_volumes(&node.machine.volumes_there);
-    let text = given_up.map_or_else(|| "removed".to_owned(), |said| format!("removed; given up with it: {said}"));
-    told(client, &node, &text, form).await
+    let given_up = node.machine.volumes_there.as_slice();
+    let said = said_of_volumes(given_up);
+    let text = said.map_or_else(|| "removed".to_owned(), |said| format!("removed; given up with it: {said}"));
+    told(client, Told { given_up, ..Told::of(&node) }, &text, form).await
 }
 
+/// What a command about a node answers.
 #[derive(Serialize)]
 struct Told<'a> {
-    node: Option<&'a NodeView>,
+    node: NodeView,
     /// What lay there and is out of reach now.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     given_up: &'a [VolumeThere],
+    /// What does not move elsewhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stays: Vec<Stay>,
 }
 
-async fn told(client: &Client, before: &NodeView, text: &str, form: Form) -> Result<u8, Problem> {
+impl Told<'_> {
+    fn of(node: &NodeView) -> Self {
+        Self { node: node.clone(), given_up: &[], stays: Vec::new() }
+    }
+}
+
+async fn told(client: &Client, mut told: Told<'_>, text: &str, form: Form) -> Result<u8, Problem> {
     match form {
-        Form::Text => screen::line(format!("{}: {text}", before.machine.name)),
+        Form::Text => screen::line(format!("{}: {text}", told.node.machine.name)),
         Form::Json => {
             let nodes = client.nodes().await?;
-            let node = nodes.iter().find(|node| node.machine.id == before.machine.id);
-            let is_gone = node.is_some_and(|node| node.machine.health == Health::Left);
-            let given_up = if is_gone { before.machine.volumes_there.as_slice() } else { &[] };
-            screen::json(&Told { node, given_up })?;
+            if let Some(node) = nodes.into_iter().find(|node| node.machine.id == told.node.machine.id) {
+                told.node = node;
+            }
+            screen::json(&told)?;
         }
     }
     Ok(0)
 }
 
-/// Waits until no star runs on a node any more. Says what keeps them there.
+/// A service of which stars stay on a machine that is drained: volumes of it lie there.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Stay {
+    service: ServiceKey,
+    volumes: Vec<VolumeKey>,
+    stars: usize,
+}
+
+impl std::fmt::Display for Stay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let volumes: Vec<String> = self.volumes.iter().map(|volume| format!("`{volume}`")).collect();
+        let (what, lie) = if volumes.len() == 1 { ("volume", "lies") } else { ("volumes", "lie") };
+        let (stars, volumes) = (screen::count(self.stars, "star"), volumes.join(", "));
+        write!(
+            f,
+            "{stars} of `{}` {}: {what} {volumes} {lie}",
+            self.service,
+            if self.stars == 1 { "stays" } else { "stay" }
+        )
+    }
+}
+
+fn there<'s>(machine: &MachineView, stars: &'s [StarView]) -> impl Iterator<Item = &'s StarView> {
+    let node = machine.id;
+    stars.iter().filter(move |star| star.node == node && star.phase != StarPhase::Ended)
+}
+
+/// Its stars that can run elsewhere.
+fn moving<'s>(machine: &MachineView, stars: &'s [StarView]) -> Vec<&'s StarView> {
+    let tied: BTreeSet<&ServiceKey> = machine.volumes_there.iter().flat_map(|there| &there.services).collect();
+    there(machine, stars).filter(|star| !tied.contains(&star.service)).collect()
+}
+
+/// Those that cannot.
+fn stays(machine: &MachineView, stars: &[StarView]) -> Vec<Stay> {
+    let mut tied: BTreeMap<&ServiceKey, Vec<VolumeKey>> = BTreeMap::new();
+    for VolumeThere { volume, services } in &machine.volumes_there {
+        services.iter().for_each(|service| tied.entry(service).or_default().push(volume.clone()));
+    }
+    let stay = |(service, volumes): (&ServiceKey, Vec<VolumeKey>)| {
+        let stars = there(machine, stars).filter(|star| star.service == *service).count();
+        (stars > 0).then(|| Stay { service: service.clone(), volumes, stars })
+    };
+    tied.into_iter().filter_map(stay).collect()
+}
+
+/// That a machine has all its stars moved but these, and what to do about them.
+fn check_stays(machine: &Name, stays: &[Stay]) -> Result<(), Problem> {
+    let Some(first) = stays.first() else { return Ok(()) };
+    let more = match stays.len() - 1 {
+        0 => String::new(),
+        more => format!("; {} more stay", screen::count(more, "service")),
+    };
+    let message = format!("not all of node `{machine}` runs elsewhere: {first} on it and nowhere else{more}");
+    let help = format!(
+        "while its machine is off, `{0}` is away, and back with it: `rads c stop {0}` ends it in good order before; \
+         `rads c uncordon {machine}` lets stars come again",
+        first.service
+    );
+    Err(Problem::new(Code::Conflict, message).help(help))
+}
+
+/// Waits until no star runs on a node any more that could run elsewhere. Says what keeps them there.
+///
+/// # Errors
+/// `Conflict` when others are left, which stay.
 pub(super) async fn drained(client: &Client, node: NodeId) -> Result<(), Problem> {
     let deadline = Instant::now() + DRAIN_TIMEOUT;
     let mut said = None;
     loop {
         let index = client.index(0, 0).await?;
+        let machine = find(client, &node.to_string()).await?.machine;
         let stars = client.stars().await?;
-        let left: Vec<&StarView> =
-            stars.iter().filter(|star| star.node == node && star.phase != StarPhase::Ended).collect();
-        let Some(first) = left.first() else { return Ok(()) };
+        let left = moving(&machine, &stars);
+        let Some(first) = left.first() else { return check_stays(&machine.name, &stays(&machine, &stars)) };
         let problem = client.service(&first.service).await.ok().and_then(|service| service.problem);
         let line = match &problem {
             Some(problem) => format!("waiting for {}: {problem}", screen::count(left.len(), "star")),
@@ -177,7 +263,7 @@ pub(super) fn may_be_given_up(own: &NodeView) -> Result<(), Problem> {
 }
 
 /// Every node, or that there is no constellation.
-async fn there(client: &Client) -> Result<Vec<NodeView>, Problem> {
+async fn all(client: &Client) -> Result<Vec<NodeView>, Problem> {
     let nodes = client.nodes().await?;
     if nodes.is_empty() { Err(alone()) } else { Ok(nodes) }
 }
@@ -189,12 +275,12 @@ pub(super) fn alone() -> Problem {
 
 /// The node of that name or id; one that is there before one that was.
 pub(super) async fn find(client: &Client, name: &str) -> Result<NodeView, Problem> {
-    pick(&there(client).await?, name)
+    pick(&all(client).await?, name)
 }
 
 /// The same, and it has not left.
 async fn find_there(client: &Client, name: &str) -> Result<NodeView, Problem> {
-    has_not_left(pick(&there(client).await?, name)?, name)
+    has_not_left(pick(&all(client).await?, name)?, name)
 }
 
 fn pick(nodes: &[NodeView], name: &str) -> Result<NodeView, Problem> {
@@ -215,33 +301,82 @@ fn has_not_left(node: NodeView, name: &str) -> Result<NodeView, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use model::{NodeFacts, NodeRole, WallTime};
-
     use super::*;
 
-    fn node(id: u64, name: &str, health: Health) -> NodeView {
-        let machine = api::MachineView {
-            id: NodeId(id),
-            name: name.parse().unwrap(),
-            role: NodeRole::Controller,
-            health,
-            duty: Duty::Takes,
+    fn star(service: &str, ordinal: u32, node: u64, phase: StarPhase) -> StarView {
+        StarView {
+            id: model::StarId(u64::from(ordinal)),
+            name: format!("{service}-{ordinal}"),
+            service: service.parse().unwrap(),
+            ordinal,
+            app: service.parse().unwrap(),
+            node: NodeId(node),
+            node_name: None,
+            phase,
+            outdated: false,
+            port: None,
+            pid: None,
+            start_time: None,
+            since: None,
+            problem: None,
+            exit: None,
+            restarts: 0,
+        }
+    }
+
+    fn machine(volumes_there: Vec<VolumeThere>) -> MachineView {
+        MachineView {
+            id: NodeId(3),
+            name: "c".parse().unwrap(),
+            role: model::NodeRole::Controller,
+            health: Health::Alive,
+            duty: Duty::Draining,
             address: String::new(),
-            facts: NodeFacts::default(),
-            admitted: WallTime(0),
-            since: WallTime(0),
+            facts: Default::default(),
+            admitted: model::WallTime(0),
+            since: model::WallTime(0),
             stars: 0,
             ready: 0,
             memory_limits: 0,
             volumes: Vec::new(),
-            volumes_there: Vec::new(),
+            volumes_there,
+        }
+    }
+
+    #[test]
+    fn what_stays_on_a_drained_machine_is_told_with_its_volume_and_not_waited_for() {
+        let volume = |name: &str, services: &[&str]| VolumeThere {
+            volume: name.parse().unwrap(),
+            services: services.iter().map(|name| name.parse().unwrap()).collect(),
         };
+        let machine =
+            machine(vec![volume("visits", &["book", "report"]), volume("pages", &["book"]), volume("x", &[])]);
+        let stars = [
+            star("book", 1, 3, StarPhase::Ready),
+            star("book", 2, 3, StarPhase::Ended),
+            star("hello", 1, 3, StarPhase::Ready),
+            star("hello", 2, 2, StarPhase::Ready),
+            star("report", 1, 3, StarPhase::Ended),
+        ];
+        let moving: Vec<&str> = moving(&machine, &stars).iter().map(|star| star.name.as_str()).collect();
+        assert_eq!(moving, ["hello-1"]);
+        let stays = stays(&machine, &stars);
+        let told: Vec<String> = stays.iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["1 star of `book` stays: volumes `visits`, `pages` lie"]);
+        let problem = check_stays(&machine.name, &stays).unwrap_err();
+        assert_eq!(problem.code, Code::Conflict);
+        assert!(problem.help.unwrap().contains("rads c stop book"));
+        assert_eq!(check_stays(&machine.name, &[]), Ok(()));
+    }
+
+    fn seen(id: u64, name: &str, health: Health) -> NodeView {
+        let machine = MachineView { id: NodeId(id), name: name.parse().unwrap(), health, ..machine(Vec::new()) };
         NodeView { machine, leads: false, votes: false, answers: false }
     }
 
     #[test]
     fn who_has_left_is_told_by_the_name_that_was_typed() {
-        let nodes = [node(1, "a", Health::Alive), node(2, "b", Health::Left), node(3, "a", Health::Left)];
+        let nodes = [seen(1, "a", Health::Alive), seen(2, "b", Health::Left), seen(3, "a", Health::Left)];
         let find = |name: &str| pick(&nodes, name).and_then(|node| has_not_left(node, name));
         assert_eq!(find("a").unwrap().machine.id, NodeId(1), "not the one that was");
         let left = find("b").unwrap_err();
