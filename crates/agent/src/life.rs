@@ -55,6 +55,9 @@ const ASKED_MAX: usize = 256;
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much longer than their grace stars may take to end: a thousand are killed, and that they ended is written.
 const REST_SLACK: Duration = Duration::from_secs(10);
+/// Longest silence of a log that others keep too, while it is to learn that the stars have ended: without a leader it never
+/// does, and the next agent here tells it.
+const LOG_SILENCE: Duration = Duration::from_secs(1);
 /// Longest wait for the nursery to end, and for stars that had their time: they are killed, which takes milliseconds each.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -75,6 +78,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
     let (done, reported) = mpsc::unbounded_channel();
     let (ask, asked) = mpsc::channel(ASKED_MAX);
     let (seen, seeing) = watch::channel(Seen::default());
+    let seeing_rest = seeing.clone();
     let (leave, leaving) = watch::channel(false);
     let (shutdown, mut shutdowns) = mpsc::channel(1);
     let (again, mut agains) = mpsc::channel(1);
@@ -185,6 +189,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         answers: HashMap::new(),
         next_request: 0,
         resting: None,
+        ending: None,
         freezing: None,
         frozen: false,
         storing: 0,
@@ -220,10 +225,11 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         Some(()) = agains.recv() => (StarsThen::Keep, Ending::Again),
     };
     tracing::info!(?stars, ?ending, "agent ending");
+    let silence = if part.is_some() { LOG_SILENCE } else { REST_SLACK };
     if stars == StarsThen::Stop {
         // Still serving: their last requests are answered, and who looks sees them end.
         tokio::select! {
-            () = rest(&ask) => {}
+            () = rest(&ask, seeing_rest, silence) => {}
             () = signals.any() => tracing::warn!("told to end while stars were ending: they are killed"),
         }
     }
@@ -288,13 +294,34 @@ async fn start_again(looker: &Looker, own: NodeId, snapshots: &Snapshots) {
     }
 }
 
-/// Has every star end as it does when it is stopped: its requests, its hook, its signal, its grace.
-async fn rest(ask: &mpsc::Sender<Incoming>) {
+/// Has every star end as it does when it is stopped: its requests, its hook, its signal, its grace. Then the log is told, as
+/// long as it goes on at all.
+async fn rest(ask: &mpsc::Sender<Incoming>, seeing: watch::Receiver<Seen>, silence: Duration) {
     let looker = Looker { ask: ask.clone() };
     let Ok(longest) = looker.look(Node::longest_end).await else { return };
-    let (rested, rest) = oneshot::channel();
-    if ask.send(Incoming::Rest { rested }).await.is_ok() && timeout(longest + REST_SLACK, rest).await.is_err() {
+    let ((ended, end), (rested, rest)) = (oneshot::channel(), oneshot::channel());
+    if ask.send(Incoming::Rest { ended, rested }).await.is_err() {
+        return;
+    }
+    if timeout(longest + REST_SLACK, end).await.is_err() {
         tracing::warn!("stars did not end in time: they are killed");
+    } else if !timeout(REST_SLACK, written(rest, seeing, silence)).await.unwrap_or(false) {
+        tracing::warn!("the stars have ended; the log will know it when this node is back, or is given up");
+    }
+}
+
+/// Whether something comes to be written before the log has been silent for this long.
+async fn written(mut rest: oneshot::Receiver<()>, mut seeing: watch::Receiver<Seen>, silence: Duration) -> bool {
+    loop {
+        let index = seeing.borrow_and_update().index;
+        tokio::select! {
+            told = &mut rest => return told.is_ok(),
+            moved = timeout(silence, seeing.wait_for(|seen| seen.index > index)) => {
+                if !matches!(moved, Ok(Ok(_))) {
+                    return false;
+                }
+            }
+        }
     }
 }
 
@@ -358,6 +385,26 @@ fn raise_descriptor_limit() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_is_waited_for_as_long_as_it_goes_on() {
+        let (seen, seeing) = watch::channel(Seen::default());
+        let (rested, rest) = oneshot::channel();
+        let waiting = tokio::spawn(written(rest, seeing.clone(), LOG_SILENCE));
+        for index in 1..20 {
+            tokio::time::sleep(LOG_SILENCE * 9 / 10).await;
+            seen.send_modify(|seen| seen.index = index);
+        }
+        rested.send(()).unwrap();
+        assert!(waiting.await.unwrap(), "it was written in the end");
+        // One that nobody leads says nothing, whatever else is seen.
+        let (_rested, rest) = oneshot::channel();
+        let before = tokio::time::Instant::now();
+        let waiting = tokio::spawn(written(rest, seeing, LOG_SILENCE));
+        seen.send_modify(|seen| seen.nursery = None);
+        assert!(!waiting.await.unwrap());
+        assert_eq!(before.elapsed(), LOG_SILENCE);
+    }
 
     #[test]
     fn the_machines_memory_is_read_from_the_kernels_table() {

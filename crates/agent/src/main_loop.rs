@@ -69,8 +69,8 @@ pub(crate) enum Incoming {
     Drained { star: StarId },
     /// An entry point was opened, or could not be.
     Listening { service: ServiceKey, result: Result<std::net::SocketAddr, Problem> },
-    /// Every star is to end in good order; answered when all have, and the log knows it.
-    Rest { rested: oneshot::Sender<()> },
+    /// Every star is to end in good order; answered when all have, and when the log knows it.
+    Rest { ended: oneshot::Sender<()>, rested: oneshot::Sender<()> },
     /// The agent is to end; answered when the node has had its last word.
     End { ended: oneshot::Sender<()> },
 }
@@ -116,6 +116,8 @@ pub(crate) struct Loop {
     pub(crate) next_request: u64,
     /// Who waits for every star to have ended.
     pub(crate) resting: Option<oneshot::Sender<()>>,
+    /// The same, told when no star runs here any more, whether or not that is written.
+    pub(crate) ending: Option<oneshot::Sender<()>>,
     /// Who waits for everything to be written.
     pub(crate) freezing: Option<oneshot::Sender<State>>,
     pub(crate) frozen: bool,
@@ -174,6 +176,10 @@ impl Loop {
             {
                 // Nobody may be waiting any more.
                 let _ = frozen.send(self.node.state().clone());
+            }
+            if self.ending.is_some() && self.node.stars_here() == 0 {
+                // Nobody may be waiting any more.
+                let _ = self.ending.take().map(|ended| ended.send(()));
             }
             if self.resting.is_some() && self.node.is_at_rest() {
                 // Nobody may be waiting any more.
@@ -261,8 +267,8 @@ impl Loop {
             Some(Incoming::HookEnded { star }) => Event::HookEnded { star },
             Some(Incoming::Drained { star }) => Event::Drained { star },
             Some(Incoming::Listening { service, result }) => Event::Listening { service, result },
-            Some(Incoming::Rest { rested }) => {
-                self.resting = Some(rested);
+            Some(Incoming::Rest { ended, rested }) => {
+                (self.ending, self.resting) = (Some(ended), Some(rested));
                 Event::Rest
             }
             Some(Incoming::End { ended }) => {

@@ -107,6 +107,8 @@ struct EndpointInner {
 /// What was sent and is not acknowledged by the other side's kernel for so long, in milliseconds, ends the connection: its
 /// machine is off, or cut off. A busy program's kernel still acknowledges, and several repetitions fit into it.
 const UNACKNOWLEDGED_MS: u32 = 5_000;
+/// Longest wait for other machines to say GOODBYE too, at the end: whoever ended this one waits for it.
+const LAST_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Small messages go at once, and a machine that is gone is noticed by who sends to it.
 pub(crate) fn settle(socket: &TcpStream) -> io::Result<()> {
@@ -367,14 +369,18 @@ impl Endpoint {
         self.inner.trust.load_full()
     }
 
-    /// Says GOODBYE on all connections, and waits for them to end.
+    /// Says GOODBYE on all connections, and waits for them to end. Those that have not after two seconds are ended: nothing
+    /// comes from a machine that is cut off.
     pub async fn goodbye(&self, reason: &str) {
         let open = self.open();
         for connection in &open {
             connection.begin_goodbye(reason);
         }
+        let until = tokio::time::Instant::now() + LAST_WAIT;
         for connection in open {
-            connection.ended().await;
+            if tokio::time::timeout_at(until, connection.ended()).await.is_err() {
+                connection.abort();
+            }
         }
     }
 

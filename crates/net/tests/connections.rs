@@ -367,6 +367,19 @@ async fn the_writer_sends_what_is_urgent_first_and_streams_in_turn() {
 }
 
 #[tokio::test]
+async fn a_machine_that_says_nothing_does_not_hold_the_end_up() {
+    let cluster = Cluster::new();
+    let b = cluster.node(2).await;
+    // It is there, and answers nothing.
+    let raw = cluster.raw_node(&b, 1, Purpose::Peer).await;
+    until("it is connected", || b.endpoint.connections() == 1).await;
+    let since = std::time::Instant::now();
+    b.endpoint.goodbye("shutting down").await;
+    assert!(since.elapsed() < Duration::from_millis(3_500), "{:?}", since.elapsed());
+    drop(raw);
+}
+
+#[tokio::test]
 async fn goodbye_finishes_what_is_under_way_and_begins_nothing() {
     let cluster = Cluster::new();
     let (a, b) = (cluster.node(1).await, gated(&cluster, 2).await);

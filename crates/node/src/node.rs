@@ -253,7 +253,7 @@ impl Node {
 
     /// How long its stars may take to end in good order: each finishes its requests, and then itself.
     pub fn longest_end(&self) -> Duration {
-        let running = self.state.stars.values().filter(|record| record.phase != StarPhase::Ended);
+        let running = self.state.stars.on_node(self.config.node).filter(|record| record.phase != StarPhase::Ended);
         let longest = running.map(|record| record.template.grace_ms).max().unwrap_or_default();
         Duration::from_millis(longest.into()) * 2
     }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::{Client, StarsThen, Version};
-use model::{Code, Problem};
-use tokio::time::{Instant, sleep};
+use model::{Code, Problem, StarPhase};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::access::Api;
 use crate::place::Place;
@@ -102,8 +102,19 @@ pub(crate) async fn shut_down(client: &Client, version: &Version, stars: StarsTh
     };
     client.shutdown(stars).await?;
     let patience = longest + SHUTDOWN_TIMEOUT;
-    let deadline = Instant::now() + patience;
+    let begun = Instant::now();
+    let deadline = begun + patience;
+    let mut said = None;
+    let mut look = begun + REASON_AFTER;
     while runs(version.pid) {
+        if Instant::now() > look {
+            let line = held_up_by(client, stars).await;
+            if said.as_ref() != Some(&line) {
+                screen::note(&line);
+                said = Some(line);
+            }
+            look = Instant::now() + REASON_AFTER;
+        }
         if Instant::now() > deadline {
             let message = format!("the agent did not end within {} s", patience.as_secs());
             return Err(Problem::new(Code::Timeout, message).help("see what it does in `agent.log` in its data folder"));
@@ -111,6 +122,24 @@ pub(crate) async fn shut_down(client: &Client, version: &Version, stars: StarsTh
         sleep(STEP).await;
     }
     Ok(())
+}
+
+/// What an agent that ends waits for. It answers for as long as stars end.
+async fn held_up_by(client: &Client, stars: StarsThen) -> String {
+    let left = async {
+        let (own, all) = (client.status().await?.node.node, client.stars().await?);
+        let left = all.into_iter().filter(|star| star.node == own && star.phase != StarPhase::Ended);
+        Ok::<Vec<_>, Problem>(left.map(|star| star.name).collect())
+    };
+    let left = match stars {
+        StarsThen::Keep => Vec::new(),
+        StarsThen::Stop => timeout(REASON_AFTER, left).await.ok().and_then(Result::ok).unwrap_or_default(),
+    };
+    match left.as_slice() {
+        [] => "waiting for the agent to end: it says goodbye to others".to_owned(),
+        [first] => format!("waiting for star `{first}` to end"),
+        [first, rest @ ..] => format!("waiting for star `{first}` and {} more to end", rest.len()),
+    }
 }
 
 /// How long stars may take to end in good order: each finishes its requests, and then itself.
@@ -134,6 +163,8 @@ const DYING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for an agent to end once its stars had their time: those that are left are killed, which takes milliseconds
 /// each. More than the agent waits itself, so that it is the one to tell.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(45);
+/// A wait this long wants a word about why.
+const REASON_AFTER: Duration = Duration::from_secs(1);
 /// Between two looks; an agent is up in some milliseconds.
 const STEP: Duration = Duration::from_millis(2);
 

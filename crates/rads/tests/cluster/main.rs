@@ -17,3 +17,4 @@ mod rig;
 mod story;
 mod sync;
 mod talking;
+mod volumes;
