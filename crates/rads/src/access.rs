@@ -49,6 +49,9 @@ pub(crate) struct Contexts {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ContextCommand {
+    /// List them, as without a word
+    #[command(visible_alias = "ls")]
+    List,
     /// Remember a constellation by a name; the token comes by standard input, or is typed unseen
     Add(AddContext),
     /// Have commands be about this one from now on; `local` is this machine

@@ -163,7 +163,7 @@ pub(crate) enum Constellation {
     Volumes(VolumesArgs),
     /// Give a service the files of a snapshot; its stars are stopped and started again
     Restore(Restore),
-    /// Take an app down, and the agent with the last one if `up` or `deploy` started it
+    /// Take apps down, and the agent with the last one if `up` or `deploy` started it
     Down(Down),
     /// Run a command within a star's walls
     Exec(Exec),
@@ -515,11 +515,15 @@ pub(crate) struct Restore {
 
 #[derive(Debug, Args)]
 pub(crate) struct Down {
-    /// The app [default: the only one]
-    pub(crate) name: Option<String>,
+    /// The apps [default: the only one]
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
     /// Every app
-    #[arg(long, conflicts_with = "name")]
+    #[arg(long, conflicts_with = "names")]
     pub(crate) all: bool,
+    /// It asks nothing: taken where other commands take it
+    #[arg(short, long, hide = true)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

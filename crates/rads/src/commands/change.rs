@@ -120,12 +120,19 @@ async fn settle(client: &Client, service: ServiceKey, form: Form) -> Result<u8, 
 pub(super) async fn down(on: &Connected, args: Down) -> Result<u8, Problem> {
     let client = &on.client;
     let apps: Vec<AppKey> = client.apps().await?.into_iter().map(|app| app.app).collect();
-    let wanted = match (&args.name, args.all, apps.as_slice()) {
-        (Some(name), _, _) => vec![find::app(name)?],
-        (None, true, all) => all.to_vec(),
-        (None, false, [only]) => vec![only.clone()],
-        (None, false, []) => Vec::new(),
-        (None, false, several) => {
+    let wanted = match (args.names.as_slice(), args.all, apps.as_slice()) {
+        ([_, ..], _, known) => {
+            let mut named = args.names.iter().map(|name| find::app(name)).collect::<Result<Vec<AppKey>, _>>()?;
+            named.sort();
+            named.dedup();
+            // One that is not there is refused before anything has changed.
+            named.sort_by_key(|app| known.contains(app));
+            named
+        }
+        ([], true, all) => all.to_vec(),
+        ([], false, [only]) => vec![only.clone()],
+        ([], false, []) => Vec::new(),
+        ([], false, several) => {
             let names: Vec<String> = several.iter().map(ToString::to_string).collect();
             return Err(Problem::new(Code::Usage, format!("several apps run: {}", names.join(", ")))
                 .help("name one, or take all down with `--all`"));

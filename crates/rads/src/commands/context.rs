@@ -21,7 +21,7 @@ use crate::screen::{self, Table};
 pub(crate) async fn context(args: Args, form: Form) -> Result<u8, Problem> {
     let mut contexts = Contexts::read()?;
     let said = match args.what {
-        None => return list(&contexts, form).map(|()| 0),
+        None | Some(ContextCommand::List) => return list(&contexts, form).map(|()| 0),
         Some(ContextCommand::Add(args)) => {
             let name = args.name.clone();
             if name.as_str() == LOCAL {

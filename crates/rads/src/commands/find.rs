@@ -21,7 +21,11 @@ pub(crate) fn app(name: &str) -> Result<AppKey, Problem> {
 pub(crate) async fn running_star(client: &Client, name: &str) -> Result<StarId, Problem> {
     let stars = client.stars().await?;
     let runs = |star: &&StarView| !matches!(star.phase, StarPhase::Assigned | StarPhase::Ended);
-    let is = |star: &StarView| star.name == name || star.id.to_string() == name;
+    let is = |star: &StarView| {
+        star.name == name
+            || star.id.to_string() == name
+            || name.contains('/') && format!("{}-{}", star.service, star.ordinal) == name
+    };
     let of = |star: &StarView| star.service.to_string() == name;
     // Several stars bear one name for a moment while one replaces the other: the ready one is meant.
     let best = |means: &dyn Fn(&StarView) -> bool| {
@@ -79,8 +83,8 @@ pub(crate) async fn named(client: &Client, name: &str) -> Result<Named, Problem>
     })
 }
 
-/// What is called almost like that: a service, a star or an app. Nothing when there is something of that very name, or when it
-/// cannot be asked.
+/// What may have been meant, as help: the same name in another namespace, or what is called almost like that: a service, a star
+/// or an app. Nothing when there is something of that very name, or when it cannot be asked.
 pub(crate) async fn nearest_to(client: &Client, name: &str) -> Option<String> {
     let (services, stars) = (client.services().await.ok()?, client.stars().await.ok()?);
     let names = services.iter().flat_map(|view| [view.service.to_string(), view.app.to_string()]);
@@ -89,5 +93,39 @@ pub(crate) async fn nearest_to(client: &Client, name: &str) -> Option<String> {
     if names.iter().any(|known| known == name) {
         return None;
     }
-    rads_syntax::nearest(name, names.iter().map(String::as_str)).map(str::to_owned)
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let near = || rads_syntax::nearest(name, names.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+    elsewhere(name, &names).or_else(near)
+}
+
+/// Where a name without a namespace is, when it is in others only.
+fn elsewhere(name: &str, names: &[&str]) -> Option<String> {
+    let (mut spaces, mut found) = (Vec::new(), Vec::new());
+    for known in names {
+        if let Some((namespace, rest)) = known.split_once('/')
+            && rest == name
+            && !found.contains(known)
+        {
+            found.push(*known);
+            spaces.push(format!("`{namespace}`"));
+        }
+    }
+    let first = found.first()?;
+    let (what, more) = if spaces.len() == 1 { ("namespace", "") } else { ("namespaces", ", and so on") };
+    Some(format!("it is in {what} {}: name it `{first}`{more}", spaces.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_another_namespace_is_told_by_its_full_name() {
+        let names = ["team/o1", "team/o1", "test/o1", "team/o2", "hello"];
+        let check = |name: &str, expected: Option<&str>| assert_eq!(elsewhere(name, &names).as_deref(), expected);
+        check("o2", Some("it is in namespace `team`: name it `team/o2`"));
+        check("o1", Some("it is in namespaces `team`, `test`: name it `team/o1`, and so on"));
+        check("hell", None);
+        check("team/o3", None);
+    }
 }

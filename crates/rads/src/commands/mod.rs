@@ -177,7 +177,11 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Wait(args) => {
             about(global, args.name.clone(), async |on| wait::wait(&on.client, args, on.form).await)
         }
-        Constellation::Down(args) => about(global, args.name.clone(), async |on| change::down(&on, args).await),
+        Constellation::Down(args) => {
+            // Of several it is not known which one was meant otherwise.
+            let only = args.names.first().filter(|_| args.names.len() == 1).cloned();
+            about(global, only, async |on| change::down(&on, args).await)
+        }
         Constellation::Snapshot(args) => {
             about(global, args.name.clone(), async |on| snapshot::take(&on.client, args, on.form).await)
         }
@@ -231,7 +235,7 @@ fn about(
         match (work(on).await, name) {
             (Err(problem), Some(name)) if problem.code == Code::NotFound => {
                 Err(match find::nearest_to(&client, &name).await {
-                    Some(near) => problem.help(format!("did you mean `{near}`?")),
+                    Some(help) => problem.help(help),
                     None => problem,
                 })
             }
