@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Became, Init, Introduction, Invitation, Join};
+use consensus::Status;
 use model::{Code, Duty, NodeFacts, NodeId, NodeRole, Problem, Standing, StarPhase};
 use net::identity::Lifetime;
 use net::tls::SystemClock;
@@ -157,7 +158,9 @@ pub(crate) async fn until_removed(standpoint: Standpoint, data_dir: std::path::P
     tracing::warn!(node = %me, cluster = %home.cluster, "this machine is no node of the constellation any more");
     let deadline = Instant::now() + UNVOTE_WITHIN;
     if let Some(voter) = &shared.voter {
-        while voter.status().voters.contains(&me) && voter.status().voters.len() > 1 && Instant::now() < deadline {
+        // Who is taken out is told no more, not even that: then its leader falls silent.
+        let votes = |now: Status| now.voters.contains(&me) && now.voters.len() > 1 && now.leader.is_some();
+        while votes(voter.status()) && Instant::now() < deadline {
             sleep(STEP).await;
         }
     }
