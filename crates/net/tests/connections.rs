@@ -479,10 +479,12 @@ async fn whoever_is_revoked_is_let_go_of_at_once_and_does_not_come_back() {
     assert!(begun.elapsed() < Duration::from_secs(5));
     assert_eq!(to_c.request(vote(b"c"), SOON).await, answer(b"c"));
     let again = b.endpoint.connect(a.address, Expected::default(), Purpose::Control).await;
-    assert!(matches!(&again, Err(ConnectError::Tls { reason, .. }) if reason.contains("Revoked")), "{again:?}");
+    assert!(matches!(&again, Err(ConnectError::Hello { reason: Ended::Revoked, .. })), "{again:?}");
+    assert!(b.endpoint.is_shut_out() && !a.endpoint.is_shut_out());
     // The control: without the list it does.
     a.endpoint.set_trust(cluster.trust());
     b.connect(&a, Purpose::Control).await;
+    assert!(!b.endpoint.is_shut_out());
 }
 
 #[tokio::test]
