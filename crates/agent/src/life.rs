@@ -84,6 +84,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
     let (again, mut agains) = mpsc::channel(1);
     let mut about = describe_node();
     let mut facts = about.facts();
+    let (over, mut overs) = mpsc::channel(1);
     let mut home = Home::read(folder.path())?;
     if let (Some(home), Some(api)) = (&mut home, config.api) {
         home.api = api;
@@ -209,7 +210,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
             tokio::spawn(gate.run(address));
         }
         let data = DataPlane { mesh, carrier, vault, routes, talks };
-        part.run(facts, folder.path(), data, again)
+        part.run(facts, folder.path(), data, again, over.clone())
     });
     if part.is_none() {
         start_again(&looker, own, &snapshots_left).await;
@@ -220,11 +221,12 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
     }));
 
     let (stars, ending) = tokio::select! {
-        () = signals.any() => (StarsThen::Keep, Ending::Over),
-        Some(stars) = shutdowns.recv() => (stars, Ending::Over),
-        Some(()) = agains.recv() => (StarsThen::Keep, Ending::Again),
+        () = signals.any() => (StarsThen::Keep, Ok(Ending::Over)),
+        Some(stars) = shutdowns.recv() => (stars, Ok(Ending::Over)),
+        Some(()) = agains.recv() => (StarsThen::Keep, Ok(Ending::Again)),
+        Some(problem) = overs.recv() => (StarsThen::Keep, Err(problem)),
     };
-    tracing::info!(?stars, ?ending, "agent ending");
+    tracing::info!(?stars, again = matches!(ending, Ok(Ending::Again)), "agent ending");
     let silence = if part.is_some() { LOG_SILENCE } else { REST_SLACK };
     if stars == StarsThen::Stop {
         // Still serving: their last requests are answered, and who looks sees them end.
@@ -257,7 +259,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         .map_err(|error| Problem::new(Code::Internal, format!("the store failed: {error}")))?;
     tracing::info!("agent ended");
     drop(folder);
-    Ok(ending)
+    ending
 }
 
 /// How an agent ended.

@@ -48,6 +48,7 @@ fn status(code: Code) -> StatusCode {
         | Code::BundleMissing
         | Code::SecretMissing
         | Code::AgentRunning
+        | Code::NodeTwice
         | Code::PortInUse => StatusCode::CONFLICT,
         Code::Compacted | Code::Ahead => StatusCode::GONE,
         Code::Forbidden => StatusCode::FORBIDDEN,

@@ -45,6 +45,7 @@ mod sync;
 mod table;
 #[cfg(test)]
 mod testing;
+mod twin;
 mod wire;
 
 pub use config::{Config, Protections};
@@ -53,4 +54,5 @@ pub use member::{
     Status, VERSION_MAX_CHARS,
 };
 pub use membership::{Claimed, Counters, Effect, Event, Membership, View};
+pub use twin::{Meeting, Run};
 pub use wire::{BLOB_MAX_BYTES, DATAGRAM_MAX_BYTES};

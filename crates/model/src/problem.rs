@@ -128,6 +128,8 @@ codes! {
     Compacted = "C0209",
     /// What was asked for is ahead of all that happened; ask for what is now.
     Ahead = "C0210",
+    /// Another agent is this very node, and was so first: it has this data folder, or this is a copy of it.
+    NodeTwice = "C0211",
     // 03xx: stars
     /// A star could not be started.
     StartFailed = "C0301",

@@ -33,7 +33,9 @@ pub fn may_write(state: &State, from: NodeId, role: NodeRole, command: &Command)
         {
             forbidden("say who is believed: it is a worker")
         }
-        Command::DescribeNode { node, .. } | Command::UseCertificate { node, .. } if *node != from => {
+        Command::DescribeNode { node, .. } | Command::UseCertificate { node, .. } | Command::NoteTwin { node, .. }
+            if *node != from =>
+        {
             forbidden("speak for another node")
         }
         Command::Transitions { changes, .. } => {
@@ -128,6 +130,9 @@ mod tests {
 
     #[test]
     fn what_somebody_asks_for_says_who_and_a_worker_is_no_admin() {
+        let twin = |node| Command::NoteTwin { node: NodeId(node), address: "b".to_owned(), wall };
+        check(worker, twin(5), true);
+        check(controller, twin(6), false);
         let state = State::default();
         let wall = WallTime(1);
         let (worker, controller) = (NodeRole::Worker, NodeRole::Controller);

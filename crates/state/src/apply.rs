@@ -208,6 +208,7 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
             audit::record(state, author, *wall, deed.clone());
             Ok(())
         }
+        Command::NoteTwin { node, address, wall } => nodes::note_twin(state, *node, address, *wall),
     };
     if let Err(problem) = result {
         changes.push(Change::Refused { problem });

@@ -265,7 +265,8 @@ impl Command {
             | Self::UseCertificate { .. }
             | Self::By { .. }
             | Self::Keyed { .. }
-            | Self::Note { .. } => None,
+            | Self::Note { .. }
+            | Self::NoteTwin { .. } => None,
         }
     }
 }

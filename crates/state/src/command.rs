@@ -118,6 +118,8 @@ pub enum Command {
     By { author: Author, command: Box<Command>, wall: WallTime },
     /// Somebody did, or was denied, what is no change of the state.
     Note { author: Author, deed: Deed, wall: WallTime },
+    /// An agent was started that is a node which runs already, from a copy of its data folder. `address`: where.
+    NoteTwin { node: NodeId, address: String, wall: WallTime },
 }
 
 impl Command {

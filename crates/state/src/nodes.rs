@@ -168,6 +168,14 @@ pub(crate) fn set_duty(
     Ok(())
 }
 
+/// Nothing changes by it: the one that came later ends.
+pub(crate) fn note_twin(state: &mut State, node: NodeId, address: &str, wall: WallTime) -> Applied {
+    check_address(address)?;
+    let name = node_mut(state, node)?.name.clone();
+    state.record(wall, format!("node `{name}` was started once more at `{address}`, from a copy of its data folder"));
+    Ok(())
+}
+
 fn end_stars(state: &mut State, node: NodeId, wall: WallTime, changes: &mut Vec<Change>) -> usize {
     let there = state.stars.on_node(node).filter(|star| star.phase != StarPhase::Ended);
     let stars: Vec<(StarId, bool)> = there.map(|star| (star.id, star.phase >= StarPhase::Draining)).collect();
@@ -195,10 +203,15 @@ fn turn(
 }
 
 fn check(address: &str, facts: &NodeFacts) -> Applied {
+    check_address(address)?;
+    facts.check()
+}
+
+fn check_address(address: &str) -> Applied {
     if address.len() > LABEL_MAX_BYTES || address.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err(Problem::new(Code::InvalidValue, "the address of a node is `host:port`"));
     }
-    facts.check()
+    Ok(())
 }
 
 /// A node that has not left.

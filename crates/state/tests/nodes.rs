@@ -304,3 +304,17 @@ fn secrets_of_a_constellation_are_sealed_counted_and_kept_while_they_are_named()
     world.does(delete);
     assert!(world.state.secrets.is_empty());
 }
+
+#[test]
+fn that_a_node_was_started_twice_is_an_event_and_changes_nothing_else() {
+    let mut world = World::of_three();
+    let node = *world.state.nodes.last_key_value().unwrap().0;
+    let note = |node, address: &str| Command::NoteTwin { node, address: address.to_owned(), wall: WALL };
+    let before = world.state.clone();
+    world.does(note(node, "10.0.0.9"));
+    let event = world.state.events.back().unwrap();
+    assert!(event.what.contains("node `c` was started once more at `10.0.0.9`"), "{}", event.what);
+    assert_eq!((world.state.nodes.len(), &world.state.nodes), (before.nodes.len(), &before.nodes));
+    world.refuses(note(NodeId(77), "10.0.0.9"), Code::NotFound, "no node");
+    world.refuses(note(node, "two words"), Code::InvalidValue, "host:port");
+}

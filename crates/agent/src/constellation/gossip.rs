@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use membership::{Attributes, Capacity, Config, Effect, Event, Member, Membership, Metadata, Status};
+use membership::{Attributes, Capacity, Claimed, Config, Effect, Event, Member, Membership, Metadata, Status};
 use model::{Millicores, NodeFacts, NodeId, Problem};
 use net::identity::KeyRing;
 use net::{Datagrams, Purpose};
@@ -69,6 +69,8 @@ struct Running {
     inbox: mpsc::Sender<Inbox>,
     ask: mpsc::Sender<Incoming>,
     gone: watch::Sender<bool>,
+    /// Told where somebody else describes itself as this node.
+    twins: mpsc::Sender<SocketAddr>,
     book: BTreeMap<NodeId, SocketAddr>,
     answers: HashMap<u64, oneshot::Sender<Vec<u8>>>,
     exchanges: u64,
@@ -84,6 +86,7 @@ impl Gossip {
         clock: Clock,
         roads: Roads,
         ask: mpsc::Sender<Incoming>,
+        twins: mpsc::Sender<SocketAddr>,
     ) -> Result<Self, Problem> {
         let ring = home.gossip_ring()?;
         let datagrams = Datagrams::bind(home.listen, &ring)
@@ -111,6 +114,7 @@ impl Gossip {
             inbox: inbox.clone(),
             ask,
             gone,
+            twins,
             book: BTreeMap::new(),
             answers: HashMap::new(),
             exchanges: 0,
@@ -293,6 +297,10 @@ impl Running {
             Effect::Updated { .. } => {}
             Effect::Conflict { over, between: (one, other) } => {
                 tracing::error!(?over, %one, %other, "two nodes claim the same");
+                if let Claimed::Identity(address) = over {
+                    // One hint that is looked at is enough.
+                    let _ = self.twins.try_send(address);
+                }
             }
             Effect::Gone => {
                 self.gone.send_replace(true);
@@ -315,7 +323,8 @@ fn metadata(facts: &NodeFacts) -> Metadata {
     Metadata::new(attributes).or_else(|_| Metadata::new(Attributes::default())).expect("nothing at all is short enough")
 }
 
-fn random_seed() -> u64 {
+/// For what must differ between nodes, or starts.
+pub(super) fn random_seed() -> u64 {
     let mut seed = [0; 8];
     // It fails before the kernel has gathered randomness, long before anybody starts an agent.
     let _ = rustix::rand::getrandom(&mut seed[..], rustix::rand::GetRandomFlags::empty());

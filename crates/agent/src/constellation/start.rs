@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use consensus::{Applied, Consensus};
-use model::{Code, NodeFacts, NodeRole, Problem};
+use model::{Code, NodeFacts, NodeId, NodeRole, Problem, Standing};
 use net::identity::Revoked;
 use net::tls::SystemClock;
 use net::{Endpoint, Limits, Timing};
-use state::State;
+use state::{NodeRecord, State};
 use store::{EXIT_DISK_FAILED, Followed, SharedLog};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -22,7 +22,7 @@ use super::disk::OnDisk;
 use super::entry::{self, Standpoint};
 use super::feed::Feed;
 use super::follow::Follower;
-use super::gossip::Gossip;
+use super::gossip::{Gossip, random_seed};
 use super::gossip_keys::GossipKeys;
 use super::home::{Home, JOIN_ANEW, folder};
 use super::lead;
@@ -36,6 +36,7 @@ use super::rotation;
 use super::security;
 use super::shared::Shared;
 use super::switchboard::{DataPlane, Lines, Switchboard};
+use super::twin::{Start, Twins};
 use crate::clock::Clock;
 use crate::control::Looker;
 use crate::main_loop::{Incoming, Seen};
@@ -61,13 +62,15 @@ struct Begin {
     switchboard: Arc<Switchboard>,
     listener: TcpListener,
     ask: mpsc::Sender<Incoming>,
+    run: Start,
+    twins: mpsc::Receiver<SocketAddr>,
 }
 
 /// Opens what the node has, and finds the state to begin with: the newer of what its voter and its copy know. One that knows
 /// nothing waits until a controller tells it.
 ///
 /// # Errors
-/// `PortInUse`, `DataCorrupt`, `DiskFull`, `DataUnwritable`.
+/// `PortInUse`, `DataCorrupt`, `DiskFull`, `DataUnwritable`; `NodeTwice` when another agent is this node.
 pub(crate) async fn start(
     mut home: Home,
     facts: &NodeFacts,
@@ -78,7 +81,6 @@ pub(crate) async fn start(
 ) -> Result<Part, Problem> {
     begin_log(&mut home, data_dir)?;
     let home = Arc::new(home);
-    let listener = TcpListener::bind(home.listen).await.map_err(|error| in_use(home.listen, "TCP", &error))?;
     let switchboard = Arc::new(Switchboard::default());
     let endpoint = Endpoint::new(net::Config {
         node: home.node,
@@ -90,6 +92,11 @@ pub(crate) async fn start(
         limits: Limits::default(),
     });
     let roads = Roads::new(&home, endpoint);
+    // Before it listens, so that nobody but another one can answer in this node's name, and before it votes.
+    let run = Start::new(&home, random_seed());
+    let seeds: Vec<NodeId> = home.seeds.iter().map(|seed| seed.node).collect();
+    run.is_first(&roads, Some(&home.advertise), &seeds).await?;
+    let listener = TcpListener::bind(home.listen).await.map_err(|error| in_use(home.listen, "TCP", &error))?;
     let (followed, copied) = Followed::open(&folder(data_dir).join("followed"))?;
     let (voter, applied, own) = match home.role {
         NodeRole::Controller => {
@@ -108,6 +115,10 @@ pub(crate) async fn start(
         state = follower.first_state().await?;
     }
     roads.learn(&state);
+    if seeds.is_empty() {
+        // A founder. Its voter is not heard yet, and waits for a leader before it asks for votes itself.
+        run.is_first(&roads, None, &controllers(&state)).await?;
+    }
     feed.begin(state.index);
     match security::trust(&state) {
         Ok(trust) => roads.endpoint().set_trust(trust),
@@ -134,20 +145,29 @@ pub(crate) async fn start(
         registrar,
         clock: Arc::new(SystemClock),
     };
-    let gossip = Gossip::start(&home, facts, clock, roads, ask.clone()).await?;
+    let (hint, twins) = mpsc::channel(1);
+    let gossip = Gossip::start(&home, facts, clock, roads, ask.clone(), hint).await?;
     let gossip_keys = GossipKeys::new(&home, certs.clone(), gossip.clone())?;
-    let begin = Begin { follower, applied, told, switchboard, listener, ask };
+    let begin = Begin { follower, applied, told, switchboard, listener, ask, run, twins };
     Ok(Part { home, shared, gossip, state, certs, gossip_keys, begin })
 }
 
 impl Part {
     /// Lets everything run that talks to the loop, which must run from here on. `again` is told when the agent has to begin
-    /// anew from what is on its disk.
-    pub(crate) fn run(self, facts: NodeFacts, data_dir: &Path, data: DataPlane, again: mpsc::Sender<()>) -> Running {
+    /// anew from what is on its disk, `over` why it has to end.
+    pub(crate) fn run(
+        self,
+        facts: NodeFacts,
+        data_dir: &Path,
+        data: DataPlane,
+        again: mpsc::Sender<()>,
+        over: mpsc::Sender<Problem>,
+    ) -> Running {
         let standpoint = self.standpoint();
         let carrier = data.carrier.clone();
         let Self { home, shared, gossip, state, certs, gossip_keys, begin } = self;
-        let Begin { follower, applied, told, switchboard, listener, ask } = begin;
+        let Begin { follower, applied, told, switchboard, listener, ask, run, twins: hints } = begin;
+        let twins = Twins::new(run, shared.clone(), over);
         let registrar = certs.registrar.clone();
         let lines = Lines {
             voter: shared.voter.clone(),
@@ -156,6 +176,7 @@ impl Part {
             data,
             registrar: registrar.as_ref().map(|registrar| registrar.over(shared.with(Patience::MACHINE))),
             gossip_keys: gossip_keys.clone(),
+            twins: twins.clone(),
             ask: ask.clone(),
         };
         switchboard.connect(lines);
@@ -182,6 +203,7 @@ impl Part {
         if home.discoverable && home.role == NodeRole::Controller {
             tasks.spawn(discovery::answer(Arc::clone(&home)));
         }
+        tasks.spawn(twins.watch(home.advertise.clone(), hints));
         tasks.spawn(certs.clone().follow(shared.seen.clone()));
         tasks.spawn(certs.renew());
         tasks.spawn(gossip_keys.clone().follow(shared.seen.clone()));
@@ -223,6 +245,12 @@ impl Running {
         self.tasks.abort_all();
         self.shared.roads.endpoint().goodbye("the agent is ending").await;
     }
+}
+
+/// Those that have not left.
+pub(super) fn controllers(state: &State) -> Vec<NodeId> {
+    let there = |record: &NodeRecord| record.role == NodeRole::Controller && record.standing != Standing::Left;
+    state.nodes.iter().filter(|(_, record)| there(record)).map(|(node, _)| *node).collect()
 }
 
 async fn start_voter(

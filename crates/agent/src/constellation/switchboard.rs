@@ -23,6 +23,7 @@ use super::registrar::Registrar;
 use super::shared::Shared;
 use super::survey;
 use super::vault::{self, Vault};
+use super::twin::{self, Twins};
 use super::wire::decode;
 use crate::main_loop::Incoming;
 use crate::talk::Talks;
@@ -42,6 +43,7 @@ pub(crate) struct Lines {
     pub(crate) registrar: Option<Registrar<Shared>>,
     pub(crate) gossip_keys: GossipKeys,
     pub(crate) ask: mpsc::Sender<Incoming>,
+    pub(crate) twins: Twins,
 }
 
 /// What other nodes use of this one beside the log.
@@ -127,6 +129,7 @@ impl Service for Switchboard {
             _ => {
                 let what = format!("no service `{}`", service.escape_debug());
                 Err(Fault::new(ErrorCode::NotFound, what))
+            twin::SERVICE => lines.twins.serve(peer, &body, stream),
             }
         }
     }

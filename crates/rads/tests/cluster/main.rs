@@ -17,4 +17,5 @@ mod rig;
 mod story;
 mod sync;
 mod talking;
+mod twins;
 mod volumes;

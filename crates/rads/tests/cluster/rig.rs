@@ -304,6 +304,30 @@ impl Rig {
         path
     }
 
+    /// Gives a machine without an agent what another one without an agent has in its data folder.
+    pub(crate) fn copy_folder(&self, from: usize, to: usize) {
+        let (from, to) = (&self.machines[from].data, &self.machines[to].data);
+        if to.exists() {
+            fs::remove_dir_all(to).unwrap();
+        }
+        run("cp", &["-a", from.to_str().unwrap(), to.to_str().unwrap()]);
+    }
+
+    /// Starts an agent that is to end by itself; gives what with, and how long that took.
+    #[track_caller]
+    pub(crate) fn start_in_vain(&self, at: usize) -> (Outcome, Duration) {
+        let (machine, began) = (&self.machines[at], Instant::now());
+        let mut command = machine.enter();
+        // Of one that does not end nothing is learned but that.
+        command
+            .args(["timeout", "-s", "KILL", "30"])
+            .arg(program())
+            .args(["c", "agent", "--data-dir"])
+            .arg(&machine.data);
+        command.env_remove("RADS_DATA").env_remove("RADS_LOG").stdin(Stdio::null());
+        (outcome(command.output().unwrap()), began.elapsed())
+    }
+
     /// Ends the agent alone; nursery and stars run on.
     pub(crate) fn kill_agent(&self, at: usize) {
         let machine = &self.machines[at];

@@ -182,6 +182,7 @@ pub fn one_of_each() -> Vec<Command> {
             wall,
             answer: Some(vec![0xff, 7]),
         },
+        Command::NoteTwin { node: NodeId(7), address: "10.0.0.9".to_owned(), wall },
     ]
 }
 
