@@ -8,12 +8,14 @@
 //! - `watches`: what the log changes, told to who watches it.
 //! - `control`, `stats`, `volumes`: the API's requests, handed to the loop or answered beside it; `denials`: those that were
 //!   refused; `looker`: how they look at the node.
+//! - `bereft`: whether the data folder is still there.
 //! - `host`: what this machine is called and where it is reached.
 //! - `constellation`: a node's part among others: connections, the shared log, who is there.
 
 #![forbid(unsafe_code)]
 
 pub mod backup;
+mod bereft;
 mod clock;
 mod constellation;
 mod control;

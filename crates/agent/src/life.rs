@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use crate::bereft;
 use crate::clock::{self, Clock};
 use crate::constellation::access::Access;
 use crate::constellation::forward::Forward;
@@ -65,7 +66,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// otherwise.
 pub async fn run(config: Config) -> Result<Ending, Problem> {
     let clock = Clock::start();
-    let folder = DataDir::open(&config.data_dir)?;
+    let folder = Arc::new(DataDir::open(&config.data_dir)?);
+    let watching = tokio::spawn(bereft::watch(Arc::clone(&folder)));
     let bundles = Arc::new(Bundles::new(folder.path())?);
     let roots = Arc::new(Roots::new(folder.path())?);
     let secrets = Arc::new(Secrets::new(folder.path()));
@@ -82,9 +84,9 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
     let (leave, leaving) = watch::channel(false);
     let (shutdown, mut shutdowns) = mpsc::channel(1);
     let (again, mut agains) = mpsc::channel(1);
+    let (over, mut overs) = mpsc::channel(1);
     let mut about = describe_node();
     let mut facts = about.facts();
-    let (over, mut overs) = mpsc::channel(1);
     let mut home = Home::read(folder.path())?;
     if let (Some(home), Some(api)) = (&mut home, config.api) {
         home.api = api;
@@ -258,6 +260,9 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         .await
         .map_err(|error| Problem::new(Code::Internal, format!("the store failed: {error}")))?;
     tracing::info!("agent ended");
+    watching.abort();
+    // Once the task is gone, so is the lock.
+    let _ = watching.await;
     drop(folder);
     ending
 }

@@ -245,6 +245,27 @@ fn no_kill_of_the_agent_loses_a_line_or_restarts_a_star() {
 }
 
 #[test]
+fn an_agent_whose_folder_is_moved_away_ends_and_its_stars_run_on() {
+    let world = World::new();
+    let mut agent = world.command(&["c", "agent"]);
+    let mut agent = support::Ended(agent.stderr(std::process::Stdio::piped()).spawn().unwrap());
+    world.wait_for("the agent", || world.rads(&["c", "status"]).code == 0);
+    world.up(&world.hello("instances: 1"));
+    let before = world.stars();
+    let away = world.data().with_extension("away");
+    std::fs::rename(world.data(), &away).unwrap();
+    world.wait_for("the agent to end", || agent.0.try_wait().unwrap().is_some());
+    assert_eq!(agent.0.wait().unwrap().code(), Some(1));
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut agent.0.stderr.take().unwrap(), &mut said).unwrap();
+    let told: Vec<_> = said.lines().filter(|line| line.starts_with("error[C0203]: ")).collect();
+    assert!(told.len() == 1 && told[0].contains("is gone"), "{said}");
+    std::fs::rename(&away, world.data()).unwrap();
+    world.rads(&["up", "-d", "--yes", world.hello("instances: 1").to_str().unwrap()]).ok();
+    assert_eq!(world.stars(), before, "the same processes");
+}
+
+#[test]
 fn commands_that_need_an_agent_at_the_same_moment_share_one() {
     let world = World::new();
     let script = world.file("server.rads", support::HELLO);

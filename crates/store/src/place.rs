@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::fault;
 pub struct DataDir {
     path: PathBuf,
     /// Keeps the kernel's lock; its content, the pid, is only for people.
-    _lock: File,
+    lock: File,
 }
 
 impl DataDir {
@@ -36,7 +36,7 @@ impl DataDir {
             make(&path.join(folder), mode)?;
         }
         let lock = take(&path)?;
-        Ok(Self { path, _lock: lock })
+        Ok(Self { path, lock })
     }
 
     pub fn path(&self) -> &Path {
@@ -46,6 +46,17 @@ impl DataDir {
     /// The folder for [`crate::Store::open`].
     pub fn store(&self) -> PathBuf {
         self.path.join("store")
+    }
+
+    /// Whether the folder is not where it was any more: removed, moved away, or another in its place. What is written to files
+    /// that are open is found by nobody then.
+    pub fn is_gone(&self) -> bool {
+        match (fs::metadata(self.path.join(LOCK)), self.lock.metadata()) {
+            (Ok(there), Ok(own)) => (there.dev(), there.ino()) != (own.dev(), own.ino()),
+            (Err(error), _) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+            // A disk that gives no answer says so elsewhere.
+            (Ok(_), Err(_)) => false,
+        }
     }
 
     /// The pid that holds the folder now, when some process does. For messages: it may be gone the next moment.
@@ -176,6 +187,25 @@ mod tests {
         drop(first);
         assert_eq!(DataDir::holder(temp.path()), None);
         DataDir::open(temp.path()).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_moved_or_replaced_is_gone() {
+        let temp = tempfile::tempdir().unwrap();
+        let (path, other) = (temp.path().join("data"), temp.path().join("other"));
+        let dir = DataDir::open(&path).unwrap();
+        assert!(!dir.is_gone());
+        fs::rename(&path, &other).unwrap();
+        assert!(dir.is_gone(), "moved");
+        let second = DataDir::open(&path).unwrap();
+        assert!(dir.is_gone() && !second.is_gone(), "another in its place");
+        fs::remove_dir_all(&path).unwrap();
+        fs::rename(&other, &path).unwrap();
+        assert!(!dir.is_gone() && second.is_gone(), "it is back");
+        fs::remove_dir_all(&path).unwrap();
+        assert!(dir.is_gone(), "removed");
+        fs::write(&path, "").unwrap();
+        assert!(dir.is_gone(), "a file in its place");
     }
 
     #[test]
