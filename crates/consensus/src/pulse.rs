@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use openraft::Instant;
 use openraft::alias::InstantOf;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::metrics::SerdeInstant;
 use openraft::type_config::TypeConfigExt;
 use tokio::sync::watch;
 
@@ -13,40 +15,73 @@ use crate::config::Config;
 use crate::raft::{Raft, Types};
 use crate::status::{Role, Standing};
 
-/// When this voter last followed a leader's word. Clones are the same.
+/// When this voter last followed a leader's word, and a majority its own. Clones are the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Heard {
     last: Arc<Mutex<Option<InstantOf<Types>>>>,
-    silent: watch::Sender<bool>,
+    silence: watch::Sender<Silence>,
+}
+
+/// Why openraft is not believed in whom it names as leader: the last one it knew, or this voter itself, for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Silence {
+    /// No other leader's word is fresh: this voter was taken out while it was away, or is cut off.
+    pub(crate) of_leader: bool,
+    /// This voter leads, and no majority has said of late that it follows.
+    pub(crate) of_followers: bool,
+}
+
+impl Silence {
+    /// Nobody was heard yet.
+    pub(crate) const AT_FIRST: Self = Self { of_leader: true, of_followers: false };
 }
 
 impl Heard {
-    /// Nobody was heard yet.
     pub(crate) fn new() -> Self {
-        Self { last: Arc::default(), silent: watch::Sender::new(true) }
+        Self { last: Arc::default(), silence: watch::Sender::new(Silence::AT_FIRST) }
     }
 
     /// A leader was heard and not refused: openraft has begun to wait for its next word anew.
     pub(crate) fn note(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Types::now());
-        self.silent.send_if_modified(|silent| std::mem::replace(silent, false));
+        self.silence.send_if_modified(|silence| std::mem::replace(&mut silence.of_leader, false));
     }
 
-    /// Whether no leader's word is fresh. openraft itself goes on naming the last one: a voter that was taken out while it was
-    /// away, or that is cut off, would name it for ever.
-    pub(crate) fn silence(&self) -> watch::Receiver<bool> {
-        self.silent.subscribe()
+    pub(crate) fn silence(&self) -> watch::Receiver<Silence> {
+        self.silence.subscribe()
     }
 
     fn ago(&self) -> Option<Duration> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).map(|heard| heard.elapsed())
     }
 
-    /// Looks at the clock.
-    fn judge(&self, config: &Config) {
-        let silent = self.ago().is_none_or(|ago| ago >= 2 * config.election_max);
-        self.silent.send_if_modified(|now| std::mem::replace(now, silent) != silent);
+    /// Looks at the clock. `followed`: how long ago a majority was heard, on a leader that needs one.
+    fn judge(&self, followed: Option<Duration>, config: &Config) {
+        let long = 2 * config.election_max;
+        let now = Silence {
+            of_leader: self.ago().is_none_or(|ago| ago >= long),
+            of_followers: followed.is_some_and(|ago| ago >= long),
+        };
+        self.silence.send_if_modified(|silence| std::mem::replace(silence, now) != now);
     }
+}
+
+/// How long ago a majority followed this voter as leader, or it became that: nobody can have answered before. Nothing where it
+/// does not lead, or none but itself has a vote.
+fn followed(
+    standing: &Standing,
+    acked: Option<InstantOf<Types>>,
+    led: &mut Option<(u64, InstantOf<Types>)>,
+) -> Option<Duration> {
+    if standing.role != Role::Leader || standing.voters.len() == 1 {
+        *led = None;
+        return None;
+    }
+    if led.is_none_or(|(term, _)| term != standing.term) {
+        *led = Some((standing.term, Types::now()));
+    }
+    let (_, since) = (*led)?;
+    Some(acked.map_or(since, |acked| acked.max(since)).elapsed())
 }
 
 /// What a voter needs of its clock.
@@ -75,12 +110,15 @@ fn need(standing: &Standing, heard: Option<Duration>, config: &Config) -> Need {
 
 /// Runs until openraft ends.
 pub(crate) async fn run(raft: Raft, mut standing: watch::Receiver<Standing>, heard: Heard, config: Config) {
+    let mut led = None;
     loop {
         let now = standing.borrow_and_update().clone();
         if now.role == Role::Stopped {
             return;
         }
-        heard.judge(&config);
+        let acked = raft.metrics().borrow_watched().last_quorum_acked;
+        let followed = followed(&now, acked.map(SerdeInstant::into_inner), &mut led);
+        heard.judge(followed, &config);
         let need = need(&now, heard.ago(), &config);
         raft.runtime_config().tick(need == Need::Ticks);
         let rest = match need {

@@ -12,6 +12,7 @@ use openraft::metrics::RaftMetrics;
 use openraft::type_config::TypeConfigExt;
 use tokio::sync::watch;
 
+use crate::pulse::Silence;
 use crate::raft::{Raft, Types};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,8 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     pub role: Role,
-    /// Who leads, as far as this node knows: it was heard within the last two election times.
+    /// Who leads, as far as this node knows: it was heard within the last two election times, or is this node itself and was
+    /// followed by a majority within them.
     pub leader: Option<NodeId>,
     pub term: u64,
     /// Of the newest membership in the log, agreed on or not. While one set gives way to another, all of both.
@@ -82,7 +84,7 @@ impl Status {
         }
     }
 
-    fn new(metrics: &RaftMetrics<Types>, disk_full: bool, silent: bool) -> Self {
+    fn new(metrics: &RaftMetrics<Types>, disk_full: bool, silence: Silence) -> Self {
         let members = metrics.membership_config.membership();
         let failed = match &metrics.running_state {
             Ok(()) | Err(Fatal::Stopped) => None,
@@ -96,13 +98,17 @@ impl Status {
             ServerState::Learner => Role::Learner,
             ServerState::Shutdown => Role::Stopped,
         };
+        let believed = match role {
+            Role::Leader => !silence.of_followers,
+            _ => !silence.of_leader,
+        };
         let voters_next = match members.get_joint_config().as_slice() {
             [_, .., next] => Some(Arc::new(next.iter().copied().map(NodeId).collect())),
             _ => None,
         };
         Self {
             role,
-            leader: metrics.current_leader.filter(|_| role == Role::Leader || !silent).map(NodeId),
+            leader: metrics.current_leader.filter(|_| believed).map(NodeId),
             term: metrics.current_term,
             voters: Arc::new(members.voter_ids().map(NodeId).collect()),
             voters_next,
@@ -123,7 +129,7 @@ impl Status {
 pub(crate) async fn follow(
     raft: Raft,
     mut disk_full: watch::Receiver<bool>,
-    mut silent: watch::Receiver<bool>,
+    mut silence: watch::Receiver<Silence>,
     (status, standing): (watch::Sender<Option<Status>>, watch::Sender<Standing>),
     failed: impl FnOnce(&Problem),
 ) {
@@ -132,8 +138,8 @@ pub(crate) async fn follow(
     let mut ended = false;
     loop {
         let full = *disk_full.borrow_and_update();
-        let silence = *silent.borrow_and_update();
-        let mut now = Status::new(&metrics.borrow_watched(), full, silence);
+        let silent = *silence.borrow_and_update();
+        let mut now = Status::new(&metrics.borrow_watched(), full, silent);
         if ended {
             now.role = Role::Stopped;
         }
@@ -165,7 +171,7 @@ pub(crate) async fn follow(
             biased;
             changed = server.changed() => changed.is_err(),
             changed = grown => changed.is_err(),
-            changed = silent.changed() => changed.is_err(),
+            changed = silence.changed() => changed.is_err(),
             // The disk's thread ends after openraft does.
             changed = disk_full.changed() => changed.is_err(),
         };
@@ -174,5 +180,5 @@ pub(crate) async fn follow(
 
 /// The status right after the start.
 pub(crate) fn initial(raft: &Raft) -> Status {
-    Status::new(&raft.metrics().borrow_watched(), false, true)
+    Status::new(&raft.metrics().borrow_watched(), false, Silence::AT_FIRST)
 }

@@ -54,6 +54,38 @@ async fn the_log_stays_short_and_one_far_behind_gets_the_state_in_pieces() {
     assert!(heard.states == 2 && heard.commands < 1_000, "a state at the start, and one that was sent: {heard:?}");
 }
 
+/// openraft names a leader that hears from nobody as leader for ever, on that very voter.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_cut_off_no_longer_names_itself_and_is_named_again_when_it_is_followed() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let voter = cluster.voter(leader).clone();
+    let others: Vec<NodeId> = cluster.all().into_iter().filter(|node| *node != leader).collect();
+    // Not for a moment while it is followed.
+    let mut watch = voter.watch_standing();
+    let long = 3 * Config::new(leader).election_max;
+    let lost = tokio::time::timeout(long, watch.wait_for(|now| now.leader != Some(leader))).await;
+    assert!(lost.is_err(), "{:?}", voter.status());
+    cluster.net.cut(&[leader], &others);
+    let alone = voter.wait_for(SOON, |now| now.leader != Some(leader)).await.expect("it names itself no more");
+    assert_eq!((alone.role, alone.leader), (Role::Leader, None));
+    let next = cluster.leader_of(&others).await;
+    cluster.net.heal();
+    voter.wait_for(SOON, |now| now.leader == Some(next)).await.expect("it follows the next one");
+    cluster.settle().await;
+}
+
+/// One that votes alone needs nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_votes_alone_names_itself() {
+    let cluster = Cluster::start(1).await;
+    let voter = cluster.voter(NodeId(1)).clone();
+    voter.wait_for(SOON, |now| now.leader == Some(NodeId(1))).await.expect("it leads");
+    let long = 3 * Config::new(NodeId(1)).election_max;
+    let mut watch = voter.watch_standing();
+    assert!(tokio::time::timeout(long, watch.wait_for(|now| now.leader.is_none())).await.is_err());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_voter_restarts_from_its_snapshot_and_the_log_after_it() {
     let mut cluster = Cluster::with(1, compacting()).await;
