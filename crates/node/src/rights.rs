@@ -1,13 +1,29 @@
 //! What a node may have written into the log: a worker that somebody has taken over must not be able to become more.
 
-use model::{Code, Name, NodeId, NodeRole, Problem, StarPhase};
+use model::{Code, Name, NodeId, NodeRole, Problem, Standing, StarPhase};
 use state::{Command, State};
+
+/// Whether what a node says of itself counts. One that was taken out has a certificate that is good for some seconds more, so that
+/// it can hear that it may go: it hears, and is not heard.
+///
+/// # Errors
+/// `Forbidden` for one that has left. One that is not known here yet may be new.
+pub fn is_heard(state: &State, from: NodeId) -> Result<(), Problem> {
+    match state.nodes.get(&from) {
+        Some(record) if record.standing == Standing::Left => {
+            let message = format!("node `{}` was removed from the constellation", record.name);
+            Err(Problem::new(Code::Forbidden, message))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Whether a node may have this written by the leader.
 ///
 /// # Errors
 /// `Forbidden`, with what it may not.
 pub fn may_write(state: &State, from: NodeId, role: NodeRole, command: &Command) -> Result<(), Problem> {
+    is_heard(state, from)?;
     let forbidden = |what: &str| Err(Problem::new(Code::Forbidden, format!("node `{from}` may not {what}")));
     let written = match command {
         Command::Keyed { command, .. } => command,
@@ -114,6 +130,9 @@ mod tests {
         check(worker, describe(5), true);
         check(worker, describe(6), false);
         check(controller, describe(6), false);
+        let twin = |node| Command::NoteTwin { node: NodeId(node), address: "b".to_owned(), wall };
+        check(worker, twin(5), true);
+        check(controller, twin(6), false);
         let admit = || {
             let (name, address) = ("c".parse().unwrap(), "c:1".to_owned());
             let facts = Box::new(NodeFacts::default());
@@ -129,10 +148,27 @@ mod tests {
     }
 
     #[test]
+    fn who_was_taken_out_is_not_heard_and_who_is_not_known_yet_is() {
+        let wall = WallTime(1);
+        let mut state = State::default();
+        let (cluster, facts) = ("test".parse().unwrap(), Box::new(NodeFacts::default()));
+        let found = Command::Found { cluster, name: "a".parse().unwrap(), address: "a:1".to_owned(), facts, wall };
+        state::apply(&mut state, 1, &found);
+        let command = Command::Transitions { changes: Vec::new(), wall };
+        let heard = |state: &State, node| {
+            let written = may_write(state, NodeId(node), NodeRole::Controller, &command);
+            assert_eq!(written.is_ok(), is_heard(state, NodeId(node)).is_ok());
+            written
+        };
+        assert!(heard(&state, 1).is_ok() && heard(&state, 9).is_ok());
+        state::apply(&mut state, 2, &Command::RemoveNode { node: NodeId(1), wall });
+        let refused = heard(&state, 1).unwrap_err();
+        assert!(refused.code == Code::Forbidden && refused.message.contains("node `a` was removed"), "{refused}");
+        assert!(heard(&state, 9).is_ok());
+    }
+
+    #[test]
     fn what_somebody_asks_for_says_who_and_a_worker_is_no_admin() {
-        let twin = |node| Command::NoteTwin { node: NodeId(node), address: "b".to_owned(), wall };
-        check(worker, twin(5), true);
-        check(controller, twin(6), false);
         let state = State::default();
         let wall = WallTime(1);
         let (worker, controller) = (NodeRole::Worker, NodeRole::Controller);

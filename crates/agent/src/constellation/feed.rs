@@ -1,6 +1,6 @@
 //! Commands in their order: to the loop, and on to whoever follows this node.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ pub(crate) struct Feed {
     recent: Arc<Mutex<Recent>>,
     index: Arc<watch::Sender<u64>>,
     keepers: Arc<watch::Sender<Keepers>>,
+    /// Nodes that were taken out since this agent began, and the command that says so.
+    removed: Arc<Mutex<BTreeMap<NodeId, u64>>>,
 }
 
 #[derive(Default)]
@@ -51,6 +53,7 @@ impl Feed {
             recent: Arc::default(),
             index: Arc::new(watch::Sender::new(0)),
             keepers: Arc::new(watch::Sender::new(Keepers::default())),
+            removed: Arc::default(),
         }
     }
 
@@ -71,6 +74,10 @@ impl Feed {
             Some(written) => self.recent().push(index, written),
             None => self.recent().begin(index),
         }
+        if let Command::RemoveNode { node, .. } = command.bare() {
+            // After the command is there to be told: it is the last that this node hears.
+            self.removed().entry(*node).or_insert(index);
+        }
         self.index.send_replace(index);
     }
 
@@ -86,30 +93,37 @@ impl Feed {
         });
     }
 
-    /// Serves a follower on a stream, unless this node hears of the log from others itself.
-    pub(crate) fn serve(&self, looker: Looker, body: &[u8], stream: Stream) -> Result<(), Fault> {
+    /// Serves a follower on a stream, unless this node hears of the log from others itself. One that was taken out is told so, and
+    /// nothing after it.
+    pub(crate) fn serve(&self, looker: Looker, follower: NodeId, body: &[u8], stream: Stream) -> Result<(), Fault> {
         let Follow { after } = decode(body).map_err(|problem| Fault::new(ErrorCode::Protocol, problem.message))?;
         if !self.keepers.borrow().at_first_hand {
             return Err(Fault::new(ErrorCode::NotLeader, "this node keeps no part of the log"));
         }
         let this = self.clone();
         tokio::spawn(async move {
-            if let Err(problem) = this.tell(&looker, after, &stream).await {
+            if let Err(problem) = this.tell(&looker, follower, after, &stream).await {
                 tracing::debug!(%problem, "a follower was let go");
             }
         });
         Ok(())
     }
 
-    async fn tell(&self, looker: &Looker, mut after: u64, stream: &Stream) -> Result<(), Problem> {
+    async fn tell(&self, looker: &Looker, follower: NodeId, mut after: u64, stream: &Stream) -> Result<(), Problem> {
         let ended = |end: net::connection::StreamEnd| Problem::new(model::Code::Unavailable, end.to_string());
         let (mut index, mut keepers) = (self.index.subscribe(), self.keepers.subscribe());
         loop {
             index.borrow_and_update();
+            let removed = self.removed().get(&follower).copied();
+            if removed.is_some_and(|removed| after >= removed) {
+                stream.finish();
+                return Ok(());
+            }
             let commands = self.recent().since(after);
             match commands {
                 Some(commands) => {
-                    for (at, written) in commands {
+                    let last = removed.unwrap_or(u64::MAX);
+                    for (at, written) in commands.into_iter().take_while(|(at, _)| *at <= last) {
                         stream.write(told_command(at, &written)?).await.map_err(ended)?;
                         after = at;
                     }
@@ -126,6 +140,9 @@ impl Feed {
                 return Ok(());
             }
             stream.write(framed(&Told::Mark { index: after, leader, voters })?).await.map_err(ended)?;
+            if removed.is_some() {
+                continue;
+            }
             let more = async {
                 tokio::select! {
                     more = index.changed() => more,
@@ -135,6 +152,10 @@ impl Feed {
             // Late is no error: then a mark is due.
             let _ = tokio::time::timeout(MARK_EVERY, more).await;
         }
+    }
+
+    fn removed(&self) -> MutexGuard<'_, BTreeMap<NodeId, u64>> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn recent(&self) -> MutexGuard<'_, Recent> {
@@ -169,7 +190,49 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
+    use model::{Duty, NodeRole, WallTime};
+    use net::Purpose;
+
+    use super::super::testing::{Town, showing};
+    use super::super::wire::Reader;
     use super::*;
+
+    #[tokio::test]
+    async fn one_that_is_taken_out_hears_of_it_and_of_nothing_after_it() {
+        let mut town = Town::new();
+        let (keeper, follower) = (town.house(1, NodeRole::Controller).await, town.house(2, NodeRole::Worker).await);
+        let feed = Feed::new();
+        feed.set_keepers(Keepers { leader: Some(NodeId(1)), voters: vec![NodeId(1)], at_first_hand: true });
+        feed.begin(1);
+        let (serving, looker) = (feed.clone(), showing(NodeId(1), town.state()));
+        keeper.serve(move |peer, _, body, stream| serving.serve(looker.clone(), peer.node(), &body, stream));
+        let roads = town.roads(&follower);
+        let heard = async |after: u64| {
+            let body = encode(&Follow { after }).unwrap();
+            let within = Duration::from_secs(10);
+            let stream = roads.open(NodeId(1), Purpose::Peer, "state.follow", body, within).await.unwrap();
+            let (mut reader, mut heard) = (Reader::new(stream), Vec::new());
+            while let Some(told) = reader.next::<Told>().await.unwrap() {
+                if let Told::Command { index, .. } = told {
+                    heard.push(index);
+                }
+            }
+            heard
+        };
+        let wall = WallTime(1);
+        let going = heard(1);
+        let written = async {
+            feed.push(2, &Command::SetDuty { node: NodeId(2), duty: Duty::Draining, wall }, None);
+            // Another one goes, which ends nothing of this one's.
+            feed.push(3, &Command::RemoveNode { node: NodeId(9), wall }, None);
+            feed.push(4, &Command::RemoveNode { node: NodeId(2), wall }, None);
+            feed.push(5, &Command::Forget { stars: Vec::new() }, None);
+        };
+        let (going, ()) =
+            tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(going, written) }).await.unwrap();
+        assert_eq!(going, [2, 3, 4]);
+        assert_eq!((heard(3).await, heard(4).await, heard(5).await), (vec![4], vec![], vec![]));
+    }
 
     #[test]
     fn recent_commands_are_given_without_a_gap_or_not_at_all() {

@@ -20,10 +20,11 @@ use super::gossip_keys::{self, GossipKeys};
 use super::mesh::{self, Mesh};
 use super::post;
 use super::registrar::Registrar;
+use super::roads;
 use super::shared::Shared;
 use super::survey;
-use super::vault::{self, Vault};
 use super::twin::{self, Twins};
+use super::vault::{self, Vault};
 use super::wire::decode;
 use crate::main_loop::Incoming;
 use crate::talk::Talks;
@@ -42,8 +43,8 @@ pub(crate) struct Lines {
     /// On controllers.
     pub(crate) registrar: Option<Registrar<Shared>>,
     pub(crate) gossip_keys: GossipKeys,
-    pub(crate) ask: mpsc::Sender<Incoming>,
     pub(crate) twins: Twins,
+    pub(crate) ask: mpsc::Sender<Incoming>,
 }
 
 /// What other nodes use of this one beside the log.
@@ -94,6 +95,9 @@ impl Service for Switchboard {
             Message::NodeReport(_) => {
                 let (ask, shared) = (lines.ask.clone(), lines.shared.clone());
                 Box::pin(async move {
+                    let from = identity.node;
+                    let heard = shared.looker.look(move |node| node::rights::is_heard(node.state(), from)).await;
+                    heard.and_then(|heard| heard).map_err(|problem| roads::fault(&problem))?;
                     let followed = shared.followed().await;
                     let followed = followed.map_err(|problem| Fault::new(ErrorCode::NotLeader, problem.message))?;
                     // The loop ends with the agent.
@@ -116,7 +120,7 @@ impl Service for Switchboard {
             return Err(Fault::new(ErrorCode::Unauthorized, "only nodes are served"));
         }
         match service {
-            "state.follow" => lines.shared.feed.serve(lines.shared.looker.clone(), &body, stream),
+            "state.follow" => lines.shared.feed.serve(lines.shared.looker.clone(), peer.node(), &body, stream),
             mesh::SERVICE => lines.data.mesh.serve(&body, stream),
             bundles::FETCH => lines.data.carrier.serve_fetch(peer, &body, stream),
             bundles::HOLD => lines.data.carrier.serve_hold(peer, &body, stream),
@@ -125,11 +129,11 @@ impl Service for Switchboard {
             gossip_keys::RING => lines.gossip_keys.serve_ring(stream),
             gossip_keys::HAVE => lines.gossip_keys.serve_have(stream),
             survey::CLOCK => survey::serve_clock(stream),
+            twin::SERVICE => lines.twins.serve(peer, &body, stream),
             forward::SERVICE => forward::serve(&lines.data.routes, &lines.shared.looker, peer, &body, stream),
             _ => {
                 let what = format!("no service `{}`", service.escape_debug());
                 Err(Fault::new(ErrorCode::NotFound, what))
-            twin::SERVICE => lines.twins.serve(peer, &body, stream),
             }
         }
     }
