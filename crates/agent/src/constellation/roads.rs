@@ -196,9 +196,24 @@ pub(crate) fn problem(node: NodeId, error: &CallError) -> Problem {
     refused(fault)
 }
 
+/// Details of a refusal that say to a person what the code of the protocol does not.
+const CODE: &str = "code";
+const HELP: &str = "help";
+
 /// What a node's refusal means to whoever asked here.
 pub(crate) fn refused(fault: &Fault) -> Problem {
-    let code = match fault.code {
+    let said = fault.details.get(CODE).and_then(|said| Code::ALL.iter().find(|code| code.as_str() == said));
+    let code = said.copied().unwrap_or_else(|| nearest(fault.code));
+    let problem = Problem::new(code, fault.message.clone());
+    match fault.details.get(HELP) {
+        Some(help) => problem.help(help.clone()),
+        None => problem,
+    }
+}
+
+/// Of a node that says no more.
+fn nearest(code: ErrorCode) -> Code {
+    match code {
         ErrorCode::NotFound => Code::NotFound,
         ErrorCode::AlreadyExists => Code::AlreadyExists,
         ErrorCode::Conflict => Code::Conflict,
@@ -207,8 +222,7 @@ pub(crate) fn refused(fault: &Fault) -> Problem {
         ErrorCode::Internal => Code::Internal,
         ErrorCode::QuotaExceeded => Code::NoCapacity,
         _ => Code::Unavailable,
-    };
-    Problem::new(code, fault.message.clone())
+    }
 }
 
 /// The other way round.
@@ -223,5 +237,27 @@ pub(crate) fn fault(problem: &Problem) -> Fault {
         Code::Unavailable | Code::DiskFull => ErrorCode::ResourceExhausted,
         _ => ErrorCode::Internal,
     };
-    Fault::new(code, problem.message.clone())
+    let fault = Fault::new(code, problem.message.clone()).detail(CODE, problem.code.as_str());
+    match &problem.help {
+        Some(help) => fault.detail(HELP, help),
+        None => fault,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_here_as_it_was_there() {
+        for code in Code::ALL {
+            for problem in [Problem::new(*code, "no"), Problem::new(*code, "no").help("try `rads c nodes`")] {
+                assert_eq!(refused(&fault(&problem)), problem);
+            }
+        }
+        // By a node that says less, or more than is known here.
+        let bare = Fault::new(ErrorCode::NotFound, "no");
+        assert_eq!(refused(&bare), Problem::new(Code::NotFound, "no"));
+        assert_eq!(refused(&bare.detail(CODE, "C9999")), Problem::new(Code::NotFound, "no"));
+    }
 }
