@@ -714,10 +714,10 @@ impl Control for Remote {
         })
     }
 
-    fn leave(&self) -> Answer<'_, ()> {
+    fn leave(&self, force: bool) -> Answer<'_, ()> {
         Box::pin(async move {
             match &self.standpoint {
-                Some(standpoint) => entry::leave(standpoint, self.author()).await,
+                Some(standpoint) => entry::leave(standpoint, self.author(), force).await,
                 None => Err(node::roster::alone()),
             }
         })

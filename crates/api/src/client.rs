@@ -324,8 +324,9 @@ impl Client {
         self.send(Method::POST, "/v1/constellation/join", join).await
     }
 
-    pub async fn leave(&self) -> Result<(), Problem> {
-        self.send(Method::POST, "/v1/constellation/leave", &()).await
+    pub async fn leave(&self, force: bool) -> Result<(), Problem> {
+        let query = query(&Removal { force })?;
+        self.send(Method::POST, &format!("/v1/constellation/leave?{query}"), &()).await
     }
 
     pub async fn nodes(&self) -> Result<Vec<NodeView>, Problem> {

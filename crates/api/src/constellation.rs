@@ -147,7 +147,7 @@ pub struct SetDuty {
     pub duty: Duty,
 }
 
-/// How a node is taken out by another.
+/// How a node is taken out, by another or itself.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -210,8 +210,9 @@ pub trait Control: Send + Sync + 'static {
     fn join(&self, _: Join) -> Answer<'_, Became> {
         not_here()
     }
-    /// Takes this machine out. Answers first, then the agent begins anew, alone.
-    fn leave(&self) -> Answer<'_, ()> {
+    /// Takes this machine out. Answers first, then the agent begins anew, alone. Refused while volumes lie here, unless it is
+    /// forced.
+    fn leave(&self, _force: bool) -> Answer<'_, ()> {
         not_here()
     }
     fn nodes(&self) -> Answer<'_, Vec<NodeView>>;

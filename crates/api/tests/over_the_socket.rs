@@ -117,7 +117,8 @@ async fn requests_about_nodes_arrive_as_they_were_meant_and_a_token_is_not_noted
     client.set_duty(NodeId(5), Duty::Draining).await.unwrap();
     client.remove_node(NodeId(5), true).await.unwrap();
     client.remove_node(NodeId(5), false).await.unwrap();
-    client.leave().await.unwrap();
+    client.leave(true).await.unwrap();
+    client.leave(false).await.unwrap();
     let mut backup = client.backup().await.unwrap();
     let mut bytes = Vec::new();
     while let Some(part) = backup.next().await {
@@ -133,7 +134,8 @@ async fn requests_about_nodes_arrive_as_they_were_meant_and_a_token_is_not_noted
         format!("{node} draining"),
         format!("remove {node} true"),
         format!("remove {node} false"),
-        "leave".to_owned(),
+        "leave true".to_owned(),
+        "leave false".to_owned(),
         "backup".to_owned(),
     ];
     assert_eq!(asked[2..], expected);

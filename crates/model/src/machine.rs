@@ -54,6 +54,10 @@ pub fn said_of_volumes(volumes: &[VolumeThere]) -> Option<String> {
     }
 }
 
+/// What to do before a machine leaves on which volumes lie.
+pub const KEEP_OR_LEAVE: &str =
+    "keep it with `rads c snapshot`, on this machine's disk, or give it up with `rads c leave --force`";
+
 /// Refuses that a machine goes, with whose disk volumes would be gone. `help` says how to keep them, or give them up.
 ///
 /// # Errors

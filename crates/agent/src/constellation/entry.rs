@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use api::{Became, Init, Introduction, Invitation, Join};
 use consensus::Status;
+use model::machine::{KEEP_OR_LEAVE, check_given_up};
 use model::{Code, Duty, NodeFacts, NodeId, NodeRole, Problem, Standing, StarPhase};
 use net::identity::Lifetime;
 use net::tls::SystemClock;
@@ -108,9 +109,14 @@ pub(crate) async fn enter(ask: &mpsc::Sender<Incoming>, data_dir: &Path, request
 /// Lets a node's stars go elsewhere, and takes it out. The rest follows when it hears of it: see [`until_removed`].
 ///
 /// # Errors
-/// `Conflict` for the last one that could keep the log; when no leader is to be had.
-pub(crate) async fn leave(standpoint: &Standpoint, author: Author) -> Result<(), Problem> {
+/// `Conflict` for the last one that could keep the log, and while volumes lie here, unless it is forced; when no leader is to
+/// be had.
+pub(crate) async fn leave(standpoint: &Standpoint, author: Author, force: bool) -> Result<(), Problem> {
     let (shared, me) = (&standpoint.shared, standpoint.home.node);
+    if !force {
+        let volumes = shared.look_now(move |state| state.volumes_on(me)).await?;
+        check_given_up(&standpoint.home.name, &volumes, KEEP_OR_LEAVE)?;
+    }
     let others = shared.look_now(move |state| {
         let there = state.nodes.iter().filter(|(node, record)| **node != me && record.standing != Standing::Left);
         let (controllers, workers): (Vec<_>, Vec<_>) =

@@ -32,12 +32,12 @@ pub(super) async fn join(Asked(control): Asked, Body(join): Body<Join>) -> Reply
 
 /// Leave the constellation
 ///
-/// Stars that are still here end, and volumes that lie here are known to it no more. The agent begins anew, alone, right after
-/// the answer.
-#[utoipa::path(post, path = "/v1/constellation/leave", tag = "constellation", responses(
+/// Refused while volumes lie here, unless it is forced: then they are known to it no more. Stars that are still here end. The agent
+/// begins anew, alone, right after the answer.
+#[utoipa::path(post, path = "/v1/constellation/leave", tag = "constellation", params(Removal), responses(
     (status = 200, description = "this machine is alone again"), (status = "default", body = Problem)))]
-pub(super) async fn leave(Asked(control): Asked) -> Reply<()> {
-    Ok(Json(control.leave().await?))
+pub(super) async fn leave(Asked(control): Asked, Query(Removal { force }): Query<Removal>) -> Reply<()> {
+    Ok(Json(control.leave(force).await?))
 }
 
 /// Every node

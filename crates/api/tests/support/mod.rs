@@ -317,8 +317,8 @@ impl Control for Remembering {
     fn join(&self, join: Join) -> Answer<'_, Became> {
         self.refuse(format!("{join:?}"))
     }
-    fn leave(&self) -> Answer<'_, ()> {
-        self.note("leave".into(), Ok(()))
+    fn leave(&self, force: bool) -> Answer<'_, ()> {
+        self.note(format!("leave {force}"), Ok(()))
     }
     fn nodes(&self) -> Answer<'_, Vec<NodeView>> {
         self.note("nodes".into(), Ok(Vec::new()))

@@ -106,7 +106,7 @@ pub(crate) async fn leave(data_dir: &Path, args: membership::Leave, form: Form) 
             nodes::drained(&client, own.machine.id).await.map_err(Problem::after_changes)?;
         }
     }
-    client.leave().await?;
+    client.leave(args.force).await?;
     anew(data_dir, &version, |place| place.is_none()).await.map_err(Problem::after_changes)?;
     let name = &own.machine.name;
     match form {

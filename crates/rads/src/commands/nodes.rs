@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use api::constellation::MachineView;
 use api::{Client, Health, NodeView, StarView};
-use model::machine::{check_given_up, said_of_volumes};
+use model::machine::{KEEP_OR_LEAVE, check_given_up, said_of_volumes};
 use model::{Bytes, Code, Duty, Name, NodeId, Problem, ServiceKey, StarPhase, VolumeKey, VolumeThere};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -258,8 +258,7 @@ pub(super) async fn drained(client: &Client, node: NodeId) -> Result<(), Problem
 
 /// Refuses to let this machine go with whose disk something would be gone for good.
 pub(super) fn may_be_given_up(own: &NodeView) -> Result<(), Problem> {
-    let help = "keep it with `rads c snapshot`, on this machine's disk, or give it up with `rads c leave --force`";
-    check_given_up(&own.machine.name, &own.machine.volumes_there, help)
+    check_given_up(&own.machine.name, &own.machine.volumes_there, KEEP_OR_LEAVE)
 }
 
 /// Every node, or that there is no constellation.

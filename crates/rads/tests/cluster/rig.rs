@@ -507,6 +507,20 @@ impl Machine {
         outcome(self.command(args).output().unwrap())
     }
 
+    /// A request of the API without content, as any program of this machine would send it: the status and the body.
+    pub(crate) fn ask(&self, request: &str) -> (u16, String) {
+        let mut stream = std::os::unix::net::UnixStream::connect(self.data.join("agent.sock")).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let head = format!(
+            "{request} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-type: application/json\r\n\
+                            content-length: 4\r\n\r\nnull"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        (answer[9..12].parse().unwrap(), answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
     #[track_caller]
     pub(crate) fn json(&self, args: &[&str]) -> Value {
         let text = self.rads(&[args, &["-o", "json"]].concat()).ok();

@@ -32,6 +32,12 @@ fn a_volume_keeps_its_service_where_it_lies_and_is_not_given_up_unasked() {
     rig.constellation();
     let home = up_with_volume(&rig);
     let (name, other) = (rig.machine(home).name.clone(), rig.machine((home + 1) % 3));
+    // Whoever asks the agent itself, past the command, is refused as well.
+    let (status, body) = rig.machine(home).ask("POST /v1/constellation/leave");
+    assert!(status == 409 && body.contains("volume `visits` of `book` lies on node"), "{status} {body}");
+    rig.machine(home).rads(&["c", "leave"]).refused("C0105", "volume `visits` of `book` lies on node");
+    let own = other.node(&name).unwrap();
+    assert_eq!((&own["health"], &own["duty"]), (&"alive".into(), &"takes".into()), "nothing changed");
     let drained = other.rads(&["c", "drain", &name, "--wait"]);
     assert!(
         drained.err.starts_with(&format!("1 star of `book` stays: volume `visits` lies on `{name}`")),
