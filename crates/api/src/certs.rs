@@ -57,6 +57,8 @@ pub struct AuthorityView {
     pub not_after: WallTime,
     /// Nodes that would be strangers without it.
     pub needed_by: Vec<Name>,
+    /// Its certificate, as PEM: what other programs are to believe.
+    pub certificate: String,
 }
 
 /// The newest certificate of a node.

@@ -92,9 +92,13 @@ pub(crate) enum Constellation {
         what: Token,
     },
     /// Show who is believed and until when, shut a node out, or change the certificate authority
+    #[command(args_conflicts_with_subcommands = true)]
     Certs {
         #[command(subcommand)]
         what: Option<Certs>,
+        /// Print the certificates of the authority alone, as PEM: what curl and browsers are to believe
+        #[arg(long)]
+        authority: bool,
     },
     /// Let somebody use the constellation from outside
     Grant(Grant),
@@ -694,6 +698,7 @@ mod tests {
             "rads c token list -o json",
             "rads c token revoke 3f2a9c01",
             "rads c certs",
+            "rads c certs --authority > production.pem",
             "rads c certs revoke c",
             "rads c certs rotate",
             "rads c grant ann --role viewer --namespace shop --namespace blog --expires 30d",

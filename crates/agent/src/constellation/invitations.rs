@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use api::{AuthorityView, CertificateView, CertificatesView, Invitation, Invite, TokenView};
 use model::{Code, JoinTicket, Name, NodeId, NodeRole, Problem, Standing, WallTime};
-use net::identity::Token;
+use net::identity::{Token, pem};
 use state::security::short;
 use state::{Command, State};
 
@@ -126,6 +126,7 @@ pub(crate) fn certificates(state: &State, now: WallTime) -> Result<CertificatesV
             issues: at == 0,
             not_after: sealed.not_after,
             needed_by: needed_by.into_iter().collect(),
+            certificate: pem::certificates(&[sealed.certificate.into()]),
         }
     });
     let nodes = state.nodes.iter().filter(|(_, record)| record.standing != Standing::Left);

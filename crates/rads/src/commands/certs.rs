@@ -65,6 +65,18 @@ pub(crate) async fn token(client: &Client, what: Token, form: Form) -> Result<u8
     Ok(0)
 }
 
+/// What is believed by who is to believe nodes: after a change of the authority, while it lasts, more than one.
+pub(crate) async fn authority(client: &Client, form: Form) -> Result<u8, Problem> {
+    let authorities = client.certificates().await?.authorities;
+    match form {
+        Form::Json => screen::json(&authorities)?,
+        Form::Text => {
+            authorities.iter().for_each(|authority| screen::print(&authority.certificate));
+        }
+    }
+    Ok(0)
+}
+
 pub(crate) async fn certs(client: &Client, what: Option<Certs>, form: Form) -> Result<u8, Problem> {
     let mut lies_there = None;
     let view = match &what {

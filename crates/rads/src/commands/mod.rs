@@ -122,7 +122,10 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
             ask(global, async |place, form| Ok(backup::recover(place.folder()?, &args, form)?))
         }
         Constellation::Token { what } => tell(global, async |on| certs::token(&on.client, what, on.form).await),
-        Constellation::Certs { what } => tell(global, async |on| certs::certs(&on.client, what, on.form).await),
+        Constellation::Certs { authority: true, .. } => {
+            tell(global, async |on| certs::authority(&on.client, on.form).await)
+        }
+        Constellation::Certs { what, .. } => tell(global, async |on| certs::certs(&on.client, what, on.form).await),
         Constellation::Nodes(args) => tell(global, async |on| nodes::nodes(&on.client, args, on.form).await),
         Constellation::Drain(args) => tell(global, async |on| nodes::drain(&on.client, args, on.form).await),
         Constellation::Cordon(args) => tell(global, async |on| nodes::cordon(&on.client, args, on.form).await),
