@@ -1,10 +1,12 @@
 //! What a hostile star costs its neighbour (reliability row 14): the p99 of the neighbour's answers with the hostile star
-//! running, held against the same without it, in turns.
+//! running, held against the same without it, in turns; and against the same beside a process that is no star, has the lowest
+//! priority that the kernel knows and uses as much of a processor: less than that costs, nobody can have of this machine (ADR 0050).
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::agent::Agent;
@@ -70,6 +72,15 @@ const HOSTILE: [Hostile; 14] = [
     ),
 ];
 
+/// A quarter of a core in turns as a star's quota makes them, writing to more memory than a cache holds.
+const IDLE_WRITER: &str = "use Time::HiRes qw(time sleep);
+my ($size, $at) = (64 << 20, 0); my ($all, $some) = ('a' x $size, 'b' x 65536);
+while (1) {
+    my $begun = time;
+    while (time - $begun < 0.025) { substr($all, $at, 65536) = $some; $at = ($at + 65536) % $size; }
+    sleep 0.075;
+}";
+
 /// Between two requests: a neighbour that is used, not one that is measured to its limit.
 const PAUSE: Duration = Duration::from_millis(2);
 /// From the start of a hostile star to the first request: stars that spend all they may are found out by looks, three a second.
@@ -100,7 +111,7 @@ fn all(bench: &Bench, report: &mut Report) -> Result<(), String> {
             continue;
         }
         let app = hostile.app(folder.path())?;
-        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        let (mut alone, mut beside, mut floor) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..turns {
             alone.extend(requests(port, each)?);
             let service = name.replace('_', "-");
@@ -112,9 +123,14 @@ fn all(bench: &Bench, report: &mut Report) -> Result<(), String> {
             std::thread::sleep(SETTLE);
             beside.extend(requests(port, each)?);
             agent.run(&["c", "down", &service])?;
+            let writer = Writer::start()?;
+            std::thread::sleep(SETTLE);
+            floor.extend(requests(port, each)?);
+            drop(writer);
         }
-        let (alone, beside) = (Samples::new(alone).ok_or("no samples")?, Samples::new(beside).ok_or("no samples")?);
-        let ratio = beside.quantile(0.99) / alone.quantile(0.99);
+        let samples = |times| Samples::new(times).ok_or("no samples");
+        let (alone, beside, floor) = (samples(alone)?, samples(beside)?, samples(floor)?);
+        let ratio = |held_against: &Samples| beside.quantile(0.99) / held_against.quantile(0.99);
         let note = format!(
             "p99 {:.2} ms beside it, {:.2} alone; p50 {:.2}, {:.2}; n={}",
             beside.quantile(0.99),
@@ -123,9 +139,33 @@ fn all(bench: &Bench, report: &mut Report) -> Result<(), String> {
             alone.median(),
             turns * each,
         );
-        report.figure(&figure, ratio, "x", Target::AtMost(1.2), &note);
+        report.figure(&figure, ratio(&alone), "x", Target::AtMost(1.2), &note);
+        let note = format!(
+            "p99 {:.2} ms beside a process at the lowest priority, no star, that writes for as long; p50 {:.2}",
+            floor.quantile(0.99),
+            floor.median(),
+        );
+        report.figure(&format!("{figure}_vs_floor"), ratio(&floor), "x", Target::AtMost(1.2), &note);
     }
     Ok(())
+}
+
+/// A process that runs only when nobody else wants to (`SCHED_IDLE`), until it is dropped.
+struct Writer(Child);
+
+impl Writer {
+    fn start() -> Result<Self, String> {
+        let mut command = Command::new("chrt");
+        command.args(["--idle", "0", "perl", "-e", IDLE_WRITER]);
+        command.spawn().map(Self).map_err(|error| format!("`chrt` and `perl`: {error}"))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 fn until_known(agent: &Agent, service: &str) -> Result<(), String> {

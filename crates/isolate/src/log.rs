@@ -128,24 +128,36 @@ impl LineCutter {
         &self.rest
     }
 
-    /// Takes bytes as they came; writes the lines they complete.
-    pub(crate) fn take(&mut self, bytes: &[u8], unix_ms: u64, log: &mut LogWriter) -> io::Result<()> {
+    /// Takes bytes as they came and writes the lines they complete. Tells how many bytes the log gets for them, kept or not: short
+    /// lines are many times what came.
+    pub(crate) fn take(&mut self, bytes: &[u8], unix_ms: u64, log: &mut LogWriter) -> (usize, io::Result<()>) {
         let mut lines = Vec::with_capacity(bytes.len() + bytes.len() / 4);
+        let note = self.note(unix_ms);
         for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
             match piece.strip_suffix(b"\n") {
+                // Of a flood of short lines each costs as little as it can.
+                Some(end) if self.rest.is_empty() && end.len() <= LINE_MAX => {
+                    lines.extend_from_slice(&note);
+                    lines.extend_from_slice(piece);
+                }
                 Some(end) => {
                     self.rest.extend_from_slice(end);
-                    self.push_lines(unix_ms, &mut lines);
+                    self.push_lines(&note, &mut lines);
                 }
                 None => self.rest.extend_from_slice(piece),
             }
         }
         while self.rest.len() > LINE_MAX {
             let tail = self.rest.split_off(LINE_MAX);
-            self.push_lines(unix_ms, &mut lines);
+            self.push_lines(&note, &mut lines);
             self.rest = tail;
         }
-        if lines.is_empty() { Ok(()) } else { log.write(&lines) }
+        (lines.len(), if lines.is_empty() { Ok(()) } else { log.write(&lines) })
+    }
+
+    /// What stands before each line of this moment.
+    fn note(&self, unix_ms: u64) -> Vec<u8> {
+        format!("{unix_ms} {} ", char::from(self.source.letter())).into_bytes()
     }
 
     /// Writes the unfinished line: the star has ended and nothing will finish it.
@@ -154,14 +166,13 @@ impl LineCutter {
             return Ok(());
         }
         let mut lines = Vec::new();
-        self.push_lines(unix_ms, &mut lines);
+        self.push_lines(&self.note(unix_ms), &mut lines);
         log.write(&lines)
     }
 
-    fn push_lines(&mut self, unix_ms: u64, lines: &mut Vec<u8>) {
+    fn push_lines(&mut self, note: &[u8], lines: &mut Vec<u8>) {
         let mut push = |text: &[u8]| {
-            lines.extend_from_slice(unix_ms.to_string().as_bytes());
-            lines.extend_from_slice(&[b' ', self.source.letter(), b' ']);
+            lines.extend_from_slice(note);
             lines.extend_from_slice(text);
             lines.push(b'\n');
         };
@@ -182,7 +193,7 @@ mod tests {
         let mut log = LogWriter::new(folder.path());
         let mut cutter = LineCutter::new(LogSource::Err);
         for piece in pieces {
-            cutter.take(piece, 7, &mut log).unwrap();
+            cutter.take(piece, 7, &mut log).1.unwrap();
         }
         cutter.finish(8, &mut log).unwrap();
         let text = std::fs::read(folder.path().join("log")).unwrap_or_default();
@@ -201,6 +212,21 @@ mod tests {
     }
 
     #[test]
+    fn how_much_the_log_gets_is_told_and_is_no_less_than_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = LogWriter::new(folder.path());
+        let mut cutter = LineCutter::new(LogSource::Out);
+        let mut told = 0;
+        for piece in [&b"y\n".repeat(1000)[..], b"half", b" a line\n", &[b'x'; 3 * LINE_MAX]] {
+            let (length, written) = cutter.take(piece, 1_700_000_000_000, &mut log);
+            written.unwrap();
+            told += length;
+        }
+        assert_eq!(told as u64, std::fs::metadata(folder.path().join("log")).unwrap().len());
+        assert!(told > 1000 * 18 + 2 * LINE_MAX, "{told}");
+    }
+
+    #[test]
     fn a_line_without_end_is_cut_at_the_longest_length() {
         let lines = cut(&[&vec![b'x'; LINE_MAX * 2 + 5]]);
         assert_eq!(lines.iter().map(|line| line.text.len()).collect::<Vec<_>>(), [LINE_MAX, LINE_MAX, 5]);
@@ -213,7 +239,7 @@ mod tests {
         let mut cutter = LineCutter::new(LogSource::Out);
         let chunk = b"0123456789abcdef\n".repeat(4096);
         for _ in 0..600 {
-            cutter.take(&chunk, 1, &mut log).unwrap();
+            cutter.take(&chunk, 1, &mut log).1.unwrap();
         }
         for file in files(folder.path()) {
             let size = std::fs::metadata(&file).unwrap().len();

@@ -35,7 +35,7 @@ pub(crate) struct Pipes {
     log: LogWriter,
     tick: Instant,
     taken: usize,
-    /// Bytes taken per tick.
+    /// Bytes per tick: what came, or what the log gets for it, where that is more.
     most: usize,
 }
 
@@ -138,11 +138,11 @@ impl Pipes {
             return Drained::Enough;
         }
         let mut bytes = Vec::with_capacity(READ.min(self.most - self.taken));
-        match rustix::io::read(&self.readers[index(source)], spare_capacity(&mut bytes)) {
-            Ok(0) | Err(_) => return Drained::Empty,
-            Ok(length) => self.taken += length,
-        }
-        let _ = self.cutters[index(source)].take(&bytes, unix_ms(), &mut self.log);
+        let Ok(length @ 1..) = rustix::io::read(&self.readers[index(source)], spare_capacity(&mut bytes)) else {
+            return Drained::Empty;
+        };
+        let (written, _) = self.cutters[index(source)].take(&bytes, unix_ms(), &mut self.log);
+        self.taken += length.max(written);
         Drained::More
     }
 

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use crate::bridge::{self, Bridge};
-use crate::cgroup::Hierarchies;
+use crate::cgroup::{Hierarchies, hurry};
 use crate::child::{self, Briefing, GO, Masked};
 use crate::disk::Disks;
 use crate::fault::Because;
@@ -158,6 +158,8 @@ impl Site {
             .because(|| format!("cannot make `{}`", folder.display()))?;
         protostar.folder = folder;
         protostar.pipes.moved(&protostar.folder);
+        // It was made when nobody was waiting for it.
+        hurry(record.pid);
         // On disk before the star does anything: whatever happens to the nursery now, the next one knows it.
         record.create(&protostar.folder, &protostar.blank).because(cannot("keep the star's record"))?;
         match rustix::io::write(&protostar.orders, GO) {

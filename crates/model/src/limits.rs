@@ -28,7 +28,8 @@ pub struct Limits {
     /// memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Bytes>,
-    /// Bytes of its output that are taken in a second; one that writes faster waits. `None`: `LOG_RATE_MAX`.
+    /// Bytes of its output, with what the log notes before each line, that are taken in a second; one that writes faster waits.
+    /// `None`: `LOG_RATE_MAX`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_rate: Option<Bytes>,
     /// The processors it runs on. `None`: all that the machine has.

@@ -17,6 +17,7 @@ use std::path::Path;
 pub(crate) use group::Groups;
 pub(crate) use hierarchy::{Hierarchies, Mounts};
 pub(crate) use spending::Spent;
+pub(crate) use turns::{hurry, without_hurry};
 
 use crate::fault::plain;
 

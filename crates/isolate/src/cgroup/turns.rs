@@ -25,6 +25,22 @@ pub(super) enum Turn {
     Long,
 }
 
+/// Does something for which whoever is woken meanwhile need not wait. What is started by it takes such turns from then on, until it is
+/// told otherwise.
+pub(crate) fn without_hurry<T>(work: impl FnOnce() -> T) -> T {
+    let told = Turn::Long.tell(schedule::SELF);
+    let done = work();
+    if told {
+        Turn::Usual.tell(schedule::SELF);
+    }
+    done
+}
+
+/// A process of one thread is like any other from now on.
+pub(crate) fn hurry(process: u32) {
+    Turn::Usual.tell(process);
+}
+
 /// Whether this kernel lets threads say how long their turns are. Those before say nothing of it.
 pub(super) fn can_be_lengthened() -> bool {
     schedule::scheduler(schedule::SELF).is_ok_and(|attributes| attributes.runtime > 0)
@@ -91,6 +107,21 @@ mod tests {
         assert_eq!(Turn::Long.of(long), None);
         assert_eq!(Turn::Usual.of(long), Some(SchedulerAttributes { runtime: 0, ..long }));
         assert_eq!(Turn::Usual.of(USUAL), None);
+    }
+
+    #[test]
+    fn what_is_done_without_hurry_is_done_in_long_turns_and_nothing_else_is() {
+        let turn = || schedule::scheduler(schedule::SELF).unwrap().runtime;
+        let usual = turn();
+        if usual == 0 {
+            eprintln!("skipped: this kernel's turns have no length that could be told (before Linux 6.12)");
+            return;
+        }
+        let within = without_hurry(|| {
+            without_hurry(|| ());
+            turn()
+        });
+        assert_eq!((within, turn()), (LONGEST, usual));
     }
 
     #[test]

@@ -30,6 +30,7 @@ use self::peers::Peers;
 use self::poller::{Poller, Source, Token};
 use self::upgrade::Check;
 use self::yielding::Yielding;
+use crate::cgroup::without_hurry;
 use crate::exec::Task;
 use crate::fault::{Doing, Fault, plain};
 use crate::log::LogSource;
@@ -201,9 +202,9 @@ impl Nursery {
             let timeout = timeout.into_iter().chain(patience).chain(lease).chain(look).min();
             let ready = self.poller.wait(timeout).doing(|| "cannot wait for events".to_owned())?;
             if ready.is_empty() && prepare {
-                self.spares_fail = self.site.make_spare().is_err();
+                self.spares_fail = without_hurry(|| self.site.make_spare()).is_err();
             } else if ready.is_empty() && tidy {
-                self.site.disks.empty_trash_a_little();
+                without_hurry(|| self.site.disks.empty_trash_a_little());
             }
             for (token, source) in ready {
                 // An event before it may have ended what this one is about.
@@ -217,7 +218,7 @@ impl Nursery {
             self.look_at_spenders();
             self.let_go();
             if leaving {
-                self.see_off();
+                without_hurry(|| self.see_off());
             }
         }
     }
@@ -229,7 +230,7 @@ impl Nursery {
             Source::Peer(peer) => self.serve_peer(peer),
             Source::Report(star) => self.take_report(star),
             Source::End(star) => self.take_end(star),
-            Source::Log(star, source) => self.drain(star, source),
+            Source::Log(star, source) => without_hurry(|| self.drain(star, source)),
             Source::ExecEnd(exec) => self.take_exec_end(exec),
             Source::Check => self.hear_successor(),
         }
@@ -349,7 +350,10 @@ impl Nursery {
             return self.refuse(peer, Some(id), "a star of this id is known already");
         }
         let folder = place::star(&self.site.data_dir, id);
-        let launched = self.site.launch(order, secrets);
+        let launched = match self.yielding.suspects(&order.hostname, asked) {
+            true => without_hurry(|| self.site.launch(order, secrets)),
+            false => self.site.launch(order, secrets),
+        };
         // What failed a while ago may succeed again.
         self.spares_fail = false;
         let mut star = Star {
@@ -365,6 +369,9 @@ impl Nursery {
         let outcome = launched.and_then(|launched| {
             self.watch(&mut star, asked, launched).map_err(|error| format!("cannot watch the star: {}", plain(&error)))
         });
+        if outcome.is_ok() {
+            self.begin_account(&star, &order.hostname);
+        }
         if let Err(reason) = outcome {
             self.site.clean_up(&star.record, &star.folder);
             // How it ended is kept there all the same; without it only the agent that asked knows.
@@ -450,10 +457,12 @@ impl Nursery {
             pipes.finish();
         }
         star.network = None;
+        let told = star.told;
         if !matches!(star.phase, Phase::Leaving(_)) {
-            star.phase = Phase::Leaving(Outcome::Exited(cause));
+            star.phase = Phase::Leaving(Outcome::Exited(cause.clone()));
         }
-        self.see_off();
+        self.close_account(id, told, &cause);
+        without_hurry(|| self.see_off());
     }
 
     /// Removes the groups of stars that ended, and tells of those whose groups are gone.

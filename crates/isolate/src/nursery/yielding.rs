@@ -5,14 +5,18 @@
 //! woken they are not: without this the kernel may let it wait for the rest of the spender's turn, though another processor
 //! is idle (ADR 0043). A star that gave way and then got less than its quota was kept from it, or is calm: either way it counts
 //! like any other again, and for a while.
+//!
+//! Looks take too long to find a star that lives for moments, as one that fills its memory does again and again: whoever comes in the
+//! place of one that its limits ended gives way from its beginning until the first look.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use model::StarId;
+use model::{ExitCause, StarId};
 
 use super::{Nursery, Phase, Star};
 use crate::cgroup::Spent;
+use crate::star::Told;
 
 /// Between two looks: three of the quota's periods.
 const LOOK: Duration = Duration::from_millis(300);
@@ -26,6 +30,11 @@ const CALM: u32 = 50;
 /// Looks for which a star is left alone that gave way and did not get its quota: so it is kept from its part of a busy
 /// machine for a sixteenth of the time at most.
 const REST: u32 = 16;
+/// For how long it is held against the next one that its limits ended a star: longer than anybody waits before another
+/// attempt.
+const MEMORY: Duration = Duration::from_secs(60);
+/// Of how many names that is known at most.
+const SUSPECTS_MAX: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Yielding {
@@ -34,11 +43,15 @@ pub(super) struct Yielding {
     /// When all of them had used how much.
     last: Option<(Instant, Duration)>,
     accounts: BTreeMap<StarId, Account>,
+    /// Names of stars that their limits ended, and when.
+    suspects: BTreeMap<String, Instant>,
 }
 
 /// What is known of one star.
 #[derive(Debug, Default)]
 struct Account {
+    /// What those that come in its place are called, too; empty when a nursery before this one started it.
+    name: String,
     seen: Spent,
     gives_way: bool,
     rests: u32,
@@ -75,6 +88,35 @@ impl Yielding {
         self.next = Some(self.next.map_or(soon, |next| next.min(soon)));
     }
 
+    /// Whether the last star of this name was ended by its limits.
+    pub(super) fn suspects(&self, name: &str, now: Instant) -> bool {
+        self.suspects.get(name).is_some_and(|ended| now.duration_since(*ended) < MEMORY)
+    }
+
+    /// A star begins; whether it gives way at once.
+    fn begins(&mut self, star: StarId, name: &str, now: Instant) -> bool {
+        let gives_way = self.suspects(name, now);
+        self.accounts.insert(star, Account { name: name.to_owned(), gives_way, ..Account::default() });
+        gives_way
+    }
+
+    /// A star ended by itself.
+    fn ends(&mut self, star: StarId, cause: &ExitCause, now: Instant) {
+        let Some(Account { name, gives_way, .. }) = self.accounts.remove(&star) else { return };
+        let by_its_limits = match cause {
+            ExitCause::OutOfMemory => true,
+            ExitCause::Code(0) => false,
+            _ => gives_way,
+        };
+        if !by_its_limits || name.is_empty() {
+            return;
+        }
+        self.suspects.retain(|_, ended| now.duration_since(*ended) < MEMORY);
+        if self.suspects.len() < SUSPECTS_MAX || self.suspects.contains_key(&name) {
+            self.suspects.insert(name, now);
+        }
+    }
+
     /// It is like any other from now on.
     pub(super) fn forget(&mut self, star: StarId) {
         self.accounts.remove(&star);
@@ -100,6 +142,24 @@ impl Nursery {
         }
     }
 
+    /// A star that was just started gives way at once if the one before it ended by its limits.
+    pub(super) fn begin_account(&mut self, star: &Star, name: &str) {
+        let may = self.walls.yielding.is_yes() && star.has_quota();
+        if may && self.yielding.begins(star.record.star, name, Instant::now()) {
+            // Fails when it has ended already.
+            let _ = star.record.groups.give_way(true);
+        }
+    }
+
+    /// What a star's end says of those that come after it.
+    pub(super) fn close_account(&mut self, star: StarId, told: Told, cause: &ExitCause) {
+        if told == Told::default() {
+            self.yielding.ends(star, cause, Instant::now());
+        } else {
+            self.yielding.forget(star);
+        }
+    }
+
     /// Looks at who spends all he may, when it is time to.
     pub(super) fn look_at_spenders(&mut self) {
         let now = Instant::now();
@@ -117,7 +177,7 @@ impl Nursery {
             return;
         }
         let mut accounts = std::mem::take(&mut self.yielding.accounts);
-        accounts.retain(|star, _| self.stars.get(star).is_some_and(|star| can(&star)));
+        accounts.retain(|star, _| self.stars.get(star).is_some_and(|star| star.lives() && star.has_quota()));
         for star in self.stars.values().filter(can) {
             let groups = &star.record.groups;
             let Some(spent) = groups.spent() else { continue };
@@ -164,6 +224,40 @@ mod tests {
         let rest = vec![3; REST as usize];
         assert!(judged(&mut account, &rest).iter().all(Option::is_none));
         assert_eq!(judged(&mut account, &[3]), [Some(true)]);
+    }
+
+    #[test]
+    fn who_comes_in_the_place_of_one_that_its_limits_ended_gives_way_at_once_and_for_a_minute() {
+        let (mut yielding, now) = (Yielding::default(), Instant::now());
+        let mut life = |name: &str, cause: ExitCause, star: u64, now| {
+            let began = yielding.begins(StarId(star), name, now);
+            yielding.ends(StarId(star), &cause, now);
+            began
+        };
+        assert!(!life("bomb-1", ExitCause::OutOfMemory, 1, now), "nothing is known of it");
+        assert!(!life("bomb-2", ExitCause::Code(1), 2, now), "another one");
+        assert!(!life("bomb-2", ExitCause::Code(1), 3, now), "it failed, but not by its limits");
+        assert!(life("bomb-1", ExitCause::Code(1), 4, now + MEMORY / 2), "it gave way to its end");
+        assert!(life("bomb-1", ExitCause::Code(0), 5, now + MEMORY));
+        assert!(!life("bomb-1", ExitCause::Code(0), 6, now + MEMORY * 2));
+        // A nursery that did not start it knows no name.
+        assert!(!life("", ExitCause::OutOfMemory, 7, now + MEMORY * 2));
+        assert!(!life("", ExitCause::OutOfMemory, 8, now + MEMORY * 2));
+        let mut account = Account { gives_way: true, ..Account::default() };
+        assert_eq!(judged(&mut account, &[0]), [Some(false)], "the first look finds it calm");
+    }
+
+    #[test]
+    fn of_many_names_no_more_are_remembered_than_there_is_room_for() {
+        let (mut yielding, now) = (Yielding::default(), Instant::now());
+        for star in 0..2 * SUSPECTS_MAX as u64 {
+            yielding.begins(StarId(star), &star.to_string(), now);
+            yielding.ends(StarId(star), &ExitCause::OutOfMemory, now);
+        }
+        assert_eq!(yielding.suspects.len(), SUSPECTS_MAX);
+        assert!(yielding.begins(StarId(0), "0", now));
+        yielding.ends(StarId(0), &ExitCause::OutOfMemory, now + MEMORY);
+        assert_eq!(yielding.suspects.keys().collect::<Vec<_>>(), ["0"], "the others are forgotten");
     }
 
     #[test]
