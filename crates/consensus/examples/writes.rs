@@ -82,7 +82,7 @@ async fn voters(dir: &Path, net: &Arc<Net>) -> Vec<Voter> {
         let disk = OnDisk::open(&folder(node)).expect("a disk");
         voters.push(start(Config::new(NodeId(node)), disk, net).await);
         if node > 1 {
-            voters[0].consensus.add_voter(NodeId(node)).await.expect("a voter");
+            voters[0].consensus.set_voters(&(1..=node).map(NodeId).collect()).await.expect("a voter");
         } else {
             while voters[0].consensus.propose(&sample::command(1)).await.is_err() {}
         }

@@ -13,63 +13,23 @@ use crate::status::Role;
 use crate::voter::{Consensus, Refusal, refused, unknown};
 
 impl Consensus {
-    /// Makes a node a voter, once it has what the others have. Only the leader can, here and below.
-    ///
-    /// # Errors
-    /// `Timeout` when it has not caught up within [`crate::Config::catch_up_within`]; it follows without a vote then, and
-    /// the same call may be repeated. `Conflict` while another change is under way.
-    pub async fn add_voter(&self, node: NodeId) -> Result<(), Refusal> {
-        let _one = self.one_change()?;
-        if self.status().voters.contains(&node) {
-            return Ok(());
-        }
-        self.catch_up(node).await?;
-        self.change(ChangeMembers::AddVoterIds(BTreeSet::from([node.0]))).await
-    }
-
-    /// Takes the vote from a node, and leaves it out from then on. A leader that takes its own hands its place on.
-    ///
-    /// # Errors
-    /// `InvalidValue` for the last voter.
-    pub async fn remove_voter(&self, node: NodeId) -> Result<(), Refusal> {
-        let _one = self.one_change()?;
-        let status = self.status();
-        if status.voters.iter().eq([&node]) {
-            return Err(refused(Code::InvalidValue, format!("{node} is the only voter")));
-        }
-        if status.voters.contains(&node) {
-            return self.change(ChangeMembers::RemoveVoters(BTreeSet::from([node.0]))).await;
-        }
-        match status.learners.contains(&node) {
-            true => self.change(ChangeMembers::RemoveNodes(BTreeSet::from([node.0]))).await,
-            false => Ok(()),
-        }
-    }
-
-    /// Gives the vote of one node to another: at no time are there fewer voters than before.
-    pub async fn replace_voter(&self, old: NodeId, new: NodeId) -> Result<(), Refusal> {
-        let _one = self.one_change()?;
-        let mut voters = BTreeSet::clone(&self.status().voters);
-        if !voters.remove(&old) {
-            return Err(refused(Code::NotFound, format!("{old} is no voter")));
-        }
-        if !voters.insert(new) {
-            return Err(refused(Code::AlreadyExists, format!("{new} is a voter already")));
-        }
-        self.catch_up(new).await?;
-        self.change(ChangeMembers::ReplaceAllVoters(voters.into_iter().map(|voter| voter.0).collect())).await
-    }
-
     /// Makes these the voters in one change, once those that are new have what the others have. Until it is done a majority
-    /// of the old and one of the new ones is needed. Asked for what the voters give way to already, it finishes that.
+    /// of the old and one of the new ones is needed. Asked for what the voters give way to already, it finishes that. Only the leader
+    /// can; one that is not among them hands its place on.
     ///
     /// # Errors
-    /// As [`Self::add_voter`]; `InvalidValue` for none at all.
+    /// `Timeout` when a new one has not caught up within [`crate::Config::catch_up_within`]; it follows without a vote then, and the same
+    /// call may be repeated. `Conflict` while another change is under way. `InvalidValue` for none at all.
     pub async fn set_voters(&self, voters: &BTreeSet<NodeId>) -> Result<(), Refusal> {
         let _one = self.one_change()?;
         let now = self.status();
         if voters.is_empty() {
             return Err(refused(Code::InvalidValue, "a log needs a voter"));
+        }
+        // Who was to become a voter and is not wanted any more.
+        let stray: BTreeSet<u64> = now.learners.difference(voters).map(|node| node.0).collect();
+        if !stray.is_empty() {
+            self.change(ChangeMembers::RemoveNodes(stray)).await?;
         }
         if *now.voters == *voters && now.voters_next.is_none() {
             return Ok(());

@@ -13,7 +13,7 @@ use consensus::{Config, Consensus, Role, found};
 use model::{Code, NodeId};
 use state::State;
 use support::disk::OnDisk;
-use support::{Net, SOON, Voter, register, sample, scale, start};
+use support::{Net, SOON, Voter, register, sample, scale, set, start};
 
 const CHILD: &str = "RADS_TEST_CONSENSUS_CHILD";
 const KILLS: usize = 12;
@@ -65,9 +65,7 @@ async fn child_that_proposes() {
         leads.propose(&sample::command(1)).await.unwrap();
     }
     // The first process may have been killed before all of them were voters.
-    for node in [2, 3] {
-        leads.add_voter(NodeId(node)).await.unwrap();
-    }
+    leads.set_voters(&set(1..=3)).await.unwrap();
     leads.read_index().await.unwrap();
     let state = leads.state();
     (0..REGISTERS).for_each(|number| println!("found {number} {}", register(&state, number)));

@@ -202,6 +202,11 @@ pub struct Cluster {
     pub config: Config,
 }
 
+/// These nodes.
+pub fn set(nodes: impl IntoIterator<Item = u64>) -> BTreeSet<NodeId> {
+    nodes.into_iter().map(NodeId).collect()
+}
+
 impl Cluster {
     /// `count` voters, numbered from 1, that agree on an app of seven services.
     pub async fn start(count: u64) -> Self {
@@ -216,7 +221,7 @@ impl Cluster {
         this.propose(&sample::command(1)).await;
         for node in (2..=count).map(NodeId) {
             this.up(node).await;
-            this.voters[&first].consensus.add_voter(node).await.unwrap();
+            this.voters[&first].consensus.set_voters(&set(1..=node.0)).await.unwrap();
         }
         this
     }

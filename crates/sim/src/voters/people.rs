@@ -180,13 +180,18 @@ impl World {
             }
             let asked = change.clone();
             let changed = executor::spawn(owner, async move {
+                let mut wanted = BTreeSet::clone(&voters);
                 match asked {
-                    Change::Grow(voters) => consensus.set_voters(&voters).await,
-                    Change::Add(new) => consensus.add_voter(new).await,
-                    Change::Remove(old) => consensus.remove_voter(old).await,
-                    Change::Replace(old, new) => consensus.replace_voter(old, new).await,
-                    Change::Transfer(to) => consensus.transfer_leadership(Some(to)).await.map(drop),
+                    Change::Transfer(to) => return consensus.transfer_leadership(Some(to)).await.map(drop),
+                    Change::Grow(voters) => wanted = voters,
+                    Change::Add(new) => drop(wanted.insert(new)),
+                    Change::Remove(old) => drop(wanted.remove(&old)),
+                    Change::Replace(old, new) => {
+                        wanted.remove(&old);
+                        wanted.insert(new);
+                    }
                 }
+                consensus.set_voters(&wanted).await
             });
             let changed = changed.await;
             self.note(|| format!("{change:?}: {changed:?}"));
