@@ -25,13 +25,5 @@ pub fn change(bytes: &mut Vec<u8>, changes: &[u8]) {
     }
 }
 
-/// The input as (length, bytes) again and again; the last may be shorter than it says.
-pub fn parts(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let [high, low, after @ ..] = rest else { return None };
-        let length = usize::from(u16::from_be_bytes([*high, *low])).min(after.len());
-        let (bytes, next) = after.split_at(length);
-        rest = next;
-        Some(bytes)
-    })
-}
+/// The input as its length and so many bytes, again and again.
+pub use store::fuzzing::parts;

@@ -1,4 +1,4 @@
-//! Figures of a star's start, memory and stop, from a client's side: `cargo run --release -p isolate --example bench
+//! Figures of a star's start, memory and stop, from a client's side: `cargo run --release -p isolate --example starts
 //! [STARS]`. Lines are `name value unit note`; nothing is asserted.
 
 use std::collections::BTreeMap;

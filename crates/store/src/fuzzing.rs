@@ -104,7 +104,7 @@ fn tempdir() -> PathBuf {
 }
 
 /// The input as its length (big-endian, two bytes) and so many bytes, again and again.
-fn parts(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn parts(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let [high, low, after @ ..] = rest else { return None };
         let length = usize::from(u16::from_be_bytes([*high, *low])).min(after.len());
