@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use api::{
     Accepted, After, Answer, AppView, AuditView, Became, BundleStatus, ByteStream, Caller, CertificatesView, Control,
-    Copy, Events, Exec, ExecCommand, GrantView, Granted, Index, Init, Inspection, Invitation, Invite, Join, LogQuery,
-    LogStream, MachineView, NewGrant, NodeView, Passed, Place, RestoreSnapshot, Road, ServiceView, Shutdown,
-    SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, Survey, TakeSnapshot, Talk,
-    TokenView, Version, VolumeView, WAIT_MAX_MS, WatchQuery, WatchStream,
+    Copy, Events, Exec, ExecCommand, ExplainView, GrantView, Granted, Index, Init, Inspection, Invitation, Invite,
+    Join, LogQuery, LogStream, MachineView, NewGrant, NodeView, Passed, Place, RestoreSnapshot, Road, ServiceView,
+    Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, Survey, TakeSnapshot,
+    Talk, TokenView, Version, VolumeView, WAIT_MAX_MS, WatchQuery, WatchStream,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
@@ -408,6 +408,13 @@ impl Control for Remote {
 
     fn service(&self, service: ServiceKey) -> Answer<'_, ServiceView> {
         Box::pin(self.service_of(service))
+    }
+
+    fn explain(&self, service: ServiceKey) -> Answer<'_, ExplainView> {
+        Box::pin(async move {
+            let name = service.clone();
+            self.looker().look(move |node| node.explain(&service)).await?.ok_or_else(|| no_service(&name))
+        })
     }
 
     fn service_stats(&self, service: ServiceKey, caller: Caller) -> Answer<'_, Vec<StarStats>> {

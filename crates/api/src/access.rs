@@ -59,6 +59,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(Method::GET, "/v1/services/{service}", Verb::See, At::Service),
     row(Method::DELETE, "/v1/services/{service}", Verb::Change, At::Service),
     row(Method::POST, "/v1/services/{service}/stars/{ordinal}/{turn}", Verb::Change, At::Service),
+    row(Method::GET, "/v1/services/{service}/explain", Verb::See, At::Service),
     row(Method::GET, "/v1/services/{service}/stats", Verb::See, At::Service),
     row(Method::GET, "/v1/services/{service}/passed", Verb::See, At::Service),
     row(Method::POST, "/v1/services/{service}/limits", Verb::Change, At::Service),

@@ -36,6 +36,7 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
         problem
     };
     template.check_limits(&template.limits).map_err(of_service)?;
+    service.placement.check().map_err(of_service)?;
     if template.port == Some(0) {
         return invalid("`port` is between 1 and 65535");
     }
@@ -120,6 +121,7 @@ mod tests {
 
     fn sound() -> ServiceSpec {
         ServiceSpec {
+            placement: Default::default(),
             template: StarTemplate {
                 program: Program::Script("a.rads".to_owned()),
                 args: Vec::new(),

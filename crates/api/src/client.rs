@@ -36,9 +36,9 @@ use crate::grants::{AuditView, GrantView, Granted, NewGrant};
 use crate::keyed;
 use crate::serve::socket_path;
 use crate::types::{
-    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord, Passed,
-    PutApp, RestoreSnapshot, Scale, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView,
-    StarsThen, Status, TakeSnapshot, Version, VolumeView,
+    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Index, Inspection, LogQuery,
+    LogRecord, Passed, PutApp, RestoreSnapshot, Scale, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats,
+    StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version, VolumeView,
 };
 use crate::watch::{WatchLine, WatchQuery};
 
@@ -172,6 +172,10 @@ impl Client {
 
     pub async fn service(&self, service: &ServiceKey) -> Result<ServiceView, Problem> {
         self.get(&format!("/v1/services/{}", segment(service))).await
+    }
+
+    pub async fn explain(&self, service: &ServiceKey) -> Result<ExplainView, Problem> {
+        self.get(&format!("/v1/services/{}/explain", segment(service))).await
     }
 
     pub async fn service_stats(&self, service: &ServiceKey) -> Result<Vec<StarStats>, Problem> {

@@ -17,9 +17,9 @@ use crate::certs::{CertificatesView, Invite, TokenView};
 use crate::constellation::{Became, Init, Invitation, Join, NodeView, Survey};
 use crate::grants::{AuditView, GrantView, Granted, NewGrant};
 use crate::types::{
-    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, Index, Inspection, LogQuery, LogRecord, Passed,
-    RestoreSnapshot, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, Status,
-    TakeSnapshot, TerminalSize, Version, VolumeView,
+    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Index, Inspection, LogQuery,
+    LogRecord, Passed, RestoreSnapshot, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn,
+    StarView, Status, TakeSnapshot, TerminalSize, Version, VolumeView,
 };
 use crate::watch::{WatchQuery, WatchStream};
 
@@ -143,6 +143,8 @@ pub trait Control: Send + Sync + 'static {
 
     fn services(&self) -> Answer<'_, Vec<ServiceView>>;
     fn service(&self, service: ServiceKey) -> Answer<'_, ServiceView>;
+    /// Why its stars are where they are.
+    fn explain(&self, service: ServiceKey) -> Answer<'_, ExplainView>;
     /// Of all its stars, wherever they are; of those here when another agent asks.
     fn service_stats(&self, service: ServiceKey, caller: Caller) -> Answer<'_, Vec<StarStats>>;
     /// What came in on this node for a service, by star.

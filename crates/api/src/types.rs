@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 pub use node::view::{AppView, EventView, ServiceView, StarDetail, StarView, StatusView};
+pub use node::{ExplainView, ExplainedNode};
 
 /// The version of this API, in every path. A change that breaks a client gets a new one.
 pub const API_VERSION: u32 = 1;

@@ -4,7 +4,8 @@ use std::fmt;
 
 use model::limits::limit_fields;
 use model::{
-    AppKey, AppSpec, Entry, Interior, Name, Network, Probe, ProbeKind, Program, RestartPolicy, ServiceSpec, VolumeMount,
+    AppKey, AppSpec, Entry, Interior, Name, Network, Placement, Preference, Probe, ProbeKind, Program, RestartPolicy,
+    ServiceSpec, Strategy, VolumeMount,
 };
 
 /// The difference between what runs and what is wanted.
@@ -152,6 +153,7 @@ fn summary(spec: &ServiceSpec) -> Vec<String> {
     let mut lines: Vec<String> =
         template.filter(worth_telling).map(|(name, value)| format!("{name}: {value}")).collect();
     lines.extend(spec.entry.as_ref().map(|entry| format!("entry: {}", entry_text(entry))));
+    lines.extend(placement_fields(&spec.placement).into_iter().map(|(name, value)| format!("{name}: {value}")));
     lines
 }
 
@@ -159,7 +161,22 @@ fn summary(spec: &ServiceSpec) -> Vec<String> {
 fn service_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
     let mut fields = vec![("instances".to_owned(), spec.instances.to_string())];
     fields.extend(spec.entry.as_ref().map(|entry| ("entry".to_owned(), entry_text(entry))));
+    fields.extend(placement_fields(&spec.placement));
     fields
+}
+
+fn placement_fields(placement: &Placement) -> Vec<(String, String)> {
+    let Placement { strategy, require, prefer, spread, per_node } = placement;
+    let joined = |texts: Vec<String>| Some(texts.join("; ")).filter(|text| !text.is_empty());
+    let wish = |Preference { that, weight }: &Preference| format!("{that} ({weight})");
+    let fields = [
+        ("strategy", (*strategy != Strategy::default()).then(|| strategy.as_str().to_owned())),
+        ("requires", joined(require.iter().map(ToString::to_string).collect())),
+        ("prefers", joined(prefer.iter().map(wish).collect())),
+        ("spread over", joined(spread.iter().map(ToString::to_string).collect())),
+        ("per node", per_node.map(|most| format!("at most {most}"))),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 /// What makes a star what it is.

@@ -1,7 +1,7 @@
 //! What the options of a service are called.
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 46] = [
+pub const OPTIONS: [&str; 47] = [
     "script",
     "command",
     "args",
@@ -9,6 +9,7 @@ pub const OPTIONS: [&str; 46] = [
     "checkpoint",
     "singleton",
     "instances",
+    "placement",
     "cpu_percent",
     "cpu_cores",
     "ram_mb",

@@ -10,6 +10,7 @@ use crate::bundle::BundleId;
 use crate::interior::Interior;
 use crate::limits::Limits;
 use crate::name::{AppKey, Name, ServiceKey};
+use crate::placement::Placement;
 use crate::problem::{Code, Problem};
 use crate::units::Bytes;
 use crate::weakened::Weakened;
@@ -39,6 +40,9 @@ pub struct ServiceSpec {
     pub instances: u32,
     /// Where requests come in; `None` for a service that serves nobody.
     pub entry: Option<Entry>,
+    /// Which machines its stars go to.
+    #[serde(default, skip_serializing_if = "Placement::is_default")]
+    pub placement: Placement,
 }
 
 /// Most stars one service may ask for on one node; far above what a small machine holds, below what a typing

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use model::{AppSpec, Code, Entry, LimitsChange, Once, Problem, RequestId, ServiceKey, WallTime};
-use scheduler::check;
+use model::{AppSpec, Code, Entry, LimitsChange, Once, Problem, RequestId, ServiceKey, ServiceSpec, WallTime};
+use scheduler::{Request as PlanRequest, check};
 use state::{Author, Command, check_put};
 
 use crate::event::{Effect, Reply, Request};
@@ -151,7 +151,7 @@ impl Node {
         check_put(&self.state, spec, base)?;
         for (name, service) in &spec.services {
             let key = spec.service_key(name);
-            check(&self.machines(&key), &key, &service.template)?;
+            self.check_fits(&key, service)?;
             // Two changes of the same doors at once, and undoing the one would close what the other opened: the second is
             // told, until the first is written or refused.
             if self.is_being_put(&key) {
@@ -165,9 +165,17 @@ impl Node {
     fn check_limits(&self, service: &ServiceKey, change: &LimitsChange) -> Result<(), Problem> {
         // One that is not there is refused when the command is applied.
         let Some(record) = self.state.services.get(service) else { return Ok(()) };
-        let mut template = record.spec.template.clone();
-        template.limits = change.of(&template.limits);
-        check(&self.machines(service), service, &template)
+        let mut spec = record.spec.clone();
+        spec.template.limits = change.of(&spec.template.limits);
+        self.check_fits(service, &spec)
+    }
+
+    /// Whether there is a machine for it at all. What it has there already makes no difference: it may be what is replaced.
+    fn check_fits(&self, service: &ServiceKey, spec: &ServiceSpec) -> Result<(), Problem> {
+        let ServiceSpec { template, placement, .. } = spec;
+        let mut machines = self.machines(service);
+        machines.iter_mut().for_each(|view| view.of_service = 0);
+        check(&machines, &PlanRequest { service, template, placement, ordinals: &[] })
     }
 
     /// A change of the service waits for its entry point or is being written.

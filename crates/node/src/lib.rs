@@ -22,6 +22,7 @@
 mod balloon;
 mod change;
 mod event;
+mod explain;
 mod limits;
 mod log;
 mod node;
@@ -37,5 +38,6 @@ pub mod view;
 pub mod voters;
 
 pub use event::{Effect, Event, Reply, Request, RunningStar, StartOrder};
+pub use explain::{ExplainView, ExplainedNode};
 pub use node::{Node, NodeConfig};
 pub use peers::{LEASE, SINGLETON_LEASE};

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    Bytes, Code, CpuSet, Endpoint, ExitCause, Limits, NodeId, Problem, ServiceKey, StarId, StarPhase, Time, WallTime,
+    Bytes, Code, CpuSet, Endpoint, ExitCause, Limits, NodeFacts, NodeId, Problem, ServiceKey, StarId, StarPhase, Time,
+    WallTime,
 };
 use rollout::Backoff;
 use scheduler::Ids;
@@ -37,6 +38,8 @@ pub struct NodeConfig {
 #[derive(Debug)]
 pub struct Node {
     pub(crate) config: NodeConfig,
+    /// What this machine is, while it is alone.
+    pub(crate) own_facts: NodeFacts,
     pub(crate) state: State,
     pub(crate) stars: BTreeMap<StarId, Local>,
     pub(crate) services: BTreeMap<ServiceKey, LocalService>,
@@ -45,7 +48,8 @@ pub struct Node {
     /// Stars that run here and were ordered by a command that has not come here yet: this agent has just begun, and the log
     /// is ahead of it. With how it ended, if it has meanwhile.
     pub(crate) early: Vec<(RunningStar, Option<ExitCause>)>,
-    /// What machines will have to do when what is being written is: what is planned meanwhile goes elsewhere.
+    /// What machines will have to do when what is being written is: what is planned meanwhile goes elsewhere. What these stars are
+    /// promised is not counted.
     pub(crate) coming: BTreeMap<NodeId, Load>,
     /// Until when none of its stars runs elsewhere, for sure.
     pub(crate) leased_until: Time,
@@ -192,8 +196,10 @@ impl Node {
             state.services.keys().map(|key| (key.clone(), LocalService::default())).collect();
         let of_stars = state.stars.services().cloned();
         let dirty = services.keys().cloned().chain(of_stars).collect();
+        let own_facts = config.facts();
         Self {
             config,
+            own_facts,
             state,
             stars,
             services,
@@ -480,7 +486,7 @@ impl Node {
             service.assigning.retain(|(star, ..)| *star != assignment.star);
         }
         if let Some(load) = self.coming.get_mut(&assignment.node) {
-            load.take(assignment.port);
+            load.take(&Limits::UNLIMITED, assignment.port);
             if load.stars == 0 {
                 self.coming.remove(&assignment.node);
             }

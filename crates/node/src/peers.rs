@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{Duty, NodeId, ServiceKey, Standing, StarPhase, StarTemplate, Time};
-use scheduler::NodeView;
+use model::{Bytes, Duty, Name, NodeFacts, NodeId, ServiceKey, Standing, StarPhase, Time};
+use scheduler::{NodeView, Request as PlanRequest};
 use state::{Command, State};
 
 use crate::log::Purpose;
@@ -188,9 +188,9 @@ impl Node {
     }
 
     /// The machines that stars of a service could be on, at all.
-    pub(crate) fn machines(&self, service: &ServiceKey) -> Vec<NodeView> {
-        let mut views: BTreeMap<NodeId, NodeView> = if self.state.cluster.is_none() {
-            [(self.config.node, self.config.view())].into()
+    pub(crate) fn machines(&self, service: &ServiceKey) -> Vec<NodeView<'_>> {
+        let mut views: Vec<NodeView<'_>> = if self.state.cluster.is_none() {
+            vec![self.view(self.config.node, None, &self.own_facts)]
         } else {
             let takes = self
                 .state
@@ -199,27 +199,38 @@ impl Node {
                 .filter(|(_, record)| record.standing == Standing::Up && record.duty == Duty::Takes)
                 // One that was let in may never come.
                 .filter(|(_, record)| record.facts.are_told());
-            takes.map(|(node, record)| (*node, view_of(*node, &record.facts))).collect()
+            takes.map(|(node, record)| self.view(*node, Some(&record.name), &record.facts)).collect()
         };
-        for (node, view) in &mut views {
-            for load in [self.state.stars.load_of(*node), self.coming.get(node)].into_iter().flatten() {
-                view.stars += load.stars;
-                view.ports.extend(load.ports.keys());
-            }
-        }
         let there = self.state.stars_of(service).filter(|star| star.phase != StarPhase::Ended).map(|star| star.node);
         let assigning = self.services.get(service).into_iter().flat_map(|service| &service.assigning);
         for node in there.chain(assigning.map(|(_, node, ..)| *node)) {
-            if let Some(view) = views.get_mut(&node) {
-                view.of_service += 1;
+            // They are in the order of their numbers.
+            if let Ok(place) = views.binary_search_by_key(&node, |view| view.node) {
+                views[place].of_service += 1;
             }
         }
-        views.into_values().collect()
+        views
+    }
+
+    /// A machine without what the service at hand has there.
+    pub(crate) fn view<'v>(&'v self, node: NodeId, name: Option<&'v Name>, facts: &'v NodeFacts) -> NodeView<'v> {
+        let (load, coming) = (self.state.stars.load_of(node), self.coming.get(&node));
+        NodeView {
+            node,
+            name,
+            facts,
+            stars: load.map_or(0, |load| load.stars) + coming.map_or(0, |load| load.stars),
+            of_service: 0,
+            promised_memory: Bytes(load.map_or(0, |load| load.memory)),
+            promised_cpu: load.map_or(0, |load| load.cpu),
+            ports: [load.map(|load| &load.ports), coming.map(|load| &load.ports)],
+        }
     }
 
     /// The machines that get stars of a service now: not one whose nursery is away, and where its volumes lie, if it
     /// has any.
-    pub(crate) fn candidates(&self, service: &ServiceKey, template: &StarTemplate) -> Vec<NodeView> {
+    pub(crate) fn candidates(&self, request: &PlanRequest<'_>) -> Vec<NodeView<'_>> {
+        let PlanRequest { service, template, .. } = *request;
         let homes: BTreeSet<NodeId> =
             State::volumes_of(service, template).filter_map(|volume| self.state.homes.get(&volume).copied()).collect();
         let mut views = self.machines(service);
@@ -229,8 +240,10 @@ impl Node {
         });
         // What has no home yet gets one: all its stars go there together.
         if homes.is_empty() && !template.volumes.is_empty() {
-            let first = views.iter().min_by_key(|view| (view.of_service, view.stars, view.node)).map(|view| view.node);
-            views.retain(|view| Some(view.node) == first);
+            let may = views.iter().filter(|view| scheduler::reasons(view, request).is_empty());
+            let first = may.min_by_key(|view| (view.of_service, view.stars, view.node)).map(|view| view.node);
+            // When none may, why is to be seen of all.
+            views.retain(|view| first.is_none_or(|first| view.node == first));
         }
         views
     }
@@ -243,14 +256,4 @@ impl NodeConfig {
         let program = env!("CARGO_PKG_VERSION").to_owned();
         model::NodeFacts { memory, cores, cpus, rootless, program, ..model::NodeFacts::default() }
     }
-
-    fn view(&self) -> NodeView {
-        let (node, memory, cores, cpus, rootless) = (self.node, self.memory, self.cores, self.cpus, self.rootless);
-        NodeView { node, memory, cores, cpus, rootless, stars: 0, of_service: 0, ports: BTreeSet::new() }
-    }
-}
-
-fn view_of(node: NodeId, facts: &model::NodeFacts) -> NodeView {
-    let (memory, cores, cpus, rootless) = (facts.memory, facts.cores, facts.cpus, facts.rootless);
-    NodeView { node, memory, cores, cpus, rootless, stars: 0, of_service: 0, ports: BTreeSet::new() }
 }

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{Endpoint, EndpointSet, NodeId, ServiceKey, StarId, StarPhase};
+use model::{Endpoint, EndpointSet, Limits, NodeId, ServiceKey, StarId, StarPhase};
 use rollout::{Actions, Seen, Wanted, decide};
-use scheduler::{Request as PlanRequest, plan};
+use scheduler::{Placed, Request as PlanRequest, plan};
 use state::{Assignment, Command, StarRecord, State};
 
 use crate::event::Effect;
@@ -121,10 +121,19 @@ impl Node {
         Some(Seen { star: record.id, revision, ordinal: record.ordinal, phase })
     }
 
-    /// Stars of a machine that is drained are replaced like those of an earlier revision: the next comes first. Those whose
-    /// volume lies there stay: nothing could take their place.
+    /// Stars of a machine that is drained, or is not any more as their service requires, are replaced like those of an earlier
+    /// revision: the next comes first. Those whose volume lies there stay: nothing could take their place.
     fn revision_on(&self, service: &ServiceKey, node: NodeId, revision: u64) -> u64 {
-        if self.is_draining(node) && !self.has_volume_on(service, node) { 0 } else { revision }
+        let is_to_go = self.is_draining(node) || self.is_unfit(service, node);
+        if is_to_go && !self.has_volume_on(service, node) { 0 } else { revision }
+    }
+
+    fn is_unfit(&self, service: &ServiceKey, node: NodeId) -> bool {
+        let record = self.state.services.get(service).zip(self.state.nodes.get(&node));
+        record.is_some_and(|(service, node)| {
+            let mut required = service.spec.placement.require.iter();
+            node.facts.are_told() && !required.all(|condition| condition.holds(Some(&node.name), &node.facts))
+        })
     }
 
     fn has_volume_on(&self, service: &ServiceKey, node: NodeId) -> bool {
@@ -187,31 +196,27 @@ impl Node {
         if ordinals.is_empty() {
             return;
         }
-        let (revision, template) = (record.revision, record.spec.template.clone());
-        let request = PlanRequest { service: key, template: &template, ordinals: &ordinals };
-        let views = self.candidates(key, &template);
-        let is_taken = |star: StarId| self.state.stars.contains_key(&star);
-        let placements = plan(&views, &request, &mut self.ids, is_taken);
+        let Some(record) = self.state.services.get(key) else { return };
+        let (revision, spec) = (record.revision, &record.spec);
+        let (template, placement) = (&spec.template, &spec.placement);
+        let request = PlanRequest { service: key, template, placement, ordinals: &ordinals };
+        let mut ids = self.ids.clone();
+        let placed = plan(&self.candidates(&request), &request, &mut ids, |star| self.state.stars.contains_key(&star));
+        self.ids = ids;
         let Some(service) = self.services.get_mut(key) else { return };
         // Looked at again when a machine comes or changes, and when a nursery does.
-        service.homeless = placements.len() < ordinals.len();
-        if placements.is_empty() {
+        service.homeless = placed.len() < ordinals.len();
+        if placed.is_empty() {
             return;
         }
-        let stars: Vec<Assignment> = placements
-            .into_iter()
-            .map(|placement| Assignment {
-                star: placement.star,
-                service: key.clone(),
-                revision,
-                ordinal: placement.ordinal,
-                node: placement.node,
-                port: placement.port,
-            })
-            .collect();
+        let assignment = |Placed { star, ordinal, node, port }| {
+            let service = key.clone();
+            Assignment { star, service, revision, ordinal, node, port }
+        };
+        let stars: Vec<Assignment> = placed.into_iter().map(assignment).collect();
         service.assigning.extend(stars.iter().map(|star| (star.star, star.node, star.ordinal, revision)));
         for star in &stars {
-            self.coming.entry(star.node).or_default().add(star.port);
+            self.coming.entry(star.node).or_default().add(&Limits::UNLIMITED, star.port);
         }
         self.propose(Purpose::Assign, Command::Assign { stars, wall: step.wall }, step);
     }

@@ -6,6 +6,7 @@ use model::{
     AppKey, AppSpec, Code, Duty, Exit, Name, NodeId, Problem, Protocol, ServiceKey, ServiceSpec, Standing, StarId,
     StarPhase, StarTemplate, Turn, WallTime,
 };
+use scheduler::Request as PlanRequest;
 use serde::{Deserialize, Serialize};
 use state::{StarRecord, State};
 
@@ -305,7 +306,9 @@ impl Node {
         if !self.services.get(key)?.homeless || !self.nursery_up {
             return None;
         }
-        scheduler::check(&self.candidates(key, template), key, template).err()
+        let placement = &record.spec.placement;
+        let request = PlanRequest { service: key, template, placement, ordinals: &[] };
+        scheduler::check(&self.candidates(&request), &request).err()
     }
 
     /// What keeps stars of a service from being started: one of its volumes lies where none come to.

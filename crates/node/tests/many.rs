@@ -125,6 +125,7 @@ impl Desk {
 
 fn web(instances: u32, volumes: Vec<VolumeMount>) -> ServiceSpec {
     ServiceSpec {
+        placement: Default::default(),
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: Vec::new(),
@@ -633,4 +634,109 @@ fn a_singleton_starts_only_where_it_runs_nowhere_else_for_sure() {
     desk.tell(Event::NurseryUp { running: vec![running], ended: Vec::new() });
     let leases: Vec<_> = desk.effects.iter().filter_map(lease).collect();
     assert_eq!(leases, [(vec![StarId(11)], Duration::from_secs(2))]);
+}
+
+/// `web` as it is asked for, with this placement, whoever asks.
+fn placed(desk: &mut Desk, stars: u32, placement: &str) {
+    let spec = ServiceSpec { placement: serde_json::from_str(placement).unwrap(), ..web(stars, Vec::new()) };
+    let services = [("web".parse().unwrap(), spec)].into();
+    let app = AppSpec { app: "shop".parse().unwrap(), services };
+    desk.write(Command::PutApp { spec: app, base: None, wall: WallTime(2) });
+    settle(desk);
+}
+
+/// Every star that was assigned runs at once, and every one that is to go ends.
+fn settle(desk: &mut Desk) {
+    for _ in 0..20 {
+        desk.write_all();
+        let mut changes: Vec<Transition> = Vec::new();
+        for star in desk.node.state().stars.values() {
+            let (phase, exit) = match star.phase {
+                StarPhase::Assigned => (StarPhase::Ready, None),
+                StarPhase::Draining => (StarPhase::Ended, Some(model::Exit { cause: ExitCause::Code(0), asked: true })),
+                _ => continue,
+            };
+            let process = (phase == StarPhase::Ready).then_some((7, 7));
+            changes.push(Transition { star: star.id, phase, process, exit });
+        }
+        if changes.is_empty() {
+            return;
+        }
+        desk.write(Command::Transitions { changes, wall: WallTime(3) });
+    }
+    panic!("it does not come to rest");
+}
+
+fn with_label(desk: &mut Desk, node: u64, label: Option<(&str, &str)>) {
+    let labels = label.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let facts = Box::new(NodeFacts { cores: 2, labels, ..NodeFacts::default() });
+    desk.write(Command::DescribeNode {
+        node: NodeId(node),
+        address: "10.0.0.1:7946".to_owned(),
+        facts,
+        wall: WallTime(2),
+    });
+    settle(desk);
+}
+
+#[test]
+fn stars_go_where_their_service_requires_and_move_when_a_machine_is_not_so_any_more() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    for node in [1, 3] {
+        with_label(&mut desk, node, Some(("disk", "ssd")));
+    }
+    placed(&mut desk, 4, r#"{"require":["disk = ssd"]}"#);
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [2, 0, 2]);
+    let stays = desk.on(3);
+    with_label(&mut desk, 1, None);
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [0, 0, 4]);
+    assert!(stays.iter().all(|star| desk.on(3).contains(star)), "who is where it should be stays");
+    // Where it would have to go nobody is: it goes on serving, and what is missing is told.
+    with_label(&mut desk, 3, None);
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [0, 0, 4]);
+    let view = desk.node.service_view(&"web".parse().unwrap()).unwrap();
+    assert_eq!(view.nowhere.unwrap().message, "no node takes a star of `web`: `disk = ssd` does not hold on 3 nodes");
+}
+
+#[test]
+fn a_placement_no_machine_has_is_refused_and_one_that_is_full_already_is_not() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    let ask = |desk: &mut Desk, id: u64, placement: &str| {
+        let spec = ServiceSpec { placement: serde_json::from_str(placement).unwrap(), ..web(3, Vec::new()) };
+        let spec = AppSpec { app: "shop".parse().unwrap(), services: [("web".parse().unwrap(), spec)].into() };
+        desk.effects.clear();
+        desk.tell(Event::Request { id: RequestId(id), request: Request::PutApp { spec, base: None } });
+        settle(desk);
+        let reply = desk.effects.iter().find_map(|effect| match effect {
+            Effect::Reply { id: of, result } if *of == RequestId(id) => Some(result.clone()),
+            _ => None,
+        });
+        reply.expect("an answer")
+    };
+    let refused = ask(&mut desk, 1, r#"{"require":["region = eu"]}"#).unwrap_err();
+    assert_eq!(refused.message, "no node takes a star of `web`: `region = eu` does not hold on 3 nodes");
+    ask(&mut desk, 2, r#"{"per_node":1}"#).unwrap();
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [1, 1, 1]);
+    // Its own stars are in nobody's way but their own.
+    ask(&mut desk, 3, r#"{"per_node":1,"prefer":[{"that":"node = a","weight":1}]}"#).unwrap();
+}
+
+#[test]
+fn each_machine_says_what_keeps_a_star_off_it_and_one_that_it_comes_there() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    with_label(&mut desk, 1, Some(("disk", "ssd")));
+    with_label(&mut desk, 2, Some(("disk", "ssd")));
+    placed(&mut desk, 1, r#"{"require":["disk = ssd"],"per_node":1,"prefer":[{"that":"node = b","weight":10}]}"#);
+    desk.write(Command::SetDuty { node: NodeId(3), duty: Duty::Cordoned, wall: WallTime(2) });
+    settle(&mut desk);
+    let view = desk.node.explain(&"web".parse().unwrap()).unwrap();
+    let told: Vec<_> = view.nodes.iter().map(|node| (node.here.len(), node.next, node.reasons.join("; "))).collect();
+    let full = "it has a star of the service, and `per_node` is 1".to_owned();
+    let away = "it is cordoned: `rads c uncordon c` lets stars come; `disk = ssd` does not hold".to_owned();
+    assert_eq!(told, [(0, true, String::new()), (1, false, full), (0, false, away)]);
+    assert_eq!(view.nodes[1].preferred, ["node = b (10)"]);
+    assert_eq!(desk.node.explain(&"other".parse().unwrap()), None);
 }

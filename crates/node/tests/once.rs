@@ -119,7 +119,7 @@ fn app() -> AppSpec {
         interior: Default::default(),
         weakened: Default::default(),
     };
-    let service = ServiceSpec { template, instances: 0, entry: None };
+    let service = ServiceSpec { template, instances: 0, entry: None, placement: Default::default() };
     AppSpec { app: "shop".parse().unwrap(), services: [("web".parse().unwrap(), service)].into() }
 }
 

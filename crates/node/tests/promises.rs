@@ -178,6 +178,7 @@ fn pid(star: StarId) -> u32 {
 fn web(instances: u32, version: &str) -> AppSpec {
     let entry = Entry { listen: ListenAddr::loopback(8000), protocol: Protocol::Http, balance: Balance::RoundRobin };
     let service = ServiceSpec {
+        placement: Default::default(),
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: vec![version.to_owned()],

@@ -476,6 +476,7 @@ impl World {
         let hooked = self.pauses && self.random.one_in(3);
         let before_stop = if hooked { vec!["./drain".to_owned()] } else { Vec::new() };
         ServiceSpec {
+            placement: Default::default(),
             template: StarTemplate {
                 program: Program::Script("x.rads".to_owned()),
                 args: vec![version],

@@ -134,6 +134,8 @@ pub(crate) enum Constellation {
     Create(Create),
     /// Start or change an app, or a service from a script, and return when it is ready
     Deploy(Deploy),
+    /// Tell why the stars of a service are where they are, node by node
+    Explain(Explain),
     /// Show what stars use
     Stats(Stats),
     /// Watch what stars use; without a terminal it is printed once
@@ -304,6 +306,15 @@ pub(crate) struct Deploy {
     /// Instead of a script, a program and its arguments; what it needs of files lies in the working folder
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) program: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// A service
+    pub(crate) service: String,
+    /// Tell every node one by one, however many there are
+    #[arg(long)]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Args)]

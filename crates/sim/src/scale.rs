@@ -345,6 +345,7 @@ fn app_spec(app: u64, services: u64, stars: u64) -> AppSpec {
 fn service_spec(number: u64, stars: u64) -> ServiceSpec {
     let variable = |name: &str, value: String| (name.parse().expect("a name"), value);
     ServiceSpec {
+        placement: Default::default(),
         template: StarTemplate {
             program: Program::Script("server.rads".to_owned()),
             args: vec!["--shard".to_owned(), number.to_string()],

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use model::{Network, NodeId, ServiceKey, StarId, StarPhase, StarTemplate, VolumeKey};
+use model::{Limits, Network, NodeId, ServiceKey, StarId, StarPhase, StarTemplate, VolumeKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::record::{StarRecord, State};
@@ -40,22 +40,37 @@ struct OnNode {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Load {
     pub stars: u32,
+    /// The sum of their limits of memory, and in thousandths of a core of processor time.
+    pub memory: u64,
+    pub cpu: u64,
     /// Ports of those on its own network, and how many have each.
     pub ports: BTreeMap<u16, u32>,
 }
 
 impl Load {
-    /// One more star, with its port on the machine's own network, if it has one.
-    pub fn add(&mut self, port: Option<u16>) {
+    /// One more star with these limits, and with its port on the machine's own network, if it has one.
+    pub fn add(&mut self, limits: &Limits, port: Option<u16>) {
+        self.count(Share::of(limits, port));
+    }
+
+    /// The contrary.
+    pub fn take(&mut self, limits: &Limits, port: Option<u16>) {
+        self.uncount(Share::of(limits, port));
+    }
+
+    fn count(&mut self, Share { memory, cpu, port }: Share) {
         self.stars += 1;
+        self.memory = self.memory.saturating_add(memory);
+        self.cpu = self.cpu.saturating_add(cpu);
         if let Some(port) = port {
             *self.ports.entry(port).or_default() += 1;
         }
     }
 
-    /// The contrary.
-    pub fn take(&mut self, port: Option<u16>) {
+    fn uncount(&mut self, Share { memory, cpu, port }: Share) {
         self.stars = self.stars.saturating_sub(1);
+        self.memory = self.memory.saturating_sub(memory);
+        self.cpu = self.cpu.saturating_sub(cpu);
         let Some(port) = port else { return };
         match self.ports.get_mut(&port) {
             Some(stars) if *stars > 1 => *stars -= 1,
@@ -64,19 +79,37 @@ impl Load {
     }
 }
 
+/// One star's part of a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Share {
+    memory: u64,
+    cpu: u64,
+    port: Option<u16>,
+}
+
+impl Share {
+    fn of(limits: &Limits, port: Option<u16>) -> Self {
+        let memory = limits.memory.map_or(0, |memory| memory.0);
+        let cpu = limits.cpu.map_or(0, |cpu| u64::from(cpu.0));
+        Self { memory, cpu, port }
+    }
+}
+
 /// What a star is counted as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Counted {
     Ended,
-    /// With its port on its machine's own network.
-    Runs(Option<u16>),
+    Runs(Share),
 }
 
 impl Counted {
     fn of(star: &StarRecord) -> Self {
         match star.phase {
             StarPhase::Ended => Self::Ended,
-            _ => Self::Runs(star.port.filter(|_| star.template.network == Network::Host)),
+            _ => {
+                let port = star.port.filter(|_| star.template.network == Network::Host);
+                Self::Runs(Share::of(&star.template.limits, port))
+            }
         }
     }
 }
@@ -84,14 +117,14 @@ impl Counted {
 fn count(of: &mut OfService, on: &mut OnNode, star: StarId, counted: Counted) {
     match counted {
         Counted::Ended => drop(of.ended.insert(star)),
-        Counted::Runs(port) => on.load.add(port),
+        Counted::Runs(share) => on.load.count(share),
     }
 }
 
 fn uncount(of: &mut OfService, on: &mut OnNode, star: StarId, counted: Counted) {
     match counted {
         Counted::Ended => drop(of.ended.remove(&star)),
-        Counted::Runs(port) => on.load.take(port),
+        Counted::Runs(share) => on.load.uncount(share),
     }
 }
 

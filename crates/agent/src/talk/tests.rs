@@ -44,7 +44,12 @@ fn state() -> State {
         (star.ordinal, star.phase) = (ordinal, StarPhase::Ready);
         let service = ServiceRecord {
             app: "shop".parse().unwrap(),
-            spec: model::ServiceSpec { template: (*star.template).clone(), instances: 1, entry: None },
+            spec: model::ServiceSpec {
+                template: (*star.template).clone(),
+                instances: 1,
+                entry: None,
+                placement: Default::default(),
+            },
             revision: 1,
             stopped: false,
             paused: false,

@@ -7,7 +7,7 @@ use model::{LimitsChange, Problem, ServiceKey};
 use super::Asked;
 use crate::control::Caller;
 use crate::refusal::{Body, Path, Reply};
-use crate::types::{Accepted, Passed, Scale, ServiceView, StarStats, StarTurn};
+use crate::types::{Accepted, ExplainView, Passed, Scale, ServiceView, StarStats, StarTurn};
 
 /// Every service
 #[utoipa::path(get, path = "/v1/services", tag = "services", responses(
@@ -23,6 +23,15 @@ pub(super) async fn list(Asked(control): Asked, ConnectInfo(caller): ConnectInfo
     responses((status = 200, body = ServiceView), (status = "default", body = Problem)))]
 pub(super) async fn get(Asked(control): Asked, Path(service): Path<ServiceKey>) -> Reply<ServiceView> {
     Ok(Json(control.service(service).await?))
+}
+
+/// Why the stars of a service are where they are
+///
+/// Machine by machine: what keeps its next star off it, or that it would come there.
+#[utoipa::path(get, path = "/v1/services/{service}/explain", tag = "services", params(("service" = ServiceKey, Path)),
+    responses((status = 200, body = ExplainView), (status = "default", body = Problem)))]
+pub(super) async fn explain(Asked(control): Asked, Path(service): Path<ServiceKey>) -> Reply<ExplainView> {
+    Ok(Json(control.explain(service).await?))
 }
 
 /// What the stars of a service use and have answered

@@ -116,6 +116,9 @@ impl Control for Remembering {
     fn service(&self, service: ServiceKey) -> Answer<'_, ServiceView> {
         self.refuse(format!("service {service}"))
     }
+    fn explain(&self, service: ServiceKey) -> Answer<'_, ExplainView> {
+        self.refuse(format!("explain {service}"))
+    }
     fn service_stats(&self, service: ServiceKey, caller: Caller) -> Answer<'_, Vec<StarStats>> {
         self.refuse(format!("service stats {service} {:?}", caller.from))
     }
@@ -362,7 +365,7 @@ pub fn service() -> ServiceSpec {
         interior: Default::default(),
         weakened: Default::default(),
     };
-    ServiceSpec { template, instances: 1, entry: None }
+    ServiceSpec { template, instances: 1, entry: None, placement: Default::default() }
 }
 
 pub fn asked_from() -> Caller {

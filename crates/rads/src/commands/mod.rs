@@ -10,6 +10,7 @@ mod context;
 mod cp;
 mod doctor;
 mod exec;
+mod explain;
 mod find;
 pub(crate) mod forward;
 mod grants;
@@ -134,6 +135,9 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Version => ask(global, async |place, form| Ok(show::version(place, form).await?)),
         Constellation::Status => tell(global, async |on| show::status(&on.client, on.form).await),
         Constellation::List(args) => tell(global, async |on| show::list(&on.client, args, on.form).await),
+        Constellation::Explain(args) => {
+            about(global, Some(args.service.clone()), async |on| explain::explain(&on.client, &args, on.form).await)
+        }
         Constellation::Stats(args) => {
             about(global, args.name.clone(), async |on| stats::stats(&on.client, args, on.form).await)
         }

@@ -58,6 +58,7 @@ pub(crate) fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
     let entry = Entry { listen: ListenAddr::loopback(8000), protocol: Protocol::Http, balance: Balance::RoundRobin };
     let volume = VolumeMount { volume: "data".parse().expect("a name"), path: "/data".to_owned(), size: None };
     ServiceSpec {
+        placement: Default::default(),
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: vec![random.below(3).to_string()],

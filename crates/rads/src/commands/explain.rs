@@ -1,0 +1,85 @@
+//! `rads c explain`: where the stars of a service are, and what keeps the next one off each machine.
+
+use std::collections::BTreeMap;
+
+use api::{Client, ExplainView, ExplainedNode};
+use model::{Placement, Problem, Strategy};
+
+use super::find;
+use crate::cli::{Explain, Form};
+use crate::screen::{self, Table};
+
+/// Machines told one by one; of the others it is counted what keeps stars off them.
+const TOLD_MAX: usize = 50;
+
+pub(crate) async fn explain(client: &Client, args: &Explain, form: Form) -> Result<u8, Problem> {
+    let view = client.explain(&find::service(&args.service)?).await?;
+    match form {
+        Form::Json => screen::json(&view)?,
+        Form::Text => screen::print(&told(&view, args.all)),
+    }
+    Ok(0)
+}
+
+fn told(view: &ExplainView, all: bool) -> String {
+    let ExplainView { service, desired, ready, placement, problem, nodes } = view;
+    let mut text = format!("{service}: {ready} of {desired} {} ready\n", if *desired == 1 { "star" } else { "stars" });
+    text.push_str(&said_of(placement));
+    if let Some(problem) = problem {
+        text.push_str(&format!("\n{}\n", problem.message));
+        text.extend(problem.help.iter().map(|help| format!("help: {help}\n")));
+    }
+    text.push('\n');
+    let mut table = Table::new(&["NODE", "ITS STARS", ">STARS", "THE NEXT STAR"]);
+    // Where something is comes first, then where something may come.
+    let mut order: Vec<&ExplainedNode> = nodes.iter().collect();
+    order.sort_by_key(|node| (node.here.is_empty(), !node.next, !node.reasons.is_empty(), node.node));
+    let shown = if all { order.len() } else { TOLD_MAX };
+    for node in order.iter().take(shown) {
+        let name = node.name.as_ref().map_or("this machine".to_owned(), ToString::to_string);
+        let here = if node.here.is_empty() { "-".to_owned() } else { node.here.join(", ") };
+        table.row([name, here, node.stars.to_string(), verdict(node)]);
+    }
+    text.push_str(&table.render());
+    let rest = order.get(shown..).unwrap_or_default();
+    if !rest.is_empty() {
+        text.push_str(&format!("and {} more, `--all` shows them:\n", rest.len()));
+        let mut counted: BTreeMap<String, usize> = BTreeMap::new();
+        rest.iter().for_each(|node| *counted.entry(verdict(node)).or_default() += 1);
+        text.extend(counted.into_iter().map(|(verdict, count)| format!("  {count}: {verdict}\n")));
+    }
+    text
+}
+
+fn verdict(node: &ExplainedNode) -> String {
+    let preferred = match node.preferred.is_empty() {
+        true => String::new(),
+        false => format!(" (preferred: {})", node.preferred.join("; ")),
+    };
+    match (node.reasons.is_empty(), node.next) {
+        (true, true) => format!("comes here{preferred}"),
+        (true, false) => format!("may come here{preferred}"),
+        (false, _) => node.reasons.join("; "),
+    }
+}
+
+fn said_of(placement: &Placement) -> String {
+    let Placement { strategy, require, prefer, spread, per_node } = placement;
+    let joined = |texts: Vec<String>| texts.join("; ");
+    let mut lines = Vec::new();
+    if *strategy != Strategy::default() {
+        lines.push(format!("strategy: {}", strategy.as_str()));
+    }
+    if !require.is_empty() {
+        lines.push(format!("requires: {}", joined(require.iter().map(ToString::to_string).collect())));
+    }
+    if !prefer.is_empty() {
+        let wishes = prefer.iter().map(|wish| format!("{} ({})", wish.that, wish.weight)).collect();
+        lines.push(format!("prefers: {}", joined(wishes)));
+    }
+    if !spread.is_empty() {
+        lines.push(format!("spread over: {}", joined(spread.iter().map(ToString::to_string).collect())));
+    }
+    lines.extend(per_node.map(|most| format!("at most {most} on a node")));
+    lines.iter().map(|line| format!("  {line}\n")).collect()
+}

@@ -1,0 +1,192 @@
+//! Whether a machine can have a star of a service at all, and if not, why not.
+
+use std::fmt;
+
+use model::{Bytes, Code, Condition, CpuSet, Millicores, Network, Problem, ServiceKey, StarTemplate};
+
+use crate::{NodeView, Request};
+
+/// Why a machine cannot have a star.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unfit {
+    /// It has no such processor.
+    Processor {
+        missing: u32,
+        has: CpuSet,
+    },
+    Cores {
+        needs: Millicores,
+        has: Millicores,
+    },
+    Memory {
+        needs: Bytes,
+        has: Bytes,
+    },
+    /// Its agent has no privileges.
+    Rootless {
+        asks_for: String,
+        instead: &'static str,
+    },
+    /// It is not as the service requires.
+    Condition(Condition),
+    /// It has as many stars of the service as it may.
+    Full {
+        per_node: u32,
+    },
+}
+
+impl Unfit {
+    /// Whether no placement could change it: the machine is too small, or of the wrong kind.
+    fn is_of_the_machine(&self) -> bool {
+        !matches!(self, Self::Condition(_) | Self::Full { .. })
+    }
+
+    /// As the answer to whoever asks for the star where this holds of each machine.
+    fn refusal(&self, service: &ServiceKey) -> Problem {
+        let cannot = |what: String, help: &'static str| {
+            Problem::new(Code::NoCapacity, format!("no node can hold a star of `{service}` ({what})")).help(help)
+        };
+        match self {
+            Self::Processor { missing, has } => {
+                cannot(format!("needs processor {missing}, the node has {has}"), "name others in its `cpus`")
+            }
+            Self::Cores { needs, has } => {
+                cannot(format!("needs {needs} of a core, the node has {has}"), "lower its `cpu_percent` or `cpu_cores`")
+            }
+            Self::Memory { needs, has } => {
+                cannot(format!("needs {needs} of memory, the largest node has {has}"), "lower its `ram_mb`")
+            }
+            Self::Rootless { asks_for, instead } => {
+                Problem::new(Code::Unsupported, format!("service `{service}` asks for {asks_for}")).help(*instead)
+            }
+            Self::Condition(_) | Self::Full { .. } => cannot(self.to_string(), "change its `placement`"),
+        }
+    }
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Processor { missing, has } => write!(f, "it has no processor {missing}, only {has}"),
+            Self::Cores { needs, has } => write!(f, "a star needs {needs} of a core, it has {has}"),
+            Self::Memory { needs, has } => write!(f, "a star needs {needs} of memory, it has {has}"),
+            Self::Rootless { asks_for, .. } => write!(f, "its agent has no root: {asks_for}"),
+            Self::Condition(condition) => write!(f, "`{condition}` does not hold"),
+            Self::Full { per_node: 1 } => write!(f, "it has a star of the service, and `per_node` is 1"),
+            Self::Full { per_node } => {
+                write!(f, "it has {per_node} stars of the service, as many as `per_node` allows")
+            }
+        }
+    }
+}
+
+/// Everything that keeps a star off a machine; nothing when it can have one.
+pub fn reasons(view: &NodeView<'_>, request: &Request<'_>) -> Vec<Unfit> {
+    let mut all: Vec<Unfit> = of_the_machine(view, request.template).into_iter().collect();
+    let broken = request.placement.require.iter().filter(|condition| !condition.holds(view.name, view.facts));
+    all.extend(broken.cloned().map(Unfit::Condition));
+    all.extend(full(view, request));
+    all
+}
+
+/// Whether there are none, which is asked of every machine for every plan.
+pub(crate) fn fits(view: &NodeView<'_>, request: &Request<'_>) -> bool {
+    full(view, request).is_none()
+        && request.placement.require.iter().all(|condition| condition.holds(view.name, view.facts))
+        && of_the_machine(view, request.template).is_none()
+}
+
+fn full(view: &NodeView<'_>, request: &Request<'_>) -> Option<Unfit> {
+    request.placement.per_node.filter(|most| view.of_service >= *most).map(|per_node| Unfit::Full { per_node })
+}
+
+/// Whether a star can run on one of these machines; the problem names what it needs and what the best has.
+///
+/// # Errors
+/// `NoCapacity` or `Unsupported`: no machine can have it.
+pub fn check<'v, 'a: 'v>(
+    views: impl IntoIterator<Item = &'v NodeView<'a>>,
+    request: &Request<'_>,
+) -> Result<(), Problem> {
+    let service = request.service;
+    let (mut nearest, mut largest) = (None, Bytes(0));
+    let mut counted: Vec<(Unfit, usize)> = Vec::new();
+    for view in views {
+        let Some(first) = reasons(view, request).into_iter().next() else { return Ok(()) };
+        // Of several reasons the one of the node that has most is told: it is the nearest.
+        if nearest.is_none() || view.facts.memory > largest {
+            largest = view.facts.memory;
+            nearest = Some(first.clone());
+        }
+        match counted.iter_mut().find(|(reason, _)| *reason == first) {
+            Some((_, nodes)) => *nodes += 1,
+            None => counted.push((first, 1)),
+        }
+    }
+    let Some(nearest) = nearest else {
+        let nowhere = Problem::new(Code::NoCapacity, format!("no node takes a star of `{service}`"));
+        return Err(nowhere.help("`rads c nodes` shows which are up and take stars"));
+    };
+    if counted.iter().all(|(reason, _)| reason.is_of_the_machine()) {
+        return Err(nearest.refusal(service));
+    }
+    counted.sort_by_key(|(_, nodes)| std::cmp::Reverse(*nodes));
+    let told: Vec<String> = counted.iter().take(TOLD_MAX).map(|(reason, nodes)| told(reason, *nodes)).collect();
+    let more = if counted.len() > TOLD_MAX { "; and more" } else { "" };
+    let message = format!("no node takes a star of `{service}`: {}{more}", told.join("; "));
+    Err(Problem::new(Code::NoCapacity, message).help(format!("`rads c explain {service}` tells it node by node")))
+}
+
+/// Reasons in one line.
+const TOLD_MAX: usize = 4;
+
+fn told(reason: &Unfit, nodes: usize) -> String {
+    match (reason, nodes) {
+        (Unfit::Condition(condition), 1) => format!("`{condition}` does not hold on 1 node"),
+        (Unfit::Condition(condition), _) => format!("`{condition}` does not hold on {nodes} nodes"),
+        (Unfit::Full { per_node }, 1) => format!("1 node has {per_node} of its stars already (`per_node`)"),
+        (Unfit::Full { per_node }, _) => format!("{nodes} nodes have {per_node} of its stars already (`per_node`)"),
+        (other, 1) => format!("1 node: {other}"),
+        (other, _) => format!("{nodes} nodes: {other}"),
+    }
+}
+
+fn of_the_machine(view: &NodeView<'_>, template: &StarTemplate) -> Option<Unfit> {
+    let facts = view.facts;
+    if let (Some(needs), Some(has)) = (template.limits.cpus, facts.cpus)
+        && let Some(missing) = needs.first_beyond(&has)
+    {
+        return Some(Unfit::Processor { missing, has });
+    }
+    if let Some(needs) = template.limits.cpu
+        && facts.cores > 0
+        && u64::from(needs.0) > u64::from(facts.cores) * 1_000
+    {
+        return Some(Unfit::Cores { needs, has: Millicores(facts.cores * 1_000) });
+    }
+    if facts.rootless
+        && let Some(unfit) = without_root(template)
+    {
+        return Some(unfit);
+    }
+    let needs = template.limits.memory?;
+    (facts.memory.0 > 0 && needs > facts.memory).then_some(Unfit::Memory { needs, has: facts.memory })
+}
+
+/// What an ordinary user's stars cannot have: they have one id, that user's, and no bridge.
+fn without_root(template: &StarTemplate) -> Option<Unfit> {
+    if template.network == Network::Bridge {
+        let asks_for = "`network: \"bridge\"`, which needs root".to_owned();
+        return Some(Unfit::Rootless { asks_for, instead: "use `network: \"host\"`, or run the agent as root" });
+    }
+    let refused = |what: String| {
+        let asks_for = format!("{what}, and without root a star has no id but its root's");
+        Some(Unfit::Rootless { asks_for, instead: "leave it out, or run the agent as root" })
+    };
+    if let Some(user) = template.interior.user.filter(|user| (user.uid, user.gid) != (0, 0)) {
+        return refused(format!("`user: \"{user}\"`"));
+    }
+    let mut capabilities = template.weakened.capabilities.iter();
+    let capability = capabilities.find(|capability| capability.needs_ids())?;
+    refused(format!("the capability `{capability}`"))
+}

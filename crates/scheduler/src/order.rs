@@ -1,0 +1,164 @@
+//! Which machine is next: machines in order, and over them the values that stars are spread over, in order too.
+//!
+//! The next one is always at the top, so of thousands of machines none is looked at that gets nothing.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use model::{Attribute, NodeId, Strategy};
+
+use crate::ids::Ids;
+use crate::{NodeView, Request};
+
+/// What a machine is worth for the next star; less is better. Whether it is promised more than it has, what the strategy says,
+/// and to tell equals apart the machine itself and where its view is.
+type Rank = (bool, [i64; 3], NodeId, usize);
+
+/// Machines, or values of an attribute with what is below each.
+#[derive(Debug)]
+enum Order {
+    Machines(BinaryHeap<Reverse<Rank>>),
+    Values(BinaryHeap<Reverse<Value>>),
+}
+
+/// One value of an attribute: stars of the service on the machines that have it, and what its best machine is worth.
+#[derive(Debug)]
+struct Value {
+    of_service: u32,
+    best: Rank,
+    below: Order,
+}
+
+/// The machines that may have a star, with what each is promised in this plan.
+#[derive(Debug)]
+pub(crate) struct Next<'p, 'v> {
+    request: Request<'p>,
+    views: &'v [NodeView<'v>],
+    scores: Vec<i64>,
+    /// Stars this plan has put on each.
+    given: Vec<u32>,
+    order: Order,
+}
+
+impl<'p, 'v> Next<'p, 'v> {
+    /// Of the machines at these places of `views`.
+    pub(crate) fn new(views: &'v [NodeView<'v>], fit: Vec<usize>, request: Request<'p>, ids: &mut Ids) -> Self {
+        let score = |view: &NodeView<'_>| -> i64 {
+            let wished = request.placement.prefer.iter().filter(|wish| wish.that.holds(view.name, view.facts));
+            wished.map(|wish| i64::from(wish.weight)).sum()
+        };
+        let scores = match request.placement.prefer.is_empty() {
+            true => vec![0; views.len()],
+            false => views.iter().map(score).collect(),
+        };
+        let order = Order::Machines(BinaryHeap::new());
+        let mut next = Self { request, views, scores, given: vec![0; views.len()], order };
+        next.order = next.ordered(fit, &request.placement.spread, ids);
+        next
+    }
+
+    /// The place of the machine that gets the next star; `None` when none may.
+    pub(crate) fn take(&mut self, ids: &mut Ids) -> Option<usize> {
+        let mut order = std::mem::replace(&mut self.order, Order::Machines(BinaryHeap::new()));
+        let place = self.take_from(&mut order, ids);
+        self.order = order;
+        place
+    }
+
+    fn ordered(&self, places: Vec<usize>, spread: &[Attribute], ids: &mut Ids) -> Order {
+        let Some((attribute, others)) = spread.split_first() else {
+            return Order::Machines(places.into_iter().map(|place| Reverse(self.rank(place, ids))).collect());
+        };
+        // Machines of which it is not known are together.
+        let mut of_value: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for place in places {
+            let view = &self.views[place];
+            of_value.entry(attribute.of(view.name, view.facts)).or_default().push(place);
+        }
+        let value = |places: Vec<usize>| {
+            let of_service = places.iter().map(|place| self.views[*place].of_service).sum();
+            let below = self.ordered(places, others, ids);
+            Some(Reverse(Value { of_service, best: below.best()?, below }))
+        };
+        Order::Values(of_value.into_values().filter_map(value).collect())
+    }
+
+    fn take_from(&mut self, order: &mut Order, ids: &mut Ids) -> Option<usize> {
+        match order {
+            Order::Machines(machines) => {
+                let Reverse((.., place)) = machines.pop()?;
+                self.given[place] += 1;
+                let has = self.views[place].of_service + self.given[place];
+                if self.request.placement.per_node.is_none_or(|most| has < most) {
+                    machines.push(Reverse(self.rank(place, ids)));
+                }
+                Some(place)
+            }
+            Order::Values(values) => {
+                let Reverse(mut value) = values.pop()?;
+                let place = self.take_from(&mut value.below, ids);
+                value.of_service += 1;
+                if let Some(best) = value.below.best() {
+                    value.best = best;
+                    values.push(Reverse(value));
+                }
+                place
+            }
+        }
+    }
+
+    fn rank(&self, place: usize, ids: &mut Ids) -> Rank {
+        let (view, given) = (&self.views[place], self.given[place]);
+        let limits = &self.request.template.limits;
+        let (memory, cpu) = (limits.memory.map_or(0, |memory| memory.0), limits.cpu.map_or(0, |cpu| u64::from(cpu.0)));
+        let promised_memory = view.promised_memory.0 + memory * u64::from(given);
+        let promised_cpu = view.promised_cpu + cpu * u64::from(given);
+        let (has_memory, has_cpu) = (view.facts.memory.0, u64::from(view.facts.cores) * 1_000);
+        let is_over = |promised: u64, needs: u64, has: u64| has > 0 && needs > 0 && promised + needs > has;
+        let over = is_over(promised_memory, memory, has_memory) || is_over(promised_cpu, cpu, has_cpu);
+        let stars = i64::from(view.stars + given);
+        let score = self.scores[place];
+        let wanted = match self.request.placement.strategy {
+            Strategy::Spread => [i64::from(view.of_service + given) * 100 - score, -score, stars],
+            Strategy::Binpack => [-score, -stars, 0],
+            Strategy::Random => [-score, (ids.random() >> 1) as i64, 0],
+        };
+        (over, wanted, view.node, place)
+    }
+}
+
+impl Order {
+    fn best(&self) -> Option<Rank> {
+        match self {
+            Self::Machines(machines) => machines.peek().map(|Reverse(rank)| *rank),
+            Self::Values(values) => values.peek().map(|Reverse(value)| value.best),
+        }
+    }
+}
+
+/// By what its values are compared. A value all of whose machines are promised more than they have comes last.
+impl Value {
+    fn worth(&self) -> (bool, u32, Rank) {
+        (self.best.0, self.of_service, self.best)
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        self.worth() == other.worth()
+    }
+}
+
+impl Eq for Value {}
+
+impl PartialOrd for Value {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Value {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.worth().cmp(&other.worth())
+    }
+}

@@ -1,0 +1,297 @@
+//! Plans over small constellations, and over arbitrary ones.
+
+use std::collections::BTreeMap;
+
+use model::{Code, Limits, Millicores, Probe, ProbeKind, Program, RestartPolicy, Strategy};
+use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
+use proptest::strategy::Strategy as Arbitrarily;
+
+use super::*;
+
+/// A machine as these tests describe it.
+#[derive(Debug, Clone, Default)]
+struct Machine {
+    facts: NodeFacts,
+    stars: u32,
+    of_service: u32,
+    promised: Bytes,
+}
+
+fn machine(of_service: u32, stars: u32) -> Machine {
+    let facts = NodeFacts { memory: Bytes::mib(1_024), ..NodeFacts::default() };
+    Machine { facts, stars, of_service, promised: Bytes(0) }
+}
+
+impl Machine {
+    fn label(mut self, name: &str, value: &str) -> Self {
+        self.facts.labels.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    fn at(mut self, region: &str, zone: &str) -> Self {
+        self.facts.region = Some(region.parse().unwrap());
+        self.facts.zone = Some(zone.parse().unwrap());
+        self
+    }
+
+    fn promised(mut self, megabytes: u64) -> Self {
+        self.promised = Bytes::mib(megabytes);
+        self
+    }
+}
+
+/// Numbered from 1.
+fn views(machines: &[Machine]) -> Vec<NodeView<'_>> {
+    fn view((Machine { facts, stars, of_service, promised }, number): (&Machine, u64)) -> NodeView<'_> {
+        NodeView {
+            node: NodeId(number),
+            name: None,
+            facts,
+            stars: *stars,
+            of_service: *of_service,
+            promised_memory: *promised,
+            promised_cpu: 0,
+            ports: [None, None],
+        }
+    }
+    machines.iter().zip(1..).map(view).collect()
+}
+
+fn template() -> StarTemplate {
+    StarTemplate {
+        program: Program::Script("x.rads".to_owned()),
+        args: Vec::new(),
+        bundle: model::BundleId(model::ContentHash([0; 32])),
+        rootfs: None,
+        env: Default::default(),
+        limits: Limits::DEFAULT,
+        volumes: Vec::new(),
+        network: Network::None,
+        port: Some(80),
+        probe: Probe::new(ProbeKind::Tcp),
+        restart: RestartPolicy::Always,
+        grace_ms: 1_000,
+        stop_signal: None,
+        deadline_ms: None,
+        hooks: Default::default(),
+        health: Default::default(),
+        interior: Default::default(),
+        weakened: Default::default(),
+        checkpoint: false,
+        singleton: false,
+    }
+}
+
+fn needs(megabytes: u64) -> StarTemplate {
+    let limits = Limits { memory: Some(Bytes::mib(megabytes)), ..Limits::DEFAULT };
+    StarTemplate { limits, ..template() }
+}
+
+fn placement(text: &str) -> Placement {
+    serde_json::from_str(text).unwrap()
+}
+
+/// The machines that so many stars go to, in turn.
+fn placed(machines: &[Machine], template: &StarTemplate, placement: &Placement, stars: u32) -> Vec<u64> {
+    let ordinals: Vec<u32> = (1..=stars).collect();
+    let service = "web".parse().unwrap();
+    let request = Request { service: &service, template, placement, ordinals: &ordinals };
+    let plan = plan(&views(machines), &request, &mut Ids::new(1), |_| false);
+    plan.iter().map(|placed| placed.node.0).collect()
+}
+
+fn refused(machines: &[Machine], template: &StarTemplate, placement: &Placement) -> Option<model::Problem> {
+    let service = "web".parse().unwrap();
+    let request = Request { service: &service, template, placement, ordinals: &[] };
+    check(&views(machines), &request).err()
+}
+
+#[test]
+fn stars_of_a_service_are_spread_and_then_go_where_there_are_fewest() {
+    let anywhere = Placement::default();
+    let check = |machines: &[Machine], stars, expected: &[u64]| {
+        assert_eq!(placed(machines, &template(), &anywhere, stars), expected);
+    };
+    check(&[machine(0, 0), machine(0, 0), machine(0, 0)], 4, &[1, 2, 3, 1]);
+    check(&[machine(1, 1), machine(0, 9), machine(0, 5)], 3, &[3, 2, 1]);
+    check(&[machine(5, 5)], 2, &[1, 1]);
+    check(&[], 2, &[]);
+}
+
+#[test]
+fn only_machines_for_which_all_conditions_hold_get_stars() {
+    let machines = [
+        machine(0, 0).label("disk", "ssd"),
+        machine(0, 0).label("disk", "nvme").label("gpu", "a100"),
+        machine(0, 0).label("gpu", "a100"),
+    ];
+    let check = |text: &str, expected: &[u64]| {
+        assert_eq!(placed(&machines, &template(), &placement(text), 3), expected, "{text}");
+    };
+    check(r#"{"require":["disk exists"]}"#, &[1, 2, 1]);
+    check(r#"{"require":["disk exists","gpu = a100"]}"#, &[2, 2, 2]);
+    check(r#"{"require":["disk = hdd"]}"#, &[]);
+    check(r#"{"require":["gpu exists"],"per_node":1}"#, &[2, 3]);
+}
+
+#[test]
+fn stars_are_even_over_the_values_of_what_they_are_spread_over() {
+    // One zone has three machines, the other one.
+    let machines = [
+        machine(0, 0).at("eu", "a"),
+        machine(0, 0).at("eu", "a"),
+        machine(0, 0).at("eu", "a"),
+        machine(0, 0).at("eu", "b"),
+        machine(0, 0).at("us", "c"),
+    ];
+    let check = |text: &str, stars, expected: &[u64]| {
+        assert_eq!(placed(&machines, &template(), &placement(text), stars), expected, "{text}");
+    };
+    check(r#"{"spread":["zone"]}"#, 6, &[1, 4, 5, 2, 4, 5]);
+    check(r#"{"spread":["region"]}"#, 4, &[1, 5, 2, 5]);
+    check(r#"{"spread":["region","zone"]}"#, 8, &[1, 5, 4, 5, 2, 5, 4, 5]);
+    // What a zone has already counts.
+    let mut uneven = machines.clone();
+    uneven[3].of_service = 3;
+    uneven[4].of_service = 3;
+    assert_eq!(placed(&uneven, &template(), &placement(r#"{"spread":["zone"]}"#), 3), [1, 2, 3]);
+    // A zone without a place left is no reason to wait.
+    check(r#"{"spread":["zone"],"per_node":1}"#, 9, &[1, 4, 5, 2, 3]);
+}
+
+#[test]
+fn a_wish_is_outweighed_by_stars_that_are_there_already() {
+    let machines = [machine(0, 0), machine(0, 0).label("disk", "ssd"), machine(0, 0)];
+    let check = |weight: i32, expected: &[u64]| {
+        let text = format!(r#"{{"prefer":[{{"that":"disk = ssd","weight":{weight}}}]}}"#);
+        assert_eq!(placed(&machines, &template(), &placement(&text), 4), expected, "{weight}");
+    };
+    check(50, &[2, 1, 3, 2]);
+    check(100, &[2, 2, 1, 3]);
+    check(-50, &[1, 3, 2, 1]);
+    check(0, &[1, 2, 3, 1]);
+}
+
+#[test]
+fn binpack_fills_a_machine_up_to_what_it_has_and_random_is_the_same_for_the_same_seed() {
+    let machines = [machine(0, 3), machine(0, 5), machine(0, 5)];
+    let packed = placement(r#"{"strategy":"binpack"}"#);
+    // Four of them are all that 1 GiB holds.
+    assert_eq!(placed(&machines, &needs(256), &packed, 9), [2, 2, 2, 2, 3, 3, 3, 3, 1]);
+    let random = placement(r#"{"strategy":"random"}"#);
+    let first = placed(&machines, &template(), &random, 30);
+    assert_eq!(first, placed(&machines, &template(), &random, 30));
+    assert!((1..=3).all(|node| first.contains(&node)), "{first:?}");
+}
+
+#[test]
+fn a_machine_that_is_promised_more_than_it_has_comes_last() {
+    let machines = [machine(0, 0).promised(1_000), machine(1, 9)];
+    assert_eq!(placed(&machines, &needs(64), &Placement::default(), 2), [2, 2]);
+    // Promised is not used: when all are, stars go there all the same.
+    let machines = [machine(0, 0).promised(1_000), machine(1, 9).promised(1_000)];
+    assert_eq!(placed(&machines, &needs(64), &Placement::default(), 2), [1, 1]);
+}
+
+#[test]
+fn what_no_node_can_hold_is_refused_with_what_the_largest_has() {
+    let sized = |megabytes, cores| {
+        let mut machine = machine(0, 0);
+        (machine.facts.memory, machine.facts.cores) = (Bytes::mib(megabytes), cores);
+        machine
+    };
+    let anywhere = Placement::default();
+    let (small, large) = (sized(512, 0), sized(1_024, 0));
+    let problem = refused(&[large.clone(), small.clone()], &needs(2_048), &anywhere).unwrap();
+    assert!(problem.message.contains("the largest node has 1 GiB"), "{problem}");
+    assert_eq!(refused(&[small, sized(4_096, 0)], &needs(2_048), &anywhere), None);
+    assert_eq!(refused(&[], &needs(2_048), &anywhere).unwrap().code, Code::NoCapacity);
+    let mut template = template();
+    template.limits.cpu = Some(Millicores(2_001));
+    let problem = refused(&[sized(4_096, 2)], &template, &anywhere).unwrap();
+    assert!(problem.message.contains("needs 200.1 % of a core, the node has 200 %"), "{problem}");
+    assert_eq!(refused(&[sized(4_096, 2), sized(4_096, 4)], &template, &anywhere), None);
+    template.limits.cpu = Some(Millicores(2_000));
+    assert_eq!(refused(&[sized(4_096, 2)], &template, &anywhere), None);
+    template.network = Network::Bridge;
+    let mut rootless = large;
+    rootless.facts.rootless = true;
+    assert_eq!(refused(&[rootless], &template, &anywhere).unwrap().code, Code::Unsupported);
+}
+
+#[test]
+fn a_refusal_counts_the_machines_by_what_keeps_stars_off_them() {
+    let machines = [machine(0, 0).at("eu", "a"), machine(0, 0).at("eu", "a"), machine(2, 2).at("us", "b")];
+    let problem = refused(&machines, &needs(64), &placement(r#"{"require":["region = us"],"per_node":2}"#)).unwrap();
+    let expected = "no node takes a star of `web`: `region = us` does not hold on 2 nodes; 1 node has 2 of its stars already (`per_node`)";
+    assert_eq!(problem.message, expected);
+    assert!(problem.help.unwrap().contains("rads c explain web"));
+}
+
+/// Machines of few kinds, so that conditions and spreads meet several.
+fn machines() -> impl Arbitrarily<Value = Vec<Machine>> {
+    let one = (0..3u32, 0..4u32, 0..3u8, 0..3u8, 0..2u8, 0..1_500u64).prop_map(
+        |(of_service, others, region, zone, disk, promised)| {
+            let machine = machine(of_service, of_service + others).at(&format!("r{region}"), &format!("z{zone}"));
+            let machine = machine.promised(promised);
+            if disk == 0 { machine } else { machine.label("disk", "ssd") }
+        },
+    );
+    prop::collection::vec(one, 0..12)
+}
+
+fn placements() -> impl Arbitrarily<Value = Placement> {
+    let require = prop::sample::subsequence(vec!["disk = ssd", "region != r0", "zone in z0, z1"], 0..=3);
+    let spread = prop::sample::subsequence(vec!["region", "zone", "disk"], 0..=3);
+    let strategy = prop::sample::select(vec![Strategy::Spread, Strategy::Binpack, Strategy::Random]);
+    (strategy, require, spread, prop::option::of(1..4u32), -100..=100).prop_map(
+        |(strategy, require, spread, per_node, weight)| Placement {
+            strategy,
+            require: require.into_iter().map(|text| text.parse().unwrap()).collect(),
+            prefer: vec![model::Preference { that: "disk exists".parse().unwrap(), weight }],
+            spread: spread.into_iter().map(|text| text.parse().unwrap()).collect(),
+            per_node,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn no_plan_breaks_a_condition_and_every_place_that_there_is_is_found(
+        machines in machines(), placement in placements(), stars in 0..40u32
+    ) {
+        let plan = placed(&machines, &needs(64), &placement, stars);
+        prop_assert_eq!(&plan, &placed(&machines, &needs(64), &placement, stars), "the same again is the same");
+        let mut given: BTreeMap<u64, u32> = BTreeMap::new();
+        plan.iter().for_each(|node| *given.entry(*node).or_default() += 1);
+        let mut room = 0u32;
+        for (machine, node) in machines.iter().zip(1..) {
+            let allowed = placement.require.iter().all(|condition| condition.holds(None, &machine.facts));
+            let given = given.get(&node).copied().unwrap_or(0);
+            prop_assert!(allowed || given == 0);
+            let most = placement.per_node.map_or(u32::MAX, |most| most.saturating_sub(machine.of_service));
+            prop_assert!(given <= most);
+            room = room.saturating_add(if allowed { most } else { 0 });
+        }
+        prop_assert_eq!(plan.len() as u32, stars.min(room));
+    }
+
+    /// With room everywhere no value of the first attribute has two stars more than another, unless it had before.
+    #[test]
+    fn what_is_spread_is_even_within_one(machines in machines(), stars in 1..60u32, zone in any::<bool>()) {
+        let attribute = if zone { "zone" } else { "region" };
+        let machines: Vec<Machine> =
+            machines.into_iter().map(|machine| Machine { of_service: 0, promised: Bytes(0), ..machine }).collect();
+        let placement = placement(&format!(r#"{{"spread":["{attribute}"]}}"#));
+        let mut of_value: BTreeMap<String, u32> = BTreeMap::new();
+        let value = |machine: &Machine| placement.spread[0].of(None, &machine.facts).unwrap().into_owned();
+        of_value.extend(machines.iter().map(|machine| (value(machine), 0)));
+        let mut template = template();
+        template.limits.memory = None;
+        for node in placed(&machines, &template, &placement, stars) {
+            *of_value.get_mut(&value(&machines[node as usize - 1])).unwrap() += 1;
+        }
+        let (least, most) = (of_value.values().min().unwrap_or(&0), of_value.values().max().unwrap_or(&0));
+        prop_assert!(most - least <= 1, "{of_value:?}");
+    }
+}
