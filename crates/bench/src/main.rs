@@ -1,6 +1,6 @@
 //! Figures of the project and its peers, measured in one run on one machine.
 //!
-//! `bench [stars|hostile|cluster|lang] [--quick] [--only=NAME]`: prints a line a figure (see `report`), exits 1 when one misses its target.
+//! `bench [stars|hostile|cluster|scheduler|lang] [--quick] [--only=NAME]`: prints a line a figure (see `report`), exits 1 when one misses its target.
 //! `--only` leaves out the figures of stars, and the parts of `cluster` (rnp, voters, hollow, detection, simulated), whose names do not begin so.
 //! Peers that are not installed are named and skipped.
 
@@ -16,6 +16,7 @@ mod lang;
 mod memory;
 mod peers;
 mod report;
+mod scheduler;
 mod stars;
 
 use std::path::PathBuf;
@@ -55,7 +56,7 @@ impl Bench {
     }
 }
 
-const GROUPS: [&str; 4] = ["stars", "hostile", "cluster", "lang"];
+const GROUPS: [&str; 5] = ["stars", "hostile", "cluster", "scheduler", "lang"];
 
 fn main() -> ExitCode {
     let started_ns = clock::now_ns();
@@ -96,6 +97,9 @@ fn main() -> ExitCode {
     }
     if wanted("cluster") {
         cluster::run(&bench, &mut report);
+    }
+    if wanted("scheduler") {
+        scheduler::run(&bench, &mut report);
     }
     if wanted("lang") {
         lang::run(&bench, &mut report);
