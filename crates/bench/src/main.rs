@@ -75,6 +75,14 @@ fn main() -> ExitCode {
         eprintln!("bench: no group `{unknown}`; there are {}", GROUPS.join(", "));
         return ExitCode::from(2);
     }
+    let is_known = |flag: &String| flag == "--quick" || flag.starts_with("--only=") || !flag.starts_with("--");
+    if let Some(unknown) = args.iter().find(|flag| !hollow && !is_known(flag)) {
+        eprintln!(
+            "bench: no option `{unknown}`; there are --quick and --only=NAME, and the groups {}",
+            GROUPS.join(", ")
+        );
+        return ExitCode::from(2);
+    }
     let only = args.iter().find_map(|arg| arg.strip_prefix("--only=")).unwrap_or_default();
     let bench = match locate(depth, only) {
         Ok(bench) => bench,

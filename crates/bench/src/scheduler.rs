@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use model::{
-    AppSpec, BundleId, Bytes, ContentHash, Limits, Network, NodeFacts, NodeId, NodeRole, Placement, Probe, ProbeKind, Program,
-    RestartPolicy, ServiceSpec, StarTemplate, Time, WallTime,
+    AppSpec, BundleId, Bytes, ContentHash, Limits, Network, NodeFacts, NodeId, NodeRole, Placement, Probe, ProbeKind,
+    Program, RestartPolicy, ServiceSpec, StarTemplate, Time, WallTime,
 };
 use node::{Effect, Event, Node, NodeConfig};
 use scheduler::{Ids, NodeView, Request, plan};
@@ -17,7 +17,8 @@ use crate::{Bench, Depth};
 
 const WALL: WallTime = WallTime(1);
 /// Four regions of four zones; every other machine has the disk that is asked for.
-const PLACEMENT: &str = r#"{"require":["disk = ssd","cores >= 8"],"prefer":[{"that":"rack = r1","weight":20}],"spread":["region","zone"]}"#;
+const PLACEMENT: &str =
+    r#"{"require":["disk = ssd","cores >= 8"],"prefer":[{"that":"rack = r1","weight":20}],"spread":["region","zone"]}"#;
 
 pub(crate) fn run(bench: &Bench, report: &mut Report) {
     for nodes in [1_000, 5_000] {
@@ -36,7 +37,8 @@ fn measure(bench: &Bench, report: &mut Report, nodes: u64, kind: &str, placement
     if bench.wants(&figure) {
         let times = decide(nodes, &placement, decisions)?;
         let samples = Samples::new(times).ok_or("no samples")?;
-        let note = format!("p99, one star more; p50 {:.3}, max {:.3}, n={decisions}", samples.median(), samples.quantile(1.0));
+        let note =
+            format!("p99, one star more; p50 {:.3}, max {:.3}, n={decisions}", samples.median(), samples.quantile(1.0));
         // The target is for a thousand machines.
         let target = if nodes == 1_000 { Target::AtMost(1.0) } else { Target::None };
         report.figure(&figure, samples.quantile(0.99), "ms", target, &note);
@@ -62,7 +64,8 @@ fn decide(nodes: u64, placement: &Placement, decisions: u32) -> Result<Vec<f64>,
         let begun = Instant::now();
         lead.write(scale);
         let took = begun.elapsed();
-        let assigned = lead.proposed.iter().any(|command| matches!(command, Command::Assign { stars, .. } if stars.len() == 1));
+        let assigned =
+            lead.proposed.iter().any(|command| matches!(command, Command::Assign { stars, .. } if stars.len() == 1));
         if !assigned {
             return Err(format!("no machine for star {instances}"));
         }
@@ -95,7 +98,10 @@ fn place(nodes: u64, placement: &Placement) -> Result<(f64, String), String> {
     while begun.elapsed() < LONG_ENOUGH {
         placed += plan(&views, &request, &mut ids, |_| false).len();
     }
-    Ok((placed as f64 / begun.elapsed().as_secs_f64(), format!("plans of {AT_ONCE} stars; {placed} placed, one thread")))
+    Ok((
+        placed as f64 / begun.elapsed().as_secs_f64(),
+        format!("plans of {AT_ONCE} stars; {placed} placed, one thread"),
+    ))
 }
 
 /// The node that leads, and what it has proposed.
@@ -111,14 +117,16 @@ impl Lead {
         let name = |number: u64| format!("n{number}").parse().map_err(|_| "no name");
         let address = || "10.0.0.1:7946".to_owned();
         let cluster = "bench".parse().map_err(|_| "no name")?;
-        let found = Command::Found { cluster, name: name(1)?, address: address(), facts: Box::new(facts(1)), wall: WALL };
+        let found =
+            Command::Found { cluster, name: name(1)?, address: address(), facts: Box::new(facts(1)), wall: WALL };
         state::apply(&mut state, 1, &found);
         for number in 2..=nodes {
             let (name, facts, role) = (name(number)?, Box::new(facts(number)), NodeRole::Worker);
             let admit = Command::AdmitNode { name, role, address: address(), facts, wall: WALL, ticket: None };
             state::apply(&mut state, number, &admit);
         }
-        let config = NodeConfig { node: NodeId(1), seed: 1, rootless: false, memory: Bytes::mib(65_536), cores: 32, cpus: None };
+        let config =
+            NodeConfig { node: NodeId(1), seed: 1, rootless: false, memory: Bytes::mib(65_536), cores: 32, cpus: None };
         let mut this = Self { index: state.index, node: Node::new(config, state), proposed: Vec::new() };
         this.tell(Event::NurseryUp { running: Vec::new(), ended: Vec::new() });
         this.tell(Event::Leads { leads: true });
@@ -151,7 +159,11 @@ impl Lead {
     fn put(&mut self, name: &str, instances: u32, placement: &Placement) {
         let (Ok(app), Ok(service)) = (name.parse(), name.parse()) else { return };
         let spec = ServiceSpec { template: template(), instances, entry: None, placement: placement.clone() };
-        self.write(Command::PutApp { spec: AppSpec { app, services: [(service, spec)].into() }, base: None, wall: WALL });
+        self.write(Command::PutApp {
+            spec: AppSpec { app, services: [(service, spec)].into() },
+            base: None,
+            wall: WALL,
+        });
         self.settle();
     }
 }

@@ -175,7 +175,15 @@ impl Node {
         let ServiceSpec { template, placement, .. } = spec;
         let mut machines = self.machines(service);
         machines.iter_mut().for_each(|view| view.of_service = 0);
-        check(&machines, &PlanRequest { service, template, placement, ordinals: &[] })
+        check(&machines, &PlanRequest { service, template, placement, ordinals: &[] }).map_err(|problem| {
+            // What is asked for is not there yet, and cannot be explained.
+            match placement.require.is_empty() {
+                true => problem,
+                false => problem.help(
+                    "`rads c nodes` shows where nodes are; labels are given by `--label` when one is founded or joins",
+                ),
+            }
+        })
     }
 
     /// A change of the service waits for its entry point or is being written.

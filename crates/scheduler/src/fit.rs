@@ -29,8 +29,9 @@ pub enum Unfit {
     },
     /// It is not as the service requires.
     Condition(Condition),
-    /// It has as many stars of the service as it may.
+    /// It has as many stars of the service as it may, or more.
     Full {
+        has: u32,
         per_node: u32,
     },
 }
@@ -72,9 +73,11 @@ impl fmt::Display for Unfit {
             Self::Memory { needs, has } => write!(f, "a star needs {needs} of memory, it has {has}"),
             Self::Rootless { asks_for, .. } => write!(f, "its agent has no root: {asks_for}"),
             Self::Condition(condition) => write!(f, "`{condition}` does not hold"),
-            Self::Full { per_node: 1 } => write!(f, "it has a star of the service, and `per_node` is 1"),
-            Self::Full { per_node } => {
-                write!(f, "it has {per_node} stars of the service, as many as `per_node` allows")
+            Self::Full { has: 1, per_node } => {
+                write!(f, "it has a star of the service, and `per_node` is {per_node}")
+            }
+            Self::Full { has, per_node } => {
+                write!(f, "it has {has} stars of the service, and `per_node` is {per_node}")
             }
         }
     }
@@ -97,7 +100,8 @@ pub(crate) fn fits(view: &NodeView<'_>, request: &Request<'_>) -> bool {
 }
 
 fn full(view: &NodeView<'_>, request: &Request<'_>) -> Option<Unfit> {
-    request.placement.per_node.filter(|most| view.of_service >= *most).map(|per_node| Unfit::Full { per_node })
+    let has = view.of_service;
+    request.placement.per_node.filter(|most| has >= *most).map(|per_node| Unfit::Full { has, per_node })
 }
 
 /// Whether a star can run on one of these machines; the problem names what it needs and what the best has.
@@ -144,8 +148,8 @@ fn told(reason: &Unfit, nodes: usize) -> String {
     match (reason, nodes) {
         (Unfit::Condition(condition), 1) => format!("`{condition}` does not hold on 1 node"),
         (Unfit::Condition(condition), _) => format!("`{condition}` does not hold on {nodes} nodes"),
-        (Unfit::Full { per_node }, 1) => format!("1 node has {per_node} of its stars already (`per_node`)"),
-        (Unfit::Full { per_node }, _) => format!("{nodes} nodes have {per_node} of its stars already (`per_node`)"),
+        (Unfit::Full { has, .. }, 1) => format!("1 node has {has} of its stars already (`per_node`)"),
+        (Unfit::Full { has, .. }, _) => format!("{nodes} nodes have {has} of its stars already (`per_node`)"),
         (other, 1) => format!("1 node: {other}"),
         (other, _) => format!("{nodes} nodes: {other}"),
     }

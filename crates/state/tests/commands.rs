@@ -469,6 +469,8 @@ fn check(before: &State, state: &State, changes: &[Change]) -> Result<(), &'stat
         let mut load = Load::default();
         for star in state.stars.values().filter(|star| star.node == node && star.phase != StarPhase::Ended) {
             load.stars += 1;
+            load.memory += star.template.limits.memory.map_or(0, |memory| memory.0);
+            load.cpu += star.template.limits.cpu.map_or(0, |cpu| u64::from(cpu.0));
             if let (Some(port), Network::Host) = (star.port, star.template.network) {
                 *load.ports.entry(port).or_default() += 1;
             }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    AppSpec, Balance, BundleId, ContentHash, Entry, Limits, ListenAddr, Network, Probe, ProbeKind, Program, Protocol,
-    RestartPolicy, ServiceKey, ServiceSpec, StarTemplate, VolumeMount,
+    AppSpec, Attribute, Balance, BundleId, ContentHash, Entry, Limits, ListenAddr, Network, Placement, Preference,
+    Probe, ProbeKind, Program, Protocol, RestartPolicy, ServiceKey, ServiceSpec, StarTemplate, Strategy, VolumeMount,
 };
 use node::Request;
 
@@ -47,6 +47,24 @@ pub(crate) fn put(random: &mut Chance, most: u64) -> Request {
     Request::PutApp { spec: AppSpec { app: app.parse().expect("a name"), services }, base: None }
 }
 
+/// Half of the time none. Machines are named as `World::begin` does it.
+fn placement(random: &mut Chance) -> Placement {
+    let condition = |text: String| text.parse().expect("a condition");
+    let strategies = [Strategy::Spread, Strategy::Spread, Strategy::Binpack, Strategy::Random];
+    if random.below(2) == 0 {
+        return Placement::default();
+    }
+    let away_from = (random.below(2) == 0).then(|| condition(format!("node != node-{}", random.below(5) + 1)));
+    let wish = condition(format!("node = node-{}", random.below(5) + 1));
+    Placement {
+        strategy: random.pick(&strategies).unwrap_or_default(),
+        require: away_from.into_iter().collect(),
+        prefer: vec![Preference { that: wish, weight: random.below(201) as i32 - 100 }],
+        spread: if random.below(2) == 0 { vec![Attribute::Node] } else { Vec::new() },
+        per_node: None,
+    }
+}
+
 pub(crate) fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
     let is_job = name == "job";
     let port = (!is_job).then_some(8080);
@@ -58,7 +76,7 @@ pub(crate) fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
     let entry = Entry { listen: ListenAddr::loopback(8000), protocol: Protocol::Http, balance: Balance::RoundRobin };
     let volume = VolumeMount { volume: "data".parse().expect("a name"), path: "/data".to_owned(), size: None };
     ServiceSpec {
-        placement: Default::default(),
+        placement: if matches!(name, "web" | "api") { placement(random) } else { Placement::default() },
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: vec![random.below(3).to_string()],

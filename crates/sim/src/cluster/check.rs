@@ -85,7 +85,14 @@ impl World {
             self.truth.services.iter().map(|(key, record)| (key.clone(), record.wanted())).collect();
         for (key, wanted) in services {
             let runs = running.remove(&key).unwrap_or_default();
-            let can_be = has_takers && self.home_takes(&key);
+            let can_be = self.truth.nodes.values().any(|node| takers(&node) && self.may_be_on(&key, node))
+                && self.home_takes(&key);
+            let astray = self
+                .truth
+                .stars_of(&key)
+                .filter(|star| star.phase != StarPhase::Ended)
+                .any(|star| self.truth.nodes.get(&star.node).is_none_or(|node| !self.may_be_on(&key, node)));
+            self.must(!astray || !can_be, &format!("every star of `{key}` is where it may be in the end"));
             let is_right = runs == wanted || (!can_be && runs <= wanted);
             self.must(is_right, &format!("of `{key}` {wanted} stars run in the end, not {runs}"));
         }
@@ -96,6 +103,12 @@ impl World {
         });
         let stays = draining.map(|star| star.id);
         self.must(stays.is_none() || !has_takers, &format!("a drained node has no stars in the end: {stays:?}"));
+    }
+
+    /// Whether a machine is as a service requires.
+    fn may_be_on(&self, key: &ServiceKey, node: &state::NodeRecord) -> bool {
+        let Some(record) = self.truth.services.get(key) else { return true };
+        record.spec.placement.require.iter().all(|condition| condition.holds(Some(&node.name), &node.facts))
     }
 
     /// Whether the machine that its volumes bind a service to takes stars.
