@@ -25,6 +25,8 @@ enum Kind {
     Probe,
     /// `seccomp=off`, `capabilities=setuid,setgid`.
     Wall,
+    /// `require=disk in ssd, nvme`, `prefer=zone = a (80)`, `spread=region,zone`, `strategy=binpack`, `per_node=2`.
+    Placement,
 }
 
 /// One option: as it is typed, how its value is read and called, and what it is.
@@ -57,6 +59,12 @@ const ROWS: [(&str, &[Row]); 6] = [
             Row("singleton", Kind::Switch, "on|off", "Whether there is never more than one star, wherever it runs"),
             Row("assets", Kind::Item, "PATH", "A file or folder to take along; may be repeated"),
             Row("instances", Kind::Number, "N", "How many stars"),
+            Row(
+                "placement",
+                Kind::Placement,
+                "NAME=VALUE",
+                "Where its stars go, such as `require=region = eu` or `spread=zone`; may be repeated",
+            ),
             Row("namespace", Kind::Word, "NAME", "Where its name, its volumes and its secrets are"),
         ],
     ),
@@ -177,7 +185,7 @@ impl clap::Args for ServiceOptions {
                     arg.action(ArgAction::Set).num_args(0..=1).require_equals(true).default_missing_value("on")
                 }
                 // One of several is also typed as one.
-                Kind::Item | Kind::Pair | Kind::Place | Kind::Wall => {
+                Kind::Item | Kind::Pair | Kind::Place | Kind::Wall | Kind::Placement => {
                     let arg = arg.action(ArgAction::Append);
                     singular(name).map_or(arg.clone(), |one| arg.alias(one))
                 }
@@ -233,7 +241,44 @@ fn setting(kind: Kind, last: &str, all: &[&str]) -> Setting {
             "off" => Setting::Text(value.to_owned()),
             names => Setting::List(names.split(',').map(|name| Setting::Text(name.to_owned())).collect()),
         }),
+        Kind::Placement => placement(all),
     }
+}
+
+/// Each names one of its options; conditions add up.
+fn placement(all: &[&str]) -> Setting {
+    let mut settings: Vec<(String, Setting)> = Vec::new();
+    for text in all {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        let (name, value) = (name.trim(), value.trim());
+        let more = match name {
+            "require" => vec![Setting::Text(value.to_owned())],
+            "prefer" => vec![wish(value)],
+            "spread" => value.split(',').map(|attribute| Setting::Text(attribute.trim().to_owned())).collect(),
+            _ => {
+                settings.retain(|(known, _)| known != name);
+                settings.push((name.to_owned(), number(value)));
+                continue;
+            }
+        };
+        match settings.iter_mut().find(|(known, _)| known == name) {
+            Some((_, Setting::List(list))) => list.extend(more),
+            _ => settings.push((name.to_owned(), Setting::List(more))),
+        }
+    }
+    Setting::Map(settings)
+}
+
+/// A condition, and its weight as a plan shows it: `zone = a (80)`.
+fn wish(text: &str) -> Setting {
+    let weighed = text.strip_suffix(')').and_then(|text| text.rsplit_once('(')).and_then(|(that, weight)| {
+        let that = Setting::Text(that.trim().to_owned());
+        Some(Setting::Map(vec![
+            ("that".to_owned(), that),
+            ("weight".to_owned(), Setting::Int(weight.trim().parse().ok()?)),
+        ]))
+    });
+    weighed.unwrap_or_else(|| Setting::Text(text.to_owned()))
 }
 
 /// Of two of one name the last counts, as everywhere. One without a `=` has nothing, which is told as any other wrong value.
@@ -342,6 +387,26 @@ mod tests {
         let check = |kind, typed: &[&str], expected: Setting| {
             assert_eq!(setting(kind, typed[typed.len() - 1], typed), expected, "{typed:?}");
         };
+        let wish = map(&[("that", text("gpu exists")), ("weight", Setting::Int(-80))]);
+        check(
+            Kind::Placement,
+            &[
+                "require=disk in ssd, nvme",
+                "prefer=zone = a",
+                "prefer=gpu exists (-80)",
+                "require=cores >= 4",
+                "spread=region, zone",
+                "per_node=2",
+                "strategy=binpack",
+            ],
+            map(&[
+                ("require", list(&["disk in ssd, nvme", "cores >= 4"])),
+                ("prefer", Setting::List(vec![text("zone = a"), wish])),
+                ("spread", list(&["region", "zone"])),
+                ("per_node", Setting::Int(2)),
+                ("strategy", text("binpack")),
+            ]),
+        );
         check(Kind::Number, &["64"], Setting::Int(64));
         check(Kind::Number, &["-1"], Setting::Int(-1));
         check(Kind::Number, &["0.5"], Setting::Float(0.5));
