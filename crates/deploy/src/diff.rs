@@ -165,7 +165,8 @@ fn service_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
     fields
 }
 
-fn placement_fields(placement: &Placement) -> Vec<(String, String)> {
+/// What a placement says beyond the usual, each part by its name.
+pub fn placement_fields(placement: &Placement) -> Vec<(String, String)> {
     let Placement { strategy, require, prefer, spread, per_node } = placement;
     let joined = |texts: Vec<String>| Some(texts.join("; ")).filter(|text| !text.is_empty());
     let wish = |Preference { that, weight }: &Preference| format!("{that} ({weight})");

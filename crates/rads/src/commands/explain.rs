@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use api::{Client, ExplainView, ExplainedNode};
-use model::{Placement, Problem, Strategy};
+use model::Problem;
 
 use super::find;
 use crate::cli::{Explain, Form};
@@ -24,7 +24,7 @@ pub(crate) async fn explain(client: &Client, args: &Explain, form: Form) -> Resu
 fn told(view: &ExplainView, all: bool) -> String {
     let ExplainView { service, desired, ready, placement, problem, nodes } = view;
     let mut text = format!("{service}: {ready} of {desired} {} ready\n", if *desired == 1 { "star" } else { "stars" });
-    text.push_str(&said_of(placement));
+    text.extend(deploy::placement_fields(placement).iter().map(|(name, value)| format!("  {name}: {value}\n")));
     if let Some(problem) = problem {
         text.push_str(&format!("\n{}\n", problem.message));
         text.extend(problem.help.iter().map(|help| format!("help: {help}\n")));
@@ -61,25 +61,4 @@ fn verdict(node: &ExplainedNode) -> String {
         (true, false) => format!("may come here{preferred}"),
         (false, _) => node.reasons.join("; "),
     }
-}
-
-fn said_of(placement: &Placement) -> String {
-    let Placement { strategy, require, prefer, spread, per_node } = placement;
-    let joined = |texts: Vec<String>| texts.join("; ");
-    let mut lines = Vec::new();
-    if *strategy != Strategy::default() {
-        lines.push(format!("strategy: {}", strategy.as_str()));
-    }
-    if !require.is_empty() {
-        lines.push(format!("requires: {}", joined(require.iter().map(ToString::to_string).collect())));
-    }
-    if !prefer.is_empty() {
-        let wishes = prefer.iter().map(|wish| format!("{} ({})", wish.that, wish.weight)).collect();
-        lines.push(format!("prefers: {}", joined(wishes)));
-    }
-    if !spread.is_empty() {
-        lines.push(format!("spread over: {}", joined(spread.iter().map(ToString::to_string).collect())));
-    }
-    lines.extend(per_node.map(|most| format!("at most {most} on a node")));
-    lines.iter().map(|line| format!("  {line}\n")).collect()
 }
