@@ -12,13 +12,14 @@ use api::{
     Copy, Events, Exec, ExecCommand, ExplainView, GrantView, Granted, Index, Init, Inspection, Invitation, Invite,
     Join, LogQuery, LogStream, MachineView, NewGrant, NodeView, Passed, Place, RestoreSnapshot, Road, ServiceView,
     Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, Survey, TakeSnapshot,
-    Talk, TokenView, Version, VolumeView, WAIT_MAX_MS, WatchQuery, WatchStream,
+    Talk, TokenView, Version, VersionView, VolumeView, WAIT_MAX_MS, WatchQuery, WatchStream,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
 use model::{
     AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, Network, NodeFacts, NodeId,
-    Problem, SecretChange, SecretKey, SecretView, ServiceKey, StarId, StarPhase, Verb, VolumeKey, WallTime,
+    Problem, RolloutTurn, SecretChange, SecretKey, SecretView, ServiceKey, StarId, StarPhase, Verb, VolumeKey,
+    WallTime,
 };
 use node::{Node, Request};
 use proxy::Proxy;
@@ -447,6 +448,22 @@ impl Control for Remote {
         Box::pin(self.change(Request::Resume { service }))
     }
 
+    fn versions(&self, service: ServiceKey) -> Answer<'_, Vec<VersionView>> {
+        Box::pin(async move {
+            let name = service.clone();
+            let versions = self.looker().look(move |node| node.version_views(&service)).await?;
+            versions.ok_or_else(|| no_service(&name))
+        })
+    }
+
+    fn roll_back(&self, service: ServiceKey, version: Option<u64>) -> Answer<'_, Accepted> {
+        Box::pin(self.change(Request::Rollback { service, version }))
+    }
+
+    fn turn_rollout(&self, service: ServiceKey, turn: RolloutTurn) -> Answer<'_, Accepted> {
+        Box::pin(self.change(Request::TurnRollout { service, turn }))
+    }
+
     fn restart(&self, service: ServiceKey) -> Answer<'_, Accepted> {
         Box::pin(self.change(Request::Restart { service }))
     }
@@ -841,9 +858,11 @@ impl Control for Remote {
     }
 }
 
-/// The bundles that services and stars are made from.
+/// The bundles that services and stars are made from, and those of versions that may come back.
 pub(crate) fn bundles_in_use(state: &State) -> BTreeSet<BundleId> {
     let wanted = state.services.values().map(|service| service.spec.template.bundle);
+    let earlier = state.services.values().flat_map(|service| &service.versions);
+    let wanted = wanted.chain(earlier.map(|version| version.spec.template.bundle));
     wanted.chain(state.stars.values().map(|star| star.template.bundle)).collect()
 }
 

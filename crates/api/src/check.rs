@@ -122,6 +122,7 @@ mod tests {
     fn sound() -> ServiceSpec {
         ServiceSpec {
             placement: Default::default(),
+            update: Default::default(),
             template: StarTemplate {
                 program: Program::Script("a.rads".to_owned()),
                 args: Vec::new(),

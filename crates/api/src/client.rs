@@ -18,8 +18,8 @@ use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use model::{
-    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Problem, SecretKey,
-    SecretView, ServiceKey, StarId, VolumeKey,
+    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Problem, RolloutTurn,
+    SecretKey, SecretView, ServiceKey, StarId, VolumeKey,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,8 +37,8 @@ use crate::keyed;
 use crate::serve::socket_path;
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Index, Inspection, LogQuery,
-    LogRecord, Passed, PutApp, RestoreSnapshot, Scale, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats,
-    StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version, VolumeView,
+    LogRecord, Passed, PutApp, RestoreSnapshot, Rollback, Scale, ServiceView, Shutdown, SnapshotTaken, SnapshotView,
+    StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version, VersionView, VolumeView,
 };
 use crate::watch::{WatchLine, WatchQuery};
 
@@ -206,6 +206,20 @@ impl Client {
 
     pub async fn restart(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
         self.change(Method::POST, &format!("/v1/services/{}/restart", segment(service)), &()).await
+    }
+
+    /// Those that are kept, the present one last.
+    pub async fn versions(&self, service: &ServiceKey) -> Result<Vec<VersionView>, Problem> {
+        self.get(&format!("/v1/services/{}/versions", segment(service))).await
+    }
+
+    pub async fn roll_back(&self, service: &ServiceKey, version: Option<u64>) -> Result<Accepted, Problem> {
+        self.change(Method::POST, &format!("/v1/services/{}/rollback", segment(service)), &Rollback { version }).await
+    }
+
+    pub async fn turn_rollout(&self, service: &ServiceKey, turn: RolloutTurn) -> Result<Accepted, Problem> {
+        let path = format!("/v1/services/{}/rollout/{}", segment(service), turn.as_str());
+        self.change(Method::POST, &path, &()).await
     }
 
     pub async fn stop(&self, service: &ServiceKey) -> Result<Accepted, Problem> {

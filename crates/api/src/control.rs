@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::Stream;
 use model::{
-    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Problem, Rights, SecretKey,
-    SecretView, ServiceKey, StarId, Verb, VolumeKey, access,
+    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Problem, Rights, RolloutTurn,
+    SecretKey, SecretView, ServiceKey, StarId, Verb, VolumeKey, access,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -19,7 +19,7 @@ use crate::grants::{AuditView, GrantView, Granted, NewGrant};
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Index, Inspection, LogQuery,
     LogRecord, Passed, RestoreSnapshot, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn,
-    StarView, Status, TakeSnapshot, TerminalSize, Version, VolumeView,
+    StarView, Status, TakeSnapshot, TerminalSize, Version, VersionView, VolumeView,
 };
 use crate::watch::{WatchQuery, WatchStream};
 
@@ -154,6 +154,10 @@ pub trait Control: Send + Sync + 'static {
     fn pause(&self, service: ServiceKey) -> Answer<'_, Accepted>;
     fn resume(&self, service: ServiceKey) -> Answer<'_, Accepted>;
     fn restart(&self, service: ServiceKey) -> Answer<'_, Accepted>;
+    /// Those that are kept, the present one last.
+    fn versions(&self, service: ServiceKey) -> Answer<'_, Vec<VersionView>>;
+    fn roll_back(&self, service: ServiceKey, version: Option<u64>) -> Answer<'_, Accepted>;
+    fn turn_rollout(&self, service: ServiceKey, turn: RolloutTurn) -> Answer<'_, Accepted>;
     fn stop(&self, service: ServiceKey) -> Answer<'_, Accepted>;
     fn start(&self, service: ServiceKey) -> Answer<'_, Accepted>;
 

@@ -72,13 +72,15 @@ pub(crate) fn takes_key(method: &Method, path: &str) -> bool {
     let words: Vec<&str> = path.split('/').collect();
     match (method.as_str(), &words[..]) {
         ("PUT" | "DELETE", ["apps" | "secrets", _]) | ("DELETE", ["services" | "nodes", _]) => true,
-        ("PUT", ["nodes", _, "duty"]) | ("POST", ["services", _, "stars", _, "stop" | "start" | "restart"]) => true,
+        ("PUT", ["nodes", _, "duty"])
+        | ("POST", ["services", _, "rollout", _])
+        | ("POST", ["services", _, "stars", _, "stop" | "start" | "restart"]) => true,
         ("POST", ["tokens" | "grants"]) | ("DELETE", ["tokens" | "grants" | "snapshots" | "volumes", _]) => true,
         ("POST", ["certificates" | "gossip-keys", "rotate"]) | ("DELETE", ["nodes", _, "certificates"]) => true,
         ("POST", ["services", _, "snapshots"] | ["snapshots", _, "restore"]) => true,
         ("POST", ["bundles"]) | ("PUT", ["blobs", _]) => true,
         ("POST", ["services", _, word]) => {
-            ["limits", "scale", "pause", "resume", "restart", "stop", "start"].contains(word)
+            ["limits", "scale", "pause", "resume", "restart", "rollback", "stop", "start"].contains(word)
         }
         _ => false,
     }
@@ -122,7 +124,7 @@ mod tests {
             check(Method::DELETE, &format!("/v1/{path}"), true);
             check(Method::GET, &format!("/v1/{path}"), false);
         }
-        for word in ["limits", "scale", "pause", "resume", "restart", "stop", "start"] {
+        for word in ["limits", "scale", "pause", "resume", "restart", "rollback", "stop", "start"] {
             check(Method::POST, &format!("/v1/services/web/{word}"), true);
         }
         check(Method::POST, "/v1/services/web/snapshots", true);

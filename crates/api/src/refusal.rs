@@ -55,9 +55,12 @@ fn status(code: Code) -> StatusCode {
         Code::NoAgent | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::Timeout => StatusCode::GATEWAY_TIMEOUT,
         Code::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
-        Code::DataUnwritable | Code::DataCorrupt | Code::StartFailed | Code::CrashLoop | Code::Internal => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        Code::DataUnwritable
+        | Code::DataCorrupt
+        | Code::StartFailed
+        | Code::CrashLoop
+        | Code::RolledBack
+        | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -6,7 +6,9 @@ use model::{AppSpec, BundleId, ContentHash, Name, ServiceKey, StarId, VolumeKey,
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-pub use node::view::{AppView, EventView, ServiceView, StarDetail, StarView, StatusView};
+pub use node::view::{
+    AppView, EventView, HeldView, RolloutView, ServiceView, StarDetail, StarView, StatusView, TakenBack, VersionView,
+};
 pub use node::{ExplainView, ExplainedNode};
 
 /// The version of this API, in every path. A change that breaks a client gets a new one.
@@ -129,6 +131,13 @@ pub struct Accepted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Scale {
     pub instances: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Rollback {
+    /// Which version comes back; the last good one before the present when absent.
+    #[serde(default)]
+    pub version: Option<u64>,
 }
 
 /// Counters of one star. `null` where this machine does not measure it.

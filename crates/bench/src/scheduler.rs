@@ -158,7 +158,13 @@ impl Lead {
 
     fn put(&mut self, name: &str, instances: u32, placement: &Placement) {
         let (Ok(app), Ok(service)) = (name.parse(), name.parse()) else { return };
-        let spec = ServiceSpec { template: template(), instances, entry: None, placement: placement.clone() };
+        let spec = ServiceSpec {
+            template: template(),
+            instances,
+            entry: None,
+            placement: placement.clone(),
+            update: Default::default(),
+        };
         self.write(Command::PutApp {
             spec: AppSpec { app, services: [(service, spec)].into() },
             base: None,

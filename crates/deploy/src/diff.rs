@@ -4,8 +4,8 @@ use std::fmt;
 
 use model::limits::limit_fields;
 use model::{
-    AppKey, AppSpec, Entry, Interior, Name, Network, Placement, Preference, Probe, ProbeKind, Program, RestartPolicy,
-    ServiceSpec, Strategy, VolumeMount,
+    AppKey, AppSpec, Entry, Interior, Name, Network, OnFailure, OnSecret, Placement, Preference, Probe, ProbeKind,
+    Program, RestartPolicy, ServiceSpec, Strategy, Update, VolumeMount,
 };
 
 /// The difference between what runs and what is wanted.
@@ -86,6 +86,11 @@ impl Diff {
     }
 }
 
+/// Compares two versions of a service; nothing when they are the same.
+pub fn service_diff(old: &ServiceSpec, new: &ServiceSpec) -> Option<ServiceChange> {
+    changed(old, new)
+}
+
 /// Compares what runs with what is wanted.
 pub fn diff(current: Option<&AppSpec>, wanted: &AppSpec) -> Diff {
     let mut services = Vec::new();
@@ -153,7 +158,8 @@ fn summary(spec: &ServiceSpec) -> Vec<String> {
     let mut lines: Vec<String> =
         template.filter(worth_telling).map(|(name, value)| format!("{name}: {value}")).collect();
     lines.extend(spec.entry.as_ref().map(|entry| format!("entry: {}", entry_text(entry))));
-    lines.extend(placement_fields(&spec.placement).into_iter().map(|(name, value)| format!("{name}: {value}")));
+    let said = placement_fields(&spec.placement).into_iter().chain(update_fields(&spec.update));
+    lines.extend(said.map(|(name, value)| format!("{name}: {value}")));
     lines
 }
 
@@ -162,7 +168,35 @@ fn service_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
     let mut fields = vec![("instances".to_owned(), spec.instances.to_string())];
     fields.extend(spec.entry.as_ref().map(|entry| ("entry".to_owned(), entry_text(entry))));
     fields.extend(placement_fields(&spec.placement));
+    fields.extend(update_fields(&spec.update));
     fields
+}
+
+/// What is said of roll-outs beyond the usual, each part by its name.
+pub fn update_fields(update: &Update) -> Vec<(String, String)> {
+    let usual = Update::default();
+    let Update {
+        strategy,
+        max_surge,
+        max_unavailable,
+        healthy_ms,
+        deadline_ms,
+        promote_after_ms,
+        on_failure,
+        on_secret,
+    } = update;
+    let seconds = |ms: u64| format!("{} s", ms as f64 / 1_000.0);
+    let fields = [
+        ("roll-out", (*strategy != usual.strategy).then(|| strategy.to_string())),
+        ("surge", (*max_surge != usual.max_surge).then(|| format!("at most {max_surge} more"))),
+        ("missing", (*max_unavailable != usual.max_unavailable).then(|| format!("at most {max_unavailable}"))),
+        ("settled", (*healthy_ms > 0).then(|| format!("{} after it is ready", seconds((*healthy_ms).into())))),
+        ("promoted", promote_after_ms.map(|ms| format!("by itself, after {}", seconds(ms)))),
+        ("has time", (*deadline_ms != usual.deadline_ms).then(|| seconds(*deadline_ms))),
+        ("failed", (*on_failure == OnFailure::Hold).then(|| "is held".to_owned())),
+        ("new secrets", (*on_secret == OnSecret::Keep).then(|| "replace no star".to_owned())),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 /// What a placement says beyond the usual, each part by its name.
@@ -298,29 +332,33 @@ fn ready_text(probe: &Probe) -> String {
 
 impl fmt::Display for Diff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stars = |count: u32| format!("{count} {}", if count == 1 { "star" } else { "stars" });
-        for (name, change) in &self.services {
-            match change {
-                ServiceChange::Create { stars: count, summary } => {
-                    writeln!(f, "  + {name}: {}", stars(*count))?;
-                    summary.iter().try_for_each(|line| writeln!(f, "      {}", visible(line)))?;
-                }
-                ServiceChange::Update { changes } => {
-                    writeln!(f, "  ~ {name}: in place")?;
-                    write_changes(f, changes)?;
-                }
-                ServiceChange::Replace { stars: count, changes } => {
-                    writeln!(f, "  ± {name}: {} replaced one after another", stars(*count))?;
-                    write_changes(f, changes)?;
-                }
-                ServiceChange::Remove { stars: count } => writeln!(f, "  - {name}: {} stopped", stars(*count))?,
-            }
-        }
-        Ok(())
+        self.services.iter().try_for_each(|(name, change)| change.tell(f, name))
     }
 }
 
-fn write_changes(f: &mut fmt::Formatter<'_>, changes: &[Change]) -> fmt::Result {
+impl ServiceChange {
+    /// The change of a service of this name, line by line.
+    pub fn tell(&self, f: &mut impl fmt::Write, name: &Name) -> fmt::Result {
+        let stars = |count: u32| format!("{count} {}", if count == 1 { "star" } else { "stars" });
+        match self {
+            Self::Create { stars: count, summary } => {
+                writeln!(f, "  + {name}: {}", stars(*count))?;
+                summary.iter().try_for_each(|line| writeln!(f, "      {}", visible(line)))
+            }
+            Self::Update { changes } => {
+                writeln!(f, "  ~ {name}: in place")?;
+                write_changes(f, changes)
+            }
+            Self::Replace { stars: count, changes } => {
+                writeln!(f, "  ± {name}: {} replaced one after another", stars(*count))?;
+                write_changes(f, changes)
+            }
+            Self::Remove { stars: count } => writeln!(f, "  - {name}: {} stopped", stars(*count)),
+        }
+    }
+}
+
+fn write_changes(f: &mut impl fmt::Write, changes: &[Change]) -> fmt::Result {
     changes.iter().try_for_each(|change| {
         let [field, old, new] = [&change.field, &change.old, &change.new].map(|text| visible(text));
         writeln!(f, "      {field}: {old} → {new}")

@@ -19,7 +19,7 @@ mod place;
 mod setting;
 
 pub use bundle::{Bundle, Entry, EntryKind, Files};
-pub use diff::{Change, Diff, ServiceChange, diff, placement_fields};
+pub use diff::{Change, Diff, ServiceChange, diff, placement_fields, service_diff, update_fields};
 pub use evaluate::{Evaluated, Source, evaluate, evaluate_with, single_service};
 pub use fault::Fault;
 pub use names::OPTIONS;

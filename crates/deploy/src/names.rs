@@ -1,7 +1,7 @@
 //! What the options of a service are called.
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 47] = [
+pub const OPTIONS: [&str; 48] = [
     "script",
     "command",
     "args",
@@ -10,6 +10,7 @@ pub const OPTIONS: [&str; 47] = [
     "singleton",
     "instances",
     "placement",
+    "update",
     "cpu_percent",
     "cpu_cores",
     "ram_mb",

@@ -3,6 +3,7 @@
 //! A fault names the option by its path (`env`, `ready.http`), so that whoever knows where it was written can point there.
 
 mod placement;
+mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -137,6 +138,7 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
     let most = if template.singleton { 1 } else { i64::from(INSTANCES_MAX) };
     let instances = faults.keep(options.int("instances", 0, most)).map_or(1, narrow);
     let placement = faults.keep(placement::placement(options));
+    let update = faults.keep(update::update(options, template.singleton));
     let assets = faults.keep(options.texts("assets"));
     let namespace = faults.keep(options.name("namespace"));
     // What the parts have to do with each other is asked of parts that are sound.
@@ -146,7 +148,7 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
         faults.0.push(OptionFault { path, problem });
     }
     match faults.0.is_empty() {
-        true => Ok(Draft { namespace, spec: ServiceSpec { template, instances, entry, placement }, assets }),
+        true => Ok(Draft { namespace, spec: ServiceSpec { template, instances, entry, placement, update }, assets }),
         false => Err(faults.0),
     }
 }

@@ -13,6 +13,7 @@ use crate::name::{AppKey, Name, ServiceKey};
 use crate::placement::Placement;
 use crate::problem::{Code, Problem};
 use crate::units::Bytes;
+use crate::update::Update;
 use crate::weakened::Weakened;
 
 /// Everything `app.rads` describes. The same file gives the same spec, so two specs can be compared.
@@ -43,6 +44,9 @@ pub struct ServiceSpec {
     /// Which machines its stars go to.
     #[serde(default, skip_serializing_if = "Placement::is_default")]
     pub placement: Placement,
+    /// How its stars are replaced when it changes.
+    #[serde(default, skip_serializing_if = "Update::is_default")]
+    pub update: Update,
 }
 
 /// Most stars one service may ask for on one node; far above what a small machine holds, below what a typing

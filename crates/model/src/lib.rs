@@ -25,6 +25,7 @@ pub mod star;
 pub mod talk;
 pub mod time;
 pub mod units;
+pub mod update;
 pub mod weakened;
 
 pub use access::{Rights, Role, Scope, Verb};
@@ -48,4 +49,5 @@ pub use secret::{SecretChange, SecretView};
 pub use star::{Exit, ExitCause, StarPhase, Turn};
 pub use time::{Time, WallTime};
 pub use units::{Bytes, Millicores};
+pub use update::{Amount, Fate, OnFailure, OnSecret, Rolling, RolloutTurn, Update};
 pub use weakened::{Capability, Weakened};

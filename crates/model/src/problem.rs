@@ -139,6 +139,8 @@ codes! {
     Unsupported = "C0303",
     /// Something took longer than its deadline.
     Timeout = "C0304",
+    /// A change did not come about, and what was before is there again.
+    RolledBack = "C0305",
     /// A fault of RADS itself.
     Internal = "C0900",
 }

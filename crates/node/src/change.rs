@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use model::{AppSpec, Code, Entry, LimitsChange, Once, Problem, RequestId, ServiceKey, ServiceSpec, WallTime};
 use scheduler::{Request as PlanRequest, check};
+use state::rollouts::version_to_return;
 use state::{Author, Command, check_put};
 
 use crate::event::{Effect, Reply, Request};
@@ -95,6 +96,11 @@ impl Node {
                 Err(problem) => return refuse(id, problem, step),
             },
             Request::Restart { service } => Command::Restart { service, wall },
+            Request::TurnRollout { service, turn } => Command::TurnRollout { service, turn, wall },
+            Request::Rollback { service, version } => match self.check_return(&service, version) {
+                Ok(()) => Command::Rollback { service, version, wall },
+                Err(problem) => return refuse(id, problem, step),
+            },
             Request::Pause { service } => Command::Pause { service, wall },
             Request::Resume { service } => Command::Resume { service, wall },
             Request::StopService { service } => Command::Stop { service, wall },
@@ -168,6 +174,13 @@ impl Node {
         let mut spec = record.spec.clone();
         spec.template.limits = change.of(&spec.template.limits);
         self.check_fits(service, &spec)
+    }
+
+    /// Whether there is a machine for what a service would be again.
+    fn check_return(&self, service: &ServiceKey, version: Option<u64>) -> Result<(), Problem> {
+        let Some(record) = self.state.services.get(service) else { return Ok(()) };
+        let number = version_to_return(service, record, version)?;
+        record.version(number).map_or(Ok(()), |kept| self.check_fits(service, &kept.spec))
     }
 
     /// Whether there is a machine for it at all. What it has there already makes no difference: it may be what is replaced.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use model::{
     AppKey, AppSpec, Balance, Bytes, Duty, EndpointSet, Entry, ExitCause, Limits, LimitsChange, NodeId, Once,
-    ProbeKind, ProbeRole, Problem, RequestId, SecretChange, SecretKey, ServiceKey, StarId, StarTemplate, VolumeKey,
+    ProbeKind, ProbeRole, Problem, RequestId, RolloutTurn, SecretChange, SecretKey, ServiceKey, StarId, StarTemplate,
+    VolumeKey,
 };
 use state::{Author, Command, Deed};
 
@@ -129,6 +130,15 @@ pub enum Request {
     },
     Restart {
         service: ServiceKey,
+    },
+    TurnRollout {
+        service: ServiceKey,
+        turn: RolloutTurn,
+    },
+    /// Make it what it was: in the last good version, where none is named.
+    Rollback {
+        service: ServiceKey,
+        version: Option<u64>,
     },
     /// Let its stars stand still where they are.
     Pause {

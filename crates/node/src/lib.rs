@@ -12,6 +12,7 @@
 //! - `limits`, `pause`: what stars may use, and whether they stand still, changed while they run; `balloon`: a soft limit of
 //!   memory that follows what they use.
 //! - `services`: what `rollout` decides for each service, and what the proxy is told.
+//! - `rollouts`: at which pace stars are replaced, when a roll-out is over, and how.
 //! - `peers`: the other machines, and who of them gets stars or is given up. `roster`: how they are shown. `voters`: which of
 //!   them keep the log. `rights`: what each may have written.
 //! - `log`: proposals under way, transitions gathered into batches.
@@ -30,6 +31,7 @@ mod pause;
 mod peers;
 mod probes;
 pub mod rights;
+mod rollouts;
 pub mod roster;
 mod services;
 mod stars;

@@ -23,6 +23,8 @@ pub(crate) enum Purpose {
     /// Stars of other machines that are to go.
     Retire,
     Forget,
+    /// How a roll-out of the service ended.
+    Rollout(ServiceKey),
     /// Where a machine stands.
     Peer(NodeId),
 }

@@ -160,9 +160,10 @@ pub(crate) struct LocalService {
     pub(crate) address: Option<SocketAddr>,
     /// Why its entry point is not open.
     pub(crate) listen_problem: Option<String>,
-    pub(crate) backoff: BTreeMap<u32, Backoff>,
-    /// The revision that `backoff` is about.
-    pub(crate) backoff_revision: u64,
+    /// Of each place, by revision: that of the service, and the one that may come back.
+    pub(crate) backoff: BTreeMap<(u64, u32), Backoff>,
+    /// The revision that the service had when it was looked at last.
+    pub(crate) revision: u64,
     pub(crate) last_failure: Option<ExitCause>,
     /// Stars told to go by their names, until the service is looked at.
     pub(crate) leaving: Vec<StarId>,
@@ -392,6 +393,8 @@ impl Node {
             }
             Purpose::Transitions => self.told(command),
             Purpose::Peer(_) => {}
+            // Refused: it is another one by now.
+            Purpose::Rollout(service) => drop(self.dirty.insert(service)),
         }
     }
 
@@ -430,6 +433,7 @@ impl Node {
                 stars.into_iter().for_each(|star| self.hold(star, step));
                 self.dirty.insert(service.clone());
             }
+            Change::RolloutMoved { service } => drop(self.dirty.insert(service.clone())),
             Change::ServiceRemoved { service } => {
                 self.unlisten(service, step);
                 if let Some(local) = self.services.get_mut(service) {
@@ -457,7 +461,7 @@ impl Node {
             Change::PlaceChanged { service, ordinal } => {
                 // Whoever asks has seen to what was wrong with it.
                 if let Some(local) = self.services.get_mut(service) {
-                    local.backoff.remove(ordinal);
+                    local.backoff.retain(|(_, place), _| place != ordinal);
                 }
                 self.dirty.insert(service.clone());
             }
@@ -535,6 +539,9 @@ impl Node {
                 }
             }
             Purpose::Peer(_) => self.peer_not_written(step),
+            Purpose::Rollout(service) => {
+                self.timers.set(Timer::Rollout(service), step.now + crate::services::WRITE_AGAIN);
+            }
             Purpose::Forget => {
                 let Command::Forget { stars } = failed.command else { return };
                 let records = stars.iter().filter_map(|star| self.state.stars.get(star));
@@ -555,7 +562,7 @@ impl Node {
             Timer::Kill(star) => self.kill(star, step),
             Timer::Deadline(star) => self.deadline(star, step),
             Timer::Balloon(star) => self.measure(star, step),
-            Timer::Service(service) => {
+            Timer::Service(service) | Timer::Rollout(service) => {
                 self.dirty.insert(service);
             }
             Timer::Listen(service) => self.listen_again(&service, step),

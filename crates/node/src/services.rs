@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{Endpoint, EndpointSet, Limits, NodeId, ServiceKey, StarId, StarPhase};
-use rollout::{Actions, Seen, Wanted, decide};
+use model::{Endpoint, EndpointSet, Limits, NodeId, Rolling, ServiceKey, StarId, StarPhase, WallTime};
+use rollout::{Actions, Pace, Seen, Wanted, decide};
 use scheduler::{Placed, Request as PlanRequest, plan};
 use state::{Assignment, Command, StarRecord, State};
 
 use crate::event::Effect;
 use crate::log::Purpose;
 use crate::node::{Node, Step};
+use crate::rollouts;
 use crate::timers::Timer;
 
 /// Ended stars kept for each service, so that their logs can still be read.
@@ -22,39 +23,45 @@ pub(crate) const ASSIGNED_AT_ONCE: u32 = 1_000;
 /// When a write failed (a full disk), the next try comes this much later.
 pub(crate) const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
+/// What a service is to be that is not known any more.
+const GONE: Wanted = Wanted {
+    stars: 0,
+    revision: 0,
+    singleton: false,
+    pace: Pace { surge: 1, unavailable: 0, trial: None, previous: None, held: false },
+};
+
 impl Node {
     /// Looks at one service and takes every step that is due.
     pub(crate) fn reconcile(&mut self, key: &ServiceKey, step: &mut Step<'_>) {
-        let wanted = match self.state.services.get(key) {
-            Some(record) => {
-                let singleton = record.spec.template.singleton;
-                Wanted { stars: record.wanted(), revision: record.revision, singleton }
-            }
-            None => Wanted { stars: 0, revision: 0, singleton: false },
-        };
+        let record = self.state.services.get(key);
+        let wanted = record.map_or(GONE, rollouts::wanted);
         if let Some(service) = self.services.get_mut(key)
-            && service.backoff_revision != wanted.revision
+            && service.revision != wanted.revision
         {
-            service.backoff_revision = wanted.revision;
-            service.backoff.clear();
+            service.revision = wanted.revision;
+            service.backoff.retain(|(revision, _), _| record.is_some_and(|record| record.spec_of(*revision).is_some()));
             service.last_failure = None;
         }
         // Who else leads plans for all.
-        let seen = if self.peers.leads { self.seen(key) } else { Vec::new() };
-        let Actions { mut start, mut drain } =
+        let seen = if self.peers.leads { self.seen(key, step.wall) } else { Vec::new() };
+        let Actions { mut start, mut start_previous, mut drain } =
             if self.peers.leads { decide(wanted, &seen) } else { Actions::default() };
         if self.state.services.get(key).is_some_and(|record| record.paused) {
             // What stands still stays as it is; only what is not there yet may turn out to be too much.
-            start = 0;
+            (start, start_previous) = (0, 0);
             drain.retain(|star| self.phase_of(*star) == Some(StarPhase::Assigned));
         }
         if self.resting {
-            start = 0;
+            (start, start_previous) = (0, 0);
             drain = self.own_of(key).map(|(star, _)| star).collect();
         }
+        if let Some(previous) = wanted.pace.previous.filter(|_| start_previous > 0) {
+            self.assign(key, previous.revision, start_previous, &seen, step);
+        }
         if start > 0 {
-            self.assign(key, start, &seen, step);
-        } else if let Some(service) = self.services.get_mut(key) {
+            self.assign(key, wanted.revision, start, &seen, step);
+        } else if let Some(service) = self.services.get_mut(key).filter(|_| start_previous == 0) {
             service.homeless = false;
         }
         let elsewhere: Vec<StarId> = drain.extract_if(.., |star| !self.stars.contains_key(star)).collect();
@@ -63,6 +70,7 @@ impl Node {
             drain.append(&mut service.leaving);
         }
         let draining: Vec<StarId> = drain.into_iter().filter(|star| self.retire(*star, step)).collect();
+        self.settle_rollout(key, &seen, step);
         self.publish(key, step);
         for star in draining {
             step.effects.push(Effect::Drain { star, service: key.clone() });
@@ -72,7 +80,7 @@ impl Node {
     }
 
     /// The stars of a service, with those whose assignment is being written.
-    fn seen(&self, key: &ServiceKey) -> Vec<Seen> {
+    fn seen(&self, key: &ServiceKey, wall: WallTime) -> Vec<Seen> {
         let singleton = self.state.services.get(key).is_some_and(|record| record.spec.template.singleton);
         let mut seen: Vec<Seen> = self
             .own_of(key)
@@ -87,38 +95,44 @@ impl Node {
                     _ if local.overdue || local.leaves == Some(true) => StarPhase::Unready,
                     // Its place is not wanted: it counts for nothing from here on.
                     _ if local.leaves == Some(false) => StarPhase::Draining,
+                    StarPhase::Ready if self.was_taken_back(key, local.revision) => StarPhase::Unready,
                     phase => phase,
                 };
                 let revision = self.revision_on(key, self.config.node, local.revision);
-                Some(Seen { star, revision, ordinal: local.ordinal, phase })
+                let record = self.state.stars.get(&star);
+                let settled = record.is_some_and(|record| self.has_settled(record, phase, wall));
+                Some(Seen { star, revision, ordinal: local.ordinal, phase, settled })
             })
             .collect();
-        seen.extend(self.state.stars_of(key).filter_map(|record| self.seen_elsewhere(record)));
+        seen.extend(self.state.stars_of(key).filter_map(|record| self.seen_elsewhere(record, wall)));
         let assigning = self.services.get(key).into_iter().flat_map(|service| &service.assigning);
         seen.extend(assigning.map(|(star, _, ordinal, revision)| Seen {
             star: *star,
             revision: *revision,
             ordinal: *ordinal,
             phase: StarPhase::Assigned,
+            settled: false,
         }));
         seen
     }
 
     /// A star of another machine, as the log has it.
-    fn seen_elsewhere(&self, record: &StarRecord) -> Option<Seen> {
+    fn seen_elsewhere(&self, record: &StarRecord, wall: WallTime) -> Option<Seen> {
         if record.phase == StarPhase::Ended || record.node == self.config.node {
             return None;
         }
         let held = |service: &state::ServiceRecord| service.held.contains(&record.ordinal);
         let phase = match record.phase {
             _ if self.retiring.contains(&record.id) => StarPhase::Draining,
+            StarPhase::Ready if self.was_taken_back(&record.service, record.revision) => StarPhase::Unready,
             phase if phase >= StarPhase::Draining || !record.leaving => phase,
             // Told to go by its name: its place is free at once when nothing is to have it.
             _ if self.state.services.get(&record.service).is_some_and(held) => StarPhase::Draining,
             _ => StarPhase::Unready,
         };
         let revision = self.revision_on(&record.service, record.node, record.revision);
-        Some(Seen { star: record.id, revision, ordinal: record.ordinal, phase })
+        let settled = self.has_settled(record, phase, wall);
+        Some(Seen { star: record.id, revision, ordinal: record.ordinal, phase, settled })
     }
 
     /// Stars of a machine that is drained, or is not any more as their service requires, are replaced like those of an earlier
@@ -126,6 +140,13 @@ impl Node {
     fn revision_on(&self, service: &ServiceKey, node: NodeId, revision: u64) -> u64 {
         let is_to_go = self.is_draining(node) || self.is_unfit(service, node);
         if is_to_go && !self.has_volume_on(service, node) { 0 } else { revision }
+    }
+
+    /// What has failed makes up for nothing, and gets no more requests.
+    fn was_taken_back(&self, service: &ServiceKey, revision: u64) -> bool {
+        let record = self.state.services.get(service).filter(|record| record.rollout.is_none());
+        let taken_back = record.and_then(|record| record.taken_back.as_ref());
+        taken_back.is_some_and(|taken_back| taken_back.revision == revision)
     }
 
     fn is_unfit(&self, service: &ServiceKey, node: NodeId) -> bool {
@@ -171,9 +192,11 @@ impl Node {
         records.map(|record| record.service.clone()).collect()
     }
 
-    /// Plans stars for the first free places, except those that wait for their back-off.
-    fn assign(&mut self, key: &ServiceKey, count: u32, seen: &[Seen], step: &mut Step<'_>) {
-        let taken: BTreeSet<u32> = seen.iter().map(|seen| seen.ordinal).collect();
+    /// Plans stars of a revision for the first free places, except those that wait for their back-off.
+    fn assign(&mut self, key: &ServiceKey, revision: u64, count: u32, seen: &[Seen], step: &mut Step<'_>) {
+        let mut taken: BTreeSet<u32> = seen.iter().map(|seen| seen.ordinal).collect();
+        let assigning = self.services.get(key).into_iter().flat_map(|service| &service.assigning);
+        taken.extend(assigning.map(|(_, _, ordinal, _)| ordinal));
         let (Some(record), Some(service)) = (self.state.services.get(key), self.services.get_mut(key)) else { return };
         let is_free = |ordinal: &u32| {
             !taken.contains(ordinal) && !record.done.contains(ordinal) && !record.held.contains(ordinal)
@@ -185,7 +208,12 @@ impl Node {
         let mut ordinals = Vec::new();
         let mut next_try = None;
         for ordinal in free.take(count.min(ASSIGNED_AT_ONCE) as usize) {
-            match service.backoff.get(&ordinal).map(rollout::Backoff::not_before).filter(|at| *at > step.now) {
+            match service
+                .backoff
+                .get(&(revision, ordinal))
+                .map(rollout::Backoff::not_before)
+                .filter(|at| *at > step.now)
+            {
                 Some(at) => next_try = Some(next_try.map_or(at, |first: model::Time| first.min(at))),
                 None => ordinals.push(ordinal),
             }
@@ -196,8 +224,7 @@ impl Node {
         if ordinals.is_empty() {
             return;
         }
-        let Some(record) = self.state.services.get(key) else { return };
-        let (revision, spec) = (record.revision, &record.spec);
+        let Some(spec) = self.state.services.get(key).and_then(|record| record.spec_of(revision)) else { return };
         let (template, placement) = (&spec.template, &spec.placement);
         let request = PlanRequest { service: key, template, placement, ordinals: &ordinals };
         let mut ids = self.ids.clone();
@@ -232,7 +259,11 @@ impl Node {
             None => record.phase == StarPhase::Ready && !record.leaving && self.is_reachable(record.node),
         };
         let endpoint = |record: &StarRecord| Some(Endpoint { star: record.id, node: record.node, port: record.port? });
-        let endpoints: Vec<Endpoint> = self.state.stars_of(key).filter(is_ready).filter_map(endpoint).collect();
+        let ready: Vec<&StarRecord> = self.state.stars_of(key).filter(is_ready).collect();
+        let meant: Vec<&StarRecord> = ready.iter().copied().filter(|star| self.is_meant(star)).collect();
+        // Where none of those is ready that are meant, somebody answers all the same.
+        let ready = if meant.is_empty() { ready } else { meant };
+        let endpoints: Vec<Endpoint> = ready.into_iter().filter_map(endpoint).collect();
         let Some(service) = self.services.get_mut(key) else { return };
         let (endpoints, balance) = match (entry, &service.published) {
             (Some(entry), _) => (endpoints, entry.balance),
@@ -249,6 +280,19 @@ impl Node {
         service.generation += 1;
         let set = EndpointSet { generation: service.generation, endpoints };
         step.effects.push(Effect::Publish { service: key.clone(), set, balance });
+    }
+
+    /// Whether requests go to stars of its revision, as long as there are any.
+    fn is_meant(&self, star: &StarRecord) -> bool {
+        let Some(record) = self.state.services.get(&star.service) else { return true };
+        let is_present = star.revision == record.revision;
+        match &record.rollout {
+            None => !self.was_taken_back(&star.service, star.revision),
+            Some(rollout) if record.spec.update.strategy == Rolling::BlueGreen && rollout.previous.is_some() => {
+                is_present != rollout.trial
+            }
+            Some(_) => true,
+        }
     }
 
     /// Drops ended stars beyond those that are kept; all of a service that is gone.

@@ -262,11 +262,15 @@ impl Node {
 
     /// A star ended by itself: the next in its place waits the longer, the oftener that happened.
     fn failed(&mut self, key: &ServiceKey, ordinal: u32, revision: u64, cause: ExitCause, step: &Step<'_>) {
-        let Some(service) = self.services.get_mut(key).filter(|service| service.backoff_revision == revision) else {
+        let Some(record) = self.state.services.get(key).filter(|record| record.spec_of(revision).is_some()) else {
             return;
         };
-        service.backoff.entry(ordinal).or_default().failed(step.now);
-        service.last_failure = Some(cause);
+        let is_current = record.revision == revision;
+        let Some(service) = self.services.get_mut(key) else { return };
+        service.backoff.entry((revision, ordinal)).or_default().failed(step.now);
+        if is_current {
+            service.last_failure = Some(cause);
+        }
     }
 
     /// Lets a star go that was told so by its name.

@@ -23,6 +23,8 @@ pub(crate) enum Timer {
     Balloon(StarId),
     /// A star of the service may start again, or a crash loop is over.
     Service(ServiceKey),
+    /// A roll-out of the service is to be over, or a star of it settles.
+    Rollout(ServiceKey),
     /// Open the entry point that could not be opened.
     Listen(ServiceKey),
     /// Write again what could not be written.

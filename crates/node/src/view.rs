@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use model::{
-    AppKey, AppSpec, Code, Duty, Exit, Name, NodeId, Problem, Protocol, ServiceKey, ServiceSpec, Standing, StarId,
-    StarPhase, StarTemplate, Turn, WallTime,
+    AppKey, AppSpec, Code, Duty, Exit, Fate, Name, NodeId, Problem, Protocol, ServiceKey, ServiceSpec, Standing,
+    StarId, StarPhase, StarTemplate, Turn, WallTime,
 };
 use scheduler::Request as PlanRequest;
 use serde::{Deserialize, Serialize};
@@ -86,9 +86,75 @@ pub struct ServiceView {
     pub started: u64,
     /// Stars that ended without being asked to.
     pub restarts: u64,
+    /// Counts what was asked for, from 1.
+    #[serde(default)]
+    pub version: u64,
+    /// The way to this version, until it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutView>,
+    /// Why the version did not come about that had the place of this one, if it was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_back: Option<TakenBack>,
+    /// Why this version did not come about, if nothing could take its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
     /// The numbers of stars that were stopped one by one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<u32>,
+}
+
+/// How far a service is on its way to a version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RolloutView {
+    /// The version that comes back if it fails; absent for a service that never ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+    /// So many new stars are tried beside the old ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<u32>,
+    /// New stars that are ready.
+    pub ready: u32,
+    pub began: WallTime,
+    /// When it has failed, unless it is over.
+    pub ends: WallTime,
+    /// It goes no further for now; why, if it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<HeldView>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct HeldView {
+    pub since: WallTime,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// A version that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct TakenBack {
+    pub version: u64,
+    pub reason: String,
+    /// The index of the log at which the version before came back.
+    pub index: u64,
+}
+
+/// One version of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct VersionView {
+    pub version: u64,
+    pub spec: ServiceSpec,
+    /// When it was asked for; 0 when that is not known.
+    pub since: WallTime,
+    /// The earlier version that it was again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<u64>,
+    /// What became of it; absent for the present one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fate: Option<Fate>,
 }
 
 impl ServiceView {
@@ -233,7 +299,8 @@ impl Node {
         let is_short = running().count() != desired as usize && !record.paused;
         // What the log says of stars that no nursery has confirmed is what once was.
         let is_unconfirmed = !self.nursery_up && running().any(|star| self.stars.contains_key(&star.id));
-        let changing = is_unconfirmed || is_short || !running().all(is_settled);
+        let is_under_way = record.rollout.as_ref().is_some_and(|rollout| rollout.held.is_none()) && !record.is_idle();
+        let changing = is_under_way || is_unconfirmed || is_short || !running().all(is_settled);
         let nowhere = self.nowhere(key);
         Some(ServiceView {
             service: key.clone(),
@@ -256,7 +323,30 @@ impl Node {
             started: record.started,
             restarts: record.restarts,
             held: record.held.iter().copied().collect(),
+            version: record.version,
+            rollout: self.rollout_view(key, record),
+            taken_back: record.taken_back.clone().map(|state::TakenBack { version, reason, index, .. }| TakenBack {
+                version,
+                reason,
+                index,
+            }),
+            failed: record.failed.clone(),
         })
+    }
+
+    /// The versions of a service that are kept, the present one last.
+    pub fn version_views(&self, key: &ServiceKey) -> Option<Vec<VersionView>> {
+        let record = self.state.services.get(key)?;
+        let earlier = record.versions.iter().map(|version| VersionView {
+            version: version.number,
+            spec: version.spec.clone(),
+            since: version.since,
+            of: version.of,
+            fate: Some(version.fate.clone()),
+        });
+        let (spec, fate) = (record.spec.clone(), record.failed.clone().map(|reason| Fate::Failed { reason }));
+        let present = VersionView { version: record.version, spec, since: record.since, of: record.of, fate };
+        Some(earlier.chain([present]).collect())
     }
 
     /// Why a service does not get to be what it should, in one line.
@@ -271,8 +361,9 @@ impl Node {
         if let Some(problem) = self.freeze_problem(key) {
             return Some(problem);
         }
-        let worst = local.backoff.values().max_by_key(|backoff| backoff.failures())?;
         let record = self.state.services.get(key)?;
+        let of_present = local.backoff.iter().filter(|((revision, _), _)| *revision == record.revision);
+        let worst = of_present.map(|(_, backoff)| backoff).max_by_key(|backoff| backoff.failures())?;
         let ready = || self.state.stars_of(key).filter(|star| star.phase == StarPhase::Ready);
         let is_current = |star: &&StarRecord| star.revision == record.revision;
         let is_down = ready().filter(is_current).count() < record.wanted() as usize;
@@ -291,7 +382,7 @@ impl Node {
     }
 
     /// Why no machine takes a star that a service needs.
-    fn nowhere(&self, key: &ServiceKey) -> Option<Problem> {
+    pub(crate) fn nowhere(&self, key: &ServiceKey) -> Option<Problem> {
         let record = self.state.services.get(key)?;
         let template = &record.spec.template;
         let stays = self.volume_keeps(key, template);
@@ -384,7 +475,7 @@ impl Node {
     }
 
     /// Why a star is not ready, as its last probe found it.
-    fn failing(&self, star: &StarRecord) -> Option<String> {
+    pub(crate) fn failing(&self, star: &StarRecord) -> Option<String> {
         let waits = matches!(star.phase, StarPhase::Starting | StarPhase::Unready);
         self.stars.get(&star.id).filter(|_| waits)?.failing.clone()
     }

@@ -126,6 +126,7 @@ impl Desk {
 fn web(instances: u32, volumes: Vec<VolumeMount>) -> ServiceSpec {
     ServiceSpec {
         placement: Default::default(),
+        update: Default::default(),
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: Vec::new(),
@@ -242,6 +243,7 @@ fn a_machine_that_others_see_is_given_up_later_when_it_does_not_report() {
     let mut desk = Desk::new(0, false);
     desk.tell(Event::Seems { node: NodeId(3), alive: true });
     desk.tell(Event::Leads { leads: true });
+    desk.write_all();
     for _ in 0..29 {
         desk.wait(Duration::from_secs(1));
         desk.tell(Event::Heard { node: NodeId(1) });

@@ -119,7 +119,8 @@ fn app() -> AppSpec {
         interior: Default::default(),
         weakened: Default::default(),
     };
-    let service = ServiceSpec { template, instances: 0, entry: None, placement: Default::default() };
+    let service =
+        ServiceSpec { template, instances: 0, entry: None, placement: Default::default(), update: Default::default() };
     AppSpec { app: "shop".parse().unwrap(), services: [("web".parse().unwrap(), service)].into() }
 }
 

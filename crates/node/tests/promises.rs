@@ -179,6 +179,7 @@ fn web(instances: u32, version: &str) -> AppSpec {
     let entry = Entry { listen: ListenAddr::loopback(8000), protocol: Protocol::Http, balance: Balance::RoundRobin };
     let service = ServiceSpec {
         placement: Default::default(),
+        update: Default::default(),
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: vec![version.to_owned()],
@@ -759,7 +760,7 @@ fn a_new_version_that_fails_leaves_the_old_one_serving() {
     let mut desk = Desk::serving(3);
     let old = desk.stars(StarPhase::Ready);
     desk.put(web(3, "b"));
-    for _ in 0..5 {
+    for _ in 0..4 {
         let (_, star) = desk.time_to_start();
         desk.tell(Event::StarStarted { star, pid: 5, start_time: 7 });
         desk.exit(star);
@@ -768,6 +769,16 @@ fn a_new_version_that_fails_leaves_the_old_one_serving() {
     assert!(!desk.told().contains(&"drain".to_owned()));
     let problem = desk.node.service_view(&key()).unwrap().problem.unwrap();
     assert!(problem.ends_with("; those of the old one still serve"), "{problem}");
+    let (_, star) = desk.time_to_start();
+    desk.tell(Event::StarStarted { star, pid: 5, start_time: 7 });
+    desk.exit(star);
+    desk.wait(Duration::from_secs(60));
+    let view = desk.node.service_view(&key()).unwrap();
+    assert_eq!((view.version, view.rollout, view.problem), (3, None, None));
+    let taken_back = view.taken_back.unwrap();
+    assert_eq!(taken_back.version, 2);
+    assert!(taken_back.reason.contains("0 of 3 of its stars were ready; one ended 5 times in a row"), "{taken_back:?}");
+    assert_eq!(desk.stars(StarPhase::Ready), old, "none of them was replaced");
 }
 
 #[test]
@@ -963,7 +974,7 @@ fn a_command_from_elsewhere_opens_its_doors_too() {
     let mut desk = Desk::new(State::default());
     desk.tell(Event::Committed {
         index: 1,
-        command: Command::PutApp { spec: web(1, "a"), base: None, wall: WallTime(1) },
+        command: Command::PutApp { spec: web(1, "a"), base: None, wall: WallTime(1_000_000) },
     });
     assert_eq!(desk.told(), ["listen 8000"]);
 }

@@ -136,6 +136,19 @@ pub(crate) enum Constellation {
     Deploy(Deploy),
     /// Tell why the stars of a service are where they are, node by node
     Explain(Explain),
+    /// Promote what a roll-out tries, take it back, hold it, or let it go on
+    Rollout {
+        #[arg(value_enum)]
+        turn: Turn,
+        /// A service
+        service: String,
+    },
+    /// List the versions of a service
+    History(OneService),
+    /// Show what differs between two versions of a service
+    Diff(DiffArgs),
+    /// Make a service what it was in an earlier version
+    Rollback(RollbackArgs),
     /// Show what stars use
     Stats(Stats),
     /// Watch what stars use; without a terminal it is printed once
@@ -306,6 +319,36 @@ pub(crate) struct Deploy {
     /// Instead of a script, a program and its arguments; what it needs of files lies in the working folder
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) program: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Turn {
+    /// Stars that are tried take the place of all
+    Promote,
+    /// The version before comes back
+    Abort,
+    /// Nothing more is replaced for now
+    Pause,
+    /// It goes on
+    Resume,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// A service
+    pub(crate) name: String,
+    /// A version [default: the one before the present]
+    pub(crate) from: Option<u64>,
+    /// Another version [default: the present one]
+    pub(crate) to: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArgs {
+    /// A service
+    pub(crate) name: String,
+    /// Which version comes back [default: the last good one before the present]
+    pub(crate) version: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -711,6 +754,14 @@ mod tests {
             "rads c certs",
             "rads c certs --authority",
             "rads c explain web --all",
+            "rads c rollout promote web",
+            "rads c rollout abort team/web",
+            "rads c history web -o json",
+            "rads c diff web",
+            "rads c diff web 2 4",
+            "rads c rollback web",
+            "rads c rollback web 3",
+            "rads c deploy app.rads --update strategy=canary --update canary=10% --update healthy_seconds=5",
             "rads c certs revoke c",
             "rads c certs rotate",
             "rads c grant ann --role viewer --namespace shop --namespace blog --expires 30d",

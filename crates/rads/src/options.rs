@@ -27,6 +27,8 @@ enum Kind {
     Wall,
     /// `require=disk in ssd, nvme`, `prefer=zone = a (80)`, `spread=region,zone`, `strategy=binpack`, `per_node=2`.
     Placement,
+    /// `strategy=canary`, `max_surge=25%`.
+    Update,
 }
 
 /// One option: as it is typed, how its value is read and called, and what it is.
@@ -64,6 +66,12 @@ const ROWS: [(&str, &[Row]); 6] = [
                 Kind::Placement,
                 "NAME=VALUE",
                 "Where its stars go, such as `require=region = eu` or `spread=zone`; may be repeated",
+            ),
+            Row(
+                "update",
+                Kind::Update,
+                "NAME=VALUE",
+                "How its stars are replaced, such as `strategy=canary` or `healthy_seconds=10`; may be repeated",
             ),
             Row("namespace", Kind::Word, "NAME", "Where its name, its volumes and its secrets are"),
         ],
@@ -185,7 +193,7 @@ impl clap::Args for ServiceOptions {
                     arg.action(ArgAction::Set).num_args(0..=1).require_equals(true).default_missing_value("on")
                 }
                 // One of several is also typed as one.
-                Kind::Item | Kind::Pair | Kind::Place | Kind::Wall | Kind::Placement => {
+                Kind::Item | Kind::Pair | Kind::Place | Kind::Wall | Kind::Placement | Kind::Update => {
                     let arg = arg.action(ArgAction::Append);
                     singular(name).map_or(arg.clone(), |one| arg.alias(one))
                 }
@@ -242,6 +250,7 @@ fn setting(kind: Kind, last: &str, all: &[&str]) -> Setting {
             names => Setting::List(names.split(',').map(|name| Setting::Text(name.to_owned())).collect()),
         }),
         Kind::Placement => placement(all),
+        Kind::Update => map(all, number),
     }
 }
 
@@ -407,6 +416,9 @@ mod tests {
                 ("strategy", text("binpack")),
             ]),
         );
+        let canary =
+            map(&[("strategy", text("canary")), ("canary", text("10%")), ("healthy_seconds", Setting::Int(5))]);
+        check(Kind::Update, &["strategy=canary", "canary=10%", "healthy_seconds=5"], canary);
         check(Kind::Number, &["64"], Setting::Int(64));
         check(Kind::Number, &["-1"], Setting::Int(-1));
         check(Kind::Number, &["0.5"], Setting::Float(0.5));

@@ -346,6 +346,7 @@ fn service_spec(number: u64, stars: u64) -> ServiceSpec {
     let variable = |name: &str, value: String| (name.parse().expect("a name"), value);
     ServiceSpec {
         placement: Default::default(),
+        update: Default::default(),
         template: StarTemplate {
             program: Program::Script("server.rads".to_owned()),
             args: vec!["--shard".to_owned(), number.to_string()],

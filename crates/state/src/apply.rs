@@ -12,7 +12,7 @@ use model::{
 use crate::audit::{Deed, Outcome};
 use crate::command::{Assignment, Command, Transition};
 use crate::record::{About, AppRecord, NodeRecord, ServiceRecord, StarRecord, State};
-use crate::{access, audit, keys, nodes, secrets, security, single, volumes};
+use crate::{access, audit, keys, nodes, rollouts, secrets, security, single, volumes};
 
 /// What a command did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub enum Change {
     },
     /// The service is new or its spec, revision or stop mark changed.
     ServicePut {
+        service: ServiceKey,
+    },
+    /// A roll-out of it is over, or goes on otherwise; what it is to be is what it was.
+    RolloutMoved {
         service: ServiceKey,
     },
     ServiceRemoved {
@@ -138,6 +142,9 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
                 SecretChange::Deleted => "deleted",
             };
             state.record(*wall, format!("secret `{secret}` {what}"));
+            if *change == SecretChange::Replaced {
+                rollouts::secret_changed(state, secret, *wall, &mut changes);
+            }
             Ok(())
         }
         Command::SecretsRead { secrets, uid, star, wall } => {
@@ -207,6 +214,13 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         Command::Note { author, deed, wall } => {
             audit::record(state, author, *wall, deed.clone());
             Ok(())
+        }
+        Command::SettleRollout { service, revision, settled, wall } => {
+            rollouts::settle(state, service, *revision, settled, *wall, &mut changes)
+        }
+        Command::TurnRollout { service, turn, wall } => rollouts::turn(state, service, *turn, *wall, &mut changes),
+        Command::Rollback { service, version, wall } => {
+            rollouts::roll_back(state, service, *version, *wall, &mut changes)
         }
         Command::NoteTwin { node, address, wall } => nodes::note_twin(state, *node, address, *wall),
     };
@@ -280,19 +294,7 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
         let before = state.services.get(&key).map(|service| service.spec.template.missing_walls()).unwrap_or_default();
         let what = match state.services.get_mut(&key) {
             None => {
-                let service = ServiceRecord {
-                    app: app.clone(),
-                    spec: wanted.clone(),
-                    revision: index,
-                    stopped: false,
-                    paused: false,
-                    started: 0,
-                    restarts: 0,
-                    restarts_by: Default::default(),
-                    held: Default::default(),
-                    done: Default::default(),
-                };
-                state.services.insert(key.clone(), service);
+                state.services.insert(key.clone(), ServiceRecord::new(app, wanted, index, wall));
                 format!("service `{key}` created with {}", counted(wanted.instances))
             }
             Some(service)
@@ -301,16 +303,7 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
                 continue;
             }
             Some(service) => {
-                let limited = service.spec.template.can_become(&wanted.template);
-                let replaced = service.spec.template != wanted.template && !limited;
-                if replaced {
-                    service.revision = index;
-                    service.done.clear();
-                }
-                service.spec = wanted.clone();
-                (service.stopped, service.paused) = (false, false);
-                service.held.clear();
-                if replaced {
+                if rollouts::put(service, wanted, index, wall) {
                     format!("service `{key}` changed: its stars are replaced")
                 } else {
                     format!("service `{key}` changed")
@@ -334,7 +327,7 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
     Ok(())
 }
 
-fn counted(stars: u32) -> String {
+pub(crate) fn counted(stars: u32) -> String {
     if stars == 1 { "1 star".to_owned() } else { format!("{stars} stars") }
 }
 
@@ -356,9 +349,13 @@ fn remove_app(state: &mut State, app: &AppKey, wall: WallTime, changes: &mut Vec
 fn scale(state: &mut State, key: &ServiceKey, instances: u32, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
     let service = service_mut(state, key)?;
     check_instances(instances, service.spec.template.singleton)?;
+    let was_idle = service.is_idle();
     let before = std::mem::replace(&mut service.spec.instances, instances);
     (service.stopped, service.paused) = (false, false);
     service.held.clear();
+    if was_idle {
+        service.give_time(wall);
+    }
     touch_app(state, key, wall, changes);
     state.record_of(
         About::service(state, key),
@@ -376,14 +373,17 @@ fn limit(
     wall: WallTime,
     changes: &mut Vec<Change>,
 ) -> Applied {
+    let index = state.index;
     let service = service_mut(state, key)?;
-    let template = &mut service.spec.template;
+    let mut spec = service.spec.clone();
+    let template = &mut spec.template;
     let (before, after) = (template.limits, change.of(&template.limits));
     template.check_limits(&after)?;
     if before == after {
         return Ok(());
     }
     template.limits = after;
+    rollouts::change_in_place(service, spec, index, wall);
     touch_app(state, key, wall, changes);
     state.record_of(
         About::service(state, key),
@@ -396,7 +396,7 @@ fn limit(
 }
 
 /// Gives the stars of a service's present revision its limits. Those of an earlier one are on their way out.
-fn limit_stars(state: &mut State, key: &ServiceKey, changes: &mut Vec<Change>) {
+pub(crate) fn limit_stars(state: &mut State, key: &ServiceKey, changes: &mut Vec<Change>) {
     let Some(service) = state.services.get(key) else { return };
     let (revision, limits) = (service.revision, service.spec.template.limits);
     let of_revision = state.stars.of_service(key).filter(|star| star.revision == revision);
@@ -419,10 +419,7 @@ fn limit_stars(state: &mut State, key: &ServiceKey, changes: &mut Vec<Change>) {
 fn restart(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
     let index = state.index;
     let service = service_mut(state, key)?;
-    service.revision = index;
-    (service.stopped, service.paused) = (false, false);
-    service.done.clear();
-    service.held.clear();
+    rollouts::renew(service, index, wall);
     state.record_of(About::service(state, key), wall, format!("service `{key}` restarted: its stars are replaced"));
     changes.push(Change::ServicePut { service: key.clone() });
     Ok(())
@@ -459,6 +456,9 @@ fn set_stopped(
         (false, _) => {}
     }
     (service.stopped, service.paused) = (stopped, false);
+    if !stopped {
+        service.give_time(wall);
+    }
     service.done.clear();
     service.held.clear();
     state.record_of(
@@ -489,6 +489,7 @@ fn resume(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Vec
         let problem = Problem::new(Code::Conflict, format!("service `{key}` is not paused"));
         return Err(problem.help("`rads c status` shows how it is"));
     }
+    service.give_time(wall);
     state.record_of(About::service(state, key), wall, format!("service `{key}` resumed"));
     changes.push(Change::ServicePut { service: key.clone() });
     Ok(())
@@ -501,7 +502,7 @@ pub(crate) fn service_mut<'s>(state: &'s mut State, key: &ServiceKey) -> Result<
 }
 
 /// A service changed by itself is a change of its app too: whoever planned against the app must look again.
-fn touch_app(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Vec<Change>) {
+pub(crate) fn touch_app(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Vec<Change>) {
     let Some(service) = state.services.get(key) else { return };
     if let Some(app) = state.apps.get_mut(&service.app) {
         app.spec.services.insert(key.name.clone(), service.spec.clone());
@@ -516,10 +517,11 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
     let Some(service) = state.services.get_mut(&assignment.service) else {
         return refused(Code::NotFound, format!("no service `{}`", assignment.service));
     };
-    if service.revision != assignment.revision || service.stopped {
+    let Some(spec) = service.spec_of(assignment.revision).filter(|_| !service.stopped) else {
         return refused(Code::Conflict, format!("service `{}` has changed since", assignment.service));
-    }
-    let singleton = service.spec.template.singleton;
+    };
+    let template = Arc::new(spec.template.clone());
+    let singleton = template.singleton;
     if singleton && state.stars.of_service(&assignment.service).any(|star| star.phase != StarPhase::Ended) {
         return refused(Code::Conflict, format!("the star of singleton `{}` has not ended", assignment.service));
     }
@@ -531,7 +533,7 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
     if !state.nodes.is_empty() && !state.nodes.get(&assignment.node).is_some_and(takes) {
         return refused(Code::Conflict, format!("node `{}` takes no stars any more", assignment.node));
     }
-    let volumes = State::volumes_of(&assignment.service, &service.spec.template);
+    let volumes = State::volumes_of(&assignment.service, &template);
     for volume in volumes {
         let home = *state.homes.entry(volume.clone()).or_insert_with(|| {
             changes.push(Change::VolumePlaced { volume: volume.clone() });
@@ -550,7 +552,7 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
         ordinal: assignment.ordinal,
         node: assignment.node,
         generation: state.index,
-        template: Arc::new(service.spec.template.clone()),
+        template,
         port: assignment.port,
         phase: StarPhase::Assigned,
         process: None,

@@ -244,6 +244,13 @@ impl Command {
                 })
             }
             Self::RemoveNode { node, .. } => nodes(format!("remove node `{node}`")),
+            Self::TurnRollout { service, turn, .. } => {
+                change(format!("{} the roll-out of service `{service}`", turn.as_str()))
+            }
+            Self::Rollback { service, version: None, .. } => change(format!("roll service `{service}` back")),
+            Self::Rollback { service, version: Some(version), .. } => {
+                change(format!("roll service `{service}` back to version {version}"))
+            }
             Self::SetDuty { node, duty, .. } => nodes(format!("have node `{node}` be {duty}")),
             Self::AddTicket { ticket, .. } => access(format!("invite {} as {}", ticket.uses_max, ticket.role)),
             Self::RemoveTicket { hash, .. } => access(format!("revoke join token `{}`", crate::security::short(*hash))),
@@ -266,6 +273,7 @@ impl Command {
             | Self::By { .. }
             | Self::Keyed { .. }
             | Self::Note { .. }
+            | Self::SettleRollout { .. }
             | Self::NoteTwin { .. } => None,
         }
     }

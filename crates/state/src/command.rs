@@ -2,12 +2,13 @@
 
 use model::{
     AppKey, AppSpec, ContentHash, Duty, Exit, JoinTicket, LimitsChange, Name, NodeFacts, NodeId, NodeRole, Once,
-    SecretChange, SecretKey, Serial, ServiceKey, StarId, StarPhase, VolumeKey, WallTime,
+    RolloutTurn, SecretChange, SecretKey, Serial, ServiceKey, StarId, StarPhase, VolumeKey, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::access::Grant;
 use crate::audit::{Author, Deed};
+use crate::rollouts::Settled;
 use crate::security::{AuthorityRecord, CertificateRecord, GossipKey};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +119,12 @@ pub enum Command {
     By { author: Author, command: Box<Command>, wall: WallTime },
     /// Somebody did, or was denied, what is no change of the state.
     Note { author: Author, deed: Deed, wall: WallTime },
+    /// How a roll-out ended, or that what it tried is believed.
+    SettleRollout { service: ServiceKey, revision: u64, settled: Settled, wall: WallTime },
+    /// Somebody has a say in a roll-out.
+    TurnRollout { service: ServiceKey, turn: RolloutTurn, wall: WallTime },
+    /// Makes a service what an earlier version of it was: the last good one where none is named.
+    Rollback { service: ServiceKey, version: Option<u64>, wall: WallTime },
     /// An agent was started that is a node which runs already, from a copy of its data folder. `address`: where.
     NoteTwin { node: NodeId, address: String, wall: WallTime },
 }
@@ -141,6 +148,7 @@ impl Command {
                 | Self::Forget { .. }
                 | Self::LoseNode { .. }
                 | Self::WelcomeNode { .. }
+                | Self::SettleRollout { .. }
         )
     }
 }
@@ -150,7 +158,8 @@ impl Command {
 pub struct Assignment {
     pub star: StarId,
     pub service: ServiceKey,
-    /// The service's revision it was planned for; refused when the service has moved on.
+    /// The revision it was planned for: the service's own, or the one before while that may come back. Refused when the service has
+    /// moved on.
     pub revision: u64,
     /// Its number among the stars of its service, from 1: `hello-1`.
     pub ordinal: u32,

@@ -6,7 +6,7 @@
 //!
 //! - `command`: what may be said. `record`: what is known; `stars`: and how stars are found. `apply`: from one to the other; `single`: for one star or service;
 //!   `keys`: for what is asked for under a key; `nodes`: for machines; `security`: for who may come in and is believed; `access`:
-//!   for who may use it; `audit`: who did. `touched`: what of it changed, for who watches.
+//!   for who may use it; `rollouts`: for versions of services and the way from one to the next; `audit`: who did. `touched`: what of it changed, for who watches.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ mod command;
 pub mod keys;
 mod nodes;
 mod record;
+pub mod rollouts;
 pub mod secrets;
 pub mod security;
 mod single;
@@ -30,6 +31,7 @@ pub use audit::{Audit, AuditRecord, Author, Deed, Outcome, Who};
 pub use command::{Assignment, Command, Transition};
 pub use keys::Keys;
 pub use record::{About, AppRecord, EVENTS_MAX, EventRecord, NodeRecord, ServiceRecord, StarRecord, State, TURNS_MAX};
+pub use rollouts::{Before, Held, Rollout, Settled, TakenBack, Version};
 pub use secrets::SecretRecord;
 pub use security::{AuthorityRecord, CertificateRecord, GossipKey, Security};
 pub use stars::{Load, Stars};

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::Audit;
 use crate::keys::Keys;
+use crate::rollouts::{Rollout, TakenBack, Version};
 use crate::secrets::SecretRecord;
 use crate::security::Security;
 use crate::stars::Stars;
@@ -72,6 +73,27 @@ pub struct ServiceRecord {
     /// The index at which its stars last had to be others: a changed template or a restart. Stars of earlier revisions
     /// are replaced.
     pub revision: u64,
+    /// Counts what was asked for, from 1, without how many stars.
+    #[serde(default = "first_version")]
+    pub version: u64,
+    /// When that came.
+    #[serde(default)]
+    pub since: WallTime,
+    /// The earlier version that it is again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<u64>,
+    /// Those before it, oldest first, at most [`VERSIONS_MAX`](crate::rollouts::VERSIONS_MAX).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub versions: Vec<Version>,
+    /// The way there, until it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    /// Why it did not come about, where nothing could take its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// What failed last, if nothing was asked for since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_back: Option<TakenBack>,
     pub stopped: bool,
     /// Its stars stand still. Whatever asks it to run, or to end, ends that too.
     #[serde(default)]
@@ -90,7 +112,17 @@ pub struct ServiceRecord {
     pub done: BTreeSet<u32>,
 }
 
+/// Of a service whose versions were not counted yet.
+fn first_version() -> u64 {
+    1
+}
+
 impl ServiceRecord {
+    /// Nothing of it is to run for now, so nothing shows whether it could.
+    pub fn is_idle(&self) -> bool {
+        self.stopped || self.paused || (self.wanted() == 0 && self.done.is_empty())
+    }
+
     /// How many stars should run now.
     pub fn wanted(&self) -> u32 {
         let free = u32::try_from(self.done.len() + self.held.len()).unwrap_or(u32::MAX);

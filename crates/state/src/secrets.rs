@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply::{Applied, Change};
 use crate::record::State;
+use crate::rollouts;
 
 /// Longest sealed value: the number of its key, a nonce and a tag are beside it.
 pub const SEALED_MAX_BYTES: usize = SECRET_MAX.0 as usize + 64;
@@ -62,6 +63,9 @@ pub(crate) fn set(
     let what = if before.is_some() { "set anew" } else { "set" };
     state.record(wall, format!("secret `{secret}` {what}"));
     changes.push(Change::SecretSet { secret: secret.clone() });
+    if before.is_some() {
+        rollouts::secret_changed(state, secret, wall, changes);
+    }
     Ok(())
 }
 

@@ -63,6 +63,7 @@ pub fn touched(state: &State, changes: &[Change]) -> BTreeSet<Part> {
             }
             Change::ServicePut { service }
             | Change::ServiceRemoved { service }
+            | Change::RolloutMoved { service }
             | Change::PlaceChanged { service, .. } => {
                 parts.insert(Part::Service(service.clone()));
             }

@@ -19,6 +19,7 @@ const WALL: WallTime = WallTime(5);
 fn service(instances: u32, version: &str, restart: RestartPolicy) -> ServiceSpec {
     ServiceSpec {
         placement: Default::default(),
+        update: Default::default(),
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: vec![version.to_owned()],

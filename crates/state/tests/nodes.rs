@@ -100,6 +100,7 @@ fn volume() -> VolumeMount {
 fn service(volumes: Vec<VolumeMount>) -> ServiceSpec {
     ServiceSpec {
         placement: Default::default(),
+        update: Default::default(),
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: Vec::new(),

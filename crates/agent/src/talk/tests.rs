@@ -42,23 +42,14 @@ fn state() -> State {
         let mut star = testing::star(StarId(id), NodeId(node), BundleId(ContentHash([0; 32])));
         star.service = service.parse().unwrap();
         (star.ordinal, star.phase) = (ordinal, StarPhase::Ready);
-        let service = ServiceRecord {
-            app: "shop".parse().unwrap(),
-            spec: model::ServiceSpec {
-                template: (*star.template).clone(),
-                instances: 1,
-                entry: None,
-                placement: Default::default(),
-            },
-            revision: 1,
-            stopped: false,
-            paused: false,
-            started: 0,
-            restarts: 0,
-            restarts_by: BTreeMap::new(),
-            held: Default::default(),
-            done: Default::default(),
+        let spec = model::ServiceSpec {
+            template: (*star.template).clone(),
+            instances: 1,
+            entry: None,
+            placement: Default::default(),
+            update: Default::default(),
         };
+        let service = ServiceRecord::new(&"shop".parse().unwrap(), &spec, 1, model::WallTime(0));
         state.services.insert(star.service.clone(), service);
         state.stars.insert(star);
     }

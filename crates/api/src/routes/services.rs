@@ -2,12 +2,12 @@
 
 use axum::Json;
 use axum::extract::ConnectInfo;
-use model::{LimitsChange, Problem, ServiceKey};
+use model::{LimitsChange, Problem, RolloutTurn, ServiceKey};
 
 use super::Asked;
 use crate::control::Caller;
 use crate::refusal::{Body, Path, Reply};
-use crate::types::{Accepted, ExplainView, Passed, Scale, ServiceView, StarStats, StarTurn};
+use crate::types::{Accepted, ExplainView, Passed, Rollback, Scale, ServiceView, StarStats, StarTurn, VersionView};
 
 /// Every service
 #[utoipa::path(get, path = "/v1/services", tag = "services", responses(
@@ -107,6 +107,39 @@ pub(super) async fn resume(Asked(control): Asked, Path(service): Path<ServiceKey
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
 pub(super) async fn restart(Asked(control): Asked, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
     Ok(Json(control.restart(service).await?))
+}
+
+/// The versions of a service that are kept, the present one last
+#[utoipa::path(get, path = "/v1/services/{service}/versions", tag = "services", params(("service" = ServiceKey, Path)),
+    responses((status = 200, body = Vec<VersionView>), (status = "default", body = Problem)))]
+pub(super) async fn versions(Asked(control): Asked, Path(service): Path<ServiceKey>) -> Reply<Vec<VersionView>> {
+    Ok(Json(control.versions(service).await?))
+}
+
+/// Make a service what it was in an earlier version
+///
+/// Without a version it is the last good one before the present. It comes back as a version of its own, and keeps the number of stars
+/// that the service has.
+#[utoipa::path(post, path = "/v1/services/{service}/rollback", tag = "services",
+    params(("service" = ServiceKey, Path)), request_body = Rollback,
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn roll_back(
+    Asked(control): Asked,
+    Path(service): Path<ServiceKey>,
+    Body(rollback): Body<Rollback>,
+) -> Reply<Accepted> {
+    Ok(Json(control.roll_back(service, rollback.version).await?))
+}
+
+/// Have a say in the roll-out that is under way: promote what is tried, go back, hold it, let it go on
+#[utoipa::path(post, path = "/v1/services/{service}/rollout/{turn}", tag = "services",
+    params(("service" = ServiceKey, Path), ("turn" = RolloutTurn, Path)),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn turn_rollout(
+    Asked(control): Asked,
+    Path((service, turn)): Path<(ServiceKey, RolloutTurn)>,
+) -> Reply<Accepted> {
+    Ok(Json(control.turn_rollout(service, turn).await?))
 }
 
 /// End every star and keep the service known

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use model::{
     AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, Duty, Limits, LimitsChange, Name, Network, NodeId,
-    Once, Probe, ProbeKind, Problem, Program, RestartPolicy, SecretKey, SecretView, ServiceKey, ServiceSpec, StarId,
-    StarTemplate, Verb, VolumeKey, WallTime,
+    Once, Probe, ProbeKind, Problem, Program, RestartPolicy, RolloutTurn, SecretKey, SecretView, ServiceKey,
+    ServiceSpec, StarId, StarTemplate, Verb, VolumeKey, WallTime,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -136,6 +136,15 @@ impl Control for Remembering {
     }
     fn resume(&self, service: ServiceKey) -> Answer<'_, Accepted> {
         self.note(format!("resume {service}"), Ok(Accepted { index: 9 }))
+    }
+    fn versions(&self, service: ServiceKey) -> Answer<'_, Vec<VersionView>> {
+        self.refuse(format!("versions {service}"))
+    }
+    fn roll_back(&self, service: ServiceKey, version: Option<u64>) -> Answer<'_, Accepted> {
+        self.note(format!("roll back {service} {version:?}"), Ok(Accepted { index: 9 }))
+    }
+    fn turn_rollout(&self, service: ServiceKey, turn: RolloutTurn) -> Answer<'_, Accepted> {
+        self.note(format!("{} rollout {service}", turn.as_str()), Ok(Accepted { index: 9 }))
     }
     fn restart(&self, service: ServiceKey) -> Answer<'_, Accepted> {
         self.keys.lock().unwrap().push(keyed::current());
@@ -365,7 +374,7 @@ pub fn service() -> ServiceSpec {
         interior: Default::default(),
         weakened: Default::default(),
     };
-    ServiceSpec { template, instances: 1, entry: None, placement: Default::default() }
+    ServiceSpec { template, instances: 1, entry: None, placement: Default::default(), update: Default::default() }
 }
 
 pub fn asked_from() -> Caller {

@@ -1,6 +1,6 @@
 //! Changes to what runs: each is sent, then waited for, so that the command's end means that it holds.
 
-use api::{Client, StarTurn, StarsThen};
+use api::{Accepted, Client, StarTurn, StarsThen};
 use model::{AppKey, Code, Problem, ServiceKey};
 
 use super::find::{self, Named};
@@ -10,15 +10,15 @@ use crate::screen;
 
 pub(crate) async fn scale(client: &Client, args: Scale, form: Form) -> Result<u8, Problem> {
     let service = find::service(&args.name)?;
-    client.scale(&service, args.instances).await?;
-    settle(client, service, form).await
+    let asked = client.scale(&service, args.instances).await?;
+    settle(client, service, asked, form).await
 }
 
 pub(crate) async fn restart(client: &Client, args: OneTarget, form: Form) -> Result<u8, Problem> {
     match find::named(client, &args.name).await? {
         Named::Service(service) => {
-            client.restart(&service.service).await?;
-            settle(client, service.service, form).await
+            let asked = client.restart(&service.service).await?;
+            settle(client, service.service, asked, form).await
         }
         Named::Star { service, ordinal, .. } => turn(client, &service, ordinal, StarTurn::Restart, form).await,
     }
@@ -27,8 +27,8 @@ pub(crate) async fn restart(client: &Client, args: OneTarget, form: Form) -> Res
 pub(crate) async fn stop(client: &Client, args: OneTarget, form: Form) -> Result<u8, Problem> {
     match find::named(client, &args.name).await? {
         Named::Service(service) => {
-            client.stop(&service.service).await?;
-            settle(client, service.service, form).await
+            let asked = client.stop(&service.service).await?;
+            settle(client, service.service, asked, form).await
         }
         Named::Star { service, ordinal, .. } => turn(client, &service, ordinal, StarTurn::Stop, form).await,
     }
@@ -37,8 +37,8 @@ pub(crate) async fn stop(client: &Client, args: OneTarget, form: Form) -> Result
 pub(crate) async fn start(client: &Client, args: OneTarget, form: Form) -> Result<u8, Problem> {
     match find::named(client, &args.name).await? {
         Named::Service(service) => {
-            client.start(&service.service).await?;
-            settle(client, service.service, form).await
+            let asked = client.start(&service.service).await?;
+            settle(client, service.service, asked, form).await
         }
         Named::Star { service, ordinal, .. } => turn(client, &service, ordinal, StarTurn::Start, form).await,
     }
@@ -46,20 +46,20 @@ pub(crate) async fn start(client: &Client, args: OneTarget, form: Form) -> Resul
 
 pub(crate) async fn pause(client: &Client, args: OneService, form: Form) -> Result<u8, Problem> {
     let service = find::service(&args.name)?;
-    client.pause(&service).await?;
-    settle(client, service, form).await
+    let asked = client.pause(&service).await?;
+    settle(client, service, asked, form).await
 }
 
 pub(crate) async fn resume(client: &Client, args: OneService, form: Form) -> Result<u8, Problem> {
     let service = find::service(&args.name)?;
-    client.resume(&service).await?;
-    settle(client, service, form).await
+    let asked = client.resume(&service).await?;
+    settle(client, service, asked, form).await
 }
 
 /// One star, by the number in its name.
 async fn turn(client: &Client, service: &ServiceKey, ordinal: u32, turn: StarTurn, form: Form) -> Result<u8, Problem> {
-    client.turn(service, ordinal, turn).await?;
-    let view = progress::settled(client, service).await.map_err(Problem::after_changes)?;
+    let asked = client.turn(service, ordinal, turn).await?;
+    let view = progress::settled(client, service, asked.index).await.map_err(Problem::after_changes)?;
     let what = match turn {
         StarTurn::Stop => "stopped",
         StarTurn::Start => "started",
@@ -105,13 +105,17 @@ async fn end_agent_with_last_app(on: &Connected) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn settle(client: &Client, service: ServiceKey, form: Form) -> Result<u8, Problem> {
-    let view = progress::settled(client, &service).await.map_err(Problem::after_changes)?;
+/// Waits until what was asked for holds, and says how it is.
+pub(super) async fn settle(client: &Client, service: ServiceKey, asked: Accepted, form: Form) -> Result<u8, Problem> {
+    let view = progress::settled(client, &service, asked.index).await.map_err(Problem::after_changes)?;
     match form {
         Form::Json => screen::json(&view)?,
         Form::Text if view.stopped => screen::line(format!("{service}: stopped")),
         Form::Text if view.paused => screen::line(format!("{service}: paused")),
-        Form::Text => screen::line(format!("{service}: {} ready", screen::count(view.ready as usize, "star"))),
+        Form::Text => {
+            screen::line(format!("{service}: {} ready", screen::count(view.ready as usize, "star")));
+            progress::waits_for_somebody(&view).into_iter().for_each(screen::note);
+        }
     }
     Ok(0)
 }

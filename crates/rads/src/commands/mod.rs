@@ -21,6 +21,7 @@ mod logs;
 mod nodes;
 mod planning;
 mod progress;
+mod rollout;
 mod secrets;
 mod show;
 mod snapshot;
@@ -137,6 +138,18 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::List(args) => tell(global, async |on| show::list(&on.client, args, on.form).await),
         Constellation::Explain(args) => {
             about(global, Some(args.service.clone()), async |on| explain::explain(&on.client, &args, on.form).await)
+        }
+        Constellation::Rollout { turn, service } => {
+            about(global, Some(service.clone()), async |on| rollout::turn(&on.client, turn, &service, on.form).await)
+        }
+        Constellation::History(args) => {
+            about(global, args.name.clone(), async |on| rollout::history(&on.client, &args, on.form).await)
+        }
+        Constellation::Diff(args) => {
+            about(global, Some(args.name.clone()), async |on| rollout::diff(&on.client, &args, on.form).await)
+        }
+        Constellation::Rollback(args) => {
+            about(global, Some(args.name.clone()), async |on| rollout::back(&on.client, args, on.form).await)
         }
         Constellation::Stats(args) => {
             about(global, args.name.clone(), async |on| stats::stats(&on.client, args, on.form).await)

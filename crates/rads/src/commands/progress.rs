@@ -10,6 +10,7 @@ use api::{Client, ServiceView};
 use model::{AppKey, Code, ProbeKind, Problem, ServiceKey};
 use tokio::time::Instant;
 
+use crate::moment::clock_time;
 use crate::screen;
 
 /// Longest wait for a change to hold. A star has 30 s to become ready, and a rolling change has several turns.
@@ -18,13 +19,13 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// this much later.
 const WAIT_MS: u64 = 1_000;
 
-/// Waits until a service is as it was last asked to be.
-pub(crate) async fn settled(client: &Client, service: &ServiceKey) -> Result<ServiceView, Problem> {
+/// Waits until a service is as it was last asked to be, by what was written at `asked`.
+pub(crate) async fn settled(client: &Client, service: &ServiceKey, asked: u64) -> Result<ServiceView, Problem> {
     let deadline = Instant::now() + SETTLE_TIMEOUT;
     loop {
         let index = client.index(0, 0).await?;
         let view = client.service(service).await?;
-        if let Some(failure) = failure(&view) {
+        if let Some(failure) = failure(&view).or_else(|| taken_back(&view, asked)) {
             return Err(failure);
         }
         if is_settled(&view) {
@@ -44,10 +45,11 @@ pub(crate) struct Settled {
     pub(crate) at: std::time::Instant,
 }
 
-/// Waits until every service of an app is as it was asked to be; `seen` hears of each look on the way.
+/// Waits until every service of an app is as it was asked to be at `asked`; `seen` hears of each look on the way.
 pub(crate) async fn app_settled(
     client: &Client,
     app: &AppKey,
+    asked: u64,
     mut seen: impl FnMut(&[ServiceView]),
 ) -> Result<Settled, Problem> {
     let deadline = Instant::now() + SETTLE_TIMEOUT;
@@ -57,7 +59,8 @@ pub(crate) async fn app_settled(
         let mut views = client.services().await?;
         views.retain(|view| view.app == *app);
         seen(&views);
-        if let Some(failure) = views.iter().find_map(|view| failure(view).or_else(|| unlimited(view))) {
+        let failed = |view| failure(view).or_else(|| taken_back(view, asked)).or_else(|| unlimited(view));
+        if let Some(failure) = views.iter().find_map(failed) {
             return Err(failure);
         }
         let left = steady.left(&views);
@@ -148,17 +151,61 @@ async fn wait(client: &Client, index: u64, wait_ms: u64, deadline: Instant, what
 }
 
 fn is_settled(view: &ServiceView) -> bool {
+    if waits_for_somebody(view).is_some() {
+        return true;
+    }
     let wanted = if view.stopped || view.paused { 0 } else { view.desired };
     view.ready == wanted && !view.changing
 }
 
-/// A service whose stars end as soon as they start will not settle.
+/// What somebody has to say before a roll-out goes on, once everything is there to judge by.
+pub(crate) fn waits_for_somebody(view: &ServiceView) -> Option<String> {
+    let rollout = view.rollout.as_ref()?;
+    let ServiceView { service, version, .. } = view;
+    if let Some(held) = &rollout.held {
+        let why = held.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        return Some(format!(
+            "{service}: version {version} is held{why}; `rads c rollout resume {service}` lets it go on, `rads c rollout abort \
+             {service}` takes it back"
+        ));
+    }
+    let tried = rollout.trial.filter(|tried| rollout.ready >= *tried && view.spec.update.promote_after_ms.is_none())?;
+    Some(format!(
+        "{service}: version {version} is on trial with {} until {}; `rads c rollout promote {service}` lets it take the place of all, \
+         `rads c rollout abort {service}` takes it back",
+        screen::count(tried as usize, "star"),
+        clock_time(rollout.ends)
+    ))
+}
+
+/// A version that did not come about, since it was asked for.
+fn taken_back(view: &ServiceView, asked: u64) -> Option<Problem> {
+    let taken_back = view.taken_back.as_ref().filter(|taken_back| taken_back.index > asked)?;
+    let ServiceView { service, version, .. } = view;
+    let is_restart = taken_back.version == *version;
+    let what = match is_restart {
+        true => format!("service `{service}` was not restarted, its stars are those it had: {}", taken_back.reason),
+        false => format!("version {} of service `{service}` was taken back: {}", taken_back.version, taken_back.reason),
+    };
+    let help = match is_restart {
+        true => format!("see what its stars said with `rads c logs {service}`"),
+        false => format!(
+            "`rads c diff {service} {0}` shows what was other about it, `rads c logs {service}` what stars said",
+            taken_back.version
+        ),
+    };
+    Some(Problem::new(Code::RolledBack, what).help(help))
+}
+
+/// A service whose stars end as soon as they start will not settle. One that has another version to go back to does: it is waited
+/// for.
 pub(crate) fn failure(view: &ServiceView) -> Option<Problem> {
     // It is not its stars that have something to say about it.
     if let Some(nowhere) = view.nowhere.as_ref().filter(|nowhere| view.problem.as_ref() == Some(&nowhere.message)) {
         return Some(nowhere.clone());
     }
-    view.problem.as_ref().map(|problem| {
+    let comes_back = view.rollout.as_ref().is_some_and(|rollout| rollout.from.is_some());
+    view.problem.as_ref().filter(|_| !comes_back).map(|problem| {
         Problem::new(Code::CrashLoop, format!("service `{}`: {problem}", view.service))
             .help(format!("see what its stars said with `rads c logs {}`", view.service))
     })

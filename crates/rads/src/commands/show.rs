@@ -170,6 +170,30 @@ pub(super) fn state(service: &ServiceView) -> String {
     if let Some(unready) = &service.unready {
         return format!("unready: {unready}");
     }
+    let version = service.version;
+    if let Some(rollout) = service.rollout.as_ref().filter(|_| !service.stopped && !service.paused) {
+        match (&rollout.held, rollout.trial) {
+            (Some(held), _) => {
+                let why = held.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+                return format!("version {version} is held{why}");
+            }
+            (None, Some(tried)) => {
+                return format!(
+                    "version {version} on trial, {} of {} ready",
+                    rollout.ready,
+                    screen::count(tried as usize, "star")
+                );
+            }
+            (None, None) if rollout.from.is_some() => {
+                return format!(
+                    "version {version} on its way, {} of {} ready",
+                    rollout.ready,
+                    screen::count(service.desired as usize, "star")
+                );
+            }
+            (None, None) => {}
+        }
+    }
     match service {
         _ if service.stopped => "stopped".to_owned(),
         _ if service.paused && !service.changing => "paused".to_owned(),
@@ -185,6 +209,9 @@ pub(super) fn state(service: &ServiceView) -> String {
         }
         // Stars that end by themselves and are not started again.
         _ if service.desired == 0 && service.spec.instances > 0 && !service.changing => "ended".to_owned(),
+        ServiceView { taken_back: Some(taken_back), .. } if service.ready == service.desired && !service.changing => {
+            format!("ready; version {} was taken back", taken_back.version)
+        }
         _ if service.ready == service.desired && !service.changing => "ready".to_owned(),
         _ => "changing".to_owned(),
     }

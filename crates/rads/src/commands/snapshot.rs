@@ -116,7 +116,7 @@ pub(crate) async fn restore(client: &Client, args: Restore, form: Form) -> Resul
     }
     let restored = restored?;
     for view in &users {
-        progress::settled(client, &view.service).await.map_err(Problem::after_changes)?;
+        progress::settled(client, &view.service, u64::MAX).await.map_err(Problem::after_changes)?;
     }
     if form == Form::Json {
         screen::json(&restored)?;
@@ -142,7 +142,7 @@ pub(crate) async fn restore(client: &Client, args: Restore, form: Form) -> Resul
 
 async fn stop(client: &Client, service: &ServiceKey) -> Result<(), Problem> {
     client.stop(service).await?;
-    progress::settled(client, service).await.map(drop)
+    progress::settled(client, service, u64::MAX).await.map(drop)
 }
 
 /// A service by its name or by that of one of its stars.

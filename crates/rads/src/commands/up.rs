@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-use api::{AppView, Client, LogQuery, ServiceView, StarView, StarsThen, Version};
+use api::{Accepted, AppView, Client, LogQuery, ServiceView, StarView, StarsThen, Version};
 use model::{AppKey, Code, Problem, Protocol, ServiceKey, StarId, StarPhase};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -161,10 +161,10 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
     let begun = Instant::now();
     let before = stars_started(&services_of(client, app).await?);
     let base = current.map_or(0, |app| app.version);
-    if let Put::DoneByAnother = put(client, planned, base).await? {
+    let Put::Done(Accepted { index }) = put(client, planned, base).await? else {
         return unchanged(client, app, go).await;
-    }
-    let Settled { views, at } = settled(client, app, go.form).await.map_err(Problem::after_changes)?;
+    };
+    let Settled { views, at } = settled(client, app, index, go.form).await.map_err(Problem::after_changes)?;
     match go.form {
         Form::Json => screen::json(&views)?,
         Form::Text => {
@@ -174,6 +174,7 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
                 started => screen::line(format!("started {} in {elapsed}", screen::count(started as usize, "star"))),
             }
             print_addresses(&views);
+            views.iter().filter_map(progress::waits_for_somebody).for_each(screen::note);
         }
     }
     let templates: Vec<_> = planned.spec.services.values().map(|service| &service.template).collect();
@@ -186,7 +187,7 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
 
 /// For what runs as it is described; it may still be on its way there.
 async fn unchanged(client: &Client, app: &AppKey, go: Go) -> Result<Came, Problem> {
-    let Settled { views, .. } = settled(client, app, go.form).await?;
+    let Settled { views, .. } = settled(client, app, u64::MAX, go.form).await?;
     match go.form {
         Form::Json => screen::json(&views)?,
         Form::Text => {
@@ -198,9 +199,9 @@ async fn unchanged(client: &Client, app: &AppKey, go: Go) -> Result<Came, Proble
 }
 
 /// Waits until every service is ready; when one does not get there, what its stars said comes first.
-async fn settled(client: &Client, app: &AppKey, form: Form) -> Result<Settled, Problem> {
+async fn settled(client: &Client, app: &AppKey, asked: u64, form: Form) -> Result<Settled, Problem> {
     let mut bar = Bar::new(form);
-    let settled = progress::app_settled(client, app, |views| bar.show(views)).await;
+    let settled = progress::app_settled(client, app, asked, |views| bar.show(views)).await;
     bar.clear();
     if let Err(problem) = settled {
         let spoke = last_words(client, app).await;
@@ -216,7 +217,7 @@ async fn settled(client: &Client, app: &AppKey, form: Form) -> Result<Settled, P
 }
 
 enum Put {
-    Done,
+    Done(Accepted),
     /// Somebody else asked for the same at the same moment.
     DoneByAnother,
 }
@@ -231,7 +232,7 @@ async fn put(client: &Client, planned: &Planned, base: u64) -> Result<Put, Probl
     let deadline = Instant::now() + CHANGE_TIMEOUT;
     loop {
         let problem = match client.put_app(planned.spec.clone(), Some(base)).await {
-            Ok(_) => return Ok(Put::Done),
+            Ok(accepted) => return Ok(Put::Done(accepted)),
             Err(problem) if problem.code == Code::Conflict => problem,
             Err(problem) => return Err(problem),
         };
@@ -332,7 +333,7 @@ const LAST_WORDS: u32 = 10;
 async fn last_words(client: &Client, app: &AppKey) -> bool {
     let Ok(views) = services_of(client, app).await else { return false };
     let mut spoke = false;
-    for view in views.iter().filter(|view| view.problem.is_some()) {
+    for view in views.iter().filter(|view| view.problem.is_some() || view.taken_back.is_some()) {
         spoke |= tell_last_words(client, &view.service).await;
     }
     spoke

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use model::{
-    AppSpec, Attribute, Balance, BundleId, ContentHash, Entry, Limits, ListenAddr, Network, Placement, Preference,
-    Probe, ProbeKind, Program, Protocol, RestartPolicy, ServiceKey, ServiceSpec, StarTemplate, Strategy, VolumeMount,
+    Amount, AppSpec, Attribute, Balance, BundleId, ContentHash, Entry, Limits, ListenAddr, Network, OnFailure,
+    Placement, Preference, Probe, ProbeKind, Program, Protocol, RestartPolicy, Rolling, RolloutTurn, ServiceKey,
+    ServiceSpec, StarTemplate, Strategy, Update, VolumeMount,
 };
 use node::Request;
 
@@ -20,7 +21,8 @@ pub(crate) fn request(random: &mut Chance, most: u64) -> Request {
             Request::RemoveApp { app: app.parse().expect("a name") }
         }
         5..8 => Request::Scale { service: service(random), instances: random.below(most + 1) as u32 },
-        8 => Request::Restart { service: service(random) },
+        8 if random.below(2) == 0 => Request::Restart { service: service(random) },
+        8 => have_a_say(random),
         _ => {
             let (service, ordinal) = (service(random), random.below(most) as u32 + 1);
             match random.below(3) {
@@ -29,6 +31,15 @@ pub(crate) fn request(random: &mut Chance, most: u64) -> Request {
                 _ => Request::RestartStar { service, ordinal },
             }
         }
+    }
+}
+
+fn have_a_say(random: &mut Chance) -> Request {
+    let service = service(random);
+    let turns = [RolloutTurn::Promote, RolloutTurn::Abort, RolloutTurn::Pause, RolloutTurn::Resume];
+    match random.below(5) {
+        0 => Request::Rollback { service, version: (random.below(2) == 0).then(|| random.below(4) + 1) },
+        turn => Request::TurnRollout { service, turn: turns[turn as usize - 1] },
     }
 }
 
@@ -65,6 +76,40 @@ fn placement(random: &mut Chance) -> Placement {
     }
 }
 
+/// What a version is called that never gets ready.
+pub(crate) const POISON: &str = "poison";
+
+pub(crate) fn is_poison(template: &StarTemplate) -> bool {
+    template.args[0] == POISON
+}
+
+/// Half of the time what is usual, but for a deadline that fits into a run.
+fn update(random: &mut Chance) -> Update {
+    let deadline_ms = 5_000 + random.below(90_000);
+    let usual = Update { deadline_ms, ..Update::default() };
+    if random.below(2) == 0 {
+        return usual;
+    }
+    let amounts = [Amount::Stars(1), Amount::Stars(2), Amount::Percent(50), Amount::Percent(100)];
+    let amount = |random: &mut Chance| random.pick(&amounts).unwrap_or(Amount::Stars(1));
+    let strategy = match random.below(4) {
+        0 => Rolling::Canary { stars: amount(random) },
+        1 => Rolling::BlueGreen,
+        _ => Rolling::Rolling,
+    };
+    let by_itself = strategy != Rolling::Rolling && random.below(3) > 0;
+    let update = Update {
+        strategy,
+        max_surge: if random.below(4) == 0 { Amount::Stars(0) } else { amount(random) },
+        max_unavailable: if random.below(2) == 0 { amount(random) } else { Amount::Stars(0) },
+        healthy_ms: if random.below(2) == 0 { random.below(2_000) as u32 } else { 0 },
+        promote_after_ms: by_itself.then_some(1_000),
+        on_failure: if random.below(6) == 0 { OnFailure::Hold } else { OnFailure::Rollback },
+        ..usual
+    };
+    if update.check(false).is_ok() { update } else { usual }
+}
+
 pub(crate) fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
     let is_job = name == "job";
     let port = (!is_job).then_some(8080);
@@ -74,12 +119,15 @@ pub(crate) fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
         _ => RestartPolicy::Always,
     };
     let entry = Entry { listen: ListenAddr::loopback(8000), protocol: Protocol::Http, balance: Balance::RoundRobin };
+    let rolls = matches!(name, "web" | "api");
+    let version = if rolls && random.below(5) == 0 { POISON.to_owned() } else { random.below(3).to_string() };
     let volume = VolumeMount { volume: "data".parse().expect("a name"), path: "/data".to_owned(), size: None };
     ServiceSpec {
-        placement: if matches!(name, "web" | "api") { placement(random) } else { Placement::default() },
+        placement: if rolls { placement(random) } else { Placement::default() },
+        update: if rolls { update(random) } else { Update { deadline_ms: 90_000, ..Update::default() } },
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
-            args: vec![random.below(3).to_string()],
+            args: vec![version],
             bundle: BundleId(ContentHash([0; 32])),
             rootfs: None,
             env: BTreeMap::new(),

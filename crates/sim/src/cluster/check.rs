@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{Duty, Endpoint, ServiceKey, Standing, StarId, StarPhase};
+use state::ServiceRecord;
 
+use super::apps::is_poison;
 use super::world::World;
 
 /// Leases, elections, back-offs of half a minute and replacements one after another all fit.
@@ -51,6 +53,7 @@ impl World {
             .position(|machine| machine.agent.as_ref().is_some_and(|node| node.state() != &self.truth));
         self.must(behind.is_none(), &format!("every node knows the state in the end, {behind:?} too"));
         self.check_machines();
+        self.check_rollouts();
         self.check_stars();
         self.check_routes();
     }
@@ -64,6 +67,28 @@ impl World {
         }
     }
 
+    /// Every roll-out has ended, and where it failed what was before is there again; but for those that somebody holds.
+    fn check_rollouts(&mut self) {
+        let mut wrong = Vec::new();
+        for (key, record) in self.truth.services.iter().filter(|(_, record)| !record.is_idle()) {
+            let is_held = record.rollout.as_ref().is_some_and(|rollout| rollout.held.is_some());
+            if record.rollout.is_some() && !is_held {
+                wrong.push(format!("the roll-out of `{key}` goes on"));
+            }
+            // One that never was ready and had nothing before it is tried on.
+            if is_poison(&record.spec.template) && record.failed.is_none() && !is_held {
+                wrong.push(format!("`{key}` did not go back"));
+            }
+        }
+        self.must(wrong.is_empty(), &format!("every roll-out ends: {wrong:?}"));
+    }
+
+    /// It is not as it should be, and somebody was told.
+    fn is_troubled(&self, key: &ServiceKey) -> bool {
+        let held = |record: &ServiceRecord| record.rollout.as_ref().is_some_and(|rollout| rollout.held.is_some());
+        self.truth.services.get(key).is_some_and(|record| record.failed.is_some() || held(record))
+    }
+
     fn check_stars(&mut self) {
         let mut running: BTreeMap<ServiceKey, u32> = BTreeMap::new();
         let mut astray = Vec::new();
@@ -73,7 +98,7 @@ impl World {
                 let record = self.truth.stars.get(star);
                 let is_known =
                     record.is_some_and(|record| record.node == machine.id && matches!(record.phase, StarPhase::Ready));
-                if !is_known {
+                if !is_known && !self.is_troubled(&process.service) {
                     astray.push((*star, record.map(|record| record.phase)));
                 }
             }
@@ -84,6 +109,9 @@ impl World {
             self.truth.services.iter().map(|(key, record)| (key.clone(), record.wanted())).collect();
         for (key, wanted) in services {
             let runs = running.remove(&key).unwrap_or_default();
+            if self.is_troubled(&key) {
+                continue;
+            }
             let can_be = self.truth.nodes.values().any(|node| takers(&node) && self.may_be_on(&key, node))
                 && self.home_takes(&key);
             let astray = self
@@ -131,7 +159,7 @@ impl World {
         };
         let mut wrong = Vec::new();
         for (key, record) in &self.truth.services {
-            if record.spec.entry.is_none() {
+            if record.spec.entry.is_none() || self.is_troubled(key) {
                 continue;
             }
             let expected = ready(key);

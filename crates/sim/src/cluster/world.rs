@@ -349,7 +349,8 @@ impl World {
                 let fits = machine.nursery_up && !machine.processes.contains_key(&star);
                 let elsewhere = self.machines.iter().any(|other| other.processes.contains_key(&star));
                 self.must(fits && !elsewhere, "a star is started once, and where a nursery is");
-                if self.faults && self.random.one_in(20) {
+                let poisoned = apps::is_poison(&order.template);
+                if (self.faults && self.random.one_in(20)) || (poisoned && self.random.one_in(2)) {
                     let reason = "luck".to_owned();
                     self.machines[at].corpses.insert(star, ExitCause::StartFailed { reason: reason.clone() });
                     self.soon(at, Event::StarStartFailed { star, reason });
@@ -358,6 +359,7 @@ impl World {
                 self.note(format!("{at} starts {star} ({})", order.name));
                 self.report.starts += 1;
                 let ready_at = self.now + self.random.at_most(START_MAX);
+                let ready_at = if poisoned { Time(u64::MAX) } else { ready_at };
                 let machine = &mut self.machines[at];
                 machine.next_pid += 1;
                 let pid = machine.next_pid;

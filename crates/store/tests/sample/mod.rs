@@ -298,5 +298,11 @@ fn service(n: u64) -> ServiceSpec {
     let protocol = if script { Protocol::Http } else { Protocol::Tcp };
     let balance = if script { Balance::RoundRobin } else { Balance::LeastConnections };
     let entry = Entry { listen: ListenAddr::loopback(8080), protocol, balance };
-    ServiceSpec { template, instances: 3, entry: (n > 0).then_some(entry), placement: Default::default() }
+    ServiceSpec {
+        template,
+        instances: 3,
+        entry: (n > 0).then_some(entry),
+        placement: Default::default(),
+        update: Default::default(),
+    }
 }

@@ -1,0 +1,182 @@
+//! How stars of a service are replaced, and when a roll-out is over: asks `rollout`, writes what it says.
+//!
+//! Where a roll-out stands is in the log, so whoever leads next goes on with it.
+
+use std::time::Duration;
+
+use model::{ServiceKey, StarPhase, WallTime};
+use rollout::{Pace, Previous, Seen, Verdict, Wanted, Watch};
+use state::{Command, Rollout, ServiceRecord, Settled, StarRecord};
+
+use crate::log::Purpose;
+use crate::node::{Node, Step};
+use crate::timers::Timer;
+use crate::view::{HeldView, RolloutView};
+
+/// What a service should be, and how it gets there.
+pub(crate) fn wanted(record: &ServiceRecord) -> Wanted {
+    let stars = record.wanted();
+    let (surge, unavailable) = record.spec.update.room(stars);
+    let pace = match &record.rollout {
+        None => Pace { surge, unavailable, ..Pace::default() },
+        Some(rollout) => Pace {
+            surge,
+            unavailable,
+            trial: record.spec.update.trial(stars).filter(|_| rollout.trial),
+            previous: rollout.previous.map(|before| Previous { revision: before.revision, stars: before.stars }),
+            held: rollout.held.is_some(),
+        },
+    };
+    Wanted { stars, revision: record.revision, singleton: record.spec.template.singleton, pace }
+}
+
+/// Since when a star is ready, for the log.
+pub(crate) fn ready_since(record: &StarRecord) -> Option<WallTime> {
+    let turn = record.history.last().filter(|_| record.phase == StarPhase::Ready)?;
+    Some(turn.at)
+}
+
+/// When a star has settled that is ready since then.
+fn settles(record: &ServiceRecord, ready: WallTime) -> WallTime {
+    WallTime(ready.0.saturating_add(record.spec.update.healthy_ms.into()))
+}
+
+impl Node {
+    /// Whether a star of this node or another makes up for an old one.
+    pub(crate) fn has_settled(&self, record: &StarRecord, phase: StarPhase, wall: WallTime) -> bool {
+        let Some(service) = self.state.services.get(&record.service) else { return false };
+        match service.spec.update.healthy_ms {
+            0 => phase == StarPhase::Ready,
+            _ => phase == StarPhase::Ready && ready_since(record).is_some_and(|at| wall >= settles(service, at)),
+        }
+    }
+
+    pub(crate) fn rollout_view(&self, key: &ServiceKey, record: &ServiceRecord) -> Option<RolloutView> {
+        let rollout = record.rollout.as_ref()?;
+        let is_ready =
+            |star: &&StarRecord| star.revision == record.revision && star.phase == StarPhase::Ready && !star.leaving;
+        let ready = self.state.stars_of(key).filter(is_ready).count();
+        Some(RolloutView {
+            from: rollout.previous.map(|before| before.version),
+            trial: wanted(record).pace.trial,
+            ready: u32::try_from(ready).unwrap_or(u32::MAX),
+            began: rollout.began,
+            ends: rollout.ends,
+            held: rollout.held.clone().map(|held| HeldView { since: held.since, reason: held.reason }),
+        })
+    }
+
+    /// Sees how far a roll-out has come, and has written what follows from that.
+    pub(crate) fn settle_rollout(&mut self, key: &ServiceKey, seen: &[Seen], step: &mut Step<'_>) {
+        let timer = Timer::Rollout(key.clone());
+        let Some(record) = self.state.services.get(key) else { return self.timers.clear(&timer) };
+        let rollout = record.rollout.as_ref().filter(|rollout| rollout.held.is_none());
+        let Some(rollout) = rollout.filter(|_| self.peers.leads && !record.is_idle() && !self.resting) else {
+            self.look_again(key, step);
+            return;
+        };
+        let watch = self.watch(key, record, rollout, seen, step.wall);
+        let (revision, settled) = (
+            record.revision,
+            match watch.verdict() {
+                Verdict::Wait { until } => {
+                    let next = self.next_settling(key, record, step.wall).map_or(until, |at| at.min(until));
+                    self.timers.set(timer, step.now + next.since(step.wall));
+                    return;
+                }
+                Verdict::Promote => Settled::Promoted,
+                Verdict::Done => Settled::Done,
+                Verdict::Late => {
+                    let seconds = record.spec.update.deadline_ms as f64 / 1_000.0;
+                    Settled::Failed { reason: format!("after {seconds} s {}", self.shortfall(key, &watch)) }
+                }
+                Verdict::Failing => Settled::Failed { reason: self.shortfall(key, &watch) },
+            },
+        );
+        let purpose = Purpose::Rollout(key.clone());
+        if self.log.is_under_way(&purpose) {
+            return;
+        }
+        let command = Command::SettleRollout { service: key.clone(), revision, settled, wall: step.wall };
+        self.propose(purpose, command, step);
+    }
+
+    /// Where stars settle without a roll-out, as those that take the place of stars on a drained machine.
+    fn look_again(&mut self, key: &ServiceKey, step: &Step<'_>) {
+        let timer = Timer::Rollout(key.clone());
+        let record =
+            self.state.services.get(key).filter(|record| self.peers.leads && record.spec.update.healthy_ms > 0);
+        match record.and_then(|record| self.next_settling(key, record, step.wall)) {
+            Some(at) => self.timers.set(timer, step.now + at.since(step.wall)),
+            None => self.timers.clear(&timer),
+        }
+    }
+
+    fn watch(
+        &self,
+        key: &ServiceKey,
+        record: &ServiceRecord,
+        rollout: &Rollout,
+        seen: &[Seen],
+        now: WallTime,
+    ) -> Watch {
+        let count = |is_meant: &dyn Fn(&Seen) -> bool| {
+            let alive = seen.iter().filter(|star| star.phase < StarPhase::Draining);
+            u32::try_from(alive.filter(|star| is_meant(star)).count()).unwrap_or(u32::MAX)
+        };
+        let settled = |star: &StarRecord| {
+            let since = ready_since(star).filter(|_| star.revision == record.revision)?;
+            Some(settles(record, since))
+        };
+        Watch {
+            now,
+            ends: rollout.ends,
+            trial: wanted(record).pace.trial,
+            stars: record.wanted(),
+            settled: count(&|star| star.revision == record.revision && star.settled),
+            since: self.state.stars_of(key).filter_map(settled).max().unwrap_or(now),
+            others: count(&|star| star.revision != record.revision),
+            promote_after: record.spec.update.promote_after_ms.map(Duration::from_millis),
+            failures: self.failures_of(key, record.revision),
+            can_return: rollout.previous.is_some(),
+        }
+    }
+
+    /// Ends in a row, in the place where there were most.
+    fn failures_of(&self, key: &ServiceKey, revision: u64) -> u32 {
+        let local = self.services.get(key);
+        let of = local.into_iter().flat_map(|service| &service.backoff).filter(|((of, _), _)| *of == revision);
+        of.map(|(_, backoff)| backoff.failures()).max().unwrap_or_default()
+    }
+
+    /// When the next star settles that is ready and has not.
+    fn next_settling(&self, key: &ServiceKey, record: &ServiceRecord, now: WallTime) -> Option<WallTime> {
+        if record.spec.update.healthy_ms == 0 {
+            return None;
+        }
+        let at = self.state.stars_of(key).filter_map(|star| Some(settles(record, ready_since(star)?)));
+        at.filter(|at| *at > now).min()
+    }
+
+    /// What a roll-out lacks, in a few words.
+    fn shortfall(&self, key: &ServiceKey, watch: &Watch) -> String {
+        let stars = watch.trial.unwrap_or(watch.stars);
+        let mut text = match watch.trial {
+            Some(tried) if watch.settled >= tried => "nobody had promoted it".to_owned(),
+            _ => format!("{} of {stars} of its stars were ready", watch.settled.min(stars)),
+        };
+        if let Some(local) = self.services.get(key) {
+            let last = local.last_failure.as_ref().filter(|_| watch.failures > 0);
+            text.extend(last.map(|cause| {
+                let times =
+                    if watch.failures == 1 { "once".to_owned() } else { format!("{} times in a row", watch.failures) };
+                format!("; one ended {times}, the last: {cause}")
+            }));
+        }
+        let nowhere = self.nowhere(key).map(|problem| problem.message);
+        let failing =
+            || self.state.stars_of(key).find_map(|star| Some(format!("{}: {}", star.name(), self.failing(star)?)));
+        text.extend(nowhere.or_else(failing).map(|why| format!("; {why}")));
+        text
+    }
+}
