@@ -139,7 +139,7 @@ impl Node {
     /// revision: the next comes first. Those whose volume lies there stay: nothing could take their place.
     fn revision_on(&self, service: &ServiceKey, node: NodeId, revision: u64) -> u64 {
         let is_to_go = self.is_draining(node) || self.is_unfit(service, node);
-        if is_to_go && !self.has_volume_on(service, node) { 0 } else { revision }
+        if is_to_go && !self.has_volume_on(service, node) { rollout::NOWHERE } else { revision }
     }
 
     /// What has failed makes up for nothing, and gets no more requests.

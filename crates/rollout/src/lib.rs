@@ -52,10 +52,14 @@ pub struct Previous {
     pub stars: u32,
 }
 
+/// In place of the revision of a star that cannot stay where it is, whatever it is made from.
+pub const NOWHERE: u64 = 0;
+
 /// One star that has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     pub star: StarId,
+    /// What it is made from, or [`NOWHERE`].
     pub revision: u64,
     pub ordinal: u32,
     pub phase: StarPhase,
@@ -111,7 +115,8 @@ pub fn decide(wanted: Wanted, seen: &[Seen]) -> Actions {
         None => surge as usize,
     };
     let room = (stars + beyond).saturating_sub(current.len() + old.len());
-    let back = kept.saturating_sub(old.len()).min(room);
+    let staying = old.iter().filter(|star| star.revision != NOWHERE).count();
+    let back = kept.saturating_sub(staying).min(room);
     let start = goal.saturating_sub(current.len()).min(room - back);
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     (actions.start_previous, actions.start) = (count(back), count(start));
@@ -291,6 +296,12 @@ mod tests {
         // Once it is over nothing comes back.
         check_pace(Pace { previous: None, ..pace }, &[(2, Starting)], 3, 0, &[]);
         // One that was small and is made larger does not come back larger.
+        // Nor is one waited for whose machine is drained, be it held or on trial.
+        let drained = [(1, Ready), (1, Ready), (1, Ready), (NOWHERE, Ready)];
+        for pace in [pace, Pace { held: true, ..pace }, Pace { trial: Some(1), ..pace }] {
+            check_pace(pace, &drained, 0, 1, &[]);
+            check_pace(pace, &[drained[0], drained[1], drained[2], drained[3], (1, Ready)], 0, 0, &[4]);
+        }
         let small = Some(Previous { revision: 1, stars: 2 });
         check_pace(Pace { previous: small, ..pace }, &[(1, Ready), (1, Ready)], 3, 0, &[]);
     }
