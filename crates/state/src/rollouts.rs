@@ -404,11 +404,16 @@ pub(crate) fn roll_back(
     let service = service_mut(state, key)?;
     let number = version_to_return(key, service, version)?;
     let Some(kept) = service.version(number) else { return Ok(()) };
+    let was_good = kept.fate == Fate::Good;
     let wanted = ServiceSpec { instances: service.spec.instances, ..kept.spec.clone() };
     let app = AppSpec { app: service.app.clone(), services: [(key.name.clone(), wanted.clone())].into() };
     secrets::check(state, &app)?;
     let service = service_mut(state, key)?;
     let replaced = turn_to(service, &wanted, Some(number), index, wall);
+    // What ran already is not tried once more.
+    if let Some(rollout) = service.rollout.as_mut().filter(|_| was_good) {
+        rollout.trial = false;
+    }
     let how = if replaced { "its stars are replaced" } else { "in place" };
     let what = format!("service `{key}` goes back to version {number}, as version {}: {how}", service.version);
     state.record_of(About::service(state, key), wall, what);

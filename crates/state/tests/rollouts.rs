@@ -252,6 +252,9 @@ fn a_trial_is_promoted_once_and_only_where_something_runs() {
     world.apply(Command::Stop { service: web(), wall: world.wall() }).unwrap();
     world.put(green("three"));
     assert!(!world.web().rollout.as_ref().unwrap().trial, "there is nothing to be tried beside");
+    world.settle(Settled::Done).unwrap();
+    world.roll_back(None).unwrap();
+    assert!(!world.web().rollout.as_ref().unwrap().trial, "it ran before");
 }
 
 #[test]

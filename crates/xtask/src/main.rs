@@ -106,6 +106,7 @@ const TEST_PROGRAMS: [(&str, &str); 6] = [
     ("e2fsprogs", "mkfs.ext4"),
     ("xfsprogs", "mkfs.xfs"),
     ("faketime", "faketime"),
+    ("wrk", "wrk"),
 ];
 
 /// One build for all tests, so that a cold run on two cores stays within minutes. End-to-end tests find the

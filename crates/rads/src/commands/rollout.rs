@@ -48,7 +48,7 @@ pub(crate) async fn history(client: &Client, args: &OneService, form: Form) -> R
         screen::json(&told)?;
         return Ok(0);
     }
-    let mut table = Table::new(&[">VERSION", "SINCE", "STATE", "CHANGES"]);
+    let mut table = Table::new(&[">VERSION", "SINCE", "CHANGES", "STATE"]);
     for Told { version, changes } in &told {
         let since = if version.since.0 == 0 { "-".to_owned() } else { clock_time(version.since) };
         let state = match (&version.fate, &view.rollout) {
@@ -62,7 +62,7 @@ pub(crate) async fn history(client: &Client, args: &OneService, form: Form) -> R
         };
         let again = version.of.map(|of| format!("as version {of}"));
         let changes = again.unwrap_or_else(|| if changes.is_empty() { "-".to_owned() } else { changes.join(", ") });
-        table.row([version.version.to_string(), since, state, changes]);
+        table.row([version.version.to_string(), since, changes, state]);
     }
     screen::print(&table.render());
     Ok(0)

@@ -14,6 +14,7 @@ mod identity;
 mod keeping;
 mod long;
 mod rig;
+mod rollouts;
 mod story;
 mod sync;
 mod talking;
