@@ -176,7 +176,7 @@ impl Node {
         let nowhere = self.nowhere(key).map(|problem| problem.message);
         let failing =
             || self.state.stars_of(key).find_map(|star| Some(format!("{}: {}", star.name(), self.failing(star)?)));
-        text.extend(nowhere.or_else(failing).map(|why| format!("; {why}")));
+        text.extend(nowhere.or_else(|| failing().filter(|_| watch.failures == 0)).map(|why| format!("; {why}")));
         text
     }
 }
