@@ -123,6 +123,7 @@ mod tests {
         ServiceSpec {
             placement: Default::default(),
             update: Default::default(),
+            job: None,
             template: StarTemplate {
                 program: Program::Script("a.rads".to_owned()),
                 args: Vec::new(),

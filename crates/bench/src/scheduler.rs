@@ -164,6 +164,7 @@ impl Lead {
             entry: None,
             placement: placement.clone(),
             update: Default::default(),
+            job: None,
         };
         self.write(Command::PutApp {
             spec: AppSpec { app, services: [(service, spec)].into() },

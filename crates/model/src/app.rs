@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::BundleId;
 use crate::interior::Interior;
+use crate::job::Job;
 use crate::limits::Limits;
 use crate::name::{AppKey, Name, ServiceKey};
 use crate::placement::Placement;
@@ -47,6 +48,9 @@ pub struct ServiceSpec {
     /// How its stars are replaced when it changes.
     #[serde(default, skip_serializing_if = "Update::is_default")]
     pub update: Update,
+    /// Its stars run to their end: `instances` is the number of its parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Job>,
 }
 
 /// Most stars one service may ask for on one node; far above what a small machine holds, below what a typing

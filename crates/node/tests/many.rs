@@ -127,6 +127,7 @@ fn web(instances: u32, volumes: Vec<VolumeMount>) -> ServiceSpec {
     ServiceSpec {
         placement: Default::default(),
         update: Default::default(),
+        job: None,
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: Vec::new(),

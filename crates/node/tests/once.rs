@@ -119,8 +119,14 @@ fn app() -> AppSpec {
         interior: Default::default(),
         weakened: Default::default(),
     };
-    let service =
-        ServiceSpec { template, instances: 0, entry: None, placement: Default::default(), update: Default::default() };
+    let service = ServiceSpec {
+        template,
+        instances: 0,
+        entry: None,
+        placement: Default::default(),
+        update: Default::default(),
+        job: None,
+    };
     AppSpec { app: "shop".parse().unwrap(), services: [("web".parse().unwrap(), service)].into() }
 }
 

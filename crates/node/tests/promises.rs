@@ -180,6 +180,7 @@ fn web(instances: u32, version: &str) -> AppSpec {
     let service = ServiceSpec {
         placement: Default::default(),
         update: Default::default(),
+        job: None,
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: vec![version.to_owned()],

@@ -347,6 +347,7 @@ fn service_spec(number: u64, stars: u64) -> ServiceSpec {
     ServiceSpec {
         placement: Default::default(),
         update: Default::default(),
+        job: None,
         template: StarTemplate {
             program: Program::Script("server.rads".to_owned()),
             args: vec!["--shard".to_owned(), number.to_string()],

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use model::app::INSTANCES_MAX;
 use model::limits::limits_difference;
 use model::{
-    AppKey, AppSpec, Code, Duty, Exit, LimitsChange, NodeId, Problem, RestartPolicy, SecretChange, SecretKey,
-    ServiceKey, Standing, StarId, StarPhase, StarTemplate, Turn, VolumeKey, WallTime,
+    AppKey, AppSpec, Code, Duty, Exit, LimitsChange, NodeId, Problem, RestartPolicy, RunOutcome, SecretChange,
+    SecretKey, ServiceKey, Standing, StarId, StarPhase, StarTemplate, Turn, VolumeKey, WallTime,
 };
 
 use crate::audit::{Deed, Outcome};
 use crate::command::{Assignment, Command, Transition};
 use crate::record::{About, AppRecord, NodeRecord, ServiceRecord, StarRecord, State};
-use crate::{access, audit, keys, nodes, rollouts, secrets, security, single, volumes};
+use crate::{access, audit, jobs, keys, nodes, rollouts, secrets, security, single, volumes};
 
 /// What a command did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,13 +121,17 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
             Ok(())
         }
         Command::Transitions { changes: transitions, wall } => {
-            transitions.iter().for_each(|transition| changes.extend(transit(state, transition, *wall)));
+            for transition in transitions {
+                let moved = transit(state, transition, *wall, &mut changes);
+                changes.extend(moved);
+            }
             Ok(())
         }
         Command::Retire { stars, wall } => {
             for star in stars {
                 let drains = Transition { star: *star, phase: StarPhase::Draining, process: None, exit: None };
-                changes.extend(transit(state, &drains, *wall));
+                let moved = transit(state, &drains, *wall, &mut changes);
+                changes.extend(moved);
             }
             Ok(())
         }
@@ -218,6 +222,7 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         Command::SettleRollout { service, revision, settled, wall } => {
             rollouts::settle(state, service, *revision, settled, *wall, &mut changes)
         }
+        Command::BeginRun { service, slot, wall } => jobs::begin(state, service, *slot, *wall, &mut changes),
         Command::TurnRollout { service, turn, wall } => rollouts::turn(state, service, *turn, *wall, &mut changes),
         Command::Rollback { service, version, wall } => {
             rollouts::roll_back(state, service, *version, *wall, &mut changes)
@@ -241,9 +246,13 @@ pub fn check_put(state: &State, spec: &AppSpec, base: Option<u64>) -> Result<(),
         let message = format!("app `{app}` changed since this change was planned");
         return Err(Problem::new(Code::Conflict, message).help("look at it again with `rads c plan`, then repeat"));
     }
+    model::job::check_order(spec.services.iter().map(|(name, service)| (name, service.job.as_ref())))?;
     secrets::check(state, spec)?;
     for (name, service) in &spec.services {
         check_instances(service.instances, service.template.singleton)?;
+        if let Some(job) = &service.job {
+            job.check(service.instances)?;
+        }
         let key = spec.service_key(name);
         if let Some(other) = state.services.get(&key).filter(|service| service.app != *app) {
             let message = format!("service `{key}` belongs to app `{}`", other.app);
@@ -348,6 +357,10 @@ fn remove_app(state: &mut State, app: &AppKey, wall: WallTime, changes: &mut Vec
 
 fn scale(state: &mut State, key: &ServiceKey, instances: u32, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
     let service = service_mut(state, key)?;
+    if service.spec.job.is_some() {
+        let problem = Problem::new(Code::Conflict, format!("`{key}` is a job: its parts are part of its description"));
+        return Err(problem.help("change its `completions` or its `inputs`, and its `parallelism`"));
+    }
     check_instances(instances, service.spec.template.singleton)?;
     let was_idle = service.is_idle();
     let before = std::mem::replace(&mut service.spec.instances, instances);
@@ -419,6 +432,10 @@ pub(crate) fn limit_stars(state: &mut State, key: &ServiceKey, changes: &mut Vec
 fn restart(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
     let index = state.index;
     let service = service_mut(state, key)?;
+    if service.spec.job.is_some() {
+        let problem = Problem::new(Code::Conflict, format!("`{key}` is a job: it is not restarted, it runs again"));
+        return Err(problem.help(format!("`rads c run {key}` begins a run")));
+    }
     rollouts::renew(service, index, wall);
     state.record_of(About::service(state, key), wall, format!("service `{key}` restarted: its stars are replaced"));
     changes.push(Change::ServicePut { service: key.clone() });
@@ -434,6 +451,9 @@ fn set_stopped(
 ) -> Applied {
     let service = service_mut(state, key)?;
     match (service.stopped == stopped, service.paused) {
+        (true, false) if !stopped && service.spec.job.is_some() => {
+            return jobs::begin(state, key, None, wall, changes);
+        }
         // All its stars ran to their end: whoever starts it wants them to run again.
         (true, false) if !stopped && service.held.is_empty() && !service.done.is_empty() && service.wanted() == 0 => {
             service.done.clear();
@@ -456,6 +476,10 @@ fn set_stopped(
         (false, _) => {}
     }
     (service.stopped, service.paused) = (stopped, false);
+    if stopped && service.runs.present.is_some() {
+        jobs::over(state, key, RunOutcome::Stopped, wall, changes);
+    }
+    let service = service_mut(state, key)?;
     if !stopped {
         service.give_time(wall);
     }
@@ -567,7 +591,12 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
     Change::StarAssigned { star: assignment.star }
 }
 
-pub(crate) fn transit(state: &mut State, transition: &Transition, wall: WallTime) -> Option<Change> {
+pub(crate) fn transit(
+    state: &mut State,
+    transition: &Transition,
+    wall: WallTime,
+    changes: &mut Vec<Change>,
+) -> Option<Change> {
     let star = state.stars.get(&transition.star)?;
     if !star.phase.leads_to(transition.phase) {
         return None;
@@ -594,6 +623,12 @@ pub(crate) fn transit(state: &mut State, transition: &Transition, wall: WallTime
     let (name, service, revision, ordinal) = (star.name(), star.service.clone(), star.revision, star.ordinal);
     let policy = star.template.restart;
     if exit.asked {
+        return Some(moved);
+    }
+    let is_part = |service: &ServiceRecord| service.spec.job.is_some() && service.revision == revision;
+    if state.services.get(&service).is_some_and(is_part) {
+        state.record_of(About::star(state, &service, &name), wall, format!("star `{name}` ended: {}", exit.cause));
+        jobs::part_ended(state, &service, ordinal, &exit.cause, wall, changes);
         return Some(moved);
     }
     if let Some(service) = state.services.get_mut(&service) {

@@ -125,6 +125,13 @@ pub enum Command {
     TurnRollout { service: ServiceKey, turn: RolloutTurn, wall: WallTime },
     /// Makes a service what an earlier version of it was: the last good one where none is named.
     Rollback { service: ServiceKey, version: Option<u64>, wall: WallTime },
+    /// Begins a run of a job: for that moment of its schedule, or because somebody asks.
+    BeginRun {
+        service: ServiceKey,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        slot: Option<WallTime>,
+        wall: WallTime,
+    },
     /// An agent was started that is a node which runs already, from a copy of its data folder. `address`: where.
     NoteTwin { node: NodeId, address: String, wall: WallTime },
 }

@@ -182,7 +182,8 @@ fn end_stars(state: &mut State, node: NodeId, wall: WallTime, changes: &mut Vec<
     for (star, asked) in &stars {
         let exit = Some(Exit { cause: ExitCause::NodeLost, asked: *asked });
         let end = Transition { star: *star, phase: StarPhase::Ended, process: None, exit };
-        changes.extend(transit(state, &end, wall));
+        let moved = transit(state, &end, wall, changes);
+        changes.extend(moved);
     }
     stars.len()
 }

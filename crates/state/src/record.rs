@@ -10,6 +10,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use crate::audit::Audit;
+use crate::jobs::Runs;
 use crate::keys::Keys;
 use crate::rollouts::{Rollout, TakenBack, Version};
 use crate::secrets::SecretRecord;
@@ -108,8 +109,11 @@ pub struct ServiceRecord {
     /// Ordinals of stars that were stopped one by one: nothing runs in their places.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub held: BTreeSet<u32>,
-    /// Ordinals of this revision that ran to their end and stay ended, as the restart policy says.
+    /// Ordinals of this revision that ran to their end and stay ended, as the restart policy says; of a job, its parts that ended well.
     pub done: BTreeSet<u32>,
+    /// Of a job.
+    #[serde(default, skip_serializing_if = "Runs::is_empty")]
+    pub runs: Runs,
 }
 
 /// Of a service whose versions were not counted yet.
@@ -125,6 +129,9 @@ impl ServiceRecord {
 
     /// How many stars should run now.
     pub fn wanted(&self) -> u32 {
+        if let Some(job) = self.spec.job.as_ref().filter(|_| !self.stopped) {
+            return self.parts_wanted(job);
+        }
         let free = u32::try_from(self.done.len() + self.held.len()).unwrap_or(u32::MAX);
         if self.stopped { 0 } else { self.spec.instances.saturating_sub(free) }
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply::{Applied, Change, counted, limit_stars, service_mut, touch_app};
 use crate::record::{About, ServiceRecord, State};
-use crate::secrets;
+use crate::{jobs, secrets};
 
 /// Versions kept beside the present one: what somebody goes back to is one of the last few. Each is as large as its description.
 pub const VERSIONS_MAX: usize = 10;
@@ -110,8 +110,10 @@ impl ServiceRecord {
             restarts_by: BTreeMap::new(),
             held: BTreeSet::new(),
             done: BTreeSet::new(),
+            runs: Default::default(),
         };
         service.roll_out(None, wall);
+        jobs::put(&mut service, true, index, wall);
         service
     }
 
@@ -158,6 +160,11 @@ impl ServiceRecord {
 
     /// The present version is to take the place of what runs.
     fn roll_out(&mut self, previous: Option<Before>, wall: WallTime) {
+        // What runs to its end shows by its end what it is worth.
+        if self.spec.job.is_some() {
+            (self.rollout, self.failed) = (None, None);
+            return;
+        }
         let runs = previous.is_some_and(|before| before.stars > 0);
         let trial = runs && self.spec.update.has_trial() && self.wanted() > 0;
         let ends = after(wall, self.spec.update.deadline_ms);
@@ -205,8 +212,11 @@ pub(crate) fn put(service: &mut ServiceRecord, wanted: &ServiceSpec, index: u64,
 }
 
 fn turn_to(service: &mut ServiceRecord, wanted: &ServiceSpec, of: Option<u64>, index: u64, wall: WallTime) -> bool {
-    let is_same = ServiceSpec { instances: wanted.instances, ..service.spec.clone() } == *wanted;
-    let replaced = !service.spec.template.can_become(&wanted.template);
+    // How many parts a job has is part of what it is.
+    let instances = if wanted.job.is_some() { service.spec.instances } else { wanted.instances };
+    let is_same = ServiceSpec { instances, ..service.spec.clone() } == *wanted;
+    let is_job_other = service.spec.job != wanted.job || (wanted.job.is_some() && !is_same);
+    let replaced = !service.spec.template.can_become(&wanted.template) || is_job_other;
     let previous = service.good();
     (service.stopped, service.paused) = (false, false);
     service.held.clear();
@@ -220,7 +230,7 @@ fn turn_to(service: &mut ServiceRecord, wanted: &ServiceSpec, of: Option<u64>, i
         return false;
     }
     // Stars that are like that run already: they were about to be replaced, and stay.
-    let back = previous.filter(|before| {
+    let back = previous.filter(|_| wanted.job.is_none()).filter(|before| {
         let kept = service.version(before.version);
         service.rollout.is_some() && kept.is_some_and(|kept| kept.spec.template.can_become(&wanted.template))
     });
@@ -235,6 +245,7 @@ fn turn_to(service: &mut ServiceRecord, wanted: &ServiceSpec, of: Option<u64>, i
             service.roll_out(previous, wall);
         }
     }
+    jobs::put(service, true, index, wall);
     true
 }
 

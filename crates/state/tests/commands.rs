@@ -20,6 +20,7 @@ fn service(instances: u32, version: &str, restart: RestartPolicy) -> ServiceSpec
     ServiceSpec {
         placement: Default::default(),
         update: Default::default(),
+        job: None,
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: vec![version.to_owned()],

@@ -101,6 +101,7 @@ fn service(volumes: Vec<VolumeMount>) -> ServiceSpec {
     ServiceSpec {
         placement: Default::default(),
         update: Default::default(),
+        job: None,
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: Vec::new(),

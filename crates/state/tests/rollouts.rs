@@ -33,7 +33,14 @@ fn spec(word: &str) -> ServiceSpec {
         interior: Interior::default(),
         weakened: Default::default(),
     };
-    ServiceSpec { template, instances: 4, entry: None, placement: Default::default(), update: Update::default() }
+    ServiceSpec {
+        template,
+        instances: 4,
+        entry: None,
+        placement: Default::default(),
+        update: Update::default(),
+        job: None,
+    }
 }
 
 fn web() -> ServiceKey {

@@ -48,6 +48,7 @@ const PURE: &[&str] = &[
     "rnp",
     "state",
     "rollout",
+    "calendar",
     "scheduler",
     "balancer",
     "membership",

@@ -26,6 +26,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("base2histogram", Ring::Words),
     ("state", Ring::Pure),
     ("rollout", Ring::Pure),
+    ("calendar", Ring::Pure),
     ("scheduler", Ring::Pure),
     ("balancer", Ring::Pure),
     ("membership", Ring::Pure),

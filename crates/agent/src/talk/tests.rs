@@ -48,6 +48,7 @@ fn state() -> State {
             entry: None,
             placement: Default::default(),
             update: Default::default(),
+            job: None,
         };
         let service = ServiceRecord::new(&"shop".parse().unwrap(), &spec, 1, model::WallTime(0));
         state.services.insert(star.service.clone(), service);

@@ -374,7 +374,14 @@ pub fn service() -> ServiceSpec {
         interior: Default::default(),
         weakened: Default::default(),
     };
-    ServiceSpec { template, instances: 1, entry: None, placement: Default::default(), update: Default::default() }
+    ServiceSpec {
+        template,
+        instances: 1,
+        entry: None,
+        placement: Default::default(),
+        update: Default::default(),
+        job: None,
+    }
 }
 
 pub fn asked_from() -> Caller {

@@ -304,5 +304,6 @@ fn service(n: u64) -> ServiceSpec {
         entry: (n > 0).then_some(entry),
         placement: Default::default(),
         update: Default::default(),
+        job: None,
     }
 }

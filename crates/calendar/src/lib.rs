@@ -1,0 +1,130 @@
+//! When a schedule is due: cron expressions by the clock of a time zone.
+//!
+//! Pure: moments come in as what a clock said, and the zones of the world are part of the program, so every machine of a constellation
+//! that runs the same version says the same.
+//!
+//! Where a clock is set forward, a fixed time that it leaves out is due at the first moment after it; one that comes every so
+//! often goes on by the new clock. Where it is set back, a fixed time that comes twice is due once, at its first; one that comes every
+//! so often is due in both hours.
+
+#![forbid(unsafe_code)]
+
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use model::{Code, Problem, WallTime};
+
+/// A schedule that has been understood.
+#[derive(Debug, Clone)]
+pub struct Calendar {
+    cron: Cron,
+    zone: TimeZone,
+}
+
+impl Calendar {
+    /// Reads `minute hour day month weekday`, or `@daily` and its like, by the clock of a zone (`Europe/Berlin`, `UTC`).
+    ///
+    /// # Errors
+    /// It is no cron expression, the zone is not known, or it is never due.
+    pub fn new(cron: &str, zone: &str) -> Result<Self, Problem> {
+        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+        let parsed = parser.parse(cron).map_err(|error| {
+            Problem::new(Code::InvalidValue, format!("`{}` is no schedule: {error}", cron.escape_debug()))
+                .help("write minute, hour, day of the month, month and day of the week, such as \"30 4 * * mon-fri\"")
+        })?;
+        let known = TimeZone::get(zone).map_err(|_| {
+            Problem::new(Code::InvalidValue, format!("there is no time zone `{}`", zone.escape_debug()))
+                .help("name one of the tz database, such as \"Europe/Berlin\", or \"UTC\"")
+        })?;
+        let calendar = Self { cron: parsed, zone: known };
+        // From some day on, however the leap years lie.
+        if calendar.next_after(WallTime(0)).is_none() {
+            let message = format!("`{}` is never due: there is no such day", cron.escape_debug());
+            return Err(Problem::new(Code::InvalidValue, message).help("look at its day of the month and its month"));
+        }
+        Ok(calendar)
+    }
+
+    /// The first moment after that one at which it is due; `None` beyond what calendars know.
+    pub fn next_after(&self, moment: WallTime) -> Option<WallTime> {
+        self.cron.find_next_occurrence(&self.zoned(moment)?, false).ok().and_then(|due| wall(&due))
+    }
+
+    /// The last moment up to and with that one at which it was due.
+    pub fn last_until(&self, moment: WallTime) -> Option<WallTime> {
+        self.cron.find_previous_occurrence(&self.zoned(moment)?, true).ok().and_then(|due| wall(&due))
+    }
+
+    fn zoned(&self, moment: WallTime) -> Option<Zoned> {
+        let stamp = Timestamp::from_millisecond(i64::try_from(moment.0).ok()?).ok()?;
+        Some(stamp.to_zoned(self.zone.clone()))
+    }
+}
+
+fn wall(due: &Zoned) -> Option<WallTime> {
+    u64::try_from(due.timestamp().as_millisecond()).ok().map(WallTime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> WallTime {
+        WallTime(text.parse::<Timestamp>().unwrap().as_millisecond() as u64)
+    }
+
+    fn text(moment: WallTime) -> String {
+        Timestamp::from_millisecond(moment.0 as i64).unwrap().to_string()
+    }
+
+    /// The moments at which it is due after a moment.
+    fn check(cron: &str, zone: &str, after: &str, due: &[&str]) {
+        let calendar = Calendar::new(cron, zone).unwrap();
+        let mut moment = at(after);
+        let mut found = Vec::new();
+        for _ in due {
+            moment = calendar.next_after(moment).unwrap();
+            assert_eq!(calendar.last_until(moment), Some(moment), "{cron} from {after}");
+            found.push(text(moment));
+        }
+        assert_eq!(found, due, "{cron} in {zone} after {after}");
+    }
+
+    #[test]
+    fn a_schedule_is_due_by_the_clock_of_its_zone() {
+        check("30 4 * * *", "UTC", "2026-11-26T04:30:00Z", &["2026-11-27T04:30:00Z", "2026-11-28T04:30:00Z"]);
+        check("30 4 * * *", "Europe/Berlin", "2026-11-26T00:00:00Z", &["2026-11-26T03:30:00Z"]);
+        check("30 4 * * *", "Europe/Berlin", "2026-07-01T00:00:00Z", &["2026-07-01T02:30:00Z"]);
+        check("@hourly", "UTC", "2026-01-01T00:59:59.999Z", &["2026-01-01T01:00:00Z", "2026-01-01T02:00:00Z"]);
+        check("0 9 * * mon-fri", "UTC", "2026-11-27T09:00:00Z", &["2026-11-30T09:00:00Z"]);
+        check("0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z", &["2028-02-29T00:00:00Z"]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_forward_leaves_no_day_out() {
+        // At 2 o'clock on 29 March 2026 it is 3 in Berlin.
+        check("30 2 * * *", "Europe/Berlin", "2026-03-28T12:00:00Z", &["2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]);
+        let often = ["2026-03-29T00:30:00Z", "2026-03-29T01:00:00Z", "2026-03-29T01:30:00Z"];
+        check("*/30 * * * *", "Europe/Berlin", "2026-03-29T00:00:00Z", &often);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_has_no_fixed_time_come_twice() {
+        // At 3 o'clock on 25 October 2026 it is 2 in Berlin.
+        check("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", &["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
+        let often = ["2026-10-25T00:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T01:30:00Z", "2026-10-25T02:00:00Z"];
+        check("*/30 * * * *", "Europe/Berlin", "2026-10-25T00:00:00Z", &often);
+    }
+
+    #[test]
+    fn what_is_no_schedule_is_refused() {
+        let refused = |cron: &str, zone: &str| Calendar::new(cron, zone).unwrap_err().message;
+        assert!(refused("0 0 30 2 *", "UTC").contains("never due"));
+        assert!(refused("every day", "UTC").contains("is no schedule"));
+        assert!(refused("", "UTC").contains("is no schedule"));
+        assert!(refused("61 * * * *", "UTC").contains("is no schedule"));
+        assert!(refused("* * * * * *", "UTC").contains("is no schedule"));
+        assert!(refused("0 0 * * *", "Mars/Olympus").contains("no time zone"));
+    }
+}
