@@ -10,9 +10,9 @@ use std::time::Duration;
 use api::{
     Accepted, After, Answer, AppView, AuditView, Became, BundleStatus, ByteStream, Caller, CertificatesView, Control,
     Copy, Events, Exec, ExecCommand, ExplainView, GrantView, Granted, Index, Init, Inspection, Invitation, Invite,
-    Join, LogQuery, LogStream, MachineView, NewGrant, NodeView, Passed, Place, RestoreSnapshot, Road, ServiceView,
-    Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, Survey, TakeSnapshot,
-    Talk, TokenView, Version, VersionView, VolumeView, WAIT_MAX_MS, WatchQuery, WatchStream,
+    Join, LogQuery, LogStream, MachineView, NewGrant, NodeView, Passed, Place, RestoreSnapshot, Road, RunsView,
+    ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, Survey,
+    TakeSnapshot, Talk, TokenView, Version, VersionView, VolumeView, WAIT_MAX_MS, WatchQuery, WatchStream,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
@@ -446,6 +446,18 @@ impl Control for Remote {
 
     fn resume(&self, service: ServiceKey) -> Answer<'_, Accepted> {
         Box::pin(self.change(Request::Resume { service }))
+    }
+
+    fn runs(&self, service: ServiceKey) -> Answer<'_, RunsView> {
+        Box::pin(async move {
+            let (name, now) = (service.clone(), crate::clock::wall());
+            let runs = self.looker().look(move |node| node.runs_view(&service, now)).await?;
+            runs.ok_or_else(|| no_service(&name))?
+        })
+    }
+
+    fn run(&self, service: ServiceKey) -> Answer<'_, Accepted> {
+        Box::pin(self.change(Request::RunJob { service }))
     }
 
     fn versions(&self, service: ServiceKey) -> Answer<'_, Vec<VersionView>> {

@@ -67,6 +67,8 @@ pub(crate) const TABLE: &[Row] = &[
     row(Method::POST, "/v1/services/{service}/pause", Verb::Change, At::Service),
     row(Method::POST, "/v1/services/{service}/resume", Verb::Change, At::Service),
     row(Method::POST, "/v1/services/{service}/restart", Verb::Change, At::Service),
+    row(Method::GET, "/v1/services/{service}/runs", Verb::See, At::Service),
+    row(Method::POST, "/v1/services/{service}/runs", Verb::Change, At::Service),
     row(Method::GET, "/v1/services/{service}/versions", Verb::See, At::Service),
     row(Method::POST, "/v1/services/{service}/rollback", Verb::Change, At::Service),
     row(Method::POST, "/v1/services/{service}/rollout/{turn}", Verb::Change, At::Service),

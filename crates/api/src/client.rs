@@ -37,8 +37,8 @@ use crate::keyed;
 use crate::serve::socket_path;
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Index, Inspection, LogQuery,
-    LogRecord, Passed, PutApp, RestoreSnapshot, Rollback, Scale, ServiceView, Shutdown, SnapshotTaken, SnapshotView,
-    StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version, VersionView, VolumeView,
+    LogRecord, Passed, PutApp, RestoreSnapshot, Rollback, RunsView, Scale, ServiceView, Shutdown, SnapshotTaken,
+    SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version, VersionView, VolumeView,
 };
 use crate::watch::{WatchLine, WatchQuery};
 
@@ -206,6 +206,16 @@ impl Client {
 
     pub async fn restart(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
         self.change(Method::POST, &format!("/v1/services/{}/restart", segment(service)), &()).await
+    }
+
+    /// Those of a job.
+    pub async fn runs(&self, service: &ServiceKey) -> Result<RunsView, Problem> {
+        self.get(&format!("/v1/services/{}/runs", segment(service))).await
+    }
+
+    /// Begins a run of a job.
+    pub async fn run(&self, service: &ServiceKey) -> Result<Accepted, Problem> {
+        self.change(Method::POST, &format!("/v1/services/{}/runs", segment(service)), &()).await
     }
 
     /// Those that are kept, the present one last.

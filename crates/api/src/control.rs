@@ -18,8 +18,8 @@ use crate::constellation::{Became, Init, Invitation, Join, NodeView, Survey};
 use crate::grants::{AuditView, GrantView, Granted, NewGrant};
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Index, Inspection, LogQuery,
-    LogRecord, Passed, RestoreSnapshot, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn,
-    StarView, Status, TakeSnapshot, TerminalSize, Version, VersionView, VolumeView,
+    LogRecord, Passed, RestoreSnapshot, RunsView, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats,
+    StarTurn, StarView, Status, TakeSnapshot, TerminalSize, Version, VersionView, VolumeView,
 };
 use crate::watch::{WatchQuery, WatchStream};
 
@@ -154,6 +154,10 @@ pub trait Control: Send + Sync + 'static {
     fn pause(&self, service: ServiceKey) -> Answer<'_, Accepted>;
     fn resume(&self, service: ServiceKey) -> Answer<'_, Accepted>;
     fn restart(&self, service: ServiceKey) -> Answer<'_, Accepted>;
+    /// Those of a job.
+    fn runs(&self, service: ServiceKey) -> Answer<'_, RunsView>;
+    /// Begins one.
+    fn run(&self, service: ServiceKey) -> Answer<'_, Accepted>;
     /// Those that are kept, the present one last.
     fn versions(&self, service: ServiceKey) -> Answer<'_, Vec<VersionView>>;
     fn roll_back(&self, service: ServiceKey, version: Option<u64>) -> Answer<'_, Accepted>;

@@ -80,7 +80,7 @@ pub(crate) fn takes_key(method: &Method, path: &str) -> bool {
         ("POST", ["services", _, "snapshots"] | ["snapshots", _, "restore"]) => true,
         ("POST", ["bundles"]) | ("PUT", ["blobs", _]) => true,
         ("POST", ["services", _, word]) => {
-            ["limits", "scale", "pause", "resume", "restart", "rollback", "stop", "start"].contains(word)
+            ["limits", "scale", "pause", "resume", "restart", "rollback", "runs", "stop", "start"].contains(word)
         }
         _ => false,
     }
@@ -124,7 +124,7 @@ mod tests {
             check(Method::DELETE, &format!("/v1/{path}"), true);
             check(Method::GET, &format!("/v1/{path}"), false);
         }
-        for word in ["limits", "scale", "pause", "resume", "restart", "rollback", "stop", "start"] {
+        for word in ["limits", "scale", "pause", "resume", "restart", "rollback", "runs", "stop", "start"] {
             check(Method::POST, &format!("/v1/services/web/{word}"), true);
         }
         check(Method::POST, "/v1/services/web/snapshots", true);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use model::limits::limit_fields;
 use model::{
-    AppKey, AppSpec, Entry, Interior, Name, Network, OnFailure, OnSecret, Placement, Preference, Probe, ProbeKind,
+    AppKey, AppSpec, Entry, Interior, Job, Name, Network, OnFailure, OnSecret, Placement, Preference, Probe, ProbeKind,
     Program, RestartPolicy, ServiceSpec, Strategy, Update, VolumeMount,
 };
 
@@ -122,11 +122,13 @@ fn changed(old: &ServiceSpec, new: &ServiceSpec) -> Option<ServiceChange> {
         names.into_iter().map(change).filter(|change| change.old != change.new).collect()
     };
     let mut changes = pairs(service_fields(old), service_fields(new));
-    if old.template == new.template {
+    // A job that is another ends what runs of it.
+    let is_other_job = new.job.is_some() && !changes.is_empty();
+    if old.template == new.template && !is_other_job {
         return (!changes.is_empty()).then_some(ServiceChange::Update { changes });
     }
     changes.extend(pairs(template_fields(old), template_fields(new)));
-    if old.template.can_become(&new.template) {
+    if old.template.can_become(&new.template) && !is_other_job {
         return Some(ServiceChange::Update { changes });
     }
     Some(ServiceChange::Replace { stars: old.instances.min(new.instances), changes })
@@ -159,6 +161,7 @@ fn summary(spec: &ServiceSpec) -> Vec<String> {
         template.filter(worth_telling).map(|(name, value)| format!("{name}: {value}")).collect();
     lines.extend(spec.entry.as_ref().map(|entry| format!("entry: {}", entry_text(entry))));
     let said = placement_fields(&spec.placement).into_iter().chain(update_fields(&spec.update));
+    let said = said.chain(spec.job.iter().flat_map(job_fields));
     lines.extend(said.map(|(name, value)| format!("{name}: {value}")));
     lines
 }
@@ -169,7 +172,22 @@ fn service_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
     fields.extend(spec.entry.as_ref().map(|entry| ("entry".to_owned(), entry_text(entry))));
     fields.extend(placement_fields(&spec.placement));
     fields.extend(update_fields(&spec.update));
+    fields.extend(spec.job.iter().flat_map(job_fields));
     fields
+}
+
+/// What a job is, each part by its name.
+fn job_fields(job: &Job) -> Vec<(String, String)> {
+    let Job { parallelism, retries, inputs, schedule, after, keep: _ } = job;
+    let due = schedule.as_ref().map(|schedule| format!("{} ({})", schedule.cron, schedule.zone));
+    let after: Vec<String> = after.iter().map(ToString::to_string).collect();
+    let fields = [
+        ("job", Some(format!("{parallelism} at a time, each tried {} times", u64::from(*retries) + 1))),
+        ("inputs", (!inputs.is_empty()).then(|| inputs.join(", "))),
+        ("runs", due),
+        ("runs after", (!after.is_empty()).then(|| after.join(", "))),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
 
 /// What is said of roll-outs beyond the usual, each part by its name.

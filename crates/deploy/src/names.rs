@@ -1,7 +1,7 @@
 //! What the options of a service are called.
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 48] = [
+pub const OPTIONS: [&str; 49] = [
     "script",
     "command",
     "args",
@@ -11,6 +11,7 @@ pub const OPTIONS: [&str; 48] = [
     "instances",
     "placement",
     "update",
+    "job",
     "cpu_percent",
     "cpu_cores",
     "ram_mb",

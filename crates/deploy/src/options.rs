@@ -2,6 +2,7 @@
 //!
 //! A fault names the option by its path (`env`, `ready.http`), so that whoever knows where it was written can point there.
 
+mod job;
 mod placement;
 mod update;
 
@@ -105,6 +106,7 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
     let rootfs = if known { faults.keep(rootfs) } else { None };
     let checkpoint = known && faults.keep(checkpoint(options, &program));
     let network = [("none", Network::None), ("host", Network::Host), ("bridge", Network::Bridge)];
+    let job = faults.keep(job::job(options));
     let restart =
         [("always", RestartPolicy::Always), ("on_failure", RestartPolicy::OnFailure), ("never", RestartPolicy::Never)];
     let milliseconds = |seconds: f64| (seconds * 1000.0).round();
@@ -120,7 +122,15 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
         network: faults.keep(options.choice("network", &network)).unwrap_or(Network::None),
         probe,
         health,
-        restart: faults.keep(options.choice("restart", &restart)).unwrap_or(defaults.restart),
+        restart: match (faults.keep(options.choice("restart", &restart)), &job) {
+            (restart, None) => restart.unwrap_or(defaults.restart),
+            (None, Some(_)) => RestartPolicy::OnFailure,
+            (Some(_), Some(_)) => {
+                let problem = Problem::new(Code::InvalidValue, "the parts of a job are tried again as `retries` says");
+                faults.0.push(options.fault("restart", problem.help("leave `restart` out")));
+                RestartPolicy::OnFailure
+            }
+        },
         grace_ms: faults.keep(grace).map_or(GRACE_DEFAULT_MS, |seconds| milliseconds(seconds) as u32),
         stop_signal: faults.keep(stop_signal(options)),
         deadline_ms: faults.keep(deadline).map(|seconds| milliseconds(seconds) as u64),
@@ -136,7 +146,15 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
         port,
     };
     let most = if template.singleton { 1 } else { i64::from(INSTANCES_MAX) };
-    let instances = faults.keep(options.int("instances", 0, most)).map_or(1, narrow);
+    let instances = faults.keep(options.int("instances", 0, most)).map(narrow);
+    if instances.is_some() && job.is_some() {
+        let problem = Problem::new(Code::InvalidValue, "a job has `completions`, or as many parts as `inputs`");
+        faults.0.push(options.fault("instances", problem.help("leave `instances` out")));
+    }
+    let (instances, job) = match job {
+        Some((job, parts)) => (parts, Some(job)),
+        None => (instances.unwrap_or(1), None),
+    };
     let placement = faults.keep(placement::placement(options));
     let update = faults.keep(update::update(options, template.singleton));
     let assets = faults.keep(options.texts("assets"));
@@ -148,7 +166,9 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
         faults.0.push(OptionFault { path, problem });
     }
     match faults.0.is_empty() {
-        true => Ok(Draft { namespace, spec: ServiceSpec { template, instances, entry, placement, update }, assets }),
+        true => {
+            Ok(Draft { namespace, spec: ServiceSpec { template, instances, entry, placement, update, job }, assets })
+        }
         false => Err(faults.0),
     }
 }

@@ -96,6 +96,7 @@ impl Node {
                 Err(problem) => return refuse(id, problem, step),
             },
             Request::Restart { service } => Command::Restart { service, wall },
+            Request::RunJob { service } => Command::BeginRun { service, slot: None, wall },
             Request::TurnRollout { service, turn } => Command::TurnRollout { service, turn, wall },
             Request::Rollback { service, version } => match self.check_return(&service, version) {
                 Ok(()) => Command::Rollback { service, version, wall },
@@ -158,6 +159,9 @@ impl Node {
         for (name, service) in &spec.services {
             let key = spec.service_key(name);
             self.check_fits(&key, service)?;
+            if let Some(schedule) = service.job.as_ref().and_then(|job| job.schedule.as_ref()) {
+                calendar::Calendar::new(&schedule.cron, &schedule.zone)?;
+            }
             // Two changes of the same doors at once, and undoing the one would close what the other opened: the second is
             // told, until the first is written or refused.
             if self.is_being_put(&key) {

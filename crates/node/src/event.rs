@@ -131,6 +131,10 @@ pub enum Request {
     Restart {
         service: ServiceKey,
     },
+    /// Begin a run of a job.
+    RunJob {
+        service: ServiceKey,
+    },
     TurnRollout {
         service: ServiceKey,
         turn: RolloutTurn,

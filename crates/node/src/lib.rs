@@ -13,6 +13,7 @@
 //!   memory that follows what they use.
 //! - `services`: what `rollout` decides for each service, and what the proxy is told.
 //! - `rollouts`: at which pace stars are replaced, when a roll-out is over, and how.
+//! - `jobs`: which run of a job is due, and what its parts are told.
 //! - `peers`: the other machines, and who of them gets stars or is given up. `roster`: how they are shown. `voters`: which of
 //!   them keep the log. `rights`: what each may have written.
 //! - `log`: proposals under way, transitions gathered into batches.
@@ -24,6 +25,7 @@ mod balloon;
 mod change;
 mod event;
 mod explain;
+mod jobs;
 mod limits;
 mod log;
 mod node;
@@ -41,5 +43,6 @@ pub mod voters;
 
 pub use event::{Effect, Event, Reply, Request, RunningStar, StartOrder};
 pub use explain::{ExplainView, ExplainedNode};
+pub use jobs::{JobView, RunsView};
 pub use node::{Node, NodeConfig};
 pub use peers::{LEASE, SINGLETON_LEASE};

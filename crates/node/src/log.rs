@@ -25,6 +25,8 @@ pub(crate) enum Purpose {
     Forget,
     /// How a roll-out of the service ended.
     Rollout(ServiceKey),
+    /// A run of the job begins.
+    Job(ServiceKey),
     /// Where a machine stands.
     Peer(NodeId),
 }

@@ -394,7 +394,7 @@ impl Node {
             Purpose::Transitions => self.told(command),
             Purpose::Peer(_) => {}
             // Refused: it is another one by now.
-            Purpose::Rollout(service) => drop(self.dirty.insert(service)),
+            Purpose::Rollout(service) | Purpose::Job(service) => drop(self.dirty.insert(service)),
         }
     }
 
@@ -539,7 +539,7 @@ impl Node {
                 }
             }
             Purpose::Peer(_) => self.peer_not_written(step),
-            Purpose::Rollout(service) => {
+            Purpose::Rollout(service) | Purpose::Job(service) => {
                 self.timers.set(Timer::Rollout(service), step.now + crate::services::WRITE_AGAIN);
             }
             Purpose::Forget => {
@@ -562,7 +562,7 @@ impl Node {
             Timer::Kill(star) => self.kill(star, step),
             Timer::Deadline(star) => self.deadline(star, step),
             Timer::Balloon(star) => self.measure(star, step),
-            Timer::Service(service) | Timer::Rollout(service) => {
+            Timer::Service(service) | Timer::Rollout(service) | Timer::Job(service) => {
                 self.dirty.insert(service);
             }
             Timer::Listen(service) => self.listen_again(&service, step),

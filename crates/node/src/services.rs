@@ -71,6 +71,7 @@ impl Node {
         }
         let draining: Vec<StarId> = drain.into_iter().filter(|star| self.retire(*star, step)).collect();
         self.settle_rollout(key, &seen, step);
+        self.begin_due(key, step);
         self.publish(key, step);
         for star in draining {
             step.effects.push(Effect::Drain { star, service: key.clone() });

@@ -32,6 +32,8 @@ impl Node {
             }
             step.effects.push(Effect::Lease { stars: vec![star], length });
         }
+        let template = self.template_of(record);
+        let Some(local) = self.stars.get_mut(&star) else { return };
         local.ordered = true;
         local.limits = Some(record.template.limits);
         if !record.template.hooks.before_start.is_empty() {
@@ -44,7 +46,7 @@ impl Node {
                 generation: record.generation,
                 service: record.service.clone(),
                 name: record.name(),
-                template: (*record.template).clone(),
+                template,
                 port: record.port,
             },
         });

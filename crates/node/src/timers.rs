@@ -25,6 +25,8 @@ pub(crate) enum Timer {
     Service(ServiceKey),
     /// A roll-out of the service is to be over, or a star of it settles.
     Rollout(ServiceKey),
+    /// A run of the job is due.
+    Job(ServiceKey),
     /// Open the entry point that could not be opened.
     Listen(ServiceKey),
     /// Write again what could not be written.

@@ -10,6 +10,7 @@ use scheduler::Request as PlanRequest;
 use serde::{Deserialize, Serialize};
 use state::{StarRecord, State};
 
+use crate::jobs::JobView;
 use crate::node::Node;
 use crate::roster::OwnPlace;
 
@@ -92,6 +93,9 @@ pub struct ServiceView {
     /// The way to this version, until it is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutView>,
+    /// How its runs stand, if it is a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobView>,
     /// Why the version did not come about that had the place of this one, if it was taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_back: Option<TakenBack>,
@@ -160,7 +164,13 @@ pub struct VersionView {
 impl ServiceView {
     /// Whether its stars were to run once and have: none will follow by itself.
     pub fn is_over(&self) -> bool {
-        self.desired == 0 && !self.stopped && self.spec.instances > 0
+        match &self.job {
+            Some(job) => {
+                let comes_by_itself = self.spec.job.as_ref().is_some_and(|job| job.schedule.is_some());
+                !self.stopped && !comes_by_itself && job.run.is_none() && job.last.is_some()
+            }
+            None => self.desired == 0 && !self.stopped && self.spec.instances > 0,
+        }
     }
 }
 
@@ -300,7 +310,9 @@ impl Node {
         // What the log says of stars that no nursery has confirmed is what once was.
         let is_unconfirmed = !self.nursery_up && running().any(|star| self.stars.contains_key(&star.id));
         let is_under_way = record.rollout.as_ref().is_some_and(|rollout| rollout.held.is_none()) && !record.is_idle();
-        let changing = is_under_way || is_unconfirmed || is_short || !running().all(is_settled);
+        // A job is what it was asked to be whether or not it runs.
+        let is_job = record.spec.job.is_some() && !record.paused;
+        let changing = !is_job && (is_under_way || is_unconfirmed || is_short || !running().all(is_settled));
         let nowhere = self.nowhere(key);
         Some(ServiceView {
             service: key.clone(),
@@ -324,6 +336,7 @@ impl Node {
             restarts: record.restarts,
             held: record.held.iter().copied().collect(),
             version: record.version,
+            job: self.job_view(record),
             rollout: self.rollout_view(key, record),
             taken_back: record.taken_back.clone().map(|state::TakenBack { version, reason, index, .. }| TakenBack {
                 version,
@@ -367,7 +380,8 @@ impl Node {
         let ready = || self.state.stars_of(key).filter(|star| star.phase == StarPhase::Ready);
         let is_current = |star: &&StarRecord| star.revision == record.revision;
         let is_down = ready().filter(is_current).count() < record.wanted() as usize;
-        if !is_down || worst.failures() < rollout::CRASH_LOOP_FAILURES {
+        let is_job = record.spec.job.is_some();
+        if is_job || !is_down || worst.failures() < rollout::CRASH_LOOP_FAILURES {
             return None;
         }
         let last = local.last_failure.as_ref().map(|cause| format!("; the last: {cause}")).unwrap_or_default();

@@ -544,6 +544,7 @@ impl World {
         ServiceSpec {
             placement: Default::default(),
             update,
+            job: None,
             template: StarTemplate {
                 program: Program::Script("x.rads".to_owned()),
                 args: vec![version],

@@ -143,6 +143,11 @@ pub(crate) enum Constellation {
         /// A service
         service: String,
     },
+    /// Begin a run of a job
+    #[command(name = "run")]
+    RunJob(OneService),
+    /// List the runs of a job, and tell when the next is due
+    Runs(OneService),
     /// List the versions of a service
     History(OneService),
     /// Show what differs between two versions of a service
@@ -760,6 +765,9 @@ mod tests {
             "rads c diff web",
             "rads c diff web 2 4",
             "rads c rollback web",
+            "rads c run report",
+            "rads c runs team/report -o json",
+            "rads c create --name report --script r.rads --job schedule=@daily --job inputs=a --job inputs=b",
             "rads c rollback web 3",
             "rads c deploy app.rads --update strategy=canary --update canary=10% --update healthy_seconds=5",
             "rads c certs revoke c",

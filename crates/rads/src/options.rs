@@ -29,6 +29,8 @@ enum Kind {
     Placement,
     /// `strategy=canary`, `max_surge=25%`.
     Update,
+    /// `completions=5`, `schedule=30 4 * * *`, `inputs=a`, `after=other`.
+    Job,
 }
 
 /// One option: as it is typed, how its value is read and called, and what it is.
@@ -72,6 +74,12 @@ const ROWS: [(&str, &[Row]); 6] = [
                 Kind::Update,
                 "NAME=VALUE",
                 "How its stars are replaced, such as `strategy=canary` or `healthy_seconds=10`; may be repeated",
+            ),
+            Row(
+                "job",
+                Kind::Job,
+                "NAME=VALUE",
+                "Its stars run to their end: `completions=5`, `schedule=30 4 * * *`, `retries=3`; may be repeated",
             ),
             Row("namespace", Kind::Word, "NAME", "Where its name, its volumes and its secrets are"),
         ],
@@ -193,7 +201,7 @@ impl clap::Args for ServiceOptions {
                     arg.action(ArgAction::Set).num_args(0..=1).require_equals(true).default_missing_value("on")
                 }
                 // One of several is also typed as one.
-                Kind::Item | Kind::Pair | Kind::Place | Kind::Wall | Kind::Placement | Kind::Update => {
+                Kind::Item | Kind::Pair | Kind::Place | Kind::Wall | Kind::Placement | Kind::Update | Kind::Job => {
                     let arg = arg.action(ArgAction::Append);
                     singular(name).map_or(arg.clone(), |one| arg.alias(one))
                 }
@@ -251,6 +259,7 @@ fn setting(kind: Kind, last: &str, all: &[&str]) -> Setting {
         }),
         Kind::Placement => placement(all),
         Kind::Update => map(all, number),
+        Kind::Job => job(all),
     }
 }
 
@@ -273,6 +282,21 @@ fn placement(all: &[&str]) -> Setting {
         match settings.iter_mut().find(|(known, _)| known == name) {
             Some((_, Setting::List(list))) => list.extend(more),
             _ => settings.push((name.to_owned(), Setting::List(more))),
+        }
+    }
+    Setting::Map(settings)
+}
+
+/// Each names one of its options; inputs, and what comes before, add up.
+fn job(all: &[&str]) -> Setting {
+    let (several, single): (Vec<&str>, Vec<&str>) =
+        all.iter().partition(|text| matches!(text.split_once('='), Some(("inputs" | "after", _))));
+    let Setting::Map(mut settings) = map(&single, number) else { return Setting::Null };
+    for name in ["inputs", "after"] {
+        let values = several.iter().filter_map(|text| text.split_once('=')).filter(|(of, _)| *of == name);
+        let list: Vec<Setting> = values.map(|(_, value)| Setting::Text(value.to_owned())).collect();
+        if !list.is_empty() {
+            settings.push((name.to_owned(), Setting::List(list)));
         }
     }
     Setting::Map(settings)
@@ -419,6 +443,9 @@ mod tests {
         let canary =
             map(&[("strategy", text("canary")), ("canary", text("10%")), ("healthy_seconds", Setting::Int(5))]);
         check(Kind::Update, &["strategy=canary", "canary=10%", "healthy_seconds=5"], canary);
+        let parts =
+            map(&[("retries", Setting::Int(2)), ("schedule", text("30 4 * * *")), ("inputs", list(&["a=1", "b"]))]);
+        check(Kind::Job, &["inputs=a=1", "retries=2", "schedule=30 4 * * *", "inputs=b"], parts);
         check(Kind::Number, &["64"], Setting::Int(64));
         check(Kind::Number, &["-1"], Setting::Int(-1));
         check(Kind::Number, &["0.5"], Setting::Float(0.5));

@@ -102,6 +102,7 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(services::resume))
         .routes(routes!(services::restart))
         .routes(routes!(services::versions))
+        .routes(routes!(services::runs, services::run))
         .routes(routes!(services::roll_back))
         .routes(routes!(services::turn_rollout))
         .routes(routes!(services::stop))

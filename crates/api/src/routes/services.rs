@@ -7,7 +7,9 @@ use model::{LimitsChange, Problem, RolloutTurn, ServiceKey};
 use super::Asked;
 use crate::control::Caller;
 use crate::refusal::{Body, Path, Reply};
-use crate::types::{Accepted, ExplainView, Passed, Rollback, Scale, ServiceView, StarStats, StarTurn, VersionView};
+use crate::types::{
+    Accepted, ExplainView, Passed, Rollback, RunsView, Scale, ServiceView, StarStats, StarTurn, VersionView,
+};
 
 /// Every service
 #[utoipa::path(get, path = "/v1/services", tag = "services", responses(
@@ -107,6 +109,20 @@ pub(super) async fn resume(Asked(control): Asked, Path(service): Path<ServiceKey
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
 pub(super) async fn restart(Asked(control): Asked, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
     Ok(Json(control.restart(service).await?))
+}
+
+/// The runs of a job that are kept, and when the next is due
+#[utoipa::path(get, path = "/v1/services/{service}/runs", tag = "services", params(("service" = ServiceKey, Path)),
+    responses((status = 200, body = RunsView), (status = "default", body = Problem)))]
+pub(super) async fn runs(Asked(control): Asked, Path(service): Path<ServiceKey>) -> Reply<RunsView> {
+    Ok(Json(control.runs(service).await?))
+}
+
+/// Begin a run of a job
+#[utoipa::path(post, path = "/v1/services/{service}/runs", tag = "services", params(("service" = ServiceKey, Path)),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn run(Asked(control): Asked, Path(service): Path<ServiceKey>) -> Reply<Accepted> {
+    Ok(Json(control.run(service).await?))
 }
 
 /// The versions of a service that are kept, the present one last

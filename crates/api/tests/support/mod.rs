@@ -137,6 +137,12 @@ impl Control for Remembering {
     fn resume(&self, service: ServiceKey) -> Answer<'_, Accepted> {
         self.note(format!("resume {service}"), Ok(Accepted { index: 9 }))
     }
+    fn runs(&self, service: ServiceKey) -> Answer<'_, RunsView> {
+        self.refuse(format!("runs {service}"))
+    }
+    fn run(&self, service: ServiceKey) -> Answer<'_, Accepted> {
+        self.note(format!("run {service}"), Ok(Accepted { index: 9 }))
+    }
     fn versions(&self, service: ServiceKey) -> Answer<'_, Vec<VersionView>> {
         self.refuse(format!("versions {service}"))
     }

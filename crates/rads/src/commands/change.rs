@@ -112,6 +112,9 @@ pub(super) async fn settle(client: &Client, service: ServiceKey, asked: Accepted
         Form::Json => screen::json(&view)?,
         Form::Text if view.stopped => screen::line(format!("{service}: stopped")),
         Form::Text if view.paused => screen::line(format!("{service}: paused")),
+        Form::Text if view.job.is_some() => {
+            screen::line(format!("{service}: {}", view.job.as_ref().map(super::jobs::state).unwrap_or_default()));
+        }
         Form::Text => {
             screen::line(format!("{service}: {} ready", screen::count(view.ready as usize, "star")));
             progress::waits_for_somebody(&view).into_iter().for_each(screen::note);

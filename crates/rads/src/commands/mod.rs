@@ -15,6 +15,7 @@ mod find;
 pub(crate) mod forward;
 mod grants;
 mod inspect;
+mod jobs;
 mod language;
 mod limits;
 mod logs;
@@ -141,6 +142,12 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         }
         Constellation::Rollout { turn, service } => {
             about(global, Some(service.clone()), async |on| rollout::turn(&on.client, turn, &service, on.form).await)
+        }
+        Constellation::RunJob(args) => {
+            about(global, args.name.clone(), async |on| jobs::run(&on.client, &args, on.form).await)
+        }
+        Constellation::Runs(args) => {
+            about(global, args.name.clone(), async |on| jobs::runs(&on.client, &args, on.form).await)
         }
         Constellation::History(args) => {
             about(global, args.name.clone(), async |on| rollout::history(&on.client, &args, on.form).await)

@@ -151,7 +151,8 @@ async fn wait(client: &Client, index: u64, wait_ms: u64, deadline: Instant, what
 }
 
 fn is_settled(view: &ServiceView) -> bool {
-    if waits_for_somebody(view).is_some() {
+    // A job is what it was asked to be whether or not it runs just now.
+    if waits_for_somebody(view).is_some() || view.job.is_some() {
         return true;
     }
     let wanted = if view.stopped || view.paused { 0 } else { view.desired };

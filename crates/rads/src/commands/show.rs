@@ -4,6 +4,7 @@ use api::{Client, EventView, ServiceView, StarView, Status, Version};
 use model::{Bytes, Code, Problem, StarPhase, StarTemplate};
 use serde::Serialize;
 
+use super::jobs;
 use crate::cli::{Events, Form, List};
 use crate::moment::{clock_time, now};
 use crate::place::Place;
@@ -169,6 +170,9 @@ pub(super) fn state(service: &ServiceView) -> String {
     }
     if let Some(unready) = &service.unready {
         return format!("unready: {unready}");
+    }
+    if let Some(job) = service.job.as_ref().filter(|_| !service.stopped && !service.paused) {
+        return jobs::state(job);
     }
     let version = service.version;
     if let Some(rollout) = service.rollout.as_ref().filter(|_| !service.stopped && !service.paused) {

@@ -59,7 +59,9 @@ async fn look(client: &Client, name: &str, star: &mut Option<StarId>) -> Result<
         return Err(Problem::new(Code::Usage, format!("the stars of `{service}` are replaced whenever they end"))
             .help("wait for one of them by its name (`rads c list`), or say `restart: \"never\"` in its app"));
     }
-    let over = view.desired == 0 && stars.iter().all(|star| star.service != service || star.phase == StarPhase::Ended);
+    let over = view.desired == 0
+        && view.job.as_ref().is_none_or(|job| job.run.is_none())
+        && stars.iter().all(|star| star.service != service || star.phase == StarPhase::Ended);
     Ok(over.then(|| last_of_each_name(stars.into_iter().filter(|star| star.service == service))))
 }
 

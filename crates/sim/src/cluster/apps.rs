@@ -125,6 +125,7 @@ pub(crate) fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
     ServiceSpec {
         placement: if rolls { placement(random) } else { Placement::default() },
         update: if rolls { update(random) } else { Update { deadline_ms: 90_000, ..Update::default() } },
+        job: None,
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: vec![version],
