@@ -10,16 +10,16 @@ use std::time::Duration;
 use api::{
     Accepted, After, Answer, AppView, AuditView, Became, BundleStatus, ByteStream, Caller, CertificatesView, Control,
     Copy, Events, Exec, ExecCommand, ExplainView, GrantView, Granted, Index, Init, Inspection, Invitation, Invite,
-    Join, LogQuery, LogStream, MachineView, NewGrant, NodeView, Passed, Place, RestoreSnapshot, Road, RunsView,
-    ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, Survey,
-    TakeSnapshot, Talk, TokenView, Version, VersionView, VolumeView, WAIT_MAX_MS, WatchQuery, WatchStream,
+    Join, LogQuery, LogStream, MachineView, NamespaceView, NewGrant, NodeView, Passed, Place, RestoreSnapshot, Road,
+    RunsView, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status,
+    Survey, TakeSnapshot, Talk, TokenView, Version, VersionView, VolumeView, WAIT_MAX_MS, WatchQuery, WatchStream,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
 use model::{
-    AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, Network, NodeFacts, NodeId,
-    Problem, RolloutTurn, SecretChange, SecretKey, SecretView, ServiceKey, StarId, StarPhase, Verb, VolumeKey,
-    WallTime,
+    AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NamespaceChange, Network,
+    NodeFacts, NodeId, Problem, RolloutTurn, SecretChange, SecretKey, SecretView, ServiceKey, StarId, StarPhase, Verb,
+    VolumeKey, WallTime,
 };
 use node::{Node, Request};
 use proxy::Proxy;
@@ -230,7 +230,7 @@ impl Remote {
     }
 
     /// A change of what runs, after which some files may be wanted no more.
-    async fn change_apps(&self, request: Request) -> Result<Accepted, Problem> {
+    pub(crate) async fn change_apps(&self, request: Request) -> Result<Accepted, Problem> {
         let accepted = self.change(request).await?;
         let wanted = |node: &Node| (bundles_in_use(node.state()), node.state().services.keys().cloned().collect());
         if let Ok((keep, services)) = self.looker().look(wanted).await {
@@ -656,6 +656,22 @@ impl Control for Remote {
 
     fn delete_volume(&self, volume: VolumeKey) -> Answer<'_, ()> {
         Box::pin(self.discard_volume(volume))
+    }
+
+    fn namespaces(&self) -> Answer<'_, Vec<NamespaceView>> {
+        Box::pin(self.all_namespaces())
+    }
+
+    fn namespace(&self, namespace: Name) -> Answer<'_, NamespaceView> {
+        Box::pin(self.one_namespace(namespace))
+    }
+
+    fn set_namespace(&self, namespace: Name, change: NamespaceChange, new: bool) -> Answer<'_, Accepted> {
+        Box::pin(self.change(Request::SetNamespace { namespace, change, new }))
+    }
+
+    fn delete_namespace(&self, namespace: Name, force: bool) -> Answer<'_, Accepted> {
+        Box::pin(self.remove_namespace(namespace, force))
     }
 
     fn put_bundle(&self, manifest: BundleManifest) -> Answer<'_, BundleStatus> {

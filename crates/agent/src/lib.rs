@@ -6,7 +6,7 @@
 //! - `upgrade`: how an older nursery becomes the program this is.
 //! - `talk`: programs that talk to each other and hear what becomes of the constellation.
 //! - `watches`: what the log changes, told to who watches it.
-//! - `control`, `stats`, `volumes`: the API's requests, handed to the loop or answered beside it; `denials`: those that were
+//! - `control`, `stats`, `volumes`, `namespaces`: the API's requests, handed to the loop or answered beside it; `denials`: those that were
 //!   refused; `looker`: how they look at the node.
 //! - `bereft`: whether the data folder is still there.
 //! - `host`: what this machine is called and where it is reached.
@@ -32,6 +32,7 @@ mod logs;
 mod looker;
 mod main_loop;
 mod memories;
+mod namespaces;
 mod once;
 mod orders;
 mod probe;

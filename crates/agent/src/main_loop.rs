@@ -26,6 +26,7 @@ use crate::doors::Doors;
 use crate::exec::{self, Errand};
 use crate::link::{FromNursery, Link};
 use crate::memories::Memories;
+use crate::namespaces;
 use crate::orders::{self, Open, Values};
 use crate::probe::{Attempt, probe};
 use crate::talk::Ways;
@@ -365,6 +366,11 @@ impl Loop {
             Effect::Reply { id, result } => {
                 if let Some(answer) = self.answers.remove(&id) {
                     let _ = answer.send(result);
+                }
+            }
+            Effect::NamespaceRemoved { namespace } => {
+                if let Values::Alone(secrets) = &self.values {
+                    namespaces::clear(Arc::clone(secrets), namespace);
                 }
             }
             Effect::Start { order } => match (&self.carrier, &self.values) {

@@ -25,6 +25,7 @@ pub(crate) enum At {
     Service,
     Secret,
     Volume,
+    Namespace,
     Star,
     Snapshot,
     /// In its query; `default` when it is left out.
@@ -96,6 +97,11 @@ pub(crate) const TABLE: &[Row] = &[
     row(Method::GET, "/v1/secrets/{secret}", Verb::ReadSecret, At::Secret),
     row(Method::PUT, "/v1/secrets/{secret}", Verb::SetSecret, At::Secret),
     row(Method::DELETE, "/v1/secrets/{secret}", Verb::SetSecret, At::Secret),
+    row(Method::GET, "/v1/namespaces", Verb::See, At::Any),
+    row(Method::GET, "/v1/namespaces/{namespace}", Verb::See, At::Namespace),
+    row(Method::PUT, "/v1/namespaces/{namespace}", Verb::ManageNamespaces, At::All),
+    row(Method::POST, "/v1/namespaces/{namespace}", Verb::ManageNamespaces, At::All),
+    row(Method::DELETE, "/v1/namespaces/{namespace}", Verb::ManageNamespaces, At::All),
     row(Method::POST, "/v1/constellation/init", Verb::ManageNodes, At::All),
     row(Method::POST, "/v1/constellation/join", Verb::ManageNodes, At::All),
     row(Method::POST, "/v1/constellation/leave", Verb::ManageNodes, At::All),
@@ -167,6 +173,7 @@ async fn namespace(control: &Arc<dyn Control>, at: At, param: impl Fn(&str) -> O
         At::Service => param("service")?.parse::<ServiceKey>().ok().map(|key| key.namespace),
         At::Secret => param("secret")?.parse::<SecretKey>().ok().map(|key| key.namespace),
         At::Volume => param("volume")?.parse::<VolumeKey>().ok().map(|key| key.namespace),
+        At::Namespace => param("namespace")?.parse::<Name>().ok(),
         At::Star => control.namespace_of(param("star")?.parse::<StarId>().ok()?).await.ok().flatten(),
         At::Snapshot => {
             let view = control.snapshot(param("snapshot")?.parse::<Name>().ok()?).await.ok()?;
@@ -208,6 +215,7 @@ mod tests {
                 At::Service => "{service}",
                 At::Secret => "{secret}",
                 At::Volume => "{volume}",
+                At::Namespace => "{namespace}",
                 At::Star => "{star}",
                 At::Snapshot => "{snapshot}",
             };

@@ -18,8 +18,8 @@ use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use model::{
-    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Problem, RolloutTurn,
-    SecretKey, SecretView, ServiceKey, StarId, VolumeKey,
+    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NamespaceChange, NodeId, Problem,
+    RolloutTurn, SecretKey, SecretView, ServiceKey, StarId, VolumeKey,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,8 +37,9 @@ use crate::keyed;
 use crate::serve::socket_path;
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Index, Inspection, LogQuery,
-    LogRecord, Passed, PutApp, RestoreSnapshot, Rollback, RunsView, Scale, ServiceView, Shutdown, SnapshotTaken,
-    SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version, VersionView, VolumeView,
+    LogRecord, NamespaceView, Passed, PutApp, RestoreSnapshot, Rollback, RunsView, Scale, ServiceView, Shutdown,
+    SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version, VersionView,
+    VolumeView,
 };
 use crate::watch::{WatchLine, WatchQuery};
 
@@ -321,6 +322,28 @@ impl Client {
     /// Removes a volume that nobody has, and its files.
     pub async fn delete_volume(&self, volume: &VolumeKey) -> Result<(), Problem> {
         self.change(Method::DELETE, &format!("/v1/volumes/{}", segment(volume)), &()).await
+    }
+
+    pub async fn namespaces(&self) -> Result<Vec<NamespaceView>, Problem> {
+        self.get("/v1/namespaces").await
+    }
+
+    pub async fn namespace(&self, namespace: &Name) -> Result<NamespaceView, Problem> {
+        self.get(&format!("/v1/namespaces/{namespace}")).await
+    }
+
+    /// Makes one that is not there yet.
+    pub async fn create_namespace(&self, namespace: &Name, change: &NamespaceChange) -> Result<Accepted, Problem> {
+        self.change(Method::PUT, &format!("/v1/namespaces/{namespace}"), change).await
+    }
+
+    /// Changes one that is there.
+    pub async fn set_namespace(&self, namespace: &Name, change: &NamespaceChange) -> Result<Accepted, Problem> {
+        self.change(Method::POST, &format!("/v1/namespaces/{namespace}"), change).await
+    }
+
+    pub async fn delete_namespace(&self, namespace: &Name, force: bool) -> Result<Accepted, Problem> {
+        self.change(Method::DELETE, &format!("/v1/namespaces/{namespace}?force={force}"), &()).await
     }
 
     pub async fn secrets(&self) -> Result<Vec<SecretView>, Problem> {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::Stream;
 use model::{
-    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NodeId, Problem, Rights, RolloutTurn,
-    SecretKey, SecretView, ServiceKey, StarId, Verb, VolumeKey, access,
+    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NamespaceChange, NodeId, Problem,
+    Rights, RolloutTurn, SecretKey, SecretView, ServiceKey, StarId, Verb, VolumeKey, access,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -18,8 +18,8 @@ use crate::constellation::{Became, Init, Invitation, Join, NodeView, Survey};
 use crate::grants::{AuditView, GrantView, Granted, NewGrant};
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Index, Inspection, LogQuery,
-    LogRecord, Passed, RestoreSnapshot, RunsView, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats,
-    StarTurn, StarView, Status, TakeSnapshot, TerminalSize, Version, VersionView, VolumeView,
+    LogRecord, NamespaceView, Passed, RestoreSnapshot, RunsView, ServiceView, Shutdown, SnapshotTaken, SnapshotView,
+    StarStats, StarTurn, StarView, Status, TakeSnapshot, TerminalSize, Version, VersionView, VolumeView,
 };
 use crate::watch::{WatchQuery, WatchStream};
 
@@ -197,6 +197,13 @@ pub trait Control: Send + Sync + 'static {
     fn volumes(&self, caller: Caller) -> Answer<'_, Vec<VolumeView>>;
     /// Removes the files of a volume that nobody has.
     fn delete_volume(&self, volume: VolumeKey) -> Answer<'_, ()>;
+
+    fn namespaces(&self) -> Answer<'_, Vec<NamespaceView>>;
+    fn namespace(&self, namespace: Name) -> Answer<'_, NamespaceView>;
+    /// With `new` it must not be there yet, without it must be.
+    fn set_namespace(&self, namespace: Name, change: NamespaceChange, new: bool) -> Answer<'_, Accepted>;
+    /// Refused while there is something in it that would be gone, unless it is forced.
+    fn delete_namespace(&self, namespace: Name, force: bool) -> Answer<'_, Accepted>;
 
     /// Stores a bundle whose files are all there; says which are not.
     fn put_bundle(&self, manifest: BundleManifest) -> Answer<'_, BundleStatus>;

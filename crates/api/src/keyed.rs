@@ -75,6 +75,7 @@ pub(crate) fn takes_key(method: &Method, path: &str) -> bool {
         ("PUT", ["nodes", _, "duty"])
         | ("POST", ["services", _, "rollout", _])
         | ("POST", ["services", _, "stars", _, "stop" | "start" | "restart"]) => true,
+        ("PUT" | "POST" | "DELETE", ["namespaces", _]) => true,
         ("POST", ["tokens" | "grants"]) | ("DELETE", ["tokens" | "grants" | "snapshots" | "volumes", _]) => true,
         ("POST", ["certificates" | "gossip-keys", "rotate"]) | ("DELETE", ["nodes", _, "certificates"]) => true,
         ("POST", ["services", _, "snapshots"] | ["snapshots", _, "restore"]) => true,
@@ -135,6 +136,9 @@ mod tests {
         for path in ["tokens", "grants", "certificates/rotate", "gossip-keys/rotate", "bundles"] {
             check(Method::POST, &format!("/v1/{path}"), true);
             check(Method::GET, &format!("/v1/{path}"), false);
+        }
+        for method in [Method::PUT, Method::POST, Method::DELETE] {
+            check(method, "/v1/namespaces/dev", true);
         }
         check(Method::PUT, "/v1/blobs/aa", true);
         check(Method::POST, "/v1/constellation/init", false);

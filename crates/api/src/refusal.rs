@@ -47,6 +47,7 @@ fn status(code: Code) -> StatusCode {
         | Code::NoCapacity
         | Code::BundleMissing
         | Code::SecretMissing
+        | Code::QuotaExceeded
         | Code::AgentRunning
         | Code::NodeTwice
         | Code::PortInUse => StatusCode::CONFLICT,

@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 pub use node::view::{
     AppView, EventView, HeldView, RolloutView, ServiceView, StarDetail, StarView, StatusView, TakenBack, VersionView,
 };
-pub use node::{ExplainView, ExplainedNode, JobView, RunsView};
+pub use node::{ExplainView, ExplainedNode, JobView, NamespaceView, RunsView};
 
 /// The version of this API, in every path. A change that breaks a client gets a new one.
 pub const API_VERSION: u32 = 1;
@@ -430,6 +430,16 @@ pub struct TakeSnapshot {
     /// Also the memory of its star, of which there has to be one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub memory: bool,
+}
+
+/// How a namespace is taken away.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct NamespaceRemoval {
+    /// With the apps and secrets that are in it.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// A named place whose files outlive stars.

@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 #[into_params(parameter_in = Query)]
 pub struct WatchQuery {
     /// What keys begin with: `services/default/`, `stars/default/web/`, `nodes/`; nothing for all. Kinds are `apps`, `services`,
-    /// `stars`, `volumes`, `secrets` and `nodes`, the first five with a namespace after them; `security` is one key.
+    /// `stars`, `volumes`, `secrets`, `namespaces` and `nodes`, all but the last with a namespace after them; `security` is one key.
     #[serde(default)]
     pub prefix: String,
     /// Everything after this index of the log; from now on when it is left out. The index of any answer, or of any line of an earlier
@@ -63,7 +63,7 @@ impl WatchLine {
             let mut parts = key.split('/');
             match (parts.next(), parts.next()) {
                 (Some("nodes"), _) => true,
-                (Some("apps" | "services" | "stars" | "volumes" | "secrets"), Some(namespace)) => {
+                (Some("apps" | "services" | "stars" | "volumes" | "secrets" | "namespaces"), Some(namespace)) => {
                     namespace.parse().is_ok_and(|namespace| sees(&namespace))
                 }
                 _ => false,
@@ -94,6 +94,8 @@ mod tests {
             "stars/shop/web/1",
             "volumes/blog/x",
             "secrets/shop/s",
+            "namespaces/shop",
+            "namespaces/blog",
             "nodes/a",
             "security",
             "other/shop/x",
@@ -105,7 +107,12 @@ mod tests {
         left.sort();
         assert_eq!(
             (line.index, left),
-            (7, ["apps/shop/web", "nodes/a", "secrets/shop/s", "stars/shop/web/1"].map(str::to_owned).to_vec())
+            (
+                7,
+                ["apps/shop/web", "namespaces/shop", "nodes/a", "secrets/shop/s", "stars/shop/web/1"]
+                    .map(str::to_owned)
+                    .to_vec()
+            )
         );
     }
 }

@@ -29,11 +29,11 @@ fn expected(method: &str, path: &str) -> (Role, Of) {
         ("GET", ["openapi.json" | "version" | "status" | "index" | "nodes" | "events" | "watch"]) => {
             (Role::Viewer, Of::Any)
         }
-        ("GET", ["apps" | "services" | "stars" | "snapshots" | "secrets" | "volumes" | "logs"]) => {
+        ("GET", ["apps" | "services" | "stars" | "snapshots" | "secrets" | "volumes" | "namespaces" | "logs"]) => {
             (Role::Viewer, Of::Any)
         }
         ("GET", ["secrets", _]) => (Role::Admin, Of::One),
-        ("GET", ["apps" | "services" | "stars" | "snapshots", ..]) => (Role::Viewer, Of::One),
+        ("GET", ["apps" | "services" | "stars" | "snapshots" | "namespaces", ..]) => (Role::Viewer, Of::One),
         (_, ["apps" | "services" | "stars" | "snapshots" | "secrets" | "volumes", ..]) => (Role::Operator, Of::One),
         ("POST", ["talk"]) => (Role::Operator, Of::One),
         (_, ["bundles" | "blobs", ..]) => (Role::Operator, Of::Any),
@@ -57,6 +57,7 @@ fn filled(path: &str, namespace: &str, star: u64) -> String {
         ("{service}", format!("{namespace}%2Fweb")),
         ("{secret}", format!("{namespace}%2Fkey")),
         ("{volume}", format!("{namespace}%2Fpages")),
+        ("{namespace}", namespace.to_owned()),
         ("{star}", StarId(star).to_string()),
         ("{snapshot}", format!("of-{namespace}")),
         ("{ordinal}", "1".to_owned()),
@@ -290,6 +291,8 @@ async fn lists_are_cut_down_to_what_one_may_see() {
         assert_eq!(namespaces(secrets.into_iter().map(|view| view.secret.namespace).collect()), expected);
         let snapshots = client.snapshots().await.unwrap();
         assert_eq!(namespaces(snapshots.iter().map(|view| of(&view.service)).collect()), expected);
+        let there = client.namespaces().await.unwrap();
+        assert_eq!(namespaces(there.into_iter().map(|view| view.namespace).collect()), expected);
         let events = client.events(0, 0).await.unwrap().events;
         let about = events.iter().filter_map(|event| event.service.as_ref()).map(of).collect();
         assert_eq!(namespaces(about), expected);

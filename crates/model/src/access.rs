@@ -125,6 +125,8 @@ pub enum Verb {
     ReadSecret,
     /// To put an app that has weaker walls than usual.
     Weaken,
+    /// To say which namespaces there are, how long, and what each may have.
+    ManageNamespaces,
     /// To let machines in, say what they are for, or take them out; to end agents.
     ManageNodes,
     /// To see or change who may do what, who may come in and who is believed.
@@ -136,7 +138,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Greet,
         Self::See,
         Self::ReadLogs,
@@ -147,6 +149,7 @@ impl Verb {
         Self::SetSecret,
         Self::ReadSecret,
         Self::Weaken,
+        Self::ManageNamespaces,
         Self::ManageNodes,
         Self::ManageAccess,
         Self::Backup,
@@ -166,6 +169,7 @@ impl Verb {
             Self::SetSecret => "set secrets",
             Self::ReadSecret => "read secrets",
             Self::Weaken => "weaken the walls of stars",
+            Self::ManageNamespaces => "manage namespaces",
             Self::ManageNodes => "manage nodes",
             Self::ManageAccess => "manage access",
             Self::Backup => "take backups",
@@ -180,6 +184,7 @@ impl Verb {
             Self::Upload | Self::Change | Self::Snapshot | Self::Enter | Self::SetSecret => Role::Operator,
             Self::ReadSecret
             | Self::Weaken
+            | Self::ManageNamespaces
             | Self::ManageNodes
             | Self::ManageAccess
             | Self::Backup
@@ -189,7 +194,15 @@ impl Verb {
 
     /// Whether it concerns all namespaces wherever it is done.
     pub fn concerns_all(self) -> bool {
-        matches!(self, Self::Weaken | Self::ManageNodes | Self::ManageAccess | Self::Backup | Self::ReadAudit)
+        matches!(
+            self,
+            Self::Weaken
+                | Self::ManageNamespaces
+                | Self::ManageNodes
+                | Self::ManageAccess
+                | Self::Backup
+                | Self::ReadAudit
+        )
     }
 }
 
@@ -298,9 +311,12 @@ mod tests {
             Verb::Greet | Verb::See | Verb::ReadLogs => (Role::Viewer, false),
             Verb::Upload | Verb::Change | Verb::Snapshot | Verb::Enter | Verb::SetSecret => (Role::Operator, false),
             Verb::ReadSecret => (Role::Admin, false),
-            Verb::Weaken | Verb::ManageNodes | Verb::ManageAccess | Verb::Backup | Verb::ReadAudit => {
-                (Role::Admin, true)
-            }
+            Verb::Weaken
+            | Verb::ManageNamespaces
+            | Verb::ManageNodes
+            | Verb::ManageAccess
+            | Verb::Backup
+            | Verb::ReadAudit => (Role::Admin, true),
         }
     }
 

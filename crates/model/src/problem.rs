@@ -107,6 +107,8 @@ codes! {
     BundleMissing = "C0108",
     /// A secret the spec needs was not set.
     SecretMissing = "C0109",
+    /// More than its namespace may have.
+    QuotaExceeded = "C0110",
     // 02xx: agent and places
     /// No agent answers on this data folder.
     NoAgent = "C0201",

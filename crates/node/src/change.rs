@@ -113,6 +113,8 @@ impl Node {
             Request::SetSecret { secret, sealed } => Command::SetSecret { secret, sealed, wall },
             Request::DeleteSecret { secret } => Command::DeleteSecret { secret, wall },
             Request::DeleteVolume { volume } => Command::DeleteVolume { volume, wall },
+            Request::SetNamespace { namespace, change, new } => Command::SetNamespace { namespace, change, new, wall },
+            Request::DeleteNamespace { namespace, force } => Command::DeleteNamespace { namespace, force, wall },
             Request::NoteSecret { secret, change } => Command::SecretChanged { secret, change, wall },
             Request::NoteRead { secrets, uid, star } => Command::SecretsRead { secrets, uid, star, wall },
         };

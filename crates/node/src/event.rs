@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    AppKey, AppSpec, Balance, Bytes, Duty, EndpointSet, Entry, ExitCause, Limits, LimitsChange, NodeId, Once,
-    ProbeKind, ProbeRole, Problem, RequestId, RolloutTurn, SecretChange, SecretKey, ServiceKey, StarId, StarTemplate,
-    VolumeKey,
+    AppKey, AppSpec, Balance, Bytes, Duty, EndpointSet, Entry, ExitCause, Limits, LimitsChange, Name, NamespaceChange,
+    NodeId, Once, ProbeKind, ProbeRole, Problem, RequestId, RolloutTurn, SecretChange, SecretKey, ServiceKey, StarId,
+    StarTemplate, VolumeKey,
 };
 use state::{Author, Command, Deed};
 
@@ -201,6 +201,17 @@ pub enum Request {
         uid: u32,
         star: Option<(ServiceKey, String)>,
     },
+    /// Say when a namespace ends and what it may have; make it with that when it is `new`.
+    SetNamespace {
+        namespace: Name,
+        change: NamespaceChange,
+        new: bool,
+    },
+    /// Take a namespace away with its apps and secrets.
+    DeleteNamespace {
+        namespace: Name,
+        force: bool,
+    },
     /// Say whether a machine gets stars.
     SetDuty {
         node: NodeId,
@@ -260,6 +271,10 @@ pub enum Effect {
     Reply {
         id: RequestId,
         result: Result<Reply, Problem>,
+    },
+    /// A namespace is gone, and with it what a machine that is alone keeps of it beside the log.
+    NamespaceRemoved {
+        namespace: Name,
     },
     /// Start a star; answered by `StarStarted` or `StarStartFailed`.
     Start {

@@ -16,6 +16,7 @@
 //! - `jobs`: which run of a job is due, and what its parts are told.
 //! - `peers`: the other machines, and who of them gets stars or is given up. `roster`: how they are shown. `voters`: which of
 //!   them keep the log. `rights`: what each may have written.
+//! - `namespaces`: their ends.
 //! - `log`: proposals under way, transitions gathered into batches.
 //! - `timers`: what falls due when. `view`: what people and programs are shown.
 
@@ -28,6 +29,7 @@ mod explain;
 mod jobs;
 mod limits;
 mod log;
+mod namespaces;
 mod node;
 mod pause;
 mod peers;
@@ -44,5 +46,6 @@ pub mod voters;
 pub use event::{Effect, Event, Reply, Request, RunningStar, StartOrder};
 pub use explain::{ExplainView, ExplainedNode};
 pub use jobs::{JobView, RunsView};
+pub use namespaces::NamespaceView;
 pub use node::{Node, NodeConfig};
 pub use peers::{LEASE, SINGLETON_LEASE};

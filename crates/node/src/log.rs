@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use model::{AppSpec, Exit, NodeId, Once, RequestId, ServiceKey, StarId, StarPhase, Time};
+use model::{AppSpec, Exit, Name, NodeId, Once, RequestId, ServiceKey, StarId, StarPhase, Time};
 use state::{Command, Transition};
 
 use crate::limits::LimitWait;
@@ -29,6 +29,8 @@ pub(crate) enum Purpose {
     Job(ServiceKey),
     /// Where a machine stands.
     Peer(NodeId),
+    /// The end of a namespace, or a warning of it.
+    Namespace(Name),
 }
 
 #[derive(Debug)]

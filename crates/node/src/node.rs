@@ -276,6 +276,7 @@ impl Node {
         if !std::mem::replace(&mut self.begun, true) {
             self.listen_to_all(&mut step);
             self.timers.set(Timer::Nursery, step.now + NURSERY_PATIENCE);
+            self.look_at_namespaces(&mut step);
         }
         match event {
             Event::Request { id, .. } if self.resting => {
@@ -395,6 +396,7 @@ impl Node {
             Purpose::Peer(_) => {}
             // Refused: it is another one by now.
             Purpose::Rollout(service) | Purpose::Job(service) => drop(self.dirty.insert(service)),
+            Purpose::Namespace(_) => self.look_at_namespaces(step),
         }
     }
 
@@ -472,6 +474,10 @@ impl Node {
                 }
             }
             Change::NodeChanged { node } => self.node_changed(*node, step),
+            Change::NamespaceChanged { .. } => self.look_at_namespaces(step),
+            Change::NamespaceRemoved { namespace } => {
+                step.effects.push(Effect::NamespaceRemoved { namespace: namespace.clone() });
+            }
             Change::AppPut { .. }
             | Change::AppRemoved { .. }
             | Change::SecurityChanged
@@ -542,6 +548,7 @@ impl Node {
             Purpose::Rollout(service) | Purpose::Job(service) => {
                 self.timers.set(Timer::Rollout(service), step.now + crate::services::WRITE_AGAIN);
             }
+            Purpose::Namespace(_) => self.timers.set(Timer::Namespaces, step.now + crate::services::WRITE_AGAIN),
             Purpose::Forget => {
                 let Command::Forget { stars } = failed.command else { return };
                 let records = stars.iter().filter_map(|star| self.state.stars.get(star));
@@ -570,6 +577,7 @@ impl Node {
             Timer::Write => {}
             Timer::Nursery => self.nursery_missing = true,
             Timer::Peers => self.look_at_peers(step),
+            Timer::Namespaces => self.look_at_namespaces(step),
         }
     }
 }

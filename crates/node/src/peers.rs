@@ -81,7 +81,9 @@ impl Node {
             self.peers.heard.values_mut().for_each(|heard| heard.last = step.now);
             self.look_at_peers(step);
             self.look_at_all();
+            self.look_at_namespaces(step);
         } else {
+            self.timers.clear(&Timer::Namespaces);
             self.timers.clear(&Timer::Peers);
         }
     }

@@ -80,6 +80,7 @@ fn may_have_asked(from: NodeId, role: NodeRole, command: &Command) -> Result<(),
         | Command::AddGrant { .. }
         | Command::RemoveGrant { .. } => forbidden("say who is believed, or may do what"),
         Command::SetSecret { .. } => forbidden("set secrets"),
+        Command::SetNamespace { .. } | Command::DeleteNamespace { .. } => forbidden("say which namespaces there are"),
         // Not even by the node's own users: `remove` and `drain` elsewhere are an admin's.
         Command::SetDuty { node, .. } | Command::RemoveNode { node, .. } if *node != from => {
             forbidden("say what becomes of other nodes")
@@ -199,6 +200,11 @@ mod tests {
         check(worker, by(5, grant()), false);
         check(controller, by(5, grant()), true);
         check(worker, by(5, Command::RemoveGrant { name: "eve".parse().unwrap(), wall }), false);
+        let namespace = || "dev".parse().unwrap();
+        let end = |command| by(5, command);
+        check(worker, end(Command::DeleteNamespace { namespace: namespace(), force: true, wall }), false);
+        check(controller, end(Command::DeleteNamespace { namespace: namespace(), force: true, wall }), true);
+        check(controller, Command::EndNamespace { namespace: namespace(), at: wall, wall }, false);
         check(worker, by(5, Command::SetSecret { secret: "x".parse().unwrap(), sealed: vec![1], wall }), false);
         let deed = || Deed { verb: model::Verb::Enter, what: "x".to_owned(), outcome: Outcome::Done };
         check(worker, Command::Note { author: author(5), deed: deed(), wall }, true);

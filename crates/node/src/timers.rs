@@ -35,6 +35,8 @@ pub(crate) enum Timer {
     Nursery,
     /// The lease of a machine may be over.
     Peers,
+    /// A namespace may end, or is to be warned of.
+    Namespaces,
 }
 
 #[derive(Debug, Default)]

@@ -213,6 +213,9 @@ pub struct EventView {
     pub index: u64,
     pub wall: WallTime,
     pub what: String,
+    /// Of what is about no app.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Name>,
     /// The app, the service and the name of the star that it is about, as far as it is about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<AppKey>,
@@ -524,6 +527,7 @@ impl Node {
             index: event.index,
             wall: event.wall,
             what: event.what.clone(),
+            namespace: event.about.namespace.clone(),
             app: event.about.app.clone(),
             service: event.about.service.clone(),
             star: event.about.star.clone(),

@@ -261,6 +261,7 @@ impl World {
                 }
             }
             Effect::Kill { star } => self.end(star, ExitCause::Signal(9)),
+            Effect::NamespaceRemoved { .. } => {}
             Effect::Forget { star } => {
                 self.corpses.remove(&star);
             }

@@ -12,6 +12,7 @@ use model::{CpuSet, ListenAddr, Name, SecretKey, VolumeKey};
 use crate::access::{Api, Audit, Contexts, Grant, Grants, api};
 use crate::commands::top::board::SortBy;
 use crate::membership::{Backup, Certs, Drain, Init, Join, Leave, Nodes, OneNode, Recover, Remove, Token};
+use crate::namespaces::Namespaces;
 use crate::options::ServiceOptions;
 
 const EXIT_CODES: &str = "\
@@ -108,6 +109,9 @@ pub(crate) enum Constellation {
     Audit(Audit),
     /// List constellations elsewhere that commands can be about, add one, or choose
     Context(Contexts),
+    /// Look after namespaces: which there are, until when, and what each may have
+    #[command(visible_alias = "ns", subcommand)]
+    Namespaces(Namespaces),
     /// List the machines of the constellation
     Nodes(Nodes),
     /// Move the stars of a node elsewhere, and give it none
@@ -787,6 +791,13 @@ mod tests {
             "rads --context prod c status",
             "rads c agent --api 0.0.0.0:7947",
             "rads c agent --api off",
+            "rads c ns list",
+            "rads c namespaces ls -o json",
+            "rads c ns create dev --ttl 3d --quota cpu_percent=400,ram_mb=4096,instances=20,services=5",
+            "rads c ns show dev",
+            "rads c ns set dev --ttl none --quota instances=none",
+            "rads c ns set dev --quota none",
+            "rads c ns delete dev --force --volumes --yes",
             "rads c nodes -w",
             "rads c nodes -o json --all",
             "rads c drain d --wait",

@@ -11,6 +11,7 @@ mod commands;
 mod context;
 mod membership;
 mod moment;
+mod namespaces;
 mod options;
 mod place;
 mod screen;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use model::app::INSTANCES_MAX;
 use model::limits::limits_difference;
 use model::{
-    AppKey, AppSpec, Code, Duty, Exit, LimitsChange, NodeId, Problem, RestartPolicy, RunOutcome, SecretChange,
-    SecretKey, ServiceKey, Standing, StarId, StarPhase, StarTemplate, Turn, VolumeKey, WallTime,
+    AppKey, AppSpec, Code, Duty, Exit, LimitsChange, Name, NodeId, Problem, RestartPolicy, RunOutcome, SecretChange,
+    SecretKey, ServiceKey, ServiceSpec, Standing, StarId, StarPhase, StarTemplate, Turn, VolumeKey, WallTime,
 };
 
 use crate::audit::{Deed, Outcome};
 use crate::command::{Assignment, Command, Transition};
 use crate::record::{About, AppRecord, NodeRecord, ServiceRecord, StarRecord, State};
-use crate::{access, audit, jobs, keys, nodes, rollouts, secrets, security, single, volumes};
+use crate::{access, audit, jobs, keys, namespaces, nodes, rollouts, secrets, security, single, volumes};
 
 /// What a command did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +72,14 @@ pub enum Change {
     },
     SecretDeleted {
         secret: SecretKey,
+    },
+    /// Something else is said of it than before.
+    NamespaceChanged {
+        namespace: Name,
+    },
+    /// It went, with its apps and secrets.
+    NamespaceRemoved {
+        namespace: Name,
     },
     /// A node came, went, or is other than it was.
     NodeChanged {
@@ -228,6 +236,14 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
             rollouts::roll_back(state, service, *version, *wall, &mut changes)
         }
         Command::NoteTwin { node, address, wall } => nodes::note_twin(state, *node, address, *wall),
+        Command::SetNamespace { namespace, change, new, wall } => {
+            namespaces::set(state, namespace, change, *new, *wall, &mut changes)
+        }
+        Command::DeleteNamespace { namespace, force, wall } => {
+            namespaces::delete(state, namespace, *force, *wall, &mut changes)
+        }
+        Command::WarnNamespace { namespace, at, wall } => namespaces::warn(state, namespace, *at, *wall, &mut changes),
+        Command::EndNamespace { namespace, at, wall } => namespaces::end(state, namespace, *at, *wall, &mut changes),
     };
     if let Err(problem) = result {
         changes.push(Change::Refused { problem });
@@ -237,7 +253,8 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
 
 pub(crate) type Applied = Result<(), Problem>;
 
-/// Why an app cannot be put: it changed since `base`, a service asks for too many stars, or belongs to another app. Asked
+/// Why an app cannot be put: it changed since `base`, a service asks for too many stars, or belongs to another app, or its namespace
+/// may not have so much. Asked
 /// again when the command is applied; asked before, nothing has to be undone.
 pub fn check_put(state: &State, spec: &AppSpec, base: Option<u64>) -> Result<(), Problem> {
     let app = &spec.app;
@@ -259,7 +276,11 @@ pub fn check_put(state: &State, spec: &AppSpec, base: Option<u64>) -> Result<(),
             return Err(Problem::new(Code::AlreadyExists, message).help("give it another name or namespace"));
         }
     }
-    Ok(())
+    let of_app = |name: &Name| {
+        let key = spec.service_key(name);
+        state.services.get(&key).is_some_and(|service| service.app == *app)
+    };
+    state.check_quota(&app.namespace, &spec.services, of_app)
 }
 
 fn check_instances(instances: u32, singleton: bool) -> Applied {
@@ -340,7 +361,7 @@ pub(crate) fn counted(stars: u32) -> String {
     if stars == 1 { "1 star".to_owned() } else { format!("{stars} stars") }
 }
 
-fn remove_app(state: &mut State, app: &AppKey, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
+pub(crate) fn remove_app(state: &mut State, app: &AppKey, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
     if state.apps.remove(app).is_none() {
         return Err(Problem::new(Code::NotFound, format!("no app `{app}`")).help("`rads c status` lists what there is"));
     }
@@ -363,6 +384,9 @@ fn scale(state: &mut State, key: &ServiceKey, instances: u32, wall: WallTime, ch
     }
     check_instances(instances, service.spec.template.singleton)?;
     let was_idle = service.is_idle();
+    let scaled = ServiceSpec { instances, ..service.spec.clone() };
+    state.check_quota_of(key, scaled)?;
+    let service = service_mut(state, key)?;
     let before = std::mem::replace(&mut service.spec.instances, instances);
     (service.stopped, service.paused) = (false, false);
     service.held.clear();
@@ -388,15 +412,16 @@ fn limit(
 ) -> Applied {
     let index = state.index;
     let service = service_mut(state, key)?;
-    let mut spec = service.spec.clone();
-    let template = &mut spec.template;
+    let template = &service.spec.template;
     let (before, after) = (template.limits, change.of(&template.limits));
     template.check_limits(&after)?;
     if before == after {
         return Ok(());
     }
-    template.limits = after;
-    rollouts::change_in_place(service, spec, index, wall);
+    let mut limited = service.spec.clone();
+    limited.template.limits = after;
+    state.check_quota_of(key, limited.clone())?;
+    rollouts::change_in_place(service_mut(state, key)?, limited, index, wall);
     touch_app(state, key, wall, changes);
     state.record_of(
         About::service(state, key),

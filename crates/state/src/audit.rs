@@ -213,6 +213,7 @@ impl Command {
     /// What somebody asks for by this: the verb, and in words. Nothing for what nodes say and decide by themselves.
     pub fn asked(&self) -> Option<(Verb, String)> {
         let change = |what: String| Some((Verb::Change, what));
+        let namespaces = |what: String| Some((Verb::ManageNamespaces, what));
         let nodes = |what: String| Some((Verb::ManageNodes, what));
         let access = |what: String| Some((Verb::ManageAccess, what));
         match self {
@@ -243,6 +244,9 @@ impl Command {
                     Some((_, star)) => (Verb::Enter, format!("go into star `{star}`, which has secrets {names}")),
                 })
             }
+            Self::SetNamespace { namespace, new: true, .. } => namespaces(format!("create namespace `{namespace}`")),
+            Self::SetNamespace { namespace, .. } => namespaces(format!("change namespace `{namespace}`")),
+            Self::DeleteNamespace { namespace, .. } => namespaces(format!("delete namespace `{namespace}`")),
             Self::RemoveNode { node, .. } => nodes(format!("remove node `{node}`")),
             Self::TurnRollout { service, turn, .. } => {
                 change(format!("{} the roll-out of service `{service}`", turn.as_str()))
@@ -275,7 +279,9 @@ impl Command {
             | Self::Keyed { .. }
             | Self::Note { .. }
             | Self::SettleRollout { .. }
-            | Self::NoteTwin { .. } => None,
+            | Self::NoteTwin { .. }
+            | Self::WarnNamespace { .. }
+            | Self::EndNamespace { .. } => None,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Everything that can be written to the log. A released variant is never changed, only joined by new ones.
 
 use model::{
-    AppKey, AppSpec, ContentHash, Duty, Exit, JoinTicket, LimitsChange, Name, NodeFacts, NodeId, NodeRole, Once,
-    RolloutTurn, SecretChange, SecretKey, Serial, ServiceKey, StarId, StarPhase, VolumeKey, WallTime,
+    AppKey, AppSpec, ContentHash, Duty, Exit, JoinTicket, LimitsChange, Name, NamespaceChange, NodeFacts, NodeId,
+    NodeRole, Once, RolloutTurn, SecretChange, SecretKey, Serial, ServiceKey, StarId, StarPhase, VolumeKey, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -134,6 +134,15 @@ pub enum Command {
     },
     /// An agent was started that is a node which runs already, from a copy of its data folder. `address`: where.
     NoteTwin { node: NodeId, address: String, wall: WallTime },
+    /// Says something of a namespace: when it ends, what it may have. With `new` it must not be there yet, without it must be. A quota
+    /// below what is used takes nothing away; nothing grows beyond it.
+    SetNamespace { namespace: Name, change: NamespaceChange, new: bool, wall: WallTime },
+    /// Takes a namespace away with its apps and secrets; its volumes stay. Refused when there are any, unless it is forced.
+    DeleteNamespace { namespace: Name, force: bool, wall: WallTime },
+    /// Warns that a namespace ends soon. Refused when it does not end at `at` any more.
+    WarnNamespace { namespace: Name, at: WallTime, wall: WallTime },
+    /// Takes away a namespace whose time is over, as `DeleteNamespace` with force. Refused when it does not end at `at` any more.
+    EndNamespace { namespace: Name, at: WallTime, wall: WallTime },
 }
 
 impl Command {
@@ -156,6 +165,8 @@ impl Command {
                 | Self::LoseNode { .. }
                 | Self::WelcomeNode { .. }
                 | Self::SettleRollout { .. }
+                | Self::WarnNamespace { .. }
+                | Self::EndNamespace { .. }
         )
     }
 }

@@ -5,8 +5,9 @@
 //! written by whoever proposed them. Who decides which commands to propose is `node`; who keeps them is `store`.
 //!
 //! - `command`: what may be said. `record`: what is known; `stars`: and how stars are found. `apply`: from one to the other; `single`: for one star or service;
-//!   `keys`: for what is asked for under a key; `nodes`: for machines; `security`: for who may come in and is believed; `access`:
-//!   for who may use it; `rollouts`: for versions of services and the way from one to the next; `jobs`: for runs of what ends; `audit`: who did. `touched`: what of it changed, for who watches.
+//!   `keys`: for what is asked for under a key; `nodes`: for machines; `namespaces`: for tenants, their ends and quotas;
+//!   `security`: for who may come in and is believed; `access`: for who may use it; `rollouts`: for versions of services and the
+//!   way from one to the next; `jobs`: for runs of what ends; `audit`: who did. `touched`: what of it changed, for who watches.
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +17,7 @@ pub mod audit;
 mod command;
 pub mod jobs;
 pub mod keys;
+pub mod namespaces;
 mod nodes;
 mod record;
 pub mod rollouts;
@@ -31,6 +33,7 @@ pub use apply::{Change, apply, check_put};
 pub use audit::{Audit, AuditRecord, Author, Deed, Outcome, Who};
 pub use command::{Assignment, Command, Transition};
 pub use keys::Keys;
+pub use namespaces::{End, Inside, NamespaceRecord};
 pub use record::{About, AppRecord, EVENTS_MAX, EventRecord, NodeRecord, ServiceRecord, StarRecord, State, TURNS_MAX};
 pub use rollouts::{Before, Held, Rollout, Settled, TakenBack, Version};
 pub use secrets::SecretRecord;

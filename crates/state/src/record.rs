@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::audit::Audit;
 use crate::jobs::Runs;
 use crate::keys::Keys;
+use crate::namespaces::NamespaceRecord;
 use crate::rollouts::{Rollout, TakenBack, Version};
 use crate::secrets::SecretRecord;
 use crate::security::Security;
@@ -45,6 +46,9 @@ pub struct State {
     /// Empty on a machine that is alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<SecretKey, SecretRecord>,
+    /// Those of which something was said; a name in which something is is one too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub namespaces: BTreeMap<Name, NamespaceRecord>,
     /// What became of changes that were asked for under keys.
     #[serde(default, skip_serializing_if = "Keys::is_empty")]
     pub keys: Keys,
@@ -202,6 +206,9 @@ pub struct NodeRecord {
 /// What an event is about: the narrower, the more is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
+    /// Of what is about no app of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Name>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<AppKey>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -212,6 +219,10 @@ pub struct About {
 }
 
 impl About {
+    pub(crate) fn namespace(name: &Name) -> Self {
+        Self { namespace: Some(name.clone()), ..Self::default() }
+    }
+
     pub(crate) fn app(app: &AppKey) -> Self {
         Self { app: Some(app.clone()), ..Self::default() }
     }
@@ -219,7 +230,7 @@ impl About {
     /// A service, and its app as long as it is known.
     pub(crate) fn service(state: &State, service: &ServiceKey) -> Self {
         let app = state.services.get(service).map(|record| record.app.clone());
-        Self { app, service: Some(service.clone()), star: None }
+        Self { app, service: Some(service.clone()), ..Self::default() }
     }
 
     pub(crate) fn star(state: &State, service: &ServiceKey, name: &str) -> Self {

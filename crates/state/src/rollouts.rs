@@ -419,6 +419,7 @@ pub(crate) fn roll_back(
     let wanted = ServiceSpec { instances: service.spec.instances, ..kept.spec.clone() };
     let app = AppSpec { app: service.app.clone(), services: [(key.name.clone(), wanted.clone())].into() };
     secrets::check(state, &app)?;
+    state.check_quota_of(key, wanted.clone())?;
     let service = service_mut(state, key)?;
     let replaced = turn_to(service, &wanted, Some(number), index, wall);
     // What ran already is not tried once more.

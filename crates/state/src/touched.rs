@@ -1,13 +1,13 @@
 //! Which parts of the state a command touched, by keys that read like paths: what whoever watches the state is told.
 //!
 //! `apps/NAMESPACE/APP`, `services/NAMESPACE/SERVICE`, `stars/NAMESPACE/SERVICE/STAR`, `volumes/NAMESPACE/VOLUME`,
-//! `secrets/NAMESPACE/SECRET`, `nodes/NODE`, and `security` for tokens, certificates and authorities together. Nothing that changed is
+//! `secrets/NAMESPACE/SECRET`, `namespaces/NAMESPACE`, `nodes/NODE`, and `security` for tokens, certificates and authorities together. Nothing that changed is
 //! left out; what is named may be as it was. The events that people read, and the keys of changes, are not parts of it.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use model::{AppKey, NodeId, SecretKey, ServiceKey, StarId, StarPhase, VolumeKey};
+use model::{AppKey, Name, NodeId, SecretKey, ServiceKey, StarId, StarPhase, VolumeKey};
 
 use crate::apply::Change;
 use crate::record::State;
@@ -20,6 +20,7 @@ pub enum Part {
     Star(ServiceKey, StarId),
     Volume(VolumeKey),
     Secret(SecretKey),
+    Namespace(Name),
     Node(NodeId),
     Security,
 }
@@ -32,6 +33,7 @@ impl fmt::Display for Part {
             Self::Star(service, star) => write!(f, "stars/{}/{}/{star}", service.namespace, service.name),
             Self::Volume(volume) => write!(f, "volumes/{}/{}", volume.namespace, volume.name),
             Self::Secret(secret) => write!(f, "secrets/{}/{}", secret.namespace, secret.name),
+            Self::Namespace(name) => write!(f, "namespaces/{name}"),
             Self::Node(node) => write!(f, "nodes/{node}"),
             Self::Security => f.write_str("security"),
         }
@@ -47,6 +49,7 @@ impl Part {
             Self::Star(_, star) => state.stars.contains_key(star),
             Self::Volume(volume) => state.homes.contains_key(volume),
             Self::Secret(secret) => state.secrets.contains_key(secret),
+            Self::Namespace(name) => state.namespaces.contains_key(name),
             Self::Node(node) => state.nodes.contains_key(node),
             Self::Security => state.security.is_some(),
         }
@@ -87,6 +90,9 @@ pub fn touched(state: &State, changes: &[Change]) -> BTreeSet<Part> {
             }
             Change::SecretSet { secret } | Change::SecretDeleted { secret } => {
                 parts.insert(Part::Secret(secret.clone()));
+            }
+            Change::NamespaceChanged { namespace } | Change::NamespaceRemoved { namespace } => {
+                parts.insert(Part::Namespace(namespace.clone()));
             }
             Change::NodeChanged { node } => {
                 parts.insert(Part::Node(*node));

@@ -100,7 +100,7 @@ fn check() -> Outcome {
 }
 
 /// Debian packages that end-to-end tests need as root, and the program each brings.
-const TEST_PROGRAMS: [(&str, &str); 6] = [
+const TEST_PROGRAMS: [(&str, &str); 7] = [
     ("iptables", "iptables"),
     ("iproute2", "ip"),
     ("busybox-static", "busybox"),

@@ -6,6 +6,7 @@ mod certs;
 mod constellation;
 mod exec;
 mod grants;
+mod namespaces;
 mod node;
 mod secrets;
 mod services;
@@ -141,6 +142,8 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(grants::add, grants::list))
         .routes(routes!(grants::revoke))
         .routes(routes!(grants::audit))
+        .routes(routes!(namespaces::list))
+        .routes(routes!(namespaces::get, namespaces::create, namespaces::set, namespaces::remove))
         .routes(routes!(secrets::list))
         .routes(routes!(secrets::get, secrets::put, secrets::remove))
 }

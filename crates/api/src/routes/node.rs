@@ -59,7 +59,8 @@ pub(super) async fn events(
         events.events.retain(|event| {
             let of_service = event.service.as_ref().map(|service| &service.namespace);
             // What is about nothing of a namespace is about all.
-            let namespace = of_service.or(event.app.as_ref().map(|app| &app.namespace));
+            let of_app = event.app.as_ref().map(|app| &app.namespace);
+            let namespace = of_service.or(of_app).or(event.namespace.as_ref());
             namespace.is_some_and(|namespace| caller.sees(namespace))
         });
     }

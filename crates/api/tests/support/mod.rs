@@ -90,6 +90,7 @@ impl Control for Remembering {
             index: 1,
             wall: WallTime(1),
             what: "it".to_owned(),
+            namespace: None,
             app: None,
             service: namespace.map(|namespace| format!("{namespace}/web").parse().unwrap()),
             star: None,
@@ -268,6 +269,30 @@ impl Control for Remembering {
     }
     fn delete_volume(&self, volume: VolumeKey) -> Answer<'_, ()> {
         self.refuse(format!("delete volume {volume}"))
+    }
+    fn namespaces(&self) -> Answer<'_, Vec<NamespaceView>> {
+        let view = |(_, namespace): (u64, &str)| NamespaceView {
+            namespace: namespace.parse().unwrap(),
+            created: None,
+            ends: None,
+            quota: model::Quota::default(),
+            used: model::Usage::default(),
+            beyond: Vec::new(),
+            apps: 0,
+            stars: 0,
+            secrets: 0,
+            volumes: Vec::new(),
+        };
+        self.note("namespaces".into(), Ok(self.of_each(view)))
+    }
+    fn namespace(&self, namespace: Name) -> Answer<'_, NamespaceView> {
+        self.refuse(format!("namespace {namespace}"))
+    }
+    fn set_namespace(&self, namespace: Name, change: model::NamespaceChange, new: bool) -> Answer<'_, Accepted> {
+        self.note(format!("set namespace {namespace} {change:?} {new}"), Ok(Accepted { index: 10 }))
+    }
+    fn delete_namespace(&self, namespace: Name, force: bool) -> Answer<'_, Accepted> {
+        self.note(format!("delete namespace {namespace} {force}"), Ok(Accepted { index: 11 }))
     }
     fn logs(&self, query: LogQuery, _: Caller) -> Answer<'_, LogStream> {
         let record = |n: u64| LogRecord {

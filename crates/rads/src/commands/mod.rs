@@ -19,6 +19,7 @@ mod jobs;
 mod language;
 mod limits;
 mod logs;
+mod namespaces;
 mod nodes;
 mod planning;
 mod progress;
@@ -129,6 +130,9 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
             tell(global, async |on| certs::authority(&on.client, on.form).await)
         }
         Constellation::Certs { what, .. } => tell(global, async |on| certs::certs(&on.client, what, on.form).await),
+        Constellation::Namespaces(what) => {
+            tell(global, async |on| namespaces::namespaces(&on.client, what, on.form).await)
+        }
         Constellation::Nodes(args) => tell(global, async |on| nodes::nodes(&on.client, args, on.form).await),
         Constellation::Drain(args) => tell(global, async |on| nodes::drain(&on.client, args, on.form).await),
         Constellation::Cordon(args) => tell(global, async |on| nodes::cordon(&on.client, args, on.form).await),

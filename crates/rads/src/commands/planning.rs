@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use super::Failure;
 use super::language;
+use super::namespaces::Effect as QuotaEffect;
 use crate::options::ServiceOptions;
 use crate::screen::{self, Paint};
 
@@ -198,12 +199,15 @@ impl Changes {
         format!("plan for `{}`: {}\n{}", self.0.app, self.0.summary(), self.0)
     }
 
-    pub(crate) fn for_programs(&self) -> impl Serialize {
+    /// The same for programs. `quota`: what it does to that of its namespace, where there is one.
+    pub(crate) fn for_programs(&self, quota: Option<QuotaEffect>) -> impl Serialize {
         #[derive(Serialize)]
         struct Plan {
             app: AppKey,
             summary: String,
             services: Vec<Service>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            quota: Option<QuotaEffect>,
         }
         #[derive(Serialize)]
         struct Service {
@@ -236,7 +240,7 @@ impl Changes {
             };
             Service { service: name.clone(), action, stars, changes }
         });
-        Plan { app: self.0.app.clone(), summary: self.0.summary(), services: services.collect() }
+        Plan { app: self.0.app.clone(), summary: self.0.summary(), services: services.collect(), quota }
     }
 }
 

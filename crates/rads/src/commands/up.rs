@@ -12,6 +12,7 @@ use model::{AppKey, Code, Problem, Protocol, ServiceKey, StarId, StarPhase};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::logs::{Printer, print_all};
+use super::namespaces;
 use super::planning::{self, Ended, Overrides, Planned};
 use super::progress::Settled;
 use super::{Failure, agent, progress, show};
@@ -90,20 +91,24 @@ pub(crate) async fn create(place: &Place, args: Create, form: Form) -> Result<u8
 
 pub(crate) async fn plan(place: &Place, args: Plan, form: Form) -> Result<u8, Failure> {
     let planned = planning::file(&args.file, &Overrides::listening(args.listen))?;
-    let (current, views) = match super::connect(place).await {
+    let (current, views, quota) = match super::connect(place).await {
         Ok((client, _)) => {
             let app = &planned.spec.app;
-            (find_app(&client, app).await?, services_of(&client, app).await?)
+            let quota = namespaces::effect(&client, &planned.spec).await?;
+            (find_app(&client, app).await?, services_of(&client, app).await?, quota)
         }
-        Err(problem) if problem.code == Code::NoAgent => (None, Vec::new()),
+        Err(problem) if problem.code == Code::NoAgent => (None, Vec::new(), None),
         Err(problem) => return Err(problem.into()),
     };
     let changes = planned.changes(current.as_ref().map(|app| &app.spec));
     let resting = resting(&views);
     match form {
-        Form::Json => screen::json(&changes.for_programs())?,
+        Form::Json => screen::json(&changes.for_programs(quota))?,
         Form::Text if changes.is_empty() && resting.is_empty() => screen::print(&changes.render()),
-        Form::Text => tell_plan(&changes, &resting),
+        Form::Text => {
+            tell_plan(&changes, &resting);
+            quota.iter().flat_map(namespaces::Effect::lines).for_each(screen::line);
+        }
     }
     Ok(if changes.is_empty() && resting.is_empty() { 0 } else { 2 })
 }

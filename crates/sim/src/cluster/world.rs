@@ -388,6 +388,7 @@ impl World {
                     self.end_star(at, star, ExitCause::Signal(9));
                 }
             }
+            Effect::NamespaceRemoved { .. } => {}
             Effect::Forget { star } => drop(self.machines[at].corpses.remove(&star)),
             Effect::Freeze { star, .. } => self.soon(at, Event::Frozen { star, problem: None }),
             Effect::Hook { star, .. } => self.soon(at, Event::HookEnded { star }),

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use model::app::GRACE_DEFAULT_MS;
 use model::{
     AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Duty, Entry, Exit, ExitCause, Hooks, JoinTicket, Limits,
-    LimitsChange, ListenAddr, Name, Network, NodeFacts, NodeId, NodeRole, Once, Probe, ProbeKind, Program, Protocol,
-    RestartPolicy, Role, Scope, SecretChange, SecretKey, Serial, ServiceKey, ServiceSpec, StarId, StarPhase,
-    StarTemplate, Verb, VolumeKey, VolumeMount, WallTime,
+    LimitsChange, ListenAddr, Name, NamespaceChange, Network, NodeFacts, NodeId, NodeRole, Once, Probe, ProbeKind,
+    Program, Protocol, QuotaChange, RestartPolicy, Role, Scope, SecretChange, SecretKey, Serial, ServiceKey,
+    ServiceSpec, StarId, StarPhase, StarTemplate, Verb, VolumeKey, VolumeMount, WallTime,
 };
 use state::{
     Assignment, Author, AuthorityRecord, CertificateRecord, Command, Deed, GossipKey, Grant, Outcome, Proof, State,
@@ -183,6 +183,32 @@ pub fn one_of_each() -> Vec<Command> {
             answer: Some(vec![0xff, 7]),
         },
         Command::NoteTwin { node: NodeId(7), address: "10.0.0.9".to_owned(), wall },
+        Command::SetNamespace {
+            namespace: name("dev"),
+            change: NamespaceChange {
+                ttl_ms: Some(Some(600_000)),
+                quota: QuotaChange { instances: Some(Some(8)), memory: Some(None), ..QuotaChange::default() },
+            },
+            new: true,
+            wall,
+        },
+        Command::SetNamespace { namespace: name("dev"), change: NamespaceChange::default(), new: false, wall },
+        Command::WarnNamespace { namespace: name("dev"), at: WallTime(wall.0 + 600_000), wall },
+        Command::SetNamespace {
+            namespace: name("kept"),
+            change: NamespaceChange {
+                ttl_ms: Some(Some(600_000)),
+                quota: QuotaChange { memory: Some(Some(Bytes::mib(512))), ..QuotaChange::default() },
+            },
+            new: true,
+            wall,
+        },
+        Command::EndNamespace {
+            namespace: name("dev"),
+            at: WallTime(wall.0 + 600_000),
+            wall: WallTime(wall.0 + 600_000),
+        },
+        Command::DeleteNamespace { namespace: name("dev"), force: true, wall },
     ]
 }
 

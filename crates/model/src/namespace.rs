@@ -1,0 +1,466 @@
+//! A namespace as it is asked for: how long it lasts, and what its services may ask for together.
+//!
+//! Which namespaces there are, and that no change goes beyond a quota, is the state's.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::app::ServiceSpec;
+use crate::limits::there;
+use crate::name::Name;
+use crate::problem::{Code, Problem};
+use crate::units::{Bytes, Millicores};
+
+/// Most namespaces that are kept by themselves: far more than there are teams, few enough to list.
+pub const NAMESPACES_MAX: usize = 10_000;
+/// Shortest time a namespace may last: in less nobody could be warned of its end.
+pub const TTL_MIN_MS: u64 = 30_000;
+/// Longest: ten years. What is to last longer has no end.
+pub const TTL_MAX_MS: u64 = 10 * 365 * 24 * 3_600_000;
+
+/// What the services of a namespace may ask for together. `None` is unlimited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Quota {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<u32>,
+    /// Stars of all its services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instances: Option<u32>,
+    /// Their limits of processor time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Millicores>,
+    /// Their limits of memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
+    /// Their disks, and the sizes of the volumes they name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Bytes>,
+}
+
+/// A change of some of it: what is absent stays, what is `null` becomes unlimited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct QuotaChange {
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub services: Option<Option<u32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub instances: Option<Option<u32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub cpu: Option<Option<Millicores>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub memory: Option<Option<Bytes>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub disk: Option<Option<Bytes>>,
+}
+
+/// What is asked of a namespace: what is absent stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NamespaceChange {
+    /// Milliseconds from now on until it ends, with its apps and secrets; `null`: it has no end.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub ttl_ms: Option<Option<u64>>,
+    #[serde(default, skip_serializing_if = "QuotaChange::is_empty")]
+    pub quota: QuotaChange,
+}
+
+impl NamespaceChange {
+    /// Whether it can be at all.
+    ///
+    /// # Errors
+    /// `InvalidValue`: it would last for no time, or for ever.
+    pub fn check(&self) -> Result<(), Problem> {
+        match self.ttl_ms.flatten() {
+            Some(ttl) if !(TTL_MIN_MS..=TTL_MAX_MS).contains(&ttl) => {
+                let message = format!("a namespace lasts between {} s and ten years", TTL_MIN_MS / 1_000);
+                Err(Problem::new(Code::InvalidValue, message).help("leave its end out for it to have none"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl QuotaChange {
+    /// Takes every limit away.
+    pub const NONE: Self =
+        Self { services: Some(None), instances: Some(None), cpu: Some(None), memory: Some(None), disk: Some(None) };
+
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    #[must_use]
+    pub fn of(&self, before: &Quota) -> Quota {
+        Quota {
+            services: self.services.unwrap_or(before.services),
+            instances: self.instances.unwrap_or(before.instances),
+            cpu: self.cpu.unwrap_or(before.cpu),
+            memory: self.memory.unwrap_or(before.memory),
+            disk: self.disk.unwrap_or(before.disk),
+        }
+    }
+}
+
+/// What a quota counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Counted {
+    Services,
+    Stars,
+    Cpu,
+    Memory,
+    Disk,
+}
+
+impl Counted {
+    pub const ALL: [Self; 5] = [Self::Services, Self::Stars, Self::Cpu, Self::Memory, Self::Disk];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Services => "services",
+            Self::Stars => "stars",
+            Self::Cpu => "cpu",
+            Self::Memory => "memory",
+            Self::Disk => "disk",
+        }
+    }
+
+    /// So much of it, alone: `4`, `512 MiB`, `150 %`.
+    pub fn amount(self, amount: u64) -> String {
+        match self {
+            Self::Services | Self::Stars => amount.to_string(),
+            Self::Cpu => Millicores(u32::try_from(amount).unwrap_or(u32::MAX)).to_string(),
+            Self::Memory | Self::Disk => Bytes(amount).exact(),
+        }
+    }
+
+    /// So much of it, as what one has: `8 stars`, `512 MiB of memory`, `150 % of a core`.
+    fn phrase(self, amount: u64) -> String {
+        let text = self.amount(amount);
+        match self {
+            Self::Services if amount == 1 => "1 service".to_owned(),
+            Self::Stars if amount == 1 => "1 star".to_owned(),
+            Self::Services | Self::Stars => format!("{text} {self}"),
+            Self::Cpu => format!("{text} of a core"),
+            Self::Memory | Self::Disk => format!("{text} of {self}"),
+        }
+    }
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Quota {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    pub fn of(&self, counted: Counted) -> Option<u64> {
+        match counted {
+            Counted::Services => self.services.map(u64::from),
+            Counted::Stars => self.instances.map(u64::from),
+            Counted::Cpu => self.cpu.map(|cpu| cpu.0.into()),
+            Counted::Memory => self.memory.map(|memory| memory.0),
+            Counted::Disk => self.disk.map(|disk| disk.0),
+        }
+    }
+
+    /// What is used beyond it, in words, each by itself: so it is when a quota is set below what is there, or over services that
+    /// have no limit of what it counts.
+    pub fn exceeded(&self, services: &Services<'_>) -> Vec<String> {
+        let used = Usage::of_services(services.values());
+        let over = Counted::ALL.into_iter().filter_map(|counted| {
+            let (most, used) = (self.of(counted)?, used.of(counted));
+            (used > most).then(|| format!("{} of {}", counted.amount(used), counted.phrase(most)))
+        });
+        let limited = || Counted::ALL.into_iter().filter(|counted| self.of(*counted).is_some());
+        let free = services.iter().filter(|(_, spec)| spec.instances > 0).flat_map(|(name, spec)| {
+            let without = limited().filter(|counted| unlimited(spec, *counted).is_some());
+            without.map(move |counted| format!("service `{name}` has no limit of {counted}"))
+        });
+        over.chain(free).collect()
+    }
+
+    /// Whether the services of a namespace may come from `before` to `after`: nothing that there is a quota of may grow beyond it.
+    /// What is beyond it already may stay, or shrink.
+    ///
+    /// # Errors
+    /// `QuotaExceeded`, with what there may be, what is used and what more is asked for; or that a service has no limit of what is
+    /// counted.
+    pub fn check(&self, namespace: &Name, before: &Services<'_>, after: &Services<'_>) -> Result<(), Problem> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        for (name, spec) in after {
+            let was = before.get(name);
+            let grows = |counted: &Counted| {
+                spec.instances > was.map_or(0, |was| was.instances)
+                    || was.is_some_and(|was| unlimited(was, *counted).is_none())
+            };
+            let without = Counted::ALL.into_iter().filter(|counted| self.of(*counted).is_some());
+            let without = without.filter_map(|counted| Some((counted, unlimited(spec, counted)?)));
+            if let Some((counted, write)) = without.into_iter().find(|(counted, _)| grows(counted)) {
+                let message = format!(
+                    "service `{name}` has no limit of {counted}, of which namespace `{namespace}` may have {} in all",
+                    counted.amount(self.of(counted).unwrap_or_default())
+                );
+                return Err(Problem::new(Code::QuotaExceeded, message).help(write));
+            }
+        }
+        let (used, asked) = (Usage::of_services(before.values()), Usage::of_services(after.values()));
+        for counted in Counted::ALL {
+            let (used, asked) = (used.of(counted), asked.of(counted));
+            let Some(most) = self.of(counted).filter(|most| asked > *most && asked > used) else { continue };
+            let more = asked - used;
+            let (are, are_more) = match counted {
+                Counted::Services | Counted::Stars => {
+                    (if used == 1 { "is" } else { "are" }, if more == 1 { "is" } else { "are" })
+                }
+                _ => ("are", "are"),
+            };
+            let message = format!(
+                "namespace `{namespace}` may have {}: {} {are} used, {} more {are_more} asked for",
+                counted.phrase(most),
+                counted.amount(used),
+                counted.amount(more)
+            );
+            let help = format!("`rads c ns show {namespace}` shows what uses it; an admin sets it: `rads c ns set`");
+            return Err(Problem::new(Code::QuotaExceeded, message).help(help));
+        }
+        Ok(())
+    }
+}
+
+/// The services of one namespace.
+pub type Services<'a> = BTreeMap<&'a Name, &'a ServiceSpec>;
+
+/// What to write where a service has no limit of something that is counted.
+fn unlimited(spec: &ServiceSpec, counted: Counted) -> Option<&'static str> {
+    let limits = &spec.template.limits;
+    match counted {
+        Counted::Cpu => {
+            limits.cpu.is_none().then_some("give it one, for example `cpu_percent: 50` or `--cpu-percent 50`")
+        }
+        Counted::Memory => {
+            limits.memory.is_none().then_some("give it one, for example `ram_mb: 256` or `--ram-mb 256`")
+        }
+        // A star without a disk of its own writes to memory, which is counted as such.
+        Counted::Disk => spec.template.volumes.iter().any(|mount| mount.size.is_none()).then_some(
+            "give each of its volumes a size, for example `volumes: {\"/data\": {name: \"pages\", size_mb: 100}}`",
+        ),
+        Counted::Services | Counted::Stars => None,
+    }
+}
+
+/// What services ask for, counted. A star is counted whether it runs or not: a service that is stopped may be started at any time.
+/// Stars that take the place of others, and run beside them for a moment, are not: they are a way to somewhere, and gone there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Usage {
+    pub services: u64,
+    pub instances: u64,
+    /// In thousandths of a core; what has no limit counts for nothing.
+    pub cpu: u64,
+    /// In bytes, as is `disk`.
+    pub memory: u64,
+    pub disk: u64,
+}
+
+impl Usage {
+    /// Of services of one namespace.
+    pub fn of_services<'a>(services: impl IntoIterator<Item = &'a &'a ServiceSpec>) -> Self {
+        let mut usage = Self::default();
+        // One volume is one, however many services have it.
+        let mut volumes: BTreeMap<&Name, u64> = BTreeMap::new();
+        for spec in services {
+            let (limits, stars) = (&spec.template.limits, u64::from(spec.instances));
+            let times = |amount: u64| amount.saturating_mul(stars);
+            usage.services += 1;
+            usage.instances += stars;
+            usage.cpu = usage.cpu.saturating_add(times(limits.cpu.map_or(0, |cpu| cpu.0.into())));
+            usage.memory = usage.memory.saturating_add(times(limits.memory.map_or(0, |memory| memory.0)));
+            usage.disk = usage.disk.saturating_add(times(limits.disk.map_or(0, |disk| disk.0)));
+            for mount in &spec.template.volumes {
+                let largest = volumes.entry(&mount.volume).or_default();
+                *largest = (*largest).max(mount.size.map_or(0, |size| size.0));
+            }
+        }
+        let sizes = volumes.into_values().fold(0u64, u64::saturating_add);
+        usage.disk = usage.disk.saturating_add(sizes);
+        usage
+    }
+
+    pub fn of(&self, counted: Counted) -> u64 {
+        match counted {
+            Counted::Services => self.services,
+            Counted::Stars => self.instances,
+            Counted::Cpu => self.cpu,
+            Counted::Memory => self.memory,
+            Counted::Disk => self.disk,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::{Network, Probe, ProbeKind, Program, RestartPolicy, StarTemplate, VolumeMount};
+    use crate::limits::Limits;
+    use crate::{BundleId, ContentHash};
+
+    fn service(instances: u32, limits: Limits) -> ServiceSpec {
+        let template = StarTemplate {
+            program: Program::Script("x.rads".to_owned()),
+            args: Vec::new(),
+            bundle: BundleId(ContentHash([0; 32])),
+            rootfs: None,
+            checkpoint: false,
+            singleton: false,
+            env: BTreeMap::new(),
+            limits,
+            volumes: Vec::new(),
+            network: Network::None,
+            port: None,
+            probe: Probe::new(ProbeKind::Started),
+            restart: RestartPolicy::Always,
+            grace_ms: 1_000,
+            stop_signal: None,
+            deadline_ms: None,
+            hooks: Default::default(),
+            health: Default::default(),
+            interior: Default::default(),
+            weakened: Default::default(),
+        };
+        ServiceSpec { template, instances, entry: None, placement: Default::default() }
+    }
+
+    fn sized(instances: u32, megabytes: u64) -> ServiceSpec {
+        service(instances, Limits { memory: Some(Bytes::mib(megabytes)), ..Limits::DEFAULT })
+    }
+
+    fn with_volume(mut spec: ServiceSpec, volume: &str, megabytes: Option<u64>) -> ServiceSpec {
+        let (volume, path) = (volume.parse().unwrap(), "/data".to_owned());
+        spec.template.volumes.push(VolumeMount { volume, path, size: megabytes.map(Bytes::mib) });
+        spec
+    }
+
+    /// From what there is to what is asked for, each a service by its name.
+    fn refused(quota: Quota, before: &[(&str, ServiceSpec)], after: &[(&str, ServiceSpec)]) -> Option<String> {
+        let names: BTreeMap<&str, Name> =
+            before.iter().chain(after).map(|(name, _)| (*name, name.parse().unwrap())).collect();
+        let of = |services: &[(&str, ServiceSpec)]| -> Vec<(Name, ServiceSpec)> {
+            services.iter().map(|(name, spec)| (names[name].clone(), spec.clone())).collect()
+        };
+        let (before, after) = (of(before), of(after));
+        fn named(services: &[(Name, ServiceSpec)]) -> Services<'_> {
+            services.iter().map(|(name, spec)| (name, spec)).collect()
+        }
+        let problem = quota.check(&"dev".parse().unwrap(), &named(&before), &named(&after)).err()?;
+        assert_eq!(problem.code, Code::QuotaExceeded);
+        assert!(problem.help.is_some());
+        Some(problem.message)
+    }
+
+    #[test]
+    fn a_refusal_says_what_there_may_be_what_is_used_and_what_more_is_asked_for() {
+        let check = |quota: Quota, before: &[(&str, ServiceSpec)], after: &[(&str, ServiceSpec)], expected: &str| {
+            assert_eq!(refused(quota, before, after).as_deref(), Some(expected));
+        };
+        let stars = Quota { instances: Some(8), ..Quota::default() };
+        let six = ("web", sized(6, 64));
+        check(
+            stars,
+            std::slice::from_ref(&six),
+            &[six.clone(), ("api", sized(4, 64))],
+            "namespace `dev` may have 8 stars: 6 are used, 4 more are asked for",
+        );
+        let one = Quota { services: Some(1), ..Quota::default() };
+        check(
+            one,
+            std::slice::from_ref(&six),
+            &[six.clone(), ("api", sized(0, 64))],
+            "namespace `dev` may have 1 service: 1 is used, 1 more is asked for",
+        );
+        let memory = Quota { memory: Some(Bytes::mib(1_024)), ..Quota::default() };
+        check(
+            memory,
+            &[("web", sized(3, 256))],
+            &[("web", sized(3, 512))],
+            "namespace `dev` may have 1 GiB of memory: 768 MiB are used, 768 MiB more are asked for",
+        );
+        let cpu = Quota { cpu: Some(Millicores(1_000)), ..Quota::default() };
+        let limited = |stars, cpu| service(stars, Limits { cpu: Some(Millicores(cpu)), ..Limits::DEFAULT });
+        check(
+            cpu,
+            &[],
+            &[("web", limited(3, 500))],
+            "namespace `dev` may have 100 % of a core: 0 % are used, 150 % more are asked for",
+        );
+        assert_eq!(refused(cpu, &[], &[("web", limited(2, 500))]), None);
+        assert_eq!(refused(Quota::default(), &[], &[("web", service(9_999, Limits::UNLIMITED))]), None);
+    }
+
+    #[test]
+    fn what_is_beyond_a_quota_already_may_stay_or_shrink_and_not_grow() {
+        let memory = Quota { memory: Some(Bytes::mib(100)), instances: Some(2), ..Quota::default() };
+        let check = |before: (u32, u64), after: (u32, u64), allowed: bool| {
+            let of = |(stars, megabytes)| [("web", sized(stars, megabytes))];
+            assert_eq!(refused(memory, &of(before), &of(after)).is_none(), allowed, "{before:?} {after:?}");
+        };
+        check((4, 64), (4, 64), true);
+        check((4, 64), (3, 64), true);
+        check((4, 64), (5, 64), false);
+        check((4, 64), (4, 65), false);
+        // Fewer stars, and more memory than there was.
+        check((4, 64), (3, 128), false);
+        check((1, 64), (2, 50), true);
+    }
+
+    #[test]
+    fn without_a_limit_of_what_is_counted_nothing_comes_and_nothing_grows() {
+        let quota = Quota { memory: Some(Bytes::mib(100)), ..Quota::default() };
+        let free = |stars| [("web", service(stars, Limits::UNLIMITED))];
+        let expected = "service `web` has no limit of memory, of which namespace `dev` may have 100 MiB in all";
+        assert_eq!(refused(quota, &[], &free(1)).as_deref(), Some(expected));
+        assert_eq!(refused(quota, &free(1), &free(2)).as_deref(), Some(expected));
+        assert_eq!(refused(quota, &[("web", sized(1, 64))], &free(1)).as_deref(), Some(expected));
+        assert_eq!(refused(quota, &free(2), &free(1)), None);
+        assert_eq!(refused(quota, &free(2), &free(2)), None);
+        let [(name, spec)] = free(1);
+        let (name, spec): (Name, _) = (name.parse().unwrap(), spec);
+        let told = quota.exceeded(&BTreeMap::from([(&name, &spec)]));
+        assert_eq!(told, ["service `web` has no limit of memory"]);
+    }
+
+    #[test]
+    fn a_volume_counts_once_however_many_have_it() {
+        let quota = Quota { disk: Some(Bytes::mib(100)), ..Quota::default() };
+        let has = |megabytes| with_volume(sized(3, 64), "pages", megabytes);
+        assert_eq!(refused(quota, &[], &[("web", has(Some(100))), ("api", has(Some(100)))]), None);
+        assert!(refused(quota, &[], &[("web", has(Some(101)))]).is_some());
+        assert!(refused(quota, &[], &[("web", has(None))]).unwrap().contains("no limit of disk"));
+        let disks = service(2, Limits { disk: Some(Bytes::mib(51)), ..Limits::DEFAULT });
+        assert!(refused(quota, &[], &[("web", disks)]).unwrap().contains("100 MiB of disk"));
+    }
+
+    #[test]
+    fn a_change_tells_absent_from_unlimited() {
+        let change: NamespaceChange =
+            serde_json::from_str(r#"{"ttl_ms": null, "quota": {"memory": null, "instances": 7}}"#).unwrap();
+        assert_eq!(change.ttl_ms, Some(None));
+        let before = Quota { memory: Some(Bytes(5)), services: Some(3), ..Quota::default() };
+        let after = change.quota.of(&before);
+        assert_eq!(after, Quota { instances: Some(7), services: Some(3), ..Quota::default() });
+        assert_eq!(serde_json::from_str::<NamespaceChange>("{}").unwrap(), NamespaceChange::default());
+        assert!(QuotaChange::NONE.of(&before).is_empty());
+    }
+}
