@@ -10,9 +10,10 @@ use std::time::Duration;
 use api::{
     Accepted, After, Answer, AppView, AuditView, Became, BundleStatus, ByteStream, Caller, CertificatesView, Control,
     Copy, Events, Exec, ExecCommand, ExplainView, GrantView, Granted, Index, Init, Inspection, Invitation, Invite,
-    Join, LogQuery, LogStream, MachineView, NamespaceView, NewGrant, NodeView, Passed, Place, RestoreSnapshot, Road,
-    RunsView, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status,
-    Survey, TakeSnapshot, Talk, TokenView, Version, VersionView, VolumeView, WAIT_MAX_MS, WatchQuery, WatchStream,
+    Join, LogQuery, LogStream, MachineView, NamespaceView, NewGrant, NodeView, Passed, Place, ResourcesView,
+    RestoreSnapshot, Road, RunsView, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView,
+    StarsThen, Status, Survey, TakeSnapshot, Talk, TokenView, Version, VersionView, VolumeView, WAIT_MAX_MS,
+    WatchQuery, WatchStream,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
@@ -656,6 +657,10 @@ impl Control for Remote {
 
     fn delete_volume(&self, volume: VolumeKey) -> Answer<'_, ()> {
         Box::pin(self.discard_volume(volume))
+    }
+
+    fn resources(&self, caller: Caller) -> Answer<'_, ResourcesView> {
+        Box::pin(self.all_resources(caller))
     }
 
     fn namespaces(&self) -> Answer<'_, Vec<NamespaceView>> {

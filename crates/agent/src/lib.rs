@@ -6,7 +6,7 @@
 //! - `upgrade`: how an older nursery becomes the program this is.
 //! - `talk`: programs that talk to each other and hear what becomes of the constellation.
 //! - `watches`: what the log changes, told to who watches it.
-//! - `control`, `stats`, `volumes`, `namespaces`: the API's requests, handed to the loop or answered beside it; `denials`: those that were
+//! - `control`, `stats`, `volumes`, `namespaces`, `resources`: the API's requests, handed to the loop or answered beside it; `denials`: those that were
 //!   refused; `looker`: how they look at the node.
 //! - `bereft`: whether the data folder is still there.
 //! - `host`: what this machine is called and where it is reached.
@@ -37,6 +37,7 @@ mod once;
 mod orders;
 mod probe;
 mod ready;
+mod resources;
 mod snapshots;
 mod stats;
 mod still;

@@ -50,6 +50,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(Method::GET, "/v1/status", Verb::Greet, At::Any),
     row(Method::GET, "/v1/index", Verb::Greet, At::Any),
     row(Method::GET, "/v1/nodes", Verb::Greet, At::Any),
+    row(Method::GET, "/v1/resources", Verb::Greet, At::Any),
     row(Method::GET, "/v1/events", Verb::See, At::Any),
     row(Method::GET, "/v1/watch", Verb::See, At::Any),
     row(Method::GET, "/v1/apps", Verb::See, At::Any),

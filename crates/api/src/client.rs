@@ -37,9 +37,9 @@ use crate::keyed;
 use crate::serve::socket_path;
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Index, Inspection, LogQuery,
-    LogRecord, NamespaceView, Passed, PutApp, RestoreSnapshot, Rollback, RunsView, Scale, ServiceView, Shutdown,
-    SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version, VersionView,
-    VolumeView,
+    LogRecord, NamespaceView, Passed, PutApp, ResourcesView, RestoreSnapshot, Rollback, RunsView, Scale, ServiceView,
+    Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version,
+    VersionView, VolumeView,
 };
 use crate::watch::{WatchLine, WatchQuery};
 
@@ -322,6 +322,10 @@ impl Client {
     /// Removes a volume that nobody has, and its files.
     pub async fn delete_volume(&self, volume: &VolumeKey) -> Result<(), Problem> {
         self.change(Method::DELETE, &format!("/v1/volumes/{}", segment(volume)), &()).await
+    }
+
+    pub async fn resources(&self) -> Result<ResourcesView, Problem> {
+        self.get("/v1/resources").await
     }
 
     pub async fn namespaces(&self) -> Result<Vec<NamespaceView>, Problem> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use model::{Duty, Name, NodeId, NodeRole, WallTime};
+use model::{Duty, Name, NodeId, NodeRole, Reserve, WallTime};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -30,6 +30,9 @@ pub struct Introduction {
     pub rack: Option<Name>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// What is kept for the machine itself.
+    #[serde(default, skip_serializing_if = "Reserve::is_nothing")]
+    pub reserved: Reserve,
     /// Where it listens for users with a grant, over HTTPS; nowhere when it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]

@@ -18,8 +18,8 @@ use crate::constellation::{Became, Init, Invitation, Join, NodeView, Survey};
 use crate::grants::{AuditView, GrantView, Granted, NewGrant};
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Index, Inspection, LogQuery,
-    LogRecord, NamespaceView, Passed, RestoreSnapshot, RunsView, ServiceView, Shutdown, SnapshotTaken, SnapshotView,
-    StarStats, StarTurn, StarView, Status, TakeSnapshot, TerminalSize, Version, VersionView, VolumeView,
+    LogRecord, NamespaceView, Passed, ResourcesView, RestoreSnapshot, RunsView, ServiceView, Shutdown, SnapshotTaken,
+    SnapshotView, StarStats, StarTurn, StarView, Status, TakeSnapshot, TerminalSize, Version, VersionView, VolumeView,
 };
 use crate::watch::{WatchQuery, WatchStream};
 
@@ -233,6 +233,8 @@ pub trait Control: Send + Sync + 'static {
         not_here()
     }
     fn nodes(&self) -> Answer<'_, Vec<NodeView>>;
+    /// Of all nodes, with what they use when they say so in time; of this one when another agent asks.
+    fn resources(&self, caller: Caller) -> Answer<'_, ResourcesView>;
     /// Tries every other node, now.
     fn survey(&self) -> Answer<'_, Survey> {
         not_here()

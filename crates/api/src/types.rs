@@ -9,7 +9,9 @@ use utoipa::{IntoParams, ToSchema};
 pub use node::view::{
     AppView, EventView, HeldView, RolloutView, ServiceView, StarDetail, StarView, StatusView, TakenBack, VersionView,
 };
-pub use node::{ExplainView, ExplainedNode, JobView, NamespaceView, RunsView};
+pub use node::{
+    Amounts, ExplainView, ExplainedNode, JobView, NamespaceView, NodeResources, Pool, ResourcesView, RunsView,
+};
 
 /// The version of this API, in every path. A change that breaks a client gets a new one.
 pub const API_VERSION: u32 = 1;

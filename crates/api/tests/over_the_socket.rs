@@ -106,6 +106,7 @@ async fn requests_about_nodes_arrive_as_they_were_meant_and_a_token_is_not_noted
         zone: None,
         rack: None,
         labels: [("disk".to_owned(), "ssd".to_owned())].into(),
+        reserved: Default::default(),
         api: None,
         discoverable: true,
     };

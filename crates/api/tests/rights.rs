@@ -26,7 +26,7 @@ enum Of {
 fn expected(method: &str, path: &str) -> (Role, Of) {
     let segments: Vec<&str> = path.trim_start_matches("/v1/").split('/').collect();
     match (method, segments.as_slice()) {
-        ("GET", ["openapi.json" | "version" | "status" | "index" | "nodes" | "events" | "watch"]) => {
+        ("GET", ["openapi.json" | "version" | "status" | "index" | "nodes" | "resources" | "events" | "watch"]) => {
             (Role::Viewer, Of::Any)
         }
         ("GET", ["apps" | "services" | "stars" | "snapshots" | "secrets" | "volumes" | "namespaces" | "logs"]) => {

@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use model::{
-    AppSpec, BundleId, Bytes, ContentHash, Limits, Network, NodeFacts, NodeId, NodeRole, Placement, Probe, ProbeKind,
-    Program, RestartPolicy, ServiceSpec, StarTemplate, Time, WallTime,
+    AppSpec, BundleId, Bytes, ContentHash, Kept, Limits, Network, NodeFacts, NodeId, NodeRole, Placement, Probe,
+    ProbeKind, Program, RestartPolicy, ServiceSpec, StarTemplate, Time, WallTime,
 };
 use node::{Effect, Event, Node, NodeConfig};
 use scheduler::{Ids, NodeView, Request, plan};
@@ -88,6 +88,7 @@ fn place(nodes: u64, placement: &Placement) -> Result<(f64, String), String> {
         of_service: 0,
         promised_memory: Bytes(0),
         promised_cpu: 0,
+        kept: Kept::default(),
         ports: [None, None],
     };
     let views: Vec<NodeView<'_>> = facts.iter().zip(1..).map(view).collect();
@@ -209,6 +210,7 @@ fn template() -> StarTemplate {
         health: Default::default(),
         interior: Default::default(),
         weakened: Default::default(),
+        reserve: Default::default(),
         checkpoint: false,
         singleton: false,
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use model::limits::limit_fields;
 use model::{
     AppKey, AppSpec, Entry, Interior, Job, Name, Network, OnFailure, OnSecret, Placement, Preference, Probe, ProbeKind,
-    Program, RestartPolicy, ServiceSpec, Strategy, Update, VolumeMount,
+    Program, Reserve, RestartPolicy, ServiceSpec, Strategy, Update, VolumeMount,
 };
 
 /// The difference between what runs and what is wanted.
@@ -142,6 +142,8 @@ fn summary(spec: &ServiceSpec) -> Vec<String> {
             "cpu",
             "memory",
             "soft memory",
+            "kept cpu",
+            "kept memory",
             "processors",
             "disk",
             "disk reads",
@@ -256,6 +258,9 @@ fn template_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
         ("files".to_owned(), template.bundle.to_string().chars().take(HASH_DIGITS).collect()),
     ];
     fields.extend(limit_fields(&template.limits).into_iter().map(|(name, value)| (name.to_owned(), value)));
+    let Reserve { cpu, memory } = template.reserve;
+    fields.extend((cpu.0 > 0).then(|| ("kept cpu".to_owned(), cpu.to_string())));
+    fields.extend((memory.0 > 0).then(|| ("kept memory".to_owned(), memory.exact())));
     fields.extend([
         ("network".to_owned(), network.to_owned()),
         ("port".to_owned(), template.port.map_or("(none)".to_owned(), |port| port.to_string())),

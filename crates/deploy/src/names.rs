@@ -18,6 +18,8 @@ pub const OPTIONS: [&str; 49] = [
     "ram_gb",
     "ram_soft_mb",
     "ram_balloon",
+    "reserve_cpu_percent",
+    "reserve_ram_mb",
     "pids",
     "open_files",
     "disk_mb",

@@ -4,6 +4,7 @@
 
 mod job;
 mod placement;
+mod reserve;
 mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,6 +93,7 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
     let known = program.is_ok();
     let program = faults.keep_or(program, Program::Command(Vec::new()));
     let limits = limits(options, &program, &mut faults);
+    let reserve = faults.keep(reserve::reserve(options, &limits));
     let port = options.int("port", 1, 65_535);
     let port_known = port.is_ok();
     let port = faults.keep(port).map(narrow);
@@ -143,6 +145,7 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
         bundle: BundleId(ContentHash([0; 32])),
         program,
         limits,
+        reserve,
         port,
     };
     let most = if template.singleton { 1 } else { i64::from(INSTANCES_MAX) };

@@ -13,6 +13,7 @@ use crate::limits::Limits;
 use crate::name::{AppKey, Name, ServiceKey};
 use crate::placement::Placement;
 use crate::problem::{Code, Problem};
+use crate::reserve::Reserve;
 use crate::units::Bytes;
 use crate::update::Update;
 use crate::weakened::Weakened;
@@ -78,6 +79,9 @@ pub struct StarTemplate {
     pub singleton: bool,
     pub env: BTreeMap<String, String>,
     pub limits: Limits,
+    /// What is kept for it on its machine.
+    #[serde(default, skip_serializing_if = "Reserve::is_nothing")]
+    pub reserve: Reserve,
     pub volumes: Vec<VolumeMount>,
     pub network: Network,
     /// The port the program listens on inside its own network namespace; also given to it as `PORT`.
@@ -188,6 +192,15 @@ impl StarTemplate {
         }
         if let Some(files) = limits.open_files.filter(|files| *files < Limits::OPEN_FILES_MIN) {
             return too_low(format!("a star needs at least {} open files, not {files}", Limits::OPEN_FILES_MIN));
+        }
+        let Reserve { cpu, memory } = self.reserve;
+        if let Some(limit) = limits.memory.filter(|limit| memory > *limit) {
+            let message = format!("{memory} of memory are kept for a star that may use {limit}");
+            return Err(Problem::new(Code::InvalidValue, message).help("keep no more than the limit"));
+        }
+        if let Some(limit) = limits.cpu.filter(|limit| cpu > *limit) {
+            let message = format!("{cpu} of a core are kept for a star that may use {limit}");
+            return Err(Problem::new(Code::InvalidValue, message).help("keep no more than the limit"));
         }
         if let Some(disk) = limits.disk {
             check_disk("a disk", disk)?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cpus::CpuSet;
 use crate::name::{Name, ServiceKey, VolumeKey};
 use crate::problem::{Code, Problem};
+use crate::reserve::Reserve;
 use crate::units::Bytes;
 
 /// Most machines of one constellation.
@@ -78,6 +79,9 @@ pub struct NodeFacts {
     pub cores: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<CpuSet>,
+    /// What is kept for the machine itself: nothing of it is kept for stars, and none of it counts as room for their limits.
+    #[serde(default, skip_serializing_if = "Reserve::is_nothing")]
+    pub reserved: Reserve,
     /// Its agent has no privileges: some networks and users are not to be had there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rootless: bool,

@@ -339,6 +339,7 @@ mod tests {
             health: Default::default(),
             interior: Default::default(),
             weakened: Default::default(),
+            reserve: Default::default(),
         };
         ServiceSpec { template, instances, entry: None, placement: Default::default() }
     }

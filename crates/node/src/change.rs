@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use model::{AppSpec, Code, Entry, LimitsChange, Once, Problem, RequestId, ServiceKey, ServiceSpec, WallTime};
+use model::{AppSpec, Code, Entry, Kept, LimitsChange, Once, Problem, RequestId, ServiceKey, ServiceSpec, WallTime};
 use scheduler::{Request as PlanRequest, check};
 use state::rollouts::version_to_return;
 use state::{Author, Command, check_put};
@@ -189,11 +189,12 @@ impl Node {
         record.version(number).map_or(Ok(()), |kept| self.check_fits(service, &kept.spec))
     }
 
-    /// Whether there is a machine for it at all. What it has there already makes no difference: it may be what is replaced.
+    /// Whether there is a machine for it at all. What is there already makes no difference: it may be what is replaced,
+    /// or end before.
     fn check_fits(&self, service: &ServiceKey, spec: &ServiceSpec) -> Result<(), Problem> {
         let ServiceSpec { template, placement, .. } = spec;
         let mut machines = self.machines(service);
-        machines.iter_mut().for_each(|view| view.of_service = 0);
+        machines.iter_mut().for_each(|view| (view.of_service, view.kept) = (0, Kept::default()));
         check(&machines, &PlanRequest { service, template, placement, ordinals: &[] }).map_err(|problem| {
             // What is asked for is not there yet, and cannot be explained.
             match placement.require.is_empty() {

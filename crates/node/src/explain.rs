@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Duty, Name, NodeId, Placement, Problem, ServiceKey, Standing, StarId, StarPhase};
+use model::{Duty, Name, NodeId, Placement, Problem, Reserve, ServiceKey, Standing, StarId, StarPhase};
 use scheduler::{Request as PlanRequest, plan, reasons};
 use serde::{Deserialize, Serialize};
 use state::{NodeRecord, State};
@@ -20,6 +20,9 @@ pub struct ExplainView {
     pub ready: u32,
     #[serde(default, skip_serializing_if = "Placement::is_default")]
     pub placement: Placement,
+    /// What is kept for each of its stars.
+    #[serde(default, skip_serializing_if = "Reserve::is_nothing")]
+    pub reserve: Reserve,
     /// Why it does not get to be what it should.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
@@ -97,7 +100,8 @@ impl Node {
         };
         let ServiceView { desired, ready, nowhere, problem, .. } = view;
         let problem = nowhere.or_else(|| problem.map(|problem| Problem::new(model::Code::Unavailable, problem)));
-        Some(ExplainView { service: key.clone(), desired, ready, placement: spec.placement.clone(), problem, nodes })
+        let (placement, reserve) = (spec.placement.clone(), spec.template.reserve);
+        Some(ExplainView { service: key.clone(), desired, ready, placement, reserve, problem, nodes })
     }
 
     /// Why a machine gets no star at all.

@@ -16,7 +16,7 @@
 //! - `jobs`: which run of a job is due, and what its parts are told.
 //! - `peers`: the other machines, and who of them gets stars or is given up. `roster`: how they are shown. `voters`: which of
 //!   them keep the log. `rights`: what each may have written.
-//! - `namespaces`: their ends.
+//! - `namespaces`: their ends. `resources`: the machines as one pool.
 //! - `log`: proposals under way, transitions gathered into batches.
 //! - `timers`: what falls due when. `view`: what people and programs are shown.
 
@@ -34,6 +34,7 @@ mod node;
 mod pause;
 mod peers;
 mod probes;
+mod resources;
 pub mod rights;
 mod rollouts;
 pub mod roster;
@@ -49,3 +50,4 @@ pub use jobs::{JobView, RunsView};
 pub use namespaces::NamespaceView;
 pub use node::{Node, NodeConfig};
 pub use peers::{LEASE, SINGLETON_LEASE};
+pub use resources::{Amounts, NodeResources, Pool, ResourcesView};

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    Bytes, Code, CpuSet, Endpoint, ExitCause, Limits, NodeFacts, NodeId, Problem, ServiceKey, StarId, StarPhase, Time,
-    WallTime,
+    Bytes, Code, CpuSet, Endpoint, ExitCause, Limits, NodeFacts, NodeId, Problem, Reserve, ServiceKey, StarId,
+    StarPhase, Time, WallTime,
 };
 use rollout::Backoff;
 use scheduler::Ids;
@@ -51,6 +51,10 @@ pub struct Node {
     /// What machines will have to do when what is being written is: what is planned meanwhile goes elsewhere. What these stars are
     /// promised is not counted.
     pub(crate) coming: BTreeMap<NodeId, Load>,
+    /// What will be kept for each of those that are being written.
+    pub(crate) keeping: BTreeMap<StarId, Reserve>,
+    /// Services that have stars for which there may be room once others have ended.
+    pub(crate) roomless: BTreeSet<ServiceKey>,
     /// Until when none of its stars runs elsewhere, for sure.
     pub(crate) leased_until: Time,
     /// Stars of other machines that are being told to go.
@@ -208,6 +212,8 @@ impl Node {
             peers,
             early: Vec::new(),
             coming: BTreeMap::new(),
+            keeping: BTreeMap::new(),
+            roomless: BTreeSet::new(),
             leased_until: Time::ZERO,
             retiring: BTreeSet::new(),
             timers: Timers::default(),
@@ -458,7 +464,13 @@ impl Node {
                 }
             }
             Change::StarLimited { star } => self.fit(*star, step),
-            Change::StarMoved { star, phase } => self.star_moved(*star, *phase, step),
+            Change::StarMoved { star, phase } => {
+                let kept = self.state.stars.get(star).is_some_and(|record| !record.template.reserve.is_nothing());
+                if *phase == StarPhase::Ended && kept {
+                    self.dirty.append(&mut self.roomless);
+                }
+                self.star_moved(*star, *phase, step);
+            }
             Change::StarLeaves { star, comes_back } => self.leave(*star, *comes_back),
             Change::PlaceChanged { service, ordinal } => {
                 // Whoever asks has seen to what was wrong with it.
@@ -495,8 +507,13 @@ impl Node {
         if let Some(service) = self.services.get_mut(&assignment.service) {
             service.assigning.retain(|(star, ..)| *star != assignment.star);
         }
+        let reserve = self.keeping.remove(&assignment.star).unwrap_or_default();
+        if !reserve.is_nothing() {
+            // What was refused is kept no more.
+            self.dirty.append(&mut self.roomless);
+        }
         if let Some(load) = self.coming.get_mut(&assignment.node) {
-            load.take(&Limits::UNLIMITED, assignment.port);
+            load.take(&Limits::UNLIMITED, &reserve, assignment.port);
             if load.stars == 0 {
                 self.coming.remove(&assignment.node);
             }

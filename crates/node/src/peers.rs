@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{Bytes, Duty, Name, NodeFacts, NodeId, ServiceKey, Standing, StarPhase, Time};
+use model::{Bytes, Duty, Kept, Name, NodeFacts, NodeId, ServiceKey, Standing, StarPhase, Time};
 use scheduler::{NodeView, Request as PlanRequest};
 use state::{Command, State};
 
@@ -225,6 +225,7 @@ impl Node {
             of_service: 0,
             promised_memory: Bytes(load.map_or(0, |load| load.memory)),
             promised_cpu: load.map_or(0, |load| load.cpu),
+            kept: [load, coming].into_iter().flatten().fold(Kept::default(), |kept, load| kept.and(load.kept)),
             ports: [load.map(|load| &load.ports), coming.map(|load| &load.ports)],
         }
     }

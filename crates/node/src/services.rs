@@ -226,7 +226,7 @@ impl Node {
             return;
         }
         let Some(spec) = self.state.services.get(key).and_then(|record| record.spec_of(revision)) else { return };
-        let (template, placement) = (&spec.template, &spec.placement);
+        let (template, placement, reserve) = (&spec.template, &spec.placement, spec.template.reserve);
         let request = PlanRequest { service: key, template, placement, ordinals: &ordinals };
         let mut ids = self.ids.clone();
         let placed = plan(&self.candidates(&request), &request, &mut ids, |star| self.state.stars.contains_key(&star));
@@ -234,6 +234,10 @@ impl Node {
         let Some(service) = self.services.get_mut(key) else { return };
         // Looked at again when a machine comes or changes, and when a nursery does.
         service.homeless = placed.len() < ordinals.len();
+        if service.homeless && !reserve.is_nothing() {
+            // And when a star has ended for which something is kept.
+            self.roomless.insert(key.clone());
+        }
         if placed.is_empty() {
             return;
         }
@@ -244,7 +248,8 @@ impl Node {
         let stars: Vec<Assignment> = placed.into_iter().map(assignment).collect();
         service.assigning.extend(stars.iter().map(|star| (star.star, star.node, star.ordinal, revision)));
         for star in &stars {
-            self.coming.entry(star.node).or_default().add(&Limits::UNLIMITED, star.port);
+            self.coming.entry(star.node).or_default().add(&Limits::UNLIMITED, &reserve, star.port);
+            self.keeping.insert(star.star, reserve);
         }
         self.propose(Purpose::Assign, Command::Assign { stars, wall: step.wall }, step);
     }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::{
-    AppSpec, BundleId, Code, ContentHash, Duty, ExitCause, Limits, Network, NodeFacts, NodeId, NodeRole, Probe,
-    ProbeKind, Program, RequestId, RestartPolicy, ServiceSpec, Standing, StarId, StarPhase, StarTemplate, Time,
-    VolumeMount, WallTime,
+    AppSpec, BundleId, Bytes, Code, ContentHash, Duty, ExitCause, Limits, Network, NodeFacts, NodeId, NodeRole, Probe,
+    ProbeKind, Program, RequestId, Reserve, RestartPolicy, ServiceSpec, Standing, StarId, StarPhase, StarTemplate,
+    Time, VolumeMount, WallTime,
 };
 use node::roster::Health;
 use node::{Effect, Event, LEASE, Node, NodeConfig, Request};
@@ -147,6 +147,7 @@ fn web(instances: u32, volumes: Vec<VolumeMount>) -> ServiceSpec {
             health: Default::default(),
             interior: Default::default(),
             weakened: Default::default(),
+            reserve: Default::default(),
             checkpoint: false,
             singleton: false,
         },
@@ -742,4 +743,83 @@ fn each_machine_says_what_keeps_a_star_off_it_and_one_that_it_comes_there() {
     assert_eq!(told, [(0, true, String::new()), (1, false, full), (0, false, away)]);
     assert_eq!(view.nodes[1].preferred, ["node = b (10)"]);
     assert_eq!(desk.node.explain(&"other".parse().unwrap()), None);
+}
+
+/// Nodes that have 1,000 MiB each, and apps of one service, each of whose stars is to have so much kept for it.
+fn with_room() -> Desk {
+    let mut desk = Desk::new(0, false);
+    for node in 1..=3 {
+        let facts = Box::new(NodeFacts { cores: 2, memory: Bytes::mib(1_000), ..NodeFacts::default() });
+        desk.write(Command::DescribeNode { node: NodeId(node), address: "a:1".to_owned(), facts, wall: WallTime(1) });
+    }
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    desk
+}
+
+fn keeping(app: &str, stars: u32, megabytes: u64) -> Command {
+    let mut spec = web(stars, Vec::new());
+    spec.template.reserve = Reserve { memory: Bytes::mib(megabytes), ..Reserve::default() };
+    let services = [("of-".to_owned() + app).parse().unwrap()].map(|name| (name, spec.clone())).into();
+    Command::PutApp { spec: AppSpec { app: app.parse().unwrap(), services }, base: None, wall: WallTime(1) }
+}
+
+fn stars_of(desk: &Desk, service: &str) -> usize {
+    let service = service.parse().unwrap();
+    let stars = desk.node.state().stars_of(&service);
+    stars.filter(|star| star.phase != StarPhase::Ended).count()
+}
+
+#[test]
+fn services_planned_at_once_do_not_ask_for_one_room() {
+    let mut desk = with_room();
+    desk.write(keeping("a", 3, 600));
+    // Not written yet; what it will keep counts.
+    let first = desk.proposed();
+    desk.write(keeping("b", 3, 600));
+    assert_eq!(desk.proposed(), [], "there is no room for it, and nothing is proposed");
+    first.into_iter().for_each(|command| desk.write(command));
+    desk.write_all();
+    assert_eq!((stars_of(&desk, "of-a"), stars_of(&desk, "of-b")), (3, 0));
+    let view = desk.node.service_view(&"of-b".parse().unwrap()).unwrap();
+    let expected = "no node can hold a star of `of-b` (needs 600 MiB of memory, largest free is 400 MiB)";
+    assert_eq!(view.problem.as_deref(), Some(expected));
+}
+
+#[test]
+fn a_service_that_waits_for_room_gets_it_when_a_star_ends_for_which_it_was_kept() {
+    let mut desk = with_room();
+    desk.write(keeping("a", 3, 600));
+    desk.write_all();
+    desk.write(keeping("b", 1, 600));
+    desk.write_all();
+    assert_eq!((stars_of(&desk, "of-a"), stars_of(&desk, "of-b")), (3, 0));
+    let star = desk.node.state().stars_of(&"of-a".parse().unwrap()).find(|star| star.node == NodeId(3)).unwrap().id;
+    desk.write(Command::Scale { service: "of-a".parse().unwrap(), instances: 0, wall: WallTime(2) });
+    desk.write_all();
+    let ended = Transition { star, phase: StarPhase::Ended, process: None, exit: None };
+    desk.write(Command::Transitions { changes: vec![ended], wall: WallTime(3) });
+    desk.write_all();
+    assert_eq!(stars_of(&desk, "of-b"), 1);
+}
+
+#[test]
+fn a_star_that_no_node_could_ever_keep_is_refused_at_once_and_one_that_waits_is_not() {
+    let mut desk = with_room();
+    desk.write(keeping("a", 3, 600));
+    desk.write_all();
+    let mut ask = |megabytes| {
+        let Command::PutApp { spec, base, .. } = keeping("b", 1, megabytes) else { unreachable!() };
+        desk.tell(Event::Request { id: RequestId(megabytes), request: Request::PutApp { spec, base } });
+        let refused = desk.effects.iter().find_map(|effect| match effect {
+            Effect::Reply { id, result: Err(problem) } if *id == RequestId(megabytes) => Some(problem.clone()),
+            _ => None,
+        });
+        desk.write_all();
+        refused
+    };
+    let problem = ask(1_001).unwrap();
+    assert_eq!(problem.code, Code::NoCapacity);
+    assert!(problem.message.contains("needs 1001 MiB of memory, largest free is 1000 MiB"), "{problem}");
+    assert_eq!(ask(1_000), None);
 }

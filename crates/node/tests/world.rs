@@ -567,6 +567,7 @@ impl World {
                 health: Default::default(),
                 interior: Default::default(),
                 weakened: Default::default(),
+                reserve: Default::default(),
             },
             instances: self.random.below(5) as u32,
             entry: port.map(|_| entry),

@@ -112,6 +112,8 @@ pub(crate) enum Constellation {
     /// Look after namespaces: which there are, until when, and what each may have
     #[command(visible_alias = "ns", subcommand)]
     Namespaces(Namespaces),
+    /// Show processors, memory and disks of all machines as one pool: what is kept, promised, used and free
+    Resources,
     /// List the machines of the constellation
     Nodes(Nodes),
     /// Move the stars of a node elsewhere, and give it none
@@ -798,6 +800,9 @@ mod tests {
             "rads c ns set dev --ttl none --quota instances=none",
             "rads c ns set dev --quota none",
             "rads c ns delete dev --force --volumes --yes",
+            "rads c resources",
+            "rads c join 10.0.0.1:7946 --token - --reserve-ram-mb 512 --reserve-cpu-percent 20",
+            "rads c create --name web --script server.rads --reserve-ram-mb 128 --reserve-cpu-percent 25",
             "rads c nodes -w",
             "rads c nodes -o json --all",
             "rads c drain d --wait",

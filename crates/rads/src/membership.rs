@@ -33,6 +33,12 @@ pub(crate) struct MachineOptions {
     /// What else is to be known of it; can be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
+    /// Memory kept for the machine itself, in MiB: no star is promised it
+    #[arg(long, value_name = "MB", default_value_t = 0)]
+    pub(crate) reserve_ram_mb: u32,
+    /// Processor time kept for the machine itself, in percent of one core
+    #[arg(long, value_name = "PERCENT", default_value_t = 0)]
+    pub(crate) reserve_cpu_percent: u32,
     /// Let users with a grant in here, over HTTPS: ADDRESS:PORT, or a port [default: nowhere]
     #[arg(long, value_name = "ADDRESS", value_parser = crate::access::api)]
     pub(crate) api: Option<Api>,

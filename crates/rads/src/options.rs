@@ -95,6 +95,13 @@ const ROWS: [(&str, &[Row]); 6] = [
             Row("ram-gb", Kind::Number, "GB", "Memory, in GiB"),
             Row("ram-soft-mb", Kind::Number, "MB", "Memory beyond which the kernel takes back what it can, in MiB"),
             Row("ram-balloon", Kind::Switch, "on|off", "Whether the soft limit of memory follows use"),
+            Row(
+                "reserve-cpu-percent",
+                Kind::Number,
+                "PERCENT",
+                "Processor time kept for each star on its machine, in percent of one core",
+            ),
+            Row("reserve-ram-mb", Kind::Number, "MB", "Memory kept for each star on its machine, in MiB"),
             Row("disk-mb", Kind::Number, "MB", "Disk for `/tmp`, and for what is changed in a root of its own, in MiB"),
             Row("pids", Kind::Number, "N", "Processes and threads"),
             Row("open-files", Kind::Number, "N", "Open files of each process"),

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use model::{Bytes, Code, Condition, CpuSet, Millicores, Network, Problem, ServiceKey, StarTemplate};
+use model::reserve::free_memory;
+use model::{Bytes, Code, Condition, CpuSet, Lack, Millicores, Network, Problem, ServiceKey, StarTemplate};
 
 use crate::{NodeView, Request};
 
@@ -29,6 +30,8 @@ pub enum Unfit {
     },
     /// It is not as the service requires.
     Condition(Condition),
+    /// Too little of it is not kept for others.
+    NoRoom(Lack),
     /// It has as many stars of the service as it may, or more.
     Full {
         has: u32,
@@ -37,9 +40,18 @@ pub enum Unfit {
 }
 
 impl Unfit {
-    /// Whether no placement could change it: the machine is too small, or of the wrong kind.
+    /// Whether no placement could change it: the machine is too small, too full, or of the wrong kind.
     fn is_of_the_machine(&self) -> bool {
         !matches!(self, Self::Condition(_) | Self::Full { .. })
+    }
+
+    /// What two machines have in common, if they have: how much is free differs from one to the other, and what the better one has
+    /// is told.
+    fn nearer(&self, other: &Self) -> Option<Self> {
+        match (self, other) {
+            (Self::NoRoom(one), Self::NoRoom(two)) => one.nearer(*two).map(Self::NoRoom),
+            _ => (self == other).then(|| self.clone()),
+        }
     }
 
     /// As the answer to whoever asks for the star where this holds of each machine.
@@ -60,6 +72,14 @@ impl Unfit {
             Self::Rootless { asks_for, instead } => {
                 Problem::new(Code::Unsupported, format!("service `{service}` asks for {asks_for}")).help(*instead)
             }
+            Self::NoRoom(Lack::Memory { needs, free }) => cannot(
+                format!("needs {} of memory, largest free is {}", needs.exact(), free_memory(*free)),
+                "lower its `reserve_ram_mb`; `rads c resources` shows what is kept where",
+            ),
+            Self::NoRoom(Lack::Cpu { needs, free }) => cannot(
+                format!("needs {needs} of a core, largest free is {free}"),
+                "lower its `reserve_cpu_percent`; `rads c resources` shows what is kept where",
+            ),
             Self::Condition(_) | Self::Full { .. } => cannot(self.to_string(), "change its `placement`"),
         }
     }
@@ -73,6 +93,7 @@ impl fmt::Display for Unfit {
             Self::Memory { needs, has } => write!(f, "a star needs {needs} of memory, it has {has}"),
             Self::Rootless { asks_for, .. } => write!(f, "its agent has no root: {asks_for}"),
             Self::Condition(condition) => write!(f, "`{condition}` does not hold"),
+            Self::NoRoom(lack) => lack.fmt(f),
             Self::Full { has: 1, per_node } => {
                 write!(f, "it has a star of the service, and `per_node` is {per_node}")
             }
@@ -89,6 +110,7 @@ pub fn reasons(view: &NodeView<'_>, request: &Request<'_>) -> Vec<Unfit> {
     let broken = request.placement.require.iter().filter(|condition| !condition.holds(view.name, view.facts));
     all.extend(broken.cloned().map(Unfit::Condition));
     all.extend(full(view, request));
+    all.extend(no_room(view, 0, request));
     all
 }
 
@@ -97,6 +119,13 @@ pub(crate) fn fits(view: &NodeView<'_>, request: &Request<'_>) -> bool {
     full(view, request).is_none()
         && request.placement.require.iter().all(|condition| condition.holds(view.name, view.facts))
         && of_the_machine(view, request.template).is_none()
+        && no_room(view, 0, request).is_none()
+}
+
+/// Whether too little is left of it when it has been given so many stars more.
+pub(crate) fn no_room(view: &NodeView<'_>, given: u32, request: &Request<'_>) -> Option<Unfit> {
+    let reserve = &request.template.reserve;
+    view.facts.lacks(view.kept.with(reserve, given), reserve).map(Unfit::NoRoom)
 }
 
 fn full(view: &NodeView<'_>, request: &Request<'_>) -> Option<Unfit> {
@@ -122,11 +151,14 @@ pub fn check<'v, 'a: 'v>(
             largest = view.facts.memory;
             nearest = Some(first.clone());
         }
-        match counted.iter_mut().find(|(reason, _)| *reason == first) {
-            Some((_, nodes)) => *nodes += 1,
+        match counted.iter_mut().find_map(|(reason, nodes)| Some((reason.nearer(&first)?, reason, nodes))) {
+            Some((nearer, reason, nodes)) => (*reason, *nodes) = (nearer, *nodes + 1),
             None => counted.push((first, 1)),
         }
     }
+    // One that is only too full is nearer than all that are too small.
+    let full = counted.iter().find(|(reason, _)| matches!(reason, Unfit::NoRoom(_)));
+    let nearest = full.map(|(reason, _)| reason.clone()).or(nearest);
     let Some(nearest) = nearest else {
         let nowhere = Problem::new(Code::NoCapacity, format!("no node takes a star of `{service}`"));
         return Err(nowhere.help("`rads c nodes` shows which are up and take stars"));
@@ -148,6 +180,7 @@ fn told(reason: &Unfit, nodes: usize) -> String {
     match (reason, nodes) {
         (Unfit::Condition(condition), 1) => format!("`{condition}` does not hold on 1 node"),
         (Unfit::Condition(condition), _) => format!("`{condition}` does not hold on {nodes} nodes"),
+        (Unfit::NoRoom(lack), 2..) => format!("{nodes} nodes: {lack} on the best"),
         (Unfit::Full { has, .. }, 1) => format!("1 node has {has} of its stars already (`per_node`)"),
         (Unfit::Full { has, .. }, _) => format!("{nodes} nodes have {has} of its stars already (`per_node`)"),
         (other, 1) => format!("1 node: {other}"),

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Bytes, Name, Network, NodeFacts, NodeId, Placement, ServiceKey, StarId, StarTemplate};
+use model::{Bytes, Kept, Name, Network, NodeFacts, NodeId, Placement, ServiceKey, StarId, StarTemplate};
 
 mod fit;
 mod ids;
@@ -31,6 +31,8 @@ pub struct NodeView<'a> {
     pub promised_memory: Bytes,
     /// The same in thousandths of a core.
     pub promised_cpu: u64,
+    /// What is kept for its stars, and for those on their way.
+    pub kept: Kept,
     /// Ports that stars on its network have, and will have.
     pub ports: [Option<&'a BTreeMap<u16, u32>>; 2],
 }
@@ -63,7 +65,8 @@ impl NodeView<'_> {
     }
 }
 
-/// Places stars as their placement says. `taken` tells ids in use. Ordinals beyond what the nodes can hold are left out.
+/// Places stars as their placement says. `taken` tells ids in use. Ordinals beyond what the nodes can hold are left out: on no
+/// machine more is kept for stars than it has for them.
 pub fn plan(
     views: &[NodeView<'_>],
     request: &Request<'_>,

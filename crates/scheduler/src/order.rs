@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use model::{Attribute, NodeId, Strategy};
 
+use crate::fit::no_room;
 use crate::ids::Ids;
 use crate::{NodeView, Request};
 
@@ -89,7 +90,9 @@ impl<'p, 'v> Next<'p, 'v> {
                 let Reverse((.., place)) = machines.pop()?;
                 self.given[place] += 1;
                 let has = self.views[place].of_service + self.given[place];
-                if self.request.placement.per_node.is_none_or(|most| has < most) {
+                let may_have = self.request.placement.per_node.is_none_or(|most| has < most);
+                let view = &self.views[place];
+                if may_have && no_room(view, self.given[place], &self.request).is_none() {
                     machines.push(Reverse(self.rank(place, ids)));
                 }
                 Some(place)
@@ -113,8 +116,9 @@ impl<'p, 'v> Next<'p, 'v> {
         let (memory, cpu) = (limits.memory.map_or(0, |memory| memory.0), limits.cpu.map_or(0, |cpu| u64::from(cpu.0)));
         let promised_memory = view.promised_memory.0 + memory * u64::from(given);
         let promised_cpu = view.promised_cpu + cpu * u64::from(given);
-        let (has_memory, has_cpu) = (view.facts.memory.0, u64::from(view.facts.cores) * 1_000);
-        let is_over = |promised: u64, needs: u64, has: u64| has > 0 && needs > 0 && promised + needs > has;
+        let (has_cpu, has_memory) = view.facts.room();
+        let is_over =
+            |promised: u64, needs: u64, has: Option<u64>| has.is_some_and(|has| needs > 0 && promised + needs > has);
         let over = is_over(promised_memory, memory, has_memory) || is_over(promised_cpu, cpu, has_cpu);
         let stars = i64::from(view.stars + given);
         let score = self.scores[place];

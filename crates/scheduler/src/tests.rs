@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Code, Limits, Millicores, Probe, ProbeKind, Program, RestartPolicy, Strategy};
+use model::{Code, Limits, Millicores, Probe, ProbeKind, Program, Reserve, RestartPolicy, Strategy};
 use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
 use proptest::strategy::Strategy as Arbitrarily;
 
@@ -15,11 +15,12 @@ struct Machine {
     stars: u32,
     of_service: u32,
     promised: Bytes,
+    kept: Kept,
 }
 
 fn machine(of_service: u32, stars: u32) -> Machine {
     let facts = NodeFacts { memory: Bytes::mib(1_024), ..NodeFacts::default() };
-    Machine { facts, stars, of_service, promised: Bytes(0) }
+    Machine { facts, stars, of_service, ..Machine::default() }
 }
 
 impl Machine {
@@ -42,7 +43,7 @@ impl Machine {
 
 /// Numbered from 1.
 fn views(machines: &[Machine]) -> Vec<NodeView<'_>> {
-    fn view((Machine { facts, stars, of_service, promised }, number): (&Machine, u64)) -> NodeView<'_> {
+    fn view((Machine { facts, stars, of_service, promised, kept }, number): (&Machine, u64)) -> NodeView<'_> {
         NodeView {
             node: NodeId(number),
             name: None,
@@ -51,6 +52,7 @@ fn views(machines: &[Machine]) -> Vec<NodeView<'_>> {
             of_service: *of_service,
             promised_memory: *promised,
             promised_cpu: 0,
+            kept: *kept,
             ports: [None, None],
         }
     }
@@ -77,6 +79,7 @@ fn template() -> StarTemplate {
         health: Default::default(),
         interior: Default::default(),
         weakened: Default::default(),
+        reserve: Default::default(),
         checkpoint: false,
         singleton: false,
     }
@@ -228,12 +231,72 @@ fn a_refusal_counts_the_machines_by_what_keeps_stars_off_them() {
     assert!(problem.help.unwrap().contains("rads c explain web"));
 }
 
+#[test]
+fn what_is_kept_for_a_star_is_promised_once() {
+    let keeps = |megabytes| {
+        let reserve = Reserve { memory: Bytes::mib(megabytes), ..Reserve::default() };
+        StarTemplate { reserve, limits: Limits::UNLIMITED, ..template() }
+    };
+    let with = |kept, own| {
+        let mut machine = machine(0, 0);
+        machine.kept.memory = Bytes::mib(kept).0;
+        machine.facts.reserved.memory = Bytes::mib(own);
+        machine.facts.memory = Bytes::mib(2_048);
+        machine
+    };
+    let anywhere = Placement::default();
+    // Of the first half is the machine's own, of the second some is kept for others.
+    let machines = [with(0, 1_024), with(512, 0)];
+    assert_eq!(placed(&machines, &keeps(512), &anywhere, 9), [1, 2, 1, 2, 2]);
+    assert_eq!(placed(&machines, &keeps(1_025), &anywhere, 9), [2]);
+    let problem = refused(&machines, &keeps(1_537), &anywhere).unwrap();
+    assert_eq!(problem.message, "no node can hold a star of `web` (needs 1537 MiB of memory, largest free is 1.5 GiB)");
+    assert!(problem.help.unwrap().contains("reserve_ram_mb"));
+    // Limits alone keep nothing.
+    assert_eq!(placed(&machines, &needs(2_048), &anywhere, 3).len(), 3);
+    let mut by_cpu = keeps(0);
+    by_cpu.reserve.cpu = Millicores(1_500);
+    let mut two_cores = with(0, 0);
+    two_cores.facts.cores = 2;
+    assert_eq!(placed(&[two_cores.clone()], &by_cpu, &anywhere, 9), [1]);
+    two_cores.kept.cpu = 1_000;
+    let problem = refused(&[two_cores], &by_cpu, &anywhere).unwrap();
+    assert!(problem.message.contains("(needs 150 % of a core, largest free is 100 %)"), "{problem}");
+}
+
+#[test]
+fn a_machine_that_is_too_full_is_nearer_than_one_that_is_too_small() {
+    let mut full = machine(0, 0);
+    full.kept.memory = 1_000 << 20;
+    let mut fuller = full.clone();
+    fuller.kept.memory = 1_020 << 20;
+    let mut small = machine(0, 0);
+    small.facts.memory = Bytes::mib(32);
+    let reserve = Reserve { memory: Bytes::mib(64), ..Reserve::default() };
+    let template = StarTemplate { reserve, ..needs(64) };
+    let check = |text: &str, expected: &str| {
+        let machines = [small.clone(), fuller.clone(), full.clone().at("eu", "a")];
+        let problem = refused(&machines, &template, &placement(text)).unwrap();
+        assert_eq!(problem.message, expected);
+    };
+    check("{}", "no node can hold a star of `web` (needs 64 MiB of memory, largest free is 24 MiB)");
+    check(
+        r#"{"require":["region != us","zone missing"]}"#,
+        "no node takes a star of `web`: 1 node: a star needs 64 MiB of memory, it has 32 MiB; 1 node: a star keeps 64 MiB of \
+         memory, 4 MiB is free; `zone missing` does not hold on 1 node",
+    );
+}
+
 /// Machines of few kinds, so that conditions and spreads meet several.
 fn machines() -> impl Arbitrarily<Value = Vec<Machine>> {
-    let one = (0..3u32, 0..4u32, 0..3u8, 0..3u8, 0..2u8, 0..1_500u64).prop_map(
-        |(of_service, others, region, zone, disk, promised)| {
+    let kept = (0..3u32, 0..1_200u64, 0..2_500u64, 0..300u64);
+    let one = (0..3u32, 0..4u32, 0..3u8, 0..3u8, 0..2u8, 0..1_500u64, kept).prop_map(
+        |(of_service, others, region, zone, disk, promised, (cores, memory, cpu, own))| {
             let machine = machine(of_service, of_service + others).at(&format!("r{region}"), &format!("z{zone}"));
-            let machine = machine.promised(promised);
+            let mut machine = machine.promised(promised);
+            machine.facts.cores = cores;
+            machine.facts.reserved = Reserve { cpu: Millicores(200), memory: Bytes::mib(own) };
+            machine.kept = Kept { cpu, memory: memory << 20 };
             if disk == 0 { machine } else { machine.label("disk", "ssd") }
         },
     );
@@ -272,6 +335,34 @@ proptest! {
             let most = placement.per_node.map_or(u32::MAX, |most| most.saturating_sub(machine.of_service));
             prop_assert!(given <= most);
             room = room.saturating_add(if allowed { most } else { 0 });
+        }
+        prop_assert_eq!(plan.len() as u32, stars.min(room));
+    }
+
+    #[test]
+    fn no_plan_keeps_more_than_a_machine_has_and_all_that_there_is_is_found(
+        machines in machines(), placement in placements(), stars in 0..40u32, cpu in 0..700u32, megabytes in 0..400u64
+    ) {
+        let reserve = Reserve { cpu: Millicores(cpu), memory: Bytes::mib(megabytes) };
+        let plan = placed(&machines, &StarTemplate { reserve, ..needs(512) }, &placement, stars);
+        let mut room = 0u32;
+        for (machine, node) in machines.iter().zip(1u64..) {
+            let given = plan.iter().filter(|to| **to == node).count() as u64;
+            let Machine { facts, kept, of_service, .. } = machine;
+            let most = |has: u64, own: u64, kept: u64, needs: u64| match needs {
+                // What is not known bounds nothing, and neither does what is not asked for.
+                0 => u64::MAX,
+                _ if has == 0 => u64::MAX,
+                needs => has.saturating_sub(own).saturating_sub(kept) / needs,
+            };
+            let by_memory = most(facts.memory.0, facts.reserved.memory.0, kept.memory, megabytes << 20);
+            let by_cpu = most(u64::from(facts.cores) * 1_000, 200, kept.cpu, cpu.into());
+            let fits = by_memory.min(by_cpu);
+            prop_assert!(given <= fits, "{given} of {fits} on {node}");
+            let allowed = placement.require.iter().all(|condition| condition.holds(None, facts));
+            let per_node = placement.per_node.map_or(u32::MAX, |most| most.saturating_sub(*of_service));
+            let here = if allowed { u64::from(per_node).min(fits) } else { 0 };
+            room = room.saturating_add(u32::try_from(here).unwrap_or(u32::MAX));
         }
         prop_assert_eq!(plan.len() as u32, stars.min(room));
     }

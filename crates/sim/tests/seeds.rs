@@ -57,3 +57,13 @@ fn singletons_run_twice_where_their_leases_do_not_end_them() {
 fn who_leads_before_having_read_everything_gives_a_place_twice() {
     assert!(found(Bug::EarlyLead) > 0);
 }
+
+#[test]
+fn more_is_kept_on_a_machine_than_it_has_where_nobody_knows_what_it_has() {
+    assert!(found(Bug::NoRoom) > 0);
+}
+
+#[test]
+fn services_grow_beyond_a_quota_that_was_not_written() {
+    assert!(found(Bug::NoQuota) > 0);
+}

@@ -582,6 +582,14 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
     if !state.nodes.is_empty() && !state.nodes.get(&assignment.node).is_some_and(takes) {
         return refused(Code::Conflict, format!("node `{}` takes no stars any more", assignment.node));
     }
+    // What is kept for stars is kept once: who planned this may not have known of all that is on its way.
+    let kept = state.stars.load_of(assignment.node).map(|load| load.kept).unwrap_or_default();
+    if let Some(record) = state.nodes.get(&assignment.node)
+        && let Some(lack) = record.facts.lacks(kept, &template.reserve)
+    {
+        let message = format!("node `{}` has no room for a star of `{}`: {lack}", record.name, assignment.service);
+        return refused(Code::NoCapacity, message);
+    }
     let volumes = State::volumes_of(&assignment.service, &template);
     for volume in volumes {
         let home = *state.homes.entry(volume.clone()).or_insert_with(|| {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use model::{Limits, Network, NodeId, ServiceKey, StarId, StarPhase, StarTemplate, VolumeKey};
+use model::{Kept, Limits, Network, NodeId, Reserve, ServiceKey, StarId, StarPhase, StarTemplate, VolumeKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::record::{StarRecord, State};
@@ -43,23 +43,29 @@ pub struct Load {
     /// The sum of their limits of memory, and in thousandths of a core of processor time.
     pub memory: u64,
     pub cpu: u64,
+    /// The sum of their disks.
+    pub disk: u64,
+    /// What is kept for them.
+    pub kept: Kept,
     /// Ports of those on its own network, and how many have each.
     pub ports: BTreeMap<u16, u32>,
 }
 
 impl Load {
-    /// One more star with these limits, and with its port on the machine's own network, if it has one.
-    pub fn add(&mut self, limits: &Limits, port: Option<u16>) {
-        self.count(Share::of(limits, port));
+    /// One more star with these limits, for which so much is kept, and with its port on the machine's own network, if it has one.
+    pub fn add(&mut self, limits: &Limits, reserve: &Reserve, port: Option<u16>) {
+        self.count(Share::of(limits, reserve, port));
     }
 
     /// The contrary.
-    pub fn take(&mut self, limits: &Limits, port: Option<u16>) {
-        self.uncount(Share::of(limits, port));
+    pub fn take(&mut self, limits: &Limits, reserve: &Reserve, port: Option<u16>) {
+        self.uncount(Share::of(limits, reserve, port));
     }
 
-    fn count(&mut self, Share { memory, cpu, port }: Share) {
+    fn count(&mut self, Share { memory, cpu, disk, reserve, port }: Share) {
         self.stars += 1;
+        self.disk = self.disk.saturating_add(disk);
+        self.kept = self.kept.with(&reserve, 1);
         self.memory = self.memory.saturating_add(memory);
         self.cpu = self.cpu.saturating_add(cpu);
         if let Some(port) = port {
@@ -67,8 +73,10 @@ impl Load {
         }
     }
 
-    fn uncount(&mut self, Share { memory, cpu, port }: Share) {
+    fn uncount(&mut self, Share { memory, cpu, disk, reserve, port }: Share) {
         self.stars = self.stars.saturating_sub(1);
+        self.disk = self.disk.saturating_sub(disk);
+        self.kept = self.kept.without(&reserve);
         self.memory = self.memory.saturating_sub(memory);
         self.cpu = self.cpu.saturating_sub(cpu);
         let Some(port) = port else { return };
@@ -84,14 +92,17 @@ impl Load {
 struct Share {
     memory: u64,
     cpu: u64,
+    disk: u64,
+    reserve: Reserve,
     port: Option<u16>,
 }
 
 impl Share {
-    fn of(limits: &Limits, port: Option<u16>) -> Self {
+    fn of(limits: &Limits, reserve: &Reserve, port: Option<u16>) -> Self {
+        let disk = limits.disk.map_or(0, |disk| disk.0);
         let memory = limits.memory.map_or(0, |memory| memory.0);
         let cpu = limits.cpu.map_or(0, |cpu| u64::from(cpu.0));
-        Self { memory, cpu, port }
+        Self { memory, cpu, disk, reserve: *reserve, port }
     }
 }
 
@@ -108,7 +119,7 @@ impl Counted {
             StarPhase::Ended => Self::Ended,
             _ => {
                 let port = star.port.filter(|_| star.template.network == Network::Host);
-                Self::Runs(Share::of(&star.template.limits, port))
+                Self::Runs(Share::of(&star.template.limits, &star.template.reserve, port))
             }
         }
     }

@@ -42,6 +42,7 @@ fn service(instances: u32, version: &str, restart: RestartPolicy) -> ServiceSpec
             health: Default::default(),
             interior: Default::default(),
             weakened: Default::default(),
+            reserve: Default::default(),
         },
         instances,
         entry: None,
@@ -473,6 +474,8 @@ fn check(before: &State, state: &State, changes: &[Change]) -> Result<(), &'stat
             load.stars += 1;
             load.memory += star.template.limits.memory.map_or(0, |memory| memory.0);
             load.cpu += star.template.limits.cpu.map_or(0, |cpu| u64::from(cpu.0));
+            load.disk += star.template.limits.disk.map_or(0, |disk| disk.0);
+            load.kept = load.kept.with(&star.template.reserve, 1);
             if let (Some(port), Network::Host) = (star.port, star.template.network) {
                 *load.ports.entry(port).or_default() += 1;
             }

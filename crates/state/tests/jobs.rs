@@ -28,6 +28,7 @@ fn spec(parts: u32, word: &str, job: Job) -> ServiceSpec {
         singleton: false,
         env: BTreeMap::new(),
         limits: Limits::DEFAULT,
+        reserve: Default::default(),
         volumes: Vec::new(),
         network: Network::None,
         port: None,

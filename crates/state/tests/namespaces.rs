@@ -81,6 +81,7 @@ fn service(instances: u32, volumes: Vec<VolumeMount>) -> ServiceSpec {
         health: Default::default(),
         interior: Default::default(),
         weakened: Default::default(),
+        reserve: Default::default(),
     };
     ServiceSpec { template, instances, entry: None, placement: Default::default() }
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use model::{
-    AppSpec, BundleId, Code, ContentHash, Duty, Exit, ExitCause, Limits, Name, Network, NodeFacts, NodeId, NodeRole,
-    Probe, ProbeKind, Program, RestartPolicy, ServiceKey, ServiceSpec, Standing, StarId, StarPhase, StarTemplate,
-    VolumeKey, VolumeMount, WallTime,
+    AppSpec, BundleId, Bytes, Code, ContentHash, Duty, Exit, ExitCause, Limits, Name, Network, NodeFacts, NodeId,
+    NodeRole, Probe, ProbeKind, Program, Reserve, RestartPolicy, ServiceKey, ServiceSpec, Standing, StarId, StarPhase,
+    StarTemplate, VolumeKey, VolumeMount, WallTime,
 };
 use state::{Assignment, Change, Command, Part, State, Transition, apply, touched};
 
@@ -121,6 +121,7 @@ fn service(volumes: Vec<VolumeMount>) -> ServiceSpec {
             health: Default::default(),
             interior: Default::default(),
             weakened: Default::default(),
+            reserve: Default::default(),
             checkpoint: false,
             singleton: false,
         },
@@ -202,6 +203,37 @@ fn a_node_that_takes_no_stars_gets_none() {
     world.does(Command::SetDuty { node: NodeId(2), duty: Duty::Takes, wall: WALL });
     world.does(assign("web", 1, 2));
     world.refuses(assign("web", 2, 99), Code::Conflict, "takes no stars");
+}
+
+#[test]
+fn what_is_kept_on_a_node_is_kept_once_whoever_planned_it() {
+    let mut world = World::of_three();
+    let reserved = Reserve { memory: Bytes::mib(100), ..Reserve::default() };
+    let facts = Box::new(NodeFacts { cores: 2, memory: Bytes::mib(1_100), reserved, ..NodeFacts::default() });
+    world.does(Command::DescribeNode { node: NodeId(2), address: "b:1".to_owned(), facts, wall: WALL });
+    let mut keeps = service(Vec::new());
+    keeps.template.reserve = Reserve { memory: Bytes::mib(400), ..Reserve::default() };
+    let services = [(name("kept"), keeps)].into();
+    let spec = AppSpec { app: "kept".parse().unwrap(), services };
+    world.does(Command::PutApp { spec, base: None, wall: WALL });
+    let revision = world.state.index;
+    let kept = |star: u64| {
+        let Command::Assign { mut stars, wall } = assign("kept", star, 2) else { unreachable!() };
+        stars[0].revision = revision;
+        Command::Assign { stars, wall }
+    };
+    world.does(kept(1));
+    world.does(kept(2));
+    world.refuses(
+        kept(3),
+        Code::NoCapacity,
+        "node `b` has no room for a star of `kept`: a star keeps 400 MiB of memory, 200 MiB is free",
+    );
+    // What keeps nothing comes all the same.
+    world.does(assign("web", 4, 2));
+    let ended = Transition { star: StarId(1), phase: StarPhase::Ended, process: None, exit: None };
+    world.does(Command::Transitions { changes: vec![ended], wall: WALL });
+    world.does(kept(3));
 }
 
 #[test]

@@ -20,6 +20,7 @@ fn spec(word: &str) -> ServiceSpec {
         singleton: false,
         env: BTreeMap::new(),
         limits: Limits::DEFAULT,
+        reserve: Default::default(),
         volumes: Vec::new(),
         network: Network::None,
         port: Some(80),

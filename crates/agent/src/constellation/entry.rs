@@ -196,8 +196,9 @@ where
 }
 
 pub(crate) fn machine(me: Introduction) -> Machine {
-    let Introduction { name, listen, advertise, region, zone, rack, labels, api, discoverable } = me;
-    Machine { name, listen, advertise, api, discoverable, described: Described { region, zone, rack, labels } }
+    let Introduction { name, listen, advertise, region, zone, rack, labels, reserved, api, discoverable } = me;
+    let described = Described { region, zone, rack, labels, reserved };
+    Machine { name, listen, advertise, api, discoverable, described }
 }
 
 pub(crate) fn became(home: &Home) -> Became {
@@ -261,6 +262,7 @@ mod tests {
             zone: None,
             rack: None,
             labels: Default::default(),
+            reserved: Default::default(),
             api: None,
             discoverable: false,
         }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use model::{Code, Name, NodeFacts, NodeId, NodeIdentity, NodeRole, Problem};
+use model::{Code, Name, NodeFacts, NodeId, NodeIdentity, NodeRole, Problem, Reserve};
 use net::identity::{KeyRing, NodeKey, Revoked, Trust};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -47,12 +47,16 @@ pub(crate) struct Described {
     pub(crate) rack: Option<Name>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) labels: BTreeMap<String, String>,
+    /// What is kept for the machine itself.
+    #[serde(default, skip_serializing_if = "Reserve::is_nothing")]
+    pub(crate) reserved: Reserve,
 }
 
 impl Described {
     /// Adds it to what the machine says of itself.
     pub(crate) fn tell(self, facts: &mut NodeFacts) {
         (facts.region, facts.zone, facts.rack, facts.labels) = (self.region, self.zone, self.rack, self.labels);
+        facts.reserved = self.reserved;
     }
 }
 

@@ -107,6 +107,7 @@ fn read(options: &str) -> Result<Init, Problem> {
         zone: options.zone,
         rack: options.rack,
         labels: options.labels,
+        reserved: Default::default(),
         api: None,
         discoverable: false,
     };

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::body::Body as HttpBody;
+use axum::extract::ConnectInfo;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
@@ -9,8 +10,9 @@ use model::{NodeId, Problem};
 
 use super::Asked;
 use crate::constellation::{Became, Init, Join, NodeView, Removal, SetDuty, Survey};
+use crate::control::Caller;
 use crate::refusal::{Body, Path, Query, Refusal, Reply};
-use crate::types::Accepted;
+use crate::types::{Accepted, ResourcesView};
 
 /// Found a constellation
 ///
@@ -45,6 +47,16 @@ pub(super) async fn leave(Asked(control): Asked, Query(Removal { force }): Query
     (status = 200, body = Vec<NodeView>), (status = "default", body = Problem)))]
 pub(super) async fn nodes(Asked(control): Asked) -> Reply<Vec<NodeView>> {
     Ok(Json(control.nodes().await?))
+}
+
+/// The resources of all nodes as one pool
+///
+/// What there is, what is kept for the machines themselves and for stars, what could be kept for more, what is promised as limits, and
+/// what is used, where a node says so in time.
+#[utoipa::path(get, path = "/v1/resources", tag = "constellation", responses(
+    (status = 200, body = ResourcesView), (status = "default", body = Problem)))]
+pub(super) async fn resources(Asked(control): Asked, ConnectInfo(caller): ConnectInfo<Caller>) -> Reply<ResourcesView> {
+    Ok(Json(control.resources(caller).await?))
 }
 
 /// Try every other node

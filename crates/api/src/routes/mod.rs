@@ -129,6 +129,7 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(constellation::join))
         .routes(routes!(constellation::leave))
         .routes(routes!(constellation::nodes))
+        .routes(routes!(constellation::resources))
         .routes(routes!(constellation::survey))
         .routes(routes!(constellation::set_duty))
         .routes(routes!(constellation::remove))

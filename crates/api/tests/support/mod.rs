@@ -270,6 +270,9 @@ impl Control for Remembering {
     fn delete_volume(&self, volume: VolumeKey) -> Answer<'_, ()> {
         self.refuse(format!("delete volume {volume}"))
     }
+    fn resources(&self, _: Caller) -> Answer<'_, ResourcesView> {
+        self.note("resources".into(), Ok(ResourcesView::default()))
+    }
     fn namespaces(&self) -> Answer<'_, Vec<NamespaceView>> {
         let view = |(_, namespace): (u64, &str)| NamespaceView {
             namespace: namespace.parse().unwrap(),
@@ -404,6 +407,7 @@ pub fn service() -> ServiceSpec {
         health: Default::default(),
         interior: Default::default(),
         weakened: Default::default(),
+        reserve: Default::default(),
     };
     ServiceSpec {
         template,

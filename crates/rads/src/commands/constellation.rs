@@ -10,7 +10,7 @@ use std::time::Duration;
 use ::agent::host;
 use api::constellation::{Became, Init, Introduction, Invitation, Join, OwnPlace, PORT};
 use api::{Client, Health, NodeView, Version};
-use model::{Code, Duty, NodeRole, Problem};
+use model::{Bytes, Code, Duty, Millicores, NodeRole, Problem, Reserve};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
@@ -218,7 +218,11 @@ pub(super) fn introduction(
     let name = options.name.unwrap_or_else(host::own_name);
     let MachineOptions { region, zone, rack, discoverable, .. } = options;
     let api = options.api.and_then(Api::address);
-    Ok(Introduction { name, listen, advertise, region, zone, rack, labels, api, discoverable })
+    let reserved = Reserve {
+        cpu: Millicores(options.reserve_cpu_percent.saturating_mul(10)),
+        memory: Bytes::mib(options.reserve_ram_mb.into()),
+    };
+    Ok(Introduction { name, listen, advertise, region, zone, rack, labels, reserved, api, discoverable })
 }
 
 /// An address with the port it says, or else the usual one; `[::1]` and `::1` say none.

@@ -22,9 +22,15 @@ pub(crate) async fn explain(client: &Client, args: &Explain, form: Form) -> Resu
 }
 
 fn told(view: &ExplainView, all: bool) -> String {
-    let ExplainView { service, desired, ready, placement, problem, nodes } = view;
+    let ExplainView { service, desired, ready, placement, reserve, problem, nodes } = view;
     let mut text = format!("{service}: {ready} of {desired} {} ready\n", if *desired == 1 { "star" } else { "stars" });
     text.extend(deploy::placement_fields(placement).iter().map(|(name, value)| format!("  {name}: {value}\n")));
+    if reserve.memory.0 > 0 {
+        text.push_str(&format!("  keeps {} of memory for each star\n", reserve.memory.exact()));
+    }
+    if reserve.cpu.0 > 0 {
+        text.push_str(&format!("  keeps {} of a core for each star\n", reserve.cpu));
+    }
     if let Some(problem) = problem {
         text.push_str(&format!("\n{}\n", problem.message));
         text.extend(problem.help.iter().map(|help| format!("help: {help}\n")));

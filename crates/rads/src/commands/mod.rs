@@ -23,6 +23,7 @@ mod namespaces;
 mod nodes;
 mod planning;
 mod progress;
+mod resources;
 mod rollout;
 mod secrets;
 mod show;
@@ -133,6 +134,7 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Namespaces(what) => {
             tell(global, async |on| namespaces::namespaces(&on.client, what, on.form).await)
         }
+        Constellation::Resources => tell(global, async |on| resources::resources(&on.client, on.form).await),
         Constellation::Nodes(args) => tell(global, async |on| nodes::nodes(&on.client, args, on.form).await),
         Constellation::Drain(args) => tell(global, async |on| nodes::drain(&on.client, args, on.form).await),
         Constellation::Cordon(args) => tell(global, async |on| nodes::cordon(&on.client, args, on.form).await),

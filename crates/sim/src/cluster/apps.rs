@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Amount, AppSpec, Attribute, Balance, BundleId, ContentHash, Entry, Limits, ListenAddr, Network, OnFailure,
-    Placement, Preference, Probe, ProbeKind, Program, Protocol, RestartPolicy, Rolling, RolloutTurn, ServiceKey,
-    ServiceSpec, StarTemplate, Strategy, Update, VolumeMount,
+    Amount, AppSpec, Attribute, Balance, BundleId, Bytes, ContentHash, Entry, Limits, ListenAddr, Millicores, Name,
+    NamespaceChange, Network, OnFailure, Placement, Preference, Probe, ProbeKind, Program, Protocol, QuotaChange,
+    Reserve, RestartPolicy, Rolling, RolloutTurn, ServiceKey, ServiceSpec, StarTemplate, Strategy, Update, VolumeMount,
 };
 use node::Request;
 
@@ -14,7 +14,8 @@ use crate::chance::Chance;
 /// App `shop` has `web` and perhaps `api`; app `data` has `db`, whose stars share a volume, and `job`, which may run to its end, and `one`, of which
 /// there is never more than one star.
 pub(crate) fn request(random: &mut Chance, most: u64) -> Request {
-    match random.below(10) {
+    match random.below(11) {
+        10 => quota(random, most),
         0..4 => put(random, most),
         4 => {
             let app = random.pick(&["shop", "data"]).unwrap_or("shop");
@@ -40,6 +41,27 @@ fn have_a_say(random: &mut Chance) -> Request {
     match random.below(5) {
         0 => Request::Rollback { service, version: (random.below(2) == 0).then(|| random.below(4) + 1) },
         turn => Request::TurnRollout { service, turn: turns[turn as usize - 1] },
+    }
+}
+
+/// Half of the time none. All services are in the one namespace.
+fn quota(random: &mut Chance, most: u64) -> Request {
+    let mut change = NamespaceChange { ttl_ms: None, quota: QuotaChange::NONE };
+    if random.below(2) == 0 {
+        let stars = random.below(most * 4) as u32;
+        change.quota.instances = Some((random.below(2) == 0).then_some(stars));
+        change.quota.memory = Some((random.below(2) == 0).then_some(Bytes::mib(u64::from(stars) * 512)));
+        change.quota.services = Some((random.below(4) == 0).then_some(random.below(4) as u32));
+    }
+    Request::SetNamespace { namespace: Name::default_namespace(), change, new: false }
+}
+
+/// Half of the time nothing, else so much that a machine has room for two or seven.
+fn reserve(random: &mut Chance) -> Reserve {
+    let memory = random.pick(&[0, 500, 1_500]).unwrap_or(0);
+    match random.below(2) {
+        0 => Reserve::default(),
+        _ => Reserve { cpu: Millicores(random.below(600) as u32), memory: Bytes::mib(memory) },
     }
 }
 
@@ -132,7 +154,7 @@ pub(crate) fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
             bundle: BundleId(ContentHash([0; 32])),
             rootfs: None,
             env: BTreeMap::new(),
-            limits: Limits::DEFAULT,
+            limits: Limits { memory: Some(Bytes::mib(2_048)), ..Limits::DEFAULT },
             volumes: if name == "db" { vec![volume] } else { Vec::new() },
             network: Network::None,
             port,
@@ -145,6 +167,8 @@ pub(crate) fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
             health: Default::default(),
             interior: Default::default(),
             weakened: Default::default(),
+            // Where volumes are there is one machine.
+            reserve: if name == "db" { Reserve::default() } else { reserve(random) },
             checkpoint: false,
             singleton: name == "one",
         },

@@ -112,8 +112,10 @@ impl World {
             if self.is_troubled(&key) {
                 continue;
             }
-            let can_be = self.truth.nodes.values().any(|node| takers(&node) && self.may_be_on(&key, node))
-                && self.home_takes(&key);
+            let may_come = |(id, node): (&model::NodeId, &state::NodeRecord)| {
+                takers(&node) && self.may_be_on(&key, node) && self.has_room(&key, *id, node)
+            };
+            let can_be = self.truth.nodes.iter().any(may_come) && self.home_takes(&key);
             let astray = self
                 .truth
                 .stars_of(&key)
@@ -127,8 +129,11 @@ impl World {
         let draining = self.truth.stars.values().find(|star| {
             let drained = self.truth.nodes.get(&star.node).is_some_and(|record| record.duty == Duty::Draining);
             // One that no other machine may have goes on serving where it is.
-            let could_go =
-                || self.truth.nodes.values().any(|node| takers(&node) && self.may_be_on(&star.service, node));
+            let could_go = || {
+                self.truth.nodes.iter().any(|(id, node)| {
+                    takers(&node) && self.may_be_on(&star.service, node) && self.has_room(&star.service, *id, node)
+                })
+            };
             drained && star.phase != StarPhase::Ended && star.template.volumes.is_empty() && could_go()
         });
         let stays = draining.map(|star| star.id);

@@ -6,13 +6,15 @@
 //! `rollout`.
 //!
 //! - `world`: the clock, the queue of what happens, the network, the log. `machine`: one machine. `faults`: what goes wrong.
-//! - `apps`: what people ask for. `check`: what must hold, after every event and in the end.
+//! - `apps`: what people ask for. `check`: what must hold, after every event and in the end; `shares`:
+//!   what is kept and what may be had.
 
 mod apps;
 mod check;
 mod cli;
 mod faults;
 mod machine;
+mod shares;
 mod world;
 
 pub(crate) use apps::spec;

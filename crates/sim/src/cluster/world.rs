@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{ExitCause, NodeFacts, NodeId, NodeRole, Problem, RequestId, StarId, Time, WallTime};
+use model::{ExitCause, NodeId, NodeRole, Problem, RequestId, StarId, Time, WallTime};
 use node::{Effect, Event, SINGLETON_LEASE};
 use state::{Command, State};
 
 use super::apps;
 use super::machine::{Machine, Process, START_MAX};
+use super::shares::{self, Asked};
 use crate::chance::Chance;
 
 /// What a run is a function of, beside the program.
@@ -34,6 +35,10 @@ pub enum Bug {
     NoFence,
     /// A machine that leads anew is told so before it has read what was written before.
     EarlyLead,
+    /// Machines do not say how much memory they have, so that nothing is refused for lack of it.
+    NoRoom,
+    /// Quotas are not written.
+    NoQuota,
     /// A nursery lets singletons run on though nobody says any more that they may.
     NoLease,
 }
@@ -117,6 +122,8 @@ pub(crate) struct World {
     pub(crate) log: Vec<Command>,
     /// What the log says.
     pub(crate) truth: State,
+    /// What was asked for that all services may have.
+    pub(crate) quota: model::Quota,
     pub(crate) faults: bool,
     next_request: u64,
     pub(crate) report: Report,
@@ -170,6 +177,7 @@ impl World {
             leader: None,
             log: Vec::new(),
             truth: State::default(),
+            quota: model::Quota::default(),
             faults: true,
             next_request: 0,
             report: Report::default(),
@@ -181,7 +189,10 @@ impl World {
     /// The constellation is founded, and every machine joins it.
     fn begin(&mut self) {
         let name = |text: String| text.parse().expect("a name");
-        let facts = Box::new(NodeFacts { memory: model::Bytes::mib(4_096), cores: 2, ..NodeFacts::default() });
+        let mut facts = Box::new(shares::facts());
+        if self.options.bug == Some(Bug::NoRoom) {
+            facts.memory = model::Bytes(0);
+        }
         let wall = self.wall();
         self.append(Command::Found {
             cluster: name("test".to_owned()),
@@ -508,14 +519,17 @@ impl World {
 
     /// Writes a command. From here on it holds.
     pub(crate) fn append(&mut self, command: Command) {
+        let command = self.as_written(command);
         self.log.push(command);
         let index = self.log.len() as u64;
         let command = self.log[self.log.len() - 1].clone();
         self.note(format!("#{index} {command:?}"));
         self.report.entries += 1;
         self.report.lost += u64::from(matches!(command, Command::LoseNode { .. }));
+        let asked = Asked::of(&self.truth);
         state::apply(&mut self.truth, index, &command);
         self.check_truth();
+        self.check_shares(asked);
         for at in 0..self.machines.len() {
             let wait = self.random.at_most(LATENCY_MAX);
             self.after(wait, Happening::Deliver { at });

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use model::app::GRACE_DEFAULT_MS;
 use model::{
     AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Duty, Entry, Exit, ExitCause, Hooks, JoinTicket, Limits,
-    LimitsChange, ListenAddr, Name, NamespaceChange, Network, NodeFacts, NodeId, NodeRole, Once, Probe, ProbeKind,
-    Program, Protocol, QuotaChange, RestartPolicy, Role, Scope, SecretChange, SecretKey, Serial, ServiceKey,
-    ServiceSpec, StarId, StarPhase, StarTemplate, Verb, VolumeKey, VolumeMount, WallTime,
+    LimitsChange, ListenAddr, Millicores, Name, NamespaceChange, Network, NodeFacts, NodeId, NodeRole, Once, Probe,
+    ProbeKind, Program, Protocol, QuotaChange, Reserve, RestartPolicy, Role, Scope, SecretChange, SecretKey, Serial,
+    ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Verb, VolumeKey, VolumeMount, WallTime,
 };
 use state::{
     Assignment, Author, AuthorityRecord, CertificateRecord, Command, Deed, GossipKey, Grant, Outcome, Proof, State,
@@ -209,6 +209,8 @@ pub fn one_of_each() -> Vec<Command> {
             wall: WallTime(wall.0 + 600_000),
         },
         Command::DeleteNamespace { namespace: name("dev"), force: true, wall },
+        Command::DescribeNode { node: NodeId(34), address: address(5), facts: reserving(), wall },
+        Command::PutApp { spec: kept(), base: None, wall },
     ]
 }
 
@@ -256,6 +258,7 @@ fn address(n: u8) -> String {
 fn facts() -> Box<NodeFacts> {
     Box::new(NodeFacts {
         memory: Bytes::mib(4_096),
+        reserved: Reserve::default(),
         cores: 2,
         cpus: "0-1".parse().ok(),
         rootless: true,
@@ -265,6 +268,24 @@ fn facts() -> Box<NodeFacts> {
         rack: Some(name("r7")),
         labels: BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]),
     })
+}
+
+/// An app for whose stars something is kept.
+fn kept() -> AppSpec {
+    let mut spec = app();
+    for service in spec.services.values_mut() {
+        service.template.reserve = reserve();
+    }
+    spec
+}
+
+/// What the first released machine could not say.
+fn reserving() -> Box<NodeFacts> {
+    Box::new(NodeFacts { reserved: reserve(), ..*facts() })
+}
+
+fn reserve() -> Reserve {
+    Reserve { cpu: Millicores(250), memory: Bytes::mib(512) }
 }
 
 /// What the first released app could not say.
@@ -320,6 +341,7 @@ fn service(n: u64) -> ServiceSpec {
         health: Default::default(),
         interior: Default::default(),
         weakened: Default::default(),
+        reserve: Default::default(),
     };
     let protocol = if script { Protocol::Http } else { Protocol::Tcp };
     let balance = if script { Balance::RoundRobin } else { Balance::LeastConnections };

@@ -90,6 +90,7 @@ async fn one(data_dir: PathBuf, number: usize, address: String, token: String) -
         zone: None,
         rack: None,
         labels: std::collections::BTreeMap::new(),
+        reserved: Default::default(),
         api: Default::default(),
         discoverable: false,
     };

@@ -1,0 +1,111 @@
+//! `rads c resources`: the processors, memory and disks of all machines as one pool.
+
+use api::{Amounts, Client, NodeResources, ResourcesView};
+use model::{Bytes, Millicores, Problem};
+
+use crate::cli::Form;
+use crate::screen::{self, Table};
+
+pub(crate) async fn resources(client: &Client, form: Form) -> Result<u8, Problem> {
+    let view = client.resources().await?;
+    match form {
+        Form::Json => screen::json(&view)?,
+        Form::Text => screen::print(&shown(&view)),
+    }
+    Ok(0)
+}
+
+/// A table for each of them: what there is, and what becomes of it.
+fn shown(view: &ResourcesView) -> String {
+    let cpu: fn(u64) -> String = |amount| Millicores(u32::try_from(amount).unwrap_or(u32::MAX)).to_string();
+    let bytes: fn(u64) -> String = |amount| Bytes(amount).to_string();
+    let tables = [
+        table("CPU", view, cpu, |node| node.pool.cpu, view.sum.cpu),
+        table("MEMORY", view, bytes, |node| node.pool.memory, view.sum.memory),
+        disks(view, bytes),
+    ];
+    tables.join("\n")
+}
+
+fn named(node: &NodeResources) -> String {
+    let name = node.name.as_ref().map_or("this machine".to_owned(), ToString::to_string);
+    if node.takes { name } else { format!("{name} (takes no stars)") }
+}
+
+fn table(
+    title: &'static str,
+    view: &ResourcesView,
+    text: fn(u64) -> String,
+    of: fn(&NodeResources) -> Amounts,
+    sum: Amounts,
+) -> String {
+    let mut table = Table::new(&[title, ">HAS", ">FOR ITSELF", ">KEPT FOR STARS", ">FREE", ">PROMISED", ">USED"]);
+    let mut row = |name: String, amounts: Amounts| {
+        let Amounts { capacity, machine, kept, free, promised, used } = amounts;
+        let known = |amount| if capacity == 0 { "?".to_owned() } else { text(amount) };
+        let used = used.map_or("?".to_owned(), text);
+        table.row([name, known(capacity), text(machine), text(kept), known(free), text(promised), used]);
+    };
+    view.nodes.iter().for_each(|node| row(named(node), of(node)));
+    if view.nodes.len() > 1 {
+        row("in sum".to_owned(), sum);
+    }
+    table.render()
+}
+
+/// Nothing of a disk is kept.
+fn disks(view: &ResourcesView, text: fn(u64) -> String) -> String {
+    let mut table = Table::new(&["DISK", ">HAS", ">FREE", ">PROMISED", ">USED"]);
+    let mut row = |name: String, Amounts { capacity, free, promised, used, .. }: Amounts| {
+        let known = |amount| if capacity == 0 { "?".to_owned() } else { text(amount) };
+        table.row([name, known(capacity), known(free), text(promised), used.map_or("?".to_owned(), text)]);
+    };
+    view.nodes.iter().for_each(|node| row(named(node), node.pool.disk));
+    if view.nodes.len() > 1 {
+        row("in sum".to_owned(), view.sum.disk);
+    }
+    table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use api::Pool;
+    use model::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn the_sum_leaves_out_who_takes_no_stars() {
+        let amounts = |capacity, kept| Amounts {
+            capacity,
+            machine: 1,
+            kept,
+            free: capacity - kept - 1,
+            promised: 7,
+            used: Some(3),
+        };
+        let node = |number: u64, takes| NodeResources {
+            node: NodeId(number),
+            name: Some(format!("n{number}").parse().unwrap()),
+            takes,
+            stars: 0,
+            pool: Pool { cpu: amounts(4_000, 1_000), memory: amounts(4 << 30, 1 << 30), disk: Amounts::default() },
+        };
+        let mut view =
+            ResourcesView { nodes: vec![node(1, true), node(2, false), node(3, true)], ..Default::default() };
+        view.sum_up();
+        let text = shown(&view);
+        let cpu: Vec<&str> = text.lines().take(5).collect();
+        assert_eq!(
+            cpu,
+            [
+                "CPU                    HAS  FOR ITSELF  KEPT FOR STARS     FREE  PROMISED   USED",
+                "n1                   400 %       0.1 %           100 %  299.9 %     0.7 %  0.3 %",
+                "n2 (takes no stars)  400 %       0.1 %           100 %  299.9 %     0.7 %  0.3 %",
+                "n3                   400 %       0.1 %           100 %  299.9 %     0.7 %  0.3 %",
+                "in sum               800 %       0.2 %           200 %  599.8 %     1.4 %  0.6 %",
+            ]
+        );
+        assert!(text.contains("DISK"), "{text}");
+    }
+}

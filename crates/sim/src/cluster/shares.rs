@@ -1,0 +1,80 @@
+//! What machines keep for stars and what a namespace may have, added up once more, without the counters of the state.
+
+use model::{Bytes, Kept, Millicores, NodeFacts, NodeId, Quota, QuotaChange, Reserve, ServiceKey, StarPhase};
+use state::{Command, NodeRecord, State};
+
+use super::world::{Bug, World};
+
+/// What every machine has. What is kept for itself leaves room for two of the largest stars.
+pub(crate) fn facts() -> NodeFacts {
+    let reserved = Reserve { cpu: Millicores(200), memory: Bytes::mib(512) };
+    NodeFacts { memory: Bytes::mib(4_096), cores: 2, reserved, ..NodeFacts::default() }
+}
+
+/// What the services of all namespaces ask for; all are in one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Asked {
+    services: u64,
+    stars: u64,
+    memory: u64,
+}
+
+impl Asked {
+    pub(crate) fn of(state: &State) -> Self {
+        let specs = || state.services.values().map(|record| &record.spec);
+        let memory = |spec: &model::ServiceSpec| spec.template.limits.memory.map_or(0, |memory| memory.0);
+        Self {
+            services: specs().count() as u64,
+            stars: specs().map(|spec| u64::from(spec.instances)).sum(),
+            memory: specs().map(|spec| memory(spec) * u64::from(spec.instances)).sum(),
+        }
+    }
+}
+
+impl World {
+    /// What is written of a command: all of it, unless a protection is taken away. What was asked for is remembered.
+    pub(crate) fn as_written(&mut self, command: Command) -> Command {
+        let Command::SetNamespace { change, .. } = command.bare() else { return command };
+        self.quota = change.quota.of(&self.quota);
+        match command {
+            Command::SetNamespace { namespace, mut change, new, wall } if self.options.bug == Some(Bug::NoQuota) => {
+                change.quota = QuotaChange::default();
+                Command::SetNamespace { namespace, change, new, wall }
+            }
+            command => command,
+        }
+    }
+
+    /// After every entry: nothing is kept twice, and nothing grows beyond a quota.
+    pub(crate) fn check_shares(&mut self, before: Asked) {
+        let room = facts().room();
+        let over = self.truth.nodes.keys().find(|node| {
+            let kept = self.kept_on(**node);
+            room.0.is_some_and(|room| kept.cpu > room) || room.1.is_some_and(|room| kept.memory > room)
+        });
+        if let Some(node) = over.copied() {
+            let kept = self.kept_on(node);
+            self.must(false, &format!("no more is kept on {node} than it has: {kept:?}"));
+        }
+        let (after, Quota { services, instances, memory, .. }) = (Asked::of(&self.truth), self.quota);
+        for (what, most, before, after) in [
+            ("services", services.map(u64::from), before.services, after.services),
+            ("stars", instances.map(u64::from), before.stars, after.stars),
+            ("memory", memory.map(|memory| memory.0), before.memory, after.memory),
+        ] {
+            let within = most.is_none_or(|most| after <= most || after <= before);
+            self.must(within, &format!("{what} do not grow beyond a quota: {before} to {after} of {most:?}"));
+        }
+    }
+
+    fn kept_on(&self, node: NodeId) -> Kept {
+        let there = self.truth.stars.values().filter(|star| star.node == node && star.phase != StarPhase::Ended);
+        there.fold(Kept::default(), |kept, star| kept.with(&star.template.reserve, 1))
+    }
+
+    /// Whether a machine has room for one more star of a service.
+    pub(crate) fn has_room(&self, key: &ServiceKey, id: NodeId, node: &NodeRecord) -> bool {
+        let Some(record) = self.truth.services.get(key) else { return true };
+        node.facts.lacks(self.kept_on(id), &record.spec.template.reserve).is_none()
+    }
+}
