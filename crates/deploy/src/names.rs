@@ -1,7 +1,7 @@
 //! What the options of a service are called.
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 49] = [
+pub const OPTIONS: [&str; 51] = [
     "script",
     "command",
     "args",
