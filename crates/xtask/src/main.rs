@@ -56,11 +56,12 @@ const PURE: &[&str] = &[
     "rads-vm",
     "rads-compile",
     "deploy",
+    "import",
     "node",
 ];
 
 /// Crates whose tests compare with files that `golden` rewrites.
-const WITH_GOLDENS: [&str; 3] = ["rads-syntax", "rads-compile", "deploy"];
+const WITH_GOLDENS: [&str; 4] = ["rads-syntax", "rads-compile", "deploy", "import"];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -34,6 +34,7 @@ const RINGS: &[(&str, Ring)] = &[
     ("rads-vm", Ring::Pure),
     ("rads-compile", Ring::Pure),
     ("deploy", Ring::Pure),
+    ("import", Ring::Pure),
     ("node", Ring::Pure),
     ("isolate", Ring::Effects),
     ("store", Ring::Effects),

@@ -1,0 +1,130 @@
+//! The app as it is being made: services with what a description can say of them, held to the rules that `deploy` has, so that what
+//! comes out can be deployed.
+
+mod places;
+mod service;
+
+pub(crate) use places::normal;
+pub(crate) use service::{Asked, Bounded, Listen, Probe, Restart, Service};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ledger::{Ledger, WithHelp as _};
+use crate::names::{Names, name_of};
+use crate::report::Verdict;
+use crate::tree::Node;
+use crate::{Format, Job, Source};
+
+pub(crate) struct App {
+    pub(crate) format: Format,
+    /// The names of the files it comes from.
+    pub(crate) from: Vec<String>,
+    pub(crate) services: Vec<Service>,
+    pub(crate) jobs: Vec<Job>,
+    /// Files of its folder that the input holds.
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    names: Names,
+    volumes: BTreeMap<String, String>,
+    volume_names: Names,
+    /// Names of secrets with what their value was when it was written in the input, so that two values never get one name.
+    secrets: BTreeMap<String, String>,
+    taken: BTreeSet<(String, u16)>,
+}
+
+impl App {
+    pub(crate) fn new(source: &Source<'_>) -> Self {
+        Self {
+            format: source.format,
+            from: source.files.iter().map(|file| file.name.clone()).collect(),
+            services: Vec::new(),
+            jobs: Vec::new(),
+            files: BTreeMap::new(),
+            names: Names::default(),
+            volumes: BTreeMap::new(),
+            volume_names: Names::default(),
+            secrets: BTreeMap::new(),
+            taken: BTreeSet::new(),
+        }
+    }
+
+    /// A name for a service, given to no other.
+    pub(crate) fn service_name(&mut self, wanted: &str) -> String {
+        self.names.fresh(&name_of(wanted, "app"))
+    }
+
+    /// What the volume is called that is called so in the input.
+    pub(crate) fn volume(&mut self, wanted: &str) -> String {
+        if let Some(name) = self.volumes.get(wanted) {
+            return name.clone();
+        }
+        let name = self.volume_names.fresh(&name_of(wanted, "data"));
+        self.volumes.insert(wanted.to_owned(), name.clone());
+        name
+    }
+
+    /// What the secret is called that has this value in the input. `owner` goes before the name when another value has it.
+    pub(crate) fn secret(&mut self, wanted: &str, value: &str, owner: &str) -> String {
+        let plain = name_of(wanted, "secret");
+        for candidate in [plain.clone(), name_of(&format!("{owner}-{plain}"), "secret")] {
+            match self.secrets.get(&candidate) {
+                Some(known) if known != value => {}
+                _ => {
+                    self.secrets.insert(candidate.clone(), value.to_owned());
+                    return candidate;
+                }
+            }
+        }
+        let mut names = Names::default();
+        self.secrets.keys().for_each(|name| drop(names.fresh(name)));
+        let name = names.fresh(&plain);
+        self.secrets.insert(name.clone(), value.to_owned());
+        name
+    }
+
+    /// An address nobody listens on yet, or any free port.
+    pub(crate) fn listen(&mut self, listen: Listen) -> (Listen, bool) {
+        let every = |ip: &str| ip == Listen::EVERYWHERE;
+        let clashes =
+            |(ip, port): &(String, u16)| *port == listen.port && (ip == &listen.ip || every(ip) || every(&listen.ip));
+        if listen.port != 0 && self.taken.iter().any(clashes) {
+            return (Listen { port: 0, ..listen }, false);
+        }
+        self.taken.insert((listen.ip.clone(), listen.port));
+        (listen, true)
+    }
+
+    /// Something that is run to its end.
+    pub(crate) fn job(&mut self, ledger: &mut Ledger, node: &Node, job: Job) {
+        let when = job.schedule.as_ref().map_or_else(|| "once".to_owned(), |schedule| format!("at `{schedule}`"));
+        let what = job.command.join(" ");
+        let what = if what.is_empty() { String::new() } else { format!(": {what}") };
+        let text = format!("job `{}`, {when}, is not carried yet{what}", job.name);
+        ledger.left(node, text.help("it is kept as a comment at the end of the app"));
+        self.jobs.push(job);
+    }
+
+    /// What is to be said when all is known: what a star has that the input did not ask for.
+    pub(crate) fn finish(&mut self, ledger: &mut Ledger) {
+        let mut unlimited = Vec::new();
+        let mut first = None;
+        for service in &mut self.services {
+            service.finish(ledger);
+            if service.ram.is_none() {
+                unlimited.push(format!("`{}`", service.name));
+                first = first.or(Some(service.node.clone()));
+            }
+        }
+        if let Some(node) = first {
+            let names = match unlimited.len() {
+                1..=6 => unlimited.join(", "),
+                more => format!("{more} services"),
+            };
+            let text = format!("no limit of memory for {names}: a star has 256 MiB and 256 processes");
+            ledger.note(
+                Verdict::Changed,
+                &node,
+                text.help("give what needs more its `ram_mb` and `pids`; `rads c top` shows what stars use"),
+            );
+        }
+    }
+}

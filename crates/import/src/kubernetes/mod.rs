@@ -1,0 +1,136 @@
+//! Kubernetes manifests: what each kind of object becomes.
+//!
+//! Workloads become services (`workload`, `container`); Services give them their entry points, ConfigMaps and Secrets their
+//! variables and files (`objects`). Objects about other objects of a cluster have nothing here to be about.
+
+mod container;
+mod objects;
+mod placement;
+mod probes;
+mod volumes;
+mod workload;
+
+use model::{Code, Problem};
+
+use crate::docker::image::Images;
+use crate::draft::App;
+use crate::ledger::{Ledger, WithHelp as _};
+use crate::tree::{NODES_MAX, Node};
+use crate::{Job, Source, text_of, yaml};
+
+use objects::Objects;
+
+/// Deepest nesting of lists of objects.
+const LISTS_MAX: usize = 4;
+
+pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> Result<(), Problem> {
+    let images = Images::of(source)?;
+    let mut all = Vec::new();
+    let mut nodes = 0;
+    for file in source.files {
+        for mut document in yaml::documents(&file.name, text_of(file)?)? {
+            nodes += document.count();
+            if nodes > NODES_MAX * 4 {
+                let message = format!("the files hold more than {} values", NODES_MAX * 4);
+                return Err(Problem::new(Code::FileUnreadable, message).help("import fewer at once"));
+            }
+            if document.is_null() {
+                continue;
+            }
+            let path = label(&document);
+            ledger.enter(&mut document, &file.name, &path);
+            unfold(ledger, document, LISTS_MAX, &mut all);
+        }
+    }
+    if !all.iter().any(|object| object.get("kind").is_some()) {
+        return Err(Problem::new(Code::FileUnreadable, "there is no Kubernetes object in it")
+            .help("an object has a `kind`; templates are imported as what they render to, as of `helm template`"));
+    }
+    let mut objects = Objects::of(&all);
+    for object in &all {
+        let kind = object.text_at("kind").unwrap_or_default();
+        match kind {
+            "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Pod" => {
+                workload::read(ledger, app, &images, &mut objects, object, kind);
+            }
+            "Job" | "CronJob" => job(ledger, app, object),
+            _ => {}
+        }
+    }
+    namespace(ledger, app, &all);
+    for object in &all {
+        objects.tell(ledger, object);
+    }
+    Ok(())
+}
+
+/// `Deployment/web `, before the keys of an object.
+fn label(object: &Node) -> String {
+    let kind = object.text_at("kind").unwrap_or("?");
+    match object.at(&["metadata", "name"]).and_then(Node::scalar) {
+        Some(name) => format!("{kind}/{name} "),
+        None => format!("{kind} "),
+    }
+}
+
+/// A `List` is what it lists.
+fn unfold(ledger: &mut Ledger, object: Node, depth: usize, all: &mut Vec<Node>) {
+    let is_list = object.text_at("kind").is_some_and(|kind| kind.ends_with("List") || kind == "Template");
+    let items = object.get("items").or_else(|| object.get("objects")).filter(|items| items.is_list());
+    match items {
+        Some(items) if is_list && depth > 0 => {
+            for (key, value) in object.entries() {
+                if matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
+                    ledger.carried(value, "a list of objects");
+                }
+            }
+            items.items().to_vec().into_iter().for_each(|item| unfold(ledger, item, depth - 1, all));
+        }
+        _ => all.push(object),
+    }
+}
+
+/// The namespace that all services have, if they have one.
+fn namespace(ledger: &mut Ledger, app: &mut App, all: &[Node]) {
+    let mut named: Vec<&Node> = Vec::new();
+    for object in all {
+        named.extend(object.at(&["metadata", "namespace"]));
+    }
+    let first = named.first().and_then(|node| node.scalar()).unwrap_or_default().to_owned();
+    let sound = first.parse::<model::Name>().is_ok() && named.iter().all(|node| node.scalar() == Some(&first));
+    if sound && first != "default" {
+        app.services.iter_mut().for_each(|service| service.namespace = Some(first.clone()));
+    }
+    for node in named {
+        match sound {
+            true => ledger.carried(node, format!("namespace `{first}`")),
+            false => {
+                ledger.left(
+                    node,
+                    "one app is in one namespace, and these objects are in several"
+                        .help("import each namespace by itself"),
+                );
+            }
+        }
+    }
+}
+
+/// What runs to its end: kept for the day an app can say it.
+fn job(ledger: &mut Ledger, app: &mut App, object: &Node) {
+    let schedule = object.at(&["spec", "schedule"]).and_then(Node::scalar).map(str::to_owned);
+    let pod = object
+        .at(&["spec", "jobTemplate", "spec", "template", "spec"])
+        .or_else(|| object.at(&["spec", "template", "spec"]));
+    let container = pod.and_then(|pod| pod.get("containers")).and_then(|containers| containers.items().first());
+    let words = |key: &str| container.and_then(|one| one.get(key)).and_then(Node::texts).unwrap_or_default();
+    let mut command = words("command");
+    command.extend(words("args"));
+    let name = object.at(&["metadata", "name"]).or_else(|| object.at(&["metadata", "generateName"]));
+    let name = crate::names::name_of(name.and_then(Node::scalar).unwrap_or_default(), "job");
+    let image = container.and_then(|one| one.text_at("image")).unwrap_or_default();
+    if command.is_empty() {
+        command = vec![format!("command-of-{}", crate::names::name_of(image, "image"))];
+    }
+    let place = ledger.place(object);
+    app.job(ledger, object, Job { name, schedule, command, place });
+}

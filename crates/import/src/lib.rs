@@ -1,0 +1,183 @@
+//! What others describe — docker run lines, compose files, Kubernetes manifests, Nomad jobs, systemd units, Procfiles, crontabs — to
+//! `app.rads`, with a report in which every key of the input is in exactly one line. Bytes in, text out; no effects.
+//!
+//! - `tree` is what every format is read into; `ledger` knows which of its values have been told, and tells the rest.
+//! - A module for each format decides what becomes of a key; `draft` is the app it makes, `render` its text.
+//! - Files that a description names (`env_file`, drop-ins) come through [`Beside`]; what is written where is the caller's.
+
+#![forbid(unsafe_code)]
+
+mod crontab;
+mod docker;
+mod draft;
+mod env;
+mod hcl;
+mod kubernetes;
+mod ledger;
+mod names;
+mod nomad;
+mod procfile;
+mod render;
+mod report;
+mod shell;
+mod systemd;
+mod text;
+mod tree;
+mod units;
+mod yaml;
+
+use model::{Code, Problem};
+
+pub use report::{Line, Place, Verdict};
+
+use crate::draft::App;
+use crate::ledger::Ledger;
+
+/// What is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    DockerRun,
+    Compose,
+    Kubernetes,
+    Nomad,
+    Systemd,
+    Procfile,
+    Crontab,
+}
+
+impl Format {
+    pub const ALL: [Self; 7] =
+        [Self::DockerRun, Self::Compose, Self::Kubernetes, Self::Nomad, Self::Systemd, Self::Procfile, Self::Crontab];
+
+    /// As it is typed behind `rads import`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DockerRun => "docker-run",
+            Self::Compose => "compose",
+            Self::Kubernetes => "kubernetes",
+            Self::Nomad => "nomad",
+            Self::Systemd => "systemd",
+            Self::Procfile => "procfile",
+            Self::Crontab => "crontab",
+        }
+    }
+}
+
+/// A file to be imported. Its name is for the report, and for formats in which a file is called after what it describes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    pub name: String,
+    pub bytes: Vec<u8>,
+}
+
+/// Files that lie where the imported one does, by the path it names them by.
+pub trait Beside {
+    fn read(&self, path: &str) -> Option<Vec<u8>>;
+}
+
+/// Nothing lies there.
+pub struct Nothing;
+
+impl Beside for Nothing {
+    fn read(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// All there is to go by.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    pub format: Format,
+    pub files: &'a [File],
+    pub beside: &'a dyn Beside,
+    /// What `docker image inspect` printed of the images that are named.
+    pub images: Option<&'a File>,
+}
+
+/// A description in RADS, and what became of every key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// The text of `app.rads`.
+    pub app: String,
+    /// Files of the app that the input holds within itself (what a ConfigMap mounts), by their path.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// How many services the app has; one without any cannot be started.
+    pub services: usize,
+    /// What runs at times or once, which an app cannot say yet.
+    pub jobs: Vec<Job>,
+    pub report: Vec<Line>,
+    /// How many values the input has, of all of which the report tells.
+    pub values: usize,
+}
+
+/// Something that is run to its end: at the times of a schedule, or once. The language has no word for it yet, so that it is kept
+/// here, whole enough to become one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    pub name: String,
+    /// As it was written; `None`: once.
+    pub schedule: Option<String>,
+    /// What it runs, as words; a line for a shell is `sh -c`.
+    pub command: Vec<String>,
+    pub place: Place,
+}
+
+/// Largest file that is read: beyond any description that a person wrote.
+pub const FILE_BYTES_MAX: usize = 4 << 20;
+/// Most files of one import.
+pub const FILES_MAX: usize = 1_000;
+
+/// Reads a description.
+///
+/// # Errors
+/// When the input is not of the format at all: then nothing of it can be told.
+pub fn import(source: &Source<'_>) -> Result<Imported, Problem> {
+    import_with(source, true)
+}
+
+/// The same; `sweep` tells what no carrier has told. Off, it shows what the carriers know.
+fn import_with(source: &Source<'_>, sweep: bool) -> Result<Imported, Problem> {
+    if source.files.is_empty() {
+        return Err(Problem::new(Code::Usage, "there is nothing to import").help("name a file"));
+    }
+    if source.files.len() > FILES_MAX {
+        return Err(Problem::new(Code::Usage, format!("at most {FILES_MAX} files are imported at once")));
+    }
+    for file in source.files.iter().chain(source.images) {
+        text_of(file)?;
+    }
+    let (mut ledger, mut app) = (Ledger::new(), App::new(source));
+    match source.format {
+        Format::DockerRun => docker::run::read(source, &mut ledger, &mut app)?,
+        Format::Compose => docker::compose::read(source, &mut ledger, &mut app)?,
+        Format::Kubernetes => kubernetes::read(source, &mut ledger, &mut app)?,
+        Format::Nomad => nomad::read(source, &mut ledger, &mut app)?,
+        Format::Systemd => systemd::read(source, &mut ledger, &mut app)?,
+        Format::Procfile => procfile::read(source, &mut ledger, &mut app)?,
+        Format::Crontab => crontab::read(source, &mut ledger, &mut app)?,
+    }
+    app.finish(&mut ledger);
+    if sweep {
+        ledger.sweep();
+    }
+    let (values, report) = ledger.close();
+    Ok(Imported {
+        app: render::app(&app),
+        services: app.services.len(),
+        files: app.files.into_iter().collect(),
+        jobs: app.jobs,
+        report,
+        values,
+    })
+}
+
+/// The text of a file.
+fn text_of(file: &File) -> Result<&str, Problem> {
+    let unreadable = |why: String| Problem::new(Code::FileUnreadable, format!("cannot read `{}`: {why}", file.name));
+    if file.bytes.len() > FILE_BYTES_MAX {
+        return Err(unreadable(format!("it is larger than {} MiB", FILE_BYTES_MAX >> 20)));
+    }
+    let text = std::str::from_utf8(&file.bytes);
+    let text = text.map_err(|error| unreadable(format!("byte {} is not UTF-8 text", error.valid_up_to())))?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}

@@ -1,0 +1,545 @@
+//! A task: its program by its driver, variables, resources, checks.
+
+use super::{Context, Ports, blocks, kind_of};
+use crate::docker::image::{self, Program};
+use crate::docker::mounts;
+use crate::draft::{App, Asked, Probe, Restart, Service};
+use crate::env;
+use crate::ledger::{Ledger, WithHelp as _};
+use crate::report::Verdict;
+use crate::text::Text;
+use crate::tree::Node;
+use crate::units;
+
+/// Keys of tasks that have no counterpart.
+const NOT_CARRIED: &[(&str, &str)] = &[
+    ("vault", "secrets are a constellation's own: `rads c secrets set`"),
+    ("consul", "services are not found in Consul"),
+    ("identity", "stars have no account"),
+    ("artifact", "nothing is fetched: what a service needs lies beside the app, in `assets` or `binds`"),
+    ("dispatch_payload", "a job that is dispatched is not carried yet"),
+    ("logs", "what a star writes is kept by its agent: `rads c logs`"),
+    ("meta", "services have no metadata"),
+    ("scaling", "services do not scale by themselves yet: `rads c scale`"),
+    ("csi_plugin", "a volume lies in its machine's data folder"),
+    ("leader", "tasks are services of their own"),
+    ("kind", "services are not found in Consul"),
+    ("shutdown_delay", "a star that is to stop gets no requests first"),
+    ("ephemeral_disk", "a disk of its own is `disk_mb`; a volume stays"),
+    ("schedule", "a service is stopped and started by `rads c stop` and `rads c start`"),
+    ("secret", "secrets are a constellation's own: `rads c secrets set`"),
+    ("action", "`rads c exec` runs a command in a star"),
+    ("upstreams", "services do not reach each other by name"),
+    ("lifecycle", "a task that runs beside others is a service of its own"),
+];
+
+/// A text with what is known of its variables: those of the job by default, and what every star is told.
+pub(super) fn resolved(context: &Context, text: &str) -> String {
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        result.push_str(before);
+        let Some((inner, behind)) = after.split_once('}') else {
+            result.push_str("${");
+            rest = after;
+            continue;
+        };
+        let name = inner.trim();
+        let upper = name.strip_prefix("env.").unwrap_or(name);
+        let known = match (name.strip_prefix("var."), upper) {
+            (Some(variable), _) => context.variables.get(variable).cloned(),
+            (_, "NOMAD_ALLOC_ID" | "NOMAD_SHORT_ALLOC_ID") => Some("$STAR_ID".to_owned()),
+            (_, "NOMAD_ALLOC_NAME" | "NOMAD_TASK_NAME") => Some("$STAR_NAME".to_owned()),
+            (_, "NOMAD_TASK_DIR" | "NOMAD_ALLOC_DIR" | "NOMAD_SECRETS_DIR") => Some("/tmp".to_owned()),
+            (_, name) if name.starts_with("NOMAD_PORT_") => Some("$PORT".to_owned()),
+            (_, name) if name.starts_with("NOMAD_IP_") => Some("127.0.0.1".to_owned()),
+            (_, name) if name.starts_with("NOMAD_ADDR_") => Some("127.0.0.1:$PORT".to_owned()),
+            _ => None,
+        };
+        match known {
+            Some(known) => result.push_str(&known),
+            None => result.push_str(&format!("${{{inner}}}")),
+        }
+        rest = behind;
+    }
+    result.push_str(rest);
+    result
+}
+
+/// What a text still names that nobody knows.
+fn unknown(text: &str) -> bool {
+    text.contains("${")
+}
+
+/// The command and arguments of a task, as they are written.
+pub(super) fn words(task: &Node) -> Vec<String> {
+    let config = task.get("config");
+    let command = config.and_then(|config| config.get("command")).and_then(Node::scalar);
+    let args = config.and_then(|config| config.get("args")).and_then(Node::texts).unwrap_or_default();
+    let image = config.and_then(|config| config.text_at("image"));
+    let placeholder = || format!("command-of-{}", crate::names::name_of(image.unwrap_or_default(), "image"));
+    std::iter::once(command.map_or_else(placeholder, str::to_owned)).chain(args).collect()
+}
+
+/// Reads a task into a service. Whether it became one.
+pub(super) fn read(
+    context: &Context,
+    ledger: &mut Ledger,
+    app: &mut App,
+    service: &mut Service,
+    node: &Node,
+    ports: &Ports,
+    first: bool,
+) -> bool {
+    let driver = node.text_at("driver").unwrap_or_default().to_owned();
+    let config = node.get("config");
+    let is_container = matches!(driver.as_str(), "docker" | "podman" | "containerd" | "containerd-driver");
+    if !is_container && !matches!(driver.as_str(), "exec" | "raw_exec" | "exec2" | "java") {
+        ledger.left(node, format!("a task of driver `{driver}`: a star runs a program, of an image or of the host"));
+        return false;
+    }
+    if let Some(driver) = node.get("driver") {
+        ledger.carried(driver, "a star's `command`");
+    }
+    for (_, variables) in blocks(node, "env") {
+        for (name, value) in variables.entries() {
+            let text = resolved(context, value.scalar().unwrap_or_default());
+            if unknown(&text) {
+                let told = format!("variable `{name}` stays as it is written: what it names is Nomad's to know");
+                match service.variable(name, text.into()) {
+                    Ok(()) => ledger.changed(value, told),
+                    Err(why) => ledger.left(value, format!("variable `{name}`: {why}")),
+                }
+            } else {
+                env::set(app, ledger, service, value, name, text.into());
+            }
+        }
+        if variables.entries().is_empty() && ledger.is_open(variables) {
+            ledger.carried(variables, "nothing is in it");
+        }
+    }
+    let empty = Node::new(node.line, crate::tree::Value::Map(Vec::new()));
+    let config = config.unwrap_or(&empty);
+    let text = |key: &str| config.text_at(key).map(|text| resolved(context, text));
+    let listed = |key: &str| {
+        config.get(key).map(|words| {
+            words
+                .one_or_more()
+                .iter()
+                .map(|word| Text::from(resolved(context, word.scalar().unwrap_or_default())))
+                .collect::<Vec<Text>>()
+        })
+    };
+    if is_container {
+        let image = text("image").unwrap_or_else(|| "image".to_owned());
+        let command = text("command").map(|word| vec![Text::from(word)]);
+        let command = match (command, listed("args")) {
+            (Some(mut words), args) => {
+                words.extend(args.into_iter().flatten());
+                Some(words)
+            }
+            (None, args) => args,
+        };
+        let program = Program {
+            image: &image,
+            image_at: config.get("image"),
+            built: false,
+            entrypoint: listed("entrypoint"),
+            entrypoint_at: config.get("entrypoint"),
+            command,
+            command_at: config.get("command").or_else(|| config.get("args")),
+        };
+        image::set(app, ledger, service, &context.images, program);
+    } else {
+        let mut words: Vec<Text> = match driver.as_str() {
+            "java" => vec!["java".into()],
+            _ => Vec::new(),
+        };
+        words.extend(listed("jvm_options").into_iter().flatten());
+        if let Some(jar) = text("jar_path") {
+            words.extend(["-jar".into(), jar.into()]);
+        }
+        if let Some(class) = text("class").filter(|_| driver == "java") {
+            words.push(class.into());
+        }
+        words.extend(text("command").map(Text::from));
+        words.extend(listed("args").into_iter().flatten());
+        if words.first().is_none_or(|word| word.by_default().is_empty()) {
+            ledger.left(node, "it says nothing of what it runs");
+            return false;
+        }
+        service.command = words;
+        for key in ["command", "jar_path", "class", "jvm_options"] {
+            if let Some(node) = config.get(key) {
+                ledger.carried(
+                    node,
+                    "in `command`".help(
+                        "programs of the host are those below /usr; others go into the app's folder, as ./program",
+                    ),
+                );
+            }
+        }
+    }
+    for (key, value) in config.entries() {
+        if ledger.is_open(value) {
+            container(context, ledger, app, service, key, value, ports);
+        }
+    }
+    for (key, value) in node.entries() {
+        setting(context, ledger, app, service, key, value, ports, first);
+    }
+    true
+}
+
+fn container(
+    context: &Context,
+    ledger: &mut Ledger,
+    app: &mut App,
+    service: &mut Service,
+    key: &str,
+    node: &Node,
+    ports: &Ports,
+) {
+    let text = resolved(context, node.scalar().unwrap_or_default());
+    match key {
+        "args" | "command" | "entrypoint" => ledger.carried(node, "in `command`"),
+        "ports" => {
+            for one in node.one_or_more() {
+                let known = one.scalar().is_some_and(|name| ports.contains_key(name));
+                match known {
+                    true => ledger.carried(one, "where the port is described"),
+                    false => ledger.left(one, "no port of the group is called so"),
+                }
+            }
+        }
+        "port_map" => {
+            for (name, value) in node.entries() {
+                let inside = value.int().and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+                match (inside, service.port) {
+                    (Some(port), None) => {
+                        let fixed = ports.get(name).and_then(|(_, fixed)| *fixed);
+                        let (listen, _) = app.listen(crate::draft::Listen::new("*", fixed.unwrap_or(0)));
+                        (service.port, service.listen, service.http) =
+                            (Some(port), Some(listen), name.starts_with("http"));
+                        ledger.carried(value, format!("port {port}"));
+                    }
+                    _ => ledger.left(value, "a service has one port"),
+                }
+            }
+        }
+        "volumes" => {
+            for one in node.one_or_more() {
+                let text = resolved(context, one.scalar().unwrap_or_default());
+                let mut mount = mounts::parse(&text);
+                // A path that is none of the host is one of the task's own folder.
+                if !mount.source.starts_with('/') && mount.source.contains(['/', '.']) {
+                    mount.source = format!("./{}", mount.source);
+                }
+                mounts::take(app, ledger, service, one, &mount, None);
+            }
+        }
+        "network_mode" => match text.as_str() {
+            "host" => {
+                service.network = Some("host");
+                ledger.carried(node, "network: \"host\"");
+            }
+            _ => ledger.changed(node, "network: \"bridge\": a star calls out and reaches no other by it"),
+        },
+        "cap_add" => node
+            .one_or_more()
+            .iter()
+            .for_each(|one| crate::docker::cap_add(ledger, service, one, one.scalar().unwrap_or_default())),
+        "cap_drop" => ledger.carried(node, "a star lacks it unless `weaken` gives it"),
+        "work_dir" | "working_dir" => match service.set_workdir(&text) {
+            Ok(()) => ledger.carried(node, "workdir"),
+            Err(why) => ledger.left(node, why),
+        },
+        "pids_limit" => match node.int().and_then(|count| u64::try_from(count).ok()).filter(|count| *count > 0) {
+            Some(count) => crate::docker::bounded(ledger, node, "pids", service.set_pids(count)),
+            None => ledger.left(node, "it is no number"),
+        },
+        "privileged" if !node.is_true() => ledger.carried(node, "it is off"),
+        "privileged" => ledger.left(node, "no star has rights over its machine"),
+        "auth" | "auth_soft_fail" | "force_pull" | "image_pull_timeout" => {
+            ledger.left(node, "nothing is pulled: the root file system lies beside the app");
+        }
+        "logging" => ledger.left(node, "what a star writes is kept by its agent: `rads c logs`"),
+        "labels" => ledger.left(node, "services have no labels"),
+        "init" | "tty" | "interactive" => ledger.carried(node, "every star's first process reaps what others leave"),
+        "hostname" => ledger.left(node, "a star's host name is its own, as `web-1`"),
+        _ => ledger.left(node, "a star has nothing like it"),
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "a task's settings touch all there is")]
+fn setting(
+    context: &Context,
+    ledger: &mut Ledger,
+    app: &mut App,
+    service: &mut Service,
+    key: &str,
+    node: &Node,
+    ports: &Ports,
+    first: bool,
+) {
+    let text = resolved(context, node.scalar().unwrap_or_default());
+    match kind_of(key) {
+        "driver" | "config" | "env" | "constraint" | "affinity" => {}
+        "resources" => resources(ledger, service, node),
+        "kill_timeout" => match units::go_ms(&text) {
+            Some(ms) => {
+                service.set_grace(ms);
+                ledger.carried(node, "grace_seconds");
+            }
+            None => ledger.left(node, format!("`{text}` is no time")),
+        },
+        "kill_signal" => match service.set_stop_signal(&text) {
+            true => ledger.carried(node, "stop_signal"),
+            false => ledger.left(node, format!("`{text}` is no signal that means \"stop\" to a star")),
+        },
+        "user" => match text.as_str() {
+            "root" => ledger.carried(node, "a star's root, which is nobody on the host"),
+            _ if service.set_user(&text) => ledger.carried(node, "user, an id of the star's own"),
+            _ => ledger.left(node, format!("user `{text}`: a star's user is a number")),
+        },
+        "service" => registered(context, ledger, service, node, ports),
+        "restart" => restart(ledger, service, node),
+        "template" => template(context, ledger, app, service, node),
+        "volume_mount" => {
+            let (name, path) =
+                (node.text_at("volume").unwrap_or_default(), node.text_at("destination").unwrap_or_default());
+            let volume = app.volume(name);
+            match service.volume(path, volume.clone(), None) {
+                Ok(()) if node.get("read_only").is_some_and(Node::is_true) => {
+                    ledger.changed(node, format!("volume `{volume}` at {path}; not read-only"));
+                }
+                Ok(()) => ledger.carried(node, format!("volume `{volume}` at {path}")),
+                Err(why) => ledger.left(node, format!("volume `{volume}` at `{path}`: {why}")),
+            }
+        }
+        other => {
+            if let Some((_, why)) = NOT_CARRIED.iter().find(|(known, _)| *known == other) {
+                ledger.left(node, *why);
+            }
+        }
+    }
+    let _ = first;
+}
+
+fn resources(ledger: &mut Ledger, service: &mut Service, node: &Node) {
+    for (key, value) in node.entries() {
+        let number = value.int().and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0);
+        match (kind_of(key), number) {
+            ("cores", Some(cores)) => {
+                let _ = service.set_cpu(cores.saturating_mul(1000));
+                ledger.carried(value, format!("cpu_cores: {cores}"));
+            }
+            ("memory", Some(megabytes)) => match node.get("memory_max").and_then(Node::int) {
+                Some(_) => ledger.changed(value, "a limit bounds, and nothing is reserved: the limit is `memory_max`"),
+                None => {
+                    crate::docker::bounded(ledger, value, "ram_mb", service.set_ram(megabytes.saturating_mul(1 << 20)))
+                }
+            },
+            ("memory_max", Some(megabytes)) => {
+                crate::docker::bounded(ledger, value, "ram_mb", service.set_ram(megabytes.saturating_mul(1 << 20)));
+            }
+            ("cpu", _) => {
+                ledger
+                    .left(value, "megahertz are reserved there, and nothing is reserved here".help("cpu_cores bounds"));
+            }
+            ("network", _) => ledger.changed(value, "where its ports are used"),
+            _ => ledger.left(value, "stars have no GPUs or other devices yet"),
+        }
+    }
+}
+
+/// A service by which others find it: its checks are what a star is asked.
+pub(super) fn registered(context: &Context, ledger: &mut Ledger, service: &mut Service, node: &Node, ports: &Ports) {
+    for (key, value) in node.entries() {
+        match kind_of(key) {
+            "check" => check(context, ledger, service, value, ports),
+            "port" => ledger.carried(value, "the service's port"),
+            "name" => ledger
+                .changed(value, format!("service `{}`: what is registered is called as it is described", service.name)),
+            "provider" => ledger.carried(value, "a service is known as soon as it is there"),
+            "check_restart" => ledger.left(value, "`live` ends and replaces what fails"),
+            _ => ledger.left(value, "a service is known by its name alone"),
+        }
+    }
+}
+
+fn check(context: &Context, ledger: &mut Ledger, service: &mut Service, node: &Node, ports: &Ports) {
+    let kind = node.text_at("type").unwrap_or_default();
+    let at = node.text_at("port").and_then(|name| ports.get(name)).and_then(|(inside, _)| *inside);
+    let elsewhere = at.is_some() && service.port.is_some() && at != service.port;
+    let path = resolved(context, node.text_at("path").unwrap_or("/"));
+    let asked = match kind {
+        _ if elsewhere => None,
+        "http" if path.starts_with('/') && !path.contains([' ', '\r', '\n']) => Some(Asked::Http(path)),
+        "tcp" => Some(Asked::Tcp),
+        "script" => {
+            let command = node.text_at("command").map(|word| resolved(context, word));
+            let args = node.get("args").and_then(Node::texts).unwrap_or_default();
+            command.filter(|word| !word.is_empty()).map(|word| {
+                Asked::Exec(
+                    std::iter::once(word)
+                        .chain(args.iter().map(|word| resolved(context, word)))
+                        .map(Text::from)
+                        .collect(),
+                )
+            })
+        }
+        _ => None,
+    };
+    let (Some(asked), None) = (asked, &service.ready) else {
+        let why = if service.ready.is_some() {
+            "a star is asked one thing for being ready"
+        } else {
+            "a star is asked by HTTP, by TCP at its port, or by a command"
+        };
+        ledger.left(node, why);
+        return;
+    };
+    let needs_port = !matches!(asked, Asked::Exec(_));
+    let mut probe = Probe::new(asked);
+    for (key, value) in node.entries() {
+        let ms = value.scalar().and_then(units::go_ms);
+        match (key.as_str(), ms) {
+            ("interval", Some(ms)) => probe.interval_ms = Some(ms),
+            ("timeout", Some(ms)) => probe.timeout_ms = Some(ms),
+            ("type" | "path" | "port" | "command" | "args" | "name", _) => {}
+            ("method", _) if value.scalar() == Some("GET") => {}
+            _ => {
+                ledger.left(value, "a probe has nothing like it");
+                continue;
+            }
+        }
+        ledger.carried(value, "of `ready`");
+    }
+    if needs_port {
+        service.http |= matches!(probe.asked, Asked::Http(_));
+    }
+    service.ready = Some(probe);
+}
+
+pub(super) fn restart(ledger: &mut Ledger, service: &mut Service, node: &Node) {
+    if node.get("attempts").and_then(Node::int) == Some(0) && node.text_at("mode") == Some("fail") {
+        service.restart = Some(Restart::Never);
+        ledger.carried(node, "restart: \"never\"");
+        return;
+    }
+    ledger.changed(node, "a star that ends is started again, with growing delays and without an end");
+}
+
+/// A file that Nomad renders: one of the app, when nothing in it has to be.
+fn template(context: &Context, ledger: &mut Ledger, app: &mut App, service: &mut Service, node: &Node) {
+    let destination = resolved(context, node.text_at("destination").unwrap_or_default());
+    let data = node.text_at("data").unwrap_or_default();
+    if data.is_empty() || data.contains("{{") {
+        ledger.left(
+            node,
+            format!("a template for `{destination}`: what it looks up is Nomad's to know")
+                .help("write the file beside the app and name it in `binds`; secrets are `secrets` and `env_secrets`"),
+        );
+        return;
+    }
+    if node.get("env").is_some_and(Node::is_true) {
+        ledger.carried(node, "the variables in it");
+        for (name, value) in env::file(data.as_bytes()).entries() {
+            let text = value.scalar().unwrap_or_default();
+            if env::is_secret(name, text) {
+                let secret = app.secret(name, text, &service.name);
+                let _ = service.secret_variable(name, secret.clone());
+                ledger.note(
+                    Verdict::Changed,
+                    node,
+                    format!("variable `{name}` is secret `{secret}`").help(env::set_help(&secret)),
+                );
+            } else if let Err(why) = service.variable(name, text.into()) {
+                ledger.note(Verdict::NotCarried, node, format!("variable `{name}`: {why}"));
+            }
+        }
+        return;
+    }
+    let path = if destination.starts_with('/') {
+        destination.clone()
+    } else {
+        format!("/{}", crate::draft::normal(&destination))
+    };
+    let source = format!("config/{}", crate::draft::normal(path.trim_start_matches('/')));
+    match service.bind(&path, &source) {
+        Ok(_) => {
+            app.files.insert(source.clone(), data.as_bytes().to_vec());
+            ledger.changed(
+                node,
+                format!("`{source}` of the app's folder at {path}")
+                    .help("the program's own path to it may have to follow"),
+            );
+        }
+        Err(why) => ledger.left(node, format!("a file at `{destination}`: {why}")),
+    }
+}
+
+/// Conditions and wishes, of a job, a group or a task.
+pub(super) fn conditions(ledger: &mut Ledger, service: &mut Service, node: &Node) {
+    for (kind, wish) in [("constraint", false), ("affinity", true)] {
+        for (_, one) in blocks(node, kind) {
+            condition(ledger, service, one, wish);
+        }
+    }
+}
+
+fn condition(ledger: &mut Ledger, service: &mut Service, node: &Node, wish: bool) {
+    let value = node.text_at("value").unwrap_or_default();
+    let operator = node.text_at("operator").unwrap_or("=");
+    if operator == "distinct_hosts" || node.get("distinct_hosts").is_some_and(Node::is_true) {
+        service.placement.per_node = Some(1);
+        ledger.carried(node, "placement: per_node: 1");
+        return;
+    }
+    let attribute = node.text_at("attribute").unwrap_or_default();
+    let name = attribute.trim().trim_start_matches("${").trim_end_matches('}').trim();
+    let name = match name {
+        "node.unique.name" | "attr.unique.hostname" | "node.unique.id" => "node".to_owned(),
+        "node.region" => "region".to_owned(),
+        "node.datacenter" => "zone".to_owned(),
+        "node.class" => "class".to_owned(),
+        "attr.cpu.numcores" => "cores".to_owned(),
+        "attr.kernel.name" | "attr.cpu.arch" | "attr.os.name" => {
+            ledger.left(node, "machines are not told apart by system");
+            return;
+        }
+        _ => match name.strip_prefix("meta.") {
+            Some(label) => label.to_owned(),
+            None => name.to_owned(),
+        },
+    };
+    let condition = match operator {
+        "=" | "==" | "is" => format!("{name} = {value}"),
+        "!=" | "not" => format!("{name} != {value}"),
+        ">" | ">=" | "<" | "<=" => format!("{name} {operator} {value}"),
+        "set_contains_any" => format!("{name} in {value}"),
+        "is_set" => format!("{name} exists"),
+        "is_not_set" => format!("{name} missing"),
+        "version" | "semver" => {
+            let (sign, version) = value.split_at(value.find(|c: char| c.is_ascii_digit()).unwrap_or(0));
+            format!("{name} version {} {version}", sign.trim())
+        }
+        _ => {
+            ledger.left(node, format!("no comparison is called `{operator}`"));
+            return;
+        }
+    };
+    let taken = match wish {
+        true => service.prefer(&condition, node.get("weight").and_then(Node::int).unwrap_or(50)),
+        false => service.require(&condition),
+    };
+    match taken {
+        Ok(()) => ledger.carried(
+            node,
+            format!("placement: {condition}")
+                .help("labels of machines are given when they join: `rads c join --label NAME=VALUE`"),
+        ),
+        Err(why) => ledger.left(node, why),
+    }
+}

@@ -1,0 +1,90 @@
+//! A Procfile: a line for each kind of process, `web: bundle exec puma`. Only `web` is called from outside, at `$PORT`.
+
+use model::{Code, Problem};
+
+use crate::draft::{App, Listen, Restart, Service};
+use crate::ledger::{Ledger, WithHelp as _};
+use crate::report::Verdict;
+use crate::shell;
+use crate::text::{Piece, Text};
+use crate::tree::{NODES_MAX, Node, Value};
+use crate::{Job, Source, text_of};
+
+/// Where `web` listens when nobody says: what foreman gives the first process.
+const WEB_PORT: u16 = 5000;
+
+pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> Result<(), Problem> {
+    for file in source.files {
+        let mut entries = Vec::new();
+        for (at, line) in text_of(file)?.lines().enumerate().take(NODES_MAX) {
+            let line_number = u32::try_from(at + 1).unwrap_or(u32::MAX);
+            if line.trim().is_empty() || line.trim_start().starts_with('#') {
+                continue;
+            }
+            let (name, command) = line.split_once(':').unwrap_or(("", line));
+            entries.push((name.trim().to_owned(), Node::text(line_number, command.trim())));
+        }
+        let mut root = Node::new(1, Value::Map(entries));
+        ledger.enter(&mut root, &file.name, "");
+        for (name, node) in root.entries() {
+            process(ledger, app, name, node);
+        }
+    }
+    match app.services.is_empty() && app.jobs.is_empty() {
+        true => Err(Problem::new(Code::FileUnreadable, "there is no process in it")
+            .help("a line of a Procfile is `web: bundle exec puma`")),
+        false => Ok(()),
+    }
+}
+
+fn process(ledger: &mut Ledger, app: &mut App, name: &str, node: &Node) {
+    let line = node.scalar().unwrap_or_default();
+    let sound = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
+    if !sound || line.is_empty() {
+        ledger.left(node, "it is not `NAME: COMMAND`");
+        return;
+    }
+    if matches!(name, "release" | "postdeploy") {
+        let command = shell::simple(line).map(|words| words.iter().map(in_shell_words).collect());
+        let command = command.unwrap_or_else(|| vec!["sh".to_owned(), "-c".to_owned(), line.to_owned()]);
+        let (name, place) = (name.to_owned(), ledger.place(node));
+        app.job(ledger, node, Job { name, schedule: None, command, place });
+        return;
+    }
+    let mut service = Service::new(app.service_name(name), node);
+    let (command, how) = command(line);
+    service.command = command;
+    service.network = Some("bridge");
+    service.restart = Some(Restart::Always);
+    if name == "web" || line.contains("$PORT") || line.contains("${PORT") {
+        let (listen, _) = app.listen(Listen::new(Listen::HERE, WEB_PORT));
+        (service.port, service.listen, service.http) = (Some(WEB_PORT), Some(listen), true);
+        let text = "it listens on `$PORT`, which is 5000 within its star, and is reached at 127.0.0.1:5000";
+        ledger.note(Verdict::Carried, node, text.help("listen: \"*:80\" for everybody"));
+    }
+    ledger.carried(
+        node,
+        format!("service `{}`, {how}", service.name).help(
+            "what the program needs of files goes into `assets`, of variables into `env`; interpreters are the host's",
+        ),
+    );
+    app.services.push(service);
+}
+
+/// Words, or a shell that reads the line. `$PORT` a star knows; of other variables the shell does.
+fn command(line: &str) -> (Vec<Text>, &'static str) {
+    let known = |word: &Text| word.variables().iter().all(|name| *name == "PORT");
+    match shell::simple(line).filter(|words| words.iter().all(known)) {
+        Some(words) => (words.iter().map(|word| Text::from(in_shell_words(word))).collect(), "word by word"),
+        None => (vec!["sh".into(), "-c".into(), line.into()], "by a shell"),
+    }
+}
+
+/// A word with its variables as a shell writes them.
+fn in_shell_words(word: &Text) -> String {
+    let piece = |piece: &Piece| match piece {
+        Piece::Fixed(text) => text.clone(),
+        Piece::Env { name, .. } => format!("${{{name}}}"),
+    };
+    word.0.iter().map(piece).collect()
+}
