@@ -16,16 +16,16 @@ pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> R
         for (at, line) in text_of(file)?.lines().enumerate().take(NODES_MAX) {
             let line = line.trim();
             if !line.is_empty() && !line.starts_with('#') {
-                items.push(Node::text(u32::try_from(at + 1).unwrap_or(u32::MAX), line));
+                items.push((String::new(), Node::text(u32::try_from(at + 1).unwrap_or(u32::MAX), line)));
             }
         }
-        let mut root = Node::new(1, Value::List(items));
+        let mut root = Node::new(1, Value::Map(items));
         ledger.enter(&mut root, &file.name, "");
         // Files of the system have the user in every line.
-        let lines: Vec<Entry<'_>> = root.items().iter().filter_map(|item| entry(item.scalar()?)).collect();
+        let lines: Vec<Entry<'_>> = root.entries().iter().filter_map(|(_, item)| entry(item.scalar()?)).collect();
         let has_users = is_systems(&file.name) || !lines.is_empty() && lines.iter().all(|line| names_user(line.rest));
-        for node in root.items() {
-            line(ledger, app, &file.name, node, has_users);
+        for (_, node) in root.entries() {
+            line(ledger, app, node, has_users);
         }
     }
     match app.jobs.is_empty() {
@@ -71,7 +71,7 @@ fn names_user(rest: &str) -> bool {
     rest.split_whitespace().next().is_some_and(|word| USUAL.contains(&word))
 }
 
-fn line(ledger: &mut Ledger, app: &mut App, file: &str, node: &Node, has_users: bool) {
+fn line(ledger: &mut Ledger, app: &mut App, node: &Node, has_users: bool) {
     let text = node.scalar().unwrap_or_default();
     let Some(Entry { schedule, rest }) = entry(text) else {
         let variable = text.split_once('=').map(|(name, _)| name.trim()).filter(|name| shell::is_variable(name));
@@ -92,6 +92,7 @@ fn line(ledger: &mut Ledger, app: &mut App, file: &str, node: &Node, has_users: 
         true => rest.split_once(char::is_whitespace).map_or(("", rest), |(user, command)| (user, command.trim_start())),
         false => ("", rest),
     };
+    let program = command.split_whitespace().next().unwrap_or("job").to_owned();
     // What follows a `%` is what the command reads.
     let (command, input) = percent(command);
     let words: Vec<String> = match shell::simple(&command) {
@@ -106,12 +107,9 @@ fn line(ledger: &mut Ledger, app: &mut App, file: &str, node: &Node, has_users: 
             vec!["sh".to_owned(), "-c".to_owned(), line]
         }
     };
-    let program = words.iter().find(|word| !matches!(word.as_str(), "sh" | "-c")).map_or("job", String::as_str);
-    let program = program.split_whitespace().next().unwrap_or("job");
     let program = program.rsplit('/').next().unwrap_or("job");
     let name = app.service_name(&crate::names::name_of(program.split('.').next().unwrap_or("job"), "job"));
     let place = ledger.place(node);
-    let _ = file;
     if !user.is_empty() && user != "root" {
         ledger.note(crate::report::Verdict::NotCarried, node, format!("user `{user}`: a star's user is a number"));
     }

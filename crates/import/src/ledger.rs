@@ -2,6 +2,8 @@
 //!
 //! A value is told once; what is told again is not counted again. What nobody has told at the end is told here.
 
+use std::collections::BTreeSet;
+
 use crate::report::{Line, Place, Verdict};
 use crate::tree::{Node, Value};
 
@@ -17,6 +19,7 @@ pub(crate) struct Ledger {
     cells: Vec<Cell>,
     /// With the number of the cell that each is about, which is the order they are read in.
     lines: Vec<(usize, Line)>,
+    said: BTreeSet<(usize, String)>,
 }
 
 /// What a line says, and what to do about it.
@@ -44,13 +47,13 @@ impl<T: Into<String>> WithHelp for T {
 
 impl Ledger {
     pub(crate) fn new() -> Self {
-        Self { cells: Vec::new(), lines: Vec::new() }
+        Self { cells: Vec::new(), lines: Vec::new(), said: BTreeSet::new() }
     }
 
     /// Enters a document: everything in it must be told from now on. `path` is what its keys are shown below.
     pub(crate) fn enter(&mut self, node: &mut Node, file: &str, path: &str) {
         node.id = self.cells.len();
-        let place = Place { file: file.to_owned(), line: node.line, path: one_line(path) };
+        let place = Place { file: file.to_owned(), line: node.line, path: one_line(path.trim_end()) };
         self.cells.push(Cell { place, end: 0, is_leaf: node.is_leaf(), told: false });
         match &mut node.value {
             Value::List(items) => {
@@ -60,7 +63,7 @@ impl Ledger {
             }
             Value::Map(entries) => {
                 for (key, value) in entries {
-                    let dot = if path.is_empty() || path.ends_with(' ') { "" } else { "." };
+                    let dot = if path.is_empty() || key.is_empty() || path.ends_with(' ') { "" } else { "." };
                     self.enter(value, file, &format!("{path}{dot}{key}"));
                 }
             }
@@ -106,6 +109,12 @@ impl Ledger {
         let place = self.cells.get(id).map(|cell| cell.place.clone());
         let place = place.unwrap_or_else(|| Place { file: String::new(), line: 0, path: String::new() });
         let (text, help) = (one_line(&said.text), said.help.map(|help| one_line(&help)));
+        // What several services have in common is told by each of them, and reads the same.
+        let is_known = values == 0 && !self.said.insert((id, text.clone()));
+        self.said.insert((id, text.clone()));
+        if is_known {
+            return;
+        }
         self.lines.push((id, Line { verdict, place, text, help, values }));
     }
 

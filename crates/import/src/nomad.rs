@@ -181,7 +181,7 @@ fn group(
     let tasks = blocks(node, "task");
     let ports = ports(context, node);
     let mut made = Vec::new();
-    for (at, (task_name, task_node)) in tasks.iter().enumerate() {
+    for (task_name, task_node) in &tasks {
         let wanted = match (several, tasks.len()) {
             (false, _) => job_name.to_owned(),
             (true, 1) => format!("{job_name}-{name}"),
@@ -190,7 +190,7 @@ fn group(
         if let Some(hook) = task_node.get("lifecycle") {
             let when = hook.text_at("hook").unwrap_or_default().to_owned();
             let sidecar = hook.get("sidecar").is_some_and(Node::is_true);
-            if !sidecar && when != "" {
+            if !sidecar && !when.is_empty() {
                 ledger.left(
                     task_node,
                     format!("a task that runs at `{when}`")
@@ -200,7 +200,7 @@ fn group(
             }
         }
         let mut service = Service::new(app.service_name(&wanted), task_node);
-        let taken = task::read(context, ledger, app, &mut service, task_node, &ports, at == 0);
+        let taken = task::read(context, ledger, app, &mut service, task_node, &ports);
         // One that does not become a service was told as a whole.
         if !taken {
             continue;

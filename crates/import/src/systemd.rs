@@ -139,7 +139,7 @@ fn service(source: &Source<'_>, ledger: &mut Ledger, app: &mut App, name: &str, 
     let specifiers = exec::Specifiers::of(name);
     let mut service = Service::new(app.service_name(&name_of(plain, "app")), node);
     if let Some(text) = last(roots, "Unit", "Description") {
-        service.comments.push(specifiers.expand(text));
+        service.comments.push(specifiers.expand(text).trim().to_owned());
     }
     service.network = Some("host");
     service.restart = Some(Restart::Never);
@@ -149,7 +149,7 @@ fn service(source: &Source<'_>, ledger: &mut Ledger, app: &mut App, name: &str, 
             context.setting(ledger, app, &mut service, section, key, value);
         }
     }
-    context.program(ledger, app, &mut service);
+    context.program(ledger, &mut service);
     ledger.note(
         crate::report::Verdict::Changed,
         node,

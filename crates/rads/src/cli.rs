@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Look for mistakes in scripts without running them
     Check(Check),
+    /// Write an app from what others describe, and tell what became of every key of it
+    Import(Import),
     /// Look after stars, services and the agent
     #[command(visible_alias = "c", subcommand_required = true, arg_required_else_help = true, after_help = EXIT_CODES)]
     Constellation {
@@ -252,6 +254,44 @@ pub(crate) struct Run {
 pub(crate) struct Check {
     #[arg(required = true)]
     pub(crate) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Import {
+    /// What it is
+    #[arg(value_enum)]
+    pub(crate) format: Foreign,
+    /// Files, `-` for standard input; of `docker-run` the line itself, of `systemd` also the names of units [default: `Procfile`,
+    /// `compose.yaml` and the like of the working folder; a crontab comes by standard input]
+    pub(crate) input: Vec<OsString>,
+    /// Write the app to this file, and what it needs of files beside it, instead of to standard output
+    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().map(PathBuf::from))]
+    pub(crate) to: Option<PathBuf>,
+    /// What `docker image inspect` printed of the images: what they start, with which variables
+    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().map(PathBuf::from))]
+    pub(crate) images: Option<PathBuf>,
+    /// Write over files that are there
+    #[arg(long, requires = "to")]
+    pub(crate) force: bool,
+}
+
+/// What can be imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Foreign {
+    /// A `docker run` line, quoted as one word or behind `--`
+    DockerRun,
+    /// A compose file
+    Compose,
+    /// Kubernetes manifests
+    Kubernetes,
+    /// A Nomad job in HCL
+    Nomad,
+    /// systemd units with their drop-ins
+    Systemd,
+    /// A Procfile
+    Procfile,
+    /// A crontab, of a user or of the system
+    Crontab,
 }
 
 #[derive(Debug, Args)]
@@ -717,6 +757,12 @@ mod tests {
             "rads up app.rads -d --listen 0 --yes --data-dir /tmp/x",
             "rads run hello.rads --flag value",
             "rads check a.rads b.rads",
+            "rads import compose docker-compose.yml --images images.json --to app.rads --force",
+            "rads import docker-run -- docker run -p 8080:80 nginx",
+            "rads import kubernetes a.yaml b.yaml -o json",
+            "rads import systemd nginx.service",
+            "rads import procfile",
+            "rads import crontab -",
             "rads constellation create --name web --script server.rads --cpu-percent 25 --ram-mb 512",
             "rads constellation list",
             "rads constellation stop web",

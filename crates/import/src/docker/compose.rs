@@ -54,6 +54,10 @@ pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> R
     let project = root.text_at("name").map_or_else(|| "app".to_owned(), |name| interpolated(name).0.by_default());
     let context =
         Context { source, images: Images::of(source)?, project, configs: named("configs"), volumes: named("volumes") };
+    if source.beside.read(".env").is_some() {
+        let text = "variables have the values that the environment of `rads up` has; `.env` is not read then";
+        ledger.note(Verdict::Changed, root, text.help("`set -a; . ./.env; set +a` before it, in a shell"));
+    }
     let called = called_at(&services);
     for (name, node) in services.entries() {
         if !node.is_map() {
@@ -161,7 +165,7 @@ fn volume(ledger: &mut Ledger, app: &mut App, name: &str, node: &Node) {
             "name" => ledger.changed(value, format!("volume `{called}`: it is called as services call it")),
             "external" => {
                 let text = format!("volume `{called}` begins empty: what it holds elsewhere has to be copied");
-                ledger.left(value, text.help("`rads c cp FOLDER/. STAR:PATH`"));
+                ledger.left(value, text.help("`tar -C FOLDER -c . | rads c cp - STAR:PATH`"));
             }
             "driver" if value.scalar() == Some("local") => ledger.carried(value, "a volume lies on its machine"),
             "driver" | "driver_opts" => ledger.left(value, "a volume lies in its machine's data folder"),

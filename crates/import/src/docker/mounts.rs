@@ -126,7 +126,7 @@ fn placed(app: &mut App, service: &mut Service, mount: &Mount) -> Result<Outcome
     let name = app.volume(&format!("{}-{}", service.name, name_of(&inside, "data")));
     service.volume(target, name.clone(), *size)?;
     let text = format!("the host's `{source}` is volume `{name}` at {target}, empty at first");
-    let help = format!("copy what is in it: `rads c cp {source}/. {}-1:{target}`", service.name);
+    let help = format!("copy what is in it: `tar -C {source} -c . | rads c cp - {}-1:{target}`", service.name);
     Ok((Verdict::Changed, text, Some(help)))
 }
 

@@ -102,27 +102,34 @@ pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> R
     }
 }
 
+/// Flags of the engine itself that have a value.
+const ENGINE_FLAGS: [&str; 8] = ["-H", "--host", "-c", "--context", "--config", "-l", "--log-level", "--namespace"];
+
 /// Where the flags begin, behind `docker run` and what it is run by.
 fn flags_begin(words: &[Word]) -> Option<usize> {
-    let plain: Vec<String> = words.iter().take(12).map(|word| word.text.by_default()).collect();
+    let plain: Vec<String> = words.iter().take(24).map(|word| word.text.by_default()).collect();
+    let word = |at: usize| plain.get(at).map(String::as_str);
     let engine = plain.iter().position(|word| {
         let program = word.rsplit('/').next().unwrap_or_default();
         matches!(program, "docker" | "podman" | "nerdctl" | "docker.exe")
     });
-    let from = engine.map_or(0, |at| at + 1);
-    let run = plain.iter().skip(from).position(|word| matches!(word.as_str(), "run" | "create"))? + from;
-    // `run` alone will do, but not somewhere within another command.
-    (engine.is_some() || run == 0).then_some(run + 1)
+    // `run` alone will do.
+    let mut at = engine.map_or(0, |at| at + 1);
+    while let Some(flag) = word(at).filter(|word| word.starts_with('-')) {
+        at += if ENGINE_FLAGS.contains(&flag) { 2 } else { 1 };
+    }
+    at += usize::from(word(at) == Some("container"));
+    matches!(word(at), Some("run" | "create")).then_some(at + 1)
 }
 
 /// A command. Whether it was one that runs a container.
 fn one(source: &Source<'_>, ledger: &mut Ledger, app: &mut App, images: &Images, file: &str, words: &[Word]) -> bool {
     let line = words[0].line;
     let Some(begin) = flags_begin(words) else {
-        let program = words[0].text.by_default();
-        let mut node = Node::text(line, program.clone());
+        let begins: Vec<String> = words.iter().take(2).map(|word| word.text.by_default()).collect();
+        let mut node = Node::text(line, begins.join(" "));
         ledger.enter(&mut node, file, "");
-        ledger.left(&node, format!("`{program}` runs no container"));
+        ledger.left(&node, format!("`{}` runs no container", begins.join(" ")));
         return false;
     };
     let mut node = flags(&words[begin..], line);

@@ -50,7 +50,9 @@ pub(super) fn resolved(context: &Context, text: &str) -> String {
             (Some(variable), _) => context.variables.get(variable).cloned(),
             (_, "NOMAD_ALLOC_ID" | "NOMAD_SHORT_ALLOC_ID") => Some("$STAR_ID".to_owned()),
             (_, "NOMAD_ALLOC_NAME" | "NOMAD_TASK_NAME") => Some("$STAR_NAME".to_owned()),
-            (_, "NOMAD_TASK_DIR" | "NOMAD_ALLOC_DIR" | "NOMAD_SECRETS_DIR") => Some("/tmp".to_owned()),
+            (_, "NOMAD_TASK_DIR") => Some("/local".to_owned()),
+            (_, "NOMAD_ALLOC_DIR") => Some("/alloc".to_owned()),
+            (_, "NOMAD_SECRETS_DIR") => Some("/secrets".to_owned()),
             (_, name) if name.starts_with("NOMAD_PORT_") => Some("$PORT".to_owned()),
             (_, name) if name.starts_with("NOMAD_IP_") => Some("127.0.0.1".to_owned()),
             (_, name) if name.starts_with("NOMAD_ADDR_") => Some("127.0.0.1:$PORT".to_owned()),
@@ -89,7 +91,6 @@ pub(super) fn read(
     service: &mut Service,
     node: &Node,
     ports: &Ports,
-    first: bool,
 ) -> bool {
     let driver = node.text_at("driver").unwrap_or_default().to_owned();
     let config = node.get("config");
@@ -180,13 +181,20 @@ pub(super) fn read(
             }
         }
     }
+    let named: Vec<String> = service.command.iter().map(Text::by_default).filter(|word| unknown(word)).collect();
+    if !named.is_empty() {
+        let at = config.get("args").or_else(|| config.get("command")).unwrap_or(node);
+        let text =
+            format!("`{}` in `command` stays as it is written: what it names is Nomad's to know", named.join("`, `"));
+        ledger.note(Verdict::Changed, at, text);
+    }
     for (key, value) in config.entries() {
         if ledger.is_open(value) {
             container(context, ledger, app, service, key, value, ports);
         }
     }
     for (key, value) in node.entries() {
-        setting(context, ledger, app, service, key, value, ports, first);
+        setting(context, ledger, app, service, key, value, ports);
     }
     true
 }
@@ -231,8 +239,10 @@ fn container(
             for one in node.one_or_more() {
                 let text = resolved(context, one.scalar().unwrap_or_default());
                 let mut mount = mounts::parse(&text);
-                // A path that is none of the host is one of the task's own folder.
-                if !mount.source.starts_with('/') && mount.source.contains(['/', '.']) {
+                // A path that is none of the host is one of the task's own folder, where its templates go.
+                if mount.source.starts_with("local/") {
+                    mount.source = format!("./config/{}", mount.source);
+                } else if !mount.source.starts_with('/') && mount.source.contains(['/', '.']) {
                     mount.source = format!("./{}", mount.source);
                 }
                 mounts::take(app, ledger, service, one, &mount, None);
@@ -280,7 +290,6 @@ fn setting(
     key: &str,
     node: &Node,
     ports: &Ports,
-    first: bool,
 ) {
     let text = resolved(context, node.scalar().unwrap_or_default());
     match kind_of(key) {
@@ -323,7 +332,6 @@ fn setting(
             }
         }
     }
-    let _ = first;
 }
 
 fn resources(ledger: &mut Ledger, service: &mut Service, node: &Node) {

@@ -172,6 +172,34 @@ const NOT_CARRIED: &[(&str, &str, &str)] = &[
     ("Install", "DefaultInstance", "a service is described by its own name"),
 ];
 
+/// Keys of which the last line holds.
+const SINGLE: &[&str] = &[
+    "Restart",
+    "TimeoutStopSec",
+    "TimeoutSec",
+    "RuntimeMaxSec",
+    "KillSignal",
+    "User",
+    "WorkingDirectory",
+    "LimitNOFILE",
+    "LimitNPROC",
+    "TasksMax",
+    "LimitCORE",
+    "MemoryMax",
+    "MemoryLimit",
+    "MemoryHigh",
+    "CPUQuota",
+    "PrivateNetwork",
+    "Type",
+    "Description",
+];
+
+/// Whether a star sees a program of the host.
+fn is_seen(program: &str) -> bool {
+    let seen = ["/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/"];
+    !program.starts_with('/') || seen.iter().any(|folder| program.starts_with(folder))
+}
+
 pub(super) struct Context<'a> {
     pub(super) source: &'a Source<'a>,
     pub(super) specifiers: &'a Specifiers,
@@ -191,6 +219,10 @@ impl Context<'_> {
         let text = self.specifiers.expand(node.scalar().unwrap_or_default());
         if text.is_empty() {
             ledger.carried(node, "what was said before it does not hold");
+            return;
+        }
+        if SINGLE.contains(&key) && all(self.roots, section, key).last().is_some_and(|last| last.id != node.id) {
+            ledger.carried(node, "what comes after it holds in its place");
             return;
         }
         match (section, key) {
@@ -417,14 +449,17 @@ impl Context<'_> {
                 Err(why) => told.push(format!("nothing at `{path}`: {why}")),
             }
         }
+        let first = text.split_whitespace().next().unwrap_or_default();
+        let first = format!("{below}/{}", first.split(':').next().unwrap_or(first));
         ledger.changed(
             node,
-            told.join(", ").help(format!("it is empty at first: `rads c cp {below}/…/. {}-1:{below}/…`", service.name)),
+            told.join(", ")
+                .help(format!("it is empty at first: `tar -C {first} -c . | rads c cp - {}-1:{first}`", service.name)),
         );
     }
 
     /// What is started, before it and at its end; called when the variables are known.
-    pub(super) fn program(&mut self, ledger: &mut Ledger, app: &mut App, service: &mut Service) {
+    pub(super) fn program(&mut self, ledger: &mut Ledger, service: &mut Service) {
         let kind = all(self.roots, "Service", "Type").last().copied();
         let oneshot = kind.and_then(Node::scalar) == Some("oneshot");
         for node in self
@@ -436,6 +471,9 @@ impl Context<'_> {
             .filter(|(key, _)| key == "Type")
             .map(|(_, node)| node)
         {
+            if !ledger.is_open(node) {
+                continue;
+            }
             match node.scalar().unwrap_or_default() {
                 "simple" | "exec" | "idle" => ledger.carried(node, "a star is there when its program runs"),
                 "oneshot" => ledger.carried(node, "restart: \"never\""),
@@ -463,10 +501,7 @@ impl Context<'_> {
         };
         for (words, node) in &starts {
             let program = words.first().map(Text::by_default).unwrap_or_default();
-            let seen =
-                ["/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/"].iter().any(|folder| program.starts_with(folder))
-                    || !program.contains('/');
-            match seen {
+            match is_seen(&program) {
                 true if starts.len() == 1 => ledger.carried(node, "command"),
                 true => ledger.carried(node, "of the lines that `command` runs one after another"),
                 false => {
@@ -485,8 +520,16 @@ impl Context<'_> {
                 [one] => one.0.clone(),
                 several => joined(several),
             };
-            for (_, node) in &lines {
-                ledger.carried(node, option);
+            for (words, node) in &lines {
+                let program = words.first().map(Text::by_default).unwrap_or_default();
+                match is_seen(&program) {
+                    true => ledger.carried(node, option),
+                    false => ledger.changed(
+                        node,
+                        format!("{option}; a star does not see the host's `{program}`")
+                            .help("put the program beside the app and name it as ./program"),
+                    ),
+                }
             }
             match option {
                 "before_start" => service.before_start = words,
@@ -496,7 +539,6 @@ impl Context<'_> {
         if oneshot && service.restart == Some(Restart::Always) {
             service.restart = Some(Restart::OnFailure);
         }
-        let _ = app;
     }
 
     /// The lines of a key that hold, word by word.

@@ -14,6 +14,7 @@ mod explain;
 mod find;
 pub(crate) mod forward;
 mod grants;
+mod import;
 mod inspect;
 mod jobs;
 mod language;
@@ -83,6 +84,7 @@ pub(crate) fn perform(cli: Cli) -> Result<u8, Failure> {
     match command {
         Command::Run(args) => language::run(&args.file, args.args, global.data_dir),
         Command::Check(args) => language::check(&args.files, global.output),
+        Command::Import(args) => Ok(import::import(&args, global.output)?),
         Command::Nursery(args) => Ok(language::nursery(place::data_dir(global.data_dir)?, &args)?),
         Command::Star(args) => language::star_alone(&args.script, args.args),
         Command::Up(args) => ask(&global, async |place, form| up::up(place, args, form).await),
