@@ -5,15 +5,17 @@ use model::{Code, Problem};
 use crate::draft::App;
 use crate::ledger::{Ledger, WithHelp as _};
 use crate::shell;
-use crate::tree::{NODES_MAX, Node, Value};
-use crate::{Job, Source, text_of};
+use crate::tree::{Node, Value};
+use crate::{Job, Source, check_lines, text_of};
 
 const MACROS: [&str; 8] = ["@reboot", "@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
 
 pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> Result<(), Problem> {
     for file in source.files {
         let mut items = Vec::new();
-        for (at, line) in text_of(file)?.lines().enumerate().take(NODES_MAX) {
+        let text = text_of(file)?;
+        check_lines(file, text)?;
+        for (at, line) in text.lines().enumerate() {
             let line = line.trim();
             if !line.is_empty() && !line.starts_with('#') {
                 items.push((String::new(), Node::text(u32::try_from(at + 1).unwrap_or(u32::MAX), line)));

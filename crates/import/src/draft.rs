@@ -28,6 +28,7 @@ pub(crate) struct App {
     volume_names: Names,
     /// Names of secrets with what their value was when it was written in the input, so that two values never get one name.
     secrets: BTreeMap<String, String>,
+    secret_names: Names,
     taken: BTreeSet<(String, u16)>,
 }
 
@@ -43,6 +44,7 @@ impl App {
             volumes: BTreeMap::new(),
             volume_names: Names::default(),
             secrets: BTreeMap::new(),
+            secret_names: Names::default(),
             taken: BTreeSet::new(),
         }
     }
@@ -68,15 +70,14 @@ impl App {
         for candidate in [plain.clone(), name_of(&format!("{owner}-{plain}"), "secret")] {
             match self.secrets.get(&candidate) {
                 Some(known) if known != value => {}
-                _ => {
+                Some(_) => return candidate,
+                None => {
                     self.secrets.insert(candidate.clone(), value.to_owned());
-                    return candidate;
+                    return self.secret_names.fresh(&candidate);
                 }
             }
         }
-        let mut names = Names::default();
-        self.secrets.keys().for_each(|name| drop(names.fresh(name)));
-        let name = names.fresh(&plain);
+        let name = self.secret_names.fresh(&plain);
         self.secrets.insert(name.clone(), value.to_owned());
         name
     }
@@ -105,20 +106,30 @@ impl App {
 
     /// What is to be said when all is known: what a star has that the input did not ask for.
     pub(crate) fn finish(&mut self, ledger: &mut Ledger) {
-        let mut unlimited = Vec::new();
-        let mut first = None;
+        let (mut unlimited, mut calling) = (Vec::new(), Vec::new());
+        let (mut first, mut first_calling) = (None, None);
         for service in &mut self.services {
             service.finish(ledger);
+            if service.network == Some("bridge") {
+                calling.push(format!("`{}`", service.name));
+                first_calling = first_calling.or(Some(service.node.clone()));
+            }
             if service.ram.is_none() {
                 unlimited.push(format!("`{}`", service.name));
                 first = first.or(Some(service.node.clone()));
             }
         }
+        let named = |names: &[String]| match names.len() {
+            1..=6 => names.join(", "),
+            more => format!("{more} services"),
+        };
+        if let Some(node) = first_calling {
+            let text =
+                format!("{} may call out, by network: \"bridge\", which takes root and `iptables`", named(&calling));
+            ledger.note(Verdict::Carried, &node, text.help("network: \"none\" for what calls nobody"));
+        }
         if let Some(node) = first {
-            let names = match unlimited.len() {
-                1..=6 => unlimited.join(", "),
-                more => format!("{more} services"),
-            };
+            let names = named(&unlimited);
             let text = format!("no limit of memory for {names}: a star has 256 MiB and 256 processes");
             ledger.note(
                 Verdict::Changed,

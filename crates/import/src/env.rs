@@ -3,7 +3,7 @@
 use crate::draft::{App, Service};
 use crate::ledger::{Ledger, WithHelp as _};
 use crate::text::Text;
-use crate::tree::{NODES_MAX, Node, Value};
+use crate::tree::{Node, Value};
 
 /// Words in the name of a variable whose value nobody should read.
 const SECRET_WORDS: [&str; 14] = [
@@ -111,7 +111,7 @@ pub(crate) fn set_help(secret: &str) -> String {
 pub(crate) fn file(bytes: &[u8]) -> Node {
     let text = String::from_utf8_lossy(bytes);
     let mut entries = Vec::new();
-    for (at, line) in text.lines().enumerate().take(NODES_MAX) {
+    for (at, line) in text.lines().enumerate() {
         let line_number = u32::try_from(at + 1).unwrap_or(u32::MAX);
         let line = line.trim();
         let line = line.strip_prefix("export ").unwrap_or(line);

@@ -53,7 +53,9 @@ impl Ledger {
     /// Enters a document: everything in it must be told from now on. `path` is what its keys are shown below.
     pub(crate) fn enter(&mut self, node: &mut Node, file: &str, path: &str) {
         node.id = self.cells.len();
-        let place = Place { file: file.to_owned(), line: node.line, path: one_line(path.trim_end()) };
+        // However long keys are, what is within them costs no more for it.
+        let path = &one_line(path);
+        let place = Place { file: file.to_owned(), line: node.line, path: path.trim_end().to_owned() };
         self.cells.push(Cell { place, end: 0, is_leaf: node.is_leaf(), told: false });
         match &mut node.value {
             Value::List(items) => {

@@ -124,8 +124,18 @@ pub struct Job {
 
 /// Largest file that is read: beyond any description that a person wrote.
 pub const FILE_BYTES_MAX: usize = 4 << 20;
+/// Most lines of a unit, a Procfile, a crontab.
+const LINES_MAX: usize = 10_000;
 /// Most files of one import.
 pub const FILES_MAX: usize = 1_000;
+
+/// Refuses a file of more lines than anybody wrote.
+fn check_lines(file: &File, text: &str) -> Result<(), Problem> {
+    match text.lines().nth(LINES_MAX) {
+        Some(_) => Err(Problem::new(Code::FileUnreadable, format!("`{}` has more than {LINES_MAX} lines", file.name))),
+        None => Ok(()),
+    }
+}
 
 /// Reads a description.
 ///
@@ -180,4 +190,55 @@ fn text_of(file: &File) -> Result<&str, Problem> {
     let text = std::str::from_utf8(&file.bytes);
     let text = text.map_err(|error| unreadable(format!("byte {} is not UTF-8 text", error.valid_up_to())))?;
     Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many values a description has, and how many of them are told.
+    fn told(format: Format, text: &str, sweep: bool) -> (usize, usize) {
+        let files = [File { name: "f".to_owned(), bytes: text.as_bytes().to_vec() }];
+        let imported = import_with(&Source { format, files: &files, beside: &Nothing, images: None }, sweep).unwrap();
+        (imported.values, imported.report.iter().map(|line| line.values).sum())
+    }
+
+    #[test]
+    fn a_value_that_no_carrier_knows_is_missed_by_the_count_and_told_by_the_sweep() {
+        let cases = [
+            (Format::Compose, "services: {web: {image: a, KEY: 1}}"),
+            (Format::Kubernetes, "{kind: Pod, metadata: {name: a}, spec: {KEY: 1, containers: [{name: a, image: b}]}}"),
+            (
+                Format::Nomad,
+                "job \"a\" {\n group \"b\" {\n task \"c\" {\n driver = \"exec\"\n config {\n command = \"d\"\n }\n KEY = 1\n }\n }\n}\n",
+            ),
+            (Format::Systemd, "[Service]\nExecStart=/bin/true\nKEY=1\n"),
+        ];
+        for (format, text) in cases {
+            let (values, without_sweep) = told(format, text, false);
+            assert_eq!(without_sweep, values - 1, "{text}");
+            assert_eq!(told(format, text, true), (values, values), "{text}");
+            // Under a name that a carrier knows it is not missed.
+            let known = match format {
+                Format::Compose => "user",
+                Format::Kubernetes => "schedulerName",
+                Format::Nomad => "user",
+                _ => "Nice",
+            };
+            let (values, without_sweep) = told(format, &text.replace("KEY", known), false);
+            assert_eq!(without_sweep, values, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_description_is_refused_with_the_next_step() {
+        for format in Format::ALL {
+            let files = [File { name: "f".to_owned(), bytes: b"\n".to_vec() }];
+            let problem = import(&Source { format, files: &files, beside: &Nothing, images: None }).unwrap_err();
+            assert!(problem.help.is_some(), "{}: {problem}", format.as_str());
+        }
+        let files = [File { name: "f".to_owned(), bytes: vec![0xff] }];
+        let source = Source { format: Format::Procfile, files: &files, beside: &Nothing, images: None };
+        assert!(import(&source).unwrap_err().message.contains("byte 0 is not UTF-8"));
+    }
 }

@@ -1,6 +1,6 @@
 //! Names that a constellation takes, from names that others take.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::name::NAME_MAX_CHARS;
 
@@ -23,18 +23,22 @@ pub(crate) fn name_of(text: &str, otherwise: &str) -> String {
 
 /// Names that are given once.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Names(BTreeSet<String>);
+pub(crate) struct Names {
+    given: BTreeSet<String>,
+    /// What the next one is numbered that is called so, too.
+    next: BTreeMap<String, u32>,
+}
 
 impl Names {
     /// The name, or with a number behind it when it is taken.
     pub(crate) fn fresh(&mut self, wanted: &str) -> String {
         let mut name = wanted.to_owned();
-        let mut number = 2_u32;
-        while !self.0.insert(name.clone()) {
+        let number = self.next.entry(wanted.to_owned()).or_insert(2);
+        while !self.given.insert(name.clone()) {
             let tail = format!("-{number}");
             let kept = wanted.len().min(NAME_MAX_CHARS - tail.len());
             name = format!("{}{tail}", wanted[..kept].trim_end_matches('-'));
-            number += 1;
+            *number += 1;
         }
         name
     }

@@ -7,8 +7,8 @@ use crate::ledger::{Ledger, WithHelp as _};
 use crate::report::Verdict;
 use crate::shell;
 use crate::text::{Piece, Text};
-use crate::tree::{NODES_MAX, Node, Value};
-use crate::{Job, Source, text_of};
+use crate::tree::{Node, Value};
+use crate::{Job, Source, check_lines, text_of};
 
 /// Where `web` listens when nobody says: what foreman gives the first process.
 const WEB_PORT: u16 = 5000;
@@ -16,7 +16,9 @@ const WEB_PORT: u16 = 5000;
 pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> Result<(), Problem> {
     for file in source.files {
         let mut entries = Vec::new();
-        for (at, line) in text_of(file)?.lines().enumerate().take(NODES_MAX) {
+        let text = text_of(file)?;
+        check_lines(file, text)?;
+        for (at, line) in text.lines().enumerate() {
             let line_number = u32::try_from(at + 1).unwrap_or(u32::MAX);
             if line.trim().is_empty() || line.trim_start().starts_with('#') {
                 continue;

@@ -10,14 +10,16 @@ use model::{Code, Problem};
 use crate::draft::{App, Restart, Service};
 use crate::ledger::Ledger;
 use crate::names::name_of;
-use crate::tree::{NODES_MAX, Node, Value};
-use crate::{Job, Source, text_of};
+use crate::tree::{Node, Value};
+use crate::{Job, Source, check_lines, text_of};
 
 pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> Result<(), Problem> {
     let mut units: BTreeMap<String, Vec<Node>> = BTreeMap::new();
     let mut order = Vec::new();
     for file in source.files {
-        let mut root = parse(text_of(file)?);
+        let text = text_of(file)?;
+        check_lines(file, text)?;
+        let mut root = parse(text);
         ledger.enter(&mut root, &file.name, "");
         let name = unit_name(&file.name);
         if !units.contains_key(&name) {
@@ -67,17 +69,12 @@ fn unit_name(path: &str) -> String {
 /// Sections with their lines, in order; a key that is there several times is there several times.
 fn parse(text: &str) -> Node {
     let mut sections: Vec<(String, Node)> = Vec::new();
-    let mut count = 0;
     let mut lines = text.lines().enumerate().peekable();
     while let Some((at, line)) = lines.next() {
         let number = u32::try_from(at + 1).unwrap_or(u32::MAX);
         let trimmed = line.trim();
         if trimmed.is_empty() || trimmed.starts_with(['#', ';']) {
             continue;
-        }
-        count += 1;
-        if count > NODES_MAX {
-            break;
         }
         if let Some(name) = trimmed.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             sections.push((name.to_owned(), Node::new(number, Value::Map(Vec::new()))));

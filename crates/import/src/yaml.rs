@@ -1,6 +1,6 @@
 //! YAML to trees: anchors and merge keys written out, with bounds on what they may become.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Code, Problem};
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
@@ -133,11 +133,13 @@ fn pairs(items: Vec<Node>) -> Vec<(String, Node)> {
             _ => entries.push(("?".to_owned(), value)),
         }
     }
-    for from in merged {
-        for (key, value) in from.entries() {
-            if !entries.iter().any(|(known, _)| known == key) {
-                entries.push((key.clone(), value.clone()));
-            }
+    if merged.is_empty() {
+        return entries;
+    }
+    let mut known: BTreeSet<String> = entries.iter().map(|(key, _)| key.clone()).collect();
+    for (key, value) in merged.iter().flat_map(Node::entries) {
+        if known.insert(key.clone()) {
+            entries.push((key.clone(), value.clone()));
         }
     }
     entries

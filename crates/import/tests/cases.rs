@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use deploy::{Entry, EntryKind, Files};
-use import::{Beside, File, Format, Imported, Source, import};
+use import::{Beside, File, Format, Imported, Nothing, Source, import};
 use rads_vm::core_natives;
 
 /// Whatever is asked for is there: the user put it there, as the report says.
@@ -175,6 +175,31 @@ fn no_secret_is_in_what_comes_out() {
         // The values of secrets in the cases all hold this word, plain or in Base64.
         for hidden in ["swordfish", "c3dvcmRmaXNo"] {
             assert!(!everything.contains(hidden), "{}", folder.display());
+        }
+    }
+}
+
+#[test]
+fn a_part_of_a_case_comes_out_whole_or_is_refused() {
+    /// A prime: cuts fall on every kind of place.
+    const STEP: usize = 97;
+    for folder in folders() {
+        let (format, files, _) = case(&folder);
+        for (at, file) in files.iter().enumerate() {
+            for end in (0..file.bytes.len()).step_by(STEP) {
+                let mut files = files.clone();
+                files[at].bytes.truncate(end);
+                let Ok(imported) = import(&Source { format, files: &files, beside: &Nothing, images: None }) else {
+                    continue;
+                };
+                let told: usize = imported.report.iter().map(|line| line.values).sum();
+                assert_eq!(told, imported.values, "{} to byte {end}", file.name);
+                if imported.services > 0
+                    && let Err(faults) = evaluated(&imported.app)
+                {
+                    panic!("{} to byte {end}: {faults}", file.name);
+                }
+            }
         }
     }
 }

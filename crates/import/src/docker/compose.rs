@@ -12,11 +12,14 @@ use crate::draft::{App, Listen};
 use crate::ledger::{Ledger, WithHelp as _};
 use crate::report::Verdict;
 use crate::text::interpolated;
-use crate::tree::{Node, Value};
+use crate::tree::{NODES_MAX, Node, Value};
 use crate::{Source, text_of, yaml};
 
 /// Deepest chain of `extends`.
 const EXTENDS_MAX: usize = 16;
+
+/// Most of what is looked through for addresses: texts times services. Beyond it no port is found by where it is called.
+const SEARCHED_MAX: usize = 50 << 20;
 
 /// What services refer to.
 pub(super) struct Context<'a> {
@@ -58,13 +61,14 @@ pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> R
         let text = "variables have the values that the environment of `rads up` has; `.env` is not read then";
         ledger.note(Verdict::Changed, root, text.help("`set -a; . ./.env; set +a` before it, in a shell"));
     }
+    let mut budget = NODES_MAX * 4;
     let called = called_at(&services);
     for (name, node) in services.entries() {
         if !node.is_map() {
             ledger.left(node, format!("service `{name}` is described by nothing"));
             continue;
         }
-        let whole = extended(source, ledger, &services, node, EXTENDS_MAX);
+        let whole = extended(source, ledger, &services, node, EXTENDS_MAX, &mut budget);
         let mut made = service::read(&context, ledger, app, name, &whole);
         if made.port.is_none()
             && let Some(port) = called.get(name)
@@ -193,6 +197,10 @@ fn called_at(services: &Node) -> BTreeMap<String, u16> {
     let mut texts = Vec::new();
     gather(services, &mut texts);
     let mut ports = BTreeMap::new();
+    let length: usize = texts.iter().map(|text| text.len()).sum();
+    if length.saturating_mul(services.entries().len()) > SEARCHED_MAX {
+        return ports;
+    }
     for (name, _) in services.entries() {
         let is_part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         for text in &texts {
@@ -235,7 +243,14 @@ fn gather<'a>(node: &'a Node, texts: &mut Vec<&'a str>) {
 }
 
 /// A service with what it extends.
-fn extended(source: &Source<'_>, ledger: &mut Ledger, services: &Node, node: &Node, depth: usize) -> Node {
+fn extended(
+    source: &Source<'_>,
+    ledger: &mut Ledger,
+    services: &Node,
+    node: &Node,
+    depth: usize,
+    budget: &mut usize,
+) -> Node {
     let Some(extends) = node.get("extends") else { return node.clone() };
     let (name, file) = match extends.scalar() {
         Some(name) => (name.to_owned(), None),
@@ -265,9 +280,14 @@ fn extended(source: &Source<'_>, ledger: &mut Ledger, services: &Node, node: &No
         );
         return node.clone();
     };
+    let Some(left) = budget.checked_sub(base.count() + node.count()) else {
+        ledger.left(extends, "too much is extended by too many");
+        return node.clone();
+    };
+    *budget = left;
     ledger.carried(extends, format!("what `{name}` has and it does not"));
     // What the other one extends is in its own file.
-    let base = if file.is_some() { base } else { extended(source, ledger, services, &base, depth - 1) };
+    let base = if file.is_some() { base } else { extended(source, ledger, services, &base, depth - 1, budget) };
     merged(&base, node)
 }
 

@@ -106,7 +106,7 @@ fn take(app: &mut App, ledger: &mut Ledger, service: &mut Service, node: &Node, 
     service.http |= is_usually_http(port);
     service.listen = Some(listen);
     let how = if service.http { "http" } else { "tcp" };
-    let where_to = if wanted.port == 0 { format!("any free port of {}", wanted.ip) } else { wanted.shown() };
+    let where_to = if wanted.port == 0 { "any free port".to_owned() } else { wanted.shown() };
     let text = format!("{where_to} leads to port {port}, by {how}");
     if !free {
         ledger.changed(

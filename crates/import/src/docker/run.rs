@@ -7,7 +7,6 @@ use super::mounts::{self, Mount};
 use super::{image, ports, settings};
 use crate::draft::{App, Asked, Probe, Service};
 use crate::ledger::{Ledger, WithHelp as _};
-use crate::report::Verdict;
 use crate::shell::{self, Word};
 use crate::text::Text;
 use crate::tree::{NODES_MAX, Node, Value};
@@ -134,7 +133,8 @@ fn one(source: &Source<'_>, ledger: &mut Ledger, app: &mut App, images: &Images,
     };
     let mut node = flags(&words[begin..], line);
     ledger.enter(&mut node, file, "");
-    let Some(image) = node.get("IMAGE").and_then(|node| node.scalar().map(|text| (node, text.to_owned()))) else {
+    let image = node.get("IMAGE").and_then(|node| node.scalar().map(|text| (node, text.to_owned())));
+    let Some(image) = image.filter(|(_, text)| !text.is_empty()) else {
         ledger.left(&node, "it names no image");
         return false;
     };
@@ -166,10 +166,7 @@ fn one(source: &Source<'_>, ledger: &mut Ledger, app: &mut App, images: &Images,
         command_at: command,
     };
     image::set(app, ledger, &mut service, images, program);
-    if service.network.is_none() {
-        service.network = Some("bridge");
-        ledger.note(Verdict::Carried, &node, "network: \"bridge\", which takes root, as of every container");
-    }
+    service.network = service.network.or(Some("bridge"));
     super::without_restart(ledger, &mut service, &node);
     app.services.push(service);
     true
@@ -254,7 +251,7 @@ fn flags(words: &[Word], line: u32) -> Node {
         }
     }
     if let Some(image) = words.get(at) {
-        entries.push(("IMAGE".to_owned(), Node::text(image.line, image.text.by_default())));
+        entries.push(("IMAGE".to_owned(), Node::text(image.line, mounts::resolved(&written(image)).0.trim())));
         let rest = &words[at + 1..];
         if let Some(first) = rest.first() {
             let items = rest.iter().map(|word| Node::text(word.line, written(word))).collect();

@@ -52,6 +52,8 @@ pub(super) fn read(
             "livenessProbe" | "readinessProbe" | "startupProbe" => {}
             "lifecycle" => lifecycle(ledger, service, value),
             "imagePullPolicy" => ledger.left(value, "nothing is pulled: the root file system lies beside the app"),
+            "resizePolicy" => ledger.carried(value, "`rads c limits` changes what running stars may use"),
+            "restartPolicy" | "restartPolicyRules" => ledger.left(value, "all stars of a service are restarted alike"),
             "tty" | "stdin" | "stdinOnce" => ledger.carried(value, "`rads c exec` gives a terminal to what it runs"),
             "terminationMessagePath" | "terminationMessagePolicy" => {
                 ledger.left(value, "how a star ended is told by `rads c events`");
@@ -239,7 +241,7 @@ fn variables(ledger: &mut Ledger, app: &mut App, objects: &mut Objects, service:
     }
 }
 
-fn resources(ledger: &mut Ledger, service: &mut Service, node: &Node) {
+pub(super) fn resources(ledger: &mut Ledger, service: &mut Service, node: &Node) {
     for (which, amounts) in node.entries() {
         for (key, value) in amounts.entries() {
             let text = value.scalar().unwrap_or_default();

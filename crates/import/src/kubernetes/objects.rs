@@ -1,6 +1,7 @@
 //! Objects that workloads refer to, and what is said of the others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use crate::ledger::{Ledger, WithHelp as _};
 use crate::names::name_of;
@@ -53,36 +54,46 @@ const NOT_CARRIED: &[(&str, &str)] = &[
     ("Namespace", "a namespace is there as soon as something is in it"),
 ];
 
+/// Every text of an object.
+fn named(node: &Node, names: &mut BTreeSet<String>) {
+    names.extend(node.scalar().map(str::to_owned));
+    node.items().iter().for_each(|item| named(item, names));
+    node.entries().iter().for_each(|(_, value)| named(value, names));
+}
+
 /// Kinds that hold what others are told with.
 pub(super) struct Objects {
-    by_kind: BTreeMap<(String, String), Node>,
+    by_kind: BTreeMap<(String, String), Rc<Node>>,
     services: Vec<Node>,
     /// ConfigMaps and Secrets that something took something of.
     used: BTreeSet<(String, String)>,
     /// Which of them took their port from which Service, by its number in the ledger.
     entered: BTreeSet<usize>,
+    /// Whatever Ingresses name.
+    led_to: BTreeSet<String>,
 }
 
 impl Objects {
     pub(super) fn of(all: &[Node]) -> Self {
         let mut by_kind = BTreeMap::new();
-        let mut services = Vec::new();
+        let (mut services, mut led_to) = (Vec::new(), BTreeSet::new());
         for object in all {
             let kind = object.text_at("kind").unwrap_or_default();
             let name = object.at(&["metadata", "name"]).and_then(Node::scalar).unwrap_or_default();
             match kind {
                 "Service" => services.push(object.clone()),
-                "ConfigMap" | "Secret" | "PersistentVolumeClaim" | "Ingress" => {
-                    by_kind.entry((kind.to_owned(), name.to_owned())).or_insert_with(|| object.clone());
+                "Ingress" => named(object, &mut led_to),
+                "ConfigMap" | "Secret" | "PersistentVolumeClaim" => {
+                    by_kind.entry((kind.to_owned(), name.to_owned())).or_insert_with(|| Rc::new(object.clone()));
                 }
                 _ => {}
             }
         }
-        Self { by_kind, services, used: BTreeSet::new(), entered: BTreeSet::new() }
+        Self { by_kind, services, used: BTreeSet::new(), entered: BTreeSet::new(), led_to }
     }
 
     /// An object by its name; it counts as used from now on.
-    pub(super) fn get(&mut self, kind: &str, name: &str) -> Option<Node> {
+    pub(super) fn get(&mut self, kind: &str, name: &str) -> Option<Rc<Node>> {
         let key = (kind.to_owned(), name.to_owned());
         let found = self.by_kind.get(&key).cloned();
         if found.is_some() {
@@ -110,13 +121,7 @@ impl Objects {
 
     /// Whether an Ingress leads to a Service.
     pub(super) fn has_ingress(&self, service: &str) -> bool {
-        fn names(node: &Node, service: &str) -> bool {
-            node.scalar() == Some(service)
-                || node.items().iter().any(|item| names(item, service))
-                || node.entries().iter().any(|(_, value)| names(value, service))
-        }
-        let ingresses = self.by_kind.iter().filter(|((kind, _), _)| kind == "Ingress");
-        ingresses.into_iter().any(|(_, ingress)| names(ingress, service))
+        self.led_to.contains(service)
     }
 
     /// Tells of an object what its workloads have not told.

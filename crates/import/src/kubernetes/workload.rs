@@ -212,6 +212,11 @@ fn pod_spec(ledger: &mut Ledger, service: &mut Service, pod: &Node, kind: &str, 
             "hostPID" | "hostIPC" | "shareProcessNamespace" => {
                 ledger.left(value, "a star has processes and memory of its own")
             }
+            "resources" if pod.get("containers").map(Node::items).unwrap_or_default().len() == 1 => {
+                container::resources(ledger, service, value);
+            }
+            "resources" => ledger.left(value, "each container is a service with limits of its own"),
+            "schedulingGates" => ledger.left(value, "what is asked for is placed as soon as there is room"),
             "hostUsers" => ledger.carried(value, "a star has ids of its own"),
             "securityContext" => container::security(ledger, service, value),
             "nodeSelector" => placement::node_selector(ledger, service, value),

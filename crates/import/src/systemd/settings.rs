@@ -119,6 +119,17 @@ const NOT_CARRIED: &[(&str, &str, &str)] = &[
     ("Service", "SyslogLevel", "what a star writes is kept by its agent: `rads c logs`"),
     ("Service", "LogRateLimitIntervalSec", "how much of its output is taken in a second is `log_kb_s`"),
     ("Service", "LogRateLimitBurst", "how much of its output is taken in a second is `log_kb_s`"),
+    ("Service", "TTYReset", "a star has no terminal of the host"),
+    ("Service", "TTYVHangup", "a star has no terminal of the host"),
+    ("Service", "TTYVTDisallocate", "a star has no terminal of the host"),
+    ("Unit", "OnFailureJobMode", "what happened is told by `rads c events`"),
+    ("Unit", "OnSuccessJobMode", "what happened is told by `rads c events`"),
+    ("Unit", "FailureAction", "a star does not end its machine"),
+    ("Unit", "SuccessAction", "a star does not end its machine"),
+    ("Unit", "JobTimeoutSec", "a service runs until `rads c stop`"),
+    ("Unit", "SurviveFinalKillSignal", "all of a star's processes end with it"),
+    ("Service", "FailureAction", "a star does not end its machine"),
+    ("Service", "SuccessAction", "a star does not end its machine"),
     ("Service", "TTYPath", "a star has no terminal of the host"),
     ("Service", "PAMName", "a star opens no session"),
     ("Service", "RootDirectory", "a root of its own is `rootfs`, a folder or archive beside the app"),
@@ -571,7 +582,11 @@ impl Context<'_> {
                 ledger.note(Verdict::NotCarried, node, text.help("put its value into the command"));
             }
             if signs.contains(['+', '!']) {
-                ledger.note(Verdict::NotCarried, node, "hooks run as the star's user");
+                ledger.note(
+                    Verdict::NotCarried,
+                    node,
+                    "programs and hooks run as the star's user, with no more rights",
+                );
             }
             // A failure that does not count ends with 0.
             let words = match signs.contains('-') && key != "ExecStart" {

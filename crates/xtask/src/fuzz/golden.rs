@@ -8,6 +8,9 @@ use std::path::Path;
 const FRAMES: &str = "crates/rnp/tests/golden/frames-1.0.txt";
 const CONSENSUS: &str = "crates/consensus/tests/golden/v1.txt";
 const LOG: &str = "crates/store/tests/golden/log-v1.txt";
+const IMPORTS: &str = "crates/import/tests/cases";
+/// Kinds of descriptions in the order of `import::Format::ALL`: how the folders of its cases begin.
+const IMPORTED: [&str; 7] = ["docker-run", "compose", "kubernetes", "nomad", "systemd", "procfile", "crontab"];
 const STATE: &str = "crates/store/tests/golden/snapshot-v1.txt";
 
 /// Before the payload of a frame: its header.
@@ -48,8 +51,29 @@ pub(super) fn inputs(root: &Path, target: &str) -> Result<Vec<Vec<u8>>, String> 
         "snapshot" => {
             of(CONSENSUS)?.into_iter().filter(|(kind, _)| kind == "snapshot").map(|(_, bytes)| bytes).collect()
         }
+        "import" => imports(root)?,
         _ => Vec::new(),
     })
+}
+
+/// The inputs of the importers' cases, each behind the number of its kind.
+fn imports(root: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let failed = |error: std::io::Error| format!("{IMPORTS}: {error}");
+    let mut inputs = Vec::new();
+    for folder in fs::read_dir(root.join(IMPORTS)).map_err(failed)? {
+        let folder = folder.map_err(failed)?;
+        let name = folder.file_name().to_string_lossy().into_owned();
+        let Some(kind) = IMPORTED.iter().position(|kind| name.starts_with(kind)) else { continue };
+        for file in fs::read_dir(folder.path()).map_err(failed)? {
+            let file = file.map_err(failed)?;
+            if file.file_name().to_string_lossy().starts_with("in.") {
+                let bytes = fs::read(file.path()).map_err(failed)?;
+                inputs.push(with(&[u8::try_from(kind).unwrap_or_default()], &bytes));
+            }
+        }
+    }
+    inputs.sort();
+    Ok(inputs)
 }
 
 fn with(head: &[u8], bytes: &[u8]) -> Vec<u8> {
@@ -90,7 +114,9 @@ mod tests {
             assert!(inputs.len() >= at_least, "{target}: {}", inputs.len());
             assert!(inputs.iter().all(|input| (2..=65_536).contains(&input.len())), "{target}");
         };
-        for (target, at_least) in [("frame", 25), ("message", 35), ("record", 40), ("snapshot", 1), ("token", 0)] {
+        for (target, at_least) in
+            [("frame", 25), ("message", 35), ("record", 40), ("snapshot", 1), ("import", 15), ("token", 0)]
+        {
             check(target, at_least);
         }
         assert_eq!(bytes("00ff"), Some(vec![0, 255]));
