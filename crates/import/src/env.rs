@@ -84,7 +84,7 @@ pub(crate) fn set(app: &mut App, ledger: &mut Ledger, service: &mut Service, nod
         match service.secret_variable(name, secret.clone()) {
             Ok(()) => {
                 let text = format!("variable `{name}` is secret `{secret}`; its value is not in the app");
-                ledger.changed(node, text.help(set_help(&secret)));
+                ledger.changed(node, text.help(ledger.how_to_set(&secret)));
             }
             Err(why) => {
                 ledger.left(node, format!("variable `{name}`: {why}").help("read it from a file, by `secrets`"))
@@ -101,10 +101,6 @@ pub(crate) fn set(app: &mut App, ledger: &mut Ledger, service: &mut Service, nod
             ledger.carried(node, text);
         }
     }
-}
-
-pub(crate) fn set_help(secret: &str) -> String {
-    format!("set it with `rads c secrets set {secret}`")
 }
 
 /// A file of variables as Docker and systemd read it: a line `NAME=value` each, quotes taken off, `#` before a comment.

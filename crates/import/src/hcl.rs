@@ -84,7 +84,7 @@ impl Reader<'_> {
         Node::new(line, value)
     }
 
-    fn template<'e>(&self, elements: &mut dyn Iterator<Item = &'e Element>) -> String {
+    fn template(&self, elements: &mut dyn Iterator<Item = &Element>) -> String {
         let piece = |element: &Element| match element {
             Element::Literal(text) => text.to_string(),
             Element::Interpolation(part) => format!("${{{}}}", self.source(part.expr.span())),

@@ -20,6 +20,8 @@ pub(crate) struct Ledger {
     /// With the number of the cell that each is about, which is the order they are read in.
     lines: Vec<(usize, Line)>,
     said: BTreeSet<(usize, String)>,
+    /// Of the app, when it has one: its secrets are set in it.
+    pub(crate) namespace: Option<String>,
 }
 
 /// What a line says, and what to do about it.
@@ -47,7 +49,7 @@ impl<T: Into<String>> WithHelp for T {
 
 impl Ledger {
     pub(crate) fn new() -> Self {
-        Self { cells: Vec::new(), lines: Vec::new(), said: BTreeSet::new() }
+        Self { cells: Vec::new(), lines: Vec::new(), said: BTreeSet::new(), namespace: None }
     }
 
     /// Enters a document: everything in it must be told from now on. `path` is what its keys are shown below.
@@ -118,6 +120,14 @@ impl Ledger {
             return;
         }
         self.lines.push((id, Line { verdict, place, text, help, values }));
+    }
+
+    /// How a secret gets its value.
+    pub(crate) fn how_to_set(&self, secret: &str) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("set it with `rads c secrets set {namespace}/{secret}`"),
+            None => format!("set it with `rads c secrets set {secret}`"),
+        }
     }
 
     pub(crate) fn place(&self, node: &Node) -> Place {

@@ -1,5 +1,7 @@
 //! Nomad jobs: a service for each task of a group. A batch job is one that an app cannot say yet.
 
+mod checks;
+mod placement;
 mod task;
 
 use std::collections::BTreeMap;
@@ -101,6 +103,10 @@ fn kind_of(key: &str) -> &str {
 fn job(ledger: &mut Ledger, app: &mut App, context: &Context, name: &str, node: &Node) {
     let kind = node.text_at("type").unwrap_or("service");
     let groups = blocks(node, "group");
+    let namespace = node.text_at("namespace").filter(|name| *name != "default" && name.parse::<model::Name>().is_ok());
+    if app.services.is_empty() {
+        ledger.namespace = namespace.map(str::to_owned);
+    }
     if matches!(kind, "batch" | "sysbatch") {
         let periodic = node.get("periodic");
         let cron = periodic.and_then(|periodic| periodic.get("cron").or_else(|| periodic.get("crons")));
@@ -141,18 +147,13 @@ fn job(ledger: &mut Ledger, app: &mut App, context: &Context, name: &str, node: 
             "region" => {
                 ledger.left(value, "a constellation is one region of Nomad".help("require a region by `placement`"));
             }
-            "namespace" => match value.scalar().and_then(|name| name.parse::<model::Name>().ok()) {
-                Some(name)
-                    if app
-                        .services
-                        .iter()
-                        .all(|one| one.namespace.as_deref().is_none_or(|other| other == name.as_str())) =>
-                {
-                    app.services.iter_mut().for_each(|service| service.namespace = Some(name.to_string()));
-                    ledger.carried(value, format!("namespace `{name}`"));
-                }
-                _ => ledger.left(value, "one app is in one namespace, by a name of a-z, 0-9 and `-`"),
-            },
+            "namespace"
+                if value.scalar() == Some("default")
+                    || namespace.is_some() && namespace == ledger.namespace.as_deref() =>
+            {
+                ledger.carried(value, "the namespace of the app");
+            }
+            "namespace" => ledger.left(value, "one app is in one namespace, by a name of a-z, 0-9 and `-`"),
             "id" | "name" => ledger.changed(value, "services are called after their group or task"),
             other => {
                 if let Some((_, why)) = NOT_CARRIED.iter().find(|(known, _)| *known == other) {
@@ -206,7 +207,7 @@ fn group(
             continue;
         }
         for conditions in [job, node, *task_node] {
-            task::conditions(ledger, &mut service, conditions);
+            placement::conditions(ledger, &mut service, conditions);
         }
         if kind == "system" {
             service.placement.per_node = Some(1);
@@ -239,7 +240,7 @@ fn group(
     if let Some(first) = made.first_mut() {
         network(ledger, app, context, first, node);
         for (_, service_node) in blocks(node, "service") {
-            task::registered(context, ledger, first, service_node, &ports);
+            checks::registered(context, ledger, first, service_node, &ports);
         }
         for (_, restart) in blocks(node, "restart") {
             task::restart(ledger, first, restart);
@@ -260,6 +261,7 @@ fn group(
     }
     for service in &mut made {
         service.network = service.network.or(Some("bridge"));
+        service.namespace.clone_from(&ledger.namespace);
     }
     app.services.extend(made);
 }

@@ -60,7 +60,7 @@ fn deployed(service: &Service) -> String {
     say("open_files", service.open_files.map(|count| count.to_string()));
     say("cpus", service.cpus.as_ref().map(text));
     say("port", service.port.map(|port| port.to_string()));
-    say("listen", service.listen.as_ref().filter(|_| service.port.is_some()).map(|listen| address(listen)));
+    say("listen", service.listen.as_ref().filter(|_| service.port.is_some()).map(address));
     say("protocol", service.port.filter(|_| !service.http).map(|_| string("tcp")));
     say("startup", service.startup.as_ref().map(probe));
     say("ready", service.ready.as_ref().map(probe));

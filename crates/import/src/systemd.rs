@@ -1,6 +1,7 @@
 //! systemd units: a service with its drop-ins becomes a service of the host's programs; a timer's is a job.
 
 mod exec;
+mod known;
 mod settings;
 
 use std::collections::BTreeMap;

@@ -187,7 +187,7 @@ fn secret(ledger: &mut Ledger, name: &str, node: &Node) {
     let help = match (node.text_at("file"), node.text_at("environment")) {
         (Some(file), _) => format!("set it with `rads c secrets set {called} < {file}`"),
         (_, Some(variable)) => format!("set it with `printf %s \"${variable}\" | rads c secrets set {called}`"),
-        _ => crate::env::set_help(&called),
+        _ => ledger.how_to_set(&called),
     };
     ledger.changed(node, format!("secret `{called}`: its value is not in the app").help(help));
 }

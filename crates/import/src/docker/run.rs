@@ -227,8 +227,7 @@ fn flags(words: &[Word], line: u32) -> Node {
                 at += 1;
             }
         } else if let Some(short) = text.strip_prefix('-').filter(|short| !short.is_empty()) {
-            let mut letters = short.char_indices();
-            while let Some((start, letter)) = letters.next() {
+            for (start, letter) in short.char_indices() {
                 if let Some((_, name)) = SHORT_SWITCHES.iter().find(|(known, _)| *known == letter) {
                     flag(name, None);
                     continue;

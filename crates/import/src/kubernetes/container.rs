@@ -159,7 +159,7 @@ fn from_elsewhere(
                 let text = format!("variable `{name}` is secret `{secret}`");
                 match known {
                     true => ledger.carried(node, text),
-                    false => ledger.carried(node, text.help(env::set_help(&secret))),
+                    false => ledger.carried(node, text.help(ledger.how_to_set(&secret))),
                 }
             }
             Err(why) => ledger.left(node, format!("variable `{name}`: {why}")),

@@ -46,6 +46,7 @@ pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> R
         return Err(Problem::new(Code::FileUnreadable, "there is no Kubernetes object in it")
             .help("an object has a `kind`; templates are imported as what they render to, as of `helm template`"));
     }
+    ledger.namespace = namespace(&all);
     let mut objects = Objects::of(&all);
     for object in &all {
         let kind = object.text_at("kind").unwrap_or_default();
@@ -57,7 +58,7 @@ pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> R
             _ => {}
         }
     }
-    namespace(ledger, app, &all);
+    tell_namespaces(ledger, app, &all);
     for object in &all {
         objects.tell(ledger, object);
     }
@@ -90,27 +91,30 @@ fn unfold(ledger: &mut Ledger, object: Node, depth: usize, all: &mut Vec<Node>) 
     }
 }
 
-/// The namespace that all services have, if they have one.
-fn namespace(ledger: &mut Ledger, app: &mut App, all: &[Node]) {
-    let mut named: Vec<&Node> = Vec::new();
-    for object in all {
-        named.extend(object.at(&["metadata", "namespace"]));
-    }
-    let first = named.first().and_then(|node| node.scalar()).unwrap_or_default().to_owned();
-    let sound = first.parse::<model::Name>().is_ok() && named.iter().all(|node| node.scalar() == Some(&first));
-    if sound && first != "default" {
-        app.services.iter_mut().for_each(|service| service.namespace = Some(first.clone()));
-    }
-    for node in named {
-        match sound {
-            true => ledger.carried(node, format!("namespace `{first}`")),
-            false => {
-                ledger.left(
-                    node,
-                    "one app is in one namespace, and these objects are in several"
-                        .help("import each namespace by itself"),
-                );
+fn named_namespaces(all: &[Node]) -> impl Iterator<Item = &Node> {
+    all.iter().filter_map(|object| object.at(&["metadata", "namespace"]))
+}
+
+/// The namespace that all objects name, if it is one and not the default.
+fn namespace(all: &[Node]) -> Option<String> {
+    let first = named_namespaces(all).next()?.scalar()?;
+    let sound = first.parse::<model::Name>().is_ok() && named_namespaces(all).all(|node| node.scalar() == Some(first));
+    (sound && first != "default").then(|| first.to_owned())
+}
+
+fn tell_namespaces(ledger: &mut Ledger, app: &mut App, all: &[Node]) {
+    let namespace = ledger.namespace.clone();
+    app.services.iter_mut().for_each(|service| service.namespace.clone_from(&namespace));
+    for node in named_namespaces(all) {
+        match node.scalar() {
+            Some("default") if namespace.is_none() => ledger.carried(node, "namespace `default`"),
+            name if name.is_some() && name == namespace.as_deref() => {
+                ledger.carried(node, format!("namespace `{}`", name.unwrap_or_default()));
             }
+            _ => ledger.left(
+                node,
+                "one app is in one namespace, by a name of a-z, 0-9 and `-`".help("import each namespace by itself"),
+            ),
         }
     }
 }

@@ -214,7 +214,7 @@ fn secret(ledger: &mut Ledger, object: &Node, name: &str) {
             ledger.changed(
                 value,
                 format!("secret `{called}`: its value is not in the app")
-                    .help(format!("{}{decode}", crate::env::set_help(&called))),
+                    .help(format!("{}{decode}", ledger.how_to_set(&called))),
             );
         }
     }

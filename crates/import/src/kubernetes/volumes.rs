@@ -2,7 +2,6 @@
 
 use crate::docker::mounts::TMPFS_DEFAULT;
 use crate::draft::{App, Service};
-use crate::env;
 use crate::ledger::{Ledger, WithHelp as _};
 use crate::names::name_of;
 use crate::tree::Node;
@@ -129,7 +128,6 @@ fn chosen(volume: &Node, all: &[String]) -> Vec<(String, String)> {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "a mount joins what a pod, a container and an object say")]
 fn config_files(
     ledger: &mut Ledger,
     app: &mut App,
@@ -228,7 +226,7 @@ fn secret_files(
     match (made.is_empty(), faults.is_empty()) {
         (false, true) => {
             let names: Vec<String> = made.iter().map(|name| format!("`{name}`")).collect();
-            ledger.carried(node, format!("secret {} below {path}", names.join(", ")).help(env::set_help(&made[0])));
+            ledger.carried(node, format!("secret {} below {path}", names.join(", ")).help(ledger.how_to_set(&made[0])));
         }
         (false, false) => ledger.changed(node, format!("secret `{name}` at {path}, but for: {}", faults.join("; "))),
         (true, _) => ledger.left(node, format!("secret `{name}` at {path}: {}", faults.join("; "))),

@@ -1,9 +1,10 @@
 //! A task: its program by its driver, variables, resources, checks.
 
+use super::checks::registered;
 use super::{Context, Ports, blocks, kind_of};
 use crate::docker::image::{self, Program};
 use crate::docker::mounts;
-use crate::draft::{App, Asked, Probe, Restart, Service};
+use crate::draft::{App, Restart, Service};
 use crate::env;
 use crate::ledger::{Ledger, WithHelp as _};
 use crate::report::Verdict;
@@ -281,7 +282,6 @@ fn container(
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "a task's settings touch all there is")]
 fn setting(
     context: &Context,
     ledger: &mut Ledger,
@@ -361,75 +361,6 @@ fn resources(ledger: &mut Ledger, service: &mut Service, node: &Node) {
     }
 }
 
-/// A service by which others find it: its checks are what a star is asked.
-pub(super) fn registered(context: &Context, ledger: &mut Ledger, service: &mut Service, node: &Node, ports: &Ports) {
-    for (key, value) in node.entries() {
-        match kind_of(key) {
-            "check" => check(context, ledger, service, value, ports),
-            "port" => ledger.carried(value, "the service's port"),
-            "name" => ledger
-                .changed(value, format!("service `{}`: what is registered is called as it is described", service.name)),
-            "provider" => ledger.carried(value, "a service is known as soon as it is there"),
-            "check_restart" => ledger.left(value, "`live` ends and replaces what fails"),
-            _ => ledger.left(value, "a service is known by its name alone"),
-        }
-    }
-}
-
-fn check(context: &Context, ledger: &mut Ledger, service: &mut Service, node: &Node, ports: &Ports) {
-    let kind = node.text_at("type").unwrap_or_default();
-    let at = node.text_at("port").and_then(|name| ports.get(name)).and_then(|(inside, _)| *inside);
-    let elsewhere = at.is_some() && service.port.is_some() && at != service.port;
-    let path = resolved(context, node.text_at("path").unwrap_or("/"));
-    let asked = match kind {
-        _ if elsewhere => None,
-        "http" if path.starts_with('/') && !path.contains([' ', '\r', '\n']) => Some(Asked::Http(path)),
-        "tcp" => Some(Asked::Tcp),
-        "script" => {
-            let command = node.text_at("command").map(|word| resolved(context, word));
-            let args = node.get("args").and_then(Node::texts).unwrap_or_default();
-            command.filter(|word| !word.is_empty()).map(|word| {
-                Asked::Exec(
-                    std::iter::once(word)
-                        .chain(args.iter().map(|word| resolved(context, word)))
-                        .map(Text::from)
-                        .collect(),
-                )
-            })
-        }
-        _ => None,
-    };
-    let (Some(asked), None) = (asked, &service.ready) else {
-        let why = if service.ready.is_some() {
-            "a star is asked one thing for being ready"
-        } else {
-            "a star is asked by HTTP, by TCP at its port, or by a command"
-        };
-        ledger.left(node, why);
-        return;
-    };
-    let needs_port = !matches!(asked, Asked::Exec(_));
-    let mut probe = Probe::new(asked);
-    for (key, value) in node.entries() {
-        let ms = value.scalar().and_then(units::go_ms);
-        match (key.as_str(), ms) {
-            ("interval", Some(ms)) => probe.interval_ms = Some(ms),
-            ("timeout", Some(ms)) => probe.timeout_ms = Some(ms),
-            ("type" | "path" | "port" | "command" | "args" | "name", _) => {}
-            ("method", _) if value.scalar() == Some("GET") => {}
-            _ => {
-                ledger.left(value, "a probe has nothing like it");
-                continue;
-            }
-        }
-        ledger.carried(value, "of `ready`");
-    }
-    if needs_port {
-        service.http |= matches!(probe.asked, Asked::Http(_));
-    }
-    service.ready = Some(probe);
-}
-
 pub(super) fn restart(ledger: &mut Ledger, service: &mut Service, node: &Node) {
     if node.get("attempts").and_then(Node::int) == Some(0) && node.text_at("mode") == Some("fail") {
         service.restart = Some(Restart::Never);
@@ -461,7 +392,7 @@ fn template(context: &Context, ledger: &mut Ledger, app: &mut App, service: &mut
                 ledger.note(
                     Verdict::Changed,
                     node,
-                    format!("variable `{name}` is secret `{secret}`").help(env::set_help(&secret)),
+                    format!("variable `{name}` is secret `{secret}`").help(ledger.how_to_set(&secret)),
                 );
             } else if let Err(why) = service.variable(name, text.into()) {
                 ledger.note(Verdict::NotCarried, node, format!("variable `{name}`: {why}"));
@@ -485,69 +416,5 @@ fn template(context: &Context, ledger: &mut Ledger, app: &mut App, service: &mut
             );
         }
         Err(why) => ledger.left(node, format!("a file at `{destination}`: {why}")),
-    }
-}
-
-/// Conditions and wishes, of a job, a group or a task.
-pub(super) fn conditions(ledger: &mut Ledger, service: &mut Service, node: &Node) {
-    for (kind, wish) in [("constraint", false), ("affinity", true)] {
-        for (_, one) in blocks(node, kind) {
-            condition(ledger, service, one, wish);
-        }
-    }
-}
-
-fn condition(ledger: &mut Ledger, service: &mut Service, node: &Node, wish: bool) {
-    let value = node.text_at("value").unwrap_or_default();
-    let operator = node.text_at("operator").unwrap_or("=");
-    if operator == "distinct_hosts" || node.get("distinct_hosts").is_some_and(Node::is_true) {
-        service.placement.per_node = Some(1);
-        ledger.carried(node, "placement: per_node: 1");
-        return;
-    }
-    let attribute = node.text_at("attribute").unwrap_or_default();
-    let name = attribute.trim().trim_start_matches("${").trim_end_matches('}').trim();
-    let name = match name {
-        "node.unique.name" | "attr.unique.hostname" | "node.unique.id" => "node".to_owned(),
-        "node.region" => "region".to_owned(),
-        "node.datacenter" => "zone".to_owned(),
-        "node.class" => "class".to_owned(),
-        "attr.cpu.numcores" => "cores".to_owned(),
-        "attr.kernel.name" | "attr.cpu.arch" | "attr.os.name" => {
-            ledger.left(node, "machines are not told apart by system");
-            return;
-        }
-        _ => match name.strip_prefix("meta.") {
-            Some(label) => label.to_owned(),
-            None => name.to_owned(),
-        },
-    };
-    let condition = match operator {
-        "=" | "==" | "is" => format!("{name} = {value}"),
-        "!=" | "not" => format!("{name} != {value}"),
-        ">" | ">=" | "<" | "<=" => format!("{name} {operator} {value}"),
-        "set_contains_any" => format!("{name} in {value}"),
-        "is_set" => format!("{name} exists"),
-        "is_not_set" => format!("{name} missing"),
-        "version" | "semver" => {
-            let (sign, version) = value.split_at(value.find(|c: char| c.is_ascii_digit()).unwrap_or(0));
-            format!("{name} version {} {version}", sign.trim())
-        }
-        _ => {
-            ledger.left(node, format!("no comparison is called `{operator}`"));
-            return;
-        }
-    };
-    let taken = match wish {
-        true => service.prefer(&condition, node.get("weight").and_then(Node::int).unwrap_or(50)),
-        false => service.require(&condition),
-    };
-    match taken {
-        Ok(()) => ledger.carried(
-            node,
-            format!("placement: {condition}")
-                .help("labels of machines are given when they join: `rads c join --label NAME=VALUE`"),
-        ),
-        Err(why) => ledger.left(node, why),
     }
 }
