@@ -341,7 +341,14 @@ mod tests {
             weakened: Default::default(),
             reserve: Default::default(),
         };
-        ServiceSpec { template, instances, entry: None, placement: Default::default() }
+        ServiceSpec {
+            template,
+            instances,
+            entry: None,
+            placement: Default::default(),
+            update: Default::default(),
+            job: None,
+        }
     }
 
     fn sized(instances: u32, megabytes: u64) -> ServiceSpec {

@@ -83,7 +83,14 @@ fn service(instances: u32, volumes: Vec<VolumeMount>) -> ServiceSpec {
         weakened: Default::default(),
         reserve: Default::default(),
     };
-    ServiceSpec { template, instances, entry: None, placement: Default::default() }
+    ServiceSpec {
+        template,
+        instances,
+        entry: None,
+        placement: Default::default(),
+        update: Default::default(),
+        job: None,
+    }
 }
 
 fn put_services(app: &str, services: Vec<(&str, ServiceSpec)>) -> Command {
