@@ -18,9 +18,9 @@ use api::{
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
 use model::{
-    AppKey, AppSpec, BundleId, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NamespaceChange, Network,
-    NodeFacts, NodeId, Problem, RolloutTurn, SecretChange, SecretKey, SecretView, ServiceKey, StarId, StarPhase, Verb,
-    VolumeKey, WallTime,
+    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NamespaceChange, Network, NodeFacts,
+    NodeId, Problem, RolloutTurn, SecretChange, SecretKey, SecretView, ServiceKey, StarId, StarPhase, Verb, VolumeKey,
+    WallTime,
 };
 use node::{Node, Request};
 use proxy::Proxy;
@@ -48,6 +48,7 @@ use crate::memories::Memories;
 use crate::orders::Values;
 use crate::snapshots::{self, Darkroom};
 use crate::talk::{self, Talks};
+use crate::unknown::{no_app, no_service, no_star};
 use crate::watches::Watches;
 use crate::{exec, inspect, logs, orders};
 
@@ -233,7 +234,7 @@ impl Remote {
     /// A change of what runs, after which some files may be wanted no more.
     pub(crate) async fn change_apps(&self, request: Request) -> Result<Accepted, Problem> {
         let accepted = self.change(request).await?;
-        let wanted = |node: &Node| (bundles_in_use(node.state()), node.state().services.keys().cloned().collect());
+        let wanted = |node: &Node| (node.state().bundles(), node.state().services.keys().cloned().collect());
         if let Ok((keep, services)) = self.looker().look(wanted).await {
             let (bundles, roots) = (Arc::clone(&self.bundles), Arc::clone(&self.roots));
             let (snapshots, services): (_, BTreeSet<ServiceKey>) = (Arc::clone(&self.snapshots), services);
@@ -452,8 +453,7 @@ impl Control for Remote {
     fn runs(&self, service: ServiceKey) -> Answer<'_, RunsView> {
         Box::pin(async move {
             let (name, now) = (service.clone(), crate::clock::wall());
-            let runs = self.looker().look(move |node| node.runs_view(&service, now)).await?;
-            runs.ok_or_else(|| no_service(&name))?
+            self.looker().look(move |node| node.runs_view(&service, now)).await?.ok_or_else(|| no_service(&name))?
         })
     }
 
@@ -891,30 +891,10 @@ impl Control for Remote {
     }
 }
 
-/// The bundles that services and stars are made from, and those of versions that may come back.
-pub(crate) fn bundles_in_use(state: &State) -> BTreeSet<BundleId> {
-    let wanted = state.services.values().map(|service| service.spec.template.bundle);
-    let earlier = state.services.values().flat_map(|service| &service.versions);
-    let wanted = wanted.chain(earlier.map(|version| version.spec.template.bundle));
-    wanted.chain(state.stars.values().map(|star| star.template.bundle)).collect()
-}
-
 /// Does what blocks on a thread for that.
 pub(crate) async fn beside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(Problem::new(Code::Internal, format!("a request failed: {error}"))))
-}
-
-fn no_app(app: &AppKey) -> Problem {
-    Problem::new(Code::NotFound, format!("no app `{app}`")).help("`rads c status` lists what there is")
-}
-
-pub(crate) fn no_service(service: &ServiceKey) -> Problem {
-    Problem::new(Code::NotFound, format!("no service `{service}`")).help("`rads c status` lists what there is")
-}
-
-fn no_star(star: StarId) -> Problem {
-    Problem::new(Code::NotFound, format!("no star `{star}`")).help("`rads c list` lists what there is")
 }

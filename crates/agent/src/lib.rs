@@ -44,6 +44,7 @@ mod still;
 mod tail;
 mod talk;
 mod terminal;
+mod unknown;
 mod upgrade;
 mod volumes;
 mod watcher;

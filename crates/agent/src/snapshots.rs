@@ -23,10 +23,11 @@ use store::snapshots::{AreaSource, Backing, FirstLook, Owners, SnapshotInfo, Sta
 use store::{Roots, Snapshots};
 
 use crate::clock;
-use crate::control::{Looker, Remote, beside, no_service};
+use crate::control::{Looker, Remote, beside};
 use crate::link::Link;
 use crate::memories::{self, Sitter, Tripod};
 use crate::still::Still;
+use crate::unknown::no_service;
 
 /// Volumes that are more than folders are `isolate`'s.
 pub(crate) const BACKING: Backing = Backing {

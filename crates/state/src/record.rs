@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use model::{
-    AppKey, AppSpec, Duty, Exit, Name, NodeFacts, NodeId, NodeRole, SecretKey, ServiceKey, ServiceSpec, Standing,
-    StarId, StarPhase, StarTemplate, Turn, VolumeKey, WallTime,
+    AppKey, AppSpec, BundleId, Duty, Exit, Name, NodeFacts, NodeId, NodeRole, SecretKey, ServiceKey, ServiceSpec,
+    Standing, StarId, StarPhase, StarTemplate, Turn, VolumeKey, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -262,6 +262,14 @@ impl State {
         let namespace = service.namespace.clone();
         let names = template.volumes.iter().map(|mount| mount.volume.clone());
         names.map(move |name| VolumeKey { namespace: namespace.clone(), name }).collect::<Vec<_>>().into_iter()
+    }
+
+    /// The bundles that services and stars are made from, and those of versions that may come back.
+    pub fn bundles(&self) -> BTreeSet<BundleId> {
+        let wanted = self.services.values().map(|service| service.spec.template.bundle);
+        let earlier = self.services.values().flat_map(|service| &service.versions);
+        let wanted = wanted.chain(earlier.map(|version| version.spec.template.bundle));
+        wanted.chain(self.stars.values().map(|star| star.template.bundle)).collect()
     }
 
     pub(crate) fn record(&mut self, wall: WallTime, what: String) {

@@ -30,7 +30,7 @@ use super::mesh::refuse;
 use super::roads::Roads;
 use super::shared::Shared;
 use super::wire::{Reader, decode, encode, framed};
-use crate::control::{Looker, beside, bundles_in_use};
+use crate::control::{Looker, beside};
 
 pub(crate) const FETCH: &str = "bundle.fetch";
 pub(crate) const HOLD: &str = "bundle.hold";
@@ -118,7 +118,7 @@ impl Carrier {
         loop {
             tokio::time::sleep(COLLECT_EVERY).await;
             let collected = async {
-                let keep = shared.look_now(bundles_in_use).await?;
+                let keep = shared.look_now(state::State::bundles).await?;
                 let (bundles, roots) = (Arc::clone(&self.0.bundles), Arc::clone(&self.0.roots));
                 beside(move || {
                     let removed = bundles.collect(&keep)?;
