@@ -74,6 +74,19 @@ fn has_password(value: &str) -> bool {
     })
 }
 
+/// Whether words hold a secret, as `--password=x`, `--token x` or an address with a password do.
+pub(crate) fn holds_secret(words: &[Text]) -> bool {
+    let plain: Vec<String> = words.iter().map(Text::by_default).collect();
+    let option = |word: &str| word.starts_with('-') && is_secret_name(word.trim_start_matches('-'));
+    plain.iter().enumerate().any(|(at, word)| {
+        let next = plain.get(at + 1).filter(|next| !next.starts_with('-'));
+        match word.split_once('=') {
+            Some((name, value)) => option(name) && !value.is_empty() || has_password(value),
+            None => option(word) && next.is_some() || has_password(word),
+        }
+    })
+}
+
 /// Takes a variable over, and tells of it at `node`.
 pub(crate) fn set(app: &mut App, ledger: &mut Ledger, service: &mut Service, node: &Node, name: &str, value: Text) {
     let plain = value.by_default();
@@ -195,6 +208,18 @@ mod tests {
             ("URL", "http://a:@b/"),
         ] {
             assert!(!is_secret(name, value), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_secret_among_the_words_of_a_command_is_seen() {
+        let holds = |line: &str| holds_secret(&line.split(' ').map(Text::from).collect::<Vec<_>>());
+        for yes in ["redis --requirepassword=x", "app --token abc", "app postgres://u:p@db/x", "app --url=amqp://a:b@c"]
+        {
+            assert!(holds(yes), "{yes}");
+        }
+        for no in ["app --password-file /x", "app --token", "app --token --fast", "app --user=x", "app http://a:80/"] {
+            assert!(!holds(no), "{no}");
         }
     }
 

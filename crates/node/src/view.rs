@@ -70,6 +70,9 @@ pub struct ServiceView {
     pub changing: bool,
     /// Why it is not getting there by itself.
     pub problem: Option<String>,
+    /// That is because its stars end again and again: a roll-out with a version to go back to ends that by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ends_again: bool,
     /// The same with what to do about it, when no machine takes a star that it needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nowhere: Option<Problem>,
@@ -317,6 +320,8 @@ impl Node {
         let is_job = record.spec.job.is_some() && !record.paused;
         let changing = !is_job && (is_under_way || is_unconfirmed || is_short || !running().all(is_settled));
         let nowhere = self.nowhere(key);
+        let problem = self.problem_of(key, nowhere.as_ref()).or_else(|| self.own_problem().filter(|_| changing));
+        let ends_again = self.ends_again(key);
         Some(ServiceView {
             service: key.clone(),
             app: record.app.clone(),
@@ -326,7 +331,8 @@ impl Node {
             stopped: record.stopped,
             paused: record.paused,
             changing,
-            problem: self.problem_of(key, nowhere.as_ref()).or_else(|| self.own_problem().filter(|_| changing)),
+            ends_again: problem.is_none() && ends_again.is_some(),
+            problem: problem.or(ends_again),
             nowhere,
             limit_problem: self.limit_problem(key),
             unready: running().find_map(|star| {
@@ -374,9 +380,12 @@ impl Node {
         if let Some(nowhere) = nowhere {
             return Some(nowhere.message.clone());
         }
-        if let Some(problem) = self.freeze_problem(key) {
-            return Some(problem);
-        }
+        self.freeze_problem(key)
+    }
+
+    /// That its stars end again and again, in one line.
+    fn ends_again(&self, key: &ServiceKey) -> Option<String> {
+        let local = self.services.get(key)?;
         let record = self.state.services.get(key)?;
         let of_present = local.backoff.iter().filter(|((revision, _), _)| *revision == record.revision);
         let worst = of_present.map(|(_, backoff)| backoff).max_by_key(|backoff| backoff.failures())?;

@@ -761,7 +761,7 @@ fn keeping(app: &str, stars: u32, megabytes: u64) -> Command {
     let mut spec = web(stars, Vec::new());
     spec.template.reserve = Reserve { memory: Bytes::mib(megabytes), ..Reserve::default() };
     let services = [("of-".to_owned() + app).parse().unwrap()].map(|name| (name, spec.clone())).into();
-    Command::PutApp { spec: AppSpec { app: app.parse().unwrap(), services }, base: None, wall: WallTime(1) }
+    Command::PutApp { spec: AppSpec { app: app.parse().unwrap(), services }, base: None, wall: WallTime(1_000_000) }
 }
 
 fn stars_of(desk: &Desk, service: &str) -> usize {

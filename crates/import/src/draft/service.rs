@@ -8,7 +8,7 @@ use model::placement::{CONDITIONS_MAX, Condition};
 use model::{Limits, Placement};
 
 use super::places::{Kind, Places};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, WithHelp as _};
 use crate::report::Verdict;
 use crate::text::Text;
 use crate::tree::Node;
@@ -392,6 +392,12 @@ impl Service {
             if let Some(Probe { asked: Asked::Exec(words), .. }) = probe {
                 anchor(words, self.rootfs.is_some(), self.workdir.as_deref());
             }
+        }
+        if crate::env::holds_secret(&self.command) {
+            let text =
+                format!("the command of `{}` holds what looks like a secret: who reads the app reads it", self.name);
+            let help = "give it by a file (`secrets`) or a variable (`env_secrets`), if the program can read one";
+            ledger.note(Verdict::Changed, &self.node, text.help(help));
         }
         for words in [&mut self.command, &mut self.before_start, &mut self.before_stop] {
             anchor(words, self.rootfs.is_some(), self.workdir.as_deref());

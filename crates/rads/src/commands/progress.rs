@@ -205,7 +205,7 @@ pub(crate) fn failure(view: &ServiceView) -> Option<Problem> {
     if let Some(nowhere) = view.nowhere.as_ref().filter(|nowhere| view.problem.as_ref() == Some(&nowhere.message)) {
         return Some(nowhere.clone());
     }
-    let comes_back = view.rollout.as_ref().is_some_and(|rollout| rollout.from.is_some());
+    let comes_back = view.ends_again && view.rollout.as_ref().is_some_and(|rollout| rollout.from.is_some());
     view.problem.as_ref().filter(|_| !comes_back).map(|problem| {
         Problem::new(Code::CrashLoop, format!("service `{}`: {problem}", view.service))
             .help(format!("see what its stars said with `rads c logs {}`", view.service))

@@ -304,7 +304,8 @@ async fn report_ended(client: &Client, app: &AppKey) -> Result<Option<Problem>, 
     let views = services_of(client, app).await?;
     let stays = |star: &&StarView| {
         let view = views.iter().find(|view| view.service == star.service);
-        view.is_some_and(ServiceView::is_over)
+        // What parts of a job come to is told with its run: they are tried again.
+        view.is_some_and(|view| view.is_over() && view.job.is_none())
     };
     let stars = client.stars().await?;
     let ended = stars.iter().filter(|star| star.app == *app && !star.outdated).filter(stays);
