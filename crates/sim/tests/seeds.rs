@@ -32,38 +32,37 @@ fn what_runs_is_left_alone_while_nothing_goes_wrong() {
     }
 }
 
-/// How many of the first worlds go wrong without a protection.
-fn found(bug: Bug) -> usize {
-    let goes_wrong = |seed: &u64| run(Options { bug: Some(bug), ..options(*seed, 5) }).is_err();
-    (0..60).filter(goes_wrong).count()
+/// Whether one of the first worlds goes wrong without a protection.
+fn is_found(bug: Bug) -> bool {
+    (0..60).any(|seed| run(Options { bug: Some(bug), ..options(seed, 5) }).is_err())
 }
 
 #[test]
 fn stars_of_a_machine_that_was_given_up_run_twice_unless_it_ends_them() {
-    assert!(found(Bug::NoFence) > 0);
+    assert!(is_found(Bug::NoFence));
 }
 
 #[test]
 fn a_plan_written_by_another_than_who_made_it_gives_a_place_twice() {
-    assert!(found(Bug::ForwardedPlans) > 0);
+    assert!(is_found(Bug::ForwardedPlans));
 }
 
 #[test]
 fn singletons_run_twice_where_their_leases_do_not_end_them() {
-    assert!(found(Bug::NoLease) > 0);
+    assert!(is_found(Bug::NoLease));
 }
 
 #[test]
 fn who_leads_before_having_read_everything_gives_a_place_twice() {
-    assert!(found(Bug::EarlyLead) > 0);
+    assert!(is_found(Bug::EarlyLead));
 }
 
 #[test]
 fn more_is_kept_on_a_machine_than_it_has_where_nobody_knows_what_it_has() {
-    assert!(found(Bug::NoRoom) > 0);
+    assert!(is_found(Bug::NoRoom));
 }
 
 #[test]
 fn services_grow_beyond_a_quota_that_was_not_written() {
-    assert!(found(Bug::NoQuota) > 0);
+    assert!(is_found(Bug::NoQuota));
 }
