@@ -55,5 +55,5 @@ pub use secret::{SecretChange, SecretView};
 pub use star::{Exit, ExitCause, StarPhase, Turn};
 pub use time::{Time, WallTime};
 pub use units::{Bytes, Millicores};
-pub use update::{Amount, Fate, OnFailure, OnSecret, Rolling, RolloutTurn, Update};
+pub use update::{Amount, Fate, OnFailure, OnSecret, RolloutTurn, Update, UpdateStrategy};
 pub use weakened::{Capability, Weakened};

@@ -12,7 +12,7 @@ use crate::problem::{Code, Problem};
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Update {
-    pub strategy: Rolling,
+    pub strategy: UpdateStrategy,
     /// Stars beyond the wanted number while replacing: rounded up, and at least one if it is a part above nothing. More is faster and
     /// takes more memory.
     #[cfg_attr(feature = "schema", schema(value_type = String))]
@@ -35,7 +35,7 @@ pub struct Update {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub enum Rolling {
+pub enum UpdateStrategy {
     /// A few at a time.
     #[default]
     Rolling,
@@ -133,15 +133,15 @@ impl Update {
 
     /// Whether new stars are tried before the old ones begin to go.
     pub fn has_trial(&self) -> bool {
-        self.strategy != Rolling::Rolling
+        self.strategy != UpdateStrategy::Rolling
     }
 
     /// How many new stars are tried, of so many that are wanted.
     pub fn trial(&self, stars: u32) -> Option<u32> {
         match self.strategy {
-            Rolling::Rolling => None,
-            Rolling::Canary { stars: amount } => Some(amount.up(stars).clamp(1, stars.max(1))),
-            Rolling::BlueGreen => Some(stars),
+            UpdateStrategy::Rolling => None,
+            UpdateStrategy::Canary { stars: amount } => Some(amount.up(stars).clamp(1, stars.max(1))),
+            UpdateStrategy::BlueGreen => Some(stars),
         }
     }
 
@@ -199,7 +199,7 @@ impl Update {
             let message = "`promote_after_seconds` is for stars that are tried".to_owned();
             return refused(message, "say `strategy: \"canary\"` or `\"blue_green\"`, or leave it out");
         }
-        if let Rolling::Canary { stars } = self.strategy
+        if let UpdateStrategy::Canary { stars } = self.strategy
             && (stars.is_nothing() || matches!(stars, Amount::Percent(101..)))
         {
             return refused(
@@ -214,7 +214,7 @@ impl Update {
 impl Default for Update {
     fn default() -> Self {
         Self {
-            strategy: Rolling::Rolling,
+            strategy: UpdateStrategy::Rolling,
             max_surge: Amount::Percent(25),
             max_unavailable: Amount::Stars(0),
             healthy_ms: 0,
@@ -226,7 +226,7 @@ impl Default for Update {
     }
 }
 
-impl fmt::Display for Rolling {
+impl fmt::Display for UpdateStrategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rolling => f.write_str("rolling"),
@@ -329,11 +329,11 @@ mod tests {
         assert!(refused(stuck, false).contains("no star could ever be replaced"));
         let short = Update { healthy_ms: 5_000, deadline_ms: 5_000, ..Update::default() };
         assert!(refused(short, false).contains("healthy for 5 seconds"));
-        let single = Update { strategy: Rolling::BlueGreen, ..Update::default() };
+        let single = Update { strategy: UpdateStrategy::BlueGreen, ..Update::default() };
         assert!(refused(single, true).contains("singleton"));
         let early = Update { promote_after_ms: Some(1_000), ..Update::default() };
         assert!(refused(early, false).contains("promote_after_seconds"));
-        let nobody = Update { strategy: Rolling::Canary { stars: none }, ..Update::default() };
+        let nobody = Update { strategy: UpdateStrategy::Canary { stars: none }, ..Update::default() };
         assert!(refused(nobody, false).contains("canary"));
     }
 
@@ -350,7 +350,8 @@ mod tests {
     #[test]
     fn a_trial_has_at_least_one_star_and_at_most_all() {
         let trial = |amount: &str, stars| {
-            Update { strategy: Rolling::Canary { stars: amount.parse().unwrap() }, ..Update::default() }.trial(stars)
+            Update { strategy: UpdateStrategy::Canary { stars: amount.parse().unwrap() }, ..Update::default() }
+                .trial(stars)
         };
         assert_eq!(
             (trial("10%", 4), trial("10%", 50), trial("9", 4), trial("1", 0)),

@@ -143,6 +143,10 @@ mod tests {
         check(controller, admit(), true);
         check(controller, Command::LoseNode { node: NodeId(6), wall }, false);
         check(controller, Command::Assign { stars: Vec::new(), wall }, false);
+        let due = || Command::BeginRun { service: "night".parse().unwrap(), slot: Some(WallTime(9)), wall };
+        check(controller, due(), false);
+        let author = Author { who: Who::User(0), node: NodeId(5), by_way_of: None, address: None };
+        check(controller, Command::By { author, command: Box::new(due()), wall }, false);
         let ended = Transition { star: StarId(9), phase: StarPhase::Ended, process: None, exit: None };
         // Of a star that nobody knows.
         check(worker, Command::Transitions { changes: vec![ended], wall }, true);

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{Endpoint, EndpointSet, Limits, NodeId, Rolling, ServiceKey, StarId, StarPhase, WallTime};
+use model::{Endpoint, EndpointSet, Limits, NodeId, ServiceKey, StarId, StarPhase, UpdateStrategy, WallTime};
 use rollout::{Actions, Pace, Seen, Wanted, decide};
 use scheduler::{Placed, Request as PlanRequest, plan};
 use state::{Assignment, Command, StarRecord, State};
@@ -294,7 +294,7 @@ impl Node {
         let is_present = star.revision == record.revision;
         match &record.rollout {
             None => !self.was_taken_back(&star.service, star.revision),
-            Some(rollout) if record.spec.update.strategy == Rolling::BlueGreen && rollout.previous.is_some() => {
+            Some(rollout) if record.spec.update.strategy == UpdateStrategy::BlueGreen && rollout.previous.is_some() => {
                 is_present != rollout.trial
             }
             Some(_) => true,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use model::{
     Amount, AppSpec, Balance, BundleId, Bytes, Code, ContentHash, Endpoint, Entry, ExitCause, Hooks, Limits,
     ListenAddr, Network, NodeId, OnFailure, OnSecret, Probe, ProbeKind, Problem, Program, Protocol, RequestId,
-    RestartPolicy, Rolling, RolloutTurn, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Time, Update,
+    RestartPolicy, RolloutTurn, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Time, Update, UpdateStrategy,
     WallTime,
 };
 use node::{Effect, Event, Node, NodeConfig, Request, RunningStar};
@@ -446,9 +446,9 @@ impl World {
         };
         let update = Update {
             strategy: match self.random.below(4) {
-                0 => Rolling::Canary { stars: amount(&mut self.random) },
-                1 => Rolling::BlueGreen,
-                _ => Rolling::Rolling,
+                0 => UpdateStrategy::Canary { stars: amount(&mut self.random) },
+                1 => UpdateStrategy::BlueGreen,
+                _ => UpdateStrategy::Rolling,
             },
             max_surge: if self.random.one_in(4) { Amount::Stars(0) } else { amount(&mut self.random) },
             max_unavailable: if self.random.one_in(2) { Amount::Stars(0) } else { amount(&mut self.random) },

@@ -251,7 +251,9 @@ impl Command {
             Self::TurnRollout { service, turn, .. } => {
                 change(format!("{} the roll-out of service `{service}`", turn.as_str()))
             }
-            Self::BeginRun { service, .. } => change(format!("run job `{service}`")),
+            // For a moment of its schedule a run is begun by who leads.
+            Self::BeginRun { slot: Some(_), .. } => None,
+            Self::BeginRun { service, slot: None, .. } => change(format!("run job `{service}`")),
             Self::Rollback { service, version: None, .. } => change(format!("roll service `{service}` back")),
             Self::Rollback { service, version: Some(version), .. } => {
                 change(format!("roll service `{service}` back to version {version}"))

@@ -165,6 +165,7 @@ impl Command {
                 | Self::LoseNode { .. }
                 | Self::WelcomeNode { .. }
                 | Self::SettleRollout { .. }
+                | Self::BeginRun { slot: Some(_), .. }
                 | Self::WarnNamespace { .. }
                 | Self::EndNamespace { .. }
         )

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use model::{
     AppSpec, BundleId, Bytes, Code, ContentHash, Fate, Interior, Limits, LimitsChange, Network, NodeId, OnFailure,
-    OnSecret, Probe, ProbeKind, Program, RestartPolicy, Rolling, RolloutTurn, SecretChange, SecretKey, ServiceKey,
-    ServiceSpec, StarId, StarTemplate, Update, WallTime,
+    OnSecret, Probe, ProbeKind, Program, RestartPolicy, RolloutTurn, SecretChange, SecretKey, ServiceKey, ServiceSpec,
+    StarId, StarTemplate, Update, UpdateStrategy, WallTime,
 };
 use state::rollouts::VERSIONS_MAX;
 use state::{Assignment, Change, Command, ServiceRecord, Settled, State, apply};
@@ -246,7 +246,7 @@ fn what_is_to_be_held_waits_for_somebody() {
 #[test]
 fn a_trial_is_promoted_once_and_only_where_something_runs() {
     let green = |word: &str| {
-        let update = Update { strategy: Rolling::BlueGreen, ..Update::default() };
+        let update = Update { strategy: UpdateStrategy::BlueGreen, ..Update::default() };
         ServiceSpec { update, ..spec(word) }
     };
     let mut world = World::with(green("one"));

@@ -1,6 +1,6 @@
 //! How the stars of a service are replaced when it changes.
 
-use model::{Amount, Code, OnFailure, OnSecret, Problem, Rolling, Update};
+use model::{Amount, Code, OnFailure, OnSecret, Problem, Update, UpdateStrategy};
 
 use super::{DEADLINE_MAX_SECONDS, Options, Read};
 use crate::setting::Setting;
@@ -47,7 +47,7 @@ pub(super) fn update(options: &mut Options, singleton: bool) -> Read<Update> {
 }
 
 /// Whoever says how many are tried says that some are.
-fn strategy(own: &mut Options) -> Read<Rolling> {
+fn strategy(own: &mut Options) -> Read<UpdateStrategy> {
     #[derive(Clone, Copy, PartialEq)]
     enum Named {
         Rolling,
@@ -58,10 +58,10 @@ fn strategy(own: &mut Options) -> Read<Rolling> {
     let named = own.choice("strategy", &names)?;
     let canary = amount(own, "canary")?;
     match (named, canary) {
-        (None | Some(Named::Canary), Some(stars)) => Ok(Rolling::Canary { stars }),
-        (Some(Named::Canary), None) => Ok(Rolling::Canary { stars: Amount::Stars(1) }),
-        (None | Some(Named::Rolling), None) => Ok(Rolling::Rolling),
-        (Some(Named::BlueGreen), None) => Ok(Rolling::BlueGreen),
+        (None | Some(Named::Canary), Some(stars)) => Ok(UpdateStrategy::Canary { stars }),
+        (Some(Named::Canary), None) => Ok(UpdateStrategy::Canary { stars: Amount::Stars(1) }),
+        (None | Some(Named::Rolling), None) => Ok(UpdateStrategy::Rolling),
+        (Some(Named::BlueGreen), None) => Ok(UpdateStrategy::BlueGreen),
         (Some(Named::Rolling | Named::BlueGreen), Some(_)) => {
             let problem = Problem::new(Code::InvalidValue, "`canary` says how many stars of a canary are tried first");
             Err(own.fault("canary", problem.help("leave it out, or say `strategy: \"canary\"`")))

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use model::{
     Amount, AppSpec, Attribute, Balance, BundleId, Bytes, ContentHash, Entry, Limits, ListenAddr, Millicores, Name,
     NamespaceChange, Network, OnFailure, Placement, Preference, Probe, ProbeKind, Program, Protocol, QuotaChange,
-    Reserve, RestartPolicy, Rolling, RolloutTurn, ServiceKey, ServiceSpec, StarTemplate, Strategy, Update, VolumeMount,
+    Reserve, RestartPolicy, RolloutTurn, ServiceKey, ServiceSpec, StarTemplate, Strategy, Update, UpdateStrategy,
+    VolumeMount,
 };
 use node::Request;
 
@@ -115,11 +116,11 @@ fn update(random: &mut Chance) -> Update {
     let amounts = [Amount::Stars(1), Amount::Stars(2), Amount::Percent(50), Amount::Percent(100)];
     let amount = |random: &mut Chance| random.pick(&amounts).unwrap_or(Amount::Stars(1));
     let strategy = match random.below(4) {
-        0 => Rolling::Canary { stars: amount(random) },
-        1 => Rolling::BlueGreen,
-        _ => Rolling::Rolling,
+        0 => UpdateStrategy::Canary { stars: amount(random) },
+        1 => UpdateStrategy::BlueGreen,
+        _ => UpdateStrategy::Rolling,
     };
-    let by_itself = strategy != Rolling::Rolling && random.below(3) > 0;
+    let by_itself = strategy != UpdateStrategy::Rolling && random.below(3) > 0;
     let update = Update {
         strategy,
         max_surge: if random.below(4) == 0 { Amount::Stars(0) } else { amount(random) },

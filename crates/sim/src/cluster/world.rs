@@ -361,7 +361,7 @@ impl World {
                 let elsewhere = self.machines.iter().any(|other| other.processes.contains_key(&star));
                 self.must(fits && !elsewhere, "a star is started once, and where a nursery is");
                 let poisoned = apps::is_poison(&order.template);
-                if (self.faults && self.random.one_in(20)) || (poisoned && self.random.one_in(2)) {
+                if (self.faults && self.random.one_in(20)) || (poisoned && !self.random.one_in(6)) {
                     let reason = "luck".to_owned();
                     self.machines[at].corpses.insert(star, ExitCause::StartFailed { reason: reason.clone() });
                     self.soon(at, Event::StarStartFailed { star, reason });

@@ -7,12 +7,13 @@ use model::app::GRACE_DEFAULT_MS;
 use model::{
     AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Duty, Entry, Exit, ExitCause, Hooks, JoinTicket, Limits,
     LimitsChange, ListenAddr, Millicores, Name, NamespaceChange, Network, NodeFacts, NodeId, NodeRole, Once, Probe,
-    ProbeKind, Program, Protocol, QuotaChange, Reserve, RestartPolicy, Role, Scope, SecretChange, SecretKey, Serial,
-    ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Verb, VolumeKey, VolumeMount, WallTime,
+    ProbeKind, Program, Protocol, QuotaChange, Reserve, RestartPolicy, Role, RolloutTurn, Scope, SecretChange,
+    SecretKey, Serial, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Verb, VolumeKey, VolumeMount,
+    WallTime,
 };
 use state::{
-    Assignment, Author, AuthorityRecord, CertificateRecord, Command, Deed, GossipKey, Grant, Outcome, Proof, State,
-    Transition, Who,
+    Assignment, Author, AuthorityRecord, CertificateRecord, Command, Deed, GossipKey, Grant, Outcome, Proof, Settled,
+    State, Transition, Who,
 };
 
 const SERVICES: u64 = 7;
@@ -100,7 +101,7 @@ pub fn one_of_each() -> Vec<Command> {
         Command::RestartStar { service: service.clone(), ordinal: 1, wall },
         Command::RemoveService { service: service.clone(), wall },
         Command::SecretChanged { secret: secret.clone(), change: SecretChange::Replaced, wall },
-        Command::SecretsRead { secrets: vec![secret], uid: 1_000, star: Some((service, "web-1".to_owned())), wall },
+        Command::SecretsRead { secrets: vec![secret], uid: 1_000, star: Some((service.clone(), "web-1".to_owned())), wall },
         Command::Found { cluster: name("production"), name: name("a"), address: address(1), facts: facts(), wall },
         Command::AdmitNode {
             name: name("b"),
@@ -211,6 +212,17 @@ pub fn one_of_each() -> Vec<Command> {
         Command::DeleteNamespace { namespace: name("dev"), force: true, wall },
         Command::DescribeNode { node: NodeId(34), address: address(5), facts: reserving(), wall },
         Command::PutApp { spec: kept(), base: None, wall },
+        Command::SettleRollout { service: service.clone(), revision: 3, settled: Settled::Promoted, wall },
+        Command::SettleRollout {
+            service: service.clone(),
+            revision: 3,
+            settled: Settled::Failed { reason: "0 of 3 of its stars were ready".to_owned() },
+            wall,
+        },
+        Command::TurnRollout { service: service.clone(), turn: RolloutTurn::Abort, wall },
+        Command::Rollback { service: service.clone(), version: Some(2), wall },
+        Command::BeginRun { service: service.clone(), slot: Some(WallTime(wall.0 - 1)), wall },
+        Command::BeginRun { service, slot: None, wall },
     ]
 }
 
