@@ -1,12 +1,12 @@
-//! Crontabs, of a user or of the system: everything in them is a job, which an app cannot say yet.
+//! Crontabs, of a user or of the system: every line that says when becomes a job with a schedule.
 
-use model::{Code, Problem};
+use model::{Code, Missed, Overlap, Problem};
 
-use crate::draft::App;
+use crate::draft::{App, Job, Schedule, Service};
 use crate::ledger::{Ledger, WithHelp as _};
-use crate::shell;
+use crate::text::Text;
 use crate::tree::{Node, Value};
-use crate::{Job, Source, check_lines, text_of};
+use crate::{LeftJob, Source, check_lines, env, host, shell, text_of};
 
 const MACROS: [&str; 8] = ["@reboot", "@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
 
@@ -26,11 +26,12 @@ pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> R
         // Files of the system have the user in every line.
         let lines: Vec<Entry<'_>> = root.entries().iter().filter_map(|(_, item)| entry(item.scalar()?)).collect();
         let has_users = is_systems(&file.name) || !lines.is_empty() && lines.iter().all(|line| names_user(line.rest));
+        let mut reader = Reader { has_users, variables: Vec::new(), zone: None, shell: "sh".to_owned() };
         for (_, node) in root.entries() {
-            line(ledger, app, node, has_users);
+            reader.line(ledger, app, node);
         }
     }
-    match app.jobs.is_empty() {
+    match app.services.is_empty() && app.left.is_empty() {
         true => Err(Problem::new(Code::FileUnreadable, "there is no line of a crontab in it")
             .help("a line is `minute hour day month weekday command`, or `@daily command`")),
         false => Ok(()),
@@ -70,52 +71,123 @@ fn entry(line: &str) -> Option<Entry<'_>> {
 /// Whether what follows the times begins with the name of a user that is no program.
 fn names_user(rest: &str) -> bool {
     const USUAL: [&str; 8] = ["root", "www-data", "nobody", "postgres", "ubuntu", "debian", "git", "mail"];
-    rest.split_whitespace().next().is_some_and(|word| USUAL.contains(&word))
+    let mut words = rest.split_whitespace();
+    words.next().is_some_and(|word| USUAL.contains(&word)) && words.next().is_some()
 }
 
-fn line(ledger: &mut Ledger, app: &mut App, node: &Node, has_users: bool) {
-    let text = node.scalar().unwrap_or_default();
-    let Some(Entry { schedule, rest }) = entry(text) else {
-        let variable = text.split_once('=').map(|(name, _)| name.trim()).filter(|name| shell::is_variable(name));
-        match variable {
-            Some("MAILTO" | "MAILFROM") => ledger.left(node, "what a star writes is kept by its agent: `rads c logs`"),
-            Some(name) => {
-                ledger.left(
-                    node,
-                    format!("variable `{name}` of the jobs below it")
-                        .help("give it to them by `env`, once they are carried"),
-                );
+/// What lines before one say of it.
+struct Reader<'a> {
+    has_users: bool,
+    variables: Vec<(&'a str, &'a str, &'a Node)>,
+    zone: Option<&'a str>,
+    shell: String,
+}
+
+impl<'a> Reader<'a> {
+    fn line(&mut self, ledger: &mut Ledger, app: &mut App, node: &'a Node) {
+        let text = node.scalar().unwrap_or_default();
+        if let Some(entry) = entry(text) {
+            self.job(ledger, app, node, &entry);
+            return;
+        }
+        let variable = text.split_once('=').map(|(name, value)| (name.trim(), unquoted(value.trim())));
+        match variable.filter(|(name, _)| shell::is_variable(name)) {
+            Some(("MAILTO" | "MAILFROM", _)) => {
+                ledger.left(node, "what a star writes is kept by its agent: `rads c logs`")
             }
+            Some(("CRON_TZ", zone)) => match Schedule::new("@daily", Some(zone)) {
+                Ok(_) => {
+                    self.zone = Some(zone);
+                    ledger.carried(node, "zone of the jobs below it");
+                }
+                Err(why) => ledger.left(node, why),
+            },
+            Some(("SHELL", shell)) if shell.starts_with('/') && !shell.contains(char::is_whitespace) => {
+                shell.clone_into(&mut self.shell);
+                ledger.carried(node, "the shell of the jobs below it that take one");
+            }
+            Some((name, value)) => self.variables.push((name, value, node)),
             None => ledger.left(node, "it is no line of a crontab"),
         }
-        return;
-    };
-    let (user, command) = match has_users {
-        true => rest.split_once(char::is_whitespace).map_or(("", rest), |(user, command)| (user, command.trim_start())),
-        false => ("", rest),
-    };
-    let program = command.split_whitespace().next().unwrap_or("job").to_owned();
-    // What follows a `%` is what the command reads.
-    let (command, input) = percent(command);
-    let words: Vec<String> = match shell::simple(&command) {
-        Some(words) if input.is_none() && words.iter().all(|word| word.fixed().is_some()) => {
-            words.iter().map(crate::text::Text::by_default).collect()
-        }
-        _ => {
-            let line = match input {
-                Some(input) => format!("printf %s {} | {{ {command}; }}", shell::quoted(&input)),
-                None => command,
-            };
-            vec!["sh".to_owned(), "-c".to_owned(), line]
-        }
-    };
-    let program = program.rsplit('/').next().unwrap_or("job");
-    let name = app.service_name(&crate::names::name_of(program.split('.').next().unwrap_or("job"), "job"));
-    let place = ledger.place(node);
-    if !user.is_empty() && user != "root" {
-        ledger.note(crate::report::Verdict::NotCarried, node, format!("user `{user}`: a star's user is a number"));
     }
-    app.job(ledger, node, Job { name, schedule: Some(schedule), command: words, place });
+
+    fn job(&self, ledger: &mut Ledger, app: &mut App, node: &Node, entry: &Entry<'_>) {
+        let (user, command) = match self.has_users {
+            true => entry.rest.split_once(char::is_whitespace).unwrap_or(("", entry.rest)),
+            false => ("", entry.rest),
+        };
+        let command = command.trim_start();
+        // What follows a `%` is what the command reads.
+        let (line, input) = percent(command);
+        let words = self.words(&line, input.as_deref());
+        let wanted = crate::names::name_of(&host::called(command), "job");
+        let schedule = match Schedule::new(&entry.schedule, self.zone) {
+            Ok(schedule) => schedule.with(Overlap::Skip, Missed::Skip),
+            Err(why) => {
+                let why = match entry.schedule.as_str() {
+                    "@reboot" => "no job runs when a machine starts; what is to run on is a service".to_owned(),
+                    _ => why,
+                };
+                let (name, when) = (app.service_name(&wanted), format!("at `{}`", entry.schedule));
+                app.leave_job(ledger, node, LeftJob { name, when, command: words }, &why);
+                return;
+            }
+        };
+        let mut service = Service::new(app.service_name(&wanted), node);
+        let unseen = host::unseen(&line);
+        service.command = words.into_iter().map(Text::from).collect();
+        service.network = Some("host");
+        for (name, value, at) in &self.variables {
+            env::set(app, ledger, &mut service, at, name, (*value).into());
+        }
+        if !matches!(user, "" | "root") {
+            let text = format!("not as `{user}`, but as a star's root, which is nobody on the host");
+            ledger.note(crate::report::Verdict::Changed, node, text);
+        }
+        let when = match &self.zone {
+            Some(zone) => format!("by the clock of {zone}"),
+            None => "by the clock of UTC".to_owned(),
+        };
+        let text = format!(
+            "job `{}`, `{}` {when}; a run that is due while the last one runs is left out",
+            service.name,
+            schedule.cron()
+        );
+        match (unseen, self.zone.is_some() || schedule.is_hourly()) {
+            (Some(path), _) => ledger.changed(
+                node,
+                format!("{text}; a star does not see the host's `{path}`")
+                    .help("put what it takes beside the app, as ./program or in `assets`"),
+            ),
+            (None, true) => ledger.carried(node, text),
+            (None, false) => ledger.changed(node, text.help("zone: \"Europe/Berlin\" and the like say whose clock")),
+        }
+        // Nobody tries again there.
+        service.job = Some(Job { retries: Some(0), schedule: Some(schedule), ..Job::default() });
+        app.services.push(service);
+    }
+
+    /// Words of the command, or a shell that reads the line.
+    fn words(&self, line: &str, input: Option<&str>) -> Vec<String> {
+        match shell::simple(line) {
+            Some(words) if input.is_none() && words.iter().all(|word| word.fixed().is_some()) => {
+                words.iter().map(Text::by_default).collect()
+            }
+            _ => {
+                let line = match input {
+                    Some(input) => format!("printf %s {} | {{ {line}; }}", shell::quoted(input)),
+                    None => line.to_owned(),
+                };
+                vec![self.shell.clone(), "-c".to_owned(), line]
+            }
+        }
+    }
+}
+
+/// Without the quotes around it.
+fn unquoted(value: &str) -> &str {
+    let within = |quote: char| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+    within('"').or_else(|| within('\'')).unwrap_or(value)
 }
 
 /// A command and what it reads: an unescaped `%` ends the one, and each further one is a line's end in the other.

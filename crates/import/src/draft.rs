@@ -1,9 +1,11 @@
 //! The app as it is being made: services with what a description can say of them, held to the rules that `deploy` has, so that what
 //! comes out can be deployed.
 
+mod job;
 mod places;
 mod service;
 
+pub(crate) use job::{Job, Schedule};
 pub(crate) use places::normal;
 pub(crate) use service::{Asked, Bounded, Listen, Probe, Restart, Service};
 
@@ -13,14 +15,15 @@ use crate::ledger::{Ledger, WithHelp as _};
 use crate::names::{Names, name_of};
 use crate::report::Verdict;
 use crate::tree::Node;
-use crate::{Format, Job, Source};
+use crate::{Format, LeftJob, Source};
 
 pub(crate) struct App {
     pub(crate) format: Format,
     /// The names of the files it comes from.
     pub(crate) from: Vec<String>,
     pub(crate) services: Vec<Service>,
-    pub(crate) jobs: Vec<Job>,
+    /// Jobs whose time no app can say.
+    pub(crate) left: Vec<LeftJob>,
     /// Files of its folder that the input holds.
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     names: Names,
@@ -38,7 +41,7 @@ impl App {
             format: source.format,
             from: source.files.iter().map(|file| file.name.clone()).collect(),
             services: Vec::new(),
-            jobs: Vec::new(),
+            left: Vec::new(),
             files: BTreeMap::new(),
             names: Names::default(),
             volumes: BTreeMap::new(),
@@ -94,18 +97,52 @@ impl App {
         (listen, true)
     }
 
-    /// Something that is run to its end.
-    pub(crate) fn job(&mut self, ledger: &mut Ledger, node: &Node, job: Job) {
-        let when = job.schedule.as_ref().map_or_else(|| "once".to_owned(), |schedule| format!("at `{schedule}`"));
+    /// A job that cannot be one of the app's: one of those runs by a clock, or as soon as it is described.
+    pub(crate) fn leave_job(&mut self, ledger: &mut Ledger, node: &Node, job: LeftJob, why: &str) {
         let what = job.command.join(" ");
         let what = if what.is_empty() { String::new() } else { format!(": {what}") };
-        let text = format!("job `{}`, {when}, is not carried yet{what}", job.name);
+        let text = format!("job `{}`, {}, is not carried: {why}{what}", job.name, job.when);
         ledger.left(node, text.help("it is kept as a comment at the end of the app"));
-        self.jobs.push(job);
+        self.left.push(job);
+    }
+
+    /// Has jobs wait for no service that is none, and for none that waits for them.
+    fn settle_order(&mut self, ledger: &mut Ledger) {
+        let jobs: BTreeMap<String, Vec<String>> = self
+            .services
+            .iter()
+            .filter_map(|service| Some((service.name.clone(), service.job.as_ref()?.after.clone())))
+            .collect();
+        let mut settled: BTreeSet<&String> = BTreeSet::new();
+        loop {
+            let free: Vec<&String> = jobs
+                .iter()
+                .filter(|(name, after)| {
+                    let waits = |other: &String| jobs.contains_key(other) && !settled.contains(other);
+                    !settled.contains(name) && !after.iter().any(waits)
+                })
+                .map(|(name, _)| name)
+                .collect();
+            if free.is_empty() {
+                break;
+            }
+            settled.extend(free);
+        }
+        for service in &mut self.services {
+            let Some(job) = &mut service.job else { continue };
+            job.after.retain(|other| jobs.contains_key(other) && *other != service.name);
+            job.after.dedup();
+            if !settled.contains(&service.name) {
+                job.after.clear();
+                let text = format!("`{}` runs after jobs that run after it: it waits for none", service.name);
+                ledger.note(Verdict::NotCarried, &service.node, text);
+            }
+        }
     }
 
     /// What is to be said when all is known: what a star has that the input did not ask for.
     pub(crate) fn finish(&mut self, ledger: &mut Ledger) {
+        self.settle_order(ledger);
         let (mut unlimited, mut calling) = (Vec::new(), Vec::new());
         let (mut first, mut first_calling) = (None, None);
         for service in &mut self.services {

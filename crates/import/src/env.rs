@@ -87,6 +87,11 @@ pub(crate) fn holds_secret(words: &[Text]) -> bool {
     })
 }
 
+/// Whether the command of a service names a variable.
+pub(crate) fn mentions(service: &Service, name: &str) -> bool {
+    service.command.iter().any(|word| word.by_default().contains(name))
+}
+
 /// Takes a variable over, and tells of it at `node`.
 pub(crate) fn set(app: &mut App, ledger: &mut Ledger, service: &mut Service, node: &Node, name: &str, value: Text) {
     let plain = value.by_default();

@@ -130,11 +130,6 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn place(&self, node: &Node) -> Place {
-        let place = self.cells.get(node.id).map(|cell| cell.place.clone());
-        place.unwrap_or_else(|| Place { file: String::new(), line: node.line, path: String::new() })
-    }
-
     /// Whether something within a node has not been told yet.
     pub(crate) fn is_open(&self, node: &Node) -> bool {
         self.cells.get(node.id..node.end).unwrap_or_default().iter().any(|cell| cell.is_leaf && !cell.told)

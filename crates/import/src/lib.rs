@@ -12,6 +12,7 @@ mod docker;
 mod draft;
 mod env;
 mod hcl;
+mod host;
 mod kubernetes;
 mod ledger;
 mod names;
@@ -103,23 +104,24 @@ pub struct Imported {
     pub files: Vec<(String, Vec<u8>)>,
     /// How many services the app has; one without any cannot be started.
     pub services: usize,
-    /// What runs at times or once, which an app cannot say yet.
-    pub jobs: Vec<Job>,
+    /// How many of them are jobs.
+    pub jobs: usize,
+    /// What runs at times that an app cannot say.
+    pub left: Vec<LeftJob>,
     pub report: Vec<Line>,
     /// How many values the input has, of all of which the report tells.
     pub values: usize,
 }
 
-/// Something that is run to its end: at the times of a schedule, or once. The language has no word for it yet, so that it is kept
-/// here, whole enough to become one.
+/// A job that the app does not have: it runs when a machine starts, or when somebody asks, and one of an app runs by a clock or as soon
+/// as it is described. So it is told, and stands in a comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
+pub struct LeftJob {
     pub name: String,
-    /// As it was written; `None`: once.
-    pub schedule: Option<String>,
+    /// As it was written.
+    pub when: String,
     /// What it runs, as words; a line for a shell is `sh -c`.
     pub command: Vec<String>,
-    pub place: Place,
 }
 
 /// Largest file that is read: beyond any description that a person wrote.
@@ -174,8 +176,9 @@ fn import_with(source: &Source<'_>, sweep: bool) -> Result<Imported, Problem> {
     Ok(Imported {
         app: render::app(&app),
         services: app.services.len(),
+        jobs: app.services.iter().filter(|service| service.job.is_some()).count(),
         files: app.files.into_iter().collect(),
-        jobs: app.jobs,
+        left: app.left,
         report,
         values,
     })

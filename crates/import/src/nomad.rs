@@ -1,20 +1,21 @@
-//! Nomad jobs: a service for each task of a group. A batch job is one that an app cannot say yet.
+//! Nomad jobs: a service for each task of a group; one of a batch job runs to its end.
 
 mod checks;
+mod job;
 mod placement;
 mod task;
+mod update;
 
 use std::collections::BTreeMap;
 
 use model::{Code, Problem};
 
 use crate::docker::image::Images;
-use crate::draft::{App, Listen, Service};
+use crate::draft::{App, Job, Listen, Service};
 use crate::ledger::{Ledger, WithHelp as _};
-use crate::names::name_of;
 use crate::report::Verdict;
 use crate::tree::Node;
-use crate::{Job, Source, docker, hcl, text_of};
+use crate::{Source, docker, hcl, text_of};
 
 /// Keys of jobs and groups that have no counterpart.
 const NOT_CARRIED: &[(&str, &str)] = &[
@@ -22,7 +23,7 @@ const NOT_CARRIED: &[(&str, &str)] = &[
     ("all_at_once", "stars are placed as there is room"),
     ("vault", "secrets are a constellation's own: `rads c secrets set`"),
     ("consul", "services are not found in Consul"),
-    ("update", "stars are replaced one after another, each when the one before is ready"),
+    ("update", "it is about services"),
     ("migrate", "`rads c drain` moves stars one after another"),
     ("reschedule", "a star whose machine is lost is started elsewhere"),
     ("disconnect", "a star whose machine is out of reach is started elsewhere"),
@@ -107,18 +108,13 @@ fn job(ledger: &mut Ledger, app: &mut App, context: &Context, name: &str, node: 
     if app.services.is_empty() {
         ledger.namespace = namespace.map(str::to_owned);
     }
-    if matches!(kind, "batch" | "sysbatch") {
-        let periodic = node.get("periodic");
-        let cron = periodic.and_then(|periodic| periodic.get("cron").or_else(|| periodic.get("crons")));
-        let schedule =
-            cron.map(|cron| cron.scalar().map_or_else(|| cron.texts().unwrap_or_default().join("; "), str::to_owned));
-        let first = groups.iter().find_map(|(_, group)| blocks(group, "task").into_iter().next());
-        let command = first.map(|(_, task)| task::words(task)).unwrap_or_default();
-        let place = ledger.place(node);
-        let name = name_of(name, "job");
-        app.job(ledger, node, Job { name, schedule, command, place });
-        return;
-    }
+    let runs = match kind {
+        "batch" | "sysbatch" => match job::of(kind, node) {
+            Ok(runs) => Some(runs),
+            Err(why) => return job::leave(ledger, app, name, node, kind, &why),
+        },
+        _ => None,
+    };
     let several = groups.iter().map(|(_, group)| blocks(group, "task").len()).sum::<usize>() > 1;
     // A task may stand in a job without a group.
     let mut groups = groups;
@@ -126,12 +122,15 @@ fn job(ledger: &mut Ledger, app: &mut App, context: &Context, name: &str, node: 
         groups.push((name.to_owned(), node));
     }
     for (group_name, group_node) in &groups {
-        group(ledger, app, context, name, node, group_name, group_node, kind, several);
+        group(ledger, app, context, name, node, group_name, group_node, kind, several, runs.as_ref());
     }
     for (key, value) in node.entries() {
         match kind_of(key) {
             "group" | "task" | "constraint" | "affinity" => {}
             "type" if matches!(kind, "service" | "system") => ledger.carried(value, "stars that run on"),
+            "type" if runs.is_some() => ledger.carried(value, "jobs"),
+            "periodic" if runs.is_some() => job::periodic(ledger, value),
+            "update" if kind == "service" => {}
             "datacenters"
                 if value.texts().is_none_or(|all| all.iter().all(|one| matches!(one.as_str(), "dc1" | "*"))) =>
             {
@@ -178,6 +177,7 @@ fn group(
     node: &Node,
     kind: &str,
     several: bool,
+    runs: Option<&Job>,
 ) {
     let tasks = blocks(node, "task");
     let ports = ports(context, node);
@@ -201,6 +201,7 @@ fn group(
             }
         }
         let mut service = Service::new(app.service_name(&wanted), task_node);
+        service.job = runs.cloned();
         let taken = task::read(context, ledger, app, &mut service, task_node, &ports);
         // One that does not become a service was told as a whole.
         if !taken {
@@ -217,9 +218,12 @@ fn group(
     let count = node.get("count").and_then(Node::int).and_then(|count| u64::try_from(count).ok());
     for service in &mut made {
         if let Some(count) = count {
-            let bounded = service.set_instances(count);
+            let (option, bounded) = match &mut service.job {
+                Some(job) => ("completions", job.set_completions(count.max(1))),
+                None => ("instances", service.set_instances(count)),
+            };
             if let Some(node) = node.get("count").filter(|node| ledger.is_open(node)) {
-                docker::bounded(ledger, node, "instances", bounded);
+                docker::bounded(ledger, node, option, bounded);
             }
         }
     }
@@ -229,6 +233,11 @@ fn group(
             node,
             "one star on a machine at most, and as many as `instances` says, not one on each",
         );
+    }
+    // What a group says holds before what its job says.
+    let updates: Vec<&Node> = [job, node].into_iter().filter_map(|node| node.get("update")).collect();
+    if kind == "service" && !updates.is_empty() {
+        made.iter_mut().for_each(|service| update::read(ledger, service, &updates));
     }
     if made.len() > 1 {
         ledger.note(
@@ -249,6 +258,7 @@ fn group(
     for (key, value) in node.entries().iter().filter(|_| node.id != job.id) {
         match kind_of(key) {
             "task" | "network" | "service" | "restart" | "constraint" | "affinity" | "count" => {}
+            "update" if kind == "service" => {}
             "volume" => {
                 ledger.carried(value, "where it is mounted");
             }

@@ -2,13 +2,13 @@
 
 use model::{Code, Problem};
 
-use crate::draft::{App, Listen, Restart, Service};
+use crate::draft::{App, Job, Listen, Restart, Service};
 use crate::ledger::{Ledger, WithHelp as _};
 use crate::report::Verdict;
 use crate::shell;
 use crate::text::{Piece, Text};
 use crate::tree::{Node, Value};
-use crate::{Job, Source, check_lines, text_of};
+use crate::{Source, check_lines, text_of};
 
 /// Where `web` listens when nobody says: what foreman gives the first process.
 const WEB_PORT: u16 = 5000;
@@ -32,7 +32,7 @@ pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> R
             process(ledger, app, name, node);
         }
     }
-    match app.services.is_empty() && app.jobs.is_empty() {
+    match app.services.is_empty() {
         true => Err(Problem::new(Code::FileUnreadable, "there is no process in it")
             .help("a line of a Procfile is `web: bundle exec puma`")),
         false => Ok(()),
@@ -46,17 +46,27 @@ fn process(ledger: &mut Ledger, app: &mut App, name: &str, node: &Node) {
         ledger.left(node, "it is not `NAME: COMMAND`");
         return;
     }
-    if matches!(name, "release" | "postdeploy") {
-        let command = shell::simple(line).map(|words| words.iter().map(in_shell_words).collect());
-        let command = command.unwrap_or_else(|| vec!["sh".to_owned(), "-c".to_owned(), line.to_owned()]);
-        let (name, place) = (name.to_owned(), ledger.place(node));
-        app.job(ledger, node, Job { name, schedule: None, command, place });
-        return;
-    }
     let mut service = Service::new(app.service_name(name), node);
     let (command, how) = command(line);
     service.command = command;
     service.network = Some("bridge");
+    if matches!(name, "release" | "postdeploy") {
+        // What fails stops a release there; nobody tries it again.
+        service.job = Some(Job { retries: Some(0), ..Job::default() });
+        ledger.changed(
+            node,
+            format!(
+                "job `{}`, {how}: it runs when the app is put up, beside its services and not before them",
+                service.name
+            )
+            .help(format!(
+                "a service that cannot do without it ends and is started again; `rads c wait {}`",
+                service.name
+            )),
+        );
+        app.services.push(service);
+        return;
+    }
     service.restart = Some(Restart::Always);
     if name == "web" || line.contains("$PORT") || line.contains("${PORT") {
         let (listen, _) = app.listen(Listen::new(Listen::HERE, WEB_PORT));

@@ -1,7 +1,9 @@
 //! An app as text in RADS.
 
-use crate::Job;
-use crate::draft::{App, Asked, Listen, Probe, Restart, Service};
+use model::{Missed, Overlap, UpdateStrategy};
+
+use crate::LeftJob;
+use crate::draft::{App, Asked, Job, Listen, Probe, Restart, Service};
 use crate::text::{Piece, Text};
 
 /// Longest line of a list that is written on one.
@@ -22,17 +24,16 @@ pub(crate) fn app(app: &App) -> String {
         service.comments.iter().for_each(|line| text.push_str(&format!("// {}\n", commented(line))));
         text.push_str(&deployed(service));
     }
-    if !app.jobs.is_empty() {
-        text.push_str("\n// Not carried yet: what runs at times, or once.\n");
-        app.jobs.iter().for_each(|one| text.push_str(&format!("// {}\n", commented(&job(one)))));
+    if !app.left.is_empty() {
+        text.push_str("\n// Not carried: what no schedule says when to run.\n");
+        app.left.iter().for_each(|one| text.push_str(&format!("// {}\n", commented(&left(one)))));
     }
     text
 }
 
-fn job(job: &Job) -> String {
-    let when = job.schedule.as_deref().unwrap_or("once");
+fn left(job: &LeftJob) -> String {
     let words: Vec<String> = job.command.iter().map(|word| crate::shell::quoted(word)).collect();
-    format!("{}, {when}: {}", job.name, words.join(" "))
+    format!("{}, {}: {}", job.name, job.when, words.join(" "))
 }
 
 /// Text that ends no comment.
@@ -49,12 +50,17 @@ fn deployed(service: &Service) -> String {
     say("command", Some(list(service.command.iter().map(written).collect(), 4)));
     say("instances", service.instances.map(|count| count.to_string()));
     say("singleton", service.singleton.then(|| "true".to_owned()));
+    say("job", service.job.as_ref().map(job));
     say("placement", placement(service));
+    say("update", update(&service.update));
     say("cpu_cores", service.cpu_milli.map(|milli| decimal(milli.into(), 1000)));
     let ram = service.ram.map(|bytes| bytes >> 20);
     let gigabytes = ram.filter(|megabytes| *megabytes >= 1024 && megabytes % 1024 == 0);
     say("ram_gb", gigabytes.map(|megabytes| (megabytes / 1024).to_string()));
     say("ram_mb", ram.filter(|_| gigabytes.is_none()).map(|megabytes| megabytes.to_string()));
+    say("reserve_cpu_percent", service.reserve_cpu.filter(|milli| *milli > 0).map(|milli| decimal(milli.into(), 10)));
+    let kept = service.reserve_ram.filter(|bytes| *bytes > 0);
+    say("reserve_ram_mb", kept.map(|bytes| (bytes >> 20).to_string()));
     say("ram_soft_mb", service.ram_soft.map(|bytes| (bytes >> 20).to_string()));
     say("pids", service.pids.map(|count| count.to_string()));
     say("open_files", service.open_files.map(|count| count.to_string()));
@@ -115,6 +121,53 @@ fn probe(probe: &Probe) -> String {
     say("start_seconds", probe.start_ms.map(|ms| decimal(ms, 1000)));
     say("failures", probe.failures.map(|count| count.to_string()));
     format!("{{{}}}", fields.join(", "))
+}
+
+fn job(job: &Job) -> String {
+    let mut fields = Vec::new();
+    let mut say = |name: &str, value: Option<String>| fields.extend(value.map(|value| format!("{name}: {value}")));
+    if let Some(schedule) = &job.schedule {
+        say("schedule", Some(string(schedule.cron())));
+        say("zone", schedule.zone().map(string));
+        let overlap = match schedule.overlap {
+            Overlap::Skip => None,
+            Overlap::Queue => Some("queue"),
+            Overlap::Replace => Some("replace"),
+        };
+        say("overlap", overlap.map(string));
+        say("missed", (schedule.missed == Missed::Skip).then(|| string("skip")));
+    }
+    let number = |count: Option<u32>| count.map(|count| count.to_string());
+    say("completions", number(job.completions.filter(|count| *count > 1)));
+    say("parallelism", number(job.parallelism));
+    say("retries", number(job.retries));
+    let after: Vec<String> = job.after.iter().map(|name| string(name)).collect();
+    say("after", (!after.is_empty()).then(|| format!("[{}]", after.join(", "))));
+    say("keep", number(job.keep));
+    format!("{{{}}}", fields.join(", "))
+}
+
+fn update(update: &model::Update) -> Option<String> {
+    let usual = model::Update::default();
+    let mut fields = Vec::new();
+    let mut say = |name: &str, value: Option<String>| fields.extend(value.map(|value| format!("{name}: {value}")));
+    let amount = |amount: model::Amount| match amount {
+        model::Amount::Stars(stars) => stars.to_string(),
+        model::Amount::Percent(_) => string(&amount.to_string()),
+    };
+    match update.strategy {
+        UpdateStrategy::Rolling => {}
+        UpdateStrategy::Canary { stars } => say("canary", Some(amount(stars))),
+        UpdateStrategy::BlueGreen => say("strategy", Some(string("blue_green"))),
+    }
+    say("max_surge", (update.max_surge != usual.max_surge).then(|| amount(update.max_surge)));
+    let missing = update.max_unavailable != usual.max_unavailable;
+    say("max_unavailable", missing.then(|| amount(update.max_unavailable)));
+    say("healthy_seconds", (update.healthy_ms > 0).then(|| decimal(update.healthy_ms.into(), 1000)));
+    say("promote_after_seconds", update.promote_after_ms.map(|ms| decimal(ms, 1000)));
+    say("deadline_seconds", (update.deadline_ms != usual.deadline_ms).then(|| decimal(update.deadline_ms, 1000)));
+    say("on_failure", (update.on_failure == model::OnFailure::Hold).then(|| string("hold")));
+    (!fields.is_empty()).then(|| format!("{{{}}}", fields.join(", ")))
 }
 
 fn placement(service: &Service) -> Option<String> {

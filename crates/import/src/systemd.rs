@@ -1,18 +1,19 @@
-//! systemd units: a service with its drop-ins becomes a service of the host's programs; a timer's is a job.
+//! systemd units: a service with its drop-ins becomes a service of the host's programs; one that a timer starts is a job.
 
 mod exec;
 mod known;
 mod settings;
+mod timer;
 
 use std::collections::BTreeMap;
 
 use model::{Code, Problem};
 
-use crate::draft::{App, Restart, Service};
+use crate::draft::{App, Job, Restart, Service};
 use crate::ledger::Ledger;
 use crate::names::name_of;
 use crate::tree::{Node, Value};
-use crate::{Job, Source, check_lines, text_of};
+use crate::{LeftJob, Source, check_lines, text_of};
 
 pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> Result<(), Problem> {
     let mut units: BTreeMap<String, Vec<Node>> = BTreeMap::new();
@@ -41,15 +42,20 @@ pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> R
         let unit = unit.unwrap_or_else(|| format!("{}.service", name.trim_end_matches(".timer")));
         timed.insert(unit, name.clone());
     }
-    for name in &order {
+    let is_service = |name: &&String| units[*name].iter().any(|root| root.get("Service").is_some());
+    for name in order.iter().filter(is_service) {
         let roots = &units[name];
-        if roots.iter().any(|root| root.get("Service").is_some()) {
-            match timed.get(name) {
-                Some(timer) => job(ledger, app, name, roots, &units[timer]),
-                None => service(source, ledger, app, name, roots),
-            }
-        } else {
-            for root in roots {
+        match timed.get(name).map(|timer| &units[timer]) {
+            None => service(source, ledger, app, name, roots, None),
+            Some(timer) => match timer::read(ledger, timer) {
+                Ok(job) => service(source, ledger, app, name, roots, Some(job)),
+                Err(why) => left(ledger, app, name, roots, timer, &why),
+            },
+        }
+    }
+    for name in order.iter().filter(|name| !is_service(name)) {
+        for root in &units[name] {
+            if ledger.is_open(root) {
                 other(ledger, name, root, timed.values().any(|timer| timer == name));
             }
         }
@@ -126,7 +132,7 @@ fn last<'a>(roots: &'a [Node], section: &str, key: &str) -> Option<&'a str> {
     all(roots, section, key).last().and_then(|node| node.scalar())
 }
 
-fn service(source: &Source<'_>, ledger: &mut Ledger, app: &mut App, name: &str, roots: &[Node]) {
+fn service(source: &Source<'_>, ledger: &mut Ledger, app: &mut App, name: &str, roots: &[Node], job: Option<Job>) {
     let plain = name.trim_end_matches(".service");
     let starts = all(roots, "Service", "ExecStart");
     let node = &roots[0];
@@ -141,6 +147,8 @@ fn service(source: &Source<'_>, ledger: &mut Ledger, app: &mut App, name: &str, 
     }
     service.network = Some("host");
     service.restart = Some(Restart::Never);
+    // What a timer starts is started again by it alone, unless `Restart` says otherwise.
+    service.job = job.map(|job| Job { retries: Some(0), ..job });
     let mut context = settings::Context { source, specifiers: &specifiers, roots };
     for (section, lines) in roots.iter().flat_map(Node::entries) {
         for (key, value) in lines.entries() {
@@ -156,26 +164,17 @@ fn service(source: &Source<'_>, ledger: &mut Ledger, app: &mut App, name: &str, 
     app.services.push(service);
 }
 
-/// A service that a timer starts.
-fn job(ledger: &mut Ledger, app: &mut App, name: &str, roots: &[Node], timer: &[Node]) {
-    let when: Vec<String> = timer
-        .iter()
-        .flat_map(Node::entries)
-        .filter(|(section, _)| section == "Timer")
-        .flat_map(|(_, lines)| lines.entries())
-        .filter(|(key, _)| key.starts_with("On"))
-        .map(|(key, value)| match key.as_str() {
-            "OnCalendar" => value.scalar().unwrap_or_default().to_owned(),
-            key => format!("{key}={}", value.scalar().unwrap_or_default()),
-        })
-        .collect();
+/// A service whose timer says what no schedule does.
+fn left(ledger: &mut Ledger, app: &mut App, name: &str, roots: &[Node], timer: &[Node], why: &str) {
+    let lines = timer.iter().flat_map(Node::entries).filter(|(section, _)| section == "Timer");
+    let when = lines.flat_map(|(_, lines)| lines.entries()).filter(|(key, _)| key.starts_with("On"));
+    let when: Vec<String> = when.map(|(key, value)| format!("{key}={}", value.scalar().unwrap_or_default())).collect();
     let specifiers = exec::Specifiers::of(name);
     let line = last(roots, "Service", "ExecStart").unwrap_or_default();
     let command = exec::words(&specifiers.expand(line)).0;
     let command = command.iter().map(crate::text::Text::by_default).collect();
-    let place = ledger.place(&roots[0]);
     let name = name_of(name.trim_end_matches(".service"), "job");
-    app.job(ledger, &roots[0], Job { name, schedule: Some(when.join("; ")), command, place });
+    app.leave_job(ledger, &roots[0], LeftJob { name, when: when.join("; "), command }, why);
     roots[1..].iter().for_each(|root| ledger.left(root, "of that job"));
 }
 
@@ -183,7 +182,7 @@ fn job(ledger: &mut Ledger, app: &mut App, name: &str, roots: &[Node], timer: &[
 fn other(ledger: &mut Ledger, name: &str, root: &Node, used: bool) {
     let kind = name.rsplit('.').next().unwrap_or_default();
     let text = match kind {
-        "timer" if used => "when the job of its service runs, which is told there",
+        "timer" if used => "when a job runs that is not carried",
         "timer" => "a timer whose service is not among these files",
         "socket" => "an entry point waits for requests while a service starts: `port` and `listen` of the service",
         "mount" | "automount" | "swap" => "a star sees nothing of the host's file systems but its programs",

@@ -3,74 +3,13 @@
 // Tests read their cases from files, which the crate itself never does.
 #![allow(clippy::disallowed_methods)]
 
-use std::collections::BTreeMap;
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use deploy::{Entry, EntryKind, Files};
+use common::evaluated;
 use import::{Beside, File, Format, Imported, Nothing, Source, import};
-use rads_vm::core_natives;
-
-/// Whatever is asked for is there: the user put it there, as the report says.
-struct Everything;
-
-impl Files for Everything {
-    fn read(&self, _: &str) -> Result<Vec<u8>, String> {
-        Ok(b"content".to_vec())
-    }
-
-    fn kind(&self, _: &str) -> Result<EntryKind, String> {
-        Ok(EntryKind::File { executable: true })
-    }
-
-    fn link(&self, _: &str) -> Result<String, String> {
-        Err("no link".to_owned())
-    }
-
-    fn list(&self, _: &str) -> Result<Vec<Entry>, String> {
-        Ok(Vec::new())
-    }
-}
-
-struct App<'a>(&'a str);
-
-impl Files for App<'_> {
-    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
-        if path == "app.rads" { Ok(self.0.as_bytes().to_vec()) } else { Everything.read(path) }
-    }
-
-    fn kind(&self, path: &str) -> Result<EntryKind, String> {
-        Everything.kind(path)
-    }
-
-    fn link(&self, path: &str) -> Result<String, String> {
-        Everything.link(path)
-    }
-
-    fn list(&self, folder: &str) -> Result<Vec<Entry>, String> {
-        Everything.list(folder)
-    }
-}
-
-/// What `deploy` makes of an app, or what is wrong with it.
-fn evaluated(app: &str) -> Result<model::AppSpec, String> {
-    let mut library = rads_vm::Natives::builder();
-    core_natives(&mut library);
-    let (key, env) = ("case".parse().unwrap(), BTreeMap::new());
-    let source = deploy::Source {
-        files: &App(app),
-        entry: "app.rads",
-        shown_in: "",
-        app: &key,
-        env: &env,
-        library: &library.build(),
-        colour: false,
-    };
-    let evaluated = deploy::evaluate(&source);
-    evaluated
-        .map(|evaluated| evaluated.spec)
-        .map_err(|faults| faults.into_iter().map(|fault| fault.text + "\n").collect())
-}
 
 struct Folder(PathBuf);
 

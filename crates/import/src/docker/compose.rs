@@ -3,7 +3,7 @@
 mod deploy;
 mod service;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Code, Problem};
 
@@ -20,6 +20,9 @@ const EXTENDS_MAX: usize = 16;
 
 /// Most of what is looked through for addresses: texts times services. Beyond it no port is found by where it is called.
 const SEARCHED_MAX: usize = 50 << 20;
+
+/// What a service that others wait for has to have done.
+const COMPLETED: &str = "service_completed_successfully";
 
 /// What services refer to.
 pub(super) struct Context<'a> {
@@ -63,14 +66,18 @@ pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> R
     }
     let mut budget = NODES_MAX * 4;
     let called = called_at(&services);
+    let one_shots = one_shots(&services);
+    let mut names = BTreeMap::new();
     for (name, node) in services.entries() {
         if !node.is_map() {
             ledger.left(node, format!("service `{name}` is described by nothing"));
             continue;
         }
         let whole = extended(source, ledger, &services, node, EXTENDS_MAX, &mut budget);
-        let mut made = service::read(&context, ledger, app, name, &whole);
+        let mut made = service::read(&context, ledger, app, name, &whole, &one_shots);
+        names.insert(name.clone(), made.name.clone());
         if made.port.is_none()
+            && made.job.is_none()
             && let Some(port) = called.get(name)
         {
             let (listen, free) = app.listen(Listen::new(Listen::HERE, *port));
@@ -81,6 +88,10 @@ pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> R
         }
         super::without_restart(ledger, &mut made, node);
         app.services.push(made);
+    }
+    // Jobs wait for others by the names that these have in the app.
+    for job in app.services.iter_mut().filter_map(|service| service.job.as_mut()) {
+        job.after = job.after.iter().filter_map(|name| names.get(name).cloned()).collect();
     }
     if services.entries().len() > 1 {
         let text = "services do not find each other by name: a star reaches nothing but what its `network` lets it";
@@ -100,6 +111,21 @@ pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> R
 fn is_first_form(node: &Node) -> bool {
     let is_service = |node: &Node| node.get("image").is_some() || node.get("build").is_some();
     !node.entries().is_empty() && node.entries().iter().all(|(_, node)| is_service(node))
+}
+
+/// Services that others want to have ended well, and that no policy starts again.
+fn one_shots(services: &Node) -> BTreeSet<String> {
+    let waited_for = services.entries().iter().flat_map(|(_, service)| {
+        let after = service.get("depends_on").map(Node::entries).unwrap_or_default().iter();
+        after.filter(|(_, how)| how.text_at("condition") == Some(COMPLETED)).map(|(name, _)| name.clone())
+    });
+    let ends = |name: &String| {
+        let Some(service) = services.get(name) else { return false };
+        let policy = service.text_at("restart").unwrap_or("no");
+        let profiles = service.get("profiles").is_some_and(|profiles| !profiles.one_or_more().is_empty());
+        !profiles && !matches!(policy, "always" | "unless-stopped")
+    };
+    waited_for.filter(ends).collect()
 }
 
 /// What stands beside `services`.

@@ -163,6 +163,7 @@ fn inherit(app: &mut App, ledger: &mut Ledger, service: &mut Service, config: &N
         brought.push(format!("stop signal {signal}"));
     }
     if service.port.is_none()
+        && service.job.is_none()
         && let Some((port, _)) = config.get("ExposedPorts").and_then(|ports| ports.entries().first())
         && let Some(port) = port.strip_suffix("/tcp").unwrap_or(port).parse().ok().filter(|port| *port != 0)
     {

@@ -7,9 +7,9 @@ pub(crate) mod ports;
 pub(crate) mod run;
 mod settings;
 
-pub(crate) use settings::{bounded, cap_add};
+pub(crate) use settings::{bounded, cap_add, kept_cpu};
 
-use crate::draft::{Restart, Service};
+use crate::draft::{Job, Restart, Service};
 use crate::ledger::{Ledger, WithHelp as _};
 use crate::tree::Node;
 
@@ -26,6 +26,10 @@ fn restart(ledger: &mut Ledger, service: &mut Service, node: &Node, policy: &str
         }
     };
     service.restart = Some(restart);
+    if let Some(job) = &mut service.job {
+        tries(ledger, job, node, restart, retries);
+        return;
+    }
     let text = format!("restart: \"{shown}\"");
     match (policy, retries) {
         (_, Some(retries)) => ledger.changed(node, format!("{text}; not at most {retries} times, with growing delays")),
@@ -34,10 +38,27 @@ fn restart(ledger: &mut Ledger, service: &mut Service, node: &Node, policy: &str
     }
 }
 
+/// How often a part of a job is tried, by the same policy.
+fn tries(ledger: &mut Ledger, job: &mut Job, node: &Node, restart: Restart, retries: Option<&str>) {
+    match (restart, retries.and_then(|retries| retries.parse::<u64>().ok())) {
+        (Restart::Never, _) => {
+            job.retries = Some(0);
+            ledger.carried(node, "retries: 0");
+        }
+        (_, Some(count)) => bounded(ledger, node, "retries", job.set_retries(count)),
+        _ => ledger
+            .changed(node, "a part of a job that fails is tried again three times, and has ended when it ended well"),
+    }
+}
+
 /// What there is to say of a service whose description says nothing of restarts.
 fn without_restart(ledger: &mut Ledger, service: &mut Service, node: &Node) {
     use crate::report::Verdict;
     if service.restart.is_some() {
+        return;
+    }
+    if let Some(job) = &mut service.job {
+        job.retries = job.retries.or(Some(0));
         return;
     }
     if service.port.is_some() {

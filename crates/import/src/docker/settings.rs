@@ -106,6 +106,32 @@ pub(super) fn memory(ledger: &mut Ledger, service: &mut Service, node: &Node, te
     }
 }
 
+/// Memory that is kept for each star.
+pub(super) fn reserve_memory(ledger: &mut Ledger, service: &mut Service, node: &Node, text: &str) {
+    match units::docker_bytes(text) {
+        Some(bytes) => bounded(ledger, node, "reserve_ram_mb", service.set_reserve_ram(bytes)),
+        None => ledger.left(node, format!("`{text}` is no size")),
+    }
+}
+
+/// Processor time that is kept for each star.
+pub(super) fn reserve_cpu(ledger: &mut Ledger, service: &mut Service, node: &Node, text: &str) {
+    match units::cores_milli(text) {
+        Some(milli) => kept_cpu(ledger, service, node, milli),
+        None => ledger.left(node, format!("`{text}` is no number of cores")),
+    }
+}
+
+pub(crate) fn kept_cpu(ledger: &mut Ledger, service: &mut Service, node: &Node, milli: u64) {
+    let bounded = service.set_reserve_cpu(milli);
+    let kept = service.reserve_cpu.unwrap_or_default();
+    let text = format!("reserve_cpu_percent: {}", f64::from(kept) / 10.0);
+    match bounded {
+        Bounded::AsAsked(_) => ledger.carried(node, text),
+        Bounded::Brought(_) => ledger.changed(node, format!("{text}, the nearest there is")),
+    }
+}
+
 pub(super) fn soft_memory(ledger: &mut Ledger, service: &mut Service, node: &Node, text: &str) {
     match units::docker_bytes(text) {
         Some(bytes) if bytes > 0 => {

@@ -5,13 +5,18 @@ use std::collections::BTreeMap;
 use model::app::INSTANCES_MAX;
 use model::interior::{ENV_SECRETS_MAX, TMPFS_MIN};
 use model::placement::{CONDITIONS_MAX, Condition};
-use model::{Limits, Placement};
+use model::{Limits, Placement, Update};
+
+use super::job::Job;
 
 use super::places::{Kind, Places};
 use crate::ledger::{Ledger, WithHelp as _};
 use crate::report::Verdict;
 use crate::text::Text;
 use crate::tree::Node;
+
+/// Most processor time of a star, as `deploy` has it.
+const CPU_MAX_MILLI: u64 = 1_024_000;
 
 /// Where requests come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +131,11 @@ pub(crate) struct Service {
     pub(crate) before_start: Vec<Text>,
     pub(crate) before_stop: Vec<Text>,
     pub(crate) placement: Placement,
+    pub(crate) update: Update,
+    /// Thousandths of a core that are kept for each star.
+    pub(crate) reserve_cpu: Option<u32>,
+    pub(crate) reserve_ram: Option<u64>,
+    pub(crate) job: Option<Job>,
     places: Places,
 }
 
@@ -172,6 +182,10 @@ impl Service {
             before_start: Vec::new(),
             before_stop: Vec::new(),
             placement: Placement::default(),
+            update: Update::default(),
+            reserve_cpu: None,
+            reserve_ram: None,
+            job: None,
             places: Places::default(),
         }
     }
@@ -236,7 +250,7 @@ impl Service {
     }
 
     pub(crate) fn set_cpu(&mut self, milli: u64) -> Bounded<u32> {
-        let bounded = bring(milli, 10, 1_024_000);
+        let bounded = bring(milli, 10, CPU_MAX_MILLI);
         self.cpu_milli = Some(value_of(&bounded) as u32);
         narrowed(bounded)
     }
@@ -246,6 +260,20 @@ impl Service {
         let bounded = bring(bytes.div_ceil(1 << 20), Limits::COMMAND_MEMORY_MIN.0 >> 20, 16 << 20);
         let megabytes = value_of(&bounded);
         self.ram = Some(megabytes << 20);
+        if megabytes << 20 == bytes { Bounded::AsAsked(megabytes) } else { Bounded::Brought(megabytes) }
+    }
+
+    /// Processor time that is kept for each star.
+    pub(crate) fn set_reserve_cpu(&mut self, milli: u64) -> Bounded<u32> {
+        let bounded = bring(milli, 0, CPU_MAX_MILLI);
+        self.reserve_cpu = Some(value_of(&bounded) as u32);
+        narrowed(bounded)
+    }
+
+    /// Memory that is kept for each star, in whole MiB, rounded up.
+    pub(crate) fn set_reserve_ram(&mut self, bytes: u64) -> Bounded<u64> {
+        let megabytes = bytes.div_ceil(1 << 20).min(16 << 20);
+        self.reserve_ram = Some(megabytes << 20);
         if megabytes << 20 == bytes { Bounded::AsAsked(megabytes) } else { Bounded::Brought(megabytes) }
     }
 
@@ -366,6 +394,9 @@ impl Service {
         if self.singleton && self.instances.is_some_and(|count| count > 1) {
             self.singleton = false;
         }
+        self.settle_job();
+        self.settle_update(ledger);
+        self.settle_reserve(ledger);
         let memory = self.ram.or(Limits::DEFAULT.memory.map(|memory| memory.0)).unwrap_or(u64::MAX);
         if self.ram_soft.is_some_and(|soft| soft > memory) {
             match self.ram {
@@ -405,6 +436,46 @@ impl Service {
     }
 }
 
+impl Service {
+    /// Parts of a job are tried again by its retries, and are as many as it says.
+    fn settle_job(&mut self) {
+        let Some(job) = &mut self.job else { return };
+        (self.restart, self.instances, self.singleton) = (None, None, false);
+        self.update = Update::default();
+        // A job goes by a clock or by others, and the clock says more.
+        if job.schedule.is_some() {
+            job.after.clear();
+        }
+        let parts = job.completions.unwrap_or(1);
+        job.parallelism = job.parallelism.filter(|at_a_time| *at_a_time < parts);
+    }
+
+    fn settle_update(&mut self, ledger: &mut Ledger) {
+        if let Err(problem) = self.update.check(self.singleton) {
+            self.update = Update::default();
+            let text = format!("`{}` is replaced as services are by default: {}", self.name, problem.message);
+            ledger.note(Verdict::Changed, &self.node, text);
+        }
+    }
+
+    /// No more is kept for a star than it may use.
+    fn settle_reserve(&mut self, ledger: &mut Ledger) {
+        if let (Some(kept), Some(limit)) = (self.reserve_cpu, self.cpu_milli) {
+            self.reserve_cpu = Some(kept.min(limit));
+        }
+        let Some(kept) = self.reserve_ram else { return };
+        match self.ram {
+            Some(limit) => self.reserve_ram = Some(kept.min(limit)),
+            None if kept > Limits::DEFAULT.memory.map_or(u64::MAX, |memory| memory.0) => {
+                self.ram = Some(kept);
+                let text = format!("ram_mb of `{}` is what is kept for it, as a star has a limit", self.name);
+                ledger.note(Verdict::Changed, &self.node, text.help("give it more, if it takes more now and then"));
+            }
+            None => {}
+        }
+    }
+}
+
 /// A program that is named by a relative path is in the app's folder for a star; in an image it is below the folder it starts in.
 fn anchor(words: &mut [Text], in_image: bool, workdir: Option<&str>) {
     for word in &mut *words {
@@ -437,17 +508,17 @@ fn check_variable(name: &str) -> Result<(), String> {
     }
 }
 
-fn bring(value: u64, least: u64, most: u64) -> Bounded<u64> {
+pub(super) fn bring(value: u64, least: u64, most: u64) -> Bounded<u64> {
     if (least..=most).contains(&value) { Bounded::AsAsked(value) } else { Bounded::Brought(value.clamp(least, most)) }
 }
 
-fn value_of(bounded: &Bounded<u64>) -> u64 {
+pub(super) fn value_of(bounded: &Bounded<u64>) -> u64 {
     match bounded {
         Bounded::AsAsked(value) | Bounded::Brought(value) => *value,
     }
 }
 
-fn narrowed(bounded: Bounded<u64>) -> Bounded<u32> {
+pub(super) fn narrowed(bounded: Bounded<u64>) -> Bounded<u32> {
     let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
     match bounded {
         Bounded::AsAsked(value) => Bounded::AsAsked(narrow(value)),

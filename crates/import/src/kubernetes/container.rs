@@ -264,7 +264,16 @@ pub(super) fn resources(ledger: &mut Ledger, service: &mut Service, node: &Node)
                 },
                 ("limits", "ephemeral-storage") => ledger.left(value, "a disk of its own is `disk_mb`"),
                 ("limits", _) => ledger.left(value, "stars have no GPUs or other devices yet"),
-                ("requests", _) => ledger.left(value, "a limit bounds, and nothing is reserved"),
+                ("requests", "cpu") => match units::quantity_milli(text) {
+                    Some(milli) => crate::docker::kept_cpu(ledger, service, value, milli),
+                    None => ledger.left(value, format!("`{text}` is no number of cores")),
+                },
+                ("requests", "memory") => match units::quantity_bytes(text) {
+                    Some(bytes) => bounded(ledger, value, "reserve_ram_mb", service.set_reserve_ram(bytes)),
+                    None => ledger.left(value, format!("`{text}` is no size")),
+                },
+                ("requests", "ephemeral-storage") => ledger.left(value, "a disk of its own is `disk_mb`"),
+                ("requests", _) => ledger.left(value, "stars have no GPUs or other devices yet"),
                 _ => {}
             }
         }

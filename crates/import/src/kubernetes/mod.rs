@@ -1,12 +1,14 @@
 //! Kubernetes manifests: what each kind of object becomes.
 //!
-//! Workloads become services (`workload`, `container`); Services give them their entry points, ConfigMaps and Secrets their
+//! Workloads become services (`workload`, `container`), Jobs among them (`job`); Services give them their entry points, ConfigMaps and Secrets their
 //! variables and files (`objects`). Objects about other objects of a cluster have nothing here to be about.
 
 mod container;
+mod job;
 mod objects;
 mod placement;
 mod probes;
+mod update;
 mod volumes;
 mod workload;
 
@@ -16,7 +18,7 @@ use crate::docker::image::Images;
 use crate::draft::App;
 use crate::ledger::{Ledger, WithHelp as _};
 use crate::tree::{NODES_MAX, Node};
-use crate::{Job, Source, text_of, yaml};
+use crate::{Source, text_of, yaml};
 
 use objects::Objects;
 
@@ -52,9 +54,9 @@ pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> R
         let kind = object.text_at("kind").unwrap_or_default();
         match kind {
             "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Pod" => {
-                workload::read(ledger, app, &images, &mut objects, object, kind);
+                workload::read(ledger, app, &images, &mut objects, object, kind, None);
             }
-            "Job" | "CronJob" => job(ledger, app, object),
+            "Job" | "CronJob" => job::read(ledger, app, &images, &mut objects, object, kind),
             _ => {}
         }
     }
@@ -117,24 +119,4 @@ fn tell_namespaces(ledger: &mut Ledger, app: &mut App, all: &[Node]) {
             ),
         }
     }
-}
-
-/// What runs to its end: kept for the day an app can say it.
-fn job(ledger: &mut Ledger, app: &mut App, object: &Node) {
-    let schedule = object.at(&["spec", "schedule"]).and_then(Node::scalar).map(str::to_owned);
-    let pod = object
-        .at(&["spec", "jobTemplate", "spec", "template", "spec"])
-        .or_else(|| object.at(&["spec", "template", "spec"]));
-    let container = pod.and_then(|pod| pod.get("containers")).and_then(|containers| containers.items().first());
-    let words = |key: &str| container.and_then(|one| one.get(key)).and_then(Node::texts).unwrap_or_default();
-    let mut command = words("command");
-    command.extend(words("args"));
-    let name = object.at(&["metadata", "name"]).or_else(|| object.at(&["metadata", "generateName"]));
-    let name = crate::names::name_of(name.and_then(Node::scalar).unwrap_or_default(), "job");
-    let image = container.and_then(|one| one.text_at("image")).unwrap_or_default();
-    if command.is_empty() {
-        command = vec![format!("command-of-{}", crate::names::name_of(image, "image"))];
-    }
-    let place = ledger.place(object);
-    app.job(ledger, object, Job { name, schedule, command, place });
 }

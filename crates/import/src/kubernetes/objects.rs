@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::ledger::{Ledger, WithHelp as _};
 use crate::names::name_of;
 use crate::tree::Node;
+use crate::units;
 
 /// What is not carried because it is about something that is not here, by its kind.
 const NOT_CARRIED: &[(&str, &str)] = &[
@@ -28,7 +29,6 @@ const NOT_CARRIED: &[(&str, &str)] = &[
     ("ClusterRoleBinding", "who uses a constellation has a grant (`rads c grant`)"),
     ("PodSecurityPolicy", "every star has the same walls"),
     ("LimitRange", "limits are each service's own"),
-    ("ResourceQuota", "limits are each service's own"),
     ("PriorityClass", "services have no priorities"),
     ("StorageClass", "a volume lies in its machine's data folder"),
     ("PersistentVolume", "a volume lies in its machine's data folder"),
@@ -51,7 +51,6 @@ const NOT_CARRIED: &[(&str, &str)] = &[
     ("Application", "it names other files: import those"),
     ("SealedSecret", "its value is sealed for a cluster: set it with `rads c secrets set`"),
     ("ExternalSecret", "its value lies elsewhere: set it with `rads c secrets set`"),
-    ("Namespace", "a namespace is there as soon as something is in it"),
 ];
 
 /// Every text of an object.
@@ -147,6 +146,8 @@ impl Objects {
                 };
                 ledger.left(object, text);
             }
+            "Namespace" => namespace(ledger, object, name),
+            "ResourceQuota" => quota(ledger, object),
             "PersistentVolumeClaim" => claim(ledger, object, self.used.contains(&(kind.to_owned(), name.to_owned()))),
             "" => {
                 ledger.left(object, "it has no `kind`");
@@ -168,7 +169,15 @@ impl Objects {
 fn is_workload(kind: &str) -> bool {
     matches!(
         kind,
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Pod" | "Service"
+        "Deployment"
+            | "StatefulSet"
+            | "DaemonSet"
+            | "ReplicaSet"
+            | "ReplicationController"
+            | "Pod"
+            | "Job"
+            | "CronJob"
+            | "Service"
     )
 }
 
@@ -187,6 +196,44 @@ fn head(ledger: &mut Ledger, object: &Node, carried: bool) {
     if let Some(status) = object.get("status").filter(|status| ledger.is_open(status)) {
         ledger.left(status, "how it was, not how it is to be");
     }
+}
+
+/// A namespace is there as soon as something of the app is in it.
+fn namespace(ledger: &mut Ledger, object: &Node, name: &str) {
+    match ledger.namespace.as_deref() == Some(name) || name == "default" {
+        true => ledger.carried(object, format!("namespace `{name}`: it is there when something is in it")),
+        false => ledger.left(
+            object,
+            format!("namespace `{name}`: nothing of the app is in it").help(format!("`rads c ns create {name}`")),
+        ),
+    }
+}
+
+/// What a namespace may have is no app's to say; the command that says it is told.
+fn quota(ledger: &mut Ledger, object: &Node) {
+    let namespace = object.at(&["metadata", "namespace"]).and_then(Node::scalar).map(str::to_owned);
+    let namespace = namespace.or_else(|| ledger.namespace.clone()).unwrap_or_else(|| "default".to_owned());
+    for (key, value) in object.at(&["spec", "hard"]).map(Node::entries).unwrap_or_default() {
+        let text = value.scalar().unwrap_or_default();
+        let megabytes = || units::quantity_bytes(text).map(|bytes| (bytes >> 20).to_string());
+        let said = match key.as_str() {
+            "pods" | "count/pods" => text.parse::<u64>().ok().map(|count| format!("instances={count}")),
+            "limits.cpu" => units::quantity_milli(text).map(|milli| format!("cpu_percent={}", milli / 10)),
+            "limits.memory" => megabytes().map(|megabytes| format!("ram_mb={megabytes}")),
+            "requests.storage" => megabytes().map(|megabytes| format!("disk_mb={megabytes}")),
+            "count/deployments.apps" => text.parse::<u64>().ok().map(|count| format!("services={count}")),
+            _ => None,
+        };
+        match said {
+            Some(said) => ledger.left(
+                value,
+                "a namespace is given its quota beside the app"
+                    .help(format!("`rads c ns set {} --quota {said}`", name_of(&namespace, "default"))),
+            ),
+            None => ledger.left(value, "a quota counts services, stars and their limits"),
+        }
+    }
+    ledger.left(object, "a quota counts all services of its namespace");
 }
 
 /// Labels and the like.

@@ -2,7 +2,7 @@
 
 use crate::docker::image::Images;
 use crate::docker::ports::is_usually_http;
-use crate::draft::{App, Listen, Restart, Service};
+use crate::draft::{App, Job, Listen, Restart, Service};
 use crate::ledger::{Ledger, WithHelp as _};
 use crate::names::name_of;
 use crate::report::Verdict;
@@ -10,7 +10,7 @@ use crate::tree::Node;
 
 use super::container::{self, Container};
 use super::objects::{self, Objects};
-use super::{placement, volumes};
+use super::{job, placement, update, volumes};
 
 /// A pod's grace when it says nothing.
 const GRACE_DEFAULT_MS: u64 = 30_000;
@@ -22,15 +22,20 @@ pub(super) fn read(
     objects: &mut Objects,
     object: &Node,
     kind: &str,
+    job: Option<Job>,
 ) {
     let name = object.at(&["metadata", "name"]).or_else(|| object.at(&["metadata", "generateName"]));
     let name = name.and_then(Node::scalar).unwrap_or("pod").to_owned();
     let (spec, pod, labels) = match kind {
         "Pod" => (None, object.get("spec"), object.at(&["metadata", "labels"])),
         _ => {
-            let template = object.at(&["spec", "template"]);
+            let spec = match kind {
+                "CronJob" => object.at(&["spec", "jobTemplate", "spec"]),
+                _ => object.get("spec"),
+            };
+            let template = spec.and_then(|spec| spec.get("template"));
             let labels = template.and_then(|template| template.at(&["metadata", "labels"]));
-            (object.get("spec"), template.and_then(|template| template.get("spec")), labels)
+            (spec, template.and_then(|template| template.get("spec")), labels)
         }
     };
     let Some(pod) = pod else {
@@ -49,7 +54,8 @@ pub(super) fn read(
         let own = node.text_at("name").unwrap_or("container");
         let wanted = if at == 0 { name_of(&name, "pod") } else { name_of(&format!("{name}-{own}"), "pod") };
         let mut service = Service::new(app.service_name(&wanted), node);
-        let told = format!("service `{}`", service.name);
+        service.job.clone_from(&job);
+        let told = format!("{} `{}`", if job.is_some() { "job" } else { "service" }, service.name);
         if let Some(own) = node.get("name") {
             ledger.carried(own, told);
         }
@@ -65,14 +71,20 @@ pub(super) fn read(
             "containers of a pod are services of their own ({}): they do not share a network",
             names.join(", ")
         );
-        ledger.note(Verdict::Changed, pod, text);
+        let help = "one that serves the others and never ends keeps a run from ending: take its `job` out";
+        match job.is_some() {
+            true => ledger.note(Verdict::Changed, pod, text.help(help)),
+            false => ledger.note(Verdict::Changed, pod, text),
+        }
     }
     for (at, init) in pod.get("initContainers").map(Node::items).unwrap_or_default().iter().enumerate() {
         container::init(ledger, &mut made[0], containers, init, at);
     }
     for (at, service) in made.iter_mut().enumerate() {
-        if let Some(spec) = spec {
-            workload(ledger, service, spec, kind, at == 0);
+        match spec {
+            Some(spec) if service.job.is_some() => job::spec(ledger, service, spec, at == 0),
+            Some(spec) => workload(ledger, service, spec, kind, at == 0),
+            None => {}
         }
         if kind == "DaemonSet" {
             service.placement.per_node = Some(1);
@@ -114,12 +126,8 @@ fn workload(ledger: &mut Ledger, service: &mut Service, spec: &Node, kind: &str,
                 None => ledger.left(value, "it is no number"),
             },
             "selector" if first => ledger.carried(value, "its own pods"),
-            "strategy" | "updateStrategy" if first => strategy(ledger, service, value),
             "revisionHistoryLimit" if first => ledger.left(value, "what an app was is in its file's history"),
-            "progressDeadlineSeconds" if first => {
-                ledger.left(value, "`rads up` waits until stars are ready or tells why not")
-            }
-            "minReadySeconds" if first => ledger.left(value, "a star counts when it is ready"),
+            "progressDeadlineSeconds" | "minReadySeconds" | "strategy" | "updateStrategy" => {}
             "paused" if first && value.is_true() => ledger.left(value, "a change is made when `rads up` is told to"),
             "paused" if first => ledger.carried(value, "it is off"),
             "serviceName" if first => ledger.left(value, "stars are not found by names"),
@@ -133,6 +141,7 @@ fn workload(ledger: &mut Ledger, service: &mut Service, spec: &Node, kind: &str,
             _ => {}
         }
     }
+    update::read(ledger, service, spec, kind, first);
     let single = service.instances.unwrap_or(1) <= 1;
     let recreate = spec.at(&["strategy", "type"]).and_then(Node::scalar) == Some("Recreate");
     if single && (kind == "StatefulSet" || recreate) {
@@ -145,21 +154,6 @@ fn workload(ledger: &mut Ledger, service: &mut Service, spec: &Node, kind: &str,
             );
         }
     }
-}
-
-fn strategy(ledger: &mut Ledger, service: &mut Service, node: &Node) {
-    let kind = node.text_at("type").or_else(|| node.scalar());
-    let single = service.instances.unwrap_or(1) <= 1;
-    let recreate = kind == Some("Recreate");
-    let (verdict, text) = match recreate {
-        true if single => (Verdict::Carried, "singleton: the next star starts when the last has ended"),
-        true => (Verdict::NotCarried, "stars are replaced one after another, not all at once"),
-        false if kind == Some("OnDelete") => {
-            (Verdict::NotCarried, "stars are replaced by `rads up`, one after another")
-        }
-        false => (Verdict::Changed, "stars are replaced one after another, each when the one before is ready"),
-    };
-    ledger.tell(verdict, node, text);
 }
 
 /// What all containers of a pod share.
@@ -182,7 +176,10 @@ fn pod_spec(ledger: &mut Ledger, service: &mut Service, pod: &Node, kind: &str, 
                 if kind == "Pod" {
                     service.restart = Some(restart);
                 }
-                ledger.carried(value, "restart");
+                match service.job.is_some() {
+                    true => ledger.carried(value, "a part that fails is tried again as `retries` says"),
+                    false => ledger.carried(value, "restart"),
+                }
             }
             "terminationGracePeriodSeconds" => match value.int().and_then(|seconds| u64::try_from(seconds).ok()) {
                 Some(seconds) => {

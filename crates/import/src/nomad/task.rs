@@ -1,7 +1,7 @@
 //! A task: its program by its driver, variables, resources, checks.
 
 use super::checks::registered;
-use super::{Context, Ports, blocks, kind_of};
+use super::{Context, Ports, blocks, job, kind_of};
 use crate::docker::image::{self, Program};
 use crate::docker::mounts;
 use crate::draft::{App, Restart, Service};
@@ -18,7 +18,7 @@ const NOT_CARRIED: &[(&str, &str)] = &[
     ("consul", "services are not found in Consul"),
     ("identity", "stars have no account"),
     ("artifact", "nothing is fetched: what a service needs lies beside the app, in `assets` or `binds`"),
-    ("dispatch_payload", "a job that is dispatched is not carried yet"),
+    ("dispatch_payload", "a job is handed nothing when it is asked for"),
     ("logs", "what a star writes is kept by its agent: `rads c logs`"),
     ("meta", "services have no metadata"),
     ("scaling", "services do not scale by themselves yet: `rads c scale`"),
@@ -339,21 +339,31 @@ fn resources(ledger: &mut Ledger, service: &mut Service, node: &Node) {
         let number = value.int().and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0);
         match (kind_of(key), number) {
             ("cores", Some(cores)) => {
+                // Nobody else has them.
                 let _ = service.set_cpu(cores.saturating_mul(1000));
-                ledger.carried(value, format!("cpu_cores: {cores}"));
+                let _ = service.set_reserve_cpu(cores.saturating_mul(1000));
+                ledger.carried(value, format!("cpu_cores: {cores}, and reserve_cpu_percent"));
             }
             ("memory", Some(megabytes)) => match node.get("memory_max").and_then(Node::int) {
-                Some(_) => ledger.changed(value, "a limit bounds, and nothing is reserved: the limit is `memory_max`"),
+                Some(_) => {
+                    let kept = service.set_reserve_ram(megabytes.saturating_mul(1 << 20));
+                    crate::docker::bounded(ledger, value, "reserve_ram_mb", kept);
+                }
                 None => {
-                    crate::docker::bounded(ledger, value, "ram_mb", service.set_ram(megabytes.saturating_mul(1 << 20)))
+                    let bytes = megabytes.saturating_mul(1 << 20);
+                    let _ = service.set_reserve_ram(bytes);
+                    crate::docker::bounded(ledger, value, "reserve_ram_mb and ram_mb", service.set_ram(bytes));
                 }
             },
             ("memory_max", Some(megabytes)) => {
                 crate::docker::bounded(ledger, value, "ram_mb", service.set_ram(megabytes.saturating_mul(1 << 20)));
             }
             ("cpu", _) => {
-                ledger
-                    .left(value, "megahertz are reserved there, and nothing is reserved here".help("cpu_cores bounds"));
+                ledger.left(
+                    value,
+                    "how much of a processor so many megahertz are depends on the machine"
+                        .help("`reserve_cpu_percent` keeps a part of one for each star, `cpu_cores` bounds"),
+                );
             }
             ("network", _) => ledger.changed(value, "where its ports are used"),
             _ => ledger.left(value, "stars have no GPUs or other devices yet"),
@@ -362,6 +372,10 @@ fn resources(ledger: &mut Ledger, service: &mut Service, node: &Node) {
 }
 
 pub(super) fn restart(ledger: &mut Ledger, service: &mut Service, node: &Node) {
+    if service.job.is_some() {
+        job::tries(ledger, service, node);
+        return;
+    }
     if node.get("attempts").and_then(Node::int) == Some(0) && node.text_at("mode") == Some("fail") {
         service.restart = Some(Restart::Never);
         ledger.carried(node, "restart: \"never\"");

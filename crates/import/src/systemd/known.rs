@@ -97,8 +97,6 @@ pub(super) const NOT_CARRIED: &[(&str, &str, &str)] = &[
     ("Service", "OOMScoreAdjust", "a star that runs out of memory ends, and another follows"),
     ("Service", "OOMPolicy", "a star that runs out of memory ends, and another follows"),
     ("Service", "MemorySwapMax", "a star's memory is without swap"),
-    ("Service", "MemoryLow", "nothing is reserved"),
-    ("Service", "MemoryMin", "nothing is reserved"),
     ("Service", "Slice", "a star's group is its agent's to make"),
     ("Service", "Delegate", "a star's group is its agent's to make"),
     ("Service", "StandardInput", "a star has no input"),

@@ -11,11 +11,8 @@ use crate::text::Text;
 use crate::tree::Node;
 use crate::{Source, docker, env, shell, units};
 
-/// Whether a star sees a program of the host.
-fn is_seen(program: &str) -> bool {
-    let seen = ["/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/"];
-    !program.starts_with('/') || seen.iter().any(|folder| program.starts_with(folder))
-}
+/// How long a star may run, as `deploy` has it.
+const DEADLINES_MS: std::ops::RangeInclusive<u64> = 100..=31_536_000_000;
 
 pub(super) struct Context<'a> {
     pub(super) source: &'a Source<'a>,
@@ -69,6 +66,23 @@ impl Context<'_> {
             ("Service", "Environment") => self.environment(ledger, app, service, node, &text),
             ("Service", "EnvironmentFile") => self.environment_file(ledger, app, service, node, &text),
             ("Service", "Restart") => restart(ledger, service, node, &text),
+            // A run of what ends by itself has ended when it has started.
+            ("Service", "TimeoutStartSec") if service.job.is_some() => {
+                match units::systemd_ms(&text).filter(|ms| DEADLINES_MS.contains(ms)) {
+                    Some(ms) => {
+                        service.deadline_ms = Some(ms);
+                        ledger.carried(node, "deadline_seconds");
+                    }
+                    None => ledger.carried(node, "no deadline"),
+                }
+            }
+            ("Service", "MemoryMin" | "MemoryLow") => match units::systemd_bytes(&text).filter(|bytes| *bytes > 0) {
+                Some(bytes) => {
+                    service.set_reserve_ram(bytes);
+                    ledger.changed(node, "reserve_ram_mb: kept for each star, on a machine that has so much to spare");
+                }
+                None => ledger.carried(node, "nothing is kept for it"),
+            },
             ("Service", "TimeoutStopSec") => match units::systemd_ms(&text) {
                 Some(ms) => {
                     service.set_grace(ms);
@@ -86,15 +100,13 @@ impl Context<'_> {
                 }
                 None => ledger.left(node, "a star that is to stop is killed after its grace"),
             },
-            ("Service", "RuntimeMaxSec") => {
-                match units::systemd_ms(&text).filter(|ms| (100..=31_536_000_000).contains(ms)) {
-                    Some(ms) => {
-                        service.deadline_ms = Some(ms);
-                        ledger.carried(node, "deadline_seconds");
-                    }
-                    None => ledger.carried(node, "no deadline"),
+            ("Service", "RuntimeMaxSec") => match units::systemd_ms(&text).filter(|ms| DEADLINES_MS.contains(ms)) {
+                Some(ms) => {
+                    service.deadline_ms = Some(ms);
+                    ledger.carried(node, "deadline_seconds");
                 }
-            }
+                None => ledger.carried(node, "no deadline"),
+            },
             ("Service", "KillSignal") => match service.set_stop_signal(&text) {
                 true => ledger.carried(node, "stop_signal"),
                 false => ledger.left(node, format!("`{text}` is no signal that means \"stop\" to a star")),
@@ -291,6 +303,7 @@ impl Context<'_> {
             }
             match node.scalar().unwrap_or_default() {
                 "simple" | "exec" | "idle" => ledger.carried(node, "a star is there when its program runs"),
+                "oneshot" if service.job.is_some() => ledger.carried(node, "a run of the job ends with its program"),
                 "oneshot" => ledger.carried(node, "restart: \"never\""),
                 "notify" | "notify-reload" | "dbus" => {
                     ledger.changed(
@@ -316,7 +329,7 @@ impl Context<'_> {
         };
         for (words, node) in &starts {
             let program = words.first().map(Text::by_default).unwrap_or_default();
-            match is_seen(&program) {
+            match crate::host::is_seen(&program) {
                 true if starts.len() == 1 => ledger.carried(node, "command"),
                 true => ledger.carried(node, "of the lines that `command` runs one after another"),
                 false => {
@@ -337,7 +350,7 @@ impl Context<'_> {
             };
             for (words, node) in &lines {
                 let program = words.first().map(Text::by_default).unwrap_or_default();
-                match is_seen(&program) {
+                match crate::host::is_seen(&program) {
                     true => ledger.carried(node, option),
                     false => ledger.changed(
                         node,
@@ -424,6 +437,14 @@ fn restart(ledger: &mut Ledger, service: &mut Service, node: &Node, text: &str) 
         }
     };
     service.restart = Some(restart);
+    if let Some(job) = &mut service.job {
+        job.retries = if restart == Restart::Never { Some(0) } else { None };
+        match restart {
+            Restart::Never => ledger.carried(node, "retries: 0"),
+            _ => ledger.changed(node, "a run is tried again three times"),
+        }
+        return;
+    }
     match text {
         "always" | "on-failure" | "no" => ledger.carried(node, said),
         _ => ledger.changed(node, format!("{said}: a star knows exit code 0 from others")),

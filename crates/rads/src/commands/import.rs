@@ -63,7 +63,14 @@ fn input(format: Format, args: &Import) -> Result<Vec<File>, Problem> {
     for path in &args.input {
         match format {
             _ if path == "-" => files.push(standard_input()?),
-            Format::Systemd => files.extend(unit(Path::new(path))?),
+            Format::Systemd => {
+                for file in units(Path::new(path))? {
+                    // A timer and its service may both have been named.
+                    if !files.contains(&file) {
+                        files.push(file);
+                    }
+                }
+            }
             _ => files.push(read(Path::new(path))?),
         }
     }
@@ -118,6 +125,23 @@ fn unreadable(path: &Path, error: &io::Error) -> Problem {
     };
     Problem::new(Code::FileUnreadable, format!("cannot read `{}`: {why}", path.display()))
         .help("check the path; it starts at the working folder")
+}
+
+/// A unit with the one that goes with it: a timer with what it starts, a service with what starts it.
+fn units(path: &Path) -> Result<Vec<File>, Problem> {
+    let mut files = unit(path)?;
+    let fellow = match path.extension().and_then(OsStr::to_str) {
+        Some("timer") => path.with_extension("service"),
+        Some("service") => path.with_extension("timer"),
+        _ => return Ok(files),
+    };
+    let is_there = fellow.is_file()
+        || path.components().count() == 1
+            && UNIT_FOLDERS.iter().any(|folder| Path::new(folder).join(&fellow).is_file());
+    if is_there {
+        files.extend(unit(&fellow)?);
+    }
+    Ok(files)
 }
 
 /// A unit, by its file or its name, with the drop-ins that go with it.
@@ -200,8 +224,11 @@ fn told(imported: &Imported, to: Option<&Path>) -> String {
         imported.values,
         screen::count(imported.services, "service"),
     ));
-    if !imported.jobs.is_empty() {
-        text.push_str(&format!(", {} not carried yet", screen::count(imported.jobs.len(), "job")));
+    if imported.jobs > 0 {
+        text.push_str(&format!(", {} of them {}", imported.jobs, if imported.jobs == 1 { "a job" } else { "jobs" }));
+    }
+    if !imported.left.is_empty() {
+        text.push_str(&format!("; {} not carried", screen::count(imported.left.len(), "job")));
     }
     match to {
         _ if imported.services == 0 => {
@@ -229,27 +256,30 @@ struct Answer<'a> {
     app: Option<&'a str>,
     files: Vec<&'a str>,
     services: usize,
-    jobs: Vec<Job<'a>>,
+    /// Of the services.
+    jobs: usize,
+    /// Those that no service became.
+    left_jobs: Vec<LeftJob<'a>>,
     values: usize,
     report: &'a [Line],
 }
 
 #[derive(Serialize)]
-struct Job<'a> {
+struct LeftJob<'a> {
     name: &'a str,
-    schedule: Option<&'a str>,
+    when: &'a str,
     command: &'a [String],
 }
 
 impl<'a> Answer<'a> {
     fn of(imported: &'a Imported, written: bool) -> Self {
-        let job =
-            |job: &'a import::Job| Job { name: &job.name, schedule: job.schedule.as_deref(), command: &job.command };
+        let left = |job: &'a import::LeftJob| LeftJob { name: &job.name, when: &job.when, command: &job.command };
         Self {
             app: (!written).then_some(imported.app.as_str()),
             files: imported.files.iter().map(|(path, _)| path.as_str()).collect(),
             services: imported.services,
-            jobs: imported.jobs.iter().map(job).collect(),
+            jobs: imported.jobs,
+            left_jobs: imported.left.iter().map(left).collect(),
             values: imported.values,
             report: &imported.report,
         }
@@ -275,7 +305,8 @@ mod tests {
             app: app.to_owned(),
             files: vec![("config/x".to_owned(), b"x".to_vec())],
             services: 1,
-            jobs: Vec::new(),
+            jobs: 0,
+            left: Vec::new(),
             report: Vec::new(),
             values: 0,
         };
@@ -303,6 +334,9 @@ mod tests {
         let names: Vec<String> =
             unit(&main).unwrap().iter().map(|file| file.name.rsplit('/').next().unwrap().to_owned()).collect();
         assert_eq!(names, ["web.service", "10-a.conf", "20-b.conf"]);
+        let timer = folder.path().join("web.timer");
+        fs::write(&timer, "[Timer]\n").unwrap();
+        assert_eq!((units(&timer).unwrap().len(), units(&main).unwrap().len()), (4, 4));
         assert!(unit(Path::new("no-such.service")).is_err());
     }
 }

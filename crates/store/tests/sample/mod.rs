@@ -101,7 +101,12 @@ pub fn one_of_each() -> Vec<Command> {
         Command::RestartStar { service: service.clone(), ordinal: 1, wall },
         Command::RemoveService { service: service.clone(), wall },
         Command::SecretChanged { secret: secret.clone(), change: SecretChange::Replaced, wall },
-        Command::SecretsRead { secrets: vec![secret], uid: 1_000, star: Some((service.clone(), "web-1".to_owned())), wall },
+        Command::SecretsRead {
+            secrets: vec![secret],
+            uid: 1_000,
+            star: Some((service.clone(), "web-1".to_owned())),
+            wall,
+        },
         Command::Found { cluster: name("production"), name: name("a"), address: address(1), facts: facts(), wall },
         Command::AdmitNode {
             name: name("b"),

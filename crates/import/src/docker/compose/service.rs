@@ -1,9 +1,11 @@
 //! A service of a compose file.
 
+use std::collections::BTreeSet;
+
 use super::super::image::{self, Program};
 use super::super::{mounts, ports, run, settings};
-use super::{Context, deploy};
-use crate::draft::{App, Asked, Probe, Service};
+use super::{COMPLETED, Context, deploy};
+use crate::draft::{App, Asked, Job, Probe, Service};
 use crate::env;
 use crate::ledger::{Ledger, WithHelp as _};
 use crate::report::Verdict;
@@ -11,8 +13,27 @@ use crate::text::{Text, interpolated, words};
 use crate::tree::Node;
 use crate::units;
 
-pub(super) fn read(context: &Context<'_>, ledger: &mut Ledger, app: &mut App, name: &str, node: &Node) -> Service {
+pub(super) fn read(
+    context: &Context<'_>,
+    ledger: &mut Ledger,
+    app: &mut App,
+    name: &str,
+    node: &Node,
+    one_shots: &BTreeSet<String>,
+) -> Service {
     let mut service = Service::new(app.service_name(name), node);
+    if one_shots.contains(name) {
+        service.job = Some(Job::default());
+        ledger.note(Verdict::Carried, node, "job: others want it to have ended well");
+    }
+    // What it is comes before what is said of it.
+    let mode = node.at(&["deploy", "mode"]).and_then(Node::scalar);
+    if matches!(mode, Some("replicated-job" | "global-job")) {
+        service.job.get_or_insert_default();
+    }
+    if let Some(after) = node.get("depends_on") {
+        depends_on(ledger, &mut service, after, one_shots);
+    }
     if service.name != name {
         ledger.note(Verdict::Changed, node, format!("service `{}`, as names are", service.name));
     }
@@ -31,6 +52,30 @@ pub(super) fn read(context: &Context<'_>, ledger: &mut Ledger, app: &mut App, na
     }
     service
 }
+
+/// Jobs run after jobs; nothing else waits for anything.
+fn depends_on(ledger: &mut Ledger, service: &mut Service, node: &Node, one_shots: &BTreeSet<String>) {
+    for (name, how) in node.entries() {
+        let ended = how.text_at("condition") == Some(COMPLETED) && one_shots.contains(name);
+        match (&mut service.job, ended) {
+            (Some(job), true) => {
+                job.after.push(name.clone());
+                ledger.carried(how, format!("after: [\"{name}\"]"));
+            }
+            (None, true) => ledger.left(
+                how,
+                format!("a service does not wait for job `{name}`: it starts beside it")
+                    .help("one that cannot do without it ends and is started again until it can"),
+            ),
+            (_, false) => ledger.left(how, TOGETHER.help("write restart: \"always\" for one that gives up")),
+        }
+    }
+    if ledger.is_open(node) {
+        ledger.left(node, TOGETHER.help("write restart: \"always\" for one that gives up"));
+    }
+}
+
+const TOGETHER: &str = "services start together; a star that cannot do without another ends and is started again";
 
 /// A text with its variables as they are by default.
 fn plain(node: &Node) -> String {
@@ -80,7 +125,7 @@ fn setting(context: &Context<'_>, ledger: &mut Ledger, app: &mut App, service: &
     let text = plain(node);
     match key {
         // Told with the program, or by the caller.
-        "image" | "build" | "command" | "entrypoint" | "env_file" | "extends" => {}
+        "image" | "build" | "command" | "entrypoint" | "env_file" | "extends" | "depends_on" => {}
         "environment" => environment(ledger, app, service, node),
         "ports" => {
             for port in node.one_or_more() {
@@ -100,15 +145,14 @@ fn setting(context: &Context<'_>, ledger: &mut Ledger, app: &mut App, service: &
                 run::tmpfs(ledger, service, one, path, size);
             }
         }
-        "depends_on" => {
-            ledger.left(
-                node,
-                "services start together; a star that cannot do without another ends and is started again"
-                    .help("write restart: \"always\" for one that gives up"),
-            );
-        }
         "restart" => super::super::restart(ledger, service, node, &text),
         "deploy" => deploy::read(ledger, service, node),
+        "scale" if service.job.is_some() => {
+            match (node.int().and_then(|count| u64::try_from(count).ok()), &mut service.job) {
+                (Some(count), Some(job)) => settings::bounded(ledger, node, "completions", job.set_completions(count)),
+                _ => ledger.left(node, "it is no number"),
+            }
+        }
         "scale" => match node.int().and_then(|count| u64::try_from(count).ok()) {
             Some(count) => settings::bounded(ledger, node, "instances", service.set_instances(count)),
             None => ledger.left(node, "it is no number"),
@@ -146,6 +190,9 @@ fn setting(context: &Context<'_>, ledger: &mut Ledger, app: &mut App, service: &
         }
         "read_only" => settings::read_only(ledger, node),
         "profiles" if node.one_or_more().is_empty() => ledger.carried(node, "it has none"),
+        "profiles" if service.job.is_some() => {
+            ledger.changed(node, "a job of a profile runs with the app, as any");
+        }
         "profiles" => {
             let _ = service.set_instances(0);
             ledger.changed(
