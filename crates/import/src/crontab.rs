@@ -23,10 +23,11 @@ pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> R
         }
         let mut root = Node::new(1, Value::Map(items));
         ledger.enter(&mut root, &file.name, "");
-        // Files of the system have the user in every line.
-        let lines: Vec<Entry<'_>> = root.entries().iter().filter_map(|(_, item)| entry(item.scalar()?)).collect();
-        let has_users = is_systems(&file.name) || !lines.is_empty() && lines.iter().all(|line| names_user(line.rest));
-        let mut reader = Reader { has_users, variables: Vec::new(), zone: None, shell: "sh".to_owned() };
+        // Files of the system have the user in every line; one that is known is enough to tell them.
+        let mut lines = root.entries().iter().filter_map(|(_, item)| entry(item.scalar()?));
+        let has_users = is_systems(&file.name) || lines.any(|line| names_user(line.rest));
+        let mut reader =
+            Reader { has_users, variables: Vec::new(), zone: None, shell: "sh".to_owned(), zone_is_told: false };
         for (_, node) in root.entries() {
             reader.line(ledger, app, node);
         }
@@ -58,8 +59,7 @@ fn entry(line: &str) -> Option<Entry<'_>> {
     let mut fields = Vec::new();
     for _ in 0..5 {
         let (field, behind) = rest.split_once(char::is_whitespace)?;
-        let legal = |c: char| c.is_ascii_alphanumeric() || "*/,-?LW#~".contains(c);
-        if field.is_empty() || !field.chars().all(legal) {
+        if !is_time(field) {
             return None;
         }
         fields.push(field);
@@ -68,11 +68,29 @@ fn entry(line: &str) -> Option<Entry<'_>> {
     (!rest.is_empty()).then(|| Entry { schedule: fields.join(" "), rest })
 }
 
+/// Whether a word can be one of the five times: numbers, names of months and days, and the signs between them.
+fn is_time(field: &str) -> bool {
+    const NAMES: [&str; 22] = [
+        "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec", "sun", "mon", "tue", "wed",
+        "thu", "fri", "sat", "l", "w", "lw",
+    ];
+    let mut words = field.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());
+    let legal = |c: char| c.is_ascii_alphanumeric() || "*/,-?#~".contains(c);
+    !field.is_empty()
+        && field.chars().all(legal)
+        && words.all(|word| NAMES.contains(&word.to_ascii_lowercase().as_str()))
+}
+
 /// Whether what follows the times begins with the name of a user that is no program.
 fn names_user(rest: &str) -> bool {
-    const USUAL: [&str; 8] = ["root", "www-data", "nobody", "postgres", "ubuntu", "debian", "git", "mail"];
+    const USUAL: [&str; 8] = ["root", "www-data", "nobody", "postgres", "ubuntu", "debian", "apache", "nginx"];
     let mut words = rest.split_whitespace();
     words.next().is_some_and(|word| USUAL.contains(&word)) && words.next().is_some()
+}
+
+/// As users are called: no path, and nothing of a shell.
+fn is_user(word: &str) -> bool {
+    word.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
 }
 
 /// What lines before one say of it.
@@ -81,6 +99,8 @@ struct Reader<'a> {
     variables: Vec<(&'a str, &'a str, &'a Node)>,
     zone: Option<&'a str>,
     shell: String,
+    /// That times are by the clock of UTC.
+    zone_is_told: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -111,9 +131,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn job(&self, ledger: &mut Ledger, app: &mut App, node: &Node, entry: &Entry<'_>) {
+    fn job(&mut self, ledger: &mut Ledger, app: &mut App, node: &Node, entry: &Entry<'_>) {
         let (user, command) = match self.has_users {
-            true => entry.rest.split_once(char::is_whitespace).unwrap_or(("", entry.rest)),
+            true => {
+                entry.rest.split_once(char::is_whitespace).filter(|(user, _)| is_user(user)).unwrap_or(("", entry.rest))
+            }
             false => ("", entry.rest),
         };
         let command = command.trim_start();
@@ -160,6 +182,7 @@ impl<'a> Reader<'a> {
                     .help("put what it takes beside the app, as ./program or in `assets`"),
             ),
             (None, true) => ledger.carried(node, text),
+            (None, false) if std::mem::replace(&mut self.zone_is_told, true) => ledger.changed(node, text),
             (None, false) => ledger.changed(node, text.help("zone: \"Europe/Berlin\" and the like say whose clock")),
         }
         // Nobody tries again there.
@@ -224,6 +247,8 @@ mod tests {
         check("*/5 * * * *  run it", "*/5 * * * *", "run it");
         check("0\t3 * * MON-FRI root x", "0 3 * * MON-FRI", "root x");
         check("@daily x y", "@daily", "x y");
+        check("0 0 l jan,FEB mon#1 x", "0 0 l jan,FEB mon#1", "x");
+        assert!(entry("This cron job will play the file").is_none());
         for bad in ["A=1", "* * * *", "* * * * *", "@never x", "", "a b c d e! f"] {
             assert!(entry(bad).is_none(), "{bad}");
         }

@@ -2,6 +2,7 @@
 //! comes out can be deployed.
 
 mod job;
+mod order;
 mod places;
 mod service;
 

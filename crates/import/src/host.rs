@@ -1,5 +1,7 @@
 //! What programs of a host are to a star, and what a job that runs a line is called.
 
+use crate::text::Piece;
+
 /// Folders of its machine that a star sees.
 const SEEN: [&str; 5] = ["/usr/", "/bin/", "/sbin/", "/lib/", "/lib64/"];
 /// Folders that it has itself.
@@ -57,10 +59,18 @@ pub(crate) fn is_seen(path: &str) -> bool {
 /// The first path of a line that no star sees.
 pub(crate) fn unseen(line: &str) -> Option<String> {
     let words = crate::shell::words(line);
-    let mut paths = words.iter().filter(|word| !word.is_operator).map(|word| word.text.by_default());
-    // What holds a blank is a line of its own for another shell, or text.
+    let written = |piece: &Piece| match piece {
+        Piece::Fixed(text) => text.clone(),
+        Piece::Env { name, .. } => format!("${name}"),
+    };
+    let mut paths =
+        words.iter().filter(|word| !word.is_operator).map(|word| word.text.0.iter().map(written).collect::<String>());
     let own = |path: &str| OWN.iter().any(|folder| path.starts_with(folder));
-    paths.find(|path| !is_seen(path) && !own(path) && path.len() > 1 && !path.contains(char::is_whitespace))
+    let of_home = |path: &str| path.starts_with("$HOME/") || path.starts_with("~/");
+    // What holds a blank is a line of its own for another shell, or text.
+    paths.find(|path| {
+        (of_home(path) || !is_seen(path) && !own(path) && path.len() > 1) && !path.contains(char::is_whitespace)
+    })
 }
 
 /// What the names of scripts end in.
@@ -111,5 +121,7 @@ mod tests {
         check("cd / && tar cf /tmp/x .", None);
         check("sh -c '/opt/x y'", None);
         check("run >> /var/log/cron.log", Some("/var/log/cron.log"));
+        check("$HOME/bin/x", Some("$HOME/bin/x"));
+        check("~/bin/x 2>&1", Some("~/bin/x"));
     }
 }

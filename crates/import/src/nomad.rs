@@ -1,6 +1,7 @@
 //! Nomad jobs: a service for each task of a group; one of a batch job runs to its end.
 
 mod checks;
+mod files;
 mod job;
 mod placement;
 mod task;
@@ -127,6 +128,13 @@ fn job(ledger: &mut Ledger, app: &mut App, context: &Context, name: &str, node: 
     for (key, value) in node.entries() {
         match kind_of(key) {
             "group" | "task" | "constraint" | "affinity" => {}
+            "dynamic" => {
+                ledger.left(
+                    value,
+                    "blocks that an expression makes are not known before it is evaluated"
+                        .help("write out what it makes, each by itself"),
+                );
+            }
             "type" if matches!(kind, "service" | "system") => ledger.carried(value, "stars that run on"),
             "type" if runs.is_some() => ledger.carried(value, "jobs"),
             "periodic" if runs.is_some() => job::periodic(ledger, value),
@@ -251,13 +259,17 @@ fn group(
         for (_, service_node) in blocks(node, "service") {
             checks::registered(context, ledger, first, service_node, &ports);
         }
-        for (_, restart) in blocks(node, "restart") {
-            task::restart(ledger, first, restart);
-        }
+    }
+    // A service is told of one policy; of a job's parts each is tried as its group says.
+    for (_, restart) in blocks(node, "restart") {
+        let of_all = if runs.is_some() { made.len() } else { made.len().min(1) };
+        made[..of_all].iter_mut().for_each(|service| task::restart(ledger, service, restart));
     }
     for (key, value) in node.entries().iter().filter(|_| node.id != job.id) {
         match kind_of(key) {
             "task" | "network" | "service" | "restart" | "constraint" | "affinity" | "count" => {}
+            "dynamic" => ledger.left(value, "blocks that an expression makes are not known before it is evaluated"),
+            "type" => ledger.left(value, "which type it is, its job says"),
             "update" if kind == "service" => {}
             "volume" => {
                 ledger.carried(value, "where it is mounted");

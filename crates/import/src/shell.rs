@@ -98,6 +98,15 @@ impl Lexer {
         }
     }
 
+    /// From a `\` over blanks to the end of the line: how many characters; none, when something else comes.
+    fn blanks_then_end(&self) -> usize {
+        let blanks = self.chars[self.at + 1..].iter().take_while(|c| matches!(c, ' ' | '\t' | '\r')).count();
+        match self.chars.get(self.at + 1 + blanks) {
+            Some('\n') => blanks + 2,
+            _ => 0,
+        }
+    }
+
     /// Blanks, comments and lines that go on.
     fn skip(&mut self) {
         loop {
@@ -107,9 +116,8 @@ impl Lexer {
                     self.next();
                     self.next();
                 }
-                Some('\\') if self.chars.get(self.at + 1..self.at + 3) == Some(&['\r', '\n']) => {
-                    self.take(3);
-                }
+                // Blanks behind it are there by mistake, and would be a word.
+                Some('\\') if self.blanks_then_end() > 0 => self.take(self.blanks_then_end()),
                 Some('#') => {
                     while self.peek().is_some_and(|c| c != '\n') {
                         self.next();
@@ -133,6 +141,12 @@ impl Lexer {
                 self.next();
             }
             return Some(Word { text: text.into(), line, is_operator: true, needs_shell: false });
+        }
+        // The number of what is led elsewhere, as in `2>&1`, is no word.
+        let digits = self.chars[self.at..].iter().take_while(|c| c.is_ascii_digit()).count();
+        if digits > 0 && matches!(self.chars.get(self.at + digits), Some('<' | '>')) {
+            self.take(digits);
+            return self.word();
         }
         let mut word = Word { text: Text::default(), line, is_operator: false, needs_shell: false };
         while let Some(c) = self.peek() {
@@ -271,6 +285,8 @@ mod tests {
         check("$(pwd)/x:/y", &["$(pwd)/x:/y"]);
         check("${A:-b}c \"$D\"e", &["bc", "e"]);
         check("it\\'s $", &["it's", "$"]);
+        check("a 2>&1 >b x2 3", &["a", ">&", "1", ">", "b", "x2", "3"]);
+        check("a \\ \n b", &["a", "b"]);
     }
 
     #[test]

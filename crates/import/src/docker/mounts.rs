@@ -33,8 +33,12 @@ pub(crate) fn parse(text: &str) -> Mount {
         [target] => ("", target, ""),
         [source, target] => (source, target, ""),
         // A drive letter of Windows is part of its path.
-        [drive, path, target] if drive.len() == 1 && path.starts_with(['\\', '/']) => {
+        [drive, path, target] if is_drive(drive) && target.starts_with('/') => {
             return Mount { source: format!("{drive}:{path}"), target: target.to_owned(), ..Mount::default() };
+        }
+        [drive, path, target, options] if is_drive(drive) && target.starts_with('/') => {
+            let plain = parse(&format!("{path}:{target}:{options}"));
+            return Mount { source: format!("{drive}:{path}"), ..plain };
         }
         [source, target, options] => (source, target, options),
         _ => (parts[0], parts.get(1).copied().unwrap_or_default(), parts.last().copied().unwrap_or_default()),
@@ -43,9 +47,19 @@ pub(crate) fn parse(text: &str) -> Mount {
     Mount { source: source.to_owned(), target: target.to_owned(), read_only, size: None }
 }
 
+fn is_drive(part: &str) -> bool {
+    part.len() == 1 && part.starts_with(|c: char| c.is_ascii_alphabetic())
+}
+
 /// A text of the input with its variables, where only one value will do; and what is to be said of them.
 pub(crate) fn resolved(text: &str) -> (String, Option<String>) {
-    let text = text.replace("${PWD}", ".").replace("$PWD", ".").replace("$(pwd)", ".").replace("`pwd`", ".");
+    // A `$` that a shell reads is doubled in what it leaves.
+    let text = text
+        .replace("$$(pwd)", "$(pwd)")
+        .replace("${PWD}", ".")
+        .replace("$PWD", ".")
+        .replace("$(pwd)", ".")
+        .replace("`pwd`", ".");
     let (read, _) = interpolated(&text);
     let names: Vec<String> = read.variables().iter().map(|name| format!("`{name}`")).collect();
     let mut plain = String::new();

@@ -90,8 +90,8 @@ pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> R
             let message = format!("`{}` holds more than {NODES_MAX} words", file.name);
             return Err(Problem::new(Code::FileUnreadable, message));
         }
-        for command in words.split(|word| word.is_operator).filter(|words| !words.is_empty()) {
-            found |= one(source, ledger, app, &images, &file.name, command);
+        for command in commands(&words) {
+            found |= one(source, ledger, app, &images, &file.name, &command);
         }
     }
     match found {
@@ -99,6 +99,26 @@ pub(crate) fn read(source: &Source<'_>, ledger: &mut Ledger, app: &mut App) -> R
         false => Err(Problem::new(Code::FileUnreadable, "there is no `docker run` in it")
             .help("give it one, as `rads import docker-run 'docker run -p 8080:80 nginx'`")),
     }
+}
+
+/// Commands of a line, without where they read from and write to.
+fn commands(words: &[Word]) -> Vec<Vec<Word>> {
+    let (mut commands, mut command) = (Vec::new(), Vec::new());
+    let mut is_target = false;
+    for word in words {
+        let text = word.text.by_default();
+        if word.is_operator && text.contains(['<', '>']) {
+            is_target = true;
+        } else if word.is_operator {
+            commands.push(std::mem::take(&mut command));
+            is_target = false;
+        } else if !std::mem::take(&mut is_target) {
+            command.push(word.clone());
+        }
+    }
+    commands.push(command);
+    commands.retain(|command| !command.is_empty());
+    commands
 }
 
 /// Flags of the engine itself that have a value.
@@ -364,7 +384,7 @@ fn quota(ledger: &mut Ledger, service: &mut Service, node: &Node, value: &str) {
     }
 }
 
-pub(super) fn tmpfs(ledger: &mut Ledger, service: &mut Service, node: &Node, path: &str, size: Option<u64>) {
+pub(crate) fn tmpfs(ledger: &mut Ledger, service: &mut Service, node: &Node, path: &str, size: Option<u64>) {
     match service.tmpfs(path, size.unwrap_or(mounts::TMPFS_DEFAULT)) {
         Ok(()) if size.is_some() => ledger.carried(node, format!("tmpfs at {path}")),
         Ok(()) => ledger.changed(node, format!("tmpfs at {path}, of 64 MiB: one without a size is not there")),

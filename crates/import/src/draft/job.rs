@@ -68,7 +68,8 @@ impl Schedule {
     pub(crate) fn new(cron: &str, zone: Option<&str>) -> Result<Self, String> {
         let cron = cron.split_whitespace().collect::<Vec<_>>().join(" ");
         let zone = zone.filter(|zone| !matches!(*zone, "UTC" | "Etc/UTC"));
-        Calendar::new(&cron, zone.unwrap_or("UTC")).map_err(|problem| problem.message)?;
+        let refused = |problem: model::Problem| problem.message.trim_end_matches('.').to_owned();
+        Calendar::new(&cron, zone.unwrap_or("UTC")).map_err(refused)?;
         Ok(Self { cron, zone: zone.map(str::to_owned), overlap: Overlap::default(), missed: Missed::default() })
     }
 

@@ -137,6 +137,27 @@ fn cron_spec(ledger: &mut Ledger, app: &mut App, cron: &Node) {
     }
 }
 
+/// Gives a shell's line the part's number by the name it asks for; another program is the user's to change.
+fn told_part(ledger: &mut Ledger, service: &mut Service) {
+    let by_shell = match &service.command[..] {
+        [shell, flag, _, ..] => {
+            let shell = shell.by_default();
+            let name = shell.rsplit('/').next().unwrap_or_default();
+            matches!(name, "sh" | "bash" | "dash" | "ash" | "zsh") && flag.by_default() == "-c"
+        }
+        _ => false,
+    };
+    if by_shell && service.command[2].fixed().is_some() {
+        let line = service.command[2].by_default();
+        service.command[2] = format!("export {INDEX}=$JOB_PART; {line}").into();
+        let text = format!("`{INDEX}` is `$JOB_PART`, set by the shell of the command");
+        ledger.note(crate::report::Verdict::Changed, &service.node, text);
+        return;
+    }
+    let text = format!("`{INDEX}` is not set: which part it is, a star finds in `$JOB_PART`");
+    ledger.note(crate::report::Verdict::Changed, &service.node, text.help("have the program read that"));
+}
+
 /// What a Job says of its pods, for a service that one of their containers became. Told once, of the first.
 pub(super) fn spec(ledger: &mut Ledger, service: &mut Service, spec: &Node, first: bool) {
     let Some(mut job) = service.job.take() else { return };
@@ -163,9 +184,10 @@ pub(super) fn spec(ledger: &mut Ledger, service: &mut Service, spec: &Node, firs
             ),
             ("parallelism", _) => bounded(ledger, value, "parallelism", at_a_time),
             ("completionMode", _) => match value.scalar() {
-                Some("Indexed") => {
-                    ledger.changed(value, format!("which part it is, a star finds in `$JOB_PART`, not `${INDEX}`"))
-                }
+                Some("Indexed") => ledger.changed(
+                    value,
+                    format!("which part it is, a star finds in `$JOB_PART`; nothing sets `${INDEX}` for it"),
+                ),
                 _ => ledger.carried(value, "parts are numbered whether they ask for it or not"),
             },
             ("backoffLimit", _) if per_part.is_some() => ledger.left(value, "retries are each part's own"),
@@ -194,13 +216,8 @@ pub(super) fn spec(ledger: &mut Ledger, service: &mut Service, spec: &Node, firs
             ledger.carried(value, "nothing is in it");
         }
     }
-    if env::mentions(service, INDEX) && first {
-        let text = format!("`{INDEX}` is not set: which part it is, a star finds in `$JOB_PART`");
-        ledger.note(
-            crate::report::Verdict::Changed,
-            &service.node,
-            text.help(format!("{INDEX}=$JOB_PART, before what a shell runs")),
-        );
+    if env::mentions(service, INDEX) {
+        told_part(ledger, service);
     }
     service.job = Some(job);
 }

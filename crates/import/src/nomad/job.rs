@@ -13,6 +13,8 @@ const RETRIES_DEFAULT: u32 = 3;
 /// Of one that is tried again and again: as often as `deploy` takes.
 const RETRIES_WITHOUT_END: u64 = 1_000;
 
+const QUEUE: &str = "overlap: \"queue\" has it begin when that one has ended";
+
 /// What makes services of a batch job jobs; or why they cannot be.
 pub(super) fn of(kind: &str, node: &Node) -> Result<Job, String> {
     if kind == "sysbatch" {
@@ -60,6 +62,11 @@ pub(super) fn leave(ledger: &mut Ledger, app: &mut App, name: &str, node: &Node,
 pub(super) fn periodic(ledger: &mut Ledger, node: &Node) {
     for (key, value) in node.entries() {
         match key.as_str() {
+            "cron" | "crons" if node.get("prohibit_overlap").is_none() => ledger.changed(
+                value,
+                "schedule; runs of a job do not overlap: one that is due while the last one runs is left out"
+                    .help(QUEUE),
+            ),
             "cron" | "crons" => ledger.carried(value, "schedule"),
             "time_zone" => ledger.carried(value, "zone"),
             "prohibit_overlap" if value.is_true() => {
@@ -67,8 +74,7 @@ pub(super) fn periodic(ledger: &mut Ledger, node: &Node) {
             }
             "prohibit_overlap" => ledger.changed(
                 value,
-                "runs of a job do not overlap: one that is due while the last one runs is left out"
-                    .help("overlap: \"queue\" has it begin when that one has ended"),
+                "runs of a job do not overlap: one that is due while the last one runs is left out".help(QUEUE),
             ),
             "enabled" => ledger.carried(value, "it is on"),
             _ => {}

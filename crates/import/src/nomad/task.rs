@@ -1,6 +1,7 @@
 //! A task: its program by its driver, variables, resources, checks.
 
 use super::checks::registered;
+use super::files::{in_task, mounted, template};
 use super::{Context, Ports, blocks, job, kind_of};
 use crate::docker::image::{self, Program};
 use crate::docker::mounts;
@@ -240,13 +241,16 @@ fn container(
             for one in node.one_or_more() {
                 let text = resolved(context, one.scalar().unwrap_or_default());
                 let mut mount = mounts::parse(&text);
-                // A path that is none of the host is one of the task's own folder, where its templates go.
-                if mount.source.starts_with("local/") {
-                    mount.source = format!("./config/{}", mount.source);
-                } else if !mount.source.starts_with('/') && mount.source.contains(['/', '.']) {
-                    mount.source = format!("./{}", mount.source);
+                // What is no path is the name of a volume.
+                if mount.source.contains(['/', '.']) {
+                    mount.source = in_task(&mount.source);
                 }
                 mounts::take(app, ledger, service, one, &mount, None);
+            }
+        }
+        "mount" | "mounts" => {
+            for one in node.one_or_more() {
+                mounted(context, ledger, app, service, one);
             }
         }
         "network_mode" => match text.as_str() {
@@ -382,53 +386,4 @@ pub(super) fn restart(ledger: &mut Ledger, service: &mut Service, node: &Node) {
         return;
     }
     ledger.changed(node, "a star that ends is started again, with growing delays and without an end");
-}
-
-/// A file that Nomad renders: one of the app, when nothing in it has to be.
-fn template(context: &Context, ledger: &mut Ledger, app: &mut App, service: &mut Service, node: &Node) {
-    let destination = resolved(context, node.text_at("destination").unwrap_or_default());
-    let data = node.text_at("data").unwrap_or_default();
-    if data.is_empty() || data.contains("{{") {
-        ledger.left(
-            node,
-            format!("a template for `{destination}`: what it looks up is Nomad's to know")
-                .help("write the file beside the app and name it in `binds`; secrets are `secrets` and `env_secrets`"),
-        );
-        return;
-    }
-    if node.get("env").is_some_and(Node::is_true) {
-        ledger.carried(node, "the variables in it");
-        for (name, value) in env::file(data.as_bytes()).entries() {
-            let text = value.scalar().unwrap_or_default();
-            if env::is_secret(name, text) {
-                let secret = app.secret(name, text, &service.name);
-                let _ = service.secret_variable(name, secret.clone());
-                ledger.note(
-                    Verdict::Changed,
-                    node,
-                    format!("variable `{name}` is secret `{secret}`").help(ledger.how_to_set(&secret)),
-                );
-            } else if let Err(why) = service.variable(name, text.into()) {
-                ledger.note(Verdict::NotCarried, node, format!("variable `{name}`: {why}"));
-            }
-        }
-        return;
-    }
-    let path = if destination.starts_with('/') {
-        destination.clone()
-    } else {
-        format!("/{}", crate::draft::normal(&destination))
-    };
-    let source = format!("config/{}", crate::draft::normal(path.trim_start_matches('/')));
-    match service.bind(&path, &source) {
-        Ok(_) => {
-            app.files.insert(source.clone(), data.as_bytes().to_vec());
-            ledger.changed(
-                node,
-                format!("`{source}` of the app's folder at {path}")
-                    .help("the program's own path to it may have to follow"),
-            );
-        }
-        Err(why) => ledger.left(node, format!("a file at `{destination}`: {why}")),
-    }
 }

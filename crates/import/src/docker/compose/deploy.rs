@@ -130,6 +130,11 @@ fn resources(ledger: &mut Ledger, service: &mut Service, node: &Node) {
 fn restart(ledger: &mut Ledger, service: &mut Service, node: &Node) {
     for (key, value) in node.entries() {
         match key.as_str() {
+            "condition"
+                if service.job.is_some() && value.scalar() != Some("none") && node.get("max_attempts").is_some() =>
+            {
+                ledger.carried(value, "a part that fails is tried again, as often as `retries` says");
+            }
             "condition" => super::super::restart(ledger, service, value, value.scalar().unwrap_or_default()),
             "max_attempts" if service.job.is_some() => match value.int().and_then(|count| u64::try_from(count).ok()) {
                 Some(count) => match &mut service.job {
