@@ -53,7 +53,7 @@ const RUNNERS: [&str; 40] = [
 
 /// Whether a star sees a program of its machine: without a path it is looked for where programs are.
 pub(crate) fn is_seen(path: &str) -> bool {
-    !path.starts_with('/') || SEEN.iter().any(|folder| path.starts_with(folder))
+    !path.starts_with('/') || SEEN.iter().any(|folder| path.starts_with(folder) || path == folder.trim_end_matches('/'))
 }
 
 /// The first path of a line that no star sees.
@@ -65,7 +65,7 @@ pub(crate) fn unseen(line: &str) -> Option<String> {
     };
     let mut paths =
         words.iter().filter(|word| !word.is_operator).map(|word| word.text.0.iter().map(written).collect::<String>());
-    let own = |path: &str| OWN.iter().any(|folder| path.starts_with(folder));
+    let own = |path: &str| OWN.iter().any(|folder| path.starts_with(folder) || path == folder.trim_end_matches('/'));
     let of_home = |path: &str| path.starts_with("$HOME/") || path.starts_with("~/");
     // What holds a blank is a line of its own for another shell, or text.
     paths.find(|path| {
@@ -119,6 +119,7 @@ mod tests {
         check("/usr/bin/php /srv/cron.php", Some("/srv/cron.php"));
         check("/usr/bin/env > /dev/null 2>&1", None);
         check("cd / && tar cf /tmp/x .", None);
+        check("find /tmp /usr -delete", None);
         check("sh -c '/opt/x y'", None);
         check("run >> /var/log/cron.log", Some("/var/log/cron.log"));
         check("$HOME/bin/x", Some("$HOME/bin/x"));

@@ -222,11 +222,8 @@ fn told(imported: &Imported, to: Option<&Path>) -> String {
     text.push_str(&format!(
         "\n{} {values}: {carried} carried, {changed} changed, {left} not carried; {}",
         imported.values,
-        screen::count(imported.services, "service"),
+        made(imported),
     ));
-    if imported.jobs > 0 {
-        text.push_str(&format!(", {} of them {}", imported.jobs, if imported.jobs == 1 { "a job" } else { "jobs" }));
-    }
     if !imported.left.is_empty() {
         text.push_str(&format!("; {} not carried", screen::count(imported.left.len(), "job")));
     }
@@ -246,6 +243,17 @@ fn told(imported: &Imported, to: Option<&Path>) -> String {
         None => {}
     }
     text
+}
+
+/// How many services there are, and how many of them are jobs.
+fn made(imported: &Imported) -> String {
+    let services = screen::count(imported.services, "service");
+    match imported.jobs {
+        0 => services,
+        jobs if jobs == imported.services => screen::count(jobs, "job"),
+        1 => format!("{services}, 1 of them a job"),
+        jobs => format!("{services}, {jobs} of them jobs"),
+    }
 }
 
 /// The same for programs.
