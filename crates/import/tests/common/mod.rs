@@ -1,4 +1,4 @@
-//! Evaluates an app as `rads up` does, on files of which all exist.
+//! Evaluates an app as `rads up` does, on files of which all exist, and asks of it what is asked when it is put.
 
 use std::collections::BTreeMap;
 
@@ -60,8 +60,10 @@ pub(crate) fn evaluated(app: &str) -> Result<model::AppSpec, String> {
         library: &library.build(),
         colour: false,
     };
-    let evaluated = deploy::evaluate(&source);
-    evaluated
-        .map(|evaluated| evaluated.spec)
-        .map_err(|faults| faults.into_iter().map(|fault| fault.text + "\n").collect())
+    let faults = |faults: Vec<deploy::Fault>| faults.into_iter().map(|fault| fault.text + "\n").collect::<String>();
+    let spec = deploy::evaluate(&source).map_err(faults)?.spec;
+    // What is asked of an app when it is put.
+    let jobs = spec.services.iter().map(|(name, service)| (name, service.job.as_ref()));
+    model::job::check_order(jobs).map_err(|problem| problem.message)?;
+    Ok(spec)
 }
