@@ -50,7 +50,7 @@ use crate::snapshots::{self, Darkroom};
 use crate::talk::{self, Talks};
 use crate::unknown::{no_app, no_service, no_star};
 use crate::watches::Watches;
-use crate::{exec, inspect, logs, orders};
+use crate::{exec, inspect, logs};
 
 /// A door is on this machine; when it does not open within this, it will not.
 const DIAL_FOR: Duration = Duration::from_secs(5);
@@ -366,39 +366,7 @@ impl Control for Remote {
     }
 
     fn put_app(&self, spec: AppSpec, base: Option<u64>) -> Answer<'_, Accepted> {
-        Box::pin(async move {
-            if let Some(accepted) = self.done().await? {
-                return Ok(accepted);
-            }
-            let (bundles, roots, wanted) = (Arc::clone(&self.bundles), Arc::clone(&self.roots), spec.clone());
-            beside(move || {
-                wanted.services.iter().try_for_each(|(service, spec)| {
-                    let template = &spec.template;
-                    let bundle = bundles.path(&template.bundle).ok_or_else(|| {
-                        let message = format!("the bundle of service `{service}` was not sent");
-                        Problem::new(Code::BundleMissing, message).help("send it to `/v1/bundles` first")
-                    })?;
-                    // Unpacked before anything is promised: what is wrong with it is told to whoever asks.
-                    template.rootfs.iter().try_for_each(|archive| roots.ensure(&template.bundle, &bundle.join(archive)))
-                })
-            })
-            .await?;
-            if let Some(carrier) = &self.carrier {
-                // The death of this node loses nothing once the change is acknowledged.
-                let bundles = spec.services.values().map(|service| service.template.bundle).collect();
-                carrier.spread(&bundles).await?;
-            }
-            let mut settle = None;
-            // In a constellation the log settles it.
-            if self.vault.is_none() && spec.services.values().any(|service| !service.template.secrets().is_empty()) {
-                settle = Some(self.secrets_settle.lock().await);
-                let (secrets, wanted) = (Arc::clone(&self.secrets), spec.clone());
-                beside(move || orders::check_secrets(&wanted, &secrets)).await?;
-            }
-            let put = self.change_apps(Request::PutApp { spec, base }).await;
-            drop(settle);
-            put
-        })
+        Box::pin(self.put(spec, base))
     }
 
     fn remove_app(&self, app: AppKey) -> Answer<'_, Accepted> {

@@ -1,13 +1,26 @@
-//! Who goes into a star is recorded: with its secrets, when it has some, before they are there.
+//! Who goes into a star has what it has. With rights of its own it is entered by who has those anyway; that somebody did is recorded:
+//! with its secrets, when it has some, before they are there.
 
-use model::{Problem, StarId, Verb};
+use model::{Code, Problem, StarId, Verb};
 use node::{Node, Request};
 
 use crate::control::Remote;
 
 impl Remote {
     /// Notes that somebody is about to be where a star's secrets are, when it has some.
+    ///
+    /// # Errors
+    /// `Forbidden` for who would have more rights there.
     pub(crate) async fn note_way_in(&self, star: StarId, what: &str) -> Result<(), Problem> {
+        let access = self.looker().look(move |node| node.state().rights_of_star(star)).await?;
+        if let (Some(access), Some(caller)) = (access, &self.caller)
+            && !caller.rights.covers(&access)
+        {
+            self.denials.note(&self.looker(), self.author(), Verb::Enter, format!("{what} in a star with more rights"));
+            let message =
+                format!("{} may not go into this star: its service has an `access` that it has not", caller.name());
+            return Err(Problem::new(Code::Forbidden, message).help("an admin gives rights with `rads c grant`"));
+        }
         let bound = move |node: &Node| {
             let record = node.state().stars.get(&star)?;
             Some((record.secrets(), (record.service.clone(), record.name())))

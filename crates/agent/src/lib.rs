@@ -7,7 +7,7 @@
 //! - `talk`: programs that talk to each other and hear what becomes of the constellation.
 //! - `watches`: what the log changes, told to who watches it.
 //! - `control`, `stats`, `volumes`, `namespaces`, `resources`: the API's requests, handed to the loop or answered beside it; `denials`: those that were
-//!   refused; `looker`: how they look at the node.
+//!   refused; `looker`: how they look at the node; `putting`: what is done before an app is written; `entering`: who goes into stars.
 //! - `bereft`: whether the data folder is still there.
 //! - `host`: what this machine is called and where it is reached.
 //! - `constellation`: a node's part among others: connections, the shared log, who is there.
@@ -36,6 +36,7 @@ mod namespaces;
 mod once;
 mod orders;
 mod probe;
+mod putting;
 mod ready;
 mod resources;
 mod snapshots;

@@ -34,7 +34,7 @@ use crate::main_loop::{Incoming, Ledger, Loop, Seen};
 use crate::memories::Memories;
 use crate::orders::Values;
 use crate::snapshots::BACKING;
-use crate::talk::{Talks, USERS_MAX, Ways, herald};
+use crate::talk::{Desk, Talks, USERS_MAX, Ways, herald};
 use crate::watches::Watches;
 
 /// What an agent is started with.
@@ -131,7 +131,6 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         Carrier::new(part.shared.roads.clone(), part.shared.feed.clone(), bundles, roots, looker.clone())
     });
     let talks = Talks::new(about.node, looker.clone(), part.as_ref().map(|part| part.shared.clone()));
-    let ways = Ways::new(talks.clone(), clock, folder.path(), leaving.clone());
     let remote = Remote::new(Parts {
         node: about.node,
         denials: Denials::default(),
@@ -139,7 +138,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         talkers: Arc::new(Semaphore::new(USERS_MAX)),
         clock,
         ask: ask.clone(),
-        seen: seeing,
+        seen: seeing.clone(),
         watches: watches.clone(),
         leaving: leaving.clone(),
         shutdown,
@@ -165,6 +164,18 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         again: again.clone(),
         is_node: state.cluster.is_some(),
     });
+    let remote: Arc<dyn Control> = Arc::new(remote);
+    let routes = Routes::new(Arc::clone(&remote));
+    let (control, seen_by_stars) = (Arc::clone(&remote), seeing);
+    let desk = Desk {
+        looker: looker.clone(),
+        control,
+        routes: routes.clone(),
+        seen: seen_by_stars,
+        clock,
+        leaving: leaving.clone(),
+    };
+    let ways = Ways::new(talks.clone(), desk, folder.path());
     let own = about.node;
     let node = Node::new(about, state);
     let snapshots_left = Arc::clone(&snapshots);
@@ -199,10 +210,8 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
     };
     let looping = tokio::spawn(main_loop.run(asked, reported));
     tokio::spawn(herald(talks.clone(), watches, leaving.clone()));
-    let remote: Arc<dyn Control> = Arc::new(remote);
     let part = part.zip(carrier).zip(vault).map(|((part, carrier), vault)| {
         tokio::spawn(vault.clone().take_over(secrets));
-        let routes = Routes::new(Arc::clone(&remote));
         if let Some(address) = part.home.api {
             let access = Access::new(looker.clone());
             tokio::spawn(access.clone().follow(part.shared.seen.clone()));

@@ -64,10 +64,11 @@ impl Looker {
 
 /// Who asks a node, as it is recorded.
 pub(crate) fn author(caller: &Caller, node: NodeId) -> Author {
-    let who = match &caller.grant {
-        Some(name) => Who::Grant(name.clone()),
-        None if caller.uid == u32::MAX => Who::Stranger,
-        None => Who::User(caller.uid),
+    let who = match (&caller.star, &caller.grant) {
+        (Some((star, service)), _) => Who::Star { star: *star, service: service.clone() },
+        (None, Some(name)) => Who::Grant(name.clone()),
+        (None, None) if caller.uid == u32::MAX => Who::Stranger,
+        (None, None) => Who::User(caller.uid),
     };
     Author { who, node, by_way_of: caller.from, address: caller.address }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use isolate::{Beginning, Bind, FileBind, Interior, Launch, Private, Secret, StarOrder, StarReport, Tmpfs};
+use model::talk::NAMESPACE_VARIABLE;
 use model::{AppSpec, Code, Name, Problem, Program, SecretKey, ServiceKey, StarId, VolumeMount};
 use node::{Event, RunningStar, StartOrder};
 use state::StarRecord;
@@ -65,7 +66,7 @@ impl Values {
     pub(crate) async fn environment(&self, record: &StarRecord) -> BTreeMap<String, String> {
         let values = self.of(record).await.unwrap_or_else(|_| Box::new(Opened::new()));
         let hidden = secret_variables(&record.service.namespace, &record.template.interior.env_secrets, &*values);
-        let own = own_variables(record.id, &record.name(), record.generation, record.port);
+        let own = own_variables(record.id, &record.service, &record.name(), record.generation, record.port);
         environment(&record.template.env, &own, hidden.unwrap_or_default())
     }
 }
@@ -99,7 +100,7 @@ pub(crate) fn star_order(
     for mount in &template.volumes {
         volumes.push(volume(data_dir, &order.service, mount).map_err(|reason| (star, reason))?);
     }
-    let own = own_variables(star, &order.name, order.generation, order.port);
+    let own = own_variables(star, &order.service, &order.name, order.generation, order.port);
     let hidden = secret_variables(&order.service.namespace, &template.interior.env_secrets, secrets);
     let env = environment(&template.env, &own, hidden.map_err(|problem| (star, problem.message))?);
     let interior = interior(&order.service.namespace, &template.interior, &bundle, secrets);
@@ -199,10 +200,17 @@ pub(crate) fn check_secrets(spec: &AppSpec, secrets: &Arc<Secrets>) -> Result<()
 }
 
 /// What every star is told of itself.
-fn own_variables(star: StarId, name: &str, generation: u64, port: Option<u16>) -> BTreeMap<String, String> {
+fn own_variables(
+    star: StarId,
+    service: &ServiceKey,
+    name: &str,
+    generation: u64,
+    port: Option<u16>,
+) -> BTreeMap<String, String> {
     let mut own = BTreeMap::from([
         ("STAR_ID".to_owned(), star.to_string()),
         ("STAR_NAME".to_owned(), name.to_owned()),
+        (NAMESPACE_VARIABLE.to_owned(), service.namespace.to_string()),
         ("STAR_GENERATION".to_owned(), generation.to_string()),
     ]);
     own.extend(port.map(|port| ("PORT".to_owned(), port.to_string())));
@@ -223,7 +231,7 @@ fn environment(
 
 /// A command to run in a star that is known, in which what the star is told of itself may be named.
 pub(crate) fn command_in(record: &StarRecord, command: &[String]) -> Launch {
-    let own = own_variables(record.id, &record.name(), record.generation, record.port);
+    let own = own_variables(record.id, &record.service, &record.name(), record.generation, record.port);
     Launch::Command { argv: command.iter().map(|word| expand(word, &own)).collect() }
 }
 
@@ -281,12 +289,13 @@ mod tests {
 
     #[test]
     fn what_a_star_is_told_of_itself_can_be_named() {
-        let own = own_variables(StarId(7), "web-1", 42, Some(8080));
+        let own = own_variables(StarId(7), &"shop/web".parse().unwrap(), "web-1", 42, Some(8080));
         let check = |text: &str, expected: &str| assert_eq!(expand(text, &own), expected, "{text}");
         check("--port=$PORT", "--port=8080");
         check("http://$STAR_NAME:${PORT}/", "http://web-1:8080/");
         check("$PORT$PORT", "80808080");
         check("--fence=$STAR_GENERATION", "--fence=42");
+        check("$STAR_NAMESPACE/$STAR_NAME", "shop/web-1");
         for left in ["$PORTS", "$HOME", "${PORT", "${HOME}", "$", "$$", "a$", "echo $$ $1 ${x:-y}", ""] {
             check(left, left);
         }

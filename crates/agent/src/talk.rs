@@ -4,8 +4,9 @@
 //! All that can be asked is in `model::talk`, and what concerns stars concerns those of one namespace. Messages are handed on at
 //! most once. Everything has a bound: the length of a message, how often one may ask, how much waits for one who does not listen.
 //!
-//! - `ways`: the sockets of stars. `line`: one connection. `pace`: how often one may ask. `found`: `init`. `herald`: what becomes of the machines.
+//! - `ways`: the sockets of stars. `desk`: the API by one of them. `line`: one connection. `pace`: how often one may ask. `found`: `init`. `herald`: what becomes of the machines.
 
+mod desk;
 mod found;
 mod herald;
 mod line;
@@ -31,6 +32,7 @@ use crate::constellation::post::{self, Letter};
 use crate::constellation::{Shared, roads::Roads};
 use crate::control::{Looker, Remote};
 
+pub(crate) use desk::Desk;
 pub(crate) use found::Founder;
 pub(crate) use herald::herald;
 pub(crate) use line::{USERS_MAX, serve};

@@ -100,9 +100,9 @@ pub(crate) const TABLE: &[Row] = &[
     row(Method::DELETE, "/v1/secrets/{secret}", Verb::SetSecret, At::Secret),
     row(Method::GET, "/v1/namespaces", Verb::See, At::Any),
     row(Method::GET, "/v1/namespaces/{namespace}", Verb::See, At::Namespace),
-    row(Method::PUT, "/v1/namespaces/{namespace}", Verb::ManageNamespaces, At::All),
-    row(Method::POST, "/v1/namespaces/{namespace}", Verb::ManageNamespaces, At::All),
-    row(Method::DELETE, "/v1/namespaces/{namespace}", Verb::ManageNamespaces, At::All),
+    row(Method::PUT, "/v1/namespaces/{namespace}", Verb::ManageNamespaces, At::Namespace),
+    row(Method::POST, "/v1/namespaces/{namespace}", Verb::ManageNamespaces, At::Namespace),
+    row(Method::DELETE, "/v1/namespaces/{namespace}", Verb::ManageNamespaces, At::Namespace),
     row(Method::POST, "/v1/constellation/init", Verb::ManageNodes, At::All),
     row(Method::POST, "/v1/constellation/join", Verb::ManageNodes, At::All),
     row(Method::POST, "/v1/constellation/leave", Verb::ManageNodes, At::All),
@@ -140,7 +140,7 @@ pub(crate) async fn check(State(control): State<Arc<dyn Control>>, request: Requ
             .into_response();
     };
     // Who may everything everywhere need not wait for where it is.
-    if caller.rights.may(row.verb, Place::All).is_err() {
+    if caller.check(row.verb, Place::All).is_err() {
         let params = RawPathParams::from_request_parts(&mut parts, &()).await.ok();
         let param = |name: &str| {
             let params = params.as_ref()?;

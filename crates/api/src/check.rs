@@ -147,6 +147,7 @@ mod tests {
                 health: Default::default(),
                 interior: Default::default(),
                 weakened: Default::default(),
+                access: None,
                 reserve: Default::default(),
             },
             instances: 1,

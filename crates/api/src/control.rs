@@ -41,6 +41,8 @@ pub struct Caller {
     pub from: Option<NodeId>,
     /// The grant by which they are known; nothing for a user of a machine.
     pub grant: Option<Name>,
+    /// The star that asks, by the access of its service.
+    pub star: Option<(StarId, ServiceKey)>,
     /// Where the connection came from, when it came over the network.
     pub address: Option<IpAddr>,
     pub rights: Arc<Rights>,
@@ -49,16 +51,24 @@ pub struct Caller {
 impl Caller {
     /// A user of this machine who may use the agent's socket: root, or the data folder's owner.
     pub fn owner(uid: u32) -> Self {
-        Self { uid, from: None, grant: None, address: None, rights: Arc::new(Rights::EVERYTHING) }
+        Self { uid, from: None, grant: None, star: None, address: None, rights: Arc::new(Rights::EVERYTHING) }
     }
 
     /// Who is known by nothing, and may nothing.
     pub fn nobody() -> Self {
-        Self { uid: u32::MAX, from: None, grant: None, address: None, rights: Arc::new(Rights::nothing()) }
+        Self { uid: u32::MAX, from: None, grant: None, star: None, address: None, rights: Arc::new(Rights::nothing()) }
+    }
+
+    /// A star, by the access of its service.
+    pub fn star(star: StarId, service: ServiceKey, rights: Rights) -> Self {
+        Self { star: Some((star, service)), rights: Arc::new(rights), ..Self::nobody() }
     }
 
     /// Who they are, in words.
     pub fn name(&self) -> String {
+        if let Some((_, service)) = &self.star {
+            return format!("service `{service}`");
+        }
         match (&self.grant, self.from) {
             (Some(name), _) => format!("`{name}`"),
             (None, Some(node)) => format!("a user of node `{node}`"),
@@ -73,7 +83,16 @@ impl Caller {
     /// # Errors
     /// `Forbidden`, in words.
     pub fn check(&self, verb: Verb, place: access::Place<'_>) -> Result<(), Problem> {
-        self.rights.may(verb, place).map_err(|denied| denied.problem(&self.name(), &self.rights, verb, place))
+        match &self.star {
+            Some((_, service)) if !verb.is_for_stars() => Err(access::not_for_stars(service, verb)),
+            Some((_, service)) => {
+                let denied = self.rights.may(verb, place);
+                denied.map_err(|denied| denied.problem_of_star(service, &self.rights, verb, place))
+            }
+            None => {
+                self.rights.may(verb, place).map_err(|denied| denied.problem(&self.name(), &self.rights, verb, place))
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use model::{ContentHash, Name, NodeId, Role, Scope, Verb, WallTime};
+use model::{ContentHash, Name, NodeId, Role, Scope, ServiceKey, StarId, Verb, WallTime};
 use serde::{Deserialize, Serialize};
 use state::{AuditRecord, Author, Outcome, Who};
 use utoipa::ToSchema;
@@ -104,6 +104,11 @@ pub enum WhoView {
     /// The agent, by itself.
     Agent,
     Stranger,
+    /// A star, by the access of its service.
+    Star {
+        star: StarId,
+        service: ServiceKey,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -125,6 +130,7 @@ impl From<AuditRecord> for RecordView {
             Who::Grant(name) => WhoView::Grant(name),
             Who::Agent => WhoView::Agent,
             Who::Stranger => WhoView::Stranger,
+            Who::Star { star, service } => WhoView::Star { star, service },
         };
         let outcome = match outcome {
             Outcome::Done => OutcomeView::Done,
@@ -146,6 +152,7 @@ impl From<RecordView> for AuditRecord {
             WhoView::Grant(name) => Who::Grant(name),
             WhoView::Agent => Who::Agent,
             WhoView::Stranger => Who::Stranger,
+            WhoView::Star { star, service } => Who::Star { star, service },
         };
         let outcome = match outcome {
             OutcomeView::Done => Outcome::Done,

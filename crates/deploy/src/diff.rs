@@ -155,6 +155,7 @@ fn summary(spec: &ServiceSpec) -> Vec<String> {
             "user",
             "workdir",
             "weaker walls",
+            "access",
         ];
         let kinds = ["volume ", "tmpfs ", "bind ", "secret "];
         told.contains(&name.as_str()) || kinds.iter().any(|kind| name.starts_with(kind))
@@ -302,6 +303,7 @@ fn template_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
     fields.extend(user.iter().map(|user| named("user", user.to_string())));
     let missing = template.missing_walls();
     fields.extend((!missing.is_empty()).then(|| named("weaker walls", missing)));
+    fields.extend(template.access.iter().map(|access| named("access", access.to_string())));
     fields
 }
 

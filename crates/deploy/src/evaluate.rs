@@ -308,7 +308,8 @@ fn failed(uncaught: &Uncaught) -> Fault {
         true => "\nhelp: an app's file only describes: what computes or waits belongs in a service's own script",
         false => "",
     };
-    Fault { code, text: format!("error[{}]: {text}{help}", code.as_str()) }
+    let problem = Problem::new(code, text);
+    Fault { code, text: format!("error[{}]: {text}{help}", code.as_str()), problem }
 }
 
 struct Recorder<'a> {
@@ -483,7 +484,8 @@ fn diagnostics(compiled: &Compiled, colour: bool) -> Vec<Fault> {
             let at = Location { file: *file, span: rads_vm::Span::default() };
             let (path, text) = compiled_file(compiled, at);
             let text = rads_syntax::render(diagnostic, &path, &text, colour);
-            seen.insert(text.clone()).then_some(Fault { code: Code::ScriptFaulty, text })
+            let problem = Problem::new(Code::ScriptFaulty, text.trim_end());
+            seen.insert(text.clone()).then_some(Fault { code: Code::ScriptFaulty, text, problem })
         })
         .collect()
 }

@@ -8,6 +8,8 @@ pub struct Fault {
     pub code: Code,
     /// Several lines, as people read them.
     pub text: String,
+    /// The same without its place, for programs.
+    pub problem: Problem,
 }
 
 impl Fault {
@@ -17,11 +19,12 @@ impl Fault {
         if let Some(help) = &problem.help {
             diagnostic = diagnostic.help(help);
         }
-        Self { code: problem.code, text: rads_syntax::render(&diagnostic, file, source, colour) }
+        let text = rads_syntax::render(&diagnostic, file, source, colour);
+        Self { code: problem.code, text, problem: problem.clone() }
     }
 
     /// A problem without a place, such as an option of a command line.
     pub(crate) fn nowhere(problem: &Problem) -> Self {
-        Self { code: problem.code, text: problem.to_string() }
+        Self { code: problem.code, text: problem.to_string(), problem: problem.clone() }
     }
 }

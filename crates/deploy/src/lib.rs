@@ -3,6 +3,7 @@
 //! - [`evaluate`] runs `app.rads` on a machine whose host only records; the same file gives the same spec.
 //! - `options` reads the options of a service, from a script or from a command line, and checks them.
 //! - `bundle` says which files a service needs and names them by content.
+//! - [`namespace_change`] reads what a program says of a namespace.
 //! - [`diff`] says, for people, what applying a spec would change.
 //!
 //! Files come through [`Files`], so that the caller decides where they are; who applies the spec is the caller's too.
@@ -14,6 +15,7 @@ mod diff;
 mod evaluate;
 mod fault;
 mod names;
+mod namespace;
 mod options;
 mod place;
 mod setting;
@@ -23,4 +25,5 @@ pub use diff::{Change, Diff, ServiceChange, diff, placement_fields, service_diff
 pub use evaluate::{Evaluated, Source, evaluate, evaluate_with, single_service};
 pub use fault::Fault;
 pub use names::OPTIONS;
+pub use namespace::{namespace_change, quota_change};
 pub use setting::Setting;

@@ -1,7 +1,7 @@
 //! What the options of a service are called.
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 51] = [
+pub const OPTIONS: [&str; 52] = [
     "script",
     "command",
     "args",
@@ -46,6 +46,7 @@ pub const OPTIONS: [&str; 51] = [
     "weaken",
     "assets",
     "network",
+    "access",
     "restart",
     "grace_seconds",
     "stop_signal",

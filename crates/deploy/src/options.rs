@@ -2,6 +2,7 @@
 //!
 //! A fault names the option by its path (`env`, `ready.http`), so that whoever knows where it was written can point there.
 
+mod access;
 mod job;
 mod placement;
 mod reserve;
@@ -142,6 +143,7 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
         },
         interior: interior(options, &mut faults),
         weakened: faults.keep(weakened(options)),
+        access: faults.keep(access::access(options)),
         bundle: BundleId(ContentHash([0; 32])),
         program,
         limits,
@@ -725,14 +727,14 @@ fn narrow<T: TryFrom<i64> + Default>(value: i64) -> T {
 }
 
 /// Options not yet looked at, and where they are.
-struct Options {
+pub(crate) struct Options {
     settings: Vec<(String, Setting)>,
     within: Vec<String>,
 }
 
 impl Options {
     /// Refuses options that are not `known`, naming the nearest.
-    fn new(settings: Vec<(String, Setting)>, known: &[&str], within: &[&str]) -> Read<Self> {
+    pub(crate) fn new(settings: Vec<(String, Setting)>, known: &[&str], within: &[&str]) -> Read<Self> {
         let mut faults = Vec::new();
         let options = Self::known(settings, known, within, &mut faults);
         faults.into_iter().next().map_or(Ok(options), Err)
@@ -760,7 +762,7 @@ impl Options {
     }
 
     /// The value of an option, if it is there and not null.
-    fn take(&mut self, name: &str) -> Option<Setting> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<Setting> {
         let at = self.settings.iter().position(|(key, _)| key == name)?;
         Some(self.settings.swap_remove(at).1).filter(|setting| *setting != Setting::Null)
     }
@@ -832,7 +834,7 @@ impl Options {
         Err(self.fault(name, Problem::new(Code::InvalidValue, message)))
     }
 
-    fn number(&mut self, name: &str, min: f64, max: f64) -> Read<Option<f64>> {
+    pub(crate) fn number(&mut self, name: &str, min: f64, max: f64) -> Read<Option<f64>> {
         let Some(setting) = self.take(name) else {
             return Ok(None);
         };

@@ -22,7 +22,7 @@ const DEPTH_MAX: u32 = 8;
 
 impl Setting {
     /// Takes a value out of a machine. Values that contain themselves end as `Other`.
-    pub(crate) fn from_value(cx: &Cx<'_>, value: Value) -> Self {
+    pub fn from_value(cx: &Cx<'_>, value: Value) -> Self {
         Self::within(cx, value, DEPTH_MAX)
     }
 

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::Access;
 use crate::bundle::BundleId;
 use crate::interior::Interior;
 use crate::job::Job;
@@ -107,6 +108,9 @@ pub struct StarTemplate {
     /// Walls it does without.
     #[serde(default, skip_serializing_if = "Weakened::is_empty")]
     pub weakened: Weakened,
+    /// What it may ask of the constellation, as far as its service still says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
 }
 
 /// Probes with consequences of their own; `StarTemplate::probe` says whether requests may come.

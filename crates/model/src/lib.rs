@@ -31,7 +31,7 @@ pub mod units;
 pub mod update;
 pub mod weakened;
 
-pub use access::{Rights, Role, Scope, Verb};
+pub use access::{Access, Rights, Role, Scope, Verb};
 pub use app::{
     AppSpec, Balance, Entry, Health, Hooks, ListenAddr, Network, Probe, ProbeKind, ProbeRole, Program, Protocol,
     RestartPolicy, ServiceSpec, StarTemplate, VolumeMount,

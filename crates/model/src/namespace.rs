@@ -339,6 +339,7 @@ mod tests {
             health: Default::default(),
             interior: Default::default(),
             weakened: Default::default(),
+            access: None,
             reserve: Default::default(),
         };
         ServiceSpec {

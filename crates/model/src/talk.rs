@@ -12,6 +12,10 @@ use crate::Problem;
 pub const WAY_IN_STAR: &str = "/run/rads";
 /// Its name there.
 pub const SOCKET: &str = "s";
+/// Beside it: the agent's API over HTTP, as far as the service's `access` goes.
+pub const API_SOCKET: &str = "api";
+/// The variable that tells a star which namespace it is of.
+pub const NAMESPACE_VARIABLE: &str = "STAR_NAMESPACE";
 /// What the connection to an agent's API becomes, for programs that are no star.
 pub const PROTOCOL: &str = "rads-talk";
 

@@ -147,6 +147,7 @@ fn web(instances: u32, volumes: Vec<VolumeMount>) -> ServiceSpec {
             health: Default::default(),
             interior: Default::default(),
             weakened: Default::default(),
+            access: None,
             reserve: Default::default(),
             checkpoint: false,
             singleton: false,

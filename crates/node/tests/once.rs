@@ -118,6 +118,7 @@ fn app() -> AppSpec {
         health: Default::default(),
         interior: Default::default(),
         weakened: Default::default(),
+        access: None,
         reserve: Default::default(),
     };
     let service = ServiceSpec {

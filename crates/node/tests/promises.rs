@@ -202,6 +202,7 @@ fn web(instances: u32, version: &str) -> AppSpec {
             health: Default::default(),
             interior: Default::default(),
             weakened: Default::default(),
+            access: None,
             reserve: Default::default(),
         },
         instances,

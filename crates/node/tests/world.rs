@@ -567,6 +567,7 @@ impl World {
                 health: Default::default(),
                 interior: Default::default(),
                 weakened: Default::default(),
+                access: None,
                 reserve: Default::default(),
             },
             instances: self.random.below(5) as u32,

@@ -113,6 +113,7 @@ pub fn natives() -> Arc<Natives> {
         }
         builder.prelude(modules::tasks::PRELUDE);
         builder.prelude(modules::constellation::PRELUDE);
+        builder.prelude(modules::constellation::PROGRAMS);
         Arc::new(builder.build())
     }))
 }

@@ -139,8 +139,20 @@ impl Vm {
         let program = self.heap.program.clone();
         let params = &program.function(function).params;
         let named = args.pop().unwrap_or_default();
+        // A blast of the library takes its options by name, as a native does.
+        let last = params.len().checked_sub(1).filter(|last| program.symbol(params[*last]) == "options");
+        let options = last.filter(|last| program.function(function).name.contains('.') && args.len() <= *last);
+        let mut gathered = None;
         for (key, value) in self.heap().entries(named) {
-            let Some(at) = params.iter().position(|p| program.symbol(*p) == key) else {
+            let at = params.iter().position(|p| program.symbol(*p) == key);
+            if let (None, Some(last)) = (at, options) {
+                let object = *gathered.get_or_insert_with(|| self.heap().object());
+                self.heap().set(object, &key, value);
+                args.resize(args.len().max(last + 1), Value::Absent);
+                args[last] = object;
+                continue;
+            }
+            let Some(at) = at else {
                 let name = &program.function(function).name;
                 let near = nearest(&key, params.iter().map(|p| program.symbol(*p)));
                 let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));

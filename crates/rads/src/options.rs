@@ -31,6 +31,8 @@ enum Kind {
     Update,
     /// `completions=5`, `schedule=30 4 * * *`, `inputs=a`, `after=other`.
     Job,
+    /// `operator`, or `role=operator` and `namespaces=dev-*,shop`.
+    Access,
 }
 
 /// One option: as it is typed, how its value is read and called, and what it is.
@@ -123,6 +125,12 @@ const ROWS: [(&str, &[Row]); 6] = [
             Row("protocol", Kind::Word, "http|tcp", "What is spoken there"),
             Row("balance", Kind::Word, "HOW", "Which star is next: `round_robin` or `least_connections`"),
             Row("network", Kind::Word, "HOW", "What stars reach: `none`, `bridge` or `host`"),
+            Row(
+                "access",
+                Kind::Access,
+                "ROLE",
+                "What stars may ask of the constellation: `operator` in their namespace, or `role=operator` and `namespaces=dev-*`; may be repeated",
+            ),
         ],
     ),
     (
@@ -208,7 +216,14 @@ impl clap::Args for ServiceOptions {
                     arg.action(ArgAction::Set).num_args(0..=1).require_equals(true).default_missing_value("on")
                 }
                 // One of several is also typed as one.
-                Kind::Item | Kind::Pair | Kind::Place | Kind::Wall | Kind::Placement | Kind::Update | Kind::Job => {
+                Kind::Item
+                | Kind::Pair
+                | Kind::Place
+                | Kind::Wall
+                | Kind::Placement
+                | Kind::Update
+                | Kind::Job
+                | Kind::Access => {
                     let arg = arg.action(ArgAction::Append);
                     singular(name).map_or(arg.clone(), |one| arg.alias(one))
                 }
@@ -267,7 +282,25 @@ fn setting(kind: Kind, last: &str, all: &[&str]) -> Setting {
         Kind::Placement => placement(all),
         Kind::Update => map(all, number),
         Kind::Job => job(all),
+        Kind::Access => access(last, all),
     }
+}
+
+/// A role alone, or each names one of its options; namespaces add up.
+fn access(last: &str, all: &[&str]) -> Setting {
+    if !all.iter().any(|text| text.contains('=')) {
+        return Setting::Text(last.to_owned());
+    }
+    let (several, single): (Vec<&str>, Vec<&str>) = all.iter().partition(|text| text.starts_with("namespaces="));
+    let Setting::Map(mut settings) = map(&single, |value| Setting::Text(value.to_owned())) else {
+        return Setting::Null;
+    };
+    let names = several.iter().filter_map(|text| text.split_once('=')).flat_map(|(_, names)| names.split(','));
+    let names: Vec<Setting> = names.map(|name| Setting::Text(name.trim().to_owned())).collect();
+    if !names.is_empty() {
+        settings.push(("namespaces".to_owned(), Setting::List(names)));
+    }
+    Setting::Map(settings)
 }
 
 /// Each names one of its options; conditions add up.
@@ -453,6 +486,9 @@ mod tests {
         let parts =
             map(&[("retries", Setting::Int(2)), ("schedule", text("30 4 * * *")), ("inputs", list(&["a=1", "b"]))]);
         check(Kind::Job, &["inputs=a=1", "retries=2", "schedule=30 4 * * *", "inputs=b"], parts);
+        check(Kind::Access, &["operator"], text("operator"));
+        let access = map(&[("role", text("operator")), ("namespaces", list(&["dev-*", "shop", "ci"]))]);
+        check(Kind::Access, &["role=operator", "namespaces=dev-*, shop", "namespaces=ci"], access);
         check(Kind::Number, &["64"], Setting::Int(64));
         check(Kind::Number, &["-1"], Setting::Int(-1));
         check(Kind::Number, &["0.5"], Setting::Float(0.5));

@@ -79,6 +79,7 @@ fn template() -> StarTemplate {
         health: Default::default(),
         interior: Default::default(),
         weakened: Default::default(),
+        access: None,
         reserve: Default::default(),
         checkpoint: false,
         singleton: false,

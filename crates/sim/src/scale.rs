@@ -372,6 +372,7 @@ fn service_spec(number: u64, stars: u64) -> ServiceSpec {
             health: Default::default(),
             interior: Default::default(),
             weakened: Default::default(),
+            access: None,
             reserve: Default::default(),
             checkpoint: false,
             singleton: false,

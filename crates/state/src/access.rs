@@ -1,12 +1,18 @@
-//! Grants: who, beside the users of its machines, may use a constellation, and by what they are known.
+//! Grants: who, beside the users of its machines, may use a constellation, and by what they are known; and what stars may, which
+//! their services give them.
+//!
+//! What a star asks for is judged here, as it is written: from the moment on at which its service is another, or gone, none of its
+//! stars can do anything by what it was, wherever they run.
 
 use std::collections::BTreeSet;
 
-use model::access::{Rights, Role, Scope};
-use model::{Code, ContentHash, Name, Problem, WallTime};
+use model::access::{Place, Rights, Role, Scope, Verb};
+use model::{AppSpec, Code, ContentHash, Name, Problem, ServiceKey, StarId, StarPhase, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::apply::{Applied, Change};
+use crate::audit::{Author, Who};
+use crate::command::Command;
 use crate::record::State;
 use crate::security::in_none;
 
@@ -58,6 +64,103 @@ impl State {
     }
 }
 
+impl State {
+    /// What a star may ask for now: what it was made with, as far as its service still has that. Nothing for one that was given nothing,
+    /// or has ended.
+    pub fn rights_of_star(&self, star: StarId) -> Option<Rights> {
+        let record = self.stars.get(&star).filter(|record| record.phase != StarPhase::Ended)?;
+        let own = &record.service.namespace;
+        let made = record.template.access.as_ref()?.rights(own);
+        let now = self.services.get(&record.service)?.spec.template.access.as_ref()?.rights(own);
+        Some(made.and(&now))
+    }
+
+    /// What who asks may do, as far as the nodes may that it was asked at.
+    fn rights_of(&self, author: &Author, wall: WallTime) -> Rights {
+        let of_node = |node| self.nodes.get(&node).map_or(Rights::EVERYTHING, |record| Rights::of_node(record.role));
+        let asked_at = author.by_way_of.map_or(of_node(author.node), |from| of_node(from).and(&of_node(author.node)));
+        let own = match &author.who {
+            Who::User(_) | Who::Agent => return asked_at,
+            Who::Grant(name) => self.grant(name, wall).map(Grant::rights),
+            Who::Star { star, .. } => self.rights_of_star(*star),
+            Who::Stranger => None,
+        };
+        own.map_or_else(Rights::nothing, |own| own.and(&asked_at))
+    }
+}
+
+/// Whether who asks may have this done, as far as it is not for the node alone to say that was asked: what a star asks for, and that
+/// nobody gives stars more than they have.
+pub(crate) fn check(state: &State, author: &Author, verb: Verb, command: &Command, wall: WallTime) -> Applied {
+    let rights = state.rights_of(author, wall);
+    if let Who::Star { star, service } = &author.who {
+        check_star(state, author, (*star, service), &rights, verb, command)?;
+    }
+    match command {
+        Command::PutApp { spec, .. } => gives_no_more(state, spec, &rights),
+        _ => Ok(()),
+    }
+}
+
+fn check_star(
+    state: &State,
+    author: &Author,
+    (star, service): (StarId, &ServiceKey),
+    rights: &Rights,
+    verb: Verb,
+    command: &Command,
+) -> Applied {
+    let record = state.stars.get(&star).filter(|record| record.service == *service);
+    // A node speaks for its own stars.
+    let Some(record) = record.filter(|record| record.node == author.by_way_of.unwrap_or(author.node)) else {
+        let message = format!("no star of service `{service}` is known to run where this was asked for");
+        return Err(Problem::new(Code::Forbidden, message));
+    };
+    if state.rights_of_star(star).is_none() {
+        return Err(model::access::no_access(service));
+    }
+    if !verb.is_for_stars() {
+        return Err(model::access::not_for_stars(service, verb));
+    }
+    let place = command.namespace().map_or(Place::All, Place::In);
+    rights.may(verb, place).map_err(|denied| denied.problem_of_star(service, rights, verb, place))?;
+    let Command::PutApp { spec, .. } = command else { return Ok(()) };
+    for (name, wanted) in changed(state, spec) {
+        if !wanted.template.missing_walls().is_empty() {
+            return Err(model::access::not_for_stars(service, Verb::Weaken));
+        }
+        if wanted.template.bundle != record.template.bundle {
+            let message =
+                format!("service `{name}` is not made of the files of service `{service}`, whose star asks for it");
+            return Err(Problem::new(Code::Forbidden, message)
+                .help("a star deploys what it was made of: its `assets` are part of that"));
+        }
+    }
+    Ok(())
+}
+
+/// Whose code runs with rights has them: who could put another in its place would have them too.
+fn gives_no_more(state: &State, spec: &AppSpec, rights: &Rights) -> Applied {
+    for (name, wanted) in changed(state, spec) {
+        let Some(access) = &wanted.template.access else { continue };
+        if !rights.covers(&access.rights(&spec.app.namespace)) {
+            let has = format!("{} of {}", rights.role, of(&rights.namespaces));
+            let message = format!("service `{name}` would be {access}, and who asks for it is {has}");
+            return Err(Problem::new(Code::Forbidden, message)
+                .help("give it an `access` that you have yourself, or ask an admin"));
+        }
+    }
+    Ok(())
+}
+
+/// The services whose stars would be others.
+fn changed<'s>(state: &State, spec: &'s AppSpec) -> impl Iterator<Item = (&'s Name, &'s model::ServiceSpec)> {
+    spec.services.iter().filter(move |(name, wanted)| {
+        let present = state.services.get(&spec.service_key(name));
+        present.is_none_or(|present| present.spec.template != wanted.template)
+    })
+}
+
 /// Whose proof this is, among these. All are looked at, each byte of each: how long it takes tells nothing of how near it came.
 pub fn whose<'g>(
     grants: impl Iterator<Item = (&'g Name, &'g Grant)>,
@@ -85,9 +188,12 @@ pub(crate) fn add(state: &mut State, name: &Name, grant: &Grant, wall: WallTime,
     if !grant.is_good(wall) {
         return refused("a grant that is good for no time is of no use".to_owned());
     }
-    if let Scope::Only(names) = &grant.namespaces
-        && !(1..=GRANT_NAMESPACES_MAX).contains(&names.len())
-    {
+    let named = match &grant.namespaces {
+        Scope::All => None,
+        Scope::Only(names) => Some(names.len()),
+        Scope::Like(patterns) => Some(patterns.len()),
+    };
+    if named.is_some_and(|named| !(1..=GRANT_NAMESPACES_MAX).contains(&named)) {
         return refused(format!("a grant is of 1 to {GRANT_NAMESPACES_MAX} namespaces, or of all"));
     }
     if security.grants.get(name).is_some_and(|there| there.is_good(wall)) {
@@ -123,13 +229,17 @@ pub(crate) fn remove(state: &mut State, name: &Name, wall: WallTime, changes: &m
 
 /// `viewer of shop`.
 pub(crate) fn said(grant: &Grant) -> String {
-    let namespaces = match &grant.namespaces {
-        Scope::All => "all namespaces".to_owned(),
-        Scope::Only(names) => quoted(names),
-    };
-    format!("{} of {namespaces}", grant.role)
+    format!("{} of {}", grant.role, of(&grant.namespaces))
 }
 
-fn quoted(names: &BTreeSet<Name>) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+fn of(scope: &Scope) -> String {
+    fn quoted<T: std::fmt::Display>(names: &BTreeSet<T>) -> String {
+        names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    }
+    match scope {
+        Scope::All => "all namespaces".to_owned(),
+        Scope::Only(names) if names.is_empty() => "no namespace".to_owned(),
+        Scope::Only(names) => quoted(names),
+        Scope::Like(patterns) => quoted(patterns),
+    }
 }

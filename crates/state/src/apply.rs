@@ -212,7 +212,10 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
                 if let Command::RemoveNode { node, .. } = &**command {
                     what += &nodes::given_up(state, *node);
                 }
-                changes = apply(state, index, command);
+                changes = match access::check(state, author, verb, command, *wall) {
+                    Ok(()) => apply(state, index, command),
+                    Err(problem) => vec![Change::Refused { problem }],
+                };
                 let refused = changes.iter().find_map(|change| match change {
                     Change::Refused { problem } => Some(problem.message.clone()),
                     _ => None,

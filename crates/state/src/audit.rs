@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use model::access::Verb;
-use model::{ContentHash, Name, NodeId, WallTime};
+use model::{ContentHash, Name, NodeId, ServiceKey, StarId, WallTime};
 use serde::{Deserialize, Serialize};
 
 use crate::access::said;
@@ -69,6 +69,8 @@ pub enum Who {
     Agent,
     /// Somebody who is known by nothing.
     Stranger,
+    /// A star, by the access of its service.
+    Star { star: StarId, service: ServiceKey },
 }
 
 impl Author {
@@ -85,6 +87,7 @@ impl fmt::Display for Who {
             Self::Grant(name) => f.pad(name.as_str()),
             Self::Agent => f.pad("the agent"),
             Self::Stranger => f.pad("a stranger"),
+            Self::Star { service, .. } => f.pad(&format!("service {service}")),
         }
     }
 }
@@ -196,6 +199,7 @@ fn hash(before: Option<ContentHash>, record: &AuditRecord) -> ContentHash {
         Who::Grant(name) => field(format!("grant {name}").as_bytes()),
         Who::Agent => field(b"agent"),
         Who::Stranger => field(b"stranger"),
+        Who::Star { star, service } => field(format!("star {star} of {service}").as_bytes()),
     }
     field(by_way_of.map(|node| node.0.to_string()).unwrap_or_default().as_bytes());
     field(address.map(|address| address.to_string()).unwrap_or_default().as_bytes());
@@ -210,6 +214,31 @@ fn hash(before: Option<ContentHash>, record: &AuditRecord) -> ContentHash {
 }
 
 impl Command {
+    /// The namespace in which somebody asks for something by this; nothing where it is in none, or in several.
+    pub fn namespace(&self) -> Option<&Name> {
+        match self {
+            Self::PutApp { spec, .. } => Some(&spec.app.namespace),
+            Self::RemoveApp { app, .. } => Some(&app.namespace),
+            Self::Scale { service, .. }
+            | Self::Limit { service, .. }
+            | Self::Restart { service, .. }
+            | Self::Stop { service, .. }
+            | Self::Start { service, .. }
+            | Self::Pause { service, .. }
+            | Self::Resume { service, .. }
+            | Self::StopStar { service, .. }
+            | Self::StartStar { service, .. }
+            | Self::RestartStar { service, .. }
+            | Self::RemoveService { service, .. }
+            | Self::TurnRollout { service, .. }
+            | Self::Rollback { service, .. }
+            | Self::BeginRun { service, .. } => Some(&service.namespace),
+            Self::DeleteVolume { volume, .. } => Some(&volume.namespace),
+            Self::SetNamespace { namespace, .. } | Self::DeleteNamespace { namespace, .. } => Some(namespace),
+            _ => None,
+        }
+    }
+
     /// What somebody asks for by this: the verb, and in words. Nothing for what nodes say and decide by themselves.
     pub fn asked(&self) -> Option<(Verb, String)> {
         let change = |what: String| Some((Verb::Change, what));

@@ -330,7 +330,7 @@ fn fail(
         }
         Some(before) => {
             let spec = service.spec_of(before.revision).cloned();
-            let returns = spec.map(|spec| ServiceSpec { instances: service.spec.instances, ..spec });
+            let returns = spec.map(|spec| returning(key, &service.spec, spec));
             service.rollout = None;
             let revision = std::mem::replace(&mut service.revision, before.revision);
             service.done.clear();
@@ -351,6 +351,15 @@ fn fail(
     touch_app(state, key, wall, changes);
     changes.push(Change::ServicePut { service: key.clone() });
     Ok(())
+}
+
+/// An earlier version as it comes back: with the stars that there are, and with no more access than either has. What was taken away
+/// does not come back by itself.
+fn returning(key: &ServiceKey, present: &ServiceSpec, earlier: ServiceSpec) -> ServiceSpec {
+    let mut spec = ServiceSpec { instances: present.instances, ..earlier };
+    let access = spec.template.access.take().zip(present.template.access.as_ref());
+    spec.template.access = access.map(|(earlier, present)| earlier.and(present, &key.namespace));
+    spec
 }
 
 /// Somebody has a say in a roll-out.
@@ -416,7 +425,7 @@ pub(crate) fn roll_back(
     let number = version_to_return(key, service, version)?;
     let Some(kept) = service.version(number) else { return Ok(()) };
     let was_good = kept.fate == Fate::Good;
-    let wanted = ServiceSpec { instances: service.spec.instances, ..kept.spec.clone() };
+    let wanted = returning(key, &service.spec, kept.spec.clone());
     let app = AppSpec { app: service.app.clone(), services: [(key.name.clone(), wanted.clone())].into() };
     secrets::check(state, &app)?;
     state.check_quota_of(key, wanted.clone())?;

@@ -42,6 +42,7 @@ fn service(instances: u32, version: &str, restart: RestartPolicy) -> ServiceSpec
             health: Default::default(),
             interior: Default::default(),
             weakened: Default::default(),
+            access: None,
             reserve: Default::default(),
         },
         instances,

@@ -41,6 +41,7 @@ fn spec(parts: u32, word: &str, job: Job) -> ServiceSpec {
         health: Default::default(),
         interior: Default::default(),
         weakened: Default::default(),
+        access: None,
     };
     let (placement, update) = (Default::default(), Default::default());
     ServiceSpec { template, instances: parts, entry: None, placement, update, job: Some(job) }

@@ -81,6 +81,7 @@ fn service(instances: u32, volumes: Vec<VolumeMount>) -> ServiceSpec {
         health: Default::default(),
         interior: Default::default(),
         weakened: Default::default(),
+        access: None,
         reserve: Default::default(),
     };
     ServiceSpec {

@@ -121,6 +121,7 @@ fn service(volumes: Vec<VolumeMount>) -> ServiceSpec {
             health: Default::default(),
             interior: Default::default(),
             weakened: Default::default(),
+            access: None,
             reserve: Default::default(),
             checkpoint: false,
             singleton: false,

@@ -33,6 +33,7 @@ fn spec(word: &str) -> ServiceSpec {
         health: Default::default(),
         interior: Interior::default(),
         weakened: Default::default(),
+        access: None,
     };
     ServiceSpec {
         template,

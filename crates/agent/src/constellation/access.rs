@@ -136,6 +136,7 @@ impl Access {
             uid: u32::MAX,
             from: None,
             grant: Some(let_in.name.clone()),
+            star: None,
             address: Some(address),
             rights: Arc::new(grant.rights()),
         };

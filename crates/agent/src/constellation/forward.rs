@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Caller, Client, Road, Routes};
-use model::{Code, Name, NodeId, NodeRole, Problem, Rights, WallTime};
+use model::{Code, Name, NodeId, NodeRole, Problem, Rights, StarId, WallTime};
 use net::{Peer, Purpose, Stream, StreamIo};
 use rnp::{ErrorCode, Fault};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ use crate::clock;
 use crate::control::Looker;
 
 pub(crate) const SERVICE: &str = "api";
+/// The same for a star that asks. A node that does not know who that could be does not know this either.
+pub(crate) const SERVICE_OF_STARS: &str = "api.star";
 
 const OPEN_WITHIN: Duration = Duration::from_secs(3);
 
@@ -27,6 +29,8 @@ struct Asker {
     uid: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     grant: Option<Name>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    star: Option<StarId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     address: Option<IpAddr>,
 }
@@ -52,9 +56,11 @@ impl Forward {
     /// # Errors
     /// Names the node when it cannot be reached.
     pub(crate) async fn road(&self, node: NodeId, caller: Caller) -> Result<Road, Problem> {
-        let asker = Asker { uid: caller.uid, grant: caller.grant, address: caller.address };
+        let star = caller.star.map(|(star, _)| star);
+        let service = if star.is_some() { SERVICE_OF_STARS } else { SERVICE };
+        let asker = Asker { uid: caller.uid, grant: caller.grant, star, address: caller.address };
         let name = self.looker.look(move |own| name_of(own.state(), node)).await?;
-        let opened = self.roads.open(node, Purpose::Data, SERVICE, encode(&asker)?, OPEN_WITHIN).await;
+        let opened = self.roads.open(node, Purpose::Data, service, encode(&asker)?, OPEN_WITHIN).await;
         let stream = opened.map_err(|problem| {
             let message = format!("node `{name}` cannot be asked: {}", problem.message);
             Problem::new(Code::Unavailable, message).help("`rads c nodes` shows who is there")
@@ -79,15 +85,27 @@ pub(crate) fn serve(routes: &Routes, looker: &Looker, peer: &Peer, body: &[u8], 
     let identity = peer.identity().ok_or_else(|| Fault::new(ErrorCode::Unauthorized, "only nodes are served"))?;
     let (routes, looker, from, role) = (routes.clone(), looker.clone(), identity.node, identity.role);
     tokio::spawn(async move {
-        let Asker { uid, grant, address } = asker;
-        let asks = grant.clone();
-        let rights = looker.look(move |node| rights(node.state(), asks.as_ref(), role, clock::wall())).await;
+        let caller = looker.look(move |node| caller(node.state(), asker, from, role, clock::wall())).await;
         // The loop ends with the agent.
-        let Ok(rights) = rights else { return };
-        let caller = Caller { uid, from: Some(from), grant, address, rights: Arc::new(rights) };
+        let Ok(caller) = caller else { return };
         routes.serve(StreamIo::new(stream), caller).await;
     });
     Ok(())
+}
+
+/// Who asks, as far as is known here.
+fn caller(state: &State, asker: Asker, from: NodeId, role: NodeRole, now: WallTime) -> Caller {
+    let Asker { uid, grant, star, address } = asker;
+    let Some(star) = star else {
+        let rights = Arc::new(rights(state, grant.as_ref(), role, now));
+        return Caller { uid, from: Some(from), grant, star: None, address, rights };
+    };
+    // A node speaks for its own stars.
+    let Some(record) = state.stars.get(&star).filter(|record| record.node == from) else {
+        return Caller { from: Some(from), ..Caller::nobody() };
+    };
+    let own = state.rights_of_star(star).map_or_else(Rights::nothing, |own| own.and(&Rights::of_node(role)));
+    Caller { from: Some(from), ..Caller::star(star, record.service.clone(), own) }
 }
 
 fn rights(state: &State, grant: Option<&Name>, role: NodeRole, now: WallTime) -> Rights {

@@ -130,7 +130,9 @@ impl Service for Switchboard {
             gossip_keys::HAVE => lines.gossip_keys.serve_have(stream),
             survey::CLOCK => survey::serve_clock(stream),
             twin::SERVICE => lines.twins.serve(peer, &body, stream),
-            forward::SERVICE => forward::serve(&lines.data.routes, &lines.shared.looker, peer, &body, stream),
+            forward::SERVICE | forward::SERVICE_OF_STARS => {
+                forward::serve(&lines.data.routes, &lines.shared.looker, peer, &body, stream)
+            }
             _ => {
                 let what = format!("no service `{}`", service.escape_debug());
                 Err(Fault::new(ErrorCode::NotFound, what))

@@ -245,6 +245,7 @@ pub(crate) fn star(id: StarId, node: NodeId, bundle: BundleId) -> StarRecord {
         health: Default::default(),
         interior: Default::default(),
         weakened: Default::default(),
+        access: None,
         reserve: Default::default(),
         checkpoint: false,
         singleton: false,

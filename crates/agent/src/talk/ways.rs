@@ -1,7 +1,9 @@
-//! The way from a star to its agent: a socket in a folder that is the star's alone, which it finds at `/run/rads`.
+//! The way from a star to its agent: sockets in a folder that is the star's alone, which it finds at `/run/rads`. By one it talks, by
+//! the other it has the API, as far as its service's `access` goes.
 //!
-//! The folder is what is mounted, so an agent that was restarted puts another socket into it and the star finds that. The folders lie
-//! in one that is closed to everybody else on the machine. Only stars whose files mention the module are given one.
+//! The folder is what is mounted, so an agent that was restarted puts other sockets into it and the star finds those. The folders lie
+//! in one that is closed to everybody else on the machine. Only stars whose files mention the module, or that have an `access`, are
+//! given one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, DirBuilder, File};
@@ -11,12 +13,13 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use model::talk::SOCKET;
+use model::talk::{API_SOCKET, SOCKET};
 use model::{BundleId, Program, StarId, StarTemplate};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::AbortHandle;
 
+use super::desk::{self, Desk};
 use super::pace::Pace;
 use super::{Talks, serve};
 use crate::clock::Clock;
@@ -30,22 +33,26 @@ const WORD: &[u8] = b"constellation";
 #[derive(Clone)]
 pub(crate) struct Ways {
     talks: Talks,
+    desk: Desk,
     clock: Clock,
     folder: PathBuf,
     leaving: watch::Receiver<bool>,
-    open: Arc<Mutex<HashMap<StarId, AbortHandle>>>,
+    open: Arc<Mutex<HashMap<StarId, [AbortHandle; 2]>>>,
     /// Whether a bundle's scripts want to talk.
     wants: Arc<Mutex<HashMap<BundleId, bool>>>,
 }
 
 impl Ways {
-    pub(crate) fn new(talks: Talks, clock: Clock, data_dir: &Path, leaving: watch::Receiver<bool>) -> Self {
-        let folder = data_dir.join("ways");
-        Self { talks, clock, folder, leaving, open: Arc::default(), wants: Arc::default() }
+    pub(crate) fn new(talks: Talks, desk: Desk, data_dir: &Path) -> Self {
+        let (folder, clock, leaving) = (data_dir.join("ways"), desk.clock, desk.leaving.clone());
+        Self { talks, desk, clock, folder, leaving, open: Arc::default(), wants: Arc::default() }
     }
 
-    /// Whether stars made from this are given a way: scripts, of which some file mentions the module.
+    /// Whether stars made from this are given a way: those that may ask for something, and scripts of which some file mentions the module.
     pub(crate) fn wanted(&self, template: &StarTemplate, bundle: Option<&Path>) -> bool {
+        if template.access.is_some() {
+            return true;
+        }
         if !matches!(template.program, Program::Script(_)) {
             return false;
         }
@@ -68,26 +75,19 @@ impl Ways {
         DirBuilder::new().recursive(true).mode(0o755).create(&folder)?;
         // A mask may have taken something off.
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
-        let socket = folder.join(SOCKET);
-        match fs::remove_file(&socket) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        // By the folder's descriptor: paths of sockets are short (unix(7)), those of data folders may not be.
-        let handle = File::open(&folder)?;
-        let short = format!("/proc/self/fd/{}/{SOCKET}", handle.as_raw_fd());
-        let listener = UnixListener::bind(short)?;
-        // Whoever is in the star may use it; nobody else gets as far as its folder.
-        fs::set_permissions(&socket, fs::Permissions::from_mode(0o666))?;
-        let accepting = tokio::spawn(accept(self.clone(), star, listener));
-        open.insert(star, accepting.abort_handle());
+        let (talking, asking) = (bind(&folder, SOCKET)?, bind(&folder, API_SOCKET)?);
+        // However it asks.
+        let pace = Arc::new(Mutex::new(Pace::new(self.clock.now())));
+        let talking = tokio::spawn(accept(self.clone(), star, talking, Arc::clone(&pace)));
+        let asking = tokio::spawn(admit(self.desk.clone(), star, asking, pace));
+        open.insert(star, [talking.abort_handle(), asking.abort_handle()]);
         Ok(folder)
     }
 
     /// A star has ended.
     pub(crate) fn close(&self, star: StarId) {
         if let Some(accepting) = self.all().remove(&star) {
-            accepting.abort();
+            accepting.iter().for_each(AbortHandle::abort);
             // Left behind when it cannot be removed: the next agent sweeps.
             let _ = fs::remove_dir_all(self.folder.join(star.to_string()));
         }
@@ -103,20 +103,56 @@ impl Ways {
         }
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<StarId, AbortHandle>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<StarId, [AbortHandle; 2]>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn accept(ways: Ways, star: StarId, listener: UnixListener) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let pace = Arc::new(Mutex::new(Pace::new(ways.clock.now())));
+/// Listens by a name in a star's folder.
+fn bind(folder: &Path, name: &str) -> io::Result<UnixListener> {
+    let socket = folder.join(name);
+    match fs::remove_file(&socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // By the folder's descriptor: paths of sockets are short (unix(7)), those of data folders may not be.
+    let handle = File::open(folder)?;
+    let short = format!("/proc/self/fd/{}/{name}", handle.as_raw_fd());
+    let listener = UnixListener::bind(short)?;
+    // Whoever is in the star may use it; nobody else gets as far as its folder.
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
+}
+
+/// The next connection.
+async fn next(listener: &UnixListener) -> UnixStream {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
             // Out of descriptors, most likely; it does not help to ask at once.
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            continue;
-        };
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn admit(desk: Desk, star: StarId, listener: UnixListener, pace: Arc<Mutex<Pace>>) {
+    let room = Arc::new(Semaphore::new(desk::CONNECTIONS_MAX));
+    loop {
+        // More wait in the kernel's queue.
+        let Ok(turn) = Arc::clone(&room).acquire_owned().await else { return };
+        let stream = next(&listener).await;
+        let (desk, pace) = (desk.clone(), Arc::clone(&pace));
+        tokio::spawn(async move {
+            desk.serve(star, pace, stream).await;
+            drop(turn);
+        });
+    }
+}
+
+async fn accept(ways: Ways, star: StarId, listener: UnixListener, pace: Arc<Mutex<Pace>>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let stream = next(&listener).await;
         // One too many is closed at once.
         let Ok(turn) = Arc::clone(&room).try_acquire_owned() else { continue };
         let (ways, pace) = (ways.clone(), Arc::clone(&pace));

@@ -407,6 +407,7 @@ pub fn service() -> ServiceSpec {
         health: Default::default(),
         interior: Default::default(),
         weakened: Default::default(),
+        access: None,
         reserve: Default::default(),
     };
     ServiceSpec {

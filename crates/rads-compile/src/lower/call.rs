@@ -194,6 +194,7 @@ impl<'a> Lowerer<'a> {
         }
         let mut given = vec![false; fixed];
         given[..first_missing].fill(true);
+        let mut options = Vec::new();
         for argument in arguments {
             let Some(name) = &argument.name else { continue };
             let at = function.params[..fixed].iter().position(|p| p.name.text == name.text);
@@ -206,11 +207,33 @@ impl<'a> Lowerer<'a> {
                     given[at] = true;
                     self.expr_into(&argument.value, place.wrapping_add(1).wrapping_add(at as u8));
                 }
+                // A blast of the library takes its options by name, as a native does.
+                None if self.units[unit].library && takes_options(function) && !given[fixed - 1] => {
+                    options.push(argument)
+                }
                 None => self.unknown_parameter(function, shown, name),
             }
         }
+        if let Some(first) = options.first() {
+            self.options_into(&options, first.value.span, place.wrapping_add(fixed as u8));
+        }
         self.at(callee.span);
         Op::CallDirect { a: place, n: function.params.len() as u8, function: id.0 }
+    }
+
+    /// Named arguments as an object, in a register that is there already.
+    fn options_into(&mut self, options: &[&'a Argument], span: Span, to: Reg) {
+        self.at(span);
+        self.emit(Op::NewObject { a: to });
+        for argument in options {
+            let Some(name) = &argument.name else { continue };
+            let mark = self.emitter().mark();
+            let b = self.expr(&argument.value);
+            let site = self.site(&name.text);
+            self.at(name.span);
+            self.emit(Op::SetField { a: to, b, site });
+            self.emitter().release_to(mark);
+        }
     }
 
     fn unknown_parameter(&mut self, function: &Function, shown: &str, name: &Name) {
@@ -295,6 +318,11 @@ impl<'a> Lowerer<'a> {
         self.emit(Op::Move { a: dst, b: task });
         self.emitter().release_to(mark);
     }
+}
+
+/// Whether the last of its parameters is an object of options.
+fn takes_options(function: &Function) -> bool {
+    function.params.last().is_some_and(|last| &*last.name.text == "options" && !last.rest)
 }
 
 /// The same call with its callee in register 0.

@@ -12,6 +12,7 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rads_vm::{Cx, Params, Value};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -40,14 +41,14 @@ struct Wish {
     max_body: usize,
 }
 
-struct Fetched {
-    status: StatusCode,
+pub(super) struct Fetched {
+    pub(super) status: StatusCode,
     headers: HeaderMap,
-    body: Bytes,
+    pub(super) body: Bytes,
 }
 
 /// Kind and message of the error to throw.
-type Failure = (&'static str, String);
+pub(super) type Failure = (&'static str, String);
 
 fn get(host: &mut Host<'_>, args: &[Value]) -> Result<Action, Value> {
     let mut cx = host.cx();
@@ -152,14 +153,12 @@ async fn fetch(wish: Wish) -> Result<Fetched, Failure> {
 
 async fn exchange(wish: Wish) -> Result<Fetched, Failure> {
     let url = wish.url;
-    let broken = |error: hyper::Error| ("net", format!("the exchange with `{url}` failed: {error}"));
     let host = url.host().unwrap_or_default();
     let address = (host.trim_matches(['[', ']']), url.port_u16().unwrap_or(80));
     let stream = TcpStream::connect(address).await.map_err(|error| {
         ("net", format!("cannot connect to `{}:{}`: {}", address.0, address.1, error.to_string().to_lowercase()))
     })?;
     let _ = stream.set_nodelay(true);
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let mut request = Request::new(Payload::Bytes(wish.body));
     *request.method_mut() = wish.method;
     *request.uri_mut() = url.path_and_query().map_or("/", |path| path.as_str()).parse().expect("part of a good URL");
@@ -172,13 +171,24 @@ async fn exchange(wish: Wish) -> Result<Fetched, Failure> {
         fields.entry(HOST).or_insert(value);
     }
     fields.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("rads/", env!("CARGO_PKG_VERSION"))));
+    over(stream, request, wish.max_body, &format!("`{url}`")).await
+}
 
+/// One request over a connection of its own, to who is called so.
+pub(super) async fn over(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: Request<Payload>,
+    max_body: usize,
+    whom: &str,
+) -> Result<Fetched, Failure> {
+    let broken = |error: hyper::Error| ("net", format!("the exchange with {whom} failed: {error}"));
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     // The connection is driven in here rather than as a task of its own, so that it ends with this future.
     let mut connection = pin!(connection);
     let mut exchange = pin!(async {
         let reply = sender.send_request(request).await.map_err(broken)?;
         let (head, body) = reply.into_parts();
-        let body = collect(body, wish.max_body).await?;
+        let body = collect(body, max_body).await?;
         Ok(Fetched { status: head.status, headers: head.headers, body })
     });
     let mut connected = true;

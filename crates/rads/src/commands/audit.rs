@@ -65,6 +65,7 @@ fn line(record: &RecordView, names: &Names) -> String {
         WhoView::Grant(name) => name.to_string(),
         WhoView::Agent => "the agent".to_owned(),
         WhoView::Stranger => "a stranger".to_owned(),
+        WhoView::Star { service, .. } => format!("service {service}"),
     };
     if let Some(address) = address {
         by += &format!(" at {address}");

@@ -103,12 +103,11 @@ pub(crate) async fn grants(client: &Client, args: Grants, form: Form) -> Result<
 }
 
 fn said(grant: &GrantView) -> String {
+    let quoted = |names: Vec<String>| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     match &grant.namespaces {
         Scope::All => format!("{} of all namespaces", grant.role),
-        Scope::Only(names) => {
-            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-            format!("{} of {}", grant.role, names.join(", "))
-        }
+        Scope::Only(names) => format!("{} of {}", grant.role, quoted(names.iter().map(ToString::to_string).collect())),
+        Scope::Like(names) => format!("{} of {}", grant.role, quoted(names.iter().map(ToString::to_string).collect())),
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) fn run(file: &Path, args: Vec<OsString>, data_dir: Option<PathBuf>) -
     let here = env::current_dir()
         .map_err(|error| Problem::new(Code::FileUnreadable, format!("the working folder cannot be used: {error}")))?;
     let env = env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    // What it deploys lies beside it, wherever it is run.
+    let files = here.join(file.parent().unwrap_or(Path::new("")));
     let options = RunOptions {
         args,
         env: env.collect(),
@@ -30,7 +32,7 @@ pub(crate) fn run(file: &Path, args: Vec<OsString>, data_dir: Option<PathBuf>) -
         ready: None,
         output: Output::Wanted,
         // Only asked for when the program wants something of an agent.
-        way: Way::Api(place::data_dir(data_dir).map(|folder| api::socket_path(&folder))),
+        way: Way::Api { socket: place::data_dir(data_dir).map(|folder| api::socket_path(&folder)), files },
     };
     // The kernel keeps eight bits of an exit code.
     Ok((rads_std::run(loaded, options) & 0xff) as u8)

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use api::Client;
 use bytes::Bytes;
-use deploy::{Bundle, Diff, Entry, EntryKind, Evaluated, Fault, Files, ServiceChange, Setting, Source};
+use deploy::{Bundle, Diff, Evaluated, Fault, ServiceChange, Setting, Source};
 use model::{AppKey, AppSpec, Code, ListenAddr, Name, Problem};
+use rads_std::AppFolder;
 use rads_syntax::ast::{ExprKind, ImportTarget};
 use serde::Serialize;
 
@@ -78,7 +78,7 @@ pub(crate) fn file(path: &Path, overrides: &Overrides) -> Result<Planned, Failur
 /// Whether a file describes an app; any other is the script of a service, or of a program.
 pub(crate) fn is_app(path: &Path) -> Result<bool, Failure> {
     language::readable(path)?;
-    let text = fs::read(path).map_err(|error| unreadable(path, &reason(&error)))?;
+    let text = fs::read(path).map_err(|error| unreadable(path, &rads_std::app_folder::reason(&error)))?;
     let text = String::from_utf8(text).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         unreadable(path, &format!("byte {at} is not UTF-8 text")).help("save it as UTF-8")
@@ -106,7 +106,7 @@ pub(crate) fn command(name: Name, overrides: &Overrides, ended: Ended) -> Result
     let here = env::current_dir()
         .map_err(|error| Problem::new(Code::FileUnreadable, format!("the working folder cannot be used: {error}")))?;
     let (app, entry) = (AppKey::in_default(name), "the command line".to_owned());
-    service(Place { folder: Folder(here), entry, shown_in: String::new(), app }, None, overrides, ended)
+    service(Place { folder: AppFolder(here), entry, shown_in: String::new(), app }, None, overrides, ended)
 }
 
 fn service(
@@ -246,7 +246,7 @@ impl Changes {
 
 /// Where an app or a script lies, and what it is called.
 struct Place {
-    folder: Folder,
+    folder: AppFolder,
     /// The file's name within the folder.
     entry: String,
     /// The folder as it was typed.
@@ -265,7 +265,7 @@ impl Place {
         let typed = path.parent().filter(|_| path.file_name().is_some_and(|name| name == entry.as_str()));
         let typed = typed.unwrap_or(folder).join("").to_string_lossy().into_owned();
         let app = AppKey::in_default(app_name(&whole));
-        Ok(Self { app, folder: Folder(folder.to_owned()), entry, shown_in: typed })
+        Ok(Self { app, folder: AppFolder(folder.to_owned()), entry, shown_in: typed })
     }
 
     /// Evaluates with everything a description may know; faults are told here.
@@ -310,54 +310,6 @@ fn describes_an_app(text: &str) -> bool {
         ImportTarget::File { .. } => false,
     };
     is_named || rads_syntax::imports(&file).iter().any(|import| is_constellation(&import.target))
-}
-
-/// The app's folder on this machine.
-struct Folder(PathBuf);
-
-impl Files for Folder {
-    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
-        fs::read(self.0.join(path)).map_err(|error| reason(&error))
-    }
-
-    fn kind(&self, path: &str) -> Result<EntryKind, String> {
-        fs::symlink_metadata(self.0.join(path)).map(|metadata| kind(&metadata)).map_err(|error| reason(&error))
-    }
-
-    fn link(&self, path: &str) -> Result<String, String> {
-        let target = fs::read_link(self.0.join(path)).map_err(|error| reason(&error))?;
-        let text = target.into_os_string().into_string();
-        text.map_err(|target| format!("its target `{}` is not UTF-8 text", target.to_string_lossy()))
-    }
-
-    fn list(&self, folder: &str) -> Result<Vec<Entry>, String> {
-        let entry = |entry: io::Result<fs::DirEntry>| {
-            let entry = entry.map_err(|error| reason(&error))?;
-            let name = entry
-                .file_name()
-                .into_string()
-                .map_err(|name| format!("the name of `{}` is not UTF-8 text", name.to_string_lossy()))?;
-            let metadata = entry.metadata().map_err(|error| reason(&error))?;
-            Ok(Entry { name, kind: kind(&metadata) })
-        };
-        fs::read_dir(self.0.join(folder)).map_err(|error| reason(&error))?.map(entry).collect()
-    }
-}
-
-fn kind(metadata: &fs::Metadata) -> EntryKind {
-    match metadata.file_type() {
-        kind if kind.is_file() => EntryKind::File { executable: metadata.permissions().mode() & 0o111 != 0 },
-        kind if kind.is_dir() => EntryKind::Folder,
-        kind if kind.is_symlink() => EntryKind::Link,
-        _ => EntryKind::Other,
-    }
-}
-
-fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "no such file".to_owned(),
-        _ => error.to_string().to_lowercase(),
-    }
 }
 
 fn unreadable(path: &Path, why: &str) -> Problem {

@@ -168,6 +168,7 @@ pub(crate) fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
             health: Default::default(),
             interior: Default::default(),
             weakened: Default::default(),
+            access: None,
             // Where volumes are there is one machine.
             reserve: if name == "db" { Reserve::default() } else { reserve(random) },
             checkpoint: false,

@@ -358,6 +358,7 @@ fn service(n: u64) -> ServiceSpec {
         health: Default::default(),
         interior: Default::default(),
         weakened: Default::default(),
+        access: None,
         reserve: Default::default(),
     };
     let protocol = if script { Protocol::Http } else { Protocol::Tcp };
