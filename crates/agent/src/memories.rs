@@ -326,5 +326,9 @@ fn difference(then: &StarTemplate, now: &StarTemplate) -> Option<&'static str> {
     if then.interior != now.interior {
         return Some("interior");
     }
-    (then.weakened != now.weakened).then_some("set of walls")
+    if then.weakened != now.weakened {
+        return Some("set of walls");
+    }
+    // What a memory does was done with the rights that its star had.
+    (then.access != now.access).then_some("access")
 }

@@ -108,10 +108,30 @@ pub fn single_service(
     settings: Vec<(String, Setting)>,
     replaced_when_ended: bool,
 ) -> Result<Evaluated, Vec<Fault>> {
-    let defaults = if replaced_when_ended { Defaults::DEPLOY } else { Defaults::CREATE };
     let typed = settings.clone();
+    one(source, name, settings, replaced_when_ended, |problem, path| as_typed(problem, path, &typed))
+}
+
+/// The same, as a program asks for it: in its words.
+pub fn service_of_program(
+    source: &Source<'_>,
+    name: &Name,
+    settings: Vec<(String, Setting)>,
+    replaced_when_ended: bool,
+) -> Result<Evaluated, Vec<Fault>> {
+    one(source, name, settings, replaced_when_ended, |problem, _| problem)
+}
+
+fn one(
+    source: &Source<'_>,
+    name: &Name,
+    settings: Vec<(String, Setting)>,
+    replaced_when_ended: bool,
+    told: impl Fn(Problem, &[String]) -> Problem,
+) -> Result<Evaluated, Vec<Fault>> {
+    let defaults = if replaced_when_ended { Defaults::DEPLOY } else { Defaults::CREATE };
     let draft = options::read(settings, defaults).map_err(|faults| {
-        let faults = faults.into_iter().map(|fault| Fault::nowhere(&as_typed(fault.problem, &fault.path, &typed)));
+        let faults = faults.into_iter().map(|fault| Fault::nowhere(&told(fault.problem, &fault.path)));
         faults.collect::<Vec<_>>()
     })?;
     finish(source, vec![(name.clone(), None, draft)], String::new())

@@ -22,7 +22,7 @@ mod setting;
 
 pub use bundle::{Bundle, Entry, EntryKind, Files};
 pub use diff::{Change, Diff, ServiceChange, diff, placement_fields, service_diff, update_fields};
-pub use evaluate::{Evaluated, Source, evaluate, evaluate_with, single_service};
+pub use evaluate::{Evaluated, Source, evaluate, evaluate_with, service_of_program, single_service};
 pub use fault::Fault;
 pub use names::OPTIONS;
 pub use namespace::{namespace_change, quota_change};

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use deploy::{Entry, EntryKind, Evaluated, Fault, Files, Setting, Source, diff, evaluate, single_service};
+use deploy::{
+    Entry, EntryKind, Evaluated, Fault, Files, Setting, Source, diff, evaluate, service_of_program, single_service,
+};
 use model::{AppKey, AppSpec};
 use rads_vm::{NativeBody, Natives, Params, core_natives};
 
@@ -188,4 +190,7 @@ fn options_from_a_command_line_are_checked_alike() {
     assert_eq!(made.spec.services.values().next().unwrap().instances, 4);
     let faults = single_service(&source, &"web".parse().unwrap(), settings(-1), true).unwrap_err();
     assert_eq!(faults[0].text, "error[C0102]: `--instances` is between 0 and 10000, not `-1`");
+    // A program that asks for it wrote none of that.
+    let faults = service_of_program(&source, &"web".parse().unwrap(), settings(-1), true).unwrap_err();
+    assert_eq!(faults[0].problem.message, "`instances` is between 0 and 10000, not `-1`");
 }

@@ -260,7 +260,7 @@ impl fmt::Display for Access {
         match &self.namespaces {
             None => f.pad(&format!("{} of its own namespace", self.role)),
             Some(Scope::All) => f.pad(&format!("{} of all namespaces", self.role)),
-            Some(some) => f.pad(&format!("{} of {some}", self.role)),
+            Some(some) => f.pad(&format!("{} of {}", self.role, some.to_string().replace(',', ", "))),
         }
     }
 }

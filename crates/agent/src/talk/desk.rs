@@ -6,10 +6,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::{Admit, Bounds, Caller, Control, Routes};
+use api::{Admit, Bounds, Caller, Control, Duplex, Routes};
 use model::{Code, Problem, Rights, StarId, Verb};
 use state::State;
-use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -40,7 +39,7 @@ pub(crate) struct Desk {
 
 impl Desk {
     /// Serves one connection of a star to its end.
-    pub(crate) async fn serve(self, star: StarId, pace: Arc<Mutex<Pace>>, stream: UnixStream) {
+    pub(crate) async fn serve(self, star: StarId, pace: Arc<Mutex<Pace>>, stream: impl Duplex + 'static) {
         let first = self.rights(star).await;
         let (less, mut leaving) = (self.clone().until_less(star, first), self.leaving.clone());
         let (routes, admit) = (self.routes.clone(), self.admit(star, pace));
@@ -66,7 +65,7 @@ impl Desk {
                 let caller = this.looker.look(move |node| caller(node.state(), star)).await??;
                 if *caller.rights == Rights::nothing() {
                     let refused = caller.star.as_ref().map(|(_, service)| model::access::no_access(service));
-                    this.control.by(caller).denied(Verb::Greet, "ask for something without any access".to_owned());
+                    this.control.by(caller).denied(Verb::See, "ask for something without any access".to_owned());
                     return Err(refused.unwrap_or_else(unknown));
                 }
                 Ok(caller)
@@ -107,3 +106,6 @@ fn caller(state: &State, star: StarId) -> Result<Caller, Problem> {
 fn unknown() -> Problem {
     Problem::new(Code::Forbidden, "this star is not known to run")
 }
+
+#[cfg(test)]
+mod tests;

@@ -422,7 +422,7 @@ fn kind(code: Code) -> &'static str {
         Code::NotFound => "not_found",
         Code::Unavailable | Code::NoAgent => "unavailable",
         Code::Timeout => "timeout",
-        Code::InvalidValue | Code::UnknownOption => "value",
+        Code::InvalidValue | Code::UnknownOption | Code::FileUnreadable | Code::ScriptFaulty => "value",
         Code::Forbidden => "forbidden",
         Code::Unsupported => "unsupported",
         Code::AlreadyExists | Code::Conflict => "conflict",

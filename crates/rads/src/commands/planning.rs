@@ -13,7 +13,7 @@ use bytes::Bytes;
 use deploy::{Bundle, Diff, Evaluated, Fault, ServiceChange, Setting, Source};
 use model::{AppKey, AppSpec, Code, ListenAddr, Name, Problem};
 use rads_std::AppFolder;
-use rads_syntax::ast::{ExprKind, ImportTarget};
+use rads_syntax::ast::{Expr, ExprKind, ImportTarget};
 use serde::Serialize;
 
 use super::Failure;
@@ -297,19 +297,33 @@ fn app_name(path: &Path) -> Name {
     text.trim_matches('-').parse().unwrap_or_else(|_| Name::default_namespace())
 }
 
-/// Whether a file is an app: it imports `constellation` or names it, which needs no import. One that does not parse is
-/// told so when it is evaluated.
+/// Whether a file is an app: it imports `constellation` or names it, which needs no import. One that asks for more than to describe
+/// services, or takes what comes of that, is a program. One that does not parse is told so when it is evaluated.
 fn describes_an_app(text: &str) -> bool {
     let file = rads_syntax::parse(text).file;
-    let mut is_named = false;
-    rads_syntax::expressions(&file, &mut |expr| {
-        is_named |= matches!(&expr.kind, ExprKind::Name(name) if &**name == "constellation");
+    let (mut is_named, mut is_program) = (false, false);
+    rads_syntax::expressions(&file, &mut |expr| match &expr.kind {
+        ExprKind::Name(name) => is_named |= &**name == "constellation",
+        ExprKind::Field { object, name, .. } if is_constellation(object) => {
+            is_program |= !matches!(&*name.text, "deploy" | "create");
+        }
+        ExprKind::Call { callee, .. } => {
+            let of = matches!(&callee.kind, ExprKind::Field { object, .. } if is_constellation(object));
+            let before = text.get(..expr.span.start as usize).unwrap_or_default().trim_end();
+            is_program |= of && (before.ends_with('=') || before.ends_with("return"));
+        }
+        _ => {}
     });
-    let is_constellation = |target: &ImportTarget| match target {
+    let is_module = |target: &ImportTarget| match target {
         ImportTarget::Module(names) => names.first().is_some_and(|name| &*name.text == "constellation"),
         ImportTarget::File { .. } => false,
     };
-    is_named || rads_syntax::imports(&file).iter().any(|import| is_constellation(&import.target))
+    let is_imported = rads_syntax::imports(&file).iter().any(|import| is_module(&import.target));
+    !is_program && (is_named || is_imported)
+}
+
+fn is_constellation(expr: &Expr) -> bool {
+    matches!(&expr.kind, ExprKind::Name(name) if &**name == "constellation")
 }
 
 fn unreadable(path: &Path, why: &str) -> Problem {
@@ -337,5 +351,11 @@ mod tests {
         check("constellation.deploy(\"a\", {});", true);
         check("// import constellation;\nserver.serve();", false);
         check("echo(\"import constellation;\");", false);
+        check("cruise (name in [\"a\"]) { constellation.deploy(name, {}); }", true);
+        // Programs, which deploy by themselves when they run.
+        check("turbo web = constellation.deploy(\"a\", {});", false);
+        check("blast f() { return constellation.create({}); }", false);
+        check("constellation.scale(\"a\", 3);", false);
+        check("constellation.on(\"message\", blast (event) { echo(event); });", false);
     }
 }

@@ -123,7 +123,7 @@ fn evaluated(way: &Way, wish: &Wish, name: &Name) -> Result<Evaluated, Problem> 
         library: &library,
         colour: false,
     };
-    deploy::single_service(&source, name, wish.settings.clone(), !wish.create).map_err(|faults| {
+    deploy::service_of_program(&source, name, wish.settings.clone(), !wish.create).map_err(|faults| {
         let mut problems = faults.into_iter().map(|fault| fault.problem);
         let first = problems.next().unwrap_or_else(|| Problem::new(Code::Internal, "the options cannot be"));
         match problems.next() {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::api::Api;
 
-/// Least time between two looks: what a person does not notice, and a fiftieth of what a star may ask.
+/// Least time between two looks: nobody notices it, and three requests each are less than a third of what a star may ask.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Longest wait for something to move. Some of what is shown of a service is no change of the log.
 const WAIT_MS: u64 = 1_000;
