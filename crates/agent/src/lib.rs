@@ -51,6 +51,11 @@ mod volumes;
 mod watcher;
 mod watches;
 
+/// What API tests remember of what they were asked.
+#[cfg(test)]
+#[path = "../../api/tests/support/mod.rs"]
+mod support;
+
 /// Where the agent of a data folder listens for other nodes once it runs; nothing when its machine is in no constellation.
 ///
 /// # Errors

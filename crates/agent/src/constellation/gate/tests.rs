@@ -16,11 +16,7 @@ use tokio::time::Instant;
 use super::super::testing::{House, Town, name, showing};
 use super::*;
 use crate::clock;
-
-#[path = "../../../../api/tests/support/mod.rs"]
-mod support;
-
-use support::Remembering;
+use crate::support::Remembering;
 
 /// Longest wait for anything; a grant that ends is to end its connections within five seconds.
 const SOON: Duration = Duration::from_secs(5);

@@ -11,11 +11,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::constellation::testing;
 use crate::main_loop::Incoming;
-
-#[path = "../../../../api/tests/support/mod.rs"]
-mod support;
-
-use support::Remembering;
+use crate::support::Remembering;
 
 const STAR: StarId = StarId(1);
 /// Longest wait for anything.
