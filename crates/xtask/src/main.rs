@@ -10,6 +10,7 @@ mod bench;
 mod command;
 mod criu;
 mod fuzz;
+mod programs;
 mod rootless;
 mod tidy;
 mod vm;
@@ -122,14 +123,9 @@ fn test(filter: &[&str]) -> Outcome {
     }
     tidy::run()?;
     apt::install(&TEST_PROGRAMS, "(needed only as root)");
-    let mut args = vec!["test", "--workspace", "--no-fail-fast"];
-    if !filter.is_empty() {
-        args.push("--");
-        args.extend(filter);
-    }
     let criu = criu::folder().map(|folder| folder.display().to_string());
     let env: Vec<(&str, &str)> = criu.iter().map(|folder| ("RADS_CRIU", folder.as_str())).collect();
-    command::cargo_with_env(&args, &env)
+    programs::run(filter, &env)
 }
 
 /// The ways out of a star, as one static program: an attacker brings no libraries.
