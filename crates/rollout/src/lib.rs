@@ -131,7 +131,9 @@ pub fn decide(wanted: Wanted, seen: &[Seen]) -> Actions {
         true => old_ready.len().saturating_sub(stars),
         false => (made_up + old_ready.len()).saturating_sub(floor),
     };
-    let waited_for = kept.saturating_sub(old_ready.len());
+    // One that serves where it cannot stay is waited for all the same.
+    let serve_and_stay = old_ready.iter().filter(|star| star.revision != NOWHERE).count();
+    let waited_for = kept.saturating_sub(serve_and_stay);
     old_idle.sort_by_key(|star| !comes_back(star));
     let stay = old_idle.iter().take(waited_for).take_while(|star| comes_back(star)).count();
     old_ready.sort_by_key(|star| comes_back(star));
@@ -300,6 +302,7 @@ mod tests {
         let drained = [(1, Ready), (1, Ready), (1, Ready), (NOWHERE, Ready)];
         for pace in [pace, Pace { held: true, ..pace }, Pace { trial: Some(1), ..pace }] {
             check_pace(pace, &drained, 0, 1, &[]);
+            check_pace(pace, &[drained[0], drained[1], drained[2], drained[3], (1, Starting)], 0, 0, &[]);
             check_pace(pace, &[drained[0], drained[1], drained[2], drained[3], (1, Ready)], 0, 0, &[4]);
         }
         let small = Some(Previous { revision: 1, stars: 2 });
