@@ -19,8 +19,8 @@ use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
 use model::{
     AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NamespaceChange, Network, NodeFacts,
-    NodeId, Problem, RolloutTurn, SecretChange, SecretKey, SecretView, ServiceKey, StarId, StarPhase, Verb, VolumeKey,
-    WallTime,
+    NodeId, Problem, RolloutTurn, SecretChange, SecretKey, SecretView, ServiceKey, StarId, StarPhase, Taint, Verb,
+    VolumeKey, WallTime,
 };
 use node::{Node, Request};
 use proxy::Proxy;
@@ -31,6 +31,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
+use crate::beside::beside;
 use crate::clock::{self, Clock};
 use crate::constellation::far_logs::FarLogs;
 use crate::constellation::forward::Forward;
@@ -777,6 +778,10 @@ impl Control for Remote {
         Box::pin(self.change(Request::SetDuty { node, duty }))
     }
 
+    fn set_taint(&self, node: NodeId, name: String, taint: Option<Taint>) -> Answer<'_, Accepted> {
+        Box::pin(self.change(Request::SetTaint { node, name, taint }))
+    }
+
     fn remove_node(&self, node: NodeId, force: bool) -> Answer<'_, Accepted> {
         Box::pin(self.change(Request::RemoveNode { node, force }))
     }
@@ -857,12 +862,4 @@ impl Control for Remote {
             Ok(())
         })
     }
-}
-
-/// Does what blocks on a thread for that.
-pub(crate) async fn beside<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(Problem::new(Code::Internal, format!("a request failed: {error}"))))
 }

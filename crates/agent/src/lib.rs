@@ -16,6 +16,7 @@
 
 pub mod backup;
 mod bereft;
+mod beside;
 mod clock;
 mod constellation;
 mod control;

@@ -16,7 +16,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 
-use crate::control::beside;
+use crate::beside::beside;
 use crate::link::Link;
 
 /// How to get it.

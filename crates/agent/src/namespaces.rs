@@ -8,7 +8,8 @@ use model::{Code, Name, Problem, Quota, SecretKey, Usage};
 use node::Request;
 use store::Secrets;
 
-use crate::control::{Remote, beside};
+use crate::beside::beside;
+use crate::control::Remote;
 
 impl Remote {
     pub(crate) async fn all_namespaces(&self) -> Result<Vec<NamespaceView>, Problem> {

@@ -10,8 +10,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use store::Known;
 
+use crate::beside::beside;
 use crate::clock;
-use crate::control::{Remote, beside};
+use crate::control::Remote;
 
 /// How a request stands when it is begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

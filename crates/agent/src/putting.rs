@@ -6,7 +6,8 @@ use api::Accepted;
 use model::{AppSpec, BundleId, Code, ContentHash, Problem};
 use node::Request;
 
-use crate::control::{Remote, beside};
+use crate::beside::beside;
+use crate::control::Remote;
 use crate::orders;
 
 /// In place of the files of a service: those of the star that asks for it.

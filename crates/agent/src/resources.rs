@@ -8,7 +8,8 @@ use api::{Caller, Client, NodeResources, ResourcesView};
 use model::{Problem, Standing};
 use node::Node;
 
-use crate::control::{Remote, beside};
+use crate::beside::beside;
+use crate::control::Remote;
 
 /// Processor time is looked at twice, this far apart: long enough for the kernel's ticks of 10 ms to tell one percent from
 /// three, short enough to wait for.

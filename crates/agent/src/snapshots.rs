@@ -22,8 +22,9 @@ use state::State;
 use store::snapshots::{AreaSource, Backing, FirstLook, Owners, SnapshotInfo, StarInfo, StarSource, Stopped, What};
 use store::{Roots, Snapshots};
 
+use crate::beside::beside;
 use crate::clock;
-use crate::control::{Looker, Remote, beside};
+use crate::control::{Looker, Remote};
 use crate::link::Link;
 use crate::memories::{self, Sitter, Tripod};
 use crate::still::Still;

@@ -10,8 +10,9 @@ use model::{Code, NodeId, Problem, ServiceKey, Standing, StarPhase};
 use node::Node;
 use tokio::time::timeout;
 
+use crate::beside::beside;
 use crate::clock;
-use crate::control::{Remote, beside};
+use crate::control::Remote;
 
 /// Longest wait for the counters of one node; who asks for all shall not wait for one that hangs.
 const ASK_WITHIN: Duration = Duration::from_secs(3);

@@ -12,7 +12,8 @@ use model::{Code, Name, NodeId, Problem, Standing, Verb, VolumeKey};
 use node::{Node, Request};
 use state::{Deed, Outcome};
 
-use crate::control::{Remote, beside};
+use crate::beside::beside;
+use crate::control::Remote;
 
 impl Remote {
     /// Every volume of all nodes; of this one when another node asks.

@@ -107,6 +107,8 @@ pub(crate) const TABLE: &[Row] = &[
     row(Method::POST, "/v1/constellation/join", Verb::ManageNodes, At::All),
     row(Method::POST, "/v1/constellation/leave", Verb::ManageNodes, At::All),
     row(Method::PUT, "/v1/nodes/{node}/duty", Verb::ManageNodes, At::All),
+    row(Method::PUT, "/v1/nodes/{node}/taints/{taint}", Verb::ManageNodes, At::All),
+    row(Method::DELETE, "/v1/nodes/{node}/taints/{taint}", Verb::ManageNodes, At::All),
     row(Method::DELETE, "/v1/nodes/{node}", Verb::ManageNodes, At::All),
     row(Method::GET, "/v1/survey", Verb::ManageNodes, At::All),
     row(Method::POST, "/v1/shutdown", Verb::ManageNodes, At::All),

@@ -38,6 +38,7 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
     template.check_limits(&template.limits).map_err(of_service)?;
     service.placement.check().map_err(of_service)?;
     service.update.check(template.singleton).map_err(of_service)?;
+    service.check_everywhere().map_err(of_service)?;
     service.job.as_ref().map_or(Ok(()), |job| job.check(service.instances)).map_err(of_service)?;
     if template.port == Some(0) {
         return invalid("`port` is between 1 and 65535");

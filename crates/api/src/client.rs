@@ -19,7 +19,7 @@ use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use model::{
     AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NamespaceChange, NodeId, Problem,
-    RolloutTurn, SecretKey, SecretView, ServiceKey, StarId, VolumeKey,
+    RolloutTurn, SecretKey, SecretView, ServiceKey, StarId, Taint, VolumeKey,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -394,6 +394,14 @@ impl Client {
 
     pub async fn set_duty(&self, node: NodeId, duty: Duty) -> Result<Accepted, Problem> {
         self.change(Method::PUT, &format!("/v1/nodes/{node}/duty"), &SetDuty { duty }).await
+    }
+
+    pub async fn set_taint(&self, node: NodeId, name: &str, taint: &Taint) -> Result<Accepted, Problem> {
+        self.change(Method::PUT, &format!("/v1/nodes/{node}/taints/{name}"), taint).await
+    }
+
+    pub async fn remove_taint(&self, node: NodeId, name: &str) -> Result<Accepted, Problem> {
+        self.change(Method::DELETE, &format!("/v1/nodes/{node}/taints/{name}"), &()).await
     }
 
     pub async fn remove_node(&self, node: NodeId, force: bool) -> Result<Accepted, Problem> {

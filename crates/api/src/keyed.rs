@@ -73,6 +73,7 @@ pub(crate) fn takes_key(method: &Method, path: &str) -> bool {
     match (method.as_str(), &words[..]) {
         ("PUT" | "DELETE", ["apps" | "secrets", _]) | ("DELETE", ["services" | "nodes", _]) => true,
         ("PUT", ["nodes", _, "duty"])
+        | ("PUT" | "DELETE", ["nodes", _, "taints", _])
         | ("POST", ["services", _, "rollout", _])
         | ("POST", ["services", _, "stars", _, "stop" | "start" | "restart"]) => true,
         ("PUT" | "POST" | "DELETE", ["namespaces", _]) => true,

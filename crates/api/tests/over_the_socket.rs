@@ -116,6 +116,8 @@ async fn requests_about_nodes_arrive_as_they_were_meant_and_a_token_is_not_noted
     assert_eq!(client.join(&join).await.err().unwrap().code, Code::NotFound);
     client.nodes().await.unwrap();
     client.set_duty(NodeId(5), Duty::Draining).await.unwrap();
+    client.set_taint(NodeId(5), "gpu", &model::Taint::default()).await.unwrap();
+    client.remove_taint(NodeId(5), "gpu").await.unwrap();
     client.remove_node(NodeId(5), true).await.unwrap();
     client.remove_node(NodeId(5), false).await.unwrap();
     client.leave(true).await.unwrap();
@@ -133,6 +135,8 @@ async fn requests_about_nodes_arrive_as_they_were_meant_and_a_token_is_not_noted
     let expected = [
         "nodes".to_owned(),
         format!("{node} draining"),
+        format!("{node} gpu {:?}", Some(model::Taint::default())),
+        format!("{node} gpu None"),
         format!("remove {node} true"),
         format!("remove {node} false"),
         "leave true".to_owned(),
@@ -261,6 +265,7 @@ async fn the_document_describes_every_route() {
         "/v1/events",
         "/v1/nodes",
         "/v1/nodes/{node}/duty",
+        "/v1/nodes/{node}/taints/{taint}",
         "/v1/constellation/init",
         "/v1/shutdown",
     ] {

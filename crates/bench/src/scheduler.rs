@@ -84,6 +84,8 @@ fn place(nodes: u64, placement: &Placement) -> Result<(f64, String), String> {
         node: NodeId(number),
         name: None,
         facts,
+        taints: None,
+        apart: None,
         stars: 10,
         of_service: 0,
         promised_memory: Bytes(0),

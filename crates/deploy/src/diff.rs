@@ -222,7 +222,19 @@ pub fn update_fields(update: &Update) -> Vec<(String, String)> {
 
 /// What a placement says beyond the usual, each part by its name.
 pub fn placement_fields(placement: &Placement) -> Vec<(String, String)> {
-    let Placement { strategy, require, prefer, spread, per_node } = placement;
+    let Placement {
+        strategy,
+        require,
+        prefer,
+        spread,
+        per_node,
+        every_node,
+        tolerate,
+        apart_from,
+        priority,
+        disruptions,
+    } = placement;
+    let usual = Placement::default();
     let joined = |texts: Vec<String>| Some(texts.join("; ")).filter(|text| !text.is_empty());
     let wish = |Preference { that, weight }: &Preference| format!("{that} ({weight})");
     let fields = [
@@ -231,6 +243,11 @@ pub fn placement_fields(placement: &Placement) -> Vec<(String, String)> {
         ("prefers", joined(prefer.iter().map(wish).collect())),
         ("spread over", joined(spread.iter().map(ToString::to_string).collect())),
         ("per node", per_node.map(|most| format!("at most {most}"))),
+        ("on", every_node.then(|| "every node".to_owned())),
+        ("tolerates", joined(tolerate.iter().map(ToString::to_string).collect())),
+        ("apart from", joined(apart_from.iter().map(ToString::to_string).collect())),
+        ("priority", (*priority != usual.priority).then(|| priority.to_string())),
+        ("gives way", (*disruptions != usual.disruptions).then(|| format!("with at most {disruptions} at once"))),
     ];
     fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }

@@ -170,10 +170,14 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
     {
         faults.0.push(OptionFault { path, problem });
     }
+    let spec = ServiceSpec { template, instances, entry, placement, update, job };
+    if faults.0.is_empty()
+        && let Err(problem) = spec.check_everywhere()
+    {
+        faults.0.push(options.fault_in("placement", "every_node", problem));
+    }
     match faults.0.is_empty() {
-        true => {
-            Ok(Draft { namespace, spec: ServiceSpec { template, instances, entry, placement, update, job }, assets })
-        }
+        true => Ok(Draft { namespace, spec, assets }),
         false => Err(faults.0),
     }
 }

@@ -192,6 +192,10 @@ fn placement(service: &Service) -> Option<String> {
         fields.push(format!("spread: {}", listed(over.collect())));
     }
     fields.extend(placement.per_node.map(|most| format!("per_node: {most}")));
+    if !placement.tolerate.is_empty() {
+        let tolerated = placement.tolerate.iter().map(|toleration| string(&toleration.to_string()));
+        fields.push(format!("tolerate: [{}]", tolerated.collect::<Vec<_>>().join(", ")));
+    }
     (!fields.is_empty()).then(|| format!("{{{}}}", fields.join(", ")))
 }
 

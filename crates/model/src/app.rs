@@ -55,6 +55,29 @@ pub struct ServiceSpec {
     pub job: Option<Job>,
 }
 
+impl ServiceSpec {
+    /// Refuses what cannot be on each machine.
+    ///
+    /// # Errors
+    /// Names what stands against it.
+    pub fn check_everywhere(&self) -> Result<(), Problem> {
+        let stands_against = [
+            (self.instances != 1, "`instances`"),
+            (self.template.singleton, "`singleton`"),
+            (self.job.is_some(), "what runs to its end"),
+            (self.update.has_trial(), "`canary` and `blue_green`, which want two on a machine"),
+            (!self.template.volumes.is_empty(), "`volumes`, which lie on one"),
+        ];
+        match stands_against.into_iter().find(|(is, _)| *is && self.placement.every_node) {
+            None => Ok(()),
+            Some((_, what)) => {
+                let problem = Problem::new(Code::InvalidValue, format!("`every_node` does not go with {what}"));
+                Err(problem.help("take one of them away"))
+            }
+        }
+    }
+}
+
 /// Most stars one service may ask for on one node; far above what a small machine holds, below what a typing
 /// slip would ask for.
 pub const INSTANCES_MAX: u32 = 10_000;

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::machine::{LABEL_MAX_BYTES, NodeFacts};
 use crate::name::Name;
 use crate::problem::{Code, Problem};
+use crate::taint::{Taint, Taints, Toleration};
+use crate::update::Amount;
 
 /// Most conditions of one kind of a service, and most values that one lists: each is asked of each machine.
 pub const CONDITIONS_MAX: usize = 64;
@@ -20,7 +22,7 @@ pub const CONDITIONS_MAX: usize = 64;
 pub const WEIGHT_MAX: i32 = 100;
 
 /// What a service says of its places.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Placement {
     #[serde(default, skip_serializing_if = "Strategy::is_default")]
@@ -38,6 +40,76 @@ pub struct Placement {
     /// Most of its stars on one machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_node: Option<u32>,
+    /// One star on each machine that may have one, instead of a number of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub every_node: bool,
+    /// Taints of machines that keep its stars from none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerate: Vec<Toleration>,
+    /// Services of its namespace with whose stars its own share no machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apart_from: Vec<Name>,
+    /// Who has the room where there is not enough for all.
+    #[serde(default, skip_serializing_if = "Priority::is_default")]
+    pub priority: Priority,
+    /// How many of its stars may be missing at once because they gave way to others.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    #[serde(default = "disruptions_default", skip_serializing_if = "is_disruptions_default")]
+    pub disruptions: Amount,
+}
+
+/// From 0 to 100: for a star of a higher one, stars of lower ones give way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(transparent)]
+pub struct Priority(pub u8);
+
+impl Priority {
+    pub const MAX: Self = Self(100);
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Priority {
+    fn default() -> Self {
+        Self(50)
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A quarter, and at least one.
+const DISRUPTIONS_DEFAULT: Amount = Amount::Percent(25);
+
+fn disruptions_default() -> Amount {
+    DISRUPTIONS_DEFAULT
+}
+
+fn is_disruptions_default(amount: &Amount) -> bool {
+    *amount == DISRUPTIONS_DEFAULT
+}
+
+impl Default for Placement {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::default(),
+            require: Vec::new(),
+            prefer: Vec::new(),
+            spread: Vec::new(),
+            per_node: None,
+            every_node: false,
+            tolerate: Vec::new(),
+            apart_from: Vec::new(),
+            priority: Priority::default(),
+            disruptions: DISRUPTIONS_DEFAULT,
+        }
+    }
 }
 
 /// Which of the machines that may have it gets the next star.
@@ -142,7 +214,48 @@ impl Placement {
         if self.per_node == Some(0) {
             return refused("`per_node: 0` leaves no place for a star".to_owned());
         }
-        Ok(())
+        if self.every_node && self.per_node.is_some() {
+            return refused("with `every_node` a machine has one star: it goes without `per_node`".to_owned());
+        }
+        if self.tolerate.len() > CONDITIONS_MAX || self.apart_from.len() > CONDITIONS_MAX {
+            return refused(format!("`tolerate` and `apart_from` have at most {CONDITIONS_MAX} entries each"));
+        }
+        if self.priority > Priority::MAX {
+            return refused(format!("a priority is from 0 to {}, not {}", Priority::MAX, self.priority));
+        }
+        match self.disruptions {
+            Amount::Percent(percent) if percent > 100 => {
+                refused(format!("`disruptions` is at most 100%, not {percent}%"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What of it a machine breaks, whatever runs there.
+    pub fn broken<'p>(&'p self, name: Option<&Name>, facts: &NodeFacts) -> impl Iterator<Item = &'p Condition> {
+        self.require.iter().filter(move |condition| !condition.holds(name, facts))
+    }
+
+    /// The first taint that keeps its stars off a machine.
+    pub fn kept_off<'t>(&self, taints: &'t Taints) -> Option<(&'t str, &'t Taint)> {
+        let mut taints = taints.iter().map(|(name, taint)| (name.as_str(), taint));
+        taints.find(|(name, taint)| !self.tolerate.iter().any(|toleration| toleration.covers(name, taint)))
+    }
+
+    /// Whether those that are on a machine are to leave it because of a taint.
+    pub fn kept_off_for_good(&self, taints: &Taints) -> bool {
+        let mut evicting = taints.iter().filter(|(_, taint)| taint.evicts);
+        evicting.any(|(name, taint)| !self.tolerate.iter().any(|toleration| toleration.covers(name, taint)))
+    }
+
+    /// Most of its stars on one machine.
+    pub fn most_per_node(&self) -> Option<u32> {
+        if self.every_node { Some(1) } else { self.per_node }
+    }
+
+    /// How many of so many stars may be missing at once because they gave way.
+    pub fn may_miss(&self, stars: u32) -> u32 {
+        self.disruptions.up(stars)
     }
 }
 
@@ -364,7 +477,7 @@ impl FromStr for Condition {
 }
 
 /// What somebody wrote, for one line.
-fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     const SHOWN: usize = 60;
     let text = text.escape_debug().to_string();
     match text.char_indices().nth(SHOWN) {
@@ -409,9 +522,9 @@ impl fmt::Display for Condition {
 macro_rules! as_text {
     ($kind:ty) => {
         impl TryFrom<String> for $kind {
-            type Error = Problem;
+            type Error = $crate::problem::Problem;
 
-            fn try_from(text: String) -> Result<Self, Problem> {
+            fn try_from(text: String) -> Result<Self, $crate::problem::Problem> {
                 text.parse()
             }
         }
@@ -423,6 +536,8 @@ macro_rules! as_text {
         }
     };
 }
+
+pub(crate) use as_text;
 
 as_text!(Attribute);
 as_text!(Condition);
@@ -556,13 +671,21 @@ mod tests {
         for fine in [["region in a, b", "region in b, c"], ["region = a", "zone = b"], ["gpu exists", "gpu = a100"]] {
             assert_eq!(placement(&fine).check(), Ok(()), "{fine:?}");
         }
-        let none = Placement { per_node: Some(0), ..Placement::default() };
-        assert!(none.check().is_err());
+        let none = [
+            Placement { per_node: Some(0), ..Placement::default() },
+            Placement { per_node: Some(1), every_node: true, ..Placement::default() },
+            Placement { priority: Priority(101), ..Placement::default() },
+            Placement { disruptions: Amount::Percent(101), ..Placement::default() },
+            Placement { apart_from: vec!["a".parse().unwrap(); CONDITIONS_MAX + 1], ..Placement::default() },
+        ];
+        for placement in none {
+            assert!(placement.check().is_err(), "{placement:?}");
+        }
     }
 
     #[test]
     fn a_placement_is_kept_as_it_was_written_and_nothing_is_kept_of_none() {
-        let text = r#"{"strategy":"binpack","require":["region = eu"],"prefer":[{"that":"disk in nvme, ssd","weight":-5}],"spread":["zone"],"per_node":2}"#;
+        let text = r#"{"strategy":"binpack","require":["region = eu"],"prefer":[{"that":"disk in nvme, ssd","weight":-5}],"spread":["zone"],"per_node":2,"tolerate":["gpu","team = red"],"apart_from":["db"],"priority":80,"disruptions":"0"}"#;
         let placement: Placement = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&placement).unwrap(), text);
         assert_eq!(serde_json::to_string(&Placement::default()).unwrap(), "{}");

@@ -237,7 +237,8 @@ impl fmt::Display for UpdateStrategy {
 }
 
 impl Amount {
-    fn up(self, stars: u32) -> u32 {
+    /// Of so many, parts rounded up.
+    pub fn up(self, stars: u32) -> u32 {
         match self {
             Self::Stars(count) => count,
             Self::Percent(percent) => part(percent, stars, 99),

@@ -91,6 +91,10 @@ impl Node {
                 Ok(()) => Command::SetDuty { node, duty, wall },
                 Err(problem) => return refuse(id, problem, step),
             },
+            Request::SetTaint { node, name, taint } => match self.check_cluster() {
+                Ok(()) => Command::SetTaint { node, name, taint, wall },
+                Err(problem) => return refuse(id, problem, step),
+            },
             Request::RemoveNode { node, force } => match self.check_removal(node, force) {
                 Ok(()) => Command::RemoveNode { node, wall },
                 Err(problem) => return refuse(id, problem, step),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use model::{
     AppKey, AppSpec, Balance, Bytes, Duty, EndpointSet, Entry, ExitCause, Limits, LimitsChange, Name, NamespaceChange,
     NodeId, Once, ProbeKind, ProbeRole, Problem, RequestId, RolloutTurn, SecretChange, SecretKey, ServiceKey, StarId,
-    StarTemplate, VolumeKey,
+    StarTemplate, Taint, VolumeKey,
 };
 use state::{Author, Command, Deed};
 
@@ -216,6 +216,12 @@ pub enum Request {
     SetDuty {
         node: NodeId,
         duty: Duty,
+    },
+    /// Say something of a machine that services have to put up with, or take it back.
+    SetTaint {
+        node: NodeId,
+        name: String,
+        taint: Option<Taint>,
     },
     /// Take a machine out for good. One that is there is refused, unless it is forced.
     RemoveNode {

@@ -68,6 +68,7 @@ impl Node {
         for star in self.state.stars_of(key).filter(|star| star.phase != StarPhase::Ended) {
             here.entry(star.node).or_default().push(star.name());
         }
+        let apart = self.apart_there(key);
         let explained = |node: NodeId, record: Option<&NodeRecord>| {
             let (name, facts) = match record {
                 Some(record) => (Some(&record.name), &record.facts),
@@ -79,7 +80,11 @@ impl Node {
                 keeps.push("its nursery is away: no star is started there until it is back".to_owned());
             }
             keeps.extend(self.volumes_elsewhere(key, spec, node));
-            let seen = scheduler::NodeView { of_service: here.len() as u32, ..self.view(node, name, facts) };
+            let seen = scheduler::NodeView {
+                of_service: here.len() as u32,
+                apart: apart.get(&node).copied(),
+                ..self.view(node, name, facts)
+            };
             keeps.extend(reasons(&seen, &request).iter().map(ToString::to_string));
             let held = spec.placement.prefer.iter().filter(|wish| wish.that.holds(name, facts));
             ExplainedNode {

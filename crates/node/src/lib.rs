@@ -37,6 +37,7 @@ mod probes;
 mod resources;
 pub mod rights;
 mod rollouts;
+mod room;
 pub mod roster;
 mod services;
 mod stars;

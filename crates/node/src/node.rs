@@ -17,6 +17,7 @@ use crate::event::{Effect, Event, Reply, RunningStar};
 use crate::limits::LimitWait;
 use crate::log::{Log, Proposal, Purpose};
 use crate::peers::Peers;
+use crate::room::Claim;
 use crate::timers::{Timer, Timers};
 
 /// What a node is told about itself.
@@ -55,6 +56,10 @@ pub struct Node {
     pub(crate) keeping: BTreeMap<StarId, Reserve>,
     /// Services that have stars for which there may be room once others have ended.
     pub(crate) roomless: BTreeSet<ServiceKey>,
+    /// Room that is being made for stars of a service, by others that go.
+    pub(crate) making_room: BTreeMap<ServiceKey, Vec<Claim>>,
+    /// By service, those that say they are to be apart from it.
+    pub(crate) apart: BTreeMap<ServiceKey, BTreeSet<ServiceKey>>,
     /// Until when none of its stars runs elsewhere, for sure.
     pub(crate) leased_until: Time,
     /// Stars of other machines that are being told to go.
@@ -175,6 +180,8 @@ pub(crate) struct LocalService {
     pub(crate) first: BTreeSet<u32>,
     /// Not all its missing stars have a machine to go to.
     pub(crate) homeless: bool,
+    /// When it is worth a look again whether others would go for its stars.
+    pub(crate) room_at: Option<Time>,
     /// Stars whose assignment is being written: id, machine, ordinal, revision.
     pub(crate) assigning: Vec<(StarId, NodeId, u32, u64)>,
     pub(crate) generation: u64,
@@ -202,7 +209,7 @@ impl Node {
         let of_stars = state.stars.services().cloned();
         let dirty = services.keys().cloned().chain(of_stars).collect();
         let own_facts = config.facts();
-        Self {
+        let mut node = Self {
             config,
             own_facts,
             state,
@@ -214,6 +221,8 @@ impl Node {
             coming: BTreeMap::new(),
             keeping: BTreeMap::new(),
             roomless: BTreeSet::new(),
+            making_room: BTreeMap::new(),
+            apart: BTreeMap::new(),
             leased_until: Time::ZERO,
             retiring: BTreeSet::new(),
             timers: Timers::default(),
@@ -228,7 +237,10 @@ impl Node {
             begun: false,
             resting: false,
             not_written: None,
-        }
+        };
+        let services: Vec<ServiceKey> = node.state.services.keys().cloned().collect();
+        services.iter().for_each(|service| node.note_apart(service));
+        node
     }
 
     /// Which machine this is.
@@ -427,6 +439,7 @@ impl Node {
     fn changed(&mut self, change: &Change, step: &mut Step<'_>) {
         match change {
             Change::ServicePut { service } => {
+                self.note_apart(service);
                 let local = self.services.entry(service.clone()).or_default();
                 let has_entry = self.state.services.get(service).is_some_and(|record| record.spec.entry.is_some());
                 if !has_entry && local.address.take().is_some() {
@@ -443,6 +456,7 @@ impl Node {
             }
             Change::RolloutMoved { service } => drop(self.dirty.insert(service.clone())),
             Change::ServiceRemoved { service } => {
+                self.note_apart(service);
                 self.unlisten(service, step);
                 if let Some(local) = self.services.get_mut(service) {
                     local.address = None;

@@ -191,6 +191,9 @@ impl Node {
 
     /// The machines that stars of a service could be on, at all.
     pub(crate) fn machines(&self, service: &ServiceKey) -> Vec<NodeView<'_>> {
+        let record = self.state.services.get(service);
+        // What is on every machine is on those that are cordoned too.
+        let is_everywhere = record.is_some_and(|record| record.spec.placement.every_node);
         let mut views: Vec<NodeView<'_>> = if self.state.cluster.is_none() {
             vec![self.view(self.config.node, None, &self.own_facts)]
         } else {
@@ -198,7 +201,8 @@ impl Node {
                 .state
                 .nodes
                 .iter()
-                .filter(|(_, record)| record.standing == Standing::Up && record.duty == Duty::Takes)
+                .filter(|(_, record)| record.standing == Standing::Up)
+                .filter(|(_, record)| record.duty == Duty::Takes || (is_everywhere && record.duty == Duty::Cordoned))
                 // One that was let in may never come.
                 .filter(|(_, record)| record.facts.are_told());
             takes.map(|(node, record)| self.view(*node, Some(&record.name), &record.facts)).collect()
@@ -211,6 +215,12 @@ impl Node {
                 views[place].of_service += 1;
             }
         }
+        for (node, other) in self.apart_there(service) {
+            if let Ok(place) = views.binary_search_by_key(&node, |view| view.node) {
+                views[place].apart = Some(other);
+            }
+        }
+        self.count_claims(service, &mut views);
         views
     }
 
@@ -221,6 +231,8 @@ impl Node {
             node,
             name,
             facts,
+            taints: self.state.nodes.get(&node).map(|record| &record.taints),
+            apart: None,
             stars: load.map_or(0, |load| load.stars) + coming.map_or(0, |load| load.stars),
             of_service: 0,
             promised_memory: Bytes(load.map_or(0, |load| load.memory)),

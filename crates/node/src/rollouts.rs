@@ -16,7 +16,11 @@ use crate::view::{HeldView, RolloutView};
 /// What a service should be, and how it gets there.
 pub(crate) fn wanted(record: &ServiceRecord) -> Wanted {
     let stars = record.wanted();
-    let (surge, unavailable) = record.spec.update.room(stars);
+    let (surge, unavailable) = match record.spec.update.room(stars) {
+        // The place of a star is its machine: the next one comes when it has gone.
+        (_, unavailable) if record.spec.placement.every_node => (0, unavailable.max(1)),
+        room => room,
+    };
     let pace = match &record.rollout {
         None => Pace { surge, unavailable, ..Pace::default() },
         Some(rollout) => Pace {
@@ -27,7 +31,8 @@ pub(crate) fn wanted(record: &ServiceRecord) -> Wanted {
             held: rollout.held.is_some(),
         },
     };
-    Wanted { stars, revision: record.revision, singleton: record.spec.template.singleton, pace }
+    let (singleton, in_place) = (record.spec.template.singleton, record.spec.placement.every_node);
+    Wanted { stars, revision: record.revision, singleton, in_place, pace }
 }
 
 /// Since when a star is ready, for the log.

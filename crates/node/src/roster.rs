@@ -1,7 +1,9 @@
 //! The machines of the constellation as people and programs are shown them, and whether one may be taken out.
 
 use model::machine::check_given_up;
-use model::{Code, Duty, Name, NodeFacts, NodeId, NodeRole, Problem, Standing, StarPhase, VolumeThere, WallTime};
+use model::{
+    Code, Duty, Name, NodeFacts, NodeId, NodeRole, Problem, Standing, StarPhase, Taints, VolumeThere, WallTime,
+};
 use serde::{Deserialize, Serialize};
 use state::{NodeRecord, StarRecord};
 
@@ -47,6 +49,8 @@ pub struct MachineView {
     /// Where other nodes reach it.
     pub address: String,
     pub facts: NodeFacts,
+    #[serde(default, skip_serializing_if = "Taints::is_empty")]
+    pub taints: Taints,
     pub admitted: WallTime,
     /// When it came to be up, lost or gone.
     pub since: WallTime,
@@ -98,6 +102,7 @@ impl Node {
             duty: record.duty,
             address: record.address.clone(),
             facts: record.facts.clone(),
+            taints: record.taints.clone(),
             admitted: record.admitted,
             since: record.since,
             stars: there().count() as u64,

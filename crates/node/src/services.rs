@@ -28,6 +28,7 @@ const GONE: Wanted = Wanted {
     stars: 0,
     revision: 0,
     singleton: false,
+    in_place: false,
     pace: Pace { surge: 1, unavailable: 0, trial: None, previous: None, held: false },
 };
 
@@ -61,8 +62,15 @@ impl Node {
         }
         if start > 0 {
             self.assign(key, wanted.revision, start, &seen, step);
-        } else if let Some(service) = self.services.get_mut(key).filter(|_| start_previous == 0) {
-            service.homeless = false;
+        } else if start_previous == 0 && self.making_room.remove(key).is_some() {
+            // It is not wanted any more: there may be room for others.
+            self.dirty.append(&mut self.roomless);
+        }
+        if start == 0
+            && start_previous == 0
+            && let Some(service) = self.services.get_mut(key)
+        {
+            (service.homeless, service.room_at) = (false, None);
         }
         let elsewhere: Vec<StarId> = drain.extract_if(.., |star| !self.stars.contains_key(star)).collect();
         self.retire_elsewhere(&elsewhere, step);
@@ -139,7 +147,7 @@ impl Node {
     /// Stars of a machine that is drained, or is not any more as their service requires, are replaced like those of an earlier
     /// revision: the next comes first. Those whose volume lies there stay: nothing could take their place.
     fn revision_on(&self, service: &ServiceKey, node: NodeId, revision: u64) -> u64 {
-        let is_to_go = self.is_draining(node) || self.is_unfit(service, node);
+        let is_to_go = self.is_draining(node) || self.is_unfit(service, node, revision);
         if is_to_go && !self.has_volume_on(service, node) { rollout::NOWHERE } else { revision }
     }
 
@@ -150,12 +158,18 @@ impl Node {
         taken_back.is_some_and(|taken_back| taken_back.revision == revision)
     }
 
-    fn is_unfit(&self, service: &ServiceKey, node: NodeId) -> bool {
+    /// What comes back for a while is placed as its own version says.
+    fn is_unfit(&self, service: &ServiceKey, node: NodeId, revision: u64) -> bool {
         let record = self.state.services.get(service).zip(self.state.nodes.get(&node));
         record.is_some_and(|(service, node)| {
-            let mut required = service.spec.placement.require.iter();
-            node.facts.are_told() && !required.all(|condition| condition.holds(Some(&node.name), &node.facts))
-        })
+            let placement = &service.spec_of(revision).unwrap_or(&service.spec).placement;
+            let evicted = || match placement.every_node {
+                // Where it does not count a machine it has no star there.
+                true => placement.kept_off(&node.taints).is_some(),
+                false => placement.kept_off_for_good(&node.taints),
+            };
+            node.facts.are_told() && (placement.broken(Some(&node.name), &node.facts).next().is_some() || evicted())
+        }) || self.is_too_near(service, node)
     }
 
     fn has_volume_on(&self, service: &ServiceKey, node: NodeId) -> bool {
@@ -187,7 +201,7 @@ impl Node {
 
     /// They were told, or could not be: then their services are looked at again.
     pub(crate) fn retired(&mut self, command: &Command) -> BTreeSet<ServiceKey> {
-        let Command::Retire { stars, .. } = command else { return BTreeSet::new() };
+        let (Command::Retire { stars, .. } | Command::Preempt { stars, .. }) = command else { return BTreeSet::new() };
         self.retiring.retain(|star| !stars.contains(star));
         let records = stars.iter().filter_map(|star| self.state.stars.get(star));
         records.map(|record| record.service.clone()).collect()
@@ -237,6 +251,9 @@ impl Node {
         if service.homeless && !reserve.is_nothing() {
             // And when a star has ended for which something is kept.
             self.roomless.insert(key.clone());
+            self.make_room(key, revision, ordinals.len() - placed.len(), step);
+        } else {
+            self.making_room.remove(key);
         }
         if placed.is_empty() {
             return;
@@ -245,6 +262,7 @@ impl Node {
             let service = key.clone();
             Assignment { star, service, revision, ordinal, node, port }
         };
+        let Some(service) = self.services.get_mut(key) else { return };
         let stars: Vec<Assignment> = placed.into_iter().map(assignment).collect();
         service.assigning.extend(stars.iter().map(|star| (star.star, star.node, star.ordinal, revision)));
         for star in &stars {

@@ -172,7 +172,10 @@ impl ServiceView {
                 let comes_by_itself = self.spec.job.as_ref().is_some_and(|job| job.schedule.is_some());
                 !self.stopped && !comes_by_itself && job.run.is_none() && job.last.is_some()
             }
-            None => self.desired == 0 && !self.stopped && self.spec.instances > 0,
+            None => {
+                let has_some = self.spec.instances > 0 && !self.spec.placement.every_node;
+                self.desired == 0 && !self.stopped && has_some
+            }
         }
     }
 }
@@ -420,7 +423,8 @@ impl Node {
         if stays.is_some() {
             return stays.filter(|_| !record.paused && current.count() < record.wanted() as usize);
         }
-        if !self.services.get(key)?.homeless || !self.nursery_up {
+        // Where others are on their way out for it, it will have a place.
+        if !self.services.get(key)?.homeless || !self.nursery_up || self.making_room.contains_key(key) {
             return None;
         }
         let placement = &record.spec.placement;

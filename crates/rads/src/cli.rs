@@ -11,7 +11,9 @@ use model::{CpuSet, ListenAddr, Name, SecretKey, VolumeKey};
 
 use crate::access::{Api, Audit, Contexts, Grant, Grants, api};
 use crate::commands::top::board::SortBy;
-use crate::membership::{Backup, Certs, Drain, Init, Join, Leave, Nodes, OneNode, Recover, Remove, Token};
+use crate::membership::{
+    AddTaint, Backup, Certs, Drain, Init, Join, Leave, Nodes, OneNode, Recover, Remove, RemoveTaint, Token,
+};
 use crate::namespaces::Namespaces;
 use crate::options::ServiceOptions;
 
@@ -124,6 +126,10 @@ pub(crate) enum Constellation {
     Cordon(OneNode),
     /// Give a node stars again
     Uncordon(OneNode),
+    /// Keep a node for services that tolerate a taint
+    Taint(AddTaint),
+    /// Take a taint from a node
+    Untaint(RemoveTaint),
     /// Take this machine out of its constellation; its stars run elsewhere first
     Leave(Leave),
     /// Take out a node that is gone for good
@@ -854,6 +860,9 @@ mod tests {
             "rads c drain d --wait",
             "rads c cordon d",
             "rads c uncordon d",
+            "rads c taint d gpu",
+            "rads c taint d team=red --evict",
+            "rads c untaint d gpu",
             "rads c leave",
             "rads c backup save /tmp/x.backup",
             "rads c backup show /tmp/x.backup",

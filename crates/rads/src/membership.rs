@@ -106,6 +106,25 @@ pub(crate) struct OneNode {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct AddTaint {
+    /// A node's name or id
+    pub(crate) node: String,
+    /// A name, or a name and a value: `gpu`, `team=red`
+    pub(crate) taint: String,
+    /// Stars that are there and do not tolerate it move elsewhere
+    #[arg(long)]
+    pub(crate) evict: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveTaint {
+    /// A node's name or id
+    pub(crate) node: String,
+    /// The name of the taint
+    pub(crate) taint: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Remove {
     /// A node's name or id
     pub(crate) node: String,

@@ -312,10 +312,13 @@ fn placement(all: &[&str]) -> Setting {
         let more = match name {
             "require" => vec![Setting::Text(value.to_owned())],
             "prefer" => vec![wish(value)],
-            "spread" => value.split(',').map(|attribute| Setting::Text(attribute.trim().to_owned())).collect(),
+            "tolerate" => vec![Setting::Text(value.to_owned())],
+            "spread" | "apart_from" => {
+                value.split(',').map(|attribute| Setting::Text(attribute.trim().to_owned())).collect()
+            }
             _ => {
                 settings.retain(|(known, _)| known != name);
-                settings.push((name.to_owned(), number(value)));
+                settings.push((name.to_owned(), if value == "true" { Setting::Bool(true) } else { number(value) }));
                 continue;
             }
         };

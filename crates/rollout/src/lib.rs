@@ -26,6 +26,8 @@ pub struct Wanted {
     pub revision: u64,
     /// The next star starts when the last has ended.
     pub singleton: bool,
+    /// The next star takes the place of one that has ended: none is started beside one that is going.
+    pub in_place: bool,
     pub pace: Pace,
 }
 
@@ -114,7 +116,8 @@ pub fn decide(wanted: Wanted, seen: &[Seen]) -> Actions {
         None if old.is_empty() => 0,
         None => surge as usize,
     };
-    let room = (stars + beyond).saturating_sub(current.len() + old.len());
+    let going = if wanted.in_place { seen.len() - current.len() - old.len() } else { 0 };
+    let room = (stars + beyond).saturating_sub(current.len() + old.len() + going);
     let staying = old.iter().filter(|star| star.revision != NOWHERE).count();
     let back = kept.saturating_sub(staying).min(room);
     let start = goal.saturating_sub(current.len()).min(room - back);
@@ -176,7 +179,7 @@ mod tests {
 
     fn usual(stars: u32) -> Wanted {
         let pace = Pace { surge: surge(stars), ..Pace::default() };
-        Wanted { stars, revision: 2, singleton: false, pace }
+        Wanted { stars, revision: 2, singleton: false, in_place: false, pace }
     }
 
     fn ids(ids: &[u64]) -> Vec<StarId> {
@@ -190,7 +193,7 @@ mod tests {
 
     /// The same while revision 1 of `before` stars may come back.
     fn check_pace(pace: Pace, there: &[(u64, StarPhase)], start: u32, start_previous: u32, drain: &[u64]) {
-        let wanted = Wanted { stars: 4, revision: 2, singleton: false, pace };
+        let wanted = Wanted { stars: 4, revision: 2, singleton: false, in_place: false, pace };
         let expected = Actions { start, start_previous, drain: ids(drain) };
         assert_eq!(decide(wanted, &seen(there)), expected, "{pace:?} of {there:?}");
     }
@@ -286,6 +289,24 @@ mod tests {
     }
 
     #[test]
+    fn what_has_a_star_in_each_place_waits_until_one_has_gone() {
+        let check = |there: &[(u64, StarPhase)], start: u32, drain: &[u64]| {
+            let pace = Pace { unavailable: 1, ..Pace::default() };
+            let wanted = Wanted { stars: 3, revision: 2, singleton: false, in_place: true, pace };
+            let expected = Actions { start, start_previous: 0, drain: ids(drain) };
+            assert_eq!(decide(wanted, &seen(there)), expected, "of {there:?}");
+        };
+        check(&[(1, Ready); 3], 0, &[1]);
+        check(&[(1, Draining), (1, Ready), (1, Ready)], 0, &[]);
+        check(&[(1, Ready), (1, Ready)], 1, &[]);
+        check(&[(1, Ready), (1, Ready), (2, Starting)], 0, &[]);
+        check(&[(1, Ready), (1, Ready), (2, Ready)], 0, &[1]);
+        check(&[], 3, &[]);
+        // One machine fewer.
+        check(&[(2, Ready), (2, Ready), (2, Ready), (NOWHERE, Ready)], 0, &[4]);
+    }
+
+    #[test]
     fn what_old_stars_leave_is_theirs_again_until_the_new_ones_prove_themselves() {
         let pace = Pace { surge: 1, previous: BEFORE, ..Pace::default() };
         // One of four old stars has ended, and the new one is not ready: its place is not the new revision's.
@@ -328,7 +349,7 @@ mod tests {
         check_pace(held, &[(1, Ready); 4], 0, 0, &[]);
         check_pace(held, &[(1, Ready), (1, Ready), (1, Ready), (1, Ready), (2, Ready)], 0, 0, &[]);
         check_pace(held, &[(1, Ready), (1, Ready), (2, Ready)], 0, 1, &[]);
-        let none = Wanted { stars: 0, revision: 2, singleton: false, pace: held };
+        let none = Wanted { stars: 0, revision: 2, singleton: false, in_place: false, pace: held };
         assert_eq!(
             decide(none, &seen(&[(1, Ready), (1, Starting), (2, Ready)])).drain,
             ids(&[3, 2, 1]),

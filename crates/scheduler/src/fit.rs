@@ -30,6 +30,10 @@ pub enum Unfit {
     },
     /// It is not as the service requires.
     Condition(Condition),
+    /// Its operator keeps it for others: what it is tainted.
+    Tainted(String),
+    /// A service has stars there with which this one shares no machine.
+    Apart(ServiceKey),
     /// Too little of it is not kept for others.
     NoRoom(Lack),
     /// It has as many stars of the service as it may, or more.
@@ -42,7 +46,7 @@ pub enum Unfit {
 impl Unfit {
     /// Whether no placement could change it: the machine is too small, too full, or of the wrong kind.
     fn is_of_the_machine(&self) -> bool {
-        !matches!(self, Self::Condition(_) | Self::Full { .. })
+        !matches!(self, Self::Condition(_) | Self::Full { .. } | Self::Tainted(_) | Self::Apart(_))
     }
 
     /// What two machines have in common, if they have: how much is free differs from one to the other, and what the better one has
@@ -80,7 +84,9 @@ impl Unfit {
                 format!("needs {needs} of a core, largest free is {free}"),
                 "lower its `reserve_cpu_percent`; `rads c resources` shows what is kept where",
             ),
-            Self::Condition(_) | Self::Full { .. } => cannot(self.to_string(), "change its `placement`"),
+            Self::Condition(_) | Self::Full { .. } | Self::Tainted(_) | Self::Apart(_) => {
+                cannot(self.to_string(), "change its `placement`")
+            }
         }
     }
 }
@@ -94,6 +100,8 @@ impl fmt::Display for Unfit {
             Self::Rootless { asks_for, .. } => write!(f, "its agent has no root: {asks_for}"),
             Self::Condition(condition) => write!(f, "`{condition}` does not hold"),
             Self::NoRoom(lack) => lack.fmt(f),
+            Self::Tainted(taint) => write!(f, "it is tainted `{taint}`, which the service does not tolerate"),
+            Self::Apart(other) => write!(f, "it has a star of `{other}`, from which this one is to be apart"),
             Self::Full { has: 1, per_node } => {
                 write!(f, "it has a star of the service, and `per_node` is {per_node}")
             }
@@ -107,19 +115,30 @@ impl fmt::Display for Unfit {
 /// Everything that keeps a star off a machine; nothing when it can have one.
 pub fn reasons(view: &NodeView<'_>, request: &Request<'_>) -> Vec<Unfit> {
     let mut all: Vec<Unfit> = of_the_machine(view, request.template).into_iter().collect();
-    let broken = request.placement.require.iter().filter(|condition| !condition.holds(view.name, view.facts));
-    all.extend(broken.cloned().map(Unfit::Condition));
+    all.extend(request.placement.broken(view.name, view.facts).cloned().map(Unfit::Condition));
+    all.extend(kept_for_others(view, request));
     all.extend(full(view, request));
     all.extend(no_room(view, 0, request));
     all
 }
 
+/// The contrary of [`reasons`] but for room: whether it could have a star if enough of it were free.
+pub(crate) fn fits_but_for_room(view: &NodeView<'_>, request: &Request<'_>) -> bool {
+    full(view, request).is_none()
+        && request.placement.broken(view.name, view.facts).next().is_none()
+        && kept_for_others(view, request).is_none()
+        && of_the_machine(view, request.template).is_none()
+}
+
+fn kept_for_others(view: &NodeView<'_>, request: &Request<'_>) -> Option<Unfit> {
+    let taint = view.taints.and_then(|taints| request.placement.kept_off(taints));
+    let tainted = taint.map(|(name, taint)| Unfit::Tainted(model::taint::shown(name, taint)));
+    tainted.or_else(|| view.apart.cloned().map(Unfit::Apart))
+}
+
 /// Whether there are none, which is asked of every machine for every plan.
 pub(crate) fn fits(view: &NodeView<'_>, request: &Request<'_>) -> bool {
-    full(view, request).is_none()
-        && request.placement.require.iter().all(|condition| condition.holds(view.name, view.facts))
-        && of_the_machine(view, request.template).is_none()
-        && no_room(view, 0, request).is_none()
+    fits_but_for_room(view, request) && no_room(view, 0, request).is_none()
 }
 
 /// Whether too little is left of it when it has been given so many stars more.
@@ -130,7 +149,7 @@ pub(crate) fn no_room(view: &NodeView<'_>, given: u32, request: &Request<'_>) ->
 
 fn full(view: &NodeView<'_>, request: &Request<'_>) -> Option<Unfit> {
     let has = view.of_service;
-    request.placement.per_node.filter(|most| has >= *most).map(|per_node| Unfit::Full { has, per_node })
+    request.placement.most_per_node().filter(|most| has >= *most).map(|per_node| Unfit::Full { has, per_node })
 }
 
 /// Whether a star can run on one of these machines; the problem names what it needs and what the best has.
@@ -180,6 +199,10 @@ fn told(reason: &Unfit, nodes: usize) -> String {
     match (reason, nodes) {
         (Unfit::Condition(condition), 1) => format!("`{condition}` does not hold on 1 node"),
         (Unfit::Condition(condition), _) => format!("`{condition}` does not hold on {nodes} nodes"),
+        (Unfit::Tainted(taint), 1) => format!("1 node is tainted `{taint}`"),
+        (Unfit::Tainted(taint), _) => format!("{nodes} nodes are tainted `{taint}`"),
+        (Unfit::Apart(other), 1) => format!("1 node has a star of `{other}` (`apart_from`)"),
+        (Unfit::Apart(other), _) => format!("{nodes} nodes have a star of `{other}` (`apart_from`)"),
         (Unfit::NoRoom(lack), 2..) => format!("{nodes} nodes: {lack} on the best"),
         (Unfit::Full { has, .. }, 1) => format!("1 node has {has} of its stars already (`per_node`)"),
         (Unfit::Full { has, .. }, _) => format!("{nodes} nodes have {has} of its stars already (`per_node`)"),

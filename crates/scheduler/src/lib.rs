@@ -7,14 +7,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Bytes, Kept, Name, Network, NodeFacts, NodeId, Placement, ServiceKey, StarId, StarTemplate};
+use model::{Bytes, Kept, Name, Network, NodeFacts, NodeId, Placement, ServiceKey, StarId, StarTemplate, Taints};
 
 mod fit;
 mod ids;
 mod order;
+mod preempt;
 
 pub use fit::{Unfit, check, reasons};
 pub use ids::Ids;
+pub use preempt::{Preemption, Tenant, preempt};
 
 /// A node that stars can go to, and what it has to do already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,10 @@ pub struct NodeView<'a> {
     pub name: Option<&'a Name>,
     /// For what of it is not known nothing is refused.
     pub facts: &'a NodeFacts,
+    /// What services have to put up with there; nothing where it is not known.
+    pub taints: Option<&'a Taints>,
+    /// A service that has stars there and shares no machine with the one at hand.
+    pub apart: Option<&'a ServiceKey>,
     /// Stars that run there.
     pub stars: u32,
     /// Of these, stars of the service at hand.

@@ -16,6 +16,8 @@ struct Machine {
     of_service: u32,
     promised: Bytes,
     kept: Kept,
+    taints: Taints,
+    apart: Option<&'static ServiceKey>,
 }
 
 fn machine(of_service: u32, stars: u32) -> Machine {
@@ -35,6 +37,12 @@ impl Machine {
         self
     }
 
+    fn tainted(mut self, name: &str, value: Option<&str>) -> Self {
+        let taint = model::Taint { value: value.map(str::to_owned), evicts: false };
+        self.taints.insert(name.to_owned(), taint);
+        self
+    }
+
     fn promised(mut self, megabytes: u64) -> Self {
         self.promised = Bytes::mib(megabytes);
         self
@@ -43,11 +51,15 @@ impl Machine {
 
 /// Numbered from 1.
 fn views(machines: &[Machine]) -> Vec<NodeView<'_>> {
-    fn view((Machine { facts, stars, of_service, promised, kept }, number): (&Machine, u64)) -> NodeView<'_> {
+    fn view(
+        (Machine { facts, taints, apart, stars, of_service, promised, kept }, number): (&Machine, u64),
+    ) -> NodeView<'_> {
         NodeView {
             node: NodeId(number),
             name: None,
             facts,
+            taints: Some(taints),
+            apart: *apart,
             stars: *stars,
             of_service: *of_service,
             promised_memory: *promised,
@@ -315,6 +327,7 @@ fn placements() -> impl Arbitrarily<Value = Placement> {
             prefer: vec![model::Preference { that: "disk exists".parse().unwrap(), weight }],
             spread: spread.into_iter().map(|text| text.parse().unwrap()).collect(),
             per_node,
+            ..Placement::default()
         },
     )
 }
@@ -385,5 +398,144 @@ proptest! {
         }
         let (least, most) = (of_value.values().min().unwrap_or(&0), of_value.values().max().unwrap_or(&0));
         prop_assert!(most - least <= 1, "{of_value:?}");
+    }
+}
+
+#[test]
+fn a_tainted_machine_is_for_who_tolerates_it() {
+    let machines = [machine(0, 0).tainted("gpu", Some("a100")), machine(0, 0).tainted("old", None), machine(0, 0)];
+    let check = |text: &str, expected: &[u64]| {
+        assert_eq!(placed(&machines, &template(), &placement(text), 3), expected, "{text}");
+    };
+    check("{}", &[3, 3, 3]);
+    check(r#"{"tolerate":["gpu"]}"#, &[1, 3, 1]);
+    check(r#"{"tolerate":["gpu = h100"]}"#, &[3, 3, 3]);
+    check(r#"{"tolerate":["*"]}"#, &[1, 2, 3]);
+    let problem = refused(&machines[..1], &template(), &Placement::default()).unwrap();
+    assert!(problem.message.contains("1 node is tainted `gpu = a100`"), "{problem}");
+}
+
+#[test]
+fn a_machine_with_a_service_to_be_apart_from_gets_none() {
+    static OTHER: std::sync::LazyLock<ServiceKey> = std::sync::LazyLock::new(|| "db".parse().unwrap());
+    let machines = [Machine { apart: Some(&OTHER), ..machine(0, 0) }, machine(0, 5)];
+    assert_eq!(placed(&machines, &template(), &Placement::default(), 2), [2, 2]);
+    let problem = refused(&machines[..1], &template(), &Placement::default()).unwrap();
+    assert!(problem.message.contains("1 node has a star of `db`"), "{problem}");
+}
+
+#[test]
+fn every_node_has_one_star_of_a_service_that_is_on_each() {
+    let machines = [machine(0, 0), machine(1, 1), machine(0, 9)];
+    assert_eq!(placed(&machines, &template(), &placement(r#"{"every_node":true}"#), 3), [1, 3]);
+}
+
+/// A star that is there already, in these tests: machine, service, priority, megabytes kept, whether it goes and whether it serves.
+type There = (u64, u8, u8, u64, bool, bool);
+
+const SERVICES: [&str; 3] = ["a", "b", "c"];
+
+/// Machines of a gigabyte on which these stars are, with what is kept for them.
+fn full_of(there: &[There], machines: u64) -> Vec<Machine> {
+    let on = |node: u64| {
+        let here = there.iter().filter(|(on, ..)| *on == node);
+        let memory = here.map(|(.., megabytes, _, _)| Bytes::mib(*megabytes).0).sum();
+        Machine { kept: Kept { cpu: 0, memory }, ..machine(0, 0) }
+    };
+    (1..=machines).map(on).collect()
+}
+
+fn keeps(megabytes: u64) -> Reserve {
+    Reserve { memory: Bytes::mib(megabytes), ..Reserve::default() }
+}
+
+/// Who goes for a star of this priority that keeps so much, if somebody may; by their places in `there`, from 0.
+fn gives_way(there: &[There], machines: u64, priority: u8, megabytes: u64, spare: u32) -> Option<(u64, Vec<u64>)> {
+    let services: Vec<ServiceKey> = SERVICES.iter().map(|name| name.parse().unwrap()).collect();
+    let tenant = |(at, (node, service, priority, megabytes, goes, serves)): (usize, &There)| Tenant {
+        star: StarId(at as u64),
+        service: &services[usize::from(*service) % SERVICES.len()],
+        node: NodeId(*node),
+        priority: model::Priority(*priority),
+        reserve: keeps(*megabytes),
+        goes: *goes,
+        serves: *serves,
+    };
+    let tenants: Vec<Tenant<'_>> = there.iter().enumerate().map(tenant).collect();
+    let machines = full_of(there, machines);
+    let template = StarTemplate { reserve: keeps(megabytes), ..template() };
+    let placement = Placement { priority: model::Priority(priority), ..Placement::default() };
+    let service = "web".parse().unwrap();
+    let request = Request { service: &service, template: &template, placement: &placement, ordinals: &[1] };
+    let found = preempt(&views(&machines), &request, &tenants, |_| spare)?;
+    Some((found.node.0, found.stars.iter().map(|star| star.0).collect()))
+}
+
+#[test]
+fn the_lowest_and_the_fewest_give_way() {
+    let there = [(1, 0, 30, 512, false, true), (1, 1, 20, 512, false, true), (2, 2, 10, 1_024, false, true)];
+    assert_eq!(gives_way(&there, 2, 50, 512, 1), Some((2, vec![2])), "the lowest of all");
+    assert_eq!(gives_way(&there[..2], 1, 50, 512, 1), Some((1, vec![1])));
+    assert_eq!(gives_way(&there[..2], 1, 50, 1_024, 1), Some((1, vec![1, 0])));
+    assert_eq!(gives_way(&there[..2], 1, 30, 1_024, 1), None, "one of them is as high");
+    assert_eq!(gives_way(&there[..2], 1, 50, 2_048, 1), None, "no machine is so large");
+    assert_eq!(gives_way(&there, 2, 50, 512, 0), None, "none may be missing");
+    let small = [(1, 0, 10, 100, false, true), (1, 0, 10, 400, false, true), (1, 0, 10, 500, false, true)];
+    assert_eq!(gives_way(&small, 1, 50, 400, 9), Some((1, vec![2])), "one that is large enough");
+}
+
+#[test]
+fn nobody_else_goes_where_enough_are_going() {
+    let there = [(1, 0, 30, 512, true, true), (1, 1, 20, 512, false, true), (2, 2, 10, 1_024, false, true)];
+    assert_eq!(gives_way(&there, 2, 50, 512, 1), Some((1, vec![])));
+    assert_eq!(gives_way(&there, 2, 10, 512, 1), Some((1, vec![])), "whatever its priority");
+    assert_eq!(gives_way(&there, 2, 50, 1_024, 1), Some((2, vec![2])));
+}
+
+/// What must hold of who gives way, and that the highest of them is as low as it can be: by trying every set.
+fn must_do_least_harm(there: &[There], machines: u64, priority: u8, megabytes: u64, spare: u32) -> Result<(), String> {
+    let may_go = |set: u32, node: u64| {
+        let goes = |at: &usize| set & (1 << at) != 0;
+        let chosen: Vec<usize> = (0..there.len()).filter(goes).collect();
+        let lower = chosen.iter().all(|at| there[*at].0 == node && there[*at].2 < priority && !there[*at].4);
+        let of = |service: u8| {
+            let of = |at: &&usize| usize::from(there[**at].1) % SERVICES.len() == usize::from(service) && there[**at].5;
+            chosen.iter().filter(of).count() as u32
+        };
+        let within = (0..SERVICES.len() as u8).all(|service| of(service) <= spare);
+        let stays = |at: &usize| there[*at].0 == node && !there[*at].4 && !goes(at);
+        let kept: u64 = (0..there.len()).filter(stays).map(|at| there[at].3).sum();
+        (lower && within && kept + megabytes <= 1_024).then(|| chosen.iter().map(|at| there[*at].2).max())
+    };
+    let best = (1..=machines).flat_map(|node| (0..1 << there.len()).filter_map(move |set| may_go(set, node))).min();
+    match (gives_way(there, machines, priority, megabytes, spare), best) {
+        (None, None) => Ok(()),
+        (Some((node, stars)), Some(best)) => {
+            let set = stars.iter().fold(0, |set, star| set | 1 << star);
+            let highest = may_go(set, node).ok_or("what was chosen may not go, or is not enough")?;
+            if stars.iter().any(|star| may_go(set & !(1 << star), node).is_some()) {
+                return Err(format!("of {stars:?} one goes for nothing"));
+            }
+            if highest == best { Ok(()) } else { Err(format!("{highest:?} goes, {best:?} would have been enough")) }
+        }
+        (found, best) => Err(format!("found {found:?}, there is {best:?}")),
+    }
+}
+
+proptest! {
+    #[test]
+    fn who_gives_way_is_lower_within_what_may_be_missing_and_needed(
+        there in prop::collection::vec((1..4_u64, 0..3_u8, 0..5_u8, 100..600_u64, any::<bool>(), any::<bool>()), 0..8),
+        priority in 0..5_u8,
+        megabytes in 1..1_200_u64,
+        spare in 0..3_u32,
+    ) {
+        let there: Vec<There> = there.into_iter().map(|(node, service, _, megabytes, goes, serves)| {
+            // All stars of a service have its priority.
+            (node, service, [0, 2, 3][usize::from(service)], megabytes, goes, serves)
+        }).collect();
+        if let Err(why) = must_do_least_harm(&there, 3, priority, megabytes, spare) {
+            prop_assert!(false, "{}", why);
+        }
     }
 }

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use model::app::INSTANCES_MAX;
 use model::limits::limits_difference;
+use model::taint;
 use model::{
-    AppKey, AppSpec, Code, Duty, Exit, LimitsChange, Name, NodeId, Problem, RestartPolicy, RunOutcome, SecretChange,
-    SecretKey, ServiceKey, ServiceSpec, Standing, StarId, StarPhase, StarTemplate, Turn, VolumeKey, WallTime,
+    AppKey, AppSpec, Code, Duty, Exit, LimitsChange, Name, NodeId, Placement, Problem, RestartPolicy, RunOutcome,
+    SecretChange, SecretKey, ServiceKey, ServiceSpec, Standing, StarId, StarPhase, StarTemplate, Turn, VolumeKey,
+    WallTime,
 };
 
 use crate::audit::{Deed, Outcome};
 use crate::command::{Assignment, Command, Transition};
 use crate::record::{About, AppRecord, NodeRecord, ServiceRecord, StarRecord, State};
-use crate::{access, audit, jobs, keys, namespaces, nodes, rollouts, secrets, security, single, volumes};
+use crate::{access, audit, everywhere, jobs, keys, namespaces, nodes, rollouts, secrets, security, single, volumes};
 
 /// What a command did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +145,10 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
             }
             Ok(())
         }
+        Command::Preempt { service, stars, wall } => preempt(state, service, stars, *wall, &mut changes),
+        Command::SetTaint { node, name, taint, wall } => {
+            nodes::set_taint(state, *node, name, taint.as_ref(), *wall, &mut changes)
+        }
         Command::Forget { stars } => {
             stars.iter().for_each(|star| changes.extend(forget(state, *star)));
             Ok(())
@@ -251,6 +257,7 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
     if let Err(problem) = result {
         changes.push(Change::Refused { problem });
     }
+    everywhere::recount(state, &mut changes);
     changes
 }
 
@@ -273,6 +280,7 @@ pub fn check_put(state: &State, spec: &AppSpec, base: Option<u64>) -> Result<(),
         if let Some(job) = &service.job {
             job.check(service.instances)?;
         }
+        service.check_everywhere()?;
         let key = spec.service_key(name);
         if let Some(other) = state.services.get(&key).filter(|service| service.app != *app) {
             let message = format!("service `{key}` belongs to app `{}`", other.app);
@@ -384,6 +392,10 @@ fn scale(state: &mut State, key: &ServiceKey, instances: u32, wall: WallTime, ch
     if service.spec.job.is_some() {
         let problem = Problem::new(Code::Conflict, format!("`{key}` is a job: its parts are part of its description"));
         return Err(problem.help("change its `completions` or its `inputs`, and its `parallelism`"));
+    }
+    if service.spec.placement.every_node {
+        let problem = Problem::new(Code::Conflict, format!("`{key}` has a star on every node"));
+        return Err(problem.help("take `every_node` out of its `placement` for it to have a number of them"));
     }
     check_instances(instances, service.spec.template.singleton)?;
     let was_idle = service.is_idle();
@@ -581,9 +593,21 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
         return refused(Code::AlreadyExists, format!("there is a star `{}` already", assignment.star));
     }
     // A machine in no constellation knows of no nodes, and everything is for it.
-    let takes = |node: &NodeRecord| node.standing == Standing::Up && node.duty == Duty::Takes;
+    let is_everywhere = spec.placement.every_node;
+    let takes = |node: &NodeRecord| {
+        let on_duty = node.duty == Duty::Takes || (is_everywhere && node.duty == Duty::Cordoned);
+        node.standing == Standing::Up && on_duty
+    };
     if !state.nodes.is_empty() && !state.nodes.get(&assignment.node).is_some_and(takes) {
         return refused(Code::Conflict, format!("node `{}` takes no stars any more", assignment.node));
+    }
+    if let Some(record) = state.nodes.get(&assignment.node)
+        && let Some(why) = keeps_off(&spec.placement, record)
+    {
+        return refused(
+            Code::Conflict,
+            format!("node `{}` gets no star of `{}`: {why}", record.name, assignment.service),
+        );
     }
     // What is kept for stars is kept once: who planned this may not have known of all that is on its way.
     let kept = state.stars.load_of(assignment.node).map(|load| load.kept).unwrap_or_default();
@@ -625,6 +649,46 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
     };
     state.stars.insert(star);
     Change::StarAssigned { star: assignment.star }
+}
+
+/// What of a machine keeps the stars of a service off it.
+fn keeps_off(placement: &Placement, record: &NodeRecord) -> Option<String> {
+    if let Some(condition) = placement.broken(Some(&record.name), &record.facts).next() {
+        return Some(format!("`{condition}` does not hold"));
+    }
+    let (name, taint) = placement.kept_off(&record.taints)?;
+    Some(format!("it is tainted `{}`", taint::shown(name, taint)))
+}
+
+/// Stars of lower services go for one of a higher one.
+fn preempt(
+    state: &mut State,
+    service: &ServiceKey,
+    stars: &[StarId],
+    wall: WallTime,
+    changes: &mut Vec<Change>,
+) -> Applied {
+    let Some(record) = state.services.get(service) else {
+        return Err(Problem::new(Code::NotFound, format!("no service `{service}`")));
+    };
+    let priority = record.spec.placement.priority;
+    for star in stars {
+        let Some(star) = state.stars.get(star).filter(|star| star.phase < StarPhase::Draining) else { continue };
+        let (name, of) = (star.name(), star.service.clone());
+        let gives_way = state.services.get(&of).map(|record| record.spec.placement.priority);
+        if gives_way.is_some_and(|other| other >= priority) {
+            let message = format!("star `{name}` need not give way to `{service}` any more");
+            changes.push(Change::Refused { problem: Problem::new(Code::Conflict, message) });
+            continue;
+        }
+        let drains = Transition { star: star.id, phase: StarPhase::Draining, process: None, exit: None };
+        let than = gives_way.map(|other| format!(" (priority {priority} over {other})")).unwrap_or_default();
+        let about = About::star(state, &of, &name);
+        let moved = transit(state, &drains, wall, changes);
+        changes.extend(moved);
+        state.record_of(about, wall, format!("star `{name}` gives way to a star of `{service}`{than}"));
+    }
+    Ok(())
 }
 
 pub(crate) fn transit(

@@ -288,12 +288,17 @@ impl Command {
                 change(format!("roll service `{service}` back to version {version}"))
             }
             Self::SetDuty { node, duty, .. } => nodes(format!("have node `{node}` be {duty}")),
+            Self::SetTaint { node, name, taint, .. } => nodes(match taint {
+                Some(taint) => format!("taint node `{node}`: `{}`", model::taint::shown(name, taint)),
+                None => format!("untaint node `{node}`: `{name}`"),
+            }),
             Self::AddTicket { ticket, .. } => access(format!("invite {} as {}", ticket.uses_max, ticket.role)),
             Self::RemoveTicket { hash, .. } => access(format!("revoke join token `{}`", crate::security::short(*hash))),
             Self::RevokeCertificates { node, .. } => access(format!("shut out node `{node}`")),
             Self::AddGrant { name, grant, .. } => access(format!("grant `{name}`: {}", said(grant))),
             Self::RemoveGrant { name, .. } => access(format!("revoke grant `{name}`")),
             Self::Assign { .. }
+            | Self::Preempt { .. }
             | Self::Transitions { .. }
             | Self::Forget { .. }
             | Self::Found { .. }

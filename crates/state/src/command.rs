@@ -2,7 +2,8 @@
 
 use model::{
     AppKey, AppSpec, ContentHash, Duty, Exit, JoinTicket, LimitsChange, Name, NamespaceChange, NodeFacts, NodeId,
-    NodeRole, Once, RolloutTurn, SecretChange, SecretKey, Serial, ServiceKey, StarId, StarPhase, VolumeKey, WallTime,
+    NodeRole, Once, RolloutTurn, SecretChange, SecretKey, Serial, ServiceKey, StarId, StarPhase, Taint, VolumeKey,
+    WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -143,6 +144,10 @@ pub enum Command {
     WarnNamespace { namespace: Name, at: WallTime, wall: WallTime },
     /// Takes away a namespace whose time is over, as `DeleteNamespace` with force. Refused when it does not end at `at` any more.
     EndNamespace { namespace: Name, at: WallTime, wall: WallTime },
+    /// Says something of a machine that services have to put up with; `None` takes it back.
+    SetTaint { node: NodeId, name: String, taint: Option<Taint>, wall: WallTime },
+    /// Tells stars to go so that a star of `service` has room. Refused for each that need not give way to it.
+    Preempt { service: ServiceKey, stars: Vec<StarId>, wall: WallTime },
 }
 
 impl Command {
@@ -161,6 +166,7 @@ impl Command {
             self.bare(),
             Self::Assign { .. }
                 | Self::Retire { .. }
+                | Self::Preempt { .. }
                 | Self::Forget { .. }
                 | Self::LoseNode { .. }
                 | Self::WelcomeNode { .. }

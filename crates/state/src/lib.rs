@@ -15,6 +15,7 @@ pub mod access;
 mod apply;
 pub mod audit;
 mod command;
+pub mod everywhere;
 pub mod jobs;
 pub mod keys;
 pub mod namespaces;

@@ -1,9 +1,10 @@
 //! Machines that come, go, are given up and come back.
 
 use model::machine::{LABEL_MAX_BYTES, NODES_MAX, said_of_volumes};
+use model::taint::{self, TAINTS_MAX};
 use model::{
     Code, ContentHash, Duty, Exit, ExitCause, Name, NodeFacts, NodeId, NodeRole, Problem, Standing, StarId, StarPhase,
-    WallTime,
+    Taint, Taints, WallTime,
 };
 
 use crate::apply::{Applied, Change, transit};
@@ -80,6 +81,7 @@ fn insert(
         facts: facts.clone(),
         standing: Standing::Up,
         duty: Duty::Takes,
+        taints: Taints::new(),
         admitted: wall,
         since: wall,
     };
@@ -164,6 +166,45 @@ pub(crate) fn set_duty(
         Duty::Draining => "is drained: its stars move elsewhere",
     };
     state.record(wall, format!("node `{name}` {what}"));
+    changes.push(Change::NodeChanged { node });
+    Ok(())
+}
+
+/// Says something of a machine that services have to put up with, or takes it back.
+pub(crate) fn set_taint(
+    state: &mut State,
+    node: NodeId,
+    name: &str,
+    taint: Option<&Taint>,
+    wall: WallTime,
+    changes: &mut Vec<Change>,
+) -> Applied {
+    let text = taint.map_or_else(|| name.to_owned(), |taint| taint::shown(name, taint));
+    taint::parse(&text)?;
+    let record = node_mut(state, node)?;
+    let there = record.taints.get(name);
+    if there == taint {
+        return match taint {
+            Some(_) => Ok(()),
+            None => Err(Problem::new(Code::NotFound, format!("node `{}` has no taint `{name}`", record.name))),
+        };
+    }
+    if there.is_none() && record.taints.len() >= TAINTS_MAX {
+        return Err(Problem::new(Code::InvalidValue, format!("a node has at most {TAINTS_MAX} taints")));
+    }
+    let what = match taint {
+        Some(taint) => {
+            record.taints.insert(name.to_owned(), taint.clone());
+            let leave = if taint.evicts { ": who does not tolerate it moves elsewhere" } else { "" };
+            format!("is tainted `{text}`{leave}")
+        }
+        None => {
+            record.taints.remove(name);
+            format!("is not tainted `{name}` any more")
+        }
+    };
+    let what = format!("node `{}` {what}", record.name);
+    state.record(wall, what);
     changes.push(Change::NodeChanged { node });
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::{
     AppKey, AppSpec, BundleId, Duty, Exit, Name, NodeFacts, NodeId, NodeRole, SecretKey, ServiceKey, ServiceSpec,
-    Standing, StarId, StarPhase, StarTemplate, Turn, VolumeKey, WallTime,
+    Standing, StarId, StarPhase, StarTemplate, Taints, Turn, VolumeKey, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +99,9 @@ pub struct ServiceRecord {
     /// What failed last, if nothing was asked for since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_back: Option<TakenBack>,
+    /// How many machines there are for it, if it is to have a star on each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub everywhere: Option<u32>,
     pub stopped: bool,
     /// Its stars stand still. Whatever asks it to run, or to end, ends that too.
     #[serde(default)]
@@ -137,7 +140,7 @@ impl ServiceRecord {
             return self.parts_wanted(job);
         }
         let free = u32::try_from(self.done.len() + self.held.len()).unwrap_or(u32::MAX);
-        if self.stopped { 0 } else { self.spec.instances.saturating_sub(free) }
+        if self.stopped { 0 } else { self.everywhere.unwrap_or(self.spec.instances).saturating_sub(free) }
     }
 }
 
@@ -198,6 +201,9 @@ pub struct NodeRecord {
     pub facts: NodeFacts,
     pub standing: Standing,
     pub duty: Duty,
+    /// Who has to put up with it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub taints: Taints,
     pub admitted: WallTime,
     /// When it came to stand as it does.
     pub since: WallTime,

@@ -103,6 +103,7 @@ impl ServiceRecord {
             rollout: None,
             failed: None,
             taken_back: None,
+            everywhere: None,
             stopped: false,
             paused: false,
             started: 0,

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use model::taint::TAINTS_MAX;
 use model::{
     AppSpec, BundleId, Bytes, Code, ContentHash, Duty, Exit, ExitCause, Limits, Name, Network, NodeFacts, NodeId,
-    NodeRole, Probe, ProbeKind, Program, Reserve, RestartPolicy, ServiceKey, ServiceSpec, Standing, StarId, StarPhase,
-    StarTemplate, VolumeKey, VolumeMount, WallTime,
+    NodeRole, Placement, Priority, Probe, ProbeKind, Program, Reserve, RestartPolicy, ServiceKey, ServiceSpec,
+    Standing, StarId, StarPhase, StarTemplate, Taint, VolumeKey, VolumeMount, WallTime,
 };
 use state::{Assignment, Change, Command, Part, State, Transition, apply, touched};
 
@@ -353,4 +354,114 @@ fn that_a_node_was_started_twice_is_an_event_and_changes_nothing_else() {
     assert_eq!((world.state.nodes.len(), &world.state.nodes), (before.nodes.len(), &before.nodes));
     world.refuses(note(NodeId(77), "10.0.0.9"), Code::NotFound, "no node");
     world.refuses(note(node, "two words"), Code::InvalidValue, "host:port");
+}
+
+fn taint(node: u64, name: &str, taint: Option<Taint>) -> Command {
+    Command::SetTaint { node: NodeId(node), name: name.to_owned(), taint, wall: WALL }
+}
+
+#[test]
+fn a_tainted_node_gets_no_star_of_who_does_not_tolerate_it() {
+    let mut world = World::of_three();
+    world.does(taint(2, "gpu", Some(Taint { value: Some("a100".to_owned()), evicts: false })));
+    world.refuses(assign("web", 1, 2), Code::Conflict, "node `b` gets no star of `web`: it is tainted `gpu = a100`");
+    world.does(assign("web", 1, 3));
+    world.does(taint(3, "old", Some(Taint::default())));
+    assert_eq!(world.phase(1), StarPhase::Assigned, "who is there stays");
+    world.does(taint(2, "gpu", None));
+    world.does(assign("web", 2, 2));
+    world.refuses(taint(2, "gpu", None), Code::NotFound, "node `b` has no taint `gpu`");
+    world.refuses(taint(9, "gpu", Some(Taint::default())), Code::NotFound, "no node");
+    for odd in ["", "a b", "a=b", "*"] {
+        world.refuses(taint(2, odd, Some(Taint { value: Some("x".to_owned()), evicts: true })), Code::InvalidValue, "");
+    }
+    for number in 0..TAINTS_MAX {
+        world.does(taint(1, &format!("t{number}"), Some(Taint::default())));
+    }
+    world.refuses(taint(1, "more", Some(Taint::default())), Code::InvalidValue, "at most 16 taints");
+}
+
+/// What `web` and `db` are now, with other placements.
+fn placed(world: &World, web: Placement, db: Placement) -> Command {
+    let mut spec = world.state.apps[&"shop".parse::<model::AppKey>().unwrap()].spec.clone();
+    for (name, placement) in [("web", web), ("db", db)] {
+        spec.services.get_mut(&name.parse::<Name>().unwrap()).unwrap().placement = placement;
+    }
+    Command::PutApp { spec, base: None, wall: WALL }
+}
+
+fn priority(priority: u8) -> Placement {
+    Placement { priority: Priority(priority), ..Placement::default() }
+}
+
+#[test]
+fn who_gives_way_is_lower_at_the_moment_it_is_written() {
+    let mut world = World::of_three();
+    world.does(assign("web", 1, 2));
+    let preempt =
+        || Command::Preempt { service: "db".parse().unwrap(), stars: vec![StarId(1), StarId(99)], wall: WALL };
+    world.refuses(preempt(), Code::Conflict, "star `web-1` need not give way to `db` any more");
+    assert_eq!(world.phase(1), StarPhase::Assigned);
+    world.does(placed(&world, priority(49), priority(50)));
+    world.does(preempt());
+    assert_eq!(world.phase(1), StarPhase::Draining);
+    let told = "star `web-1` gives way to a star of `db` (priority 50 over 49)";
+    assert_eq!(world.state.events.back().unwrap().what, told);
+    world.does(preempt());
+    assert_eq!(world.state.events.back().unwrap().what, told, "once");
+}
+
+#[test]
+fn a_service_on_every_node_is_wanted_as_often_as_there_are_nodes_for_it() {
+    let mut world = World::default();
+    let everywhere = || Placement { every_node: true, ..Placement::default() };
+    let mut spec = service(Vec::new());
+    (spec.instances, spec.placement) = (1, everywhere());
+    let app = |spec: ServiceSpec| Command::PutApp {
+        spec: AppSpec { app: "shop".parse().unwrap(), services: [(name("web"), spec)].into() },
+        base: None,
+        wall: WALL,
+    };
+    world.does(app(spec.clone()));
+    let wanted = |world: &World| world.state.services[&"web".parse::<ServiceKey>().unwrap()].wanted();
+    assert_eq!(wanted(&world), 1, "on a machine that is alone");
+    world.does(found());
+    assert_eq!(wanted(&world), 0, "what is not known of a node may be anything");
+    let describe = |node: u64| {
+        let facts = Box::new(NodeFacts { cores: 2, ..NodeFacts::default() });
+        Command::DescribeNode { node: NodeId(node), address: "10.0.0.1:7946".to_owned(), facts, wall: WALL }
+    };
+    world.does(describe(1));
+    world.does(admit("b"));
+    let b = world.state.index;
+    world.does(describe(b));
+    assert_eq!(wanted(&world), 2);
+    for (command, expected) in [
+        (Command::SetDuty { node: NodeId(b), duty: Duty::Cordoned, wall: WALL }, 2),
+        (Command::SetDuty { node: NodeId(b), duty: Duty::Draining, wall: WALL }, 1),
+        (Command::SetDuty { node: NodeId(b), duty: Duty::Takes, wall: WALL }, 2),
+        (taint(1, "gpu", Some(Taint::default())), 1),
+        (Command::LoseNode { node: NodeId(b), wall: WALL }, 0),
+        (Command::WelcomeNode { node: NodeId(b), wall: WALL }, 1),
+        (taint(1, "gpu", None), 2),
+        (Command::RemoveNode { node: NodeId(b), wall: WALL }, 1),
+    ] {
+        world.does(command);
+        assert_eq!(wanted(&world), expected, "{:?}", world.state.events.back());
+    }
+    world.refuses(
+        Command::Scale { service: "web".parse().unwrap(), instances: 3, wall: WALL },
+        Code::Conflict,
+        "has a star on every node",
+    );
+    let odd = [
+        ServiceSpec { instances: 2, ..spec.clone() },
+        ServiceSpec { template: StarTemplate { singleton: true, ..spec.template.clone() }, ..spec.clone() },
+        ServiceSpec { template: StarTemplate { volumes: vec![volume()], ..spec.template.clone() }, ..spec.clone() },
+    ];
+    for spec in odd {
+        world.refuses(app(spec), Code::InvalidValue, "`every_node` does not go with");
+    }
+    world.does(app(service(Vec::new())));
+    assert_eq!(wanted(&world), 3);
 }

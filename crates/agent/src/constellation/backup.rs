@@ -31,8 +31,8 @@ use super::home::{Home, Key, ring};
 use super::join::Machine;
 use super::start::log_folder;
 use super::{Shared, home, security};
+use crate::beside::beside;
 use crate::clock;
-use crate::control::beside;
 
 /// Kinds of sections. A released one keeps its meaning.
 const HEAD: u8 = 1;

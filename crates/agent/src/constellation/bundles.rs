@@ -30,7 +30,8 @@ use super::mesh::refuse;
 use super::roads::Roads;
 use super::shared::Shared;
 use super::wire::{Reader, decode, encode, framed};
-use crate::control::{Looker, beside};
+use crate::beside::beside;
+use crate::control::Looker;
 
 pub(crate) const FETCH: &str = "bundle.fetch";
 pub(crate) const HOLD: &str = "bundle.hold";

@@ -27,8 +27,8 @@ use super::join::{Machine, join};
 use super::registrar::Registrar;
 use super::shared::Shared;
 use super::start::{in_use, log_folder};
+use crate::beside::beside;
 use crate::clock;
-use crate::control::beside;
 use crate::main_loop::Incoming;
 
 /// How long the stars of a node that leaves may take to be elsewhere, beyond what they need to end.

@@ -111,6 +111,7 @@ impl Town {
     pub(super) fn state(&self) -> State {
         let record = |(node, (role, address)): (&NodeId, &(NodeRole, SocketAddr))| {
             let record = NodeRecord {
+                taints: Default::default(),
                 name: name(&format!("n{}", node.0)),
                 role: *role,
                 address: address.to_string(),

@@ -26,7 +26,8 @@ use super::home::Home;
 use super::mesh::refuse;
 use super::roads::Roads;
 use super::wire::{Reader, decode, encode};
-use crate::control::{Looker, beside};
+use crate::beside::beside;
+use crate::control::Looker;
 
 pub(crate) const SERVICE: &str = "secret.release";
 

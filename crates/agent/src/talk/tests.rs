@@ -25,6 +25,7 @@ fn state() -> State {
     let mut state = State::default();
     for (id, name) in [(1, "a"), (2, "b")] {
         let record = NodeRecord {
+            taints: Default::default(),
             name: name.parse().unwrap(),
             role: NodeRole::Controller,
             address: "10.0.0.1:7946".to_owned(),

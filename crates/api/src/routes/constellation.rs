@@ -6,7 +6,7 @@ use axum::extract::ConnectInfo;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
-use model::{NodeId, Problem};
+use model::{NodeId, Problem, Taint};
 
 use super::Asked;
 use crate::constellation::{Became, Init, Join, NodeView, Removal, SetDuty, Survey};
@@ -77,6 +77,26 @@ pub(super) async fn set_duty(
     Body(SetDuty { duty }): Body<SetDuty>,
 ) -> Reply<Accepted> {
     Ok(Json(control.set_duty(node, duty).await?))
+}
+
+/// Say something of a node that services have to put up with, or they get no star there
+#[utoipa::path(put, path = "/v1/nodes/{node}/taints/{taint}", tag = "constellation",
+    params(("node" = NodeId, Path), ("taint" = String, Path)), request_body = Taint,
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn set_taint(
+    Asked(control): Asked,
+    Path((node, name)): Path<(NodeId, String)>,
+    Body(taint): Body<Taint>,
+) -> Reply<Accepted> {
+    Ok(Json(control.set_taint(node, name, Some(taint)).await?))
+}
+
+/// Take that back
+#[utoipa::path(delete, path = "/v1/nodes/{node}/taints/{taint}", tag = "constellation",
+    params(("node" = NodeId, Path), ("taint" = String, Path)),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn remove_taint(Asked(control): Asked, Path((node, name)): Path<(NodeId, String)>) -> Reply<Accepted> {
+    Ok(Json(control.set_taint(node, name, None).await?))
 }
 
 /// Take a node out for good

@@ -132,6 +132,7 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(constellation::resources))
         .routes(routes!(constellation::survey))
         .routes(routes!(constellation::set_duty))
+        .routes(routes!(constellation::set_taint, constellation::remove_taint))
         .routes(routes!(constellation::remove))
         .routes(routes!(constellation::backup))
         .routes(routes!(certs::invite, certs::tokens))

@@ -372,6 +372,9 @@ impl Control for Remembering {
     fn set_duty(&self, node: NodeId, duty: Duty) -> Answer<'_, Accepted> {
         self.note(format!("{node} {duty}"), Ok(Accepted { index: 12 }))
     }
+    fn set_taint(&self, node: NodeId, name: String, taint: Option<model::Taint>) -> Answer<'_, Accepted> {
+        self.note(format!("{node} {name} {taint:?}"), Ok(Accepted { index: 12 }))
+    }
     fn remove_node(&self, node: NodeId, force: bool) -> Answer<'_, Accepted> {
         self.note(format!("remove {node} {force}"), Ok(Accepted { index: 13 }))
     }

@@ -4,12 +4,24 @@ use std::str::FromStr;
 
 use model::app::INSTANCES_MAX;
 use model::placement::WEIGHT_MAX;
-use model::{Code, Placement, Preference, Problem, Strategy};
+use model::{Code, Name, Placement, Preference, Priority, Problem, Strategy};
 
+use super::update::amount;
 use super::{OptionFault, Options, Read, narrow};
 use crate::setting::Setting;
 
-const PLACEMENT_OPTIONS: [&str; 5] = ["strategy", "require", "prefer", "spread", "per_node"];
+const PLACEMENT_OPTIONS: [&str; 10] = [
+    "strategy",
+    "require",
+    "prefer",
+    "spread",
+    "per_node",
+    "every_node",
+    "tolerate",
+    "apart_from",
+    "priority",
+    "disruptions",
+];
 /// Of a wish that says only what is wished.
 const WEIGHT_DEFAULT: i32 = 50;
 
@@ -24,12 +36,18 @@ pub(super) fn placement(options: &mut Options) -> Read<Placement> {
     };
     let own = &mut Options::new(settings, &PLACEMENT_OPTIONS, &["placement"])?;
     let strategies = [Strategy::Spread, Strategy::Binpack, Strategy::Random].map(|one| (one.as_str(), one));
+    let usual = Placement::default();
     let placement = Placement {
         strategy: own.choice("strategy", &strategies)?.unwrap_or_default(),
         require: parsed(own, "require")?,
         prefer: wishes(own)?,
         spread: parsed(own, "spread")?,
         per_node: own.int("per_node", 1, INSTANCES_MAX.into())?.map(narrow),
+        every_node: own.bool("every_node")?.unwrap_or_default(),
+        tolerate: parsed(own, "tolerate")?,
+        apart_from: names(own, "apart_from")?,
+        priority: own.int("priority", 0, Priority::MAX.0.into())?.map_or(usual.priority, |it| Priority(it as u8)),
+        disruptions: amount(own, "disruptions")?.unwrap_or(usual.disruptions),
     };
     placement.check().map_err(|problem| own.fault_of_all(problem))?;
     Ok(placement)
@@ -37,15 +55,28 @@ pub(super) fn placement(options: &mut Options) -> Read<Placement> {
 
 /// What is written as text, each by itself or one alone.
 fn parsed<T: FromStr<Err = Problem>>(own: &mut Options, name: &str) -> Read<Vec<T>> {
-    let texts = match own.take(name) {
-        None => Vec::new(),
-        Some(Setting::Text(text)) => vec![text],
+    let texts = texts(own, name)?;
+    texts.iter().map(|text| text.parse().map_err(|problem| own.fault(name, problem))).collect()
+}
+
+fn texts(own: &mut Options, name: &str) -> Read<Vec<String>> {
+    match own.take(name) {
+        None => Ok(Vec::new()),
+        Some(Setting::Text(text)) => Ok(vec![text]),
         Some(list) => {
             own.settings.push((name.to_owned(), list));
-            own.texts(name)?
+            own.texts(name)
         }
+    }
+}
+
+/// Services of the namespace, each by itself or one alone.
+fn names(own: &mut Options, name: &str) -> Read<Vec<Name>> {
+    let texts = texts(own, name)?;
+    let parse = |text: &String| {
+        text.parse::<Name>().map_err(|error| own.fault(name, Problem::new(Code::InvalidValue, error.to_string())))
     };
-    texts.iter().map(|text| text.parse().map_err(|problem| own.fault(name, problem))).collect()
+    texts.iter().map(parse).collect()
 }
 
 /// `"disk = ssd"`, or `{that: "disk = ssd", weight: 80}`.

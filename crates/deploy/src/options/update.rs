@@ -70,7 +70,7 @@ fn strategy(own: &mut Options) -> Read<UpdateStrategy> {
 }
 
 /// A number of stars, or a part as text.
-fn amount(own: &mut Options, name: &str) -> Read<Option<Amount>> {
+pub(super) fn amount(own: &mut Options, name: &str) -> Read<Option<Amount>> {
     match own.take(name) {
         None => Ok(None),
         Some(Setting::Text(text)) => text.parse().map(Some).map_err(|problem| own.fault(name, problem)),

@@ -1,5 +1,7 @@
 //! Where pods may run, as conditions on machines.
 
+use model::placement::CONDITIONS_MAX;
+
 use crate::draft::Service;
 use crate::ledger::{Ledger, WithHelp as _};
 use crate::tree::Node;
@@ -30,6 +32,28 @@ pub(super) fn node_selector(ledger: &mut Ledger, service: &mut Service, node: &N
         match attribute(label) {
             None => ledger.left(value, "machines are not told apart by system"),
             Some(name) => requires(ledger, service, value, &format!("{name} = {}", value.scalar().unwrap_or_default())),
+        }
+    }
+}
+
+/// What it does with those that are there is the machine's affair here.
+pub(super) fn tolerations(ledger: &mut Ledger, service: &mut Service, node: &Node) {
+    for item in node.items() {
+        let text = |key: &str| item.get(key).and_then(Node::scalar).map(str::to_owned);
+        let (key, value) = (text("key").filter(|key| !key.is_empty()), text("value").filter(|value| !value.is_empty()));
+        let said = match (key, value) {
+            (None, _) => "*".to_owned(),
+            (Some(key), None) => key,
+            (Some(key), Some(value)) => format!("{key} = {value}"),
+        };
+        match said.parse::<model::Toleration>() {
+            Ok(toleration) if service.placement.tolerate.len() < CONDITIONS_MAX => {
+                if !service.placement.tolerate.contains(&toleration) {
+                    service.placement.tolerate.push(toleration);
+                }
+                ledger.carried(item, format!("placement: tolerate {said}").help("`rads c taint NODE NAME` says what a node is for"));
+            }
+            _ => ledger.left(item, "it is no name of a taint"),
         }
     }
 }

@@ -222,9 +222,11 @@ fn pod_spec(ledger: &mut Ledger, service: &mut Service, pod: &Node, kind: &str, 
             }
             "affinity" => placement::affinity(ledger, service, value, labels),
             "topologySpreadConstraints" => placement::spread(ledger, service, value),
-            "tolerations" => ledger.left(value, "machines have no taints: `placement` says where stars may go"),
+            "tolerations" => placement::tolerations(ledger, service, value),
             "schedulerName" => ledger.left(value, "there is one scheduler"),
-            "priorityClassName" | "priority" | "preemptionPolicy" => ledger.left(value, "services have no priorities"),
+            "priorityClassName" | "priority" | "preemptionPolicy" => {
+                ledger.left(value, "a priority is a number from 0 to 100".help("say it as `placement: {priority: 80}`"));
+            }
             "serviceAccountName" | "serviceAccount" => ledger.left(value, "stars have no account"),
             "automountServiceAccountToken" => match value.boolean() {
                 Some(false) => ledger.carried(value, "stars have no account"),

@@ -1,4 +1,4 @@
-//! `rads c nodes`, `drain`, `cordon`, `uncordon`, `remove`: the machines of a constellation and what each is for.
+//! `rads c nodes`, `drain`, `cordon`, `uncordon`, `taint`, `remove`: the machines of a constellation and what each is for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
@@ -7,12 +7,12 @@ use std::time::Duration;
 use api::constellation::MachineView;
 use api::{Client, Health, NodeView, StarView};
 use model::machine::{KEEP_OR_LEAVE, check_given_up, said_of_volumes};
-use model::{Bytes, Code, Duty, Name, NodeId, Problem, ServiceKey, StarPhase, VolumeKey, VolumeThere};
+use model::{Bytes, Code, Duty, Name, NodeId, Problem, ServiceKey, StarPhase, Taint, Taints, VolumeKey, VolumeThere};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::cli::Form;
-use crate::membership::{Drain, Nodes, OneNode, Remove};
+use crate::membership::{AddTaint, Drain, Nodes, OneNode, Remove, RemoveTaint};
 use crate::screen::{self, Table};
 
 /// Longest single wait at the agent. What membership sees does not move the index: it is shown this much later.
@@ -74,7 +74,7 @@ fn table(nodes: &[NodeView]) -> Table {
             [&facts.region, &facts.zone, &facts.rack].into_iter().flatten().map(|name| name.as_str()).collect();
         table.row([
             machine.name.to_string(),
-            format!("{}{duty}", machine.health),
+            format!("{}{duty}{}", machine.health, tainted(&machine.taints)),
             format!("{}{part}", machine.role),
             machine.address.clone(),
             if place.is_empty() { "-".to_owned() } else { place.join("/") },
@@ -121,6 +121,30 @@ pub(crate) async fn uncordon(client: &Client, args: OneNode, form: Form) -> Resu
     let node = find_there(client, &args.node).await?;
     client.set_duty(node.machine.id, Duty::Takes).await?;
     told(client, Told::of(&node), "takes stars", form).await
+}
+
+pub(crate) async fn taint(client: &Client, args: AddTaint, form: Form) -> Result<u8, Problem> {
+    let node = find_there(client, &args.node).await?;
+    let (name, value) = model::taint::parse(&args.taint)?;
+    let taint = Taint { value, evicts: args.evict };
+    client.set_taint(node.machine.id, &name, &taint).await?;
+    let text = match taint.evicts {
+        true => "tainted: who does not tolerate it moves elsewhere",
+        false => "tainted: who does not tolerate it gets no new stars there",
+    };
+    told(client, Told::of(&node), text, form).await
+}
+
+pub(crate) async fn untaint(client: &Client, args: RemoveTaint, form: Form) -> Result<u8, Problem> {
+    let node = find_there(client, &args.node).await?;
+    let (name, _) = model::taint::parse(&args.taint)?;
+    client.remove_taint(node.machine.id, &name).await?;
+    told(client, Told::of(&node), "not tainted any more", form).await
+}
+
+fn tainted(taints: &Taints) -> String {
+    let shown: Vec<String> = taints.iter().map(|(name, taint)| model::taint::shown(name, taint)).collect();
+    if shown.is_empty() { String::new() } else { format!(", tainted {}", shown.join("; ")) }
 }
 
 pub(crate) async fn remove(client: &Client, args: Remove, form: Form) -> Result<u8, Problem> {
@@ -325,6 +349,7 @@ mod tests {
 
     fn machine(volumes_there: Vec<VolumeThere>) -> MachineView {
         MachineView {
+            taints: Taints::new(),
             id: NodeId(3),
             name: "c".parse().unwrap(),
             role: model::NodeRole::Controller,

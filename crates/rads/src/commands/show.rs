@@ -212,7 +212,13 @@ pub(super) fn state(service: &ServiceView) -> String {
             format!("ready, {} stopped", screen::count(service.held.len(), "star"))
         }
         // Stars that end by themselves and are not started again.
-        _ if service.desired == 0 && service.spec.instances > 0 && !service.changing => "ended".to_owned(),
+        _ if service.desired == 0
+            && service.spec.instances > 0
+            && !service.spec.placement.every_node
+            && !service.changing =>
+        {
+            "ended".to_owned()
+        }
         ServiceView { taken_back: Some(taken_back), .. } if service.ready == service.desired && !service.changing => {
             format!("ready; version {} was taken back", taken_back.version)
         }

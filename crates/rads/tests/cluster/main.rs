@@ -13,6 +13,7 @@ mod history;
 mod identity;
 mod keeping;
 mod long;
+mod placement;
 mod programs;
 mod rig;
 mod rollouts;

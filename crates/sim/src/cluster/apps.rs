@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use model::{
     Amount, AppSpec, Attribute, Balance, BundleId, Bytes, ContentHash, Entry, Limits, ListenAddr, Millicores, Name,
-    NamespaceChange, Network, OnFailure, Placement, Preference, Probe, ProbeKind, Program, Protocol, QuotaChange,
-    Reserve, RestartPolicy, RolloutTurn, ServiceKey, ServiceSpec, StarTemplate, Strategy, Update, UpdateStrategy,
-    VolumeMount,
+    NamespaceChange, Network, OnFailure, Placement, Preference, Priority, Probe, ProbeKind, Program, Protocol,
+    QuotaChange, Reserve, RestartPolicy, RolloutTurn, ServiceKey, ServiceSpec, StarTemplate, Strategy, Update,
+    UpdateStrategy, VolumeMount,
 };
 use node::Request;
 
@@ -82,12 +82,16 @@ pub(crate) fn put(random: &mut Chance, most: u64) -> Request {
 }
 
 /// Half of the time none. Machines are named as `World::begin` does it.
-fn placement(random: &mut Chance) -> Placement {
+fn placement(random: &mut Chance, name: &str) -> Placement {
     let condition = |text: String| text.parse().expect("a condition");
     let strategies = [Strategy::Spread, Strategy::Spread, Strategy::Binpack, Strategy::Random];
     if random.below(2) == 0 {
         return Placement::default();
     }
+    let (usual, priority) = (Placement::default(), random.pick(&[10, 50, 90]).unwrap_or(50));
+    let disruptions = random.pick(&[usual.disruptions, Amount::Percent(100), Amount::Stars(0)]);
+    let apart = (random.below(4) == 0).then(|| if name == "web" { "api" } else { "web" });
+    let tolerates = (random.below(2) == 0).then(|| "gpu".parse().expect("a taint"));
     let away_from = (random.below(2) == 0).then(|| condition(format!("node != node-{}", random.below(5) + 1)));
     let wish = condition(format!("node = node-{}", random.below(5) + 1));
     Placement {
@@ -96,6 +100,11 @@ fn placement(random: &mut Chance) -> Placement {
         prefer: vec![Preference { that: wish, weight: random.below(201) as i32 - 100 }],
         spread: if random.below(2) == 0 { vec![Attribute::Node] } else { Vec::new() },
         per_node: None,
+        every_node: false,
+        tolerate: tolerates.into_iter().collect(),
+        apart_from: apart.map(|name| name.parse().expect("a name")).into_iter().collect(),
+        priority: Priority(priority),
+        disruptions: disruptions.unwrap_or(usual.disruptions),
     }
 }
 
@@ -145,8 +154,8 @@ pub(crate) fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
     let rolls = matches!(name, "web" | "api");
     let version = if rolls && random.below(5) == 0 { POISON.to_owned() } else { random.below(3).to_string() };
     let volume = VolumeMount { volume: "data".parse().expect("a name"), path: "/data".to_owned(), size: None };
-    ServiceSpec {
-        placement: if rolls { placement(random) } else { Placement::default() },
+    let mut spec = ServiceSpec {
+        placement: if rolls { placement(random, name) } else { Placement::default() },
         update: if rolls { update(random) } else { Update { deadline_ms: 90_000, ..Update::default() } },
         job: None,
         template: StarTemplate {
@@ -176,5 +185,11 @@ pub(crate) fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
         },
         instances: random.below(if name == "one" { 2 } else { most + 1 }) as u32,
         entry: port.map(|_| entry),
+    };
+    if rolls && random.below(6) == 0 {
+        (spec.placement.every_node, spec.instances) = (true, 1);
+        spec.update.strategy = UpdateStrategy::Rolling;
+        spec.update.promote_after_ms = None;
     }
+    spec
 }

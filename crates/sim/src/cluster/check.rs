@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{Duty, Endpoint, ServiceKey, Standing, StarId, StarPhase};
-use state::ServiceRecord;
+use model::{Amount, Duty, Endpoint, NodeId, ServiceKey, Standing, StarId, StarPhase};
+use state::{ServiceRecord, StarRecord};
 
 use super::apps::is_poison;
 use super::world::World;
 
 /// Leases, elections, back-offs of half a minute and replacements one after another all fit.
 const SETTLING: Duration = Duration::from_secs(600);
+
+fn runs(star: &StarRecord) -> bool {
+    star.phase != StarPhase::Ended
+}
 
 impl World {
     /// After every entry.
@@ -113,17 +117,17 @@ impl World {
                 continue;
             }
             let may_come = |(id, node): (&model::NodeId, &state::NodeRecord)| {
-                takers(&node) && self.may_be_on(&key, node) && self.has_room(&key, *id, node)
+                takers(&node) && self.may_come_to(&key, *id, node) && self.has_room(&key, *id, node)
             };
             let can_be = self.truth.nodes.iter().any(may_come) && self.home_takes(&key);
-            let astray = self
-                .truth
-                .stars_of(&key)
-                .filter(|star| star.phase != StarPhase::Ended)
-                .any(|star| self.truth.nodes.get(&star.node).is_none_or(|node| !self.may_be_on(&key, node)));
+            let astray = self.truth.stars_of(&key).filter(|star| star.phase != StarPhase::Ended).any(|star| {
+                self.truth.nodes.get(&star.node).is_none_or(|node| !self.may_stay_on(&key, star.node, node))
+            });
             self.must(!astray || !can_be, &format!("every star of `{key}` is where it may be in the end"));
             let is_right = runs == wanted || (!can_be && runs <= wanted);
             self.must(is_right, &format!("of `{key}` {wanted} stars run in the end, not {runs}"));
+            let gives_way = (runs < wanted).then(|| self.would_give_way(&key)).flatten();
+            self.must(gives_way.is_none(), &format!("`{key}` has the room of lower ones in the end: {gives_way:?}"));
         }
         self.must(running.is_empty(), &format!("nothing else runs in the end: {running:?}"));
         let draining = self.truth.stars.values().find(|star| {
@@ -131,7 +135,9 @@ impl World {
             // One that no other machine may have goes on serving where it is.
             let could_go = || {
                 self.truth.nodes.iter().any(|(id, node)| {
-                    takers(&node) && self.may_be_on(&star.service, node) && self.has_room(&star.service, *id, node)
+                    takers(&node)
+                        && self.may_come_to(&star.service, *id, node)
+                        && self.has_room(&star.service, *id, node)
                 })
             };
             drained && star.phase != StarPhase::Ended && star.template.volumes.is_empty() && could_go()
@@ -140,10 +146,36 @@ impl World {
         self.must(stays.is_none(), &format!("a drained node has no stars in the end: {stays:?}"));
     }
 
-    /// Whether a machine is as a service requires.
-    fn may_be_on(&self, key: &ServiceKey, node: &state::NodeRecord) -> bool {
+    /// Whether a machine may get another star of a service, but for room.
+    fn may_come_to(&self, key: &ServiceKey, id: NodeId, node: &state::NodeRecord) -> bool {
         let Some(record) = self.truth.services.get(key) else { return true };
-        record.spec.placement.require.iter().all(|condition| condition.holds(Some(&node.name), &node.facts))
+        let placement = &record.spec.placement;
+        placement.broken(Some(&node.name), &node.facts).next().is_none()
+            && placement.kept_off(&node.taints).is_none()
+            && !self.is_with_others(key, id, true)
+            && (!placement.every_node || !self.truth.stars.on_node(id).any(|star| runs(star) && star.service == *key))
+    }
+
+    /// Whether a star of a service may be on a machine it is on.
+    fn may_stay_on(&self, key: &ServiceKey, id: NodeId, node: &state::NodeRecord) -> bool {
+        let Some(record) = self.truth.services.get(key) else { return true };
+        let placement = &record.spec.placement;
+        placement.broken(Some(&node.name), &node.facts).next().is_none()
+            && !placement.kept_off_for_good(&node.taints)
+            && !self.is_with_others(key, id, false)
+    }
+
+    /// Whether a machine has stars of services from which this one is to be apart, as it says itself, or as they say.
+    fn is_with_others(&self, key: &ServiceKey, id: NodeId, as_they_say: bool) -> bool {
+        let says = |one: &ServiceKey, other: &ServiceKey| {
+            let record = self.truth.services.get(one);
+            record.is_some_and(|record| record.spec.placement.apart_from.contains(&other.name))
+        };
+        self.truth
+            .stars
+            .on_node(id)
+            .filter(|star| runs(star) && star.service != *key)
+            .any(|star| says(key, &star.service) || (as_they_say && says(&star.service, key)))
     }
 
     /// Whether the machine that its volumes bind a service to takes stars.
@@ -153,8 +185,29 @@ impl World {
             .filter_map(|volume| self.truth.homes.get(&volume).copied());
         homes.all(|home| {
             let node = self.truth.nodes.get(&home);
-            node.is_some_and(|node| node.standing == Standing::Up && node.duty == Duty::Takes)
+            let tolerates = |node: &state::NodeRecord| record.spec.placement.kept_off(&node.taints).is_none();
+            node.is_some_and(|node| node.standing == Standing::Up && node.duty == Duty::Takes && tolerates(node))
         })
+    }
+
+    /// A machine on which stars of lower services, any of which may be missing, have the room that a star of this one lacks.
+    fn would_give_way(&self, key: &ServiceKey) -> Option<NodeId> {
+        let record = self.truth.services.get(key).filter(|record| !record.paused)?;
+        let (placement, reserve) = (&record.spec.placement, record.spec.template.reserve);
+        let is_lower = |star: &&StarRecord| {
+            let of = self.truth.services.get(&star.service).map(|record| &record.spec.placement);
+            let is_lower =
+                of.is_some_and(|of| of.priority < placement.priority && of.disruptions == Amount::Percent(100));
+            is_lower && runs(star) && star.template.volumes.is_empty()
+        };
+        let mut takers =
+            self.truth.nodes.iter().filter(|(_, node)| node.standing == Standing::Up && node.duty == Duty::Takes);
+        let frees = |(id, node): &(&NodeId, &state::NodeRecord)| {
+            let lower = self.truth.stars.on_node(**id).filter(is_lower);
+            let left = lower.fold(self.kept_on(**id), |kept, star| kept.without(&star.template.reserve));
+            !reserve.is_nothing() && self.may_come_to(key, **id, node) && node.facts.lacks(left, &reserve).is_none()
+        };
+        takers.find(frees).map(|(id, _)| *id)
     }
 
     fn check_routes(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Duty, ExitCause, StarId};
+use model::{Duty, ExitCause, StarId, Taint};
 use state::Command;
 
 use super::world::{Happening, World};
@@ -11,7 +11,7 @@ impl World {
     pub(crate) fn fault(&mut self) {
         let machines = self.machines.len() as u64;
         let at = self.random.below(machines) as usize;
-        match self.random.below(13) {
+        match self.random.below(14) {
             0..4 => self.crash_star(at),
             4 => self.kill_agent(at),
             5 => {
@@ -24,6 +24,12 @@ impl World {
                 let duty = self.random.pick(&[Duty::Takes, Duty::Cordoned, Duty::Draining]).unwrap_or_default();
                 let node = self.machines[at].id;
                 self.append(Command::SetDuty { node, duty, wall: self.wall() });
+            }
+            12 => {
+                let evicts = self.random.one_in(2);
+                let taint = (!self.random.one_in(3)).then_some(Taint { value: None, evicts });
+                let node = self.machines[at].id;
+                self.append(Command::SetTaint { node, name: "gpu".to_owned(), taint, wall: self.wall() });
             }
             10 => self.hint_wrongly(at),
             11 => self.depose(),

@@ -67,7 +67,7 @@ impl World {
         }
     }
 
-    fn kept_on(&self, node: NodeId) -> Kept {
+    pub(crate) fn kept_on(&self, node: NodeId) -> Kept {
         let there = self.truth.stars.values().filter(|star| star.node == node && star.phase != StarPhase::Ended);
         there.fold(Kept::default(), |kept, star| kept.with(&star.template.reserve, 1))
     }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use model::app::GRACE_DEFAULT_MS;
 use model::{
-    AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Duty, Entry, Exit, ExitCause, Hooks, JoinTicket, Limits,
-    LimitsChange, ListenAddr, Millicores, Name, NamespaceChange, Network, NodeFacts, NodeId, NodeRole, Once, Probe,
-    ProbeKind, Program, Protocol, QuotaChange, Reserve, RestartPolicy, Role, RolloutTurn, Scope, SecretChange,
-    SecretKey, Serial, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Verb, VolumeKey, VolumeMount,
-    WallTime,
+    Amount, AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Duty, Entry, Exit, ExitCause, Hooks, JoinTicket,
+    Limits, LimitsChange, ListenAddr, Millicores, Name, NamespaceChange, Network, NodeFacts, NodeId, NodeRole, Once,
+    Priority, Probe, ProbeKind, Program, Protocol, QuotaChange, Reserve, RestartPolicy, Role, RolloutTurn, Scope,
+    SecretChange, SecretKey, Serial, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Taint, Verb, VolumeKey,
+    VolumeMount, WallTime,
 };
 use state::{
     Assignment, Author, AuthorityRecord, CertificateRecord, Command, Deed, GossipKey, Grant, Outcome, Proof, Settled,
@@ -227,8 +227,31 @@ pub fn one_of_each() -> Vec<Command> {
         Command::TurnRollout { service: service.clone(), turn: RolloutTurn::Abort, wall },
         Command::Rollback { service: service.clone(), version: Some(2), wall },
         Command::BeginRun { service: service.clone(), slot: Some(WallTime(wall.0 - 1)), wall },
-        Command::BeginRun { service, slot: None, wall },
+        Command::BeginRun { service: service.clone(), slot: None, wall },
+        Command::SetTaint {
+            node: NodeId(34),
+            name: "gpu".to_owned(),
+            taint: Some(Taint { value: Some("a100".to_owned()), evicts: true }),
+            wall,
+        },
+        Command::SetTaint { node: NodeId(34), name: "gpu".to_owned(), taint: None, wall },
+        Command::Preempt { service, stars: vec![StarId(1)], wall },
+        Command::PutApp { spec: everywhere(), base: None, wall },
     ]
+}
+
+/// What only newer programs say of places.
+fn everywhere() -> AppSpec {
+    let mut spec = kept();
+    for service in spec.services.values_mut() {
+        service.instances = 1;
+        service.placement.every_node = true;
+        service.placement.tolerate = vec!["gpu".parse().unwrap()];
+        service.placement.apart_from = vec![name("db")];
+        service.placement.priority = Priority(90);
+        service.placement.disruptions = Amount::Stars(2);
+    }
+    spec
 }
 
 fn other_ticket() -> JoinTicket {

@@ -1,0 +1,177 @@
+//! Whom a service shares machines with: services that are to be apart, and stars that give way to those of a higher one.
+//!
+//! Who is told to go is chosen by `scheduler::preempt` and written as one command. Until the room is there it is kept: what is planned
+//! meanwhile for services that are not higher counts it as taken. That is known to who leads alone; who leads after it sees stars
+//! that are going and counts on their room.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use model::{NodeId, Reserve, ServiceKey, StarPhase};
+use scheduler::{NodeView, Request as PlanRequest, Tenant, preempt};
+use state::{Command, StarRecord};
+
+use crate::log::Purpose;
+use crate::node::{Node, Step};
+use crate::timers::Timer;
+
+/// Stars for which room is made at once, of one service: each costs a look at all stars that may go.
+const AT_ONCE: usize = 16;
+/// Between two looks for room of a service for which nobody would go.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Room that is being made on a machine for one star.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Claim {
+    node: NodeId,
+    reserve: Reserve,
+}
+
+impl Node {
+    /// What a service says of others, found from these: looked at when it is put or gone.
+    pub(crate) fn note_apart(&mut self, service: &ServiceKey) {
+        self.apart.retain(|_, by| {
+            by.remove(service);
+            !by.is_empty()
+        });
+        for other in self.declared_apart(service) {
+            self.apart.entry(other).or_default().insert(service.clone());
+        }
+    }
+
+    fn declared_apart(&self, service: &ServiceKey) -> Vec<ServiceKey> {
+        let record = self.state.services.get(service);
+        let names = record.into_iter().flat_map(|record| &record.spec.placement.apart_from);
+        let key = |name: &model::Name| ServiceKey { namespace: service.namespace.clone(), name: name.clone() };
+        names.map(key).filter(|other| other != service).collect()
+    }
+
+    /// The machines that have stars of services which share none with this one.
+    pub(crate) fn apart_there(&self, service: &ServiceKey) -> BTreeMap<NodeId, &ServiceKey> {
+        let mut others: BTreeSet<ServiceKey> = self.declared_apart(service).into_iter().collect();
+        others.extend(self.apart.get(service).into_iter().flatten().cloned());
+        let mut there = BTreeMap::new();
+        for other in &others {
+            let stars = self.state.stars_of(other).filter(|star| star.phase != StarPhase::Ended);
+            there.extend(stars.map(|star| (star.node, &star.service)));
+            if let Some((other, local)) = self.services.get_key_value(other) {
+                there.extend(local.assigning.iter().map(|(_, node, ..)| (*node, other)));
+            }
+        }
+        there
+    }
+
+    /// Whether a star of a service is on a machine with one that it is to be apart from. Of two that both say so one moves.
+    pub(crate) fn is_too_near(&self, service: &ServiceKey, node: NodeId) -> bool {
+        let both = self.apart.get(service);
+        let others: Vec<ServiceKey> = self.declared_apart(service);
+        let moves = |other: &ServiceKey| both.is_none_or(|both| !both.contains(other)) || service > other;
+        let stays = |star: &StarRecord| star.phase < StarPhase::Draining && !star.leaving;
+        let others: Vec<&ServiceKey> = others.iter().filter(|other| moves(other)).collect();
+        !others.is_empty() && self.state.stars.on_node(node).any(|star| stays(star) && others.contains(&&star.service))
+    }
+
+    /// Counts room that is being made for others as taken, unless the service at hand is higher than these.
+    pub(crate) fn count_claims(&self, service: &ServiceKey, views: &mut [NodeView<'_>]) {
+        let priority = self.priority_of(service);
+        let higher =
+            self.making_room.iter().filter(|(other, _)| *other != service && self.priority_of(other) >= priority);
+        for claim in higher.flat_map(|(_, claims)| claims) {
+            take(views, claim);
+        }
+    }
+
+    fn priority_of(&self, service: &ServiceKey) -> model::Priority {
+        self.state.services.get(service).map(|record| record.spec.placement.priority).unwrap_or_default()
+    }
+
+    /// Has stars of lower services go for so many stars of this one that have no room.
+    pub(crate) fn make_room(&mut self, key: &ServiceKey, revision: u64, missing: usize, step: &mut Step<'_>) {
+        let still: Vec<Claim> = self.making_room.remove(key).unwrap_or_default();
+        let mut claims: Vec<Claim> = still.into_iter().filter(|claim| self.is_anyone_going(claim.node)).collect();
+        let Some(spec) = self.state.services.get(key).and_then(|record| record.spec_of(revision)) else { return };
+        let request = PlanRequest { service: key, template: &spec.template, placement: &spec.placement, ordinals: &[] };
+        let is_too_soon = self.services.get(key).and_then(|service| service.room_at).is_some_and(|at| step.now < at);
+        let mut going = Vec::new();
+        let mut found_none = false;
+        if claims.len() < missing && !is_too_soon {
+            let mut views = self.candidates(&request);
+            claims.iter().for_each(|claim| take(&mut views, claim));
+            let mut tenants: Vec<Tenant<'_>> = views.iter().flat_map(|view| self.tenants_of(key, view.node)).collect();
+            let mut gone: BTreeMap<ServiceKey, u32> = BTreeMap::new();
+            while claims.len() < missing.min(AT_ONCE) {
+                let spare = |service: &ServiceKey| {
+                    self.spare_of(service).saturating_sub(gone.get(service).copied().unwrap_or_default())
+                };
+                let Some(found) = preempt(&views, &request, &tenants, spare) else {
+                    found_none = true;
+                    break;
+                };
+                for tenant in tenants.iter_mut().filter(|tenant| found.stars.contains(&tenant.star)) {
+                    *gone.entry(tenant.service.clone()).or_default() += u32::from(tenant.serves);
+                    tenant.goes = true;
+                }
+                let claim = Claim { node: found.node, reserve: spec.template.reserve };
+                take(&mut views, &claim);
+                claims.push(claim);
+                going.extend(found.stars);
+            }
+        }
+        if !claims.is_empty() {
+            self.making_room.insert(key.clone(), claims);
+        }
+        if found_none && let Some(service) = self.services.get_mut(key) {
+            service.room_at = Some(step.now + LOOK_AGAIN);
+            self.timers.set(Timer::Service(key.clone()), step.now + LOOK_AGAIN);
+        }
+        if !going.is_empty() {
+            self.retiring.extend(&going);
+            let command = Command::Preempt { service: key.clone(), stars: going, wall: step.wall };
+            self.propose(Purpose::Retire, command, step);
+        }
+    }
+
+    fn is_anyone_going(&self, node: NodeId) -> bool {
+        self.state.stars.on_node(node).any(|star| star.phase != StarPhase::Ended && self.goes(star))
+    }
+
+    fn goes(&self, star: &StarRecord) -> bool {
+        let is_wanted = self.state.services.get(&star.service).is_some_and(|record| !record.stopped);
+        star.phase >= StarPhase::Draining || self.retiring.contains(&star.id) || star.leaving || !is_wanted
+    }
+
+    /// Stars on a machine for which something is kept, and that may go. Those with a volume stay with it: nowhere else could they
+    /// run.
+    fn tenants_of(&self, claimant: &ServiceKey, node: NodeId) -> impl Iterator<Item = Tenant<'_>> {
+        let there = self.state.stars.on_node(node).filter(|star| star.phase != StarPhase::Ended);
+        let moves = there.filter(move |star| {
+            !star.template.reserve.is_nothing()
+                && (self.goes(star) || (star.template.volumes.is_empty() && star.service != *claimant))
+        });
+        moves.map(move |star| Tenant {
+            star: star.id,
+            service: &star.service,
+            node,
+            priority: self.priority_of(&star.service),
+            reserve: star.template.reserve,
+            goes: self.goes(star),
+            serves: star.phase == StarPhase::Ready,
+        })
+    }
+
+    /// How many more stars of a service may be missing because they gave way.
+    fn spare_of(&self, service: &ServiceKey) -> u32 {
+        let Some(record) = self.state.services.get(service) else { return u32::MAX };
+        let wanted = record.wanted();
+        let serve = self.state.stars_of(service).filter(|star| star.phase == StarPhase::Ready && !self.goes(star));
+        let missing = wanted.saturating_sub(u32::try_from(serve.count()).unwrap_or(u32::MAX));
+        record.spec.placement.may_miss(wanted).saturating_sub(missing)
+    }
+}
+
+fn take(views: &mut [NodeView<'_>], claim: &Claim) {
+    // They are in the order of their numbers.
+    if let Ok(place) = views.binary_search_by_key(&claim.node, |view| view.node) {
+        views[place].kept = views[place].kept.with(&claim.reserve, 1);
+    }
+}

@@ -1,0 +1,348 @@
+//! Where stars go when there are several machines: what a service says of its places, and who has the room.
+
+mod desk;
+
+use std::time::Duration;
+
+use model::{
+    AppSpec, Bytes, Code, Duty, NodeFacts, NodeId, RequestId, Reserve, ServiceSpec, StarId, StarPhase, WallTime,
+};
+use node::{Effect, Event, Request};
+use state::{Command, Transition};
+
+use desk::{Desk, settle, web};
+
+fn stars_of(desk: &Desk, service: &str) -> usize {
+    let service = service.parse().unwrap();
+    let stars = desk.node.state().stars_of(&service);
+    stars.filter(|star| star.phase != StarPhase::Ended).count()
+}
+
+/// `web` as it is asked for, with this placement, whoever asks.
+fn placed(desk: &mut Desk, stars: u32, placement: &str) {
+    let spec = ServiceSpec { placement: serde_json::from_str(placement).unwrap(), ..web(stars, Vec::new()) };
+    let services = [("web".parse().unwrap(), spec)].into();
+    let app = AppSpec { app: "shop".parse().unwrap(), services };
+    desk.write(Command::PutApp { spec: app, base: None, wall: WallTime(2) });
+    settle(desk);
+}
+
+fn with_label(desk: &mut Desk, node: u64, label: Option<(&str, &str)>) {
+    let labels = label.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let facts = Box::new(NodeFacts { cores: 2, labels, ..NodeFacts::default() });
+    desk.write(Command::DescribeNode {
+        node: NodeId(node),
+        address: "10.0.0.1:7946".to_owned(),
+        facts,
+        wall: WallTime(2),
+    });
+    settle(desk);
+}
+
+#[test]
+fn stars_go_where_their_service_requires_and_move_when_a_machine_is_not_so_any_more() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    for node in [1, 3] {
+        with_label(&mut desk, node, Some(("disk", "ssd")));
+    }
+    placed(&mut desk, 4, r#"{"require":["disk = ssd"]}"#);
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [2, 0, 2]);
+    let stays = desk.on(3);
+    with_label(&mut desk, 1, None);
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [0, 0, 4]);
+    assert!(stays.iter().all(|star| desk.on(3).contains(star)), "who is where it should be stays");
+    // Where it would have to go nobody is: it goes on serving, and what is missing is told.
+    with_label(&mut desk, 3, None);
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [0, 0, 4]);
+    let view = desk.node.service_view(&"web".parse().unwrap()).unwrap();
+    assert_eq!(view.nowhere.unwrap().message, "no node takes a star of `web`: `disk = ssd` does not hold on 3 nodes");
+}
+
+#[test]
+fn a_placement_no_machine_has_is_refused_and_one_that_is_full_already_is_not() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    let ask = |desk: &mut Desk, id: u64, placement: &str| {
+        let spec = ServiceSpec { placement: serde_json::from_str(placement).unwrap(), ..web(3, Vec::new()) };
+        let spec = AppSpec { app: "shop".parse().unwrap(), services: [("web".parse().unwrap(), spec)].into() };
+        desk.effects.clear();
+        desk.tell(Event::Request { id: RequestId(id), request: Request::PutApp { spec, base: None } });
+        settle(desk);
+        let reply = desk.effects.iter().find_map(|effect| match effect {
+            Effect::Reply { id: of, result } if *of == RequestId(id) => Some(result.clone()),
+            _ => None,
+        });
+        reply.expect("an answer")
+    };
+    let refused = ask(&mut desk, 1, r#"{"require":["region = eu"]}"#).unwrap_err();
+    assert_eq!(refused.message, "no node takes a star of `web`: `region = eu` does not hold on 3 nodes");
+    ask(&mut desk, 2, r#"{"per_node":1}"#).unwrap();
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [1, 1, 1]);
+    // Its own stars are in nobody's way but their own.
+    ask(&mut desk, 3, r#"{"per_node":1,"prefer":[{"that":"node = a","weight":1}]}"#).unwrap();
+}
+
+#[test]
+fn each_machine_says_what_keeps_a_star_off_it_and_one_that_it_comes_there() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    with_label(&mut desk, 1, Some(("disk", "ssd")));
+    with_label(&mut desk, 2, Some(("disk", "ssd")));
+    placed(&mut desk, 1, r#"{"require":["disk = ssd"],"per_node":1,"prefer":[{"that":"node = b","weight":10}]}"#);
+    desk.write(Command::SetDuty { node: NodeId(3), duty: Duty::Cordoned, wall: WallTime(2) });
+    settle(&mut desk);
+    let view = desk.node.explain(&"web".parse().unwrap()).unwrap();
+    let told: Vec<_> = view.nodes.iter().map(|node| (node.here.len(), node.next, node.reasons.join("; "))).collect();
+    let full = "it has a star of the service, and `per_node` is 1".to_owned();
+    let away = "it is cordoned: `rads c uncordon c` lets stars come; `disk = ssd` does not hold".to_owned();
+    assert_eq!(told, [(0, true, String::new()), (1, false, full), (0, false, away)]);
+    assert_eq!(view.nodes[1].preferred, ["node = b (10)"]);
+    assert_eq!(desk.node.explain(&"other".parse().unwrap()), None);
+}
+
+/// Nodes that have 1,000 MiB each, and apps of one service, each of whose stars is to have so much kept for it.
+fn with_room() -> Desk {
+    let mut desk = Desk::new(0, false);
+    for node in 1..=3 {
+        let facts = Box::new(NodeFacts { cores: 2, memory: Bytes::mib(1_000), ..NodeFacts::default() });
+        desk.write(Command::DescribeNode { node: NodeId(node), address: "a:1".to_owned(), facts, wall: WallTime(1) });
+    }
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    desk
+}
+
+fn keeping(app: &str, stars: u32, megabytes: u64) -> Command {
+    let mut spec = web(stars, Vec::new());
+    spec.template.reserve = Reserve { memory: Bytes::mib(megabytes), ..Reserve::default() };
+    let services = [("of-".to_owned() + app).parse().unwrap()].map(|name| (name, spec.clone())).into();
+    Command::PutApp { spec: AppSpec { app: app.parse().unwrap(), services }, base: None, wall: WallTime(1_000_000) }
+}
+
+#[test]
+fn services_planned_at_once_do_not_ask_for_one_room() {
+    let mut desk = with_room();
+    desk.write(keeping("a", 3, 600));
+    // Not written yet; what it will keep counts.
+    let first = desk.proposed();
+    desk.write(keeping("b", 3, 600));
+    assert_eq!(desk.proposed(), [], "there is no room for it, and nothing is proposed");
+    first.into_iter().for_each(|command| desk.write(command));
+    desk.write_all();
+    assert_eq!((stars_of(&desk, "of-a"), stars_of(&desk, "of-b")), (3, 0));
+    let view = desk.node.service_view(&"of-b".parse().unwrap()).unwrap();
+    let expected = "no node can hold a star of `of-b` (needs 600 MiB of memory, largest free is 400 MiB)";
+    assert_eq!(view.problem.as_deref(), Some(expected));
+}
+
+#[test]
+fn a_service_that_waits_for_room_gets_it_when_a_star_ends_for_which_it_was_kept() {
+    let mut desk = with_room();
+    desk.write(keeping("a", 3, 600));
+    desk.write_all();
+    desk.write(keeping("b", 1, 600));
+    desk.write_all();
+    assert_eq!((stars_of(&desk, "of-a"), stars_of(&desk, "of-b")), (3, 0));
+    let star = desk.node.state().stars_of(&"of-a".parse().unwrap()).find(|star| star.node == NodeId(3)).unwrap().id;
+    desk.write(Command::Scale { service: "of-a".parse().unwrap(), instances: 0, wall: WallTime(2) });
+    desk.write_all();
+    let ended = Transition { star, phase: StarPhase::Ended, process: None, exit: None };
+    desk.write(Command::Transitions { changes: vec![ended], wall: WallTime(3) });
+    desk.write_all();
+    assert_eq!(stars_of(&desk, "of-b"), 1);
+}
+
+#[test]
+fn a_star_that_no_node_could_ever_keep_is_refused_at_once_and_one_that_waits_is_not() {
+    let mut desk = with_room();
+    desk.write(keeping("a", 3, 600));
+    desk.write_all();
+    let mut ask = |megabytes| {
+        let Command::PutApp { spec, base, .. } = keeping("b", 1, megabytes) else { unreachable!() };
+        desk.tell(Event::Request { id: RequestId(megabytes), request: Request::PutApp { spec, base } });
+        let refused = desk.effects.iter().find_map(|effect| match effect {
+            Effect::Reply { id, result: Err(problem) } if *id == RequestId(megabytes) => Some(problem.clone()),
+            _ => None,
+        });
+        desk.write_all();
+        refused
+    };
+    let problem = ask(1_001).unwrap();
+    assert_eq!(problem.code, Code::NoCapacity);
+    assert!(problem.message.contains("needs 1001 MiB of memory, largest free is 1000 MiB"), "{problem}");
+    assert_eq!(ask(1_000), None);
+}
+
+/// `app` of one service, whose stars keep so much each, with this placement.
+fn keeping_at(app: &str, stars: u32, megabytes: u64, placement: &str) -> Command {
+    let Command::PutApp { mut spec, base, wall } = keeping(app, stars, megabytes) else { unreachable!() };
+    for service in spec.services.values_mut() {
+        service.placement = serde_json::from_str(placement).unwrap();
+    }
+    Command::PutApp { spec, base, wall }
+}
+
+fn taint(desk: &mut Desk, node: u64, name: &str, taint: Option<model::Taint>) {
+    let name = name.to_owned();
+    desk.write(Command::SetTaint { node: NodeId(node), name, taint, wall: WallTime(2) });
+    settle(desk);
+}
+
+#[test]
+fn a_taint_keeps_stars_off_and_has_those_leave_where_it_evicts() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    placed(&mut desk, 3, "{}");
+    let (stays, evicts) = (model::Taint::default(), model::Taint { evicts: true, ..model::Taint::default() });
+    taint(&mut desk, 1, "gpu", Some(stays));
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [1, 1, 1], "who is there stays");
+    placed(&mut desk, 6, "{}");
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [1, 3, 2], "and no other comes");
+    taint(&mut desk, 1, "gpu", Some(evicts));
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [0, 3, 3]);
+    placed(&mut desk, 7, r#"{"tolerate":["gpu"]}"#);
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [1, 3, 3]);
+    taint(&mut desk, 1, "gpu", None);
+    assert!(desk.node.state().nodes[&NodeId(1)].taints.is_empty());
+}
+
+#[test]
+fn services_that_are_to_be_apart_share_no_machine_whoever_says_so() {
+    let mut desk = with_room();
+    let on = |desk: &Desk, service: &str| -> Vec<u64> {
+        let service = service.parse().unwrap();
+        let stars = desk.node.state().stars_of(&service);
+        let there = stars.filter(|star| star.phase != StarPhase::Ended);
+        let mut nodes: Vec<u64> = there.map(|star| star.node.0).collect();
+        nodes.sort_unstable();
+        nodes
+    };
+    desk.write(keeping_at("db", 1, 1, "{}"));
+    // Planned before the other is written.
+    desk.write(keeping_at("web", 4, 1, r#"{"apart_from":["of-db"]}"#));
+    settle(&mut desk);
+    let db = on(&desk, "of-db")[0];
+    assert!(!on(&desk, "of-web").contains(&db) && on(&desk, "of-web").len() == 4);
+    // Those that came first do not have the one on theirs that says nothing.
+    desk.write(keeping_at("db", 2, 1, "{}"));
+    settle(&mut desk);
+    assert_eq!(on(&desk, "of-db"), [db, db]);
+    let told = desk.node.explain(&"of-db".parse().unwrap()).unwrap();
+    let reason = "it has a star of `of-web`, from which this one is to be apart";
+    assert_eq!(told.nodes.iter().filter(|node| node.reasons == [reason]).count(), 2);
+    // Whoever comes to say it later moves.
+    desk.write(keeping_at("late", 3, 1, "{}"));
+    settle(&mut desk);
+    assert_eq!(on(&desk, "of-late"), [1, 2, 3]);
+    desk.write(keeping_at("late", 3, 1, r#"{"apart_from":["of-web"]}"#));
+    settle(&mut desk);
+    assert_eq!(on(&desk, "of-late"), [db, db, db]);
+}
+
+/// Time in which every machine is heard of.
+fn pass(desk: &mut Desk, seconds: u64) {
+    for _ in 0..seconds {
+        desk.wait(Duration::from_secs(1));
+        [1, 3].into_iter().for_each(|node| desk.tell(Event::Heard { node: NodeId(node) }));
+    }
+}
+
+#[test]
+fn a_star_of_a_higher_service_has_the_room_of_lower_ones() {
+    let mut desk = with_room();
+    desk.write(keeping_at("low", 3, 600, r#"{"priority":10}"#));
+    settle(&mut desk);
+    desk.write(keeping("usual", 1, 600));
+    settle(&mut desk);
+    assert_eq!((stars_of(&desk, "of-usual"), stars_of(&desk, "of-low")), (1, 2));
+    let events = &desk.node.state().events;
+    let told = "gives way to a star of `of-usual` (priority 50 over 10)";
+    assert_eq!(events.iter().filter(|event| event.what.ends_with(told)).count(), 1);
+    // A quarter of three is one: no more may be missing.
+    desk.write(keeping("usual", 2, 600));
+    settle(&mut desk);
+    assert_eq!((stars_of(&desk, "of-usual"), stars_of(&desk, "of-low")), (1, 2));
+    // Once it may, the next look finds it.
+    desk.write(keeping_at("low", 3, 600, r#"{"priority":10,"disruptions":"100%"}"#));
+    pass(&mut desk, 6);
+    settle(&mut desk);
+    assert_eq!((stars_of(&desk, "of-usual"), stars_of(&desk, "of-low")), (2, 1));
+    // Equals wait.
+    desk.write(keeping("equal", 2, 600));
+    settle(&mut desk);
+    assert_eq!((stars_of(&desk, "of-equal"), stars_of(&desk, "of-usual"), stars_of(&desk, "of-low")), (1, 2, 0));
+    // What is lower comes back when there is room again.
+    desk.write(Command::Scale { service: "of-usual".parse().unwrap(), instances: 0, wall: WallTime(3) });
+    settle(&mut desk);
+    assert_eq!((stars_of(&desk, "of-equal"), stars_of(&desk, "of-low")), (2, 1));
+}
+
+/// The star that makes room has not ended yet: its service does not get that room back, and nobody else goes.
+#[test]
+fn room_that_is_being_made_is_kept_for_whom_it_is_made() {
+    let mut desk = with_room();
+    desk.write(keeping_at("low", 3, 600, r#"{"priority":10,"disruptions":"100%"}"#));
+    settle(&mut desk);
+    desk.write(keeping("usual", 1, 600));
+    desk.write_all();
+    let view = desk.node.service_view(&"of-usual".parse().unwrap()).unwrap();
+    assert_eq!((view.nowhere, view.problem), (None, None), "it will have a place");
+    let going = |desk: &Desk| {
+        let stars = desk.node.state().stars.values();
+        stars.filter(|star| star.phase == StarPhase::Draining).map(|star| star.id).collect::<Vec<_>>()
+    };
+    let [star] = going(&desk)[..] else { panic!("one goes, not {:?}", going(&desk)) };
+    pass(&mut desk, 20);
+    desk.write_all();
+    assert_eq!(going(&desk), [star], "nobody else goes while it does");
+    let ended = Transition { star, phase: StarPhase::Ended, process: None, exit: None };
+    desk.write(Command::Transitions { changes: vec![ended], wall: WallTime(3) });
+    desk.write_all();
+    assert_eq!((stars_of(&desk, "of-usual"), stars_of(&desk, "of-low")), (1, 2));
+}
+
+#[test]
+fn a_service_on_every_node_follows_the_machines() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    placed(&mut desk, 1, r#"{"every_node":true,"tolerate":["gpu"]}"#);
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [1, 1, 1]);
+    let duty = |desk: &mut Desk, duty| {
+        desk.write(Command::SetDuty { node: NodeId(3), duty, wall: WallTime(2) });
+        settle(desk);
+    };
+    duty(&mut desk, Duty::Cordoned);
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [1, 1, 1]);
+    duty(&mut desk, Duty::Draining);
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [1, 1, 0]);
+    duty(&mut desk, Duty::Takes);
+    taint(&mut desk, 1, "gpu", Some(model::Taint::default()));
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [1, 1, 1]);
+    taint(&mut desk, 1, "old", Some(model::Taint::default()));
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [0, 1, 1], "it does not tolerate this one");
+    // Another version takes the places one after another, and is never twice on a machine.
+    let before: Vec<StarId> = [2, 3].iter().flat_map(|node| desk.on(*node)).collect();
+    desk.write(Command::Restart { service: "web".parse().unwrap(), wall: WallTime(3) });
+    settle(&mut desk);
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [0, 1, 1]);
+    assert!(before.iter().all(|star| !desk.on(2).contains(star) && !desk.on(3).contains(star)));
+    desk.write(Command::LoseNode { node: NodeId(3), wall: WallTime(3) });
+    desk.write_all();
+    assert_eq!(desk.node.service_view(&"web".parse().unwrap()).unwrap().desired, 1);
+    let scaled = Command::Scale { service: "web".parse().unwrap(), instances: 5, wall: WallTime(4) };
+    let request = Request::Scale { service: "web".parse().unwrap(), instances: 5 };
+    desk.effects.clear();
+    desk.tell(Event::Request { id: RequestId(9), request });
+    assert_eq!(
+        desk.proposed(),
+        [scaled.clone()].map(|command| match command {
+            Command::Scale { service, instances, .. } => {
+                Command::Scale { service, instances, wall: WallTime(desk.now.0 / 1_000_000) }
+            }
+            _ => unreachable!(),
+        })
+    );
+    desk.write(scaled);
+    assert_eq!(desk.node.service_view(&"web".parse().unwrap()).unwrap().desired, 1, "it is refused");
+}
