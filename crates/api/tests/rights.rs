@@ -67,6 +67,7 @@ fn filled(path: &str, namespace: &str, star: u64) -> String {
         ("{node}", model::NodeId(7).to_string()),
         ("{token}", "3f2a9c01".to_owned()),
         ("{grant}", "ann".to_owned()),
+        ("{taint}", "gpu".to_owned()),
     ];
     parameters.iter().fold(path.to_owned(), |path, (name, value)| path.replace(name, value))
 }

@@ -248,9 +248,9 @@ fn stars_that_name_the_module_talk_and_find_the_next_agent() {
     world.wait_for("both to hear", || count("talker", "heard all from outside") == 2);
     assert_eq!(count("team/talker", "heard"), 0);
 
-    // What a star has of its agent is one socket, and that only if it wants it.
+    // What a star has of its agent is two sockets, and these only if it wants them.
     let within = |star: &str, command: &str| world.rads(&["c", "exec", star, "--", "/bin/sh", "-c", command]);
-    assert_eq!(within("talker-1", "ls -A /run/rads").ok(), "s\n");
+    assert_eq!(within("talker-1", "ls -A /run/rads").ok(), "api\ns\n");
     assert_ne!(within("talker-1", "touch /run/rads/x").code, 0, "it can put nothing beside it");
     assert_ne!(within("silent-1", "ls -d /run/rads").code, 0, "nobody asked for it");
 

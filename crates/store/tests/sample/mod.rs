@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use model::app::GRACE_DEFAULT_MS;
 use model::{
-    Amount, AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Duty, Entry, Exit, ExitCause, Hooks, JoinTicket,
-    Limits, LimitsChange, ListenAddr, Millicores, Name, NamespaceChange, Network, NodeFacts, NodeId, NodeRole, Once,
-    Priority, Probe, ProbeKind, Program, Protocol, QuotaChange, Reserve, RestartPolicy, Role, RolloutTurn, Scope,
-    SecretChange, SecretKey, Serial, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Taint, Verb, VolumeKey,
-    VolumeMount, WallTime,
+    Access, Amount, AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Duty, Entry, Exit, ExitCause, Hooks,
+    JoinTicket, Limits, LimitsChange, ListenAddr, Millicores, Name, NamespaceChange, Network, NodeFacts, NodeId,
+    NodeRole, Once, Priority, Probe, ProbeKind, Program, Protocol, QuotaChange, Reserve, RestartPolicy, Role,
+    RolloutTurn, Scope, SecretChange, SecretKey, Serial, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate,
+    Taint, Verb, VolumeKey, VolumeMount, WallTime,
 };
 use state::{
     Assignment, Author, AuthorityRecord, CertificateRecord, Command, Deed, GossipKey, Grant, Outcome, Proof, Settled,
@@ -237,6 +237,11 @@ pub fn one_of_each() -> Vec<Command> {
         Command::SetTaint { node: NodeId(34), name: "gpu".to_owned(), taint: None, wall },
         Command::Preempt { service, stars: vec![StarId(1)], wall },
         Command::PutApp { spec: everywhere(), base: None, wall },
+        Command::By {
+            author: author(Who::Star { star: StarId(7), service: key(1) }),
+            command: Box::new(Command::PutApp { spec: giving(), base: None, wall }),
+            wall,
+        },
     ]
 }
 
@@ -250,6 +255,17 @@ fn everywhere() -> AppSpec {
         service.placement.apart_from = vec![name("db")];
         service.placement.priority = Priority(90);
         service.placement.disruptions = Amount::Stars(2);
+    }
+    spec
+}
+
+/// Its stars may ask for something.
+fn giving() -> AppSpec {
+    let mut spec = kept();
+    let namespaces = ["dev-*", "shop"].map(|text| text.parse().expect("a pattern"));
+    for service in spec.services.values_mut() {
+        let namespaces = Some(Scope::of(namespaces.clone().into()));
+        service.template.access = Some(Access { role: Role::Operator, namespaces });
     }
     spec
 }
