@@ -51,7 +51,10 @@ pub(super) fn tolerations(ledger: &mut Ledger, service: &mut Service, node: &Nod
                 if !service.placement.tolerate.contains(&toleration) {
                     service.placement.tolerate.push(toleration);
                 }
-                ledger.carried(item, format!("placement: tolerate {said}").help("`rads c taint NODE NAME` says what a node is for"));
+                ledger.carried(
+                    item,
+                    format!("placement: tolerate {said}").help("`rads c taint NODE NAME` says what a node is for"),
+                );
             }
             _ => ledger.left(item, "it is no name of a taint"),
         }

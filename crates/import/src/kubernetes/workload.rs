@@ -225,7 +225,8 @@ fn pod_spec(ledger: &mut Ledger, service: &mut Service, pod: &Node, kind: &str, 
             "tolerations" => placement::tolerations(ledger, service, value),
             "schedulerName" => ledger.left(value, "there is one scheduler"),
             "priorityClassName" | "priority" | "preemptionPolicy" => {
-                ledger.left(value, "a priority is a number from 0 to 100".help("say it as `placement: {priority: 80}`"));
+                ledger
+                    .left(value, "a priority is a number from 0 to 100".help("say it as `placement: {priority: 80}`"));
             }
             "serviceAccountName" | "serviceAccount" => ledger.left(value, "stars have no account"),
             "automountServiceAccountToken" => match value.boolean() {
