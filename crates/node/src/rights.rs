@@ -81,9 +81,9 @@ fn may_have_asked(from: NodeId, role: NodeRole, command: &Command) -> Result<(),
         | Command::RemoveGrant { .. } => forbidden("say who is believed, or may do what"),
         Command::SetSecret { .. } => forbidden("set secrets"),
         Command::SetNamespace { .. } | Command::DeleteNamespace { .. } => forbidden("say which namespaces there are"),
-        // Not even by the node's own users: `remove` and `drain` elsewhere are an admin's.
-        // Nor what is kept off its own node: others could be kept off theirs by what is then too much.
+        // Not its own either: whom a machine is for is an admin's to say.
         Command::SetTaint { .. } => forbidden("taint nodes"),
+        // Not even by the node's own users: `remove` and `drain` elsewhere are an admin's.
         Command::SetDuty { node, .. } | Command::RemoveNode { node, .. } if *node != from => {
             forbidden("say what becomes of other nodes")
         }

@@ -29,7 +29,7 @@ pub enum Change {
     ServicePut {
         service: ServiceKey,
     },
-    /// A roll-out of it is over, or goes on otherwise; what it is to be is what it was.
+    /// A roll-out of it is over, or goes on otherwise, or there are more machines for it or fewer; what its stars are to be is what it was.
     RolloutMoved {
         service: ServiceKey,
     },

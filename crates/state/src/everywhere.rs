@@ -6,7 +6,7 @@ use crate::apply::Change;
 use crate::record::{NodeRecord, State};
 
 /// Whether a machine has a star of such a service. One that is cordoned keeps it.
-pub fn has_one(placement: &Placement, record: &NodeRecord) -> bool {
+fn has_one(placement: &Placement, record: &NodeRecord) -> bool {
     record.standing == Standing::Up
         && record.duty != Duty::Draining
         && record.facts.are_told()

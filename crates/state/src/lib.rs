@@ -15,7 +15,7 @@ pub mod access;
 mod apply;
 pub mod audit;
 mod command;
-pub mod everywhere;
+mod everywhere;
 pub mod jobs;
 pub mod keys;
 pub mod namespaces;
