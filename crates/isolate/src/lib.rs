@@ -44,6 +44,7 @@ pub mod protocol;
 mod protostar;
 mod record;
 mod root;
+mod seal;
 mod seccomp;
 mod star;
 mod start;
@@ -66,7 +67,10 @@ pub use order::{Beginning, Bind, FileBind, Interior, Launch, Secret, StarOrder, 
 pub use pipes::outputs;
 pub use private::Private;
 pub use protocol::{Message, Request, StarReport};
+pub use seal::{is_sealed, seal};
 pub use stats::{StarStats, disk_bytes, stats};
+pub use walls::{DiskMeans, Enforced, IO_IN_PART, Walls, YIELDING_IN_PART};
+
 /// Whether something keeps the clock right, by the kernel's word.
 ///
 /// # Errors
@@ -74,5 +78,3 @@ pub use stats::{StarStats, disk_bytes, stats};
 pub fn clock_is_synchronised() -> std::io::Result<bool> {
     sys::clock::is_synchronised()
 }
-
-pub use walls::{DiskMeans, Enforced, IO_IN_PART, Walls, YIELDING_IN_PART};

@@ -15,6 +15,8 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::seal::seal;
+
 /// The value follows in this packet.
 const INLINE: u8 = 0;
 /// The value is the content of the first descriptor.
@@ -95,7 +97,7 @@ fn sealed_file(bytes: &[u8]) -> io::Result<OwnedFd> {
     let fd = rustix::fs::memfd_create("packet", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     let mut file = File::from(fd);
     file.write_all(bytes)?;
-    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
+    seal(&file)?;
     Ok(file.into())
 }
 

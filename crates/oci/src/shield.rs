@@ -10,15 +10,14 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use rustix::fs::{MemfdFlags, SealFlags};
-
-const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::WRITE).union(SealFlags::SEAL);
+use isolate::{is_sealed, seal};
+use rustix::fs::MemfdFlags;
 
 /// Goes on as a sealed copy of this program, unless it is one.
 pub(crate) fn raise() -> Result<(), String> {
     let failed = |error: std::io::Error| format!("cannot run from a sealed copy: {error}");
     let mut own = File::open("/proc/self/exe").map_err(failed)?;
-    if rustix::fs::fcntl_get_seals(&own).is_ok_and(|seals| seals.contains(SEALS)) {
+    if is_sealed(&own) {
         return Ok(());
     }
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
@@ -40,7 +39,7 @@ pub(crate) fn raise() -> Result<(), String> {
             }
         }
     }
-    rustix::fs::fcntl_add_seals(&copy, SEALS).map_err(|error| failed(error.into()))?;
+    seal(&copy).map_err(failed)?;
     let mut args = std::env::args_os();
     let mut command = Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd()));
     command.arg0(args.next().unwrap_or_else(|| "rads-oci".into())).args(args);
