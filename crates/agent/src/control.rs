@@ -10,7 +10,7 @@ use std::time::Duration;
 use api::{
     Accepted, After, Answer, AppView, AuditView, Became, BundleStatus, ByteStream, Caller, CertificatesView, Control,
     Copy, Events, Exec, ExecCommand, ExplainView, GrantView, Granted, Index, Init, Inspection, Invitation, Invite,
-    Join, LogQuery, LogStream, MachineView, NamespaceView, NewGrant, NodeView, Passed, Place, ResourcesView,
+    Join, LogQuery, LogStream, MachineView, MoveView, NamespaceView, NewGrant, NodeView, Passed, Place, ResourcesView,
     RestoreSnapshot, Road, RunsView, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView,
     StarsThen, Status, Survey, TakeSnapshot, Talk, TokenView, Version, VersionView, VolumeView, WAIT_MAX_MS,
     WatchQuery, WatchStream,
@@ -382,6 +382,10 @@ impl Control for Remote {
         Box::pin(self.service_of(service))
     }
 
+    fn moves(&self) -> Answer<'_, Vec<MoveView>> {
+        Box::pin(async move { self.looker().look(|node| node.moves()).await })
+    }
+
     fn explain(&self, service: ServiceKey) -> Answer<'_, ExplainView> {
         Box::pin(async move {
             let name = service.clone();
@@ -479,6 +483,7 @@ impl Control for Remote {
             StarTurn::Stop => Request::StopStar { service, ordinal },
             StarTurn::Start => Request::StartStar { service, ordinal },
             StarTurn::Restart => Request::RestartStar { service, ordinal },
+            StarTurn::Move => Request::MoveStar { service, ordinal },
         }))
     }
 

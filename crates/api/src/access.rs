@@ -58,6 +58,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(Method::PUT, "/v1/apps/{app}", Verb::Change, At::App),
     row(Method::DELETE, "/v1/apps/{app}", Verb::Change, At::App),
     row(Method::GET, "/v1/services", Verb::See, At::Any),
+    row(Method::GET, "/v1/moves", Verb::See, At::Any),
     row(Method::GET, "/v1/services/{service}", Verb::See, At::Service),
     row(Method::DELETE, "/v1/services/{service}", Verb::Change, At::Service),
     row(Method::POST, "/v1/services/{service}/stars/{ordinal}/{turn}", Verb::Change, At::Service),

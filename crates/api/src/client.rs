@@ -37,9 +37,9 @@ use crate::keyed;
 use crate::serve::socket_path;
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Index, Inspection, LogQuery,
-    LogRecord, NamespaceView, Passed, PutApp, ResourcesView, RestoreSnapshot, Rollback, RunsView, Scale, ServiceView,
-    Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot, Version,
-    VersionView, VolumeView,
+    LogRecord, MoveView, NamespaceView, Passed, PutApp, ResourcesView, RestoreSnapshot, Rollback, RunsView, Scale,
+    ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot,
+    Version, VersionView, VolumeView,
 };
 use crate::watch::{WatchLine, WatchQuery};
 
@@ -175,6 +175,11 @@ impl Client {
         self.get(&format!("/v1/services/{}", segment(service))).await
     }
 
+    /// Stars that would better be on another machine, at most 1,000.
+    pub async fn moves(&self) -> Result<Vec<MoveView>, Problem> {
+        self.get("/v1/moves").await
+    }
+
     pub async fn explain(&self, service: &ServiceKey) -> Result<ExplainView, Problem> {
         self.get(&format!("/v1/services/{}/explain", segment(service))).await
     }
@@ -250,6 +255,7 @@ impl Client {
             StarTurn::Stop => "stop",
             StarTurn::Start => "start",
             StarTurn::Restart => "restart",
+            StarTurn::Move => "move",
         };
         self.change(Method::POST, &format!("/v1/services/{}/stars/{ordinal}/{word}", segment(service)), &()).await
     }

@@ -18,8 +18,9 @@ use crate::constellation::{Became, Init, Invitation, Join, NodeView, Survey};
 use crate::grants::{AuditView, GrantView, Granted, NewGrant};
 use crate::types::{
     Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Index, Inspection, LogQuery,
-    LogRecord, NamespaceView, Passed, ResourcesView, RestoreSnapshot, RunsView, ServiceView, Shutdown, SnapshotTaken,
-    SnapshotView, StarStats, StarTurn, StarView, Status, TakeSnapshot, TerminalSize, Version, VersionView, VolumeView,
+    LogRecord, MoveView, NamespaceView, Passed, ResourcesView, RestoreSnapshot, RunsView, ServiceView, Shutdown,
+    SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, Status, TakeSnapshot, TerminalSize, Version,
+    VersionView, VolumeView,
 };
 use crate::watch::{WatchQuery, WatchStream};
 
@@ -163,6 +164,7 @@ pub trait Control: Send + Sync + 'static {
     fn services(&self) -> Answer<'_, Vec<ServiceView>>;
     fn service(&self, service: ServiceKey) -> Answer<'_, ServiceView>;
     /// Why its stars are where they are.
+    fn moves(&self) -> Answer<'_, Vec<MoveView>>;
     fn explain(&self, service: ServiceKey) -> Answer<'_, ExplainView>;
     /// Of all its stars, wherever they are; of those here when another agent asks.
     fn service_stats(&self, service: ServiceKey, caller: Caller) -> Answer<'_, Vec<StarStats>>;

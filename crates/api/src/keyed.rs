@@ -75,7 +75,7 @@ pub(crate) fn takes_key(method: &Method, path: &str) -> bool {
         ("PUT", ["nodes", _, "duty"])
         | ("PUT" | "DELETE", ["nodes", _, "taints", _])
         | ("POST", ["services", _, "rollout", _])
-        | ("POST", ["services", _, "stars", _, "stop" | "start" | "restart"]) => true,
+        | ("POST", ["services", _, "stars", _, _]) => true,
         ("PUT" | "POST" | "DELETE", ["namespaces", _]) => true,
         ("POST", ["tokens" | "grants"]) | ("DELETE", ["tokens" | "grants" | "snapshots" | "volumes", _]) => true,
         ("POST", ["certificates" | "gossip-keys", "rotate"]) | ("DELETE", ["nodes", _, "certificates"]) => true,
@@ -145,7 +145,9 @@ mod tests {
         check(Method::POST, "/v1/constellation/init", false);
         check(Method::POST, "/v1/stars/1/exec", false);
         check(Method::DELETE, "/v1/services/web", true);
-        check(Method::POST, "/v1/services/web/stars/1/restart", true);
+        for turn in ["stop", "start", "restart", "move"] {
+            check(Method::POST, &format!("/v1/services/web/stars/1/{turn}"), true);
+        }
         check(Method::PUT, "/v1/nodes/node_1/duty", true);
         check(Method::DELETE, "/v1/nodes/node_1", true);
         check(Method::POST, "/v1/shutdown", false);

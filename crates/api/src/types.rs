@@ -10,7 +10,7 @@ pub use node::view::{
     AppView, EventView, HeldView, RolloutView, ServiceView, StarDetail, StarView, StatusView, TakenBack, VersionView,
 };
 pub use node::{
-    Amounts, ExplainView, ExplainedNode, JobView, NamespaceView, NodeResources, Pool, ResourcesView, RunsView,
+    Amounts, ExplainView, ExplainedNode, JobView, MoveView, NamespaceView, NodeResources, Pool, ResourcesView, RunsView,
 };
 
 /// The version of this API, in every path. A change that breaks a client gets a new one.
@@ -333,6 +333,8 @@ pub enum StarTurn {
     Start,
     /// End, and have another of its name follow.
     Restart,
+    /// End when another has come for it on another machine.
+    Move,
 }
 
 /// Everything that is known of one star.

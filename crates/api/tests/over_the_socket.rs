@@ -74,6 +74,8 @@ async fn requests_arrive_as_they_were_meant() {
     client.pause(&web).await.unwrap();
     client.resume(&web).await.unwrap();
     client.turn(&web, 3, StarTurn::Restart).await.unwrap();
+    assert!(client.moves().await.unwrap().is_empty());
+    client.turn(&web, 3, StarTurn::Move).await.unwrap();
     client.remove_service(&web).await.unwrap();
     client.put_blob(ContentHash([1; 32]), Bytes::from_static(b"abc")).await.unwrap();
     assert_eq!(client.index(41, 0).await.unwrap(), 42);
@@ -86,6 +88,8 @@ async fn requests_arrive_as_they_were_meant() {
         "pause team-a/web",
         "resume team-a/web",
         "Restart team-a/web 3",
+        "moves",
+        "Move team-a/web 3",
         "remove service team-a/web",
         &blob,
         "index",

@@ -29,9 +29,10 @@ fn expected(method: &str, path: &str) -> (Role, Of) {
         ("GET", ["openapi.json" | "version" | "status" | "index" | "nodes" | "resources" | "events" | "watch"]) => {
             (Role::Viewer, Of::Any)
         }
-        ("GET", ["apps" | "services" | "stars" | "snapshots" | "secrets" | "volumes" | "namespaces" | "logs"]) => {
-            (Role::Viewer, Of::Any)
-        }
+        (
+            "GET",
+            ["apps" | "services" | "moves" | "stars" | "snapshots" | "secrets" | "volumes" | "namespaces" | "logs"],
+        ) => (Role::Viewer, Of::Any),
         ("GET", ["secrets", _]) => (Role::Admin, Of::One),
         ("GET", ["apps" | "services" | "stars" | "snapshots" | "namespaces", ..]) => (Role::Viewer, Of::One),
         (_, ["apps" | "services" | "stars" | "snapshots" | "secrets" | "volumes", ..]) => (Role::Operator, Of::One),

@@ -114,6 +114,7 @@ impl Node {
             Request::StopStar { service, ordinal } => Command::StopStar { service, ordinal, wall },
             Request::StartStar { service, ordinal } => Command::StartStar { service, ordinal, wall },
             Request::RestartStar { service, ordinal } => Command::RestartStar { service, ordinal, wall },
+            Request::MoveStar { service, ordinal } => Command::MoveStar { service, ordinal, wall },
             Request::SetSecret { secret, sealed } => Command::SetSecret { secret, sealed, wall },
             Request::DeleteSecret { secret } => Command::DeleteSecret { secret, wall },
             Request::DeleteVolume { volume } => Command::DeleteVolume { volume, wall },

@@ -177,6 +177,11 @@ pub enum Request {
         service: ServiceKey,
         ordinal: u32,
     },
+    /// Have another come for one star on another machine.
+    MoveStar {
+        service: ServiceKey,
+        ordinal: u32,
+    },
     /// Set a secret of a constellation, sealed already.
     SetSecret {
         secret: SecretKey,

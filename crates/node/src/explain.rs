@@ -75,7 +75,8 @@ impl Node {
                 None => (None, &self.own_facts),
             };
             let here = here.get(&node).cloned().unwrap_or_default();
-            let mut keeps: Vec<String> = record.and_then(|record| self.takes_none(node, record)).into_iter().collect();
+            let mut keeps: Vec<String> =
+                record.and_then(|record| self.takes_none(node, record, &spec.placement)).into_iter().collect();
             if node == self.config.node && !self.nursery_up {
                 keeps.push("its nursery is away: no star is started there until it is back".to_owned());
             }
@@ -110,17 +111,17 @@ impl Node {
     }
 
     /// Why a machine gets no star at all.
-    fn takes_none(&self, node: NodeId, record: &NodeRecord) -> Option<String> {
+    fn takes_none(&self, node: NodeId, record: &NodeRecord, placement: &Placement) -> Option<String> {
         let name = &record.name;
         match (record.standing, record.duty) {
             (Standing::Lost | Standing::Left, _) => Some("it is dead".to_owned()),
-            (Standing::Up, Duty::Cordoned) => Some(format!("it is cordoned: `rads c uncordon {name}` lets stars come")),
-            (Standing::Up, Duty::Draining) => Some(format!("it is drained: `rads c uncordon {name}` lets stars come")),
-            (Standing::Up, Duty::Takes) if !record.facts.are_told() => {
-                Some("it was let in and has not come yet".to_owned())
+            (Standing::Up, Duty::Cordoned) if !record.takes_stars_of(placement) => {
+                Some(format!("it is cordoned: `rads c uncordon {name}` lets stars come"))
             }
-            (Standing::Up, Duty::Takes) if !self.is_reachable(node) => Some("nothing is heard of it".to_owned()),
-            (Standing::Up, Duty::Takes) => None,
+            (Standing::Up, Duty::Draining) => Some(format!("it is drained: `rads c uncordon {name}` lets stars come")),
+            (Standing::Up, _) if !record.facts.are_told() => Some("it was let in and has not come yet".to_owned()),
+            (Standing::Up, _) if !self.is_reachable(node) => Some("nothing is heard of it".to_owned()),
+            (Standing::Up, _) => None,
         }
     }
 

@@ -22,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+mod balance;
 mod balloon;
 mod change;
 mod event;
@@ -45,6 +46,7 @@ mod timers;
 pub mod view;
 pub mod voters;
 
+pub use balance::MoveView;
 pub use event::{Effect, Event, Reply, Request, RunningStar, StartOrder};
 pub use explain::{ExplainView, ExplainedNode};
 pub use jobs::{JobView, RunsView};

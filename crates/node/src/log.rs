@@ -90,6 +90,14 @@ impl Log {
         })
     }
 
+    /// That a star does not move after all is being written.
+    pub(crate) fn is_move_ending(&self, star: StarId) -> bool {
+        self.under_way.iter().any(|proposal| match &proposal.command {
+            Command::EndMove { stars, .. } => stars.contains(&star),
+            _ => false,
+        })
+    }
+
     /// Transitions of a batch that was not written: they wait until `at`, unless something newer waits.
     pub(crate) fn again(&mut self, transitions: Vec<Transition>, at: Time) {
         self.held_until = at;

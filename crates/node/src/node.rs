@@ -485,6 +485,8 @@ impl Node {
                 }
                 self.star_moved(*star, *phase, step);
             }
+            // Its service is looked at as well.
+            Change::StarToMove { .. } => {}
             Change::StarLeaves { star, comes_back } => self.leave(*star, *comes_back),
             Change::PlaceChanged { service, ordinal } => {
                 // Whoever asks has seen to what was wrong with it.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{Bytes, Duty, Kept, Name, NodeFacts, NodeId, ServiceKey, Standing, StarPhase, Time};
+use model::{Bytes, Duty, Kept, Name, NodeFacts, NodeId, Placement, ServiceKey, Standing, StarPhase, Time};
 use scheduler::{NodeView, Request as PlanRequest};
 use state::{Command, State};
 
@@ -192,8 +192,8 @@ impl Node {
     /// The machines that stars of a service could be on, at all.
     pub(crate) fn machines(&self, service: &ServiceKey) -> Vec<NodeView<'_>> {
         let record = self.state.services.get(service);
-        // What is on every machine is on those that are cordoned too.
-        let is_everywhere = record.is_some_and(|record| record.spec.placement.every_node);
+        let usual = Placement::default();
+        let placement = record.map_or(&usual, |record| &record.spec.placement);
         let mut views: Vec<NodeView<'_>> = if self.state.cluster.is_none() {
             vec![self.view(self.config.node, None, &self.own_facts)]
         } else {
@@ -201,8 +201,7 @@ impl Node {
                 .state
                 .nodes
                 .iter()
-                .filter(|(_, record)| record.standing == Standing::Up)
-                .filter(|(_, record)| record.duty == Duty::Takes || (is_everywhere && record.duty == Duty::Cordoned))
+                .filter(|(_, record)| record.takes_stars_of(placement))
                 // One that was let in may never come.
                 .filter(|(_, record)| record.facts.are_told());
             takes.map(|(node, record)| self.view(*node, Some(&record.name), &record.facts)).collect()
@@ -253,6 +252,8 @@ impl Node {
             let can_order = view.node != self.config.node || self.nursery_up;
             can_order && self.is_reachable(view.node) && homes.iter().all(|home| *home == view.node)
         });
+        let left = self.left_by_moves(service);
+        views.retain(|view| !left.contains(&view.node));
         // What has no home yet gets one: all its stars go there together.
         if homes.is_empty() && !template.volumes.is_empty() {
             let may = views.iter().filter(|view| scheduler::reasons(view, request).is_empty());

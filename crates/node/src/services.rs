@@ -107,8 +107,9 @@ impl Node {
                     StarPhase::Ready if self.was_taken_back(key, local.revision) => StarPhase::Unready,
                     phase => phase,
                 };
-                let revision = self.revision_on(key, self.config.node, local.revision);
                 let record = self.state.stars.get(&star);
+                let moves = record.is_some_and(|record| record.moves);
+                let revision = self.revision_on(key, self.config.node, local.revision, moves);
                 let settled = record.is_some_and(|record| self.has_settled(record, phase, wall));
                 Some(Seen { star, revision, ordinal: local.ordinal, phase, settled })
             })
@@ -139,15 +140,15 @@ impl Node {
             _ if self.state.services.get(&record.service).is_some_and(held) => StarPhase::Draining,
             _ => StarPhase::Unready,
         };
-        let revision = self.revision_on(&record.service, record.node, record.revision);
+        let revision = self.revision_on(&record.service, record.node, record.revision, record.moves);
         let settled = self.has_settled(record, phase, wall);
         Some(Seen { star: record.id, revision, ordinal: record.ordinal, phase, settled })
     }
 
-    /// Stars of a machine that is drained, or is not any more as their service requires, are replaced like those of an earlier
-    /// revision: the next comes first. Those whose volume lies there stay: nothing could take their place.
-    fn revision_on(&self, service: &ServiceKey, node: NodeId, revision: u64) -> u64 {
-        let is_to_go = self.is_draining(node) || self.is_unfit(service, node, revision);
+    /// Stars that move, or of a machine that is drained or is not any more as their service requires, are replaced like those of an
+    /// earlier revision: the next comes first. Those whose volume lies there stay: nothing could take their place.
+    fn revision_on(&self, service: &ServiceKey, node: NodeId, revision: u64, moves: bool) -> u64 {
+        let is_to_go = moves || self.is_draining(node) || self.is_unfit(service, node, revision);
         if is_to_go && !self.has_volume_on(service, node) { rollout::NOWHERE } else { revision }
     }
 
@@ -201,7 +202,10 @@ impl Node {
 
     /// They were told, or could not be: then their services are looked at again.
     pub(crate) fn retired(&mut self, command: &Command) -> BTreeSet<ServiceKey> {
-        let (Command::Retire { stars, .. } | Command::Preempt { stars, .. }) = command else { return BTreeSet::new() };
+        let (Command::Retire { stars, .. } | Command::Preempt { stars, .. } | Command::EndMove { stars, .. }) = command
+        else {
+            return BTreeSet::new();
+        };
         self.retiring.retain(|star| !stars.contains(star));
         let records = stars.iter().filter_map(|star| self.state.stars.get(star));
         records.map(|record| record.service.clone()).collect()
@@ -245,9 +249,14 @@ impl Node {
         let mut ids = self.ids.clone();
         let placed = plan(&self.candidates(&request), &request, &mut ids, |star| self.state.stars.contains_key(&star));
         self.ids = ids;
+        let is_short = placed.len() < ordinals.len();
+        if is_short && self.end_moves(key, step) {
+            // What is to come instead of those that move has no place: none is made for it.
+            return;
+        }
         let Some(service) = self.services.get_mut(key) else { return };
         // Looked at again when a machine comes or changes, and when a nursery does.
-        service.homeless = placed.len() < ordinals.len();
+        service.homeless = is_short;
         if service.homeless && !reserve.is_nothing() {
             // And when a star has ended for which something is kept.
             self.roomless.insert(key.clone());

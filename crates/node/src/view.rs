@@ -311,6 +311,7 @@ impl Node {
             star.phase == settled
                 && is_still(star)
                 && !star.leaving
+                && !star.moves
                 && (record.paused || star.revision == record.revision)
         };
         let ready = running().filter(|star| star.phase == StarPhase::Ready && is_still(star)).count();

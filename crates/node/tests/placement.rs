@@ -346,3 +346,106 @@ fn a_service_on_every_node_follows_the_machines() {
     desk.write(scaled);
     assert_eq!(desk.node.service_view(&"web".parse().unwrap()).unwrap().desired, 1, "it is refused");
 }
+
+/// Six stars on node 2, and two machines that came afterwards.
+fn uneven(placement: &str) -> Desk {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    for (duty, stars) in [(Duty::Cordoned, 6), (Duty::Takes, 6)] {
+        for node in [1, 3].map(NodeId) {
+            desk.write(Command::SetDuty { node, duty, wall: WallTime(2) });
+        }
+        placed(&mut desk, stars, placement);
+    }
+    desk
+}
+
+#[test]
+fn stars_move_to_where_they_would_come_and_serve_until_another_has() {
+    let mut desk = uneven("{}");
+    let there = |desk: &Desk| [1, 2, 3].map(|node| desk.on(node).len());
+    assert_eq!(there(&desk), [0, 6, 0]);
+    let moves = desk.node.moves();
+    let told: Vec<(u32, &str, &str)> =
+        moves.iter().map(|step| (step.ordinal, step.from.as_str(), step.to.as_str())).collect();
+    assert_eq!(told, [(6, "b", "a"), (5, "b", "c"), (4, "b", "a"), (3, "b", "c")]);
+    let before = desk.on(2);
+    for step in moves {
+        let (service, ordinal) = (step.service, step.ordinal);
+        desk.write(Command::MoveStar { service, ordinal, wall: WallTime(2) });
+    }
+    let view = desk.node.service_view(&"web".parse().unwrap()).unwrap();
+    assert!(view.changing && view.ready == 6);
+    assert!(desk.node.moves().is_empty(), "what moves is not moved again");
+    let proposed = desk.proposed();
+    let goes = |command: &Command| match command {
+        Command::Transitions { changes, .. } => changes.iter().any(|change| before.contains(&change.star)),
+        _ => false,
+    };
+    assert!(!proposed.iter().any(goes), "{proposed:?}");
+    proposed.into_iter().for_each(|command| desk.write(command));
+    settle(&mut desk);
+    assert_eq!(there(&desk), [2, 2, 2]);
+    assert!(desk.node.moves().is_empty());
+    let view = desk.node.service_view(&"web".parse().unwrap()).unwrap();
+    assert!(!view.changing && view.ready == 6);
+}
+
+#[test]
+fn a_star_for_which_there_is_no_room_elsewhere_stays_and_nobody_gives_way_for_it() {
+    let mut desk = with_room();
+    desk.write(keeping_at("low", 2, 600, r#"{"priority":10}"#));
+    settle(&mut desk);
+    desk.write(keeping("high", 1, 600));
+    settle(&mut desk);
+    let count = |desk: &Desk| (stars_of(desk, "of-low"), stars_of(desk, "of-high"));
+    assert_eq!(count(&desk), (2, 1));
+    let service: model::ServiceKey = "of-high".parse().unwrap();
+    let star = desk.node.state().stars_of(&service).next().unwrap().id;
+    desk.write(Command::MoveStar { service, ordinal: 1, wall: WallTime(2) });
+    settle(&mut desk);
+    assert_eq!(count(&desk), (2, 1));
+    let state = desk.node.state();
+    assert!(!state.stars[&star].moves && state.stars[&star].phase == StarPhase::Ready);
+    let told = "star `of-high-1` stays: no other machine has room for it";
+    assert!(state.events.iter().any(|event| event.what == told), "{:?}", state.events);
+}
+
+#[test]
+fn what_cannot_move_is_refused_with_the_reason() {
+    let refused = |desk: &mut Desk, service: &str, ordinal: u32| {
+        let mut after = desk.node.state().clone();
+        let command = Command::MoveStar { service: service.parse().unwrap(), ordinal, wall: WallTime(3) };
+        let index = after.index + 1;
+        let changes = state::apply(&mut after, index, &command);
+        changes.into_iter().find_map(|change| match change {
+            state::Change::Refused { problem } => Some(problem.message),
+            _ => None,
+        })
+    };
+    let mut desk = Desk::new(3, true);
+    desk.tell(Event::Leads { leads: true });
+    settle(&mut desk);
+    assert_eq!(refused(&mut desk, "web", 1).as_deref(), Some("star `web-1` cannot move: it stays with its volumes"));
+    let mut desk = uneven("{}");
+    assert_eq!(refused(&mut desk, "web", 1), None);
+    assert_eq!(refused(&mut desk, "web", 9).as_deref(), Some("service `web` has no star `web-9` that runs"));
+    placed(&mut desk, 1, r#"{"every_node":true}"#);
+    let why = "star `web-1` cannot move: its service is on every node";
+    assert_eq!(refused(&mut desk, "web", 1).as_deref(), Some(why));
+}
+
+#[test]
+fn a_cordoned_machine_has_what_is_on_every_one_and_explain_knows() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    placed(&mut desk, 1, r#"{"every_node":true}"#);
+    for (duty, expected) in
+        [(Duty::Cordoned, None), (Duty::Draining, Some("it is drained: `rads c uncordon c` lets stars come"))]
+    {
+        desk.write(Command::SetDuty { node: NodeId(3), duty, wall: WallTime(2) });
+        let told = desk.node.explain(&"web".parse().unwrap()).unwrap();
+        let of_duty = told.nodes[2].reasons.iter().find(|reason| reason.contains("uncordon"));
+        assert_eq!(of_duty.map(String::as_str), expected);
+    }
+}

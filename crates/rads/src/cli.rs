@@ -12,7 +12,7 @@ use model::{CpuSet, ListenAddr, Name, SecretKey, VolumeKey};
 use crate::access::{Api, Audit, Contexts, Grant, Grants, api};
 use crate::commands::top::board::SortBy;
 use crate::membership::{
-    AddTaint, Backup, Certs, Drain, Init, Join, Leave, Nodes, OneNode, Recover, Remove, RemoveTaint, Token,
+    AddTaint, Backup, Certs, Drain, Init, Join, Leave, Nodes, OneNode, Rebalance, Recover, Remove, RemoveTaint, Token,
 };
 use crate::namespaces::Namespaces;
 use crate::options::ServiceOptions;
@@ -130,6 +130,8 @@ pub(crate) enum Constellation {
     Taint(AddTaint),
     /// Take a taint from a node
     Untaint(RemoveTaint),
+    /// Move stars to where they would come if they were placed now
+    Rebalance(Rebalance),
     /// Take this machine out of its constellation; its stars run elsewhere first
     Leave(Leave),
     /// Take out a node that is gone for good
@@ -863,6 +865,7 @@ mod tests {
             "rads c taint d gpu",
             "rads c taint d team=red --evict",
             "rads c untaint d gpu",
+            "rads c rebalance web team/api --dry-run --most 5",
             "rads c leave",
             "rads c backup save /tmp/x.backup",
             "rads c backup show /tmp/x.backup",

@@ -106,6 +106,18 @@ pub(crate) struct OneNode {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Rebalance {
+    /// Services [default: all]
+    pub(crate) services: Vec<String>,
+    /// Show which stars would move, and leave them where they are
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Move no more stars than these
+    #[arg(long, value_name = "STARS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) most: u32,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct AddTaint {
     /// A node's name or id
     pub(crate) node: String,

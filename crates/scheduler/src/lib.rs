@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Bytes, Kept, Name, Network, NodeFacts, NodeId, Placement, ServiceKey, StarId, StarTemplate, Taints};
 
+mod balance;
 mod fit;
 mod ids;
 mod order;
 mod preempt;
 
+pub use balance::{Move, balance};
 pub use fit::{Unfit, check, reasons};
 pub use ids::Ids;
 pub use preempt::{Preemption, Tenant, preempt};

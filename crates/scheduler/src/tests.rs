@@ -539,3 +539,88 @@ proptest! {
         }
     }
 }
+
+/// The stars of the service on each machine after the moves, and how many these are.
+fn balanced(machines: &[Machine], template: &StarTemplate, placement: &Placement) -> (Vec<u32>, Vec<(u64, u64)>) {
+    let service = "web".parse().unwrap();
+    let request = Request { service: &service, template, placement, ordinals: &[] };
+    let movable = |node: NodeId| machines[node.0 as usize - 1].of_service;
+    let moves = balance(&views(machines), &request, movable, 1_000);
+    let mut there: Vec<u32> = machines.iter().map(|machine| machine.of_service).collect();
+    for step in &moves {
+        there[step.from.0 as usize - 1] -= 1;
+        there[step.to.0 as usize - 1] += 1;
+    }
+    (there, moves.into_iter().map(|step| (step.from.0, step.to.0)).collect())
+}
+
+#[test]
+fn stars_move_from_where_there_are_most_to_where_there_are_fewest() {
+    let check = |machines: &[Machine], text: &str, expected: &[u32], moves: usize| {
+        let (there, made) = balanced(machines, &template(), &placement(text));
+        assert_eq!((&there[..], made.len()), (expected, moves), "{made:?}");
+    };
+    let of = |stars: &[u32]| stars.iter().map(|stars| machine(*stars, *stars)).collect::<Vec<_>>();
+    check(&of(&[4, 0]), "{}", &[2, 2], 2);
+    check(&of(&[3, 2, 2]), "{}", &[3, 2, 2], 0);
+    check(&of(&[1, 0]), "{}", &[1, 0], 0);
+    check(&of(&[6, 0, 0]), r#"{"strategy":"binpack"}"#, &[6, 0, 0], 0);
+    check(&of(&[6, 0, 0]), r#"{"per_node":1}"#, &[4, 1, 1], 2);
+    // Regions first, then zones of each.
+    let there = [(3, "r1", "a"), (0, "r1", "b"), (1, "r2", "c"), (0, "r2", "d")];
+    let machines: Vec<Machine> =
+        there.iter().map(|(stars, region, zone)| machine(*stars, 9).at(region, zone)).collect();
+    check(&machines, r#"{"spread":["region","zone"]}"#, &[1, 1, 1, 1], 2);
+    // What is preferred may have more.
+    let machines = [machine(2, 2).label("disk", "ssd"), machine(0, 0)];
+    check(&machines, r#"{"prefer":[{"that":"disk = ssd","weight":100}]}"#, &[2, 0], 0);
+    check(&machines, r#"{"prefer":[{"that":"disk = ssd","weight":-100}]}"#, &[1, 1], 1);
+    // No room is made by who goes.
+    let full = Machine { kept: Kept { memory: 900 << 20, cpu: 0 }, ..machine(0, 5) };
+    let template = StarTemplate { reserve: needs_kept(200), ..template() };
+    assert_eq!(balanced(&[machine(4, 4), full], &template, &Placement::default()).0, [4, 0]);
+}
+
+fn needs_kept(megabytes: u64) -> Reserve {
+    Reserve { cpu: Millicores(0), memory: Bytes::mib(megabytes) }
+}
+
+proptest! {
+    /// Every move is one that a plan might have made, none comes after another, and of one level they are the fewest there are.
+    #[test]
+    fn moves_break_nothing_and_end(machines in machines(), placement in placements(), megabytes in 0..400u64) {
+        let template = StarTemplate { reserve: needs_kept(megabytes), ..needs(64) };
+        let (there, moves) = balanced(&machines, &template, &placement);
+        let sum = |stars: &[u32]| stars.iter().sum::<u32>();
+        let before: Vec<u32> = machines.iter().map(|machine| machine.of_service).collect();
+        prop_assert_eq!(sum(&there), sum(&before));
+        for (number, machine) in machines.iter().enumerate() {
+            let came = moves.iter().filter(|(_, to)| *to == number as u64 + 1).count() as u64;
+            if came == 0 {
+                continue;
+            }
+            prop_assert!(placement.require.iter().all(|condition| condition.holds(None, &machine.facts)));
+            prop_assert!(placement.per_node.is_none_or(|most| there[number] <= most));
+            let free = machine.facts.memory.0.saturating_sub(machine.facts.reserved.memory.0);
+            prop_assert!(megabytes == 0 || machine.kept.memory + came * (megabytes << 20) <= free);
+        }
+        let after: Vec<Machine> = machines.iter().zip(&there).zip(1u64..).map(|((machine, stars), number)| {
+            let came = moves.iter().filter(|(_, to)| *to == number).count() as u32;
+            let kept = machine.kept.with(&template.reserve, came);
+            let stars_there = machine.stars + stars - machine.of_service.min(machine.stars + stars);
+            Machine { of_service: *stars, kept, stars: stars_there, ..machine.clone() }
+        }).collect();
+        prop_assert_eq!(balanced(&after, &template, &placement).1, Vec::new());
+    }
+
+    #[test]
+    fn the_fewest_move(stars in prop::collection::vec(0..9u32, 1..8)) {
+        let machines: Vec<Machine> = stars.iter().map(|stars| machine(*stars, *stars)).collect();
+        let (there, moves) = balanced(&machines, &template(), &Placement::default());
+        prop_assert!(there.iter().max().unwrap() - there.iter().min().unwrap() <= 1);
+        let (floor, ceiling) = (stars.iter().sum::<u32>() / stars.len() as u32, stars.iter().sum::<u32>().div_ceil(stars.len() as u32));
+        let too_many: u32 = stars.iter().map(|stars| stars.saturating_sub(ceiling)).sum();
+        let too_few: u32 = stars.iter().map(|stars| floor.saturating_sub(*stars)).sum();
+        prop_assert_eq!(moves.len() as u32, too_many.max(too_few));
+    }
+}

@@ -6,15 +6,16 @@ use model::app::INSTANCES_MAX;
 use model::limits::limits_difference;
 use model::taint;
 use model::{
-    AppKey, AppSpec, Code, Duty, Exit, LimitsChange, Name, NodeId, Placement, Problem, RestartPolicy, RunOutcome,
-    SecretChange, SecretKey, ServiceKey, ServiceSpec, Standing, StarId, StarPhase, StarTemplate, Turn, VolumeKey,
-    WallTime,
+    AppKey, AppSpec, Code, Exit, LimitsChange, Name, NodeId, Placement, Problem, RestartPolicy, RunOutcome,
+    SecretChange, SecretKey, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Turn, VolumeKey, WallTime,
 };
 
 use crate::audit::{Deed, Outcome};
 use crate::command::{Assignment, Command, Transition};
 use crate::record::{About, AppRecord, NodeRecord, ServiceRecord, StarRecord, State};
-use crate::{access, audit, everywhere, jobs, keys, namespaces, nodes, rollouts, secrets, security, single, volumes};
+use crate::{
+    access, audit, everywhere, jobs, keys, moves, namespaces, nodes, rollouts, secrets, security, single, volumes,
+};
 
 /// What a command did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +53,10 @@ pub enum Change {
         service: ServiceKey,
     },
     /// It was stopped by its name, or restarted, and is to go.
+    /// A star is to move, or is not any more.
+    StarToMove {
+        star: StarId,
+    },
     StarLeaves {
         star: StarId,
         comes_back: bool,
@@ -122,6 +127,8 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         Command::RestartStar { service, ordinal, wall } => {
             single::turn(state, service, *ordinal, single::Turn::Restart, *wall, &mut changes)
         }
+        Command::MoveStar { service, ordinal, wall } => moves::begin(state, service, *ordinal, *wall, &mut changes),
+        Command::EndMove { stars, wall } => moves::end(state, stars, *wall, &mut changes),
         Command::RemoveService { service, wall } => single::remove_service(state, service, *wall, &mut changes),
         Command::Assign { stars, wall } => {
             for star in stars {
@@ -593,11 +600,7 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
         return refused(Code::AlreadyExists, format!("there is a star `{}` already", assignment.star));
     }
     // A machine in no constellation knows of no nodes, and everything is for it.
-    let is_everywhere = spec.placement.every_node;
-    let takes = |node: &NodeRecord| {
-        let on_duty = node.duty == Duty::Takes || (is_everywhere && node.duty == Duty::Cordoned);
-        node.standing == Standing::Up && on_duty
-    };
+    let takes = |node: &NodeRecord| node.takes_stars_of(&spec.placement);
     if !state.nodes.is_empty() && !state.nodes.get(&assignment.node).is_some_and(takes) {
         return refused(Code::Conflict, format!("node `{}` takes no stars any more", assignment.node));
     }
@@ -645,6 +648,7 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
         started: None,
         ended: None,
         leaving: false,
+        moves: false,
         history: vec![Turn { phase: StarPhase::Assigned, at: wall }],
     };
     state.stars.insert(star);

@@ -229,6 +229,7 @@ impl Command {
             | Self::StopStar { service, .. }
             | Self::StartStar { service, .. }
             | Self::RestartStar { service, .. }
+            | Self::MoveStar { service, .. }
             | Self::RemoveService { service, .. }
             | Self::TurnRollout { service, .. }
             | Self::Rollback { service, .. }
@@ -260,6 +261,7 @@ impl Command {
             Self::RestartStar { service, ordinal, .. } => {
                 change(format!("restart star {ordinal} of service `{service}`"))
             }
+            Self::MoveStar { service, ordinal, .. } => change(format!("move star {ordinal} of service `{service}`")),
             Self::RemoveService { service, .. } => change(format!("remove service `{service}`")),
             Self::SecretChanged { secret, .. } | Self::SetSecret { secret, .. } => {
                 Some((Verb::SetSecret, format!("set secret `{secret}`")))
@@ -299,6 +301,7 @@ impl Command {
             Self::RemoveGrant { name, .. } => access(format!("revoke grant `{name}`")),
             Self::Assign { .. }
             | Self::Preempt { .. }
+            | Self::EndMove { .. }
             | Self::Transitions { .. }
             | Self::Forget { .. }
             | Self::Found { .. }

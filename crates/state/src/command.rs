@@ -45,6 +45,10 @@ pub enum Command {
     StartStar { service: ServiceKey, ordinal: u32, wall: WallTime },
     /// Ends the star of this number; another of the same name follows.
     RestartStar { service: ServiceKey, ordinal: u32, wall: WallTime },
+    /// Has another star come on another machine for the one of this number, which then goes.
+    MoveStar { service: ServiceKey, ordinal: u32, wall: WallTime },
+    /// Stars that were to move stay where they are: no other machine has room.
+    EndMove { stars: Vec<StarId>, wall: WallTime },
     /// Takes a service out of its app; with its last one the app is gone.
     RemoveService { service: ServiceKey, wall: WallTime },
     /// Notes what became of a secret. Its value is kept elsewhere, sealed, and never comes here.
@@ -167,6 +171,7 @@ impl Command {
             Self::Assign { .. }
                 | Self::Retire { .. }
                 | Self::Preempt { .. }
+                | Self::EndMove { .. }
                 | Self::Forget { .. }
                 | Self::LoseNode { .. }
                 | Self::WelcomeNode { .. }

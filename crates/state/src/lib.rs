@@ -18,6 +18,7 @@ mod command;
 mod everywhere;
 pub mod jobs;
 pub mod keys;
+mod moves;
 pub mod namespaces;
 mod nodes;
 mod record;

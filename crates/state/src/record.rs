@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use model::{
-    AppKey, AppSpec, BundleId, Duty, Exit, Name, NodeFacts, NodeId, NodeRole, SecretKey, ServiceKey, ServiceSpec,
-    Standing, StarId, StarPhase, StarTemplate, Taints, Turn, VolumeKey, WallTime,
+    AppKey, AppSpec, BundleId, Duty, Exit, Name, NodeFacts, NodeId, NodeRole, Placement, SecretKey, ServiceKey,
+    ServiceSpec, Standing, StarId, StarPhase, StarTemplate, Taints, Turn, VolumeKey, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -167,6 +167,9 @@ pub struct StarRecord {
     /// It was stopped or restarted by its name, and is to go.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
+    /// It is to go when another has come for it on another machine.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moves: bool,
     /// When it came into which phase, at most [`TURNS_MAX`]; of more the first is kept and the last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Turn>,
@@ -207,6 +210,19 @@ pub struct NodeRecord {
     pub admitted: WallTime,
     /// When it came to stand as it does.
     pub since: WallTime,
+}
+
+impl NodeRecord {
+    /// Whether it is there, and its operator lets stars of a service so placed come. What is on every machine is on those that are
+    /// cordoned too.
+    pub fn takes_stars_of(&self, placement: &Placement) -> bool {
+        let on_duty = match self.duty {
+            Duty::Takes => true,
+            Duty::Cordoned => placement.every_node,
+            Duty::Draining => false,
+        };
+        on_duty && self.standing == Standing::Up
+    }
 }
 
 /// What an event is about: the narrower, the more is told.

@@ -77,7 +77,10 @@ pub fn touched(state: &State, changes: &[Change]) -> BTreeSet<Part> {
                     parts.insert(Part::Star(record.service.clone(), *star));
                 }
             }
-            Change::StarMoved { star, .. } | Change::StarLimited { star } | Change::StarLeaves { star, .. } => {
+            Change::StarMoved { star, .. }
+            | Change::StarLimited { star }
+            | Change::StarToMove { star }
+            | Change::StarLeaves { star, .. } => {
                 if let Some(record) = state.stars.get(star) {
                     parts.insert(Part::Star(record.service.clone(), *star));
                 }

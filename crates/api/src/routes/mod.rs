@@ -93,6 +93,7 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(apps::get, apps::put, apps::remove))
         .routes(routes!(services::list))
         .routes(routes!(services::get, services::remove))
+        .routes(routes!(services::moves))
         .routes(routes!(services::explain))
         .routes(routes!(services::turn))
         .routes(routes!(services::stats))

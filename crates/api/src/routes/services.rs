@@ -8,7 +8,7 @@ use super::Asked;
 use crate::control::Caller;
 use crate::refusal::{Body, Path, Reply};
 use crate::types::{
-    Accepted, ExplainView, Passed, Rollback, RunsView, Scale, ServiceView, StarStats, StarTurn, VersionView,
+    Accepted, ExplainView, MoveView, Passed, Rollback, RunsView, Scale, ServiceView, StarStats, StarTurn, VersionView,
 };
 
 /// Every service
@@ -25,6 +25,17 @@ pub(super) async fn list(Asked(control): Asked, ConnectInfo(caller): ConnectInfo
     responses((status = 200, body = ServiceView), (status = "default", body = Problem)))]
 pub(super) async fn get(Asked(control): Asked, Path(service): Path<ServiceKey>) -> Reply<ServiceView> {
     Ok(Json(control.service(service).await?))
+}
+
+/// Stars that would better be on another machine
+///
+/// The moves after which services are spread as their placement says, at most 1,000. `POST` of `move` to a star carries one out.
+#[utoipa::path(get, path = "/v1/moves", tag = "services", responses(
+    (status = 200, body = Vec<MoveView>), (status = "default", body = Problem)))]
+pub(super) async fn moves(Asked(control): Asked, ConnectInfo(caller): ConnectInfo<Caller>) -> Reply<Vec<MoveView>> {
+    let mut views = control.moves().await?;
+    views.retain(|view| caller.sees(&view.service.namespace));
+    Ok(Json(views))
 }
 
 /// Why the stars of a service are where they are
@@ -183,7 +194,7 @@ pub(super) async fn remove(Asked(control): Asked, Path(service): Path<ServiceKey
     Ok(Json(control.remove_service(service).await?))
 }
 
-/// Stop, start or restart one star by the number in its name
+/// Stop, start, restart or move one star by the number in its name
 #[utoipa::path(post, path = "/v1/services/{service}/stars/{ordinal}/{turn}", tag = "services",
     params(("service" = ServiceKey, Path), ("ordinal" = u32, Path), ("turn" = StarTurn, Path)),
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]

@@ -117,6 +117,9 @@ impl Control for Remembering {
     fn service(&self, service: ServiceKey) -> Answer<'_, ServiceView> {
         self.refuse(format!("service {service}"))
     }
+    fn moves(&self) -> Answer<'_, Vec<MoveView>> {
+        self.note("moves".into(), Ok(Vec::new()))
+    }
     fn explain(&self, service: ServiceKey) -> Answer<'_, ExplainView> {
         self.refuse(format!("explain {service}"))
     }

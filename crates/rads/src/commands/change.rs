@@ -64,6 +64,7 @@ async fn turn(client: &Client, service: &ServiceKey, ordinal: u32, turn: StarTur
         StarTurn::Stop => "stopped",
         StarTurn::Start => "started",
         StarTurn::Restart => "restarted",
+        StarTurn::Move => "moved",
     };
     match form {
         Form::Json => screen::json(&view)?,

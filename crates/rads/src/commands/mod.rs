@@ -24,6 +24,7 @@ mod namespaces;
 mod nodes;
 mod planning;
 mod progress;
+mod rebalance;
 mod resources;
 mod rollout;
 mod secrets;
@@ -135,6 +136,9 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Certs { what, .. } => tell(global, async |on| certs::certs(&on.client, what, on.form).await),
         Constellation::Namespaces(what) => {
             tell(global, async |on| namespaces::namespaces(&on.client, what, on.form).await)
+        }
+        Constellation::Rebalance(args) => {
+            tell(global, async |on| rebalance::rebalance(&on.client, args, on.form).await)
         }
         Constellation::Resources => tell(global, async |on| resources::resources(&on.client, on.form).await),
         Constellation::Nodes(args) => tell(global, async |on| nodes::nodes(&on.client, args, on.form).await),

@@ -58,6 +58,16 @@ fn machines_are_kept_for_some_and_what_is_higher_has_the_room() {
     rig.machine(2).rads(&["c", "untaint", "b", "old"]).ok();
     must_be_on(&rig, "each", &[("a", 1), ("b", 1), ("c", 1)]);
 
+    // All of `web` are on `a` though `b` takes them again: they move when somebody says so.
+    let told = rig.machine(1).json(&["c", "rebalance", "--dry-run"]);
+    let told: Vec<_> =
+        told.as_array().unwrap().iter().map(|step| [&step["service"], &step["from"], &step["to"]]).collect();
+    assert_eq!(serde_json::json!(told), serde_json::json!([["web", "a", "b"], ["web", "a", "b"]]));
+    must_be_on(&rig, "web", &[("a", 4)]);
+    let said = rig.machine(1).rads(&["c", "rebalance", "web"]).ok();
+    assert!(said.contains("web: 4 stars ready"), "{said}");
+    assert_eq!(on(&rig, "web"), [("a".to_owned(), 2), ("b".to_owned(), 2)].into());
+
     // All that `c` has is kept for what is low, and what is higher takes a part of it.
     rig.machine(0).rads(&["c", "untaint", "c", "gpu"]).ok();
     let whole = rig.machine(0).json(&["c", "nodes"])[0]["facts"]["memory"].as_u64().unwrap() >> 20;

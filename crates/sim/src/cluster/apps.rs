@@ -27,7 +27,8 @@ pub(crate) fn request(random: &mut Chance, most: u64) -> Request {
         8 => have_a_say(random),
         _ => {
             let (service, ordinal) = (service(random), random.below(most) as u32 + 1);
-            match random.below(3) {
+            match random.below(4) {
+                3 => Request::MoveStar { service, ordinal },
                 0 => Request::StopStar { service, ordinal },
                 1 => Request::StartStar { service, ordinal },
                 _ => Request::RestartStar { service, ordinal },

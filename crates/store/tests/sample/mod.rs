@@ -242,6 +242,8 @@ pub fn one_of_each() -> Vec<Command> {
             command: Box::new(Command::PutApp { spec: giving(), base: None, wall }),
             wall,
         },
+        Command::MoveStar { service: key(1), ordinal: 2, wall },
+        Command::EndMove { stars: vec![StarId(1)], wall },
     ]
 }
 
