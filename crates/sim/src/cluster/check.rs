@@ -7,10 +7,13 @@ use model::{Amount, Duty, Endpoint, NodeId, ServiceKey, Standing, StarId, StarPh
 use state::{ServiceRecord, StarRecord};
 
 use super::apps::is_poison;
+use super::machine::Machine;
 use super::world::World;
 
 /// Leases, elections, back-offs of half a minute and replacements one after another all fit.
 const SETTLING: Duration = Duration::from_secs(600);
+/// What is written is known everywhere by then, when nothing goes wrong.
+const HEARD_WITHIN: Duration = Duration::from_secs(1);
 
 fn runs(star: &StarRecord) -> bool {
     star.phase != StarPhase::Ended
@@ -51,15 +54,23 @@ impl World {
         }
         let whole = self.leader.is_some();
         self.must(whole, "somebody leads in the end");
-        let behind = self
-            .machines
-            .iter()
-            .position(|machine| machine.agent.as_ref().is_some_and(|node| node.state() != &self.truth));
+        // What never was ready is tried on for ever, and something may be on its way at this very moment.
+        let heard_by = self.now + HEARD_WITHIN;
+        while self.behind().is_some() && self.now < heard_by {
+            self.run_until(self.now + Duration::from_millis(1));
+        }
+        let behind = self.behind();
         self.must(behind.is_none(), &format!("every node knows the state in the end, {behind:?} too"));
         self.check_machines();
         self.check_rollouts();
         self.check_stars();
         self.check_routes();
+    }
+
+    /// A machine whose agent does not know the state.
+    fn behind(&self) -> Option<usize> {
+        let is_behind = |machine: &Machine| machine.agent.as_ref().is_some_and(|node| node.state() != &self.truth);
+        self.machines.iter().position(is_behind)
     }
 
     fn check_machines(&mut self) {
