@@ -218,9 +218,6 @@ fn group(
         for conditions in [job, node, *task_node] {
             placement::conditions(ledger, &mut service, conditions);
         }
-        if kind == "system" {
-            service.placement.per_node = Some(1);
-        }
         made.push(service);
     }
     let count = node.get("count").and_then(Node::int).and_then(|count| u64::try_from(count).ok());
@@ -236,11 +233,12 @@ fn group(
         }
     }
     if kind == "system" {
-        ledger.note(
-            Verdict::Changed,
-            node,
-            "one star on a machine at most, and as many as `instances` says, not one on each",
-        );
+        for service in &mut made {
+            match service.put_everywhere() {
+                Ok(told) => ledger.note(Verdict::Carried, node, told),
+                Err(told) => ledger.note(Verdict::Changed, node, told),
+            }
+        }
     }
     // What a group says holds before what its job says.
     let updates: Vec<&Node> = [job, node].into_iter().filter_map(|node| node.get("update")).collect();

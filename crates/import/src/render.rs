@@ -191,6 +191,9 @@ fn placement(service: &Service) -> Option<String> {
         let over = placement.spread.iter().map(|attribute| string(&attribute.to_string()));
         fields.push(format!("spread: {}", listed(over.collect())));
     }
+    if placement.every_node {
+        fields.push("every_node: true".to_owned());
+    }
     fields.extend(placement.per_node.map(|most| format!("per_node: {most}")));
     if !placement.tolerate.is_empty() {
         let tolerated = placement.tolerate.iter().map(|toleration| string(&toleration.to_string()));

@@ -10,6 +10,7 @@ use model::{Limits, Placement, Update};
 use super::job::Job;
 
 use super::places::{Kind, Places};
+use crate::ledger::{Said, WithHelp};
 use crate::text::Text;
 use crate::tree::Node;
 
@@ -245,6 +246,29 @@ impl Service {
         let bounded = bring(count, 0, most);
         self.instances = Some(value_of(&bounded) as u32);
         narrowed(bounded)
+    }
+
+    /// One star on each machine, where nothing of it stands against that: then as many as are asked for, one on a machine. What is
+    /// to be told of it, as carried or as changed.
+    pub(crate) fn put_everywhere(&mut self) -> Result<Said, Said> {
+        let against = [
+            (!self.volumes.is_empty(), "volumes lie on one machine"),
+            (self.singleton, "it is a singleton"),
+            (self.job.is_some(), "it is a job"),
+            (self.instances.is_some_and(|count| count != 1), "`instances` says how many there are"),
+        ];
+        match against.into_iter().find_map(|(is, why)| is.then_some(why)) {
+            None => {
+                self.placement.every_node = true;
+                (self.placement.per_node, self.instances) = (None, None);
+                Ok("placement: every_node: true, one star on each machine".into())
+            }
+            Some(why) => {
+                self.placement.per_node = Some(1);
+                let told = format!("one star on a machine at most, and not one on each: {why}");
+                Err(told.help(format!("`rads c scale {} N`, for N machines", self.name)))
+            }
+        }
     }
 
     pub(crate) fn set_cpu(&mut self, milli: u64) -> Bounded<u32> {

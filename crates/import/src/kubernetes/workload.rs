@@ -86,19 +86,13 @@ pub(super) fn read(
             Some(spec) => workload(ledger, service, spec, kind, at == 0),
             None => {}
         }
-        if kind == "DaemonSet" {
-            service.placement.per_node = Some(1);
-        }
         pod_spec(ledger, service, pod, kind, labels);
-    }
-    let first = made.first().map(|service| service.name.clone()).unwrap_or_default();
-    if kind == "DaemonSet" {
-        ledger.note(
-            Verdict::Changed,
-            object,
-            "one star on a machine at most, and as many as `instances` says, not one on each"
-                .help(format!("`rads c scale {first} N`, for N machines")),
-        );
+        if kind == "DaemonSet" {
+            match service.put_everywhere() {
+                Ok(told) => ledger.note(Verdict::Carried, object, told),
+                Err(told) => ledger.note(Verdict::Changed, object, told),
+            }
+        }
     }
     for claim in claims {
         volumes::claim_template(ledger, claim, made[0].instances.unwrap_or(1) > 1);

@@ -45,14 +45,8 @@ pub(super) fn read(ledger: &mut Ledger, service: &mut Service, node: &Node) {
 fn mode(ledger: &mut Ledger, service: &mut Service, node: &Node) {
     match node.scalar() {
         Some("replicated") => ledger.carried(node, "instances"),
-        Some("global") => {
-            service.placement.per_node = Some(1);
-            ledger.changed(
-                node,
-                "placement: at most one star on a machine; how many there are is `instances`"
-                    .help(format!("`rads c scale {} N`, for N machines", service.name)),
-            );
-        }
+        // When it is known what lies on its machine.
+        Some("global") => {}
         Some("replicated-job") => {
             service.job.get_or_insert_default();
             ledger.carried(node, "job");
@@ -62,6 +56,17 @@ fn mode(ledger: &mut Ledger, service: &mut Service, node: &Node) {
             ledger.changed(node, "job: it runs once, and not on each machine");
         }
         _ => ledger.left(node, "no such mode is known"),
+    }
+}
+
+/// One on each machine, when all else of the service is known.
+pub(super) fn everywhere(ledger: &mut Ledger, service: &mut Service, node: &Node) {
+    let mode = node.get("deploy").and_then(|deploy| deploy.get("mode"));
+    if let Some(mode) = mode.filter(|mode| mode.scalar() == Some("global")) {
+        match service.put_everywhere() {
+            Ok(told) => ledger.carried(mode, told),
+            Err(told) => ledger.changed(mode, told),
+        }
     }
 }
 

@@ -40,6 +40,7 @@ pub(super) fn read(
     for (key, value) in node.entries() {
         setting(context, ledger, app, &mut service, key, value);
     }
+    deploy::everywhere(ledger, &mut service, node);
     // Variables of the description hold before those of files.
     if let Some(files) = node.get("env_file") {
         for file in files.one_or_more() {
