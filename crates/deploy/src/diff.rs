@@ -20,7 +20,7 @@ pub struct Diff {
 pub enum ServiceChange {
     /// With what it will be, in short.
     Create {
-        stars: u32,
+        stars: Stars,
         summary: Vec<String>,
     },
     /// The stars stay.
@@ -29,13 +29,16 @@ pub enum ServiceChange {
     },
     /// The stars are replaced one after another.
     Replace {
-        stars: u32,
+        stars: Stars,
         changes: Vec<Change>,
     },
     Remove {
-        stars: u32,
+        stars: Stars,
     },
 }
+
+/// How many stars a change is about; without a number one on each node.
+pub type Stars = Option<u32>;
 
 /// One field, as it is and as it will be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,32 +56,32 @@ impl Diff {
     /// `3 stars to start, 1 service to remove`: the whole in one line.
     pub fn summary(&self) -> String {
         let mut parts = Vec::new();
-        let sum = |pick: fn(&ServiceChange) -> Option<u32>| -> u32 {
-            self.services.iter().filter_map(|(_, change)| pick(change)).sum()
+        let changes = || self.services.iter().map(|(_, change)| change);
+        let counted = |what: &str, pick: fn(&ServiceChange) -> Option<Stars>| {
+            let of = || changes().filter_map(pick);
+            let (stars, each) = (of().flatten().sum(), of().filter(Option::is_none).count());
+            let stars = (stars > 0).then(|| format!("{} {what}", told(Some(stars))));
+            let each =
+                (each > 0).then(|| format!("{each} {} on each node {what}", if each == 1 { "star" } else { "stars" }));
+            stars.into_iter().chain(each)
         };
-        let starts = sum(|change| match change {
+        parts.extend(counted("to start", |change| match change {
             ServiceChange::Create { stars, .. } => Some(*stars),
             _ => None,
-        });
-        let replaced = sum(|change| match change {
+        }));
+        parts.extend(counted("to replace", |change| match change {
             ServiceChange::Replace { stars, .. } => Some(*stars),
             _ => None,
-        });
-        let stopped = sum(|change| match change {
+        }));
+        match changes().filter(|change| matches!(change, ServiceChange::Update { .. })).count() {
+            0 => {}
+            1 => parts.push("1 service to update in place".to_owned()),
+            updated => parts.push(format!("{updated} services to update in place")),
+        }
+        parts.extend(counted("to stop", |change| match change {
             ServiceChange::Remove { stars } => Some(*stars),
             _ => None,
-        });
-        let updated = self.services.iter().filter(|(_, change)| matches!(change, ServiceChange::Update { .. })).count();
-        for (count, one, many, what) in [
-            (starts as usize, "star", "stars", "to start"),
-            (replaced as usize, "star", "stars", "to replace"),
-            (updated, "service", "services", "to update in place"),
-            (stopped as usize, "star", "stars", "to stop"),
-        ] {
-            if count > 0 {
-                parts.push(format!("{count} {} {what}", if count == 1 { one } else { many }));
-            }
-        }
+        }));
         if parts.is_empty() && !self.is_empty() {
             parts.push("services change, no star does".to_owned());
         }
@@ -97,14 +100,14 @@ pub fn diff(current: Option<&AppSpec>, wanted: &AppSpec) -> Diff {
     let before = |name: &Name| current.and_then(|app| app.services.get(name));
     for (name, new) in &wanted.services {
         let change = match before(name) {
-            None => Some(ServiceChange::Create { stars: new.instances, summary: summary(new) }),
+            None => Some(ServiceChange::Create { stars: stars_of(new), summary: summary(new) }),
             Some(old) => changed(old, new),
         };
         services.extend(change.map(|change| (name.clone(), change)));
     }
     let removed =
         current.into_iter().flat_map(|app| &app.services).filter(|(name, _)| !wanted.services.contains_key(*name));
-    services.extend(removed.map(|(name, old)| (name.clone(), ServiceChange::Remove { stars: old.instances })));
+    services.extend(removed.map(|(name, old)| (name.clone(), ServiceChange::Remove { stars: stars_of(old) })));
     services.sort_by(|(a, _), (b, _)| a.cmp(b));
     Diff { app: wanted.app.clone(), services }
 }
@@ -131,7 +134,20 @@ fn changed(old: &ServiceSpec, new: &ServiceSpec) -> Option<ServiceChange> {
     if old.template.can_become(&new.template) && !is_other_job {
         return Some(ServiceChange::Update { changes });
     }
-    Some(ServiceChange::Replace { stars: old.instances.min(new.instances), changes })
+    let stars = stars_of(old).zip(stars_of(new)).map(|(old, new)| old.min(new));
+    Some(ServiceChange::Replace { stars, changes })
+}
+
+fn stars_of(spec: &ServiceSpec) -> Stars {
+    (!spec.placement.every_node).then_some(spec.instances)
+}
+
+fn told(stars: Stars) -> String {
+    match stars {
+        None => "1 star on each node".to_owned(),
+        Some(1) => "1 star".to_owned(),
+        Some(count) => format!("{count} stars"),
+    }
 }
 
 fn summary(spec: &ServiceSpec) -> Vec<String> {
@@ -381,21 +397,20 @@ impl fmt::Display for Diff {
 impl ServiceChange {
     /// The change of a service of this name, line by line.
     pub fn tell(&self, f: &mut impl fmt::Write, name: &Name) -> fmt::Result {
-        let stars = |count: u32| format!("{count} {}", if count == 1 { "star" } else { "stars" });
         match self {
-            Self::Create { stars: count, summary } => {
-                writeln!(f, "  + {name}: {}", stars(*count))?;
+            Self::Create { stars, summary } => {
+                writeln!(f, "  + {name}: {}", told(*stars))?;
                 summary.iter().try_for_each(|line| writeln!(f, "      {}", visible(line)))
             }
             Self::Update { changes } => {
                 writeln!(f, "  ~ {name}: in place")?;
                 write_changes(f, changes)
             }
-            Self::Replace { stars: count, changes } => {
-                writeln!(f, "  ± {name}: {} replaced one after another", stars(*count))?;
+            Self::Replace { stars, changes } => {
+                writeln!(f, "  ± {name}: {} replaced one after another", told(*stars))?;
                 write_changes(f, changes)
             }
-            Self::Remove { stars: count } => writeln!(f, "  - {name}: {} stopped", stars(*count)),
+            Self::Remove { stars } => writeln!(f, "  - {name}: {} stopped", told(*stars)),
         }
     }
 }

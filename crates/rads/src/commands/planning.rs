@@ -214,6 +214,7 @@ impl Changes {
             service: Name,
             /// `create`, `update`, `replace` or `remove`.
             action: &'static str,
+            /// None where the stars stay, or where each node has one.
             stars: Option<u32>,
             changes: Vec<Field>,
         }
@@ -233,10 +234,10 @@ impl Changes {
         };
         let services = self.0.services.iter().map(|(name, change)| {
             let (action, stars, changes) = match change {
-                ServiceChange::Create { stars, .. } => ("create", Some(*stars), Vec::new()),
+                ServiceChange::Create { stars, .. } => ("create", *stars, Vec::new()),
                 ServiceChange::Update { changes } => ("update", None, fields(changes)),
-                ServiceChange::Replace { stars, changes } => ("replace", Some(*stars), fields(changes)),
-                ServiceChange::Remove { stars } => ("remove", Some(*stars), Vec::new()),
+                ServiceChange::Replace { stars, changes } => ("replace", *stars, fields(changes)),
+                ServiceChange::Remove { stars } => ("remove", *stars, Vec::new()),
             };
             Service { service: name.clone(), action, stars, changes }
         });
