@@ -268,6 +268,7 @@ pub(crate) fn star(id: StarId, node: NodeId, bundle: BundleId) -> StarRecord {
         started: None,
         ended: None,
         leaving: false,
+        moves: false,
         history: Vec::new(),
     }
 }
