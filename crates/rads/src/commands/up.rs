@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
-use api::{Accepted, AppView, Client, LogQuery, ServiceView, StarView, StarsThen, Version};
+use api::{
+    Accepted, AppView, Client, LineReader, LogQuery, ServiceView, StarView, StarsThen, Version, WatchLine, WatchQuery,
+};
 use model::{AppKey, Code, Problem, Protocol, ServiceKey, StarId, StarPhase};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -375,6 +377,7 @@ const LAST_LINES: Duration = Duration::from_millis(300);
 
 /// Prints the logs of an app's stars, and how they end, until there is nothing more to come.
 async fn attend(client: &Client, app: &AppKey, form: Form) -> Result<End, Problem> {
+    let mut presence = Presence::of(client, app).await?;
     let lines = print_lines(client, app, form);
     tokio::pin!(lines);
     let end = tokio::select! {
@@ -382,7 +385,15 @@ async fn attend(client: &Client, app: &AppKey, form: Form) -> Result<End, Proble
         biased;
         end = until_over(client, app) => end,
         problem = &mut lines => Err(problem),
+        // What it comes to is for who asks when the agent is gone.
+        never = async { presence.follow().await; std::future::pending().await } => never,
     };
+    let is_gone = |end: &Result<End, Problem>| {
+        end.as_ref().is_err_and(|problem| matches!(problem.code, Code::NoAgent | Code::Unavailable))
+    };
+    if is_gone(&end) && presence.is_removed().await {
+        return Ok(End::TakenDown);
+    }
     match end {
         Err(problem) if matches!(problem.code, Code::NoAgent | Code::Unavailable) => {
             Err(Problem::new(Code::Unavailable, "the agent was ended, by another command or by a fault")
@@ -393,6 +404,36 @@ async fn attend(client: &Client, app: &AppKey, form: Form) -> Result<End, Proble
             Ok(End::Over { failed })
         }
         end => end,
+    }
+}
+
+/// Whether an app is there, by what its agent tells without being asked: that can be read when the agent has ended, too. One that
+/// nothing needs any more ends as soon as its last app is down.
+struct Presence {
+    lines: LineReader<WatchLine>,
+    key: String,
+    there: bool,
+}
+
+impl Presence {
+    async fn of(client: &Client, app: &AppKey) -> Result<Self, Problem> {
+        let key = format!("apps/{}/{}", app.namespace, app.name);
+        let lines = client.watch(&WatchQuery { prefix: key.clone(), from: None }).await?;
+        Ok(Self { lines, key, there: true })
+    }
+
+    /// Until there is no more to hear.
+    async fn follow(&mut self) {
+        while let Some(Ok(line)) = self.lines.next().await {
+            self.there = (self.there || line.changed.contains(&self.key)) && !line.removed.contains(&self.key);
+        }
+    }
+
+    /// Of an agent that has ended: whether the last it said of the app was that it is no more.
+    async fn is_removed(mut self) -> bool {
+        // Its socket may be open until all of its process is gone.
+        let _ = tokio::time::timeout(LAST_LINES, self.follow()).await;
+        !self.there
     }
 }
 
