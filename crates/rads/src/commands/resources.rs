@@ -24,7 +24,20 @@ fn shown(view: &ResourcesView) -> String {
         table("MEMORY", view, bytes, |node| node.pool.memory, view.sum.memory),
         disks(view, bytes),
     ];
-    tables.join("\n")
+    let mut text = tables.join("\n");
+    let lies = |node: &NodeResources, amount: String, other: &str| {
+        format!("stranded: {amount} on {}, of whose {other} too little is free\n", named(node))
+    };
+    for node in view.nodes.iter().filter(|node| node.takes) {
+        let (idle_cpu, idle_memory) = (node.pool.cpu.stranded, node.pool.memory.stranded);
+        if idle_cpu > 0 {
+            text.push_str(&lies(node, format!("{} of processors", cpu(idle_cpu)), "memory"));
+        }
+        if idle_memory > 0 {
+            text.push_str(&lies(node, format!("{} of memory", bytes(idle_memory)), "processors"));
+        }
+    }
+    text
 }
 
 fn named(node: &NodeResources) -> String {
@@ -41,7 +54,7 @@ fn table(
 ) -> String {
     let mut table = Table::new(&[title, ">HAS", ">FOR ITSELF", ">KEPT FOR STARS", ">FREE", ">PROMISED", ">USED"]);
     let mut row = |name: String, amounts: Amounts| {
-        let Amounts { capacity, machine, kept, free, promised, used } = amounts;
+        let Amounts { capacity, machine, kept, free, promised, used, .. } = amounts;
         let known = |amount| if capacity == 0 { "?".to_owned() } else { text(amount) };
         let used = used.map_or("?".to_owned(), text);
         table.row([name, known(capacity), text(machine), text(kept), known(free), text(promised), used]);
@@ -81,6 +94,7 @@ mod tests {
             machine: 1,
             kept,
             free: capacity - kept - 1,
+            stranded: 0,
             promised: 7,
             used: Some(3),
         };
@@ -106,6 +120,9 @@ mod tests {
                 "in sum               800 %       0.2 %           200 %  599.8 %     1.4 %  0.6 %",
             ]
         );
-        assert!(text.contains("DISK"), "{text}");
+        assert!(text.contains("DISK") && !text.contains("stranded"), "{text}");
+        view.nodes[0].pool.memory.stranded = 3 << 30;
+        let told = "stranded: 3 GiB of memory on n1, of whose processors too little is free\n";
+        assert!(shown(&view).ends_with(told), "{}", shown(&view));
     }
 }
