@@ -197,13 +197,16 @@ fn service_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
 
 /// What a job is, each part by its name.
 fn job_fields(job: &Job) -> Vec<(String, String)> {
-    let Job { parallelism, retries, inputs, schedule, after, keep: _ } = job;
+    let Job { parallelism, retries, inputs, schedule, after, keep, keep_ms } = job;
+    let days = |ms: u64| (ms as f64 / 864_000.0).round() / 100.0;
+    let age = keep_ms.map(|ms| format!(", none for longer than {} days", days(ms))).unwrap_or_default();
     let due = schedule.as_ref().map(|schedule| format!("{} ({})", schedule.cron, schedule.zone));
     let after: Vec<String> = after.iter().map(ToString::to_string).collect();
     let fields = [
         ("job", Some(format!("{parallelism} at a time, each tried {} times", u64::from(*retries) + 1))),
         ("inputs", (!inputs.is_empty()).then(|| inputs.join(", "))),
         ("runs", due),
+        ("keeps", Some(format!("{keep} runs{age}"))),
         ("runs after", (!after.is_empty()).then(|| after.join(", "))),
     ];
     fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()

@@ -34,6 +34,9 @@ pub struct Job {
     pub after: Vec<Name>,
     /// Runs that are remembered after their end.
     pub keep: u32,
+    /// How long, in milliseconds; no bound where it is not said. The last run stays, and so does the last that went well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_ms: Option<u64>,
 }
 
 /// At which moments a job runs.
@@ -211,7 +214,15 @@ mod tests {
     use super::*;
 
     fn job() -> Job {
-        Job { parallelism: 1, retries: 0, inputs: Vec::new(), schedule: None, after: Vec::new(), keep: 10 }
+        Job {
+            parallelism: 1,
+            retries: 0,
+            inputs: Vec::new(),
+            schedule: None,
+            after: Vec::new(),
+            keep: 10,
+            keep_ms: None,
+        }
     }
 
     #[test]

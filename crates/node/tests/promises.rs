@@ -1295,7 +1295,15 @@ fn job(parts: u32, job: model::Job) -> AppSpec {
 }
 
 fn once() -> model::Job {
-    model::Job { parallelism: 2, retries: 1, inputs: Vec::new(), schedule: None, after: Vec::new(), keep: 5 }
+    model::Job {
+        parallelism: 2,
+        retries: 1,
+        inputs: Vec::new(),
+        schedule: None,
+        after: Vec::new(),
+        keep: 5,
+        keep_ms: None,
+    }
 }
 
 fn half_hourly(missed: model::Missed) -> model::Job {

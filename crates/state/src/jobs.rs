@@ -98,15 +98,28 @@ impl ServiceRecord {
     fn end_run(&mut self, outcome: RunOutcome, wall: WallTime) -> Option<u64> {
         let present = self.runs.present.take()?;
         let run = self.run_of(&present, Some(wall), Some(outcome));
-        let keep = self.spec.job.as_ref().map_or(1, |job| job.keep as usize);
         self.runs.ended.push(run);
-        let beyond = self.runs.ended.len().saturating_sub(keep);
-        self.runs.ended.drain(..beyond);
+        self.forget_runs(wall);
         Some(present.number)
+    }
+
+    /// Forgets runs beyond the number and the age that the job keeps. The last one is shown in any case, and what comes after it looks for
+    /// the last that went well.
+    fn forget_runs(&mut self, wall: WallTime) {
+        let (keep, age) = self.spec.job.as_ref().map_or((1, None), |job| (job.keep as usize, job.keep_ms));
+        let ended = &mut self.runs.ended;
+        ended.drain(..ended.len().saturating_sub(keep));
+        let Some(age) = age else { return };
+        let number = |run: Option<&Run>| run.map(|run| run.number);
+        let good = ended.iter().rev().find(|run| run.outcome == Some(RunOutcome::Succeeded));
+        let stay = [number(ended.last()), number(good)];
+        let is_young = |run: &Run| run.ended.is_none_or(|at| at.0.saturating_add(age) > wall.0);
+        ended.retain(|run| is_young(run) || stay.contains(&Some(run.number)));
     }
 
     fn begin_run(&mut self, slot: Option<WallTime>, index: u64, wall: WallTime) {
         self.end_run(RunOutcome::Replaced, wall);
+        self.forget_runs(wall);
         self.runs.count += 1;
         self.runs.slot = self.runs.slot.max(slot);
         self.runs.queued = None;

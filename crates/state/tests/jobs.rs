@@ -10,7 +10,7 @@ use model::{
 use state::{Assignment, Change, Command, ServiceRecord, State, Transition, apply};
 
 fn job() -> Job {
-    Job { parallelism: 2, retries: 1, inputs: Vec::new(), schedule: None, after: Vec::new(), keep: 3 }
+    Job { parallelism: 2, retries: 1, inputs: Vec::new(), schedule: None, after: Vec::new(), keep: 3, keep_ms: None }
 }
 
 fn nightly(overlap: Overlap) -> Job {
@@ -242,4 +242,28 @@ fn as_many_runs_are_remembered_as_are_kept() {
     }
     let numbers: Vec<u64> = world.record("sum").all_runs().iter().map(|run| run.number).collect();
     assert_eq!(numbers, [3, 4, 5, 6]);
+}
+
+#[test]
+fn runs_are_forgotten_by_age_but_the_last_and_the_last_good_one() {
+    // Two commands a run of one part, and the clock is a second on with each.
+    let mut world = World::with(&[("sum", spec(1, "a", Job { keep: 100, keep_ms: Some(7_000), retries: 0, ..job() }))]);
+    world.part("sum", 1, GOOD);
+    let kept = |world: &World| -> Vec<u64> {
+        world.record("sum").all_runs().iter().filter(|run| run.ended.is_some()).map(|run| run.number).collect()
+    };
+    assert_eq!(kept(&world), [1]);
+    for _ in 0..6 {
+        world.begin("sum", None).unwrap();
+        world.part("sum", 1, BAD);
+    }
+    // The first is the only good one.
+    assert_eq!(kept(&world), [1, 5, 6, 7]);
+    world.begin("sum", None).unwrap();
+    world.part("sum", 1, GOOD);
+    assert_eq!(kept(&world), [6, 7, 8]);
+    // A long time passes.
+    let later = WallTime(world.wall().0 + 1_000_000);
+    world.apply(Command::BeginRun { service: key("sum"), slot: None, wall: later }).unwrap();
+    assert_eq!(kept(&world), [8]);
 }

@@ -8,13 +8,29 @@ use model::{Code, Job, Missed, Name, Overlap, Problem, Schedule};
 use super::{OptionFault, Options, Read, narrow};
 use crate::setting::Setting;
 
-const JOB_OPTIONS: [&str; 10] =
-    ["completions", "parallelism", "retries", "inputs", "schedule", "zone", "overlap", "missed", "after", "keep"];
+const JOB_OPTIONS: [&str; 11] = [
+    "completions",
+    "parallelism",
+    "retries",
+    "inputs",
+    "schedule",
+    "zone",
+    "overlap",
+    "missed",
+    "after",
+    "keep",
+    "keep_days",
+];
 /// A part that fails more often than this fails for ever.
 const RETRIES_MAX: i64 = 1_000;
 /// As many as are tried by the tools that people come from.
 const RETRIES_DEFAULT: u32 = 3;
 const KEEP_DEFAULT: u32 = 10;
+/// A minute, in days: of what is shorter nobody would see anything.
+const KEEP_DAYS_MIN: f64 = 1.0 / 1_440.0;
+/// Ten years.
+const KEEP_DAYS_MAX: f64 = 3_650.0;
+const DAY_MS: f64 = 86_400_000.0;
 
 /// The job and how many parts it has.
 pub(super) fn job(options: &mut Options) -> Read<Option<(Job, u32)>> {
@@ -37,6 +53,7 @@ pub(super) fn job(options: &mut Options) -> Read<Option<(Job, u32)>> {
         schedule: schedule(own)?,
         after: own.texts("after")?.iter().map(|name| named(own, name)).collect::<Read<Vec<Name>>>()?,
         keep: own.int("keep", 1, RUNS_MAX.into())?.map_or(KEEP_DEFAULT, narrow),
+        keep_ms: own.number("keep_days", KEEP_DAYS_MIN, KEEP_DAYS_MAX)?.map(|days| (days * DAY_MS).round() as u64),
     };
     job.check(parts).map_err(|problem| own.fault_of_all(problem))?;
     Ok(Some((job, parts)))
