@@ -1,13 +1,13 @@
 //! What a program says of a namespace: how long it lasts, and what it may have.
 
-use model::{Bytes, Code, Millicores, NamespaceChange, Problem, QuotaChange};
+use model::{Bytes, Code, Millicores, NamespaceChange, Priority, Problem, QuotaChange};
 
 use crate::options::Options;
 use crate::setting::Setting;
 
 const NAMESPACE_OPTIONS: [&str; 5] = ["ttl_seconds", "ttl_minutes", "ttl_hours", "ttl_days", "quota"];
-const QUOTA_OPTIONS: [&str; 8] =
-    ["cpu_percent", "cpu_cores", "ram_mb", "ram_gb", "disk_mb", "disk_gb", "instances", "services"];
+const QUOTA_OPTIONS: [&str; 9] =
+    ["cpu_percent", "cpu_cores", "ram_mb", "ram_gb", "disk_mb", "disk_gb", "instances", "services", "priority"];
 /// Beyond what any constellation has, and what is converted from here on cannot overflow.
 const QUOTA_MAX: f64 = 1e9;
 /// What is too long to be is told by who knows how long it may be.
@@ -54,15 +54,20 @@ pub fn quota_change(settings: Vec<(String, Setting)>) -> Result<QuotaChange, Pro
     const GIB: f64 = (1 << 30) as f64;
     for name in QUOTA_OPTIONS {
         let Some(setting) = options.take(name) else { continue };
-        let most = if name.starts_with("cpu") { QUOTA_MAX / 1_000.0 } else { QUOTA_MAX };
-        let whole = matches!(name, "instances" | "services");
+        let most = match name {
+            "priority" => f64::from(Priority::MAX.0),
+            _ if name.starts_with("cpu") => QUOTA_MAX / 1_000.0,
+            _ => QUOTA_MAX,
+        };
+        let whole = matches!(name, "instances" | "services" | "priority");
         let number = match setting {
             Setting::Text(text) if text == "none" => None,
             Setting::Int(number) if (0.0..=most).contains(&(number as f64)) => Some(number as f64),
             Setting::Float(number) if (0.0..=most).contains(&number) && !whole => Some(number),
             other => {
                 let wanted = if whole { "a whole number" } else { "a number" };
-                let message = format!("`{name}` of a quota is {wanted} from 0 on, not {}", other.shown());
+                let to = if name == "priority" { "from 0 to 100" } else { "from 0 on" };
+                let message = format!("`{name}` of a quota is {wanted} {to}, not {}", other.shown());
                 return Err(Problem::new(Code::InvalidValue, message).help("\"none\" takes the limit away"));
             }
         };
@@ -77,6 +82,7 @@ pub fn quota_change(settings: Vec<(String, Setting)>) -> Result<QuotaChange, Pro
             "disk_mb" => change.disk = Some(bytes(MIB)),
             "disk_gb" => change.disk = Some(bytes(GIB)),
             "instances" => change.instances = Some(count),
+            "priority" => change.priority = Some(number.map(|number| Priority(number as u8))),
             _ => change.services = Some(count),
         }
     }
@@ -97,7 +103,7 @@ mod tests {
             map(&[("ram_gb", Setting::Float(0.5)), ("cpu_percent", Setting::Int(150)), ("services", Setting::Int(3))]);
         let change = namespace_change(map(&[("ttl_hours", Setting::Int(8)), ("quota", Setting::Map(quota))])).unwrap();
         assert_eq!(change.ttl_ms, Some(Some(8 * 3_600_000)));
-        let QuotaChange { services, instances, cpu, memory, disk } = change.quota;
+        let QuotaChange { services, instances, cpu, memory, disk, priority: _ } = change.quota;
         assert_eq!((services, instances, disk), (Some(Some(3)), None, None));
         assert_eq!((cpu, memory), (Some(Some(Millicores(1_500))), Some(Some(Bytes(512 << 20)))));
         assert_eq!(namespace_change(Vec::new()), Ok(NamespaceChange::default()));
@@ -118,5 +124,6 @@ mod tests {
         check(&[("quota", Setting::Map(map(&[("ram", Setting::Int(1))])))], "`quota` has no option `ram`");
         check(&[("quota", Setting::Map(map(&[("instances", Setting::Float(1.5))])))], "a whole number");
         check(&[("quota", Setting::Map(map(&[("ram_mb", Setting::Int(-1))])))], "from 0 on");
+        check(&[("quota", Setting::Map(map(&[("priority", Setting::Int(101))])))], "from 0 to 100");
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::ServiceSpec;
 use crate::limits::there;
 use crate::name::Name;
+use crate::placement::Priority;
 use crate::problem::{Code, Problem};
 use crate::units::{Bytes, Millicores};
 
@@ -38,6 +39,9 @@ pub struct Quota {
     /// Their disks, and the sizes of the volumes they name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Bytes>,
+    /// The highest that one of them may have: whose stars may have those of others give way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
 }
 
 /// A change of some of it: what is absent stays, what is `null` becomes unlimited.
@@ -55,6 +59,8 @@ pub struct QuotaChange {
     pub memory: Option<Option<Bytes>>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
     pub disk: Option<Option<Bytes>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub priority: Option<Option<Priority>>,
 }
 
 /// What is asked of a namespace: what is absent stays.
@@ -73,8 +79,12 @@ impl NamespaceChange {
     /// Whether it can be at all.
     ///
     /// # Errors
-    /// `InvalidValue`: it would last for no time, or for ever.
+    /// `InvalidValue`: it would last for no time, or for ever, or there is no such priority.
     pub fn check(&self) -> Result<(), Problem> {
+        if let Some(priority) = self.quota.priority.flatten().filter(|priority| *priority > Priority::MAX) {
+            let message = format!("a quota of priority is from 0 to {}, not {priority}", Priority::MAX);
+            return Err(Problem::new(Code::InvalidValue, message));
+        }
         match self.ttl_ms.flatten() {
             Some(ttl) if !(TTL_MIN_MS..=TTL_MAX_MS).contains(&ttl) => {
                 let message = format!("a namespace lasts between {} s and ten years", TTL_MIN_MS / 1_000);
@@ -87,8 +97,14 @@ impl NamespaceChange {
 
 impl QuotaChange {
     /// Takes every limit away.
-    pub const NONE: Self =
-        Self { services: Some(None), instances: Some(None), cpu: Some(None), memory: Some(None), disk: Some(None) };
+    pub const NONE: Self = Self {
+        services: Some(None),
+        instances: Some(None),
+        cpu: Some(None),
+        memory: Some(None),
+        disk: Some(None),
+        priority: Some(None),
+    };
 
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -102,6 +118,7 @@ impl QuotaChange {
             cpu: self.cpu.unwrap_or(before.cpu),
             memory: self.memory.unwrap_or(before.memory),
             disk: self.disk.unwrap_or(before.disk),
+            priority: self.priority.unwrap_or(before.priority),
         }
     }
 }
@@ -164,6 +181,11 @@ impl Quota {
         *self == Self::default()
     }
 
+    /// Whether a service has a higher priority than may be.
+    fn is_below(&self, spec: &ServiceSpec) -> bool {
+        self.priority.is_some_and(|most| spec.placement.priority > most)
+    }
+
     pub fn of(&self, counted: Counted) -> Option<u64> {
         match counted {
             Counted::Services => self.services.map(u64::from),
@@ -187,7 +209,9 @@ impl Quota {
             let without = limited().filter(|counted| unlimited(spec, *counted).is_some());
             without.map(move |counted| format!("service `{name}` has no limit of {counted}"))
         });
-        over.chain(free).collect()
+        let higher = services.iter().filter(|(_, spec)| self.is_below(spec));
+        let higher = higher.map(|(name, spec)| format!("service `{name}` has priority {}", spec.placement.priority));
+        over.chain(free).chain(higher).collect()
     }
 
     /// Whether the services of a namespace may come from `before` to `after`: nothing that there is a quota of may grow beyond it.
@@ -202,6 +226,15 @@ impl Quota {
         }
         for (name, spec) in after {
             let was = before.get(name);
+            let (priority, had) = (spec.placement.priority, was.map(|was| was.placement.priority));
+            if let Some(most) = self.priority.filter(|_| self.is_below(spec) && had.is_none_or(|had| priority > had)) {
+                let message = format!(
+                    "service `{name}` has priority {priority}, and in namespace `{namespace}` {most} is the highest there may be"
+                );
+                let help =
+                    format!("say `priority: {most}` in its `placement`, or less; unsaid it is {}", Priority::default());
+                return Err(Problem::new(Code::QuotaExceeded, message).help(help));
+            }
             let grows = |counted: &Counted| {
                 spec.instances > was.map_or(0, |was| was.instances)
                     || was.is_some_and(|was| unlimited(was, *counted).is_none())
@@ -432,6 +465,34 @@ mod tests {
         // Fewer stars, and more memory than there was.
         check((4, 64), (3, 128), false);
         check((1, 64), (2, 50), true);
+    }
+
+    #[test]
+    fn nobody_says_a_higher_priority_than_there_may_be() {
+        let of = |priority: u8| {
+            let mut spec = sized(1, 64);
+            spec.placement.priority = Priority(priority);
+            [("web", spec)]
+        };
+        let quota = Quota { priority: Some(Priority(50)), ..Quota::default() };
+        let expected = "service `web` has priority 51, and in namespace `dev` 50 is the highest there may be";
+        assert_eq!(refused(quota, &[], &of(51)).as_deref(), Some(expected));
+        assert_eq!(refused(quota, &of(50), &of(51)).as_deref(), Some(expected));
+        assert_eq!(refused(quota, &[], &of(50)), None);
+        // Unsaid it is 50.
+        let low = Quota { priority: Some(Priority(10)), ..Quota::default() };
+        assert!(refused(low, &[], &[("web", sized(1, 64))]).is_some());
+        // What was there before the quota may stay as it is, and go down.
+        assert_eq!(refused(quota, &of(80), &of(80)), None);
+        assert_eq!(refused(quota, &of(80), &of(60)), None);
+        assert!(refused(quota, &of(80), &of(81)).is_some());
+        let (name, [(_, spec)]) = ("web".parse().unwrap(), of(80));
+        assert_eq!(quota.exceeded(&Services::from([(&name, &spec)])), ["service `web` has priority 80"]);
+        let change = |priority| NamespaceChange {
+            ttl_ms: None,
+            quota: QuotaChange { priority: Some(Some(Priority(priority))), ..QuotaChange::default() },
+        };
+        assert!(change(101).check().is_err() && change(100).check().is_ok());
     }
 
     #[test]

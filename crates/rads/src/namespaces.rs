@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use model::{Bytes, Millicores, Name, NamespaceChange, QuotaChange};
+use model::{Bytes, Millicores, Name, NamespaceChange, Priority, QuotaChange};
 
 /// A namespace that an app names comes into being by itself.
 #[derive(Debug, Subcommand)]
@@ -46,7 +46,7 @@ pub(crate) struct NamespaceOptions {
     /// How long from now on until it ends with its apps and secrets (`90m`, `3d`), or `none`; its volumes stay
     #[arg(long, value_name = "TIME", value_parser = ttl)]
     pub(crate) ttl: Option<Ttl>,
-    /// What it may have: `cpu_percent=400,ram_mb=4096,disk_mb=10240,instances=20,services=5`; one is `none`, or all are
+    /// What it may have: `cpu_percent=400,ram_mb=4096,disk_mb=10240,instances=20,services=5,priority=50`; one is `none`, or all are
     #[arg(long, value_name = "LIMITS", value_parser = quota)]
     pub(crate) quota: Option<QuotaChange>,
 }
@@ -70,8 +70,8 @@ fn ttl(text: &str) -> Result<Ttl, String> {
 }
 
 /// What a quota counts, as options of a description are called.
-const QUOTA_NAMES: [&str; 8] =
-    ["cpu_percent", "cpu_cores", "ram_mb", "ram_gb", "disk_mb", "disk_gb", "instances", "services"];
+const QUOTA_NAMES: [&str; 9] =
+    ["cpu_percent", "cpu_cores", "ram_mb", "ram_gb", "disk_mb", "disk_gb", "instances", "services", "priority"];
 /// Beyond what any constellation has; and what is converted from here on cannot overflow.
 const QUOTA_MAX: f64 = 1e9;
 
@@ -103,6 +103,7 @@ fn quota(text: &str) -> Result<QuotaChange, String> {
             "disk_mb" => change.disk = Some(bytes(MIB)),
             "disk_gb" => change.disk = Some(bytes(GIB)),
             "instances" => change.instances = Some(number.map(|number| number as u32)),
+            "priority" => change.priority = Some(number.map(|number| Priority(number as u8))),
             _ => change.services = Some(number.map(|number| number as u32)),
         }
     }
@@ -114,11 +115,19 @@ fn thousandths(number: f64) -> Millicores {
 }
 
 fn number(name: &str, value: &str) -> Result<f64, String> {
-    let most = if name.starts_with("cpu") { QUOTA_MAX / 1_000.0 } else { QUOTA_MAX };
-    let whole = matches!(name, "instances" | "services");
+    let most = match name {
+        "priority" => f64::from(Priority::MAX.0),
+        _ if name.starts_with("cpu") => QUOTA_MAX / 1_000.0,
+        _ => QUOTA_MAX,
+    };
+    let whole = matches!(name, "instances" | "services" | "priority");
     let number = value.parse::<f64>().ok().filter(|number| (0.0..=most).contains(number));
     number.filter(|number| !whole || number.fract() == 0.0).ok_or_else(|| {
-        let what = if whole { "a whole number" } else { "a number" };
+        let what = match name {
+            "priority" => "a whole number from 0 to 100",
+            _ if whole => "a whole number",
+            _ => "a number",
+        };
         format!("`{name}` is {what} or `none`, not `{}`", value.escape_debug())
     })
 }
@@ -140,6 +149,9 @@ mod tests {
             QuotaChange { cpu: Some(Some(Millicores(2_500))), disk: Some(Some(Bytes::mib(512))), ..none },
         );
         check("instances=8,services=none", QuotaChange { instances: Some(Some(8)), services: Some(None), ..none });
+        check("priority=0", QuotaChange { priority: Some(Some(Priority(0))), ..none });
+        check("priority=none", QuotaChange { priority: Some(None), ..none });
+        assert!(quota("priority=101").unwrap_err().contains("from 0 to 100"));
         check("none", QuotaChange::NONE);
     }
 

@@ -174,6 +174,7 @@ fn shown(view: &NamespaceView) -> String {
     if !view.volumes.is_empty() {
         text.push_str(&format!("  {}\n", said(&view.volumes)));
     }
+    text.extend(view.quota.priority.map(|most| format!("  services with a priority of {most} at most\n")));
     text.push('\n');
     let mut table = Table::new(&["", ">USED", ">QUOTA", ">LEFT"]);
     for counted in Counted::ALL {
@@ -285,5 +286,8 @@ disk          0 B        -     -
 more than its quota is used, and stays, without growing: 300 MiB of 256 MiB of memory
 ";
         assert_eq!(shown(&view), expected);
+        let quota = Quota { priority: Some(model::Priority(60)), ..view.quota };
+        let told = "  volume `dev/pages`\n  services with a priority of 60 at most\n\n";
+        assert!(shown(&NamespaceView { quota, ..view }).contains(told));
     }
 }
