@@ -430,7 +430,7 @@ impl Presence {
     }
 
     /// Of an agent that has ended: whether the last it said of the app was that it is no more.
-    async fn is_removed(mut self) -> bool {
+    async fn is_removed(&mut self) -> bool {
         // Its socket may be open until all of its process is gone.
         let _ = tokio::time::timeout(LAST_LINES, self.follow()).await;
         !self.there
