@@ -182,7 +182,7 @@ impl Quota {
     }
 
     /// Whether a service has a higher priority than may be.
-    fn is_below(&self, spec: &ServiceSpec) -> bool {
+    fn is_outranked_by(&self, spec: &ServiceSpec) -> bool {
         self.priority.is_some_and(|most| spec.placement.priority > most)
     }
 
@@ -209,7 +209,7 @@ impl Quota {
             let without = limited().filter(|counted| unlimited(spec, *counted).is_some());
             without.map(move |counted| format!("service `{name}` has no limit of {counted}"))
         });
-        let higher = services.iter().filter(|(_, spec)| self.is_below(spec));
+        let higher = services.iter().filter(|(_, spec)| self.is_outranked_by(spec));
         let higher = higher.map(|(name, spec)| format!("service `{name}` has priority {}", spec.placement.priority));
         over.chain(free).chain(higher).collect()
     }
@@ -227,7 +227,9 @@ impl Quota {
         for (name, spec) in after {
             let was = before.get(name);
             let (priority, had) = (spec.placement.priority, was.map(|was| was.placement.priority));
-            if let Some(most) = self.priority.filter(|_| self.is_below(spec) && had.is_none_or(|had| priority > had)) {
+            if let Some(most) =
+                self.priority.filter(|_| self.is_outranked_by(spec) && had.is_none_or(|had| priority > had))
+            {
                 let message = format!(
                     "service `{name}` has priority {priority}, and in namespace `{namespace}` {most} is the highest there may be"
                 );

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use model::{Attribute, NodeId, Strategy};
 
 use crate::fit::fits;
+use crate::order::{crowding, preferred};
 use crate::{NodeView, Request};
 
 /// A star of the service goes from one machine to another.
@@ -29,11 +30,7 @@ pub fn balance(
     if request.placement.strategy != Strategy::Spread {
         return Vec::new();
     }
-    let machine = |view: &NodeView<'_>| {
-        let wished = request.placement.prefer.iter().filter(|wish| wish.that.holds(view.name, view.facts));
-        let preferred = wished.map(|wish| i64::from(wish.weight)).sum();
-        Machine { movable: movable(view.node), preferred }
-    };
+    let machine = |view: &NodeView<'_>| Machine { movable: movable(view.node), preferred: preferred(view, request) };
     let machines = views.iter().map(machine).collect();
     let mut scale = Scale { views: views.to_vec(), machines, request: *request };
     let mut moves = Vec::new();
@@ -49,7 +46,6 @@ pub fn balance(
 #[derive(Debug, Clone, Copy)]
 struct Machine {
     movable: u32,
-    /// The sum of the weights of what the service prefers and holds here.
     preferred: i64,
 }
 
@@ -102,9 +98,9 @@ impl<'v> Scale<'v, '_> {
         can.min_by_key(|(stars, _)| *stars).map(|(_, place)| place)
     }
 
-    /// As the order of placement counts it: what is preferred there makes up for stars of the service.
+    /// What a machine is worth for the next star, as a plan has it, when so many have gone.
     fn load(&self, place: usize, without: u32) -> i64 {
-        i64::from(self.views[place].of_service.saturating_sub(without)) * 100 - self.machines[place].preferred
+        crowding(self.views[place].of_service.saturating_sub(without), self.machines[place].preferred)
     }
 
     fn stars(&self, places: &[usize]) -> u32 {

@@ -44,13 +44,9 @@ pub(crate) struct Next<'p, 'v> {
 impl<'p, 'v> Next<'p, 'v> {
     /// Of the machines at these places of `views`.
     pub(crate) fn new(views: &'v [NodeView<'v>], fit: Vec<usize>, request: Request<'p>, ids: &mut Ids) -> Self {
-        let score = |view: &NodeView<'_>| -> i64 {
-            let wished = request.placement.prefer.iter().filter(|wish| wish.that.holds(view.name, view.facts));
-            wished.map(|wish| i64::from(wish.weight)).sum()
-        };
         let scores = match request.placement.prefer.is_empty() {
             true => vec![0; views.len()],
-            false => views.iter().map(score).collect(),
+            false => views.iter().map(|view| preferred(view, &request)).collect(),
         };
         let order = Order::Machines(BinaryHeap::new());
         let mut next = Self { request, views, scores, given: vec![0; views.len()], order };
@@ -123,12 +119,24 @@ impl<'p, 'v> Next<'p, 'v> {
         let stars = i64::from(view.stars + given);
         let score = self.scores[place];
         let wanted = match self.request.placement.strategy {
-            Strategy::Spread => [i64::from(view.of_service + given) * 100 - score, -score, stars],
+            Strategy::Spread => [crowding(view.of_service + given, score), -score, stars],
             Strategy::Binpack => [-score, -stars, 0],
             Strategy::Random => [-score, (ids.random() >> 1) as i64, 0],
         };
         (over, wanted, view.node, place)
     }
+}
+
+/// The sum of the weights of what the service prefers and holds on a machine.
+pub(crate) fn preferred(view: &NodeView<'_>, request: &Request<'_>) -> i64 {
+    let wished = request.placement.prefer.iter().filter(|wish| wish.that.holds(view.name, view.facts));
+    wished.map(|wish| i64::from(wish.weight)).sum()
+}
+
+/// What a machine that has so many stars of the service is worth for the next, where they are spread; less is better. The whole weight
+/// of a wish makes up for one star.
+pub(crate) fn crowding(of_service: u32, preferred: i64) -> i64 {
+    i64::from(of_service) * 100 - preferred
 }
 
 impl Order {

@@ -607,8 +607,7 @@ proptest! {
         let after: Vec<Machine> = machines.iter().zip(&there).zip(1u64..).map(|((machine, stars), number)| {
             let came = moves.iter().filter(|(_, to)| *to == number).count() as u32;
             let kept = machine.kept.with(&template.reserve, came);
-            let stars_there = machine.stars + stars - machine.of_service.min(machine.stars + stars);
-            Machine { of_service: *stars, kept, stars: stars_there, ..machine.clone() }
+            Machine { of_service: *stars, kept, stars: machine.stars - machine.of_service + stars, ..machine.clone() }
         }).collect();
         prop_assert_eq!(balanced(&after, &template, &placement).1, Vec::new());
     }
