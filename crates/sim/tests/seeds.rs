@@ -1,6 +1,6 @@
 //! A few hundred worlds, and worlds in which a protection is taken away: those must go wrong.
 //! `cargo xtask sim cluster` runs thousands. What a world found is shown by
-//! itself in `node` (`tests/many.rs`): a seed means another world as soon as more can happen in one.
+//! itself in `node` (`tests/all/many.rs`): a seed means another world as soon as more can happen in one.
 
 use sim::cluster::{Bug, Options, run};
 

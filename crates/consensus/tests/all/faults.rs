@@ -1,14 +1,12 @@
 //! Disks that fill up, fail and forget; voters that are far behind; peers that lie; too much at once.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::disk::OnDisk;
+use crate::support::{Cluster, Net, SOON, register, sample, scale, set, start};
 use consensus::{Config, Consensus, Refusal, Role, become_only_voter, found};
 use model::{Code, NodeId};
 use state::{Command, State};
-use support::disk::OnDisk;
-use support::{Cluster, Net, SOON, register, sample, scale, set, start};
 
 /// Small enough that a few hundred commands fill it.
 fn compacting() -> Config {
@@ -219,7 +217,7 @@ async fn one_that_lost_the_majority_for_good_goes_on_alone_with_what_it_has() {
     let state = cluster.settle().await;
     assert_eq!((register(&state, 1), register(&state, 2)), (30, 1));
 
-    let nothing = become_only_voter(&mut support::InMemory::default().open(), left).unwrap_err();
+    let nothing = become_only_voter(&mut crate::support::InMemory::default().open(), left).unwrap_err();
     assert_eq!(nothing.code, Code::NotFound);
 }
 

@@ -1,8 +1,6 @@
 //! The promises that a node makes when there are others, one at a time. What happens when everything does at once is shown
 //! by `cargo xtask sim cluster`, which found the need for several of these.
 
-mod desk;
-
 use std::time::Duration;
 
 use model::{
@@ -13,7 +11,7 @@ use node::roster::Health;
 use node::{Effect, Event, LEASE, Request};
 use state::{Command, Transition};
 
-use desk::{Desk, web};
+use crate::desk::{Desk, web};
 
 #[test]
 fn only_who_leads_plans_and_it_plans_for_all() {

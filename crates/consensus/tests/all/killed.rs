@@ -1,7 +1,5 @@
 //! Three voters on the store's disks in one process, which is killed with SIGKILL at irregular moments.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -9,11 +7,11 @@ use std::process::{Command as Process, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::support::disk::OnDisk;
+use crate::support::{Net, SOON, Voter, register, sample, scale, set, start};
 use consensus::{Config, Consensus, Role, found};
 use model::{Code, NodeId};
 use state::State;
-use support::disk::OnDisk;
-use support::{Net, SOON, Voter, register, sample, scale, set, start};
 
 const CHILD: &str = "RADS_TEST_CONSENSUS_CHILD";
 const KILLS: usize = 12;
@@ -90,7 +88,7 @@ fn no_kill_loses_what_was_answered_for() {
     let mut answers = 0;
     for kill in 0..KILLS {
         let mut child = Process::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_proposes", "--nocapture", "--test-threads=1"])
+            .args(["--exact", "killed::child_that_proposes", "--nocapture", "--test-threads=1"])
             .env(CHILD, dir.path())
             .stdout(Stdio::piped())
             .spawn()

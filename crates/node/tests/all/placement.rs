@@ -1,7 +1,5 @@
 //! Where stars go when there are several machines: what a service says of its places, and who has the room.
 
-mod desk;
-
 use std::time::Duration;
 
 use model::{
@@ -10,7 +8,7 @@ use model::{
 use node::{Effect, Event, Request};
 use state::{Command, Transition};
 
-use desk::{Desk, settle, web};
+use crate::desk::{Desk, settle, web};
 
 fn stars_of(desk: &Desk, service: &str) -> usize {
     let service = service.parse().unwrap();

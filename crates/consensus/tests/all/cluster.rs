@@ -1,12 +1,10 @@
 //! Voters in one process that agree, lose each other and find each other again.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{Cluster, SOON, register, scale, set};
 use consensus::{Config, Refusal, Role};
 use model::{Code, NodeId};
-use support::{Cluster, SOON, register, scale, set};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_voter_starts_at_once_and_keeps_what_it_answered_for() {

@@ -1,18 +1,16 @@
 //! What clients saw while voters were killed and cut off, checked to be explicable by one copy that does one thing after
 //! another. The registers are numbers of instances: real commands, real reads.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use crate::support::{Cluster, SOON, register, scale};
 use consensus::{Consensus, Refusal};
 use model::NodeId;
 use stateright::semantics::register::{Register, RegisterOp, RegisterRet};
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester};
-use support::{Cluster, SOON, register, scale};
 use tokio::sync::Mutex;
 
 type Op = RegisterOp<u32>;

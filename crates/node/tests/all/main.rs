@@ -1,0 +1,9 @@
+//! The tests of a whole node, in one program: each program would be compiled with all of it once more.
+
+mod desk;
+mod many;
+mod namespaces;
+mod once;
+mod placement;
+mod promises;
+mod world;
