@@ -45,11 +45,16 @@ pub(crate) async fn run(raft: Raft, log: Log, machine: Machine, config: Config) 
     let mut metrics = raft.data_metrics();
     let mut asked = None;
     loop {
-        while log.bytes() < worth_a_snapshot(machine.snapshot_bytes(), &config) + config.keep_bytes {
+        let mut bytes = log.bytes();
+        while bytes < worth_a_snapshot(machine.snapshot_bytes(), &config) + config.keep_bytes {
             if metrics.changed().await.is_err() {
                 return;
             }
-            Types::sleep(LOOK_EVERY).await;
+            // Every answer to a heartbeat is told as a change, too.
+            if std::mem::replace(&mut bytes, log.bytes()) != bytes {
+                Types::sleep(LOOK_EVERY).await;
+                bytes = log.bytes();
+            }
         }
         let (before, applied) = {
             let now = metrics.borrow_watched();

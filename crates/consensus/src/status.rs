@@ -8,7 +8,7 @@ use model::{NodeId, Problem};
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::Fatal;
-use openraft::metrics::RaftMetrics;
+use openraft::metrics::{RaftDataMetrics, RaftMetrics};
 use openraft::type_config::TypeConfigExt;
 use tokio::sync::watch;
 
@@ -84,6 +84,11 @@ impl Status {
         }
     }
 
+    /// How far its log has come.
+    fn extent(&self) -> [u64; 5] {
+        [self.last, self.committed, self.applied, self.snapshot, self.purged]
+    }
+
     fn new(metrics: &RaftMetrics<Types>, disk_full: bool, silence: Silence) -> Self {
         let members = metrics.membership_config.membership();
         let failed = match &metrics.running_state {
@@ -125,6 +130,12 @@ impl Status {
     }
 }
 
+/// As [`Status::extent`].
+fn extent(data: &RaftDataMetrics<Types>) -> [u64; 5] {
+    [data.last_log, data.cluster_committed, data.last_applied, data.snapshot, data.purged]
+        .map(|id| id.map_or(0, |id| id.index))
+}
+
 /// Keeps a status up to date until openraft ends. `failed` is called when it ended by itself.
 pub(crate) async fn follow(
     raft: Raft,
@@ -145,6 +156,7 @@ pub(crate) async fn follow(
         }
         let end = now.role == Role::Stopped;
         let why = now.failed.clone();
+        let told = now.extent();
         let stands = now.standing();
         status.send_if_modified(|status| {
             let changed = status.as_ref() != Some(&now);
@@ -164,13 +176,19 @@ pub(crate) async fn follow(
         }
         let next = Types::now() + GROWS_EVERY;
         let grown = async {
+            // Every answer to a heartbeat is told as a change, too.
+            while extent(&data.borrow_watched()) == told {
+                if data.changed().await.is_err() {
+                    return true;
+                }
+            }
             Types::sleep_until(next).await;
-            data.changed().await
+            false
         };
         ended = tokio::select! {
             biased;
             changed = server.changed() => changed.is_err(),
-            changed = grown => changed.is_err(),
+            ended = grown => ended,
             changed = silence.changed() => changed.is_err(),
             // The disk's thread ends after openraft does.
             changed = disk_full.changed() => changed.is_err(),
