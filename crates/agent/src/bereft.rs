@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use model::{Code, Problem};
 use store::DataDir;
-use tokio::time::{MissedTickBehavior, interval};
+
+use crate::clock;
 
 /// Two looks at a file's number cost microseconds; what is acknowledged between two of them may be lost with the folder.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Looks until the folder is gone; ends the process then.
 pub(crate) async fn watch(folder: Arc<DataDir>) {
-    let mut turn = interval(LOOK_EVERY);
-    turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !folder.is_gone() {
-        turn.tick().await;
+        clock::rest(LOOK_EVERY).await;
     }
     eprintln!("{}", gone(&folder));
     // Ending in order would write more of what is lost.

@@ -65,5 +65,6 @@ pub fn listens_on(data_dir: &std::path::Path) -> Result<Option<std::net::SocketA
     Ok(constellation::Home::read(data_dir)?.map(|home| home.listen))
 }
 
+pub use clock::runtime;
 pub use life::{Config, Ending, run};
 pub use upgrade::{Upgraded, upgrade_nursery};

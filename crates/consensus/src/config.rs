@@ -1,8 +1,8 @@
 //! What can be chosen about a voter.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use model::{Code, NodeId, Problem};
+use model::{Code, NodeId, Problem, beat};
 
 /// Times are those of a local network and a disk that syncs in milliseconds. Voters of one log should have the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,9 @@ pub struct Config {
     /// is longer than a heartbeat, both together are at least four; the gap keeps two from asking at once.
     pub election_min: Duration,
     pub election_max: Duration,
+    /// Where the process's timers go off at beats, when those began: heartbeats leave and clocks are looked at on one of them
+    /// then, up to [`beat::EVERY`] sooner than they would.
+    pub beats_from: Option<Instant>,
     /// A proposal or a read without an answer after this long ends with an error. Longer than an election takes.
     pub answer_within: Duration,
     /// A new voter must have caught up within this long.
@@ -34,15 +37,21 @@ impl Config {
     pub fn new(me: NodeId) -> Self {
         Self {
             me,
-            heartbeat: Duration::from_millis(150),
-            election_min: Duration::from_millis(250),
-            election_max: Duration::from_millis(450),
+            heartbeat: 3 * beat::EVERY,
+            election_min: Duration::from_millis(290),
+            election_max: Duration::from_millis(480),
+            beats_from: None,
             answer_within: Duration::from_secs(5),
             catch_up_within: Duration::from_secs(60),
             compact_bytes: 4 << 20,
             keep_bytes: 1 << 20,
             piece_bytes: 512 << 10,
         }
+    }
+
+    /// How long to sleep to wake in time for what is due after `rest`.
+    pub(crate) fn rest(&self, rest: Duration) -> Duration {
+        self.beats_from.map_or(rest, |began| beat::sooner(began.elapsed(), rest))
     }
 
     /// The same for openraft.

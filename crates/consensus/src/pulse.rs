@@ -132,7 +132,7 @@ pub(crate) async fn run(raft: Raft, mut standing: watch::Receiver<Standing>, hea
         };
         let rested = async {
             match rest {
-                Some(rest) => Types::sleep(rest).await,
+                Some(rest) => Types::sleep(config.rest(rest)).await,
                 None => std::future::pending().await,
             }
         };
@@ -171,7 +171,7 @@ mod tests {
         check(Role::Follower, 3, Some(100), Need::NothingFor(config.election_max - Duration::from_millis(100)));
         check(Role::Learner, 3, Some(0), Need::NothingFor(config.election_max));
         // Its leader is silent, or it has never heard one.
-        check(Role::Follower, 3, Some(450), Need::Ticks);
+        check(Role::Follower, 3, Some(480), Need::Ticks);
         check(Role::Follower, 3, None, Need::Ticks);
         check(Role::Candidate, 3, Some(5_000), Need::Ticks);
     }

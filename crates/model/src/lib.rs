@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod app;
+pub mod beat;
 pub mod bundle;
 pub mod cpus;
 pub mod endpoint;

@@ -12,6 +12,7 @@ use state::Command;
 use tokio::sync::watch;
 
 use super::wire::{Follow, Told, decode, encode, framed, told_command};
+use crate::clock;
 use crate::control::Looker;
 
 /// Commands kept for followers that are a little behind; others are given the state.
@@ -150,7 +151,7 @@ impl Feed {
                 }
             };
             // Late is no error: then a mark is due.
-            let _ = tokio::time::timeout(MARK_EVERY, more).await;
+            let _ = clock::within(MARK_EVERY, more).await;
         }
     }
 

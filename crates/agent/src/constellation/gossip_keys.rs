@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use state::{Command, GossipKey, Security, State};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::bundles::given;
 use super::certs::Certs;
@@ -28,6 +28,7 @@ use super::once;
 use super::registrar::Log;
 use super::security;
 use super::wire::Reader;
+use crate::clock;
 use crate::main_loop::Seen;
 
 /// The keys, opened, for nodes.
@@ -213,12 +214,10 @@ impl GossipKeys {
 
     /// Takes the steps of a change, while this node leads and until the agent ends.
     pub(crate) async fn lead(self) {
-        let mut turn = interval(LOOK_EVERY);
-        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The version of the keys, and since when it is seen.
         let mut seen = (0, Instant::now());
         loop {
-            turn.tick().await;
+            clock::rest(LOOK_EVERY).await;
             let Ok(known) = self.certs.log.look(known).await else { return };
             let Some((version, keys)) = known.filter(|(_, keys)| keys.len() > 1) else { continue };
             if seen.0 != version {

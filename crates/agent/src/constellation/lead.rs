@@ -8,11 +8,12 @@ use consensus::{Applied, Consensus, Refusal, Role};
 use node::voters::next;
 use state::State;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, sleep};
 
 use super::feed::{Feed, Keepers};
 use super::order::Order;
 use super::shared::Shared;
+use crate::clock;
 use crate::main_loop::Incoming;
 
 /// A voter without a leader for this long hears what others have to tell.
@@ -78,8 +79,8 @@ pub(crate) async fn stand(
         follow.send_if_modified(|follow| std::mem::replace(follow, follows) != follows);
         // While a leader is followed, whatever matters is told, but that the voter has jumped over commands.
         let look = if at_first_hand && is_led_now { LOOK_WHILE_LED } else { LOOK_EVERY };
-        let changed = tokio::time::timeout(look, standing.changed()).await;
-        if matches!(changed, Ok(Err(_))) || now.role == Role::Stopped {
+        let changed = clock::within(look, standing.changed()).await;
+        if matches!(changed, Some(Err(_))) || now.role == Role::Stopped {
             return;
         }
     }
@@ -134,9 +135,11 @@ async fn until_not_leader(voter: &Consensus, term: u64) {
 
 /// Keeps the voters as they should be, one change at a time, for as long as this node leads.
 async fn keep_voters(voter: &Consensus, shared: &Shared) {
-    let mut turn = interval(VOTERS_EVERY);
+    let mut is_first = true;
     loop {
-        turn.tick().await;
+        if !std::mem::take(&mut is_first) {
+            clock::rest(VOTERS_EVERY).await;
+        }
         let (now, me) = (voter.standing(), shared.roads.me());
         let wanted = move |state: &State| next(state, &now.voters, now.voters_next.as_deref(), me);
         let wanted = shared.looker.look(move |node| wanted(node.state())).await;

@@ -10,7 +10,7 @@ use rnp::Message;
 use rnp::message::{NodeReport, NodeReported};
 use state::Command;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 
 use super::shared::Shared;
 use crate::clock;
@@ -21,11 +21,8 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// Reports until the agent ends. That the loop itself answers is part of what is reported.
 pub(crate) async fn run(shared: Shared, ask: mpsc::Sender<Incoming>) {
-    let mut turn = interval(EVERY);
-    turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let began = Instant::now();
-        turn.tick().await;
         let Ok(stars) = shared.looker.look(|node| node.stars_here()).await else { return };
         let me = shared.roads.me();
         match shared.leader() {
@@ -52,6 +49,7 @@ pub(crate) async fn run(shared: Shared, ask: mpsc::Sender<Incoming>) {
             }
             None => {}
         }
+        clock::rest(EVERY.saturating_sub(began.elapsed())).await;
     }
 }
 
@@ -73,6 +71,6 @@ pub(crate) async fn describe(shared: Shared, address: String, facts: NodeFacts) 
             Ok(index) => drop(shared.applied(index).await),
             Err(problem) => tracing::debug!(%problem, "this node is not described yet"),
         }
-        tokio::time::sleep(EVERY).await;
+        clock::rest(EVERY).await;
     }
 }

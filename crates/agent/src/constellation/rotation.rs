@@ -9,12 +9,13 @@ use std::time::Duration;
 use model::{Code, Problem};
 use net::identity::{Authority, KeyUse, SealedAuthority};
 use state::{Command, State};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 
 use super::once;
 use super::registrar::{Log, Registrar};
 use super::security;
 use super::shared::Shared;
+use crate::clock;
 
 /// How long a successor is trusted before it issues: commands reach every node that is there within a second or two.
 const ANNOUNCED_FOR: Duration = Duration::from_secs(10);
@@ -105,12 +106,10 @@ impl<L: Log> Registrar<L> {
 
 /// Takes the steps of a change, while this node leads and until the agent ends.
 pub(crate) async fn run(registrar: Registrar<Shared>, shared: Shared, clock: std::sync::Arc<dyn net::tls::Clock>) {
-    let mut turn = interval(LOOK_EVERY);
-    turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // The version of the authorities, and since when it is seen.
     let mut seen = (0, Instant::now());
     loop {
-        turn.tick().await;
+        clock::rest(LOOK_EVERY).await;
         let look = |state: &State| {
             let security = state.security.as_ref().filter(|security| security.authorities.len() > 1)?;
             Some((security.version, security::members(state)))

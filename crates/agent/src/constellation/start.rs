@@ -37,7 +37,7 @@ use super::security;
 use super::shared::Shared;
 use super::switchboard::{DataPlane, Lines, Switchboard};
 use super::twin::{Start, Twins};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::control::Looker;
 use crate::main_loop::{Incoming, Seen};
 
@@ -262,7 +262,7 @@ async fn start_voter(
         Code::DataCorrupt => problem.help(JOIN_ANEW),
         _ => problem,
     })?;
-    let config = consensus::Config::new(home.node);
+    let config = consensus::Config { beats_from: Some(clock::beats_from()), ..consensus::Config::new(home.node) };
     let failed = |problem: &Problem| {
         eprintln!("{problem}");
         std::process::exit(EXIT_DISK_FAILED)

@@ -29,9 +29,7 @@ pub(crate) fn run(data_dir: PathBuf, background: bool, api: Option<Api>) -> Resu
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal);
     log.log_internal_errors(false).init();
     end_with_a_panic();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
+    let runtime = agent::runtime()
         .map_err(|error| Problem::new(Code::Internal, format!("cannot start the agent's threads: {error}")))?;
     let exe = own_program()?;
     let nursery_args = nursery_args(&data_dir).to_vec();

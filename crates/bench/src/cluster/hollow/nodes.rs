@@ -23,7 +23,7 @@ const STEP: Duration = Duration::from_millis(10);
 pub(crate) fn main(args: &[String]) -> ExitCode {
     let [folder, count, address, token] = args else { return ExitCode::from(2) };
     let Ok(count) = count.parse() else { return ExitCode::from(2) };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match agent::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.to_string()),
     };
