@@ -9,16 +9,20 @@ use std::time::{Duration, Instant, SystemTime};
 use model::{Time, WallTime, beat};
 use tokio::runtime::Runtime;
 
+use crate::lean;
+
 /// When the beats of this process began: right before its runtime's wheel of timers did.
 static BEATS_FROM: OnceLock<Instant> = OnceLock::new();
 
-/// The runtime that [`crate::run`] wants, one for all agents of a process.
+/// The runtime that [`crate::run`] wants, one for all agents of a process. It gives back what memory they free.
 ///
 /// # Errors
 /// The system gives no thread, or no descriptor.
 pub fn runtime() -> io::Result<Runtime> {
     BEATS_FROM.get_or_init(Instant::now);
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.spawn(lean::run());
+    Ok(runtime)
 }
 
 /// In another runtime than that of [`runtime`] its timers meet no beat, which costs it more and nothing else.

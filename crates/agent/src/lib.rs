@@ -8,7 +8,7 @@
 //! - `watches`: what the log changes, told to who watches it.
 //! - `control`, `stats`, `volumes`, `namespaces`, `resources`: the API's requests, handed to the loop or answered beside it; `denials`: those that were
 //!   refused; `looker`: how they look at the node; `putting`: what is done before an app is written; `entering`: who goes into stars.
-//! - `bereft`: whether the data folder is still there.
+//! - `bereft`: whether the data folder is still there. `lean`: what memory is free goes back.
 //! - `host`: what this machine is called and where it is reached.
 //! - `constellation`: a node's part among others: connections, the shared log, who is there.
 
@@ -27,6 +27,7 @@ mod entering;
 mod exec;
 pub mod host;
 mod inspect;
+mod lean;
 mod life;
 mod link;
 mod logs;

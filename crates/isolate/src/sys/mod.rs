@@ -6,6 +6,7 @@ pub(crate) mod bpf;
 pub(crate) mod clock;
 pub(crate) mod detach;
 pub(crate) mod exec;
+pub(crate) mod heap;
 pub(crate) mod inherit;
 pub(crate) mod landlock;
 pub(crate) mod loopback;
