@@ -454,7 +454,12 @@ impl Node {
                 stars.into_iter().for_each(|star| self.hold(star, step));
                 self.dirty.insert(service.clone());
             }
-            Change::RolloutMoved { service } => drop(self.dirty.insert(service.clone())),
+            Change::RolloutMoved { service } => {
+                // The version that came back may say something else of others.
+                self.note_apart(service);
+                self.dirty.append(&mut self.roomless);
+                self.dirty.insert(service.clone());
+            }
             Change::ServiceRemoved { service } => {
                 self.note_apart(service);
                 self.unlisten(service, step);
@@ -479,8 +484,10 @@ impl Node {
             }
             Change::StarLimited { star } => self.fit(*star, step),
             Change::StarMoved { star, phase } => {
-                let kept = self.state.stars.get(star).is_some_and(|record| !record.template.reserve.is_nothing());
-                if *phase == StarPhase::Ended && kept {
+                let makes_room = |record: &state::StarRecord| {
+                    !record.template.reserve.is_nothing() || self.keeps_off(&record.service)
+                };
+                if *phase == StarPhase::Ended && self.state.stars.get(star).is_some_and(makes_room) {
                     self.dirty.append(&mut self.roomless);
                 }
                 self.star_moved(*star, *phase, step);

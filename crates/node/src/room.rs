@@ -39,6 +39,11 @@ impl Node {
         }
     }
 
+    /// Whether others share no machine with stars of a service, whoever says so.
+    pub(crate) fn keeps_off(&self, service: &ServiceKey) -> bool {
+        self.apart.contains_key(service) || self.apart.values().any(|by| by.contains(service))
+    }
+
     fn declared_apart(&self, service: &ServiceKey) -> Vec<ServiceKey> {
         let record = self.state.services.get(service);
         let names = record.into_iter().flat_map(|record| &record.spec.placement.apart_from);

@@ -257,9 +257,11 @@ impl Node {
         let Some(service) = self.services.get_mut(key) else { return };
         // Looked at again when a machine comes or changes, and when a nursery does.
         service.homeless = is_short;
-        if service.homeless && !reserve.is_nothing() {
-            // And when a star has ended for which something is kept.
+        if is_short {
+            // And when a star has ended for which something is kept, or with which others share no machine.
             self.roomless.insert(key.clone());
+        }
+        if is_short && !reserve.is_nothing() {
             self.make_room(key, revision, ordinals.len() - placed.len(), step);
         } else {
             self.making_room.remove(key);
