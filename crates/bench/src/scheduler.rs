@@ -15,6 +15,8 @@ use state::{Command, State};
 use crate::report::{Report, Samples, Target};
 use crate::{Bench, Depth};
 
+mod quality;
+
 const WALL: WallTime = WallTime(1);
 /// Four regions of four zones; every other machine has the disk that is asked for.
 const PLACEMENT: &str =
@@ -27,6 +29,9 @@ pub(crate) fn run(bench: &Bench, report: &mut Report) {
                 report.failed("schedule", &reason);
             }
         }
+    }
+    if let Err(reason) = quality::run(bench, report) {
+        report.failed("plans", &reason);
     }
 }
 
@@ -88,6 +93,7 @@ fn place(nodes: u64, placement: &Placement) -> Result<(f64, String), String> {
         apart: None,
         stars: 10,
         of_service: 0,
+        crowd: None,
         promised_memory: Bytes(0),
         promised_cpu: 0,
         kept: Kept::default(),

@@ -191,6 +191,7 @@ fn placement(service: &Service) -> Option<String> {
         let over = placement.spread.iter().map(|attribute| string(&attribute.to_string()));
         fields.push(format!("spread: {}", listed(over.collect())));
     }
+    fields.extend(placement.max_skew.map(|most| format!("max_skew: {most}")));
     if placement.every_node {
         fields.push("every_node: true".to_owned());
     }

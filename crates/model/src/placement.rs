@@ -37,6 +37,10 @@ pub struct Placement {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
     pub spread: Vec<Attribute>,
+    /// How many stars more than the value with the fewest one of the first attribute of `spread` may have: rather than more, a
+    /// star has no place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_skew: Option<u32>,
     /// Most of its stars on one machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_node: Option<u32>,
@@ -102,6 +106,7 @@ impl Default for Placement {
             require: Vec::new(),
             prefer: Vec::new(),
             spread: Vec::new(),
+            max_skew: None,
             per_node: None,
             every_node: false,
             tolerate: Vec::new(),
@@ -213,6 +218,18 @@ impl Placement {
         }
         if self.per_node == Some(0) {
             return refused("`per_node: 0` leaves no place for a star".to_owned());
+        }
+        if let Some(skew) = self.max_skew {
+            if skew == 0 {
+                return refused("`max_skew: 0` leaves no place for a star".to_owned());
+            }
+            if self.spread.is_empty() {
+                let message = "`max_skew` is about what `spread` names, which is nothing".to_owned();
+                return Err(Problem::new(Code::InvalidValue, message).help("for example `spread: [\"zone\"]`"));
+            }
+            if self.every_node {
+                return refused("with `every_node` there is nothing to spread: it goes without `max_skew`".to_owned());
+            }
         }
         if self.every_node && self.per_node.is_some() {
             return refused("with `every_node` a machine has one star: it goes without `per_node`".to_owned());

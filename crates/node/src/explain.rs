@@ -69,6 +69,9 @@ impl Node {
             here.entry(star.node).or_default().push(star.name());
         }
         let apart = self.apart_there(key);
+        let mut all = self.machines(key);
+        scheduler::count_crowds(&mut all, &request, |_| true);
+        let crowds: BTreeMap<NodeId, _> = all.iter().filter_map(|view| Some((view.node, view.crowd?))).collect();
         let explained = |node: NodeId, record: Option<&NodeRecord>| {
             let (name, facts) = match record {
                 Some(record) => (Some(&record.name), &record.facts),
@@ -84,6 +87,7 @@ impl Node {
             let seen = scheduler::NodeView {
                 of_service: here.len() as u32,
                 apart: apart.get(&node).copied(),
+                crowd: crowds.get(&node).copied(),
                 ..self.view(node, name, facts)
             };
             keeps.extend(reasons(&seen, &request).iter().map(ToString::to_string));

@@ -234,6 +234,7 @@ impl Node {
             apart: None,
             stars: load.map_or(0, |load| load.stars) + coming.map_or(0, |load| load.stars),
             of_service: 0,
+            crowd: None,
             promised_memory: Bytes(load.map_or(0, |load| load.memory)),
             promised_cpu: load.map_or(0, |load| load.cpu),
             kept: [load, coming].into_iter().flatten().fold(Kept::default(), |kept, load| kept.and(load.kept)),
@@ -248,6 +249,7 @@ impl Node {
         let homes: BTreeSet<NodeId> =
             State::volumes_of(service, template).filter_map(|volume| self.state.homes.get(&volume).copied()).collect();
         let mut views = self.machines(service);
+        let all = request.placement.max_skew.map(|_| views.clone());
         views.retain(|view| {
             let can_order = view.node != self.config.node || self.nursery_up;
             can_order && self.is_reachable(view.node) && homes.iter().all(|home| *home == view.node)
@@ -260,6 +262,15 @@ impl Node {
             let first = may.min_by_key(|view| (view.of_service, view.stars, view.node)).map(|view| view.node);
             // When none may, why is to be seen of all.
             views.retain(|view| first.is_none_or(|first| view.node == first));
+        }
+        if let Some(mut all) = all {
+            // Both are in the order of their numbers.
+            let planned = |node| views.binary_search_by_key(&node, |view| view.node).is_ok();
+            scheduler::count_crowds(&mut all, request, planned);
+            for view in &mut views {
+                let known = all.binary_search_by_key(&view.node, |view| view.node);
+                view.crowd = known.ok().and_then(|place| all[place].crowd);
+            }
         }
         views
     }

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use model::reserve::free_memory;
-use model::{Bytes, Code, Condition, CpuSet, Lack, Millicores, Network, Problem, ServiceKey, StarTemplate};
+use model::{Attribute, Bytes, Code, Condition, CpuSet, Lack, Millicores, Network, Problem, ServiceKey, StarTemplate};
 
-use crate::{NodeView, Request};
+use crate::{Crowd, NodeView, Request};
 
 /// Why a machine cannot have a star.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,12 @@ pub enum Unfit {
     Apart(ServiceKey),
     /// Too little of it is not kept for others.
     NoRoom(Lack),
+    /// What stars are spread over has too many more where it is than where there are fewest.
+    Skewed {
+        attribute: Attribute,
+        crowd: Crowd,
+        max_skew: u32,
+    },
     /// It has as many stars of the service as it may, or more.
     Full {
         has: u32,
@@ -46,7 +52,11 @@ pub enum Unfit {
 impl Unfit {
     /// Whether no placement could change it: the machine is too small, too full, or of the wrong kind.
     fn is_of_the_machine(&self) -> bool {
-        !matches!(self, Self::Condition(_) | Self::Full { .. } | Self::Tainted(_) | Self::Apart(_))
+        let of_the_service = matches!(
+            self,
+            Self::Condition(_) | Self::Full { .. } | Self::Tainted(_) | Self::Apart(_) | Self::Skewed { .. }
+        );
+        !of_the_service
     }
 
     /// What two machines have in common, if they have: how much is free differs from one to the other, and what the better one has
@@ -54,6 +64,7 @@ impl Unfit {
     fn nearer(&self, other: &Self) -> Option<Self> {
         match (self, other) {
             (Self::NoRoom(one), Self::NoRoom(two)) => one.nearer(*two).map(Self::NoRoom),
+            (Self::Skewed { .. }, Self::Skewed { .. }) => Some(self.clone()),
             _ => (self == other).then(|| self.clone()),
         }
     }
@@ -84,7 +95,7 @@ impl Unfit {
                 format!("needs {needs} of a core, largest free is {free}"),
                 "lower its `reserve_cpu_percent`; `rads c resources` shows what is kept where",
             ),
-            Self::Condition(_) | Self::Full { .. } | Self::Tainted(_) | Self::Apart(_) => {
+            Self::Condition(_) | Self::Full { .. } | Self::Tainted(_) | Self::Apart(_) | Self::Skewed { .. } => {
                 cannot(self.to_string(), "change its `placement`")
             }
         }
@@ -102,6 +113,13 @@ impl fmt::Display for Unfit {
             Self::NoRoom(lack) => lack.fmt(f),
             Self::Tainted(taint) => write!(f, "it is tainted `{taint}`, which the service does not tolerate"),
             Self::Apart(other) => write!(f, "it has a star of `{other}`, from which this one is to be apart"),
+            Self::Skewed { attribute, crowd: Crowd { has, least, .. }, max_skew } => {
+                let stars = if *has == 1 { "star" } else { "stars" };
+                write!(
+                    f,
+                    "its `{attribute}` has {has} {stars} of the service, another {least}, and `max_skew` is {max_skew}"
+                )
+            }
             Self::Full { has: 1, per_node } => {
                 write!(f, "it has a star of the service, and `per_node` is {per_node}")
             }
@@ -118,6 +136,7 @@ pub fn reasons(view: &NodeView<'_>, request: &Request<'_>) -> Vec<Unfit> {
     all.extend(request.placement.broken(view.name, view.facts).cloned().map(Unfit::Condition));
     all.extend(kept_for_others(view, request));
     all.extend(full(view, request));
+    all.extend(skewed(view, request));
     all.extend(no_room(view, 0, request));
     all
 }
@@ -128,6 +147,18 @@ pub(crate) fn fits_but_for_room(view: &NodeView<'_>, request: &Request<'_>) -> b
         && request.placement.broken(view.name, view.facts).next().is_none()
         && kept_for_others(view, request).is_none()
         && of_the_machine(view, request.template).is_none()
+}
+
+/// Whether it could have stars of the service if it had none of them, and room.
+pub(crate) fn could_have(view: &NodeView<'_>, request: &Request<'_>) -> bool {
+    fits_but_for_room(&NodeView { of_service: 0, ..*view }, request)
+}
+
+/// Whether its value of what stars are spread over has enough of them. Not so for good: the others may get some in the same plan.
+pub(crate) fn skewed(view: &NodeView<'_>, request: &Request<'_>) -> Option<Unfit> {
+    let (crowd, max_skew, attribute) =
+        (view.crowd?, request.placement.max_skew?, request.placement.spread.first()?.clone());
+    crowd.is_beyond(max_skew).then_some(Unfit::Skewed { attribute, crowd, max_skew })
 }
 
 fn kept_for_others(view: &NodeView<'_>, request: &Request<'_>) -> Option<Unfit> {
@@ -204,6 +235,12 @@ fn told(reason: &Unfit, nodes: usize) -> String {
         (Unfit::Apart(other), 1) => format!("1 node has a star of `{other}` (`apart_from`)"),
         (Unfit::Apart(other), _) => format!("{nodes} nodes have a star of `{other}` (`apart_from`)"),
         (Unfit::NoRoom(lack), 2..) => format!("{nodes} nodes: {lack} on the best"),
+        (Unfit::Skewed { attribute, max_skew, .. }, 1) => {
+            format!("the `{attribute}` of 1 node has enough of its stars (`max_skew` is {max_skew})")
+        }
+        (Unfit::Skewed { attribute, max_skew, .. }, _) => {
+            format!("the `{attribute}` of {nodes} nodes has enough of its stars (`max_skew` is {max_skew})")
+        }
         (Unfit::Full { has, .. }, 1) => format!("1 node has {has} of its stars already (`per_node`)"),
         (Unfit::Full { has, .. }, _) => format!("{nodes} nodes have {has} of its stars already (`per_node`)"),
         (other, 1) => format!("1 node: {other}"),

@@ -10,12 +10,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{Bytes, Kept, Name, Network, NodeFacts, NodeId, Placement, ServiceKey, StarId, StarTemplate, Taints};
 
 mod balance;
+mod crowd;
 mod fit;
 mod ids;
 mod order;
 mod preempt;
 
 pub use balance::{Move, balance};
+pub use crowd::{Crowd, count_crowds};
 pub use fit::{Unfit, check, reasons};
 pub use ids::Ids;
 pub use preempt::{Preemption, Tenant, preempt};
@@ -35,6 +37,8 @@ pub struct NodeView<'a> {
     pub stars: u32,
     /// Of these, stars of the service at hand.
     pub of_service: u32,
+    /// How its value of what stars are spread over compares with others, where that bounds them.
+    pub crowd: Option<Crowd>,
     /// The sum of the limits of its stars.
     pub promised_memory: Bytes,
     /// The same in thousandths of a core.
@@ -81,8 +85,7 @@ pub fn plan(
     ids: &mut Ids,
     taken: impl Fn(StarId) -> bool,
 ) -> Vec<Placed> {
-    let fit: Vec<usize> = (0..views.len()).filter(|place| fit::fits(&views[*place], request)).collect();
-    let mut next = order::Next::new(views, fit, *request, ids);
+    let mut next = order::Next::new(views, *request, ids);
     let mut ports: BTreeSet<(NodeId, u16)> = BTreeSet::new();
     let mut used: BTreeSet<StarId> = BTreeSet::new();
     let mut plan: Vec<Placed> = Vec::with_capacity(request.ordinals.len());

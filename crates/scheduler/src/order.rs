@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use model::{Attribute, NodeId, Strategy};
 
-use crate::fit::no_room;
+use crate::fit::{could_have, fits, no_room};
 use crate::ids::Ids;
 use crate::{NodeView, Request};
 
@@ -19,8 +19,10 @@ type Rank = (bool, [i64; 3], NodeId, usize);
 #[derive(Debug)]
 enum Order {
     Machines(BinaryHeap<Reverse<Rank>>),
-    Values(BinaryHeap<Reverse<Value>>),
+    Values(Values),
 }
+
+type Values = BinaryHeap<Reverse<Value>>;
 
 /// One value of an attribute: stars of the service on the machines that have it, and what its best machine is worth.
 #[derive(Debug)]
@@ -39,32 +41,86 @@ pub(crate) struct Next<'p, 'v> {
     /// Stars this plan has put on each.
     given: Vec<u32>,
     order: Order,
+    levels: Option<Levels>,
+}
+
+/// How many values of the first attribute have how many stars, where none may have too many more than another.
+#[derive(Debug)]
+struct Levels {
+    max_skew: u32,
+    values: BTreeMap<u32, u32>,
+}
+
+impl Levels {
+    fn may_rise(&self, of_service: u32) -> bool {
+        let least = self.values.first_key_value().map_or(of_service, |(least, _)| *least);
+        of_service < least.saturating_add(self.max_skew)
+    }
+
+    fn add(&mut self, of_service: u32) {
+        *self.values.entry(of_service).or_default() += 1;
+    }
+
+    fn rise(&mut self, of_service: u32) {
+        if let Some(values) = self.values.get_mut(&of_service) {
+            *values -= 1;
+            if *values == 0 {
+                self.values.remove(&of_service);
+            }
+        }
+        self.add(of_service + 1);
+    }
 }
 
 impl<'p, 'v> Next<'p, 'v> {
-    /// Of the machines at these places of `views`.
-    pub(crate) fn new(views: &'v [NodeView<'v>], fit: Vec<usize>, request: Request<'p>, ids: &mut Ids) -> Self {
+    pub(crate) fn new(views: &'v [NodeView<'v>], request: Request<'p>, ids: &mut Ids) -> Self {
         let scores = match request.placement.prefer.is_empty() {
             true => vec![0; views.len()],
             false => views.iter().map(|view| preferred(view, &request)).collect(),
         };
         let order = Order::Machines(BinaryHeap::new());
-        let mut next = Self { request, views, scores, given: vec![0; views.len()], order };
-        next.order = next.ordered(fit, &request.placement.spread, ids);
+        let levels = levels(views, &request);
+        let mut next = Self { request, views, scores, given: vec![0; views.len()], order, levels };
+        next.order = next.ordered((0..views.len()).collect(), &request.placement.spread, ids);
         next
     }
 
     /// The place of the machine that gets the next star; `None` when none may.
     pub(crate) fn take(&mut self, ids: &mut Ids) -> Option<usize> {
         let mut order = std::mem::replace(&mut self.order, Order::Machines(BinaryHeap::new()));
-        let place = self.take_from(&mut order, ids);
+        let place = match (&mut order, self.levels.take()) {
+            (Order::Values(values), Some(mut levels)) => {
+                let place = self.take_even(values, &mut levels, ids);
+                self.levels = Some(levels);
+                place
+            }
+            _ => self.take_from(&mut order, ids),
+        };
         self.order = order;
+        place
+    }
+
+    /// From the best value that may have one more.
+    fn take_even(&mut self, values: &mut Values, levels: &mut Levels, ids: &mut Ids) -> Option<usize> {
+        let mut passed = Vec::new();
+        let mut place = None;
+        while let Some(Reverse(value)) = values.peek() {
+            let of_service = value.of_service;
+            if levels.may_rise(of_service) {
+                place = self.take_value(values, ids);
+                levels.rise(of_service);
+                break;
+            }
+            passed.extend(values.pop());
+        }
+        values.extend(passed);
         place
     }
 
     fn ordered(&self, places: Vec<usize>, spread: &[Attribute], ids: &mut Ids) -> Order {
         let Some((attribute, others)) = spread.split_first() else {
-            return Order::Machines(places.into_iter().map(|place| Reverse(self.rank(place, ids))).collect());
+            let fit = places.into_iter().filter(|place| fits(&self.views[*place], &self.request));
+            return Order::Machines(fit.map(|place| Reverse(self.rank(place, ids))).collect());
         };
         // Machines of which it is not known are together.
         let mut of_value: BTreeMap<_, Vec<usize>> = BTreeMap::new();
@@ -72,8 +128,12 @@ impl<'p, 'v> Next<'p, 'v> {
             let view = &self.views[place];
             of_value.entry(attribute.of(view.name, view.facts)).or_default().push(place);
         }
+        let is_first = spread.len() == self.request.placement.spread.len();
         let value = |places: Vec<usize>| {
-            let of_service = places.iter().map(|place| self.views[*place].of_service).sum();
+            // Those of a machine that has no room for another count as well.
+            let planned = places.iter().map(|place| self.views[*place].of_service).sum();
+            let all = places.iter().find_map(|place| self.views[*place].crowd).filter(|_| is_first);
+            let of_service = all.map_or(planned, |crowd| crowd.has);
             let below = self.ordered(places, others, ids);
             Some(Reverse(Value { of_service, best: below.best()?, below }))
         };
@@ -93,17 +153,20 @@ impl<'p, 'v> Next<'p, 'v> {
                 }
                 Some(place)
             }
-            Order::Values(values) => {
-                let Reverse(mut value) = values.pop()?;
-                let place = self.take_from(&mut value.below, ids);
-                value.of_service += 1;
-                if let Some(best) = value.below.best() {
-                    value.best = best;
-                    values.push(Reverse(value));
-                }
-                place
-            }
+            Order::Values(values) => self.take_value(values, ids),
         }
+    }
+
+    /// From the best of them.
+    fn take_value(&mut self, values: &mut Values, ids: &mut Ids) -> Option<usize> {
+        let Reverse(mut value) = values.pop()?;
+        let place = self.take_from(&mut value.below, ids);
+        value.of_service += 1;
+        if let Some(best) = value.below.best() {
+            value.best = best;
+            values.push(Reverse(value));
+        }
+        place
     }
 
     fn rank(&self, place: usize, ids: &mut Ids) -> Rank {
@@ -125,6 +188,23 @@ impl<'p, 'v> Next<'p, 'v> {
         };
         (over, wanted, view.node, place)
     }
+}
+
+/// Of all values that count, those without a machine in this plan too.
+fn levels(views: &[NodeView<'_>], request: &Request<'_>) -> Option<Levels> {
+    let (max_skew, attribute) = request.placement.max_skew.zip(request.placement.spread.first())?;
+    let mut of_value: BTreeMap<_, (u32, bool)> = BTreeMap::new();
+    for view in views {
+        let has = view.crowd.map_or(view.of_service, |crowd| crowd.has);
+        let (known, counts) = of_value.entry(attribute.of(view.name, view.facts)).or_default();
+        *known = has.max(*known);
+        *counts |= could_have(view, request);
+    }
+    let mut levels = Levels { max_skew, values: BTreeMap::new() };
+    let elsewhere = views.iter().filter_map(|view| view.crowd?.elsewhere).min();
+    let here = of_value.into_values().filter(|(_, counts)| *counts).map(|(has, _)| has);
+    here.chain(elsewhere).for_each(|has| levels.add(has));
+    Some(levels)
 }
 
 /// The sum of the weights of what the service prefers and holds on a machine.

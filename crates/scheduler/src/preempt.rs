@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use model::{NodeId, Priority, Reserve, ServiceKey, StarId};
 
-use crate::fit::{fits_but_for_room, no_room};
+use crate::fit::{fits_but_for_room, no_room, skewed};
 use crate::{NodeView, Request};
 
 /// A star that is on a machine already, and for which something is kept there.
@@ -48,7 +48,7 @@ pub fn preempt(
     for tenant in tenants.iter().filter(|tenant| tenant.goes || tenant.priority < request.placement.priority) {
         there.entry(tenant.node).or_default().push(tenant);
     }
-    let fit = views.iter().filter(|view| fits_but_for_room(view, request));
+    let fit = views.iter().filter(|view| fits_but_for_room(view, request) && skewed(view, request).is_none());
     let on = |view| on(view, request, there.get(&view.node).map_or(&[][..], Vec::as_slice), &spare);
     let options = fit.filter_map(on);
     options.min_by_key(|(harm, _)| *harm).map(|(_, preemption)| preemption)

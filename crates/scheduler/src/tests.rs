@@ -62,6 +62,7 @@ fn views(machines: &[Machine]) -> Vec<NodeView<'_>> {
             apart: *apart,
             stars: *stars,
             of_service: *of_service,
+            crowd: None,
             promised_memory: *promised,
             promised_cpu: 0,
             kept: *kept,
@@ -398,6 +399,94 @@ proptest! {
         }
         let (least, most) = (of_value.values().min().unwrap_or(&0), of_value.values().max().unwrap_or(&0));
         prop_assert!(most - least <= 1, "{of_value:?}");
+    }
+}
+
+#[test]
+fn stars_on_a_full_machine_count_for_what_they_are_spread_over() {
+    // Zone a has three on a machine that takes no more, and an empty one.
+    let machines = [machine(3, 3).at("eu", "a"), machine(0, 0).at("eu", "a"), machine(0, 0).at("eu", "b")];
+    let even = placement(r#"{"spread":["zone"],"per_node":3}"#);
+    assert_eq!(placed(&machines, &template(), &even, 4), [3, 3, 3, 2]);
+}
+
+/// Where the machines with these numbers are in the plan, the others away.
+fn placed_evenly(machines: &[Machine], placement: &Placement, stars: u32, away: &[u64]) -> Vec<u64> {
+    let (service, template) = ("web".parse().unwrap(), needs(64));
+    let ordinals: Vec<u32> = (1..=stars).collect();
+    let request = Request { service: &service, template: &template, placement, ordinals: &ordinals };
+    let mut all = views(machines);
+    count_crowds(&mut all, &request, |node| !away.contains(&node.0));
+    all.retain(|view| !away.contains(&view.node.0));
+    plan(&all, &request, &mut Ids::new(7), |_| false).into_iter().map(|placed| placed.node.0).collect()
+}
+
+#[test]
+fn no_value_gets_more_stars_than_the_skew_allows() {
+    let full = |zone| {
+        let mut machine = machine(0, 0).at("eu", zone);
+        machine.facts.memory = Bytes::mib(32);
+        machine
+    };
+    let zones = [machine(0, 0).at("eu", "a"), machine(0, 0).at("eu", "b"), machine(0, 0).at("eu", "c")];
+    let skew = |text: &str| placement(&format!(r#"{{"spread":["zone"],{text}}}"#));
+    assert_eq!(placed_evenly(&zones, &skew(r#""max_skew":1"#), 5, &[]), [1, 2, 3, 1, 2]);
+    // One zone cannot be reached: its stars would come there.
+    assert_eq!(placed_evenly(&zones, &skew(r#""max_skew":1"#), 5, &[3]), [1, 2]);
+    assert_eq!(placed_evenly(&zones, &skew(r#""max_skew":2"#), 5, &[3]), [1, 2, 1, 2]);
+    // One that may have none does not count.
+    assert_eq!(placed_evenly(&zones, &skew(r#""max_skew":1,"require":["zone != c"]"#), 4, &[3]), [1, 2, 1, 2]);
+    let small = [machine(0, 0).at("eu", "a"), full("b")];
+    assert_eq!(placed_evenly(&small, &skew(r#""max_skew":1"#), 4, &[]), [1, 1, 1, 1], "too small for good");
+    // Full of its own stars it does.
+    let machines = [machine(0, 0).at("eu", "a"), machine(2, 2).at("eu", "b")];
+    assert_eq!(placed_evenly(&machines, &skew(r#""max_skew":1,"per_node":2"#), 4, &[]), [1, 1]);
+    let mut crowded = [machine(0, 0).at("eu", "a"), machine(0, 0).at("eu", "b")];
+    crowded[0].of_service = 2;
+    let (service, template, even) = ("web".parse().unwrap(), template(), skew(r#""max_skew":1"#));
+    let request = Request { service: &service, template: &template, placement: &even, ordinals: &[1] };
+    let mut views = views(&crowded);
+    count_crowds(&mut views, &request, |_| true);
+    let told: Vec<String> = reasons(&views[0], &request).iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["its `zone` has 2 stars of the service, another 0, and `max_skew` is 1"]);
+    assert_eq!(reasons(&views[1], &request), []);
+}
+
+proptest! {
+    /// Star by star, beside the plainest way to say it; and where it ends, no machine may have another.
+    #[test]
+    fn no_plan_is_more_uneven_than_it_may_be_and_every_place_is_found(
+        machines in machines(), placement in placements(), stars in 0..40u32, max_skew in 1..4u32, away in 0..4u64
+    ) {
+        let mut placement = Placement { max_skew: Some(max_skew), ..placement };
+        if placement.spread.is_empty() {
+            placement.spread.push("region".parse().unwrap());
+        }
+        // Every so many a machine is away.
+        let is_away = |node: u64| away > 1 && node.is_multiple_of(away);
+        let gone: Vec<u64> = (1..=machines.len() as u64).filter(|node| is_away(*node)).collect();
+        let plan = placed_evenly(&machines, &placement, stars, &gone);
+        let value = |machine: &Machine| placement.spread[0].of(None, &machine.facts).map(|value| value.into_owned());
+        let allowed = |machine: &Machine| placement.require.iter().all(|condition| condition.holds(None, &machine.facts));
+        let mut has: Vec<u32> = machines.iter().map(|machine| machine.of_service).collect();
+        let in_value = |has: &[u32], of: &Machine| -> u32 {
+            machines.iter().zip(has).filter(|(machine, _)| value(machine) == value(of)).map(|(_, has)| has).sum()
+        };
+        let may_have = |has: &[u32], place: usize| {
+            let machine = &machines[place];
+            let least = machines.iter().filter(|machine| allowed(machine)).map(|machine| in_value(has, machine)).min();
+            allowed(machine)
+                && !is_away(place as u64 + 1)
+                && placement.per_node.is_none_or(|most| has[place] < most)
+                && in_value(has, machine) < least.unwrap_or(0) + max_skew
+        };
+        for node in &plan {
+            let place = *node as usize - 1;
+            prop_assert!(may_have(&has, place), "{node} of {plan:?}");
+            has[place] += 1;
+        }
+        let is_over = plan.len() < stars as usize;
+        prop_assert!(!is_over || !(0..machines.len()).any(|place| may_have(&has, place)), "{plan:?} has {has:?}");
     }
 }
 

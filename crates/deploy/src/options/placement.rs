@@ -10,11 +10,12 @@ use super::update::amount;
 use super::{OptionFault, Options, Read, narrow};
 use crate::setting::Setting;
 
-const PLACEMENT_OPTIONS: [&str; 10] = [
+const PLACEMENT_OPTIONS: [&str; 11] = [
     "strategy",
     "require",
     "prefer",
     "spread",
+    "max_skew",
     "per_node",
     "every_node",
     "tolerate",
@@ -42,6 +43,7 @@ pub(super) fn placement(options: &mut Options) -> Read<Placement> {
         require: parsed(own, "require")?,
         prefer: wishes(own)?,
         spread: parsed(own, "spread")?,
+        max_skew: own.int("max_skew", 1, INSTANCES_MAX.into())?.map(narrow),
         per_node: own.int("per_node", 1, INSTANCES_MAX.into())?.map(narrow),
         every_node: own.bool("every_node")?.unwrap_or_default(),
         tolerate: parsed(own, "tolerate")?,

@@ -260,7 +260,7 @@ impl Service {
         match against.into_iter().find_map(|(is, why)| is.then_some(why)) {
             None => {
                 self.placement.every_node = true;
-                (self.placement.per_node, self.instances) = (None, None);
+                (self.placement.per_node, self.placement.max_skew, self.instances) = (None, None, None);
                 Ok("placement: every_node: true, one star on each machine".into())
             }
             Some(why) => {

@@ -173,12 +173,20 @@ fn expressions(ledger: &mut Ledger, service: &mut Service, term: &Node, weight: 
 pub(super) fn spread(ledger: &mut Ledger, service: &mut Service, node: &Node) {
     for one in node.items() {
         let over = one.text_at("topologyKey").and_then(attribute).unwrap_or("node").to_owned();
-        match service.spread_over(&over) {
-            Ok(()) => {
-                let text = format!("placement: spread over `{over}`, as evenly as can be");
-                ledger.changed(one, text);
+        if let Err(why) = service.spread_over(&over) {
+            ledger.left(one, why);
+            continue;
+        }
+        let placement = &mut service.placement;
+        let is_first = placement.spread.first().is_some_and(|first| first.to_string() == over);
+        let must = one.text_at("whenUnsatisfiable") != Some("ScheduleAnyway");
+        match one.get("maxSkew").and_then(Node::int).and_then(|skew| u32::try_from(skew).ok()) {
+            Some(skew @ 1..) if must && is_first && !placement.every_node => {
+                placement.max_skew = Some(skew);
+                ledger.carried(one, format!("placement: spread over `{over}`, max_skew: {skew}"));
             }
-            Err(why) => ledger.left(one, why),
+            _ if must => ledger.changed(one, format!("placement: spread over `{over}`, as evenly as can be")),
+            _ => ledger.carried(one, format!("placement: spread over `{over}`, as evenly as can be")),
         }
     }
 }

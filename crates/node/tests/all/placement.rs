@@ -135,6 +135,66 @@ fn services_planned_at_once_do_not_ask_for_one_room() {
 }
 
 #[test]
+fn stars_wait_rather_than_be_more_uneven_than_they_may() {
+    let mut desk = Desk::new(0, false);
+    for (node, row) in [(1, "x"), (2, "x"), (3, "y")] {
+        let labels = [("row".to_owned(), row.to_owned())].into();
+        let facts = NodeFacts { cores: 2, memory: Bytes::mib(1_000), labels, ..NodeFacts::default() };
+        let (address, facts) = ("a:1".to_owned(), Box::new(facts));
+        desk.write(Command::DescribeNode { node: NodeId(node), address, facts, wall: WallTime(1) });
+    }
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    let with = |app: &str, stars: u32, placement: &str| match keeping(app, stars, 600) {
+        Command::PutApp { mut spec, base, wall } => {
+            for service in spec.services.values_mut() {
+                service.placement = serde_json::from_str(placement).unwrap();
+            }
+            Command::PutApp { spec, base, wall }
+        }
+        other => other,
+    };
+    desk.write(with("a", 1, r#"{"require":["row = y"]}"#));
+    desk.write_all();
+    desk.write(with("b", 2, r#"{"spread":["row"],"max_skew":1}"#));
+    desk.write_all();
+    assert_eq!((stars_of(&desk, "of-a"), stars_of(&desk, "of-b")), (1, 1), "row y has no room for the second");
+    let service = "of-b".parse().unwrap();
+    let told = desk.node.explain(&service).unwrap();
+    let reasons: Vec<String> = told.nodes.iter().map(|node| node.reasons.join("; ")).collect();
+    let skewed = "its `row` has 1 star of the service, another 0, and `max_skew` is 1";
+    assert!(reasons[0].starts_with(skewed) && reasons[1].starts_with(skewed), "{reasons:?}");
+    assert!(reasons[2].contains("a star keeps 600 MiB") && !told.nodes.iter().any(|node| node.next), "{reasons:?}");
+    let nowhere = desk.node.service_view(&service).unwrap().problem.unwrap();
+    assert!(nowhere.contains("600 MiB") || nowhere.contains("max_skew"), "{nowhere}");
+    // Room in row y is room for both.
+    desk.write(with("a", 0, "{}"));
+    settle(&mut desk);
+    settle(&mut desk);
+    assert_eq!((stars_of(&desk, "of-a"), stars_of(&desk, "of-b")), (0, 2));
+    assert_eq!(desk.on(3).len(), 1);
+}
+
+#[test]
+fn a_service_that_waits_for_others_to_go_comes_when_they_have() {
+    let mut desk = with_room();
+    desk.write(keeping("b", 3, 0));
+    desk.write_all();
+    let Command::PutApp { mut spec, base, wall } = keeping("a", 1, 0) else { unreachable!("an app") };
+    for service in spec.services.values_mut() {
+        service.placement = serde_json::from_str(r#"{"apart_from":["of-b"]}"#).unwrap();
+    }
+    desk.write(Command::PutApp { spec, base, wall });
+    settle(&mut desk);
+    assert_eq!((stars_of(&desk, "of-a"), stars_of(&desk, "of-b")), (0, 3));
+    // Nothing is kept for any of them.
+    desk.write(keeping("b", 0, 0));
+    settle(&mut desk);
+    settle(&mut desk);
+    assert_eq!((stars_of(&desk, "of-a"), stars_of(&desk, "of-b")), (1, 0));
+}
+
+#[test]
 fn a_service_that_waits_for_room_gets_it_when_a_star_ends_for_which_it_was_kept() {
     let mut desk = with_room();
     desk.write(keeping("a", 3, 600));

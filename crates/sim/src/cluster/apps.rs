@@ -95,11 +95,14 @@ fn placement(random: &mut Chance, name: &str) -> Placement {
     let tolerates = (random.below(2) == 0).then(|| "gpu".parse().expect("a taint"));
     let away_from = (random.below(2) == 0).then(|| condition(format!("node != node-{}", random.below(5) + 1)));
     let wish = condition(format!("node = node-{}", random.below(5) + 1));
+    let spread = if random.below(2) == 0 { vec![Attribute::Node] } else { Vec::new() };
+    let max_skew = (!spread.is_empty() && random.below(2) == 0).then(|| random.below(2) as u32 + 1);
     Placement {
         strategy: random.pick(&strategies).unwrap_or_default(),
         require: away_from.into_iter().collect(),
         prefer: vec![Preference { that: wish, weight: random.below(201) as i32 - 100 }],
-        spread: if random.below(2) == 0 { vec![Attribute::Node] } else { Vec::new() },
+        spread,
+        max_skew,
         per_node: None,
         every_node: false,
         tolerate: tolerates.into_iter().collect(),
@@ -188,7 +191,7 @@ pub(crate) fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
         entry: port.map(|_| entry),
     };
     if rolls && random.below(6) == 0 {
-        (spec.placement.every_node, spec.instances) = (true, 1);
+        (spec.placement.every_node, spec.placement.max_skew, spec.instances) = (true, None, 1);
         spec.update.strategy = UpdateStrategy::Rolling;
         spec.update.promote_after_ms = None;
     }

@@ -159,6 +159,22 @@ impl World {
 
     /// Whether a machine may get another star of a service, but for room.
     fn may_come_to(&self, key: &ServiceKey, id: NodeId, node: &state::NodeRecord) -> bool {
+        self.could_come_to(key, id, node) && self.is_even_with(key, id)
+    }
+
+    /// Whether the service would be as even as it is to be with one star more on a machine. What it is spread over are machines.
+    fn is_even_with(&self, key: &ServiceKey, id: NodeId) -> bool {
+        let placement = self.truth.services.get(key).map(|record| &record.spec.placement);
+        let Some(max_skew) = placement.and_then(|placement| placement.max_skew) else { return true };
+        let has = |id| self.truth.stars.on_node(id).filter(|star| runs(star) && star.service == *key).count();
+        let takers = self.truth.nodes.iter().filter(|(id, node)| {
+            node.standing == Standing::Up && node.duty == Duty::Takes && self.could_come_to(key, **id, node)
+        });
+        let least = takers.map(|(id, _)| has(*id)).min().unwrap_or_default();
+        has(id) < least + max_skew as usize
+    }
+
+    fn could_come_to(&self, key: &ServiceKey, id: NodeId, node: &state::NodeRecord) -> bool {
         let Some(record) = self.truth.services.get(key) else { return true };
         let placement = &record.spec.placement;
         placement.broken(Some(&node.name), &node.facts).next().is_none()
