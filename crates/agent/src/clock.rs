@@ -86,13 +86,19 @@ mod tests {
     fn what_is_due_between_two_beats_goes_off_at_the_second() {
         let clock = Clock::start();
         let due = |millis: u64| Time::ZERO + Duration::from_millis(millis);
-        let mut beats: Vec<_> = (0..640).map(|millis| clock.beat(due(millis))).collect();
-        for (millis, beat) in (0..640).zip(&beats) {
-            let waits = beat.duration_since(clock.instant(due(millis)));
+        // As the wheel has it, which rounds up to its milliseconds.
+        let step = |at: tokio::time::Instant| at.into_std().duration_since(beats_from()).as_micros().div_ceil(1_000);
+        let mut steps = Vec::new();
+        for millis in 0..640 {
+            let (instant, beat) = (clock.instant(due(millis)), clock.beat(due(millis)));
+            let waits = beat.duration_since(instant);
             assert!(waits < beat::EVERY, "{millis} ms waits {waits:?}");
+            assert!(step(beat) >= step(instant), "{millis} ms");
+            assert_eq!(step(beat) % 64, 0, "{millis} ms");
+            steps.push(step(beat));
         }
-        beats.dedup();
-        assert!((10..=11).contains(&beats.len()), "{} beats", beats.len());
+        steps.dedup();
+        assert!((10..=11).contains(&steps.len()), "{steps:?}");
     }
 
     #[tokio::test]
