@@ -1,7 +1,7 @@
 //! How good plans are: beside the best that there is, found by trying everything on small cases, and beside the first machine that
 //! has the room.
 
-use model::{Bytes, Kept, Millicores, NodeFacts, NodeId, Placement, Reserve, ServiceKey, StarTemplate};
+use model::{Bytes, Kept, Limits, Millicores, NodeFacts, NodeId, Placement, Reserve, ServiceKey, StarTemplate};
 use scheduler::{Ids, NodeView, Request, plan};
 
 use crate::report::{Report, Target};
@@ -82,7 +82,9 @@ impl Asked {
     fn new(placement: &str, reserve: Reserve) -> Result<Self, String> {
         let service = "web".parse().map_err(|_| "no name")?;
         let placement = serde_json::from_str(placement).map_err(|error| error.to_string())?;
-        Ok(Self { service, template: StarTemplate { reserve, ..super::template() }, placement })
+        // What is kept bounds it alone: a machine that is promised more than it has would come last.
+        let template = StarTemplate { reserve, limits: Limits::UNLIMITED, ..super::template() };
+        Ok(Self { service, template, placement })
     }
 
     /// The places of the machines that so many stars go to.
