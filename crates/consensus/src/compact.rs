@@ -45,15 +45,17 @@ pub(crate) async fn run(raft: Raft, log: Log, machine: Machine, config: Config) 
     let mut metrics = raft.data_metrics();
     let mut asked = None;
     loop {
-        let mut bytes = log.bytes();
-        while bytes < worth_a_snapshot(machine.snapshot_bytes(), &config) + config.keep_bytes {
+        loop {
+            let bytes = log.bytes();
+            if bytes >= worth_a_snapshot(machine.snapshot_bytes(), &config) + config.keep_bytes {
+                break;
+            }
             if metrics.changed().await.is_err() {
                 return;
             }
             // Every answer to a heartbeat is told as a change, too.
-            if std::mem::replace(&mut bytes, log.bytes()) != bytes {
+            if log.bytes() != bytes {
                 Types::sleep(LOOK_EVERY).await;
-                bytes = log.bytes();
             }
         }
         let (before, applied) = {

@@ -9,8 +9,8 @@ use model::{Code, NodeId, Problem, beat};
 pub struct Config {
     /// This voter. Must be the node the disk belongs to.
     pub me: NodeId,
-    /// How often the leader says that it is there, and how soon it expects an answer. Every voter looks at its clock five times in
-    /// each, so it is also most of what an idle one costs. 10 ms to 10 s.
+    /// How often the leader says that it is there, and how soon it expects an answer: most of what an idle one costs. A voter that
+    /// hears of none looks at its clock five times in each. 10 ms to 10 s.
     pub heartbeat: Duration,
     /// A voter that has not heard from a leader for `election_max`, and then a time between these two that chance decides,
     /// asks to be leader itself. Shorter finds a dead leader sooner and mistakes a slow machine for a dead one more often. Each

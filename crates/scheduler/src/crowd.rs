@@ -22,10 +22,14 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Whether one more star here is too many more than where there are fewest.
     pub(crate) fn is_beyond(&self, max_skew: u32) -> bool {
-        self.has + 1 > self.least.saturating_add(max_skew)
+        is_beyond(self.has, self.least, max_skew)
     }
+}
+
+/// Whether one more star would be too many more than where there are fewest.
+fn is_beyond(has: u32, least: u32, max_skew: u32) -> bool {
+    has >= least.saturating_add(max_skew)
 }
 
 /// Counts them for every machine that there is, of which those for which `planned` holds are in the plan.
@@ -49,5 +53,50 @@ pub fn count_crowds(views: &mut [NodeView<'_>], request: &Request<'_>, planned: 
         for place in places {
             views[*place].crowd = Some(Crowd { has: *has, least, elsewhere });
         }
+    }
+}
+
+/// How many values of the first attribute have how many stars, where none may have too many more than another.
+#[derive(Debug)]
+pub(crate) struct Levels {
+    max_skew: u32,
+    values: BTreeMap<u32, u32>,
+}
+
+impl Levels {
+    /// Of all values that count, those without a machine in this plan too.
+    pub(crate) fn of(views: &[NodeView<'_>], request: &Request<'_>) -> Option<Self> {
+        let (max_skew, attribute) = request.placement.max_skew.zip(request.placement.spread.first())?;
+        let mut of_value: BTreeMap<_, (u32, bool)> = BTreeMap::new();
+        for view in views {
+            let has = view.crowd.map_or(view.of_service, |crowd| crowd.has);
+            let (known, counts) = of_value.entry(attribute.of(view.name, view.facts)).or_default();
+            *known = has.max(*known);
+            *counts |= could_have(view, request);
+        }
+        let mut levels = Self { max_skew, values: BTreeMap::new() };
+        let elsewhere = views.iter().filter_map(|view| view.crowd?.elsewhere).min();
+        let here = of_value.into_values().filter(|(_, counts)| *counts).map(|(has, _)| has);
+        here.chain(elsewhere).for_each(|has| levels.add(has));
+        Some(levels)
+    }
+
+    pub(crate) fn may_rise(&self, of_service: u32) -> bool {
+        let least = self.values.first_key_value().map_or(of_service, |(least, _)| *least);
+        !is_beyond(of_service, least, self.max_skew)
+    }
+
+    fn add(&mut self, of_service: u32) {
+        *self.values.entry(of_service).or_default() += 1;
+    }
+
+    pub(crate) fn rise(&mut self, of_service: u32) {
+        if let Some(values) = self.values.get_mut(&of_service) {
+            *values -= 1;
+            if *values == 0 {
+                self.values.remove(&of_service);
+            }
+        }
+        self.add(of_service + 1);
     }
 }

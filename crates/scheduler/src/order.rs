@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use model::{Attribute, NodeId, Strategy};
 
-use crate::fit::{could_have, fits, no_room};
+use crate::crowd::Levels;
+use crate::fit::{fits, no_room};
 use crate::ids::Ids;
 use crate::{NodeView, Request};
 
@@ -44,34 +45,6 @@ pub(crate) struct Next<'p, 'v> {
     levels: Option<Levels>,
 }
 
-/// How many values of the first attribute have how many stars, where none may have too many more than another.
-#[derive(Debug)]
-struct Levels {
-    max_skew: u32,
-    values: BTreeMap<u32, u32>,
-}
-
-impl Levels {
-    fn may_rise(&self, of_service: u32) -> bool {
-        let least = self.values.first_key_value().map_or(of_service, |(least, _)| *least);
-        of_service < least.saturating_add(self.max_skew)
-    }
-
-    fn add(&mut self, of_service: u32) {
-        *self.values.entry(of_service).or_default() += 1;
-    }
-
-    fn rise(&mut self, of_service: u32) {
-        if let Some(values) = self.values.get_mut(&of_service) {
-            *values -= 1;
-            if *values == 0 {
-                self.values.remove(&of_service);
-            }
-        }
-        self.add(of_service + 1);
-    }
-}
-
 impl<'p, 'v> Next<'p, 'v> {
     pub(crate) fn new(views: &'v [NodeView<'v>], request: Request<'p>, ids: &mut Ids) -> Self {
         let scores = match request.placement.prefer.is_empty() {
@@ -79,7 +52,7 @@ impl<'p, 'v> Next<'p, 'v> {
             false => views.iter().map(|view| preferred(view, &request)).collect(),
         };
         let order = Order::Machines(BinaryHeap::new());
-        let levels = levels(views, &request);
+        let levels = Levels::of(views, &request);
         let mut next = Self { request, views, scores, given: vec![0; views.len()], order, levels };
         next.order = next.ordered((0..views.len()).collect(), &request.placement.spread, ids);
         next
@@ -188,23 +161,6 @@ impl<'p, 'v> Next<'p, 'v> {
         };
         (over, wanted, view.node, place)
     }
-}
-
-/// Of all values that count, those without a machine in this plan too.
-fn levels(views: &[NodeView<'_>], request: &Request<'_>) -> Option<Levels> {
-    let (max_skew, attribute) = request.placement.max_skew.zip(request.placement.spread.first())?;
-    let mut of_value: BTreeMap<_, (u32, bool)> = BTreeMap::new();
-    for view in views {
-        let has = view.crowd.map_or(view.of_service, |crowd| crowd.has);
-        let (known, counts) = of_value.entry(attribute.of(view.name, view.facts)).or_default();
-        *known = has.max(*known);
-        *counts |= could_have(view, request);
-    }
-    let mut levels = Levels { max_skew, values: BTreeMap::new() };
-    let elsewhere = views.iter().filter_map(|view| view.crowd?.elsewhere).min();
-    let here = of_value.into_values().filter(|(_, counts)| *counts).map(|(has, _)| has);
-    here.chain(elsewhere).for_each(|has| levels.add(has));
-    Some(levels)
 }
 
 /// The sum of the weights of what the service prefers and holds on a machine.
