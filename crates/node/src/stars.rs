@@ -252,6 +252,11 @@ impl Node {
                     service.leaving.push(star);
                 }
             }
+            StarPhase::Ended if local.phase == StarPhase::Assigned && !local.ordered => {
+                // Given and taken in one breath while this node was away: no nursery knows of it, so none would tell of its end.
+                local.phase = StarPhase::Ended;
+                self.timers.clear_star(star);
+            }
             StarPhase::Ended if local.phase != StarPhase::Ended => {
                 // Another may have its place already.
                 local.phase = StarPhase::Stopping;

@@ -139,7 +139,12 @@ pub fn decide(wanted: Wanted, seen: &[Seen]) -> Actions {
     let waited_for = kept.saturating_sub(serve_and_stay);
     old_idle.sort_by_key(|star| !comes_back(star));
     let stay = old_idle.iter().take(waited_for).take_while(|star| comes_back(star)).count();
-    old_ready.sort_by_key(|star| comes_back(star));
+    old_ready.sort_by_key(|star| (star.revision != NOWHERE, comes_back(star)));
+    // Where nothing goes on, those that cannot stay go all the same, once the others are whole.
+    let whole = previous.map_or(floor.max(goal), |_| goal + kept);
+    let nowhere = old_ready.len() - serve_and_stay;
+    let made_up_elsewhere = (settled + old_ready.len()).saturating_sub(whole).min(nowhere);
+    let spare = if held || trial.is_some() { spare.max(made_up_elsewhere) } else { spare };
     actions.drain.extend(old_idle.iter().skip(stay).map(|star| star.star));
     actions.drain.extend(old_ready.iter().take(spare).map(|star| star.star));
     actions
@@ -341,6 +346,29 @@ mod tests {
         let all: Vec<_> = [[(1, Ready); 4], [(2, Ready); 4]].concat();
         check_pace(green, &all, 0, 0, &[]);
         check_pace(Pace { trial: None, ..green }, &all, 0, 0, &[1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn where_nothing_goes_on_what_cannot_stay_goes_once_the_others_are_whole() {
+        // Half of the new ones are held, and one of them is on a machine that is drained: an old one comes for it.
+        let held = Pace { surge: 1, previous: BEFORE, held: true, ..Pace::default() };
+        check_pace(held, &[(2, Ready), (NOWHERE, Ready), (1, Ready), (1, Ready)], 0, 1, &[]);
+        check_pace(held, &[(2, Ready), (NOWHERE, Ready), (1, Ready), (1, Ready), (1, Starting)], 0, 0, &[]);
+        check_pace(held, &[(2, Ready), (NOWHERE, Ready), (1, Ready), (1, Ready), (1, Ready)], 0, 0, &[2]);
+        // What is tried makes up for nobody: the next one comes when it has gone.
+        let canary = Pace { surge: 1, trial: Some(2), previous: BEFORE, ..Pace::default() };
+        let tried = [(1, Ready), (1, Ready), (1, Ready), (1, Ready), (2, Ready), (NOWHERE, Ready)];
+        check_pace(canary, &tried, 0, 0, &[6]);
+        check_pace(canary, &tried[..5], 1, 0, &[]);
+        // The service was smaller before, and is whole with what it had and what is tried.
+        let smaller = Pace { previous: Some(Previous { revision: 1, stars: 2 }), ..canary };
+        let tried = [(1, Ready), (1, Ready), (2, Ready), (NOWHERE, Ready)];
+        check_pace(smaller, &tried, 1, 0, &[]);
+        let replaced: Vec<_> = [&tried[..], &[(2, Ready)]].concat();
+        check_pace(smaller, &replaced, 0, 0, &[4]);
+        check_pace(Pace { held: true, ..smaller }, &replaced, 0, 0, &[4]);
+        // Nothing comes back that nobody knows: it serves on where it is.
+        check_pace(Pace { previous: None, ..held }, &[(NOWHERE, Ready); 2], 0, 0, &[]);
     }
 
     #[test]

@@ -457,9 +457,8 @@ fn a_star_that_is_newer_than_the_log_here_is_left_alone_until_its_order_comes() 
     assert_eq!(exit.map(|exit| exit.cause), Some(ExitCause::Code(3)));
 }
 
-#[test]
-fn a_singleton_starts_only_where_it_runs_nowhere_else_for_sure() {
-    let mut desk = Desk::new(1, false);
+/// This machine is given a singleton as number 11, which it may not start yet.
+fn given_a_singleton(desk: &mut Desk) {
     let mut spec = web(1, Vec::new());
     spec.template.singleton = true;
     let services = [("web".parse().unwrap(), spec)].into();
@@ -475,6 +474,26 @@ fn a_singleton_starts_only_where_it_runs_nowhere_else_for_sure() {
     };
     desk.effects.clear();
     desk.write(Command::Assign { stars: vec![assignment], wall: WallTime(1) });
+}
+
+/// As 3861 of the simulator.
+#[test]
+fn what_was_given_and_taken_while_a_machine_was_away_holds_no_place_there() {
+    let mut desk = Desk::new(1, false);
+    given_a_singleton(&mut desk);
+    desk.write(Command::LoseNode { node: NodeId(2), wall: WallTime(2) });
+    assert_eq!(desk.kills(), [], "no nursery was told of it");
+    desk.write(Command::LoseNode { node: NodeId(1), wall: WallTime(2) });
+    desk.write(Command::LoseNode { node: NodeId(3), wall: WallTime(2) });
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    assert_eq!(desk.on(2).len(), 1, "{:?}", desk.node.state().stars);
+}
+
+#[test]
+fn a_singleton_starts_only_where_it_runs_nowhere_else_for_sure() {
+    let mut desk = Desk::new(1, false);
+    given_a_singleton(&mut desk);
     let started = |desk: &Desk| desk.effects.iter().any(|effect| matches!(effect, Effect::Start { .. }));
     // Nobody has said that this machine is not given up.
     assert!(!started(&desk), "{:?}", desk.effects);

@@ -151,10 +151,31 @@ impl World {
                         && self.has_room(&star.service, *id, node)
                 })
             };
-            drained && star.phase != StarPhase::Ended && star.template.volumes.is_empty() && could_go()
+            drained
+                && star.phase != StarPhase::Ended
+                && star.template.volumes.is_empty()
+                && could_go()
+                && self.is_replaced(star)
         });
         let stays = draining.map(|star| star.id);
         self.must(stays.is_none(), &format!("a drained node has no stars in the end: {stays:?}"));
+    }
+
+    /// Whether others can make up for a star: not where nothing new gets ready, or what comes back has no place.
+    fn is_replaced(&self, star: &StarRecord) -> bool {
+        let Some(record) = self.truth.services.get(&star.service) else { return true };
+        let before = record.rollout.as_ref().filter(|rollout| rollout.held.is_some()).map(|rollout| rollout.previous);
+        let stays = |star: &&StarRecord| {
+            runs(star) && self.truth.nodes.get(&star.node).is_some_and(|node| node.duty != Duty::Draining)
+        };
+        match before {
+            None => record.failed.is_none(),
+            Some(None) => false,
+            Some(Some(before)) => {
+                let of_before = self.truth.stars_of(&star.service).filter(|star| star.revision == before.revision);
+                of_before.filter(stays).count() >= before.stars as usize
+            }
+        }
     }
 
     /// Whether a machine may get another star of a service, but for room.
