@@ -97,6 +97,13 @@ impl Node {
         }
     }
 
+    /// Whether a machine that has just been heard may let its singletons run for [`SINGLETON_LEASE`]: not one that is given up, be it
+    /// that this is written, or on its way to be. It may not know that yet, and others would start them a moment later.
+    pub fn leases(&self, node: NodeId) -> bool {
+        let is_up = self.state.nodes.get(&node).is_some_and(|record| record.standing == Standing::Up);
+        self.peers.leads && is_up && !self.log.is_under_way(&Purpose::Peer(node))
+    }
+
     fn welcome(&mut self, node: NodeId, step: &mut Step<'_>) {
         let is_lost = self.state.nodes.get(&node).is_some_and(|record| record.standing == Standing::Lost);
         if is_lost && !self.log.is_under_way(&Purpose::Peer(node)) {

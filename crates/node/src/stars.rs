@@ -252,8 +252,8 @@ impl Node {
                     service.leaving.push(star);
                 }
             }
-            StarPhase::Ended if local.phase == StarPhase::Assigned && !local.ordered => {
-                // Given and taken in one breath while this node was away: no nursery knows of it, so none would tell of its end.
+            StarPhase::Ended if self.nursery_up && local.phase == StarPhase::Assigned && !local.ordered => {
+                // Given and taken while this node was away: the nursery does not know of it, so it would not tell of its end.
                 local.phase = StarPhase::Ended;
                 self.timers.clear_star(star);
             }

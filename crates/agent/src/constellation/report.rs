@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use model::NodeFacts;
+use model::{Code, NodeFacts, NodeId, Problem};
 use net::Purpose;
 use node::Node;
 use rnp::Message;
@@ -29,7 +29,9 @@ pub(crate) async fn run(shared: Shared, ask: mpsc::Sender<Incoming>) {
             Some(leader) if leader == me => match shared.followed().await {
                 Ok(heard) => {
                     let _ = ask.send(Incoming::Heard(me)).await;
-                    let _ = ask.send(Incoming::Leased { heard }).await;
+                    if granted(&shared, me).await.is_ok() {
+                        let _ = ask.send(Incoming::Leased { heard }).await;
+                    }
                 }
                 Err(problem) => tracing::debug!(%problem, "no majority follows this node"),
             },
@@ -50,6 +52,18 @@ pub(crate) async fn run(shared: Shared, ask: mpsc::Sender<Incoming>) {
             None => {}
         }
         clock::rest(EVERY.saturating_sub(began.elapsed())).await;
+    }
+}
+
+/// Whether the node that was heard just now has a lease: asked on the node that leads, of the loop that gives nodes up, behind the word
+/// of it. From here on its time runs anew.
+///
+/// # Errors
+/// `Conflict` when it is given up, or another node leads.
+pub(crate) async fn granted(shared: &Shared, node: NodeId) -> Result<(), Problem> {
+    match shared.looker.look(move |here| here.leases(node)).await? {
+        true => Ok(()),
+        false => Err(Problem::new(Code::Conflict, "the node is given up, and is not welcomed back yet")),
     }
 }
 

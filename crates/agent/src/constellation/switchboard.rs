@@ -20,6 +20,7 @@ use super::gossip_keys::{self, GossipKeys};
 use super::mesh::{self, Mesh};
 use super::post;
 use super::registrar::Registrar;
+use super::report;
 use super::roads;
 use super::shared::Shared;
 use super::survey;
@@ -101,7 +102,8 @@ impl Service for Switchboard {
                     let followed = shared.followed().await;
                     let followed = followed.map_err(|problem| Fault::new(ErrorCode::NotLeader, problem.message))?;
                     // The loop ends with the agent.
-                    let _ = ask.send(Incoming::Heard(identity.node)).await;
+                    let _ = ask.send(Incoming::Heard(from)).await;
+                    report::granted(&shared, from).await.map_err(|problem| roads::fault(&problem))?;
                     // A whole millisecond more: what is cut off must not lengthen it.
                     let age_ms = u64::try_from(followed.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
                     Ok(NodeReported { age_ms }.into())

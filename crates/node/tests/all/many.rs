@@ -515,3 +515,24 @@ fn a_singleton_starts_only_where_it_runs_nowhere_else_for_sure() {
     let leases: Vec<_> = desk.effects.iter().filter_map(lease).collect();
     assert_eq!(leases, [(vec![StarId(11)], Duration::from_secs(2))]);
 }
+
+/// As 4450 of the simulator: the word of a machine crosses with what is written of its end.
+#[test]
+fn a_machine_that_is_being_given_up_may_not_run_its_singletons_on() {
+    let mut desk = Desk::new(0, false);
+    assert!(!desk.node.leases(NodeId(3)), "another leads");
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    assert!(desk.node.leases(NodeId(3)));
+    desk.tell(Event::Seems { node: NodeId(3), alive: false });
+    desk.wait(LEASE);
+    let lost = desk.proposed();
+    assert!(lost.iter().any(|command| matches!(command, Command::LoseNode { node: NodeId(3), .. })), "{lost:?}");
+    desk.tell(Event::Heard { node: NodeId(3) });
+    assert!(!desk.node.leases(NodeId(3)), "it is on its way to be written");
+    lost.into_iter().for_each(|command| desk.write(command));
+    desk.tell(Event::Heard { node: NodeId(3) });
+    assert!(!desk.node.leases(NodeId(3)), "it is written");
+    desk.write_all();
+    assert!(desk.node.leases(NodeId(3)), "it was welcomed back");
+}

@@ -621,6 +621,10 @@ impl World {
                 if at != leader {
                     self.tell(leader, Event::Heard { node: self.machines[at].id });
                 }
+                let id = self.machines[at].id;
+                if !self.machines[leader].agent.as_ref().is_some_and(|node| node.leases(id)) {
+                    continue;
+                }
                 // The answer has been on its way, and the report before it.
                 let length = SINGLETON_LEASE - self.random.at_most(4 * LATENCY_MAX);
                 self.soon(at, Event::Leased { length });
