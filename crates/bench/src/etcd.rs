@@ -56,6 +56,10 @@ impl Etcd {
         Some(etcd)
     }
 
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.members.iter().map(Child::id).collect()
+    }
+
     /// The number of the member that leads, so that nothing is forwarded: ours are written to at the leader too.
     pub(crate) async fn leader(&self) -> Option<u16> {
         let end = Instant::now() + PATIENCE;

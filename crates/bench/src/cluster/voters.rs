@@ -1,7 +1,7 @@
 //! Three to five controllers beside etcd's three (targets 7, 8, 9, 16): writes, a leader's death, a machine's death, what idling costs.
 //!
-//! Mutual TLS between ours, none between etcd's; the same disk, one after the other. Writes go to the leader's API over its socket,
-//! as etcd's go to its leader.
+//! Mutual TLS between ours, none between etcd's; the same disk. Writes go to the leader's API over its socket,
+//! as etcd's go to its leader. What is compared is measured in turns.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,10 +21,12 @@ use crate::{Bench, Depth};
 /// Clients that write at once.
 const CLIENTS: usize = 64;
 const NODES: usize = 5;
-/// What is left of joining is over by then.
-const SETTLED_AFTER: Duration = Duration::from_secs(5);
-/// How long idling is looked at.
-const IDLE_FOR: Duration = Duration::from_secs(15);
+/// What is left of joining is over by then, the word of who came too, which goes round for a while.
+const SETTLED_AFTER: Duration = Duration::from_secs(30);
+/// How long idling is looked at, each time.
+const IDLE_FOR: Duration = Duration::from_secs(10);
+/// How often ours and etcd's are looked at in turns: what else the machine does comes and goes.
+const TURNS: usize = 3;
 
 pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
@@ -42,9 +44,17 @@ pub(super) fn measure(bench: &Bench, report: &mut Report) -> Result<(), String> 
     let leader = machines.leader(&nodes)?;
     let asked = nodes.iter().find(|node| node.name != machines.all[leader].name).ok_or("no follower")?;
     let socket = machines.all[leader].socket();
-    let ours = runtime.block_on(writes(&socket, &asked.id, window))?;
-    let theirs = runtime.block_on(etcd_writes(folder.path(), window));
-    told_writes(report, &ours, theirs.as_deref(), window);
+    let etcd = Etcd::start(&folder.path().join("etcd-writes"));
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        ours.push(runtime.block_on(writes(&socket, &asked.id, window))?);
+        if let Some(etcd) = &etcd {
+            theirs.extend(runtime.block_on(etcd_writes(etcd, window)));
+        }
+    }
+    etcd_idle(etcd.as_ref(), report)?;
+    drop(etcd);
+    told_writes(report, &ours, &theirs, window);
 
     let ours = fail_over(bench, &mut machines, rounds)?;
     let theirs = runtime.block_on(etcd_fail_over(folder.path(), rounds));
@@ -66,21 +76,43 @@ fn told_join(times: Vec<f64>, until: usize, report: &mut Report) -> Result<(), S
 fn idle(machines: &Machines<'_>, report: &mut Report) -> Result<(), String> {
     std::thread::sleep(SETTLED_AFTER);
     let pids: Vec<u32> = machines.all.iter().map(|machine| machine.agent.pid()).collect();
-    let used = || pids.iter().map(|pid| memory::used(*pid)).collect::<Result<Vec<_>, _>>();
-    let (before, began) = (used()?, Instant::now());
-    std::thread::sleep(IDLE_FOR);
-    let (after, took) = (used()?, began.elapsed().as_secs_f64());
-    let used: Vec<memory::Used> = before.iter().zip(&after).map(|(before, after)| after.since(*before)).collect();
-    let most = used.iter().map(|used| used.time.as_secs_f64()).fold(0.0, f64::max) / took * 100.0;
-    let woken: Vec<String> = used.iter().map(|used| format!("{:.0}", used.woken as f64 / took)).collect();
-    let note = format!("of a core, the busiest of 3, over {took:.0} s; woken {} times a second", woken.join(", "));
-    report.figure("idle_voter_cpu", most, "%", Target::AtMost(0.5), &note);
+    let (times, woken) = idling(&pids)?;
+    let note = format!("of a core, the busiest of 3; {}; woken {woken} times a second", times.spread());
+    report.figure("idle_voter_cpu", times.median(), "%", Target::AtMost(0.5), &note);
     let memory = |pid: &u32| Ok((memory::resident(*pid)?, memory::resident_own(*pid)?));
     let (all, own) = pids.iter().map(memory).collect::<Result<Vec<_>, String>>()?.into_iter().max().unwrap_or_default();
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     let note = format!("resident, the largest of 3: {:.1} its own, the rest pages of files", mib(own));
     report.figure("idle_voter_memory", mib(all), "MiB", Target::AtMost(40.0), &note);
     Ok(())
+}
+
+/// The same of etcd, which has been written to and is not any more; ours are idle beside it.
+fn etcd_idle(etcd: Option<&Etcd>, report: &mut Report) -> Result<(), String> {
+    let Some(etcd) = etcd else {
+        report.skipped("etcd_idle_cpu", "etcd is not installed");
+        return Ok(());
+    };
+    std::thread::sleep(SETTLED_AFTER);
+    let (times, woken) = idling(&etcd.pids())?;
+    let note = format!("of a core, the busiest of 3; {}; woken {woken} times a second", times.spread());
+    report.figure("etcd_idle_cpu", times.median(), "%", Target::None, &note);
+    Ok(())
+}
+
+/// What the busiest of some processes uses, in percent of a core, and how often each was woken in a second, the last time.
+fn idling(pids: &[u32]) -> Result<(Samples, String), String> {
+    let used = || pids.iter().map(|pid| memory::used(*pid)).collect::<Result<Vec<_>, _>>();
+    let (mut times, mut woken) = (Vec::new(), String::new());
+    for _ in 0..TURNS {
+        let (before, began) = (used()?, Instant::now());
+        std::thread::sleep(IDLE_FOR);
+        let (after, took) = (used()?, began.elapsed().as_secs_f64());
+        let used: Vec<memory::Used> = before.iter().zip(&after).map(|(before, after)| after.since(*before)).collect();
+        times.push(used.iter().map(|used| used.time.as_secs_f64()).fold(0.0, f64::max) / took * 100.0);
+        woken = used.iter().map(|used| format!("{:.0}", used.woken as f64 / took)).collect::<Vec<_>>().join(", ");
+    }
+    Ok((Samples::new(times).ok_or("nobody idles")?, woken))
 }
 
 /// Changes of a node's duty, one after the other by each client, on a connection of its own.
@@ -132,30 +164,30 @@ async fn put(connection: &mut Connection, path: &str, duty: &str) -> Result<(), 
     }
 }
 
-async fn etcd_writes(folder: &Path, window: Duration) -> Option<Vec<Duration>> {
-    let etcd = Etcd::start(&folder.join("etcd-writes"))?;
+async fn etcd_writes(etcd: &Etcd, window: Duration) -> Option<Vec<Duration>> {
     let leader = etcd.leader().await?;
     Some(etcd.writes(leader, CLIENTS, window).await)
 }
 
-fn told_writes(report: &mut Report, ours: &[Duration], theirs: Option<&[Duration]>, window: Duration) {
-    let millis = |times: &[Duration]| Samples::new(times.iter().map(|time| time.as_secs_f64() * 1e3).collect());
-    let rate = |times: &[Duration]| times.len() as f64 / window.as_secs_f64();
-    let theirs = theirs.and_then(|times| Some((rate(times), millis(times)?)));
-    let Some(latency) = millis(ours) else { return report.failed("durable_writes", "none was answered") };
-    let note = |latency: &Samples| {
-        format!("{CLIENTS} clients; p50 {:.2} ms, p99 {:.2}", latency.median(), latency.quantile(0.99))
+/// How many a second, and how long each took: of all turns together. The target is twice what etcd writes in the same turns.
+fn told_writes(report: &mut Report, ours: &[Vec<Duration>], theirs: &[Vec<Duration>], window: Duration) {
+    let told = |turns: &[Vec<Duration>]| {
+        let rates = Samples::new(turns.iter().map(|times| times.len() as f64 / window.as_secs_f64()).collect())?;
+        let latency = Samples::new(turns.iter().flatten().map(|time| time.as_secs_f64() * 1e3).collect())?;
+        let (p50, p99, spread) = (latency.median(), latency.quantile(0.99), rates.spread());
+        let note = format!("{CLIENTS} clients, in turns with the other; {spread}; p50 {p50:.2} ms, p99 {p99:.2}");
+        Some((rates.median(), p99, note))
     };
-    match &theirs {
-        Some((etcd, theirs)) => {
-            report.figure("etcd_durable_writes", *etcd, "1/s", Target::None, &note(theirs));
-            report.figure("durable_writes", rate(ours), "1/s", Target::AtLeast(2.0 * etcd), &note(&latency));
-            let p99 = theirs.quantile(0.99);
-            report.figure("durable_write_p99", latency.quantile(0.99), "ms", Target::AtMost(p99), "beside etcd's");
+    let Some((rate, p99, note)) = told(ours) else { return report.failed("durable_writes", "none was answered") };
+    match told(theirs) {
+        Some((etcd, etcd_p99, etcd_note)) => {
+            report.figure("etcd_durable_writes", etcd, "1/s", Target::None, &etcd_note);
+            report.figure("durable_writes", rate, "1/s", Target::AtLeast(2.0 * etcd), &note);
+            report.figure("durable_write_p99", p99, "ms", Target::AtMost(etcd_p99), "beside etcd's");
         }
         None => {
             report.skipped("etcd_durable_writes", "etcd is not installed");
-            report.figure("durable_writes", rate(ours), "1/s", Target::None, &note(&latency));
+            report.figure("durable_writes", rate, "1/s", Target::None, &note);
         }
     }
 }
