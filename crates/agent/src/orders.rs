@@ -115,6 +115,7 @@ pub(crate) fn star_order(
         }
         Program::Script(path) => Launch::Script { path },
         Program::Command(argv) => Launch::Command { argv: words(argv) },
+        Program::Nothing => return Err((star, "a place of a reservation runs nothing".to_owned())),
     };
     Ok(StarOrder {
         star,

@@ -39,6 +39,7 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
     service.placement.check().map_err(of_service)?;
     service.update.check(template.singleton).map_err(of_service)?;
     service.check_everywhere().map_err(of_service)?;
+    service.check_hold().map_err(of_service)?;
     service.job.as_ref().map_or(Ok(()), |job| job.check(service.instances)).map_err(of_service)?;
     if template.port == Some(0) {
         return invalid("`port` is between 1 and 65535");
@@ -76,7 +77,7 @@ fn check(name: &Name, service: &ServiceSpec) -> Result<(), Problem> {
     let text = |name: &str, value: &str| name.is_empty() || name.contains(['=', '\0']) || value.contains('\0');
     let command: &[String] = match &template.program {
         Program::Command(words) => words,
-        Program::Script(_) => &[],
+        Program::Script(_) | Program::Nothing => &[],
     };
     let mut words = template.args.iter().chain(command).chain(hooks.into_iter().flatten());
     if template.env.iter().any(|(name, value)| text(name, value)) || words.any(|word| word.contains('\0')) {
@@ -127,6 +128,7 @@ mod tests {
             placement: Default::default(),
             update: Default::default(),
             job: None,
+            hold: None,
             template: StarTemplate {
                 program: Program::Script("a.rads".to_owned()),
                 args: Vec::new(),

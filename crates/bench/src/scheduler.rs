@@ -94,6 +94,7 @@ fn place(nodes: u64, placement: &Placement) -> Result<(f64, String), String> {
         stars: 10,
         of_service: 0,
         crowd: None,
+        places: None,
         promised_memory: Bytes(0),
         promised_cpu: 0,
         kept: Kept::default(),
@@ -174,6 +175,7 @@ impl Lead {
             placement: placement.clone(),
             update: Default::default(),
             job: None,
+            hold: None,
         };
         self.write(Command::PutApp {
             spec: AppSpec { app, services: [(service, spec)].into() },

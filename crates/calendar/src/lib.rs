@@ -11,6 +11,7 @@
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 use model::{Code, Problem, WallTime};
@@ -60,6 +61,22 @@ impl Calendar {
         let stamp = Timestamp::from_millisecond(i64::try_from(moment.0).ok()?).ok()?;
         Some(stamp.to_zoned(self.zone.clone()))
     }
+}
+
+/// `2026-12-24 18:00` in universal time, or with how far a place is from it: `2026-12-24T18:00+01:00`.
+pub fn moment(text: &str) -> Option<WallTime> {
+    let stamp = text.parse::<Timestamp>().ok().or_else(|| {
+        let local: DateTime = text.parse().ok()?;
+        TimeZone::UTC.to_timestamp(local).ok()
+    });
+    u64::try_from(stamp?.as_millisecond()).ok().map(WallTime)
+}
+
+/// As [`moment`] reads it, to the second: `2026-12-24 18:00:00`.
+pub fn moment_text(moment: WallTime) -> String {
+    let stamp = i64::try_from(moment.0).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    let text = |stamp: Timestamp| stamp.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d %H:%M:%S").to_string();
+    stamp.map_or_else(|| "never".to_owned(), text)
 }
 
 fn wall(due: &Zoned) -> Option<WallTime> {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use model::limits::limit_fields;
 use model::{
-    AppKey, AppSpec, Entry, Interior, Job, Name, Network, OnFailure, OnSecret, Placement, Preference, Probe, ProbeKind,
-    Program, Reserve, RestartPolicy, ServiceSpec, Strategy, Update, VolumeMount,
+    AppKey, AppSpec, Entry, Hold, Interior, Job, Name, Network, OnFailure, OnSecret, Placement, Preference, Probe,
+    ProbeKind, Program, Reserve, RestartPolicy, ServiceSpec, Strategy, Update, VolumeMount, WallTime,
 };
 
 /// The difference between what runs and what is wanted.
@@ -151,7 +151,9 @@ fn told(stars: Stars) -> String {
 }
 
 fn summary(spec: &ServiceSpec) -> Vec<String> {
-    let template = template_fields(spec).into_iter();
+    let of_what_runs = ["cpu", "memory", "network"];
+    let runs = |(name, _): &(String, String)| spec.hold.is_none() || !of_what_runs.contains(&name.as_str());
+    let template = template_fields(spec).into_iter().filter(runs);
     let worth_telling = |(name, _): &(String, String)| {
         let told = [
             "program",
@@ -180,7 +182,7 @@ fn summary(spec: &ServiceSpec) -> Vec<String> {
         template.filter(worth_telling).map(|(name, value)| format!("{name}: {value}")).collect();
     lines.extend(spec.entry.as_ref().map(|entry| format!("entry: {}", entry_text(entry))));
     let said = placement_fields(&spec.placement).into_iter().chain(update_fields(&spec.update));
-    let said = said.chain(spec.job.iter().flat_map(job_fields));
+    let said = said.chain(spec.job.iter().flat_map(job_fields)).chain(spec.hold.iter().flat_map(hold_fields));
     lines.extend(said.map(|(name, value)| format!("{name}: {value}")));
     lines
 }
@@ -192,6 +194,7 @@ fn service_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
     fields.extend(placement_fields(&spec.placement));
     fields.extend(update_fields(&spec.update));
     fields.extend(spec.job.iter().flat_map(job_fields));
+    fields.extend(spec.hold.iter().flat_map(hold_fields));
     fields
 }
 
@@ -210,6 +213,16 @@ fn job_fields(job: &Job) -> Vec<(String, String)> {
         ("runs after", (!after.is_empty()).then(|| after.join(", "))),
     ];
     fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// When places are held.
+fn hold_fields(hold: &Hold) -> Vec<(String, String)> {
+    let Hold { from, until } = hold;
+    let fields = [("held from", from), ("held until", until)];
+    let told = |(name, at): (&str, &Option<WallTime>)| {
+        Some((name.to_owned(), at.map(|at| format!("{} UTC", calendar::moment_text(at)))?))
+    };
+    fields.into_iter().filter_map(told).collect()
 }
 
 /// What is said of roll-outs beyond the usual, each part by its name.
@@ -251,6 +264,7 @@ pub fn placement_fields(placement: &Placement) -> Vec<(String, String)> {
         every_node,
         tolerate,
         apart_from,
+        reservation,
         priority,
         disruptions,
     } = placement;
@@ -267,6 +281,7 @@ pub fn placement_fields(placement: &Placement) -> Vec<(String, String)> {
         ("on", every_node.then(|| "every node".to_owned())),
         ("tolerates", joined(tolerate.iter().map(ToString::to_string).collect())),
         ("apart from", joined(apart_from.iter().map(ToString::to_string).collect())),
+        ("in reservation", reservation.as_ref().map(ToString::to_string)),
         ("priority", (*priority != usual.priority).then(|| priority.to_string())),
         ("gives way", (*disruptions != usual.disruptions).then(|| format!("with at most {disruptions} at once"))),
     ];
@@ -279,6 +294,7 @@ fn template_fields(spec: &ServiceSpec) -> Vec<(String, String)> {
     let program = match &template.program {
         Program::Script(path) => path.clone(),
         Program::Command(words) => words.join(" "),
+        Program::Nothing => "none: it holds places".to_owned(),
     };
     let network = match template.network {
         Network::None => "none",

@@ -261,6 +261,7 @@ fn pack(source: &Source<'_>, template: &mut StarTemplate, assets: &[String]) -> 
     match &template.program {
         Program::Script(script) => add_script(source, &mut packer, script, "script")?,
         Program::Command(words) => add_program(&mut packer, words, "command")?,
+        Program::Nothing => {}
     }
     let (startup, live) = (template.health.startup.as_ref(), template.health.live.as_ref());
     for (option, probe) in [("startup", startup), ("ready", Some(&template.probe)), ("live", live)] {

@@ -1,7 +1,7 @@
 //! What the options of a service are called.
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 52] = [
+pub const OPTIONS: [&str; 53] = [
     "script",
     "command",
     "args",
@@ -12,6 +12,7 @@ pub const OPTIONS: [&str; 52] = [
     "placement",
     "update",
     "job",
+    "hold",
     "cpu_percent",
     "cpu_cores",
     "ram_mb",

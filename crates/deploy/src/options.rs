@@ -3,8 +3,10 @@
 //! A fault names the option by its path (`env`, `ready.http`), so that whoever knows where it was written can point there.
 
 mod access;
+mod hold;
 mod job;
 mod placement;
+mod program;
 mod reserve;
 mod update;
 
@@ -88,12 +90,16 @@ impl Faults {
 /// Reads all there is. Every fault that can be found is told.
 pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Result<Draft, Vec<OptionFault>> {
     let mut faults = Faults::default();
-    no_module(&settings).map_err(|fault| vec![fault])?;
+    program::no_module(&settings).map_err(|fault| vec![fault])?;
     let options = &mut Options::known(settings, &OPTIONS, &[], &mut faults.0);
-    let program = program(options);
+    let holds = options.settings.iter().any(|(name, _)| name == "hold");
+    let hold = faults.keep(hold::hold(options));
+    // What is wrong with it is told; that nothing runs is not, too.
+    let program = program::program(options, hold.is_some() || (holds && !faults.0.is_empty()));
     let known = program.is_ok();
     let program = faults.keep_or(program, Program::Command(Vec::new()));
     let limits = limits(options, &program, &mut faults);
+    let limits = if hold.is_some() { Limits::UNLIMITED } else { limits };
     let reserve = faults.keep(reserve::reserve(options, &limits));
     let port = options.int("port", 1, 65_535);
     let port_known = port.is_ok();
@@ -105,9 +111,9 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
         if port_known { faults.keep_or(probe, Probe::new(ProbeKind::Started)) } else { Probe::new(ProbeKind::Started) };
     let health = health(options, port);
     let health = if port_known { faults.keep(health) } else { Health::default() };
-    let rootfs = rootfs(options, &program);
+    let rootfs = program::rootfs(options, &program);
     let rootfs = if known { faults.keep(rootfs) } else { None };
-    let checkpoint = known && faults.keep(checkpoint(options, &program));
+    let checkpoint = known && faults.keep(program::checkpoint(options, &program));
     let network = [("none", Network::None), ("host", Network::Host), ("bridge", Network::Bridge)];
     let job = faults.keep(job::job(options));
     let restart =
@@ -138,8 +144,8 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
         stop_signal: faults.keep(stop_signal(options)),
         deadline_ms: faults.keep(deadline).map(|seconds| milliseconds(seconds) as u64),
         hooks: Hooks {
-            before_start: faults.keep(command(options, "before_start")).unwrap_or_default(),
-            before_stop: faults.keep(command(options, "before_stop")).unwrap_or_default(),
+            before_start: faults.keep(program::command(options, "before_start")).unwrap_or_default(),
+            before_stop: faults.keep(program::command(options, "before_stop")).unwrap_or_default(),
         },
         interior: interior(options, &mut faults),
         weakened: faults.keep(weakened(options)),
@@ -170,75 +176,21 @@ pub(crate) fn read(settings: Vec<(String, Setting)>, defaults: Defaults) -> Resu
     {
         faults.0.push(OptionFault { path, problem });
     }
-    let spec = ServiceSpec { template, instances, entry, placement, update, job };
+    let spec = ServiceSpec { template, instances, entry, placement, update, job, hold };
     if faults.0.is_empty()
         && let Err(problem) = spec.check_everywhere()
     {
         faults.0.push(options.fault_in("placement", "every_node", problem));
     }
+    if faults.0.is_empty()
+        && let Err(problem) = spec.check_hold()
+    {
+        faults.0.push(options.fault("hold", problem));
+    }
     match faults.0.is_empty() {
         true => Ok(Draft { namespace, spec, assets }),
         false => Err(faults.0),
     }
-}
-
-/// WASM is not there yet, and somebody who tries it is to know that nothing else is wrong.
-fn no_module(settings: &[(String, Setting)]) -> Read<()> {
-    let is_module = |(name, value): &&(String, Setting)| match value {
-        Setting::Text(path) => name == "wasm" || name == "script" && path.ends_with(".wasm"),
-        _ => name == "wasm",
-    };
-    let Some((name, _)) = settings.iter().find(is_module) else { return Ok(()) };
-    let problem = Problem::new(Code::Unsupported, "this version runs no WASM modules")
-        .help("run it by a `command` whose program is a WASM runtime, in a `rootfs` or from the host");
-    Err(OptionFault { path: vec![name.clone()], problem })
-}
-
-fn program(options: &mut Options) -> Read<Program> {
-    let script = script(options, "script")?;
-    let command = command(options, "command")?;
-    match (script, command) {
-        (Some(script), None) => Ok(Program::Script(script)),
-        (None, Some(words)) => Ok(Program::Command(words)),
-        (Some(_), Some(_)) => {
-            let message = "a star runs either a `script` or a `command`, not both";
-            Err(options.fault("command", Problem::new(Code::InvalidValue, message)))
-        }
-        (None, None) => {
-            let problem = Problem::new(Code::InvalidValue, "the service has neither `script` nor `command`")
-                .help("say what its stars run, for example script: \"server.rads\"");
-            Err(options.fault_of_all(problem))
-        }
-    }
-}
-
-/// A script of the bundle.
-fn script(options: &mut Options, name: &str) -> Read<Option<String>> {
-    let path = options.text(name)?;
-    if let Some(path) = path.as_ref().filter(|path| !model::bundle::is_bundle_path(path)) {
-        let message = format!("`{name}` is a path inside the app's folder, `{}` is not", path.escape_debug());
-        return Err(options.fault(name, Problem::new(Code::InvalidValue, message)));
-    }
-    Ok(path)
-}
-
-/// A program and its arguments.
-fn command(options: &mut Options, name: &str) -> Read<Option<Vec<String>>> {
-    let Some(setting) = options.take(name) else { return Ok(None) };
-    let words = match &setting {
-        Setting::List(words) => words.iter().map(as_text).collect::<Option<Vec<_>>>(),
-        _ => None,
-    };
-    if let Some(words) = words.filter(|words| words.first().is_some_and(|program| !program.is_empty())) {
-        options.check_words(name, &words)?;
-        return Ok(Some(words));
-    }
-    let mut fault = options.wrong(name, "an array of strings with the program first", &setting);
-    if let Setting::Text(line) = &setting {
-        let words: Vec<String> = line.split_whitespace().map(|word| format!("\"{word}\"")).collect();
-        fault.problem = fault.problem.help(format!("no shell reads it: write [{}]", words.join(", ")));
-    }
-    Err(fault)
 }
 
 /// Signals that mean "stop" to programs. The others end them at once or are for something else.
@@ -249,38 +201,13 @@ fn stop_signal(options: &mut Options) -> Read<Option<i32>> {
     Ok(options.choice("stop_signal", &signals)?.flatten())
 }
 
-fn checkpoint(options: &mut Options, program: &Program) -> Read<bool> {
-    let checkpoint = options.bool("checkpoint")?.unwrap_or(false);
-    if checkpoint && matches!(program, Program::Command(_)) {
-        let message = "`checkpoint` is for a `script`; the memory of a `command` can be kept without";
-        return Err(
-            options.fault("checkpoint", Problem::new(Code::InvalidValue, message).help("leave `checkpoint` out"))
-        );
-    }
-    Ok(checkpoint)
-}
-
-fn rootfs(options: &mut Options, program: &Program) -> Read<Option<String>> {
-    let Some(path) = options.text("rootfs")? else { return Ok(None) };
-    let path = path.strip_prefix("./").unwrap_or(&path);
-    let path = path.strip_suffix('/').unwrap_or(path).to_owned();
-    if !model::bundle::is_bundle_path(&path) {
-        let message = format!("`rootfs` is a path inside the app's folder, `{}` is not", path.escape_debug());
-        return Err(options.fault("rootfs", Problem::new(Code::InvalidValue, message)));
-    }
-    if matches!(program, Program::Script(_)) {
-        let problem = Problem::new(Code::InvalidValue, "`rootfs` is for a `command`; a script needs none");
-        return Err(options.fault("rootfs", problem.help("leave `rootfs` out")));
-    }
-    Ok(Some(path))
-}
-
 fn limits(options: &mut Options, program: &Program, faults: &mut Faults) -> Limits {
     let mut limits = Limits::DEFAULT;
     limits.cpu = faults.keep(cpu(options));
     let (floor, what) = match program {
         Program::Script(_) => (Limits::SCRIPT_MEMORY_MIN, "a RADS star"),
         Program::Command(_) => (Limits::COMMAND_MEMORY_MIN, "a star"),
+        Program::Nothing => (Bytes(0), "a place"),
     };
     let memory = memory(options, floor, what);
     let sound = memory.is_ok();
@@ -480,8 +407,8 @@ fn asked(
         let message = format!("`http` is a path that starts with `/`, `{}` is not", path.escape_debug());
         return Err(probe.fault("http", Problem::new(Code::InvalidValue, message)));
     }
-    let exec = command(&mut probe, "exec")?;
-    let script = script(&mut probe, "script")?;
+    let exec = program::command(&mut probe, "exec")?;
+    let script = program::script(&mut probe, "script")?;
     let kinds = [("http", http.is_some()), ("tcp", tcp), ("exec", exec.is_some()), ("script", script.is_some())];
     let mut given = kinds.iter().filter(|(_, given)| *given).map(|(name, _)| name);
     if let (Some(one), Some(other)) = (given.next(), given.next()) {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Access;
 use crate::bundle::BundleId;
+use crate::hold::Hold;
 use crate::interior::Interior;
 use crate::job::Job;
 use crate::limits::Limits;
@@ -53,6 +54,9 @@ pub struct ServiceSpec {
     /// Its stars run to their end: `instances` is the number of its parts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<Job>,
+    /// Its stars run nothing: they hold places for stars of other services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
 }
 
 impl ServiceSpec {
@@ -193,6 +197,7 @@ impl StarTemplate {
         let (memory_min, what) = match self.program {
             Program::Script(_) => (Limits::SCRIPT_MEMORY_MIN, "a RADS star"),
             Program::Command(_) => (Limits::COMMAND_MEMORY_MIN, "a star"),
+            Program::Nothing => (Bytes(0), "a place"),
         };
         let too_low = |message: String| Err(Problem::new(Code::LimitTooLow, message));
         if let Some(memory) = limits.memory.filter(|memory| *memory < memory_min) {
@@ -269,6 +274,8 @@ pub enum Program {
     /// A program and its arguments, executed as they are (no shell). A first word with a `/` is a path within
     /// `/app` when relative; one without is looked up on the star's `PATH`.
     Command(Vec<String>),
+    /// It only holds a place.
+    Nothing,
 }
 
 /// A named, persistent folder seen at a path inside the star.

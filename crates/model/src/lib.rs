@@ -11,6 +11,7 @@ pub mod beat;
 pub mod bundle;
 pub mod cpus;
 pub mod endpoint;
+pub mod hold;
 pub mod id;
 pub mod identity;
 pub mod interior;
@@ -41,6 +42,7 @@ pub use app::{
 pub use bundle::{BundleId, BundleManifest, ContentHash, FileEntry};
 pub use cpus::CpuSet;
 pub use endpoint::{Endpoint, EndpointSet};
+pub use hold::Hold;
 pub use id::{NodeId, RequestId, StarId};
 pub use identity::{JoinTicket, NodeIdentity, NodeRole, Serial, TicketRefusal};
 pub use interior::{Interior, Tmpfs, User};

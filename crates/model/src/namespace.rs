@@ -12,6 +12,7 @@ use crate::limits::there;
 use crate::name::Name;
 use crate::placement::Priority;
 use crate::problem::{Code, Problem};
+use crate::reserve::Reserve;
 use crate::units::{Bytes, Millicores};
 
 /// Most namespaces that are kept by themselves: far more than there are teams, few enough to list.
@@ -199,7 +200,7 @@ impl Quota {
     /// What is used beyond it, in words, each by itself: so it is when a quota is set below what is there, or over services that
     /// have no limit of what it counts.
     pub fn exceeded(&self, services: &Services<'_>) -> Vec<String> {
-        let used = Usage::of_services(services.values());
+        let used = Usage::of_services(services);
         let over = Counted::ALL.into_iter().filter_map(|counted| {
             let (most, used) = (self.of(counted)?, used.of(counted));
             (used > most).then(|| format!("{} of {}", counted.amount(used), counted.phrase(most)))
@@ -251,7 +252,7 @@ impl Quota {
                 return Err(Problem::new(Code::QuotaExceeded, message).help(write));
             }
         }
-        let (used, asked) = (Usage::of_services(before.values()), Usage::of_services(after.values()));
+        let (used, asked) = (Usage::of_services(before), Usage::of_services(after));
         for counted in Counted::ALL {
             let (used, asked) = (used.of(counted), asked.of(counted));
             let Some(most) = self.of(counted).filter(|most| asked > *most && asked > used) else { continue };
@@ -280,6 +281,10 @@ pub type Services<'a> = BTreeMap<&'a Name, &'a ServiceSpec>;
 
 /// What to write where a service has no limit of something that is counted.
 fn unlimited(spec: &ServiceSpec, counted: Counted) -> Option<&'static str> {
+    if spec.hold.is_some() {
+        // What it keeps is what it has.
+        return None;
+    }
     let limits = &spec.template.limits;
     match counted {
         Counted::Cpu => {
@@ -311,18 +316,23 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Of services of one namespace.
-    pub fn of_services<'a>(services: impl IntoIterator<Item = &'a &'a ServiceSpec>) -> Self {
+    /// Of services of one namespace. What a reservation keeps is counted once: its stars count where they may use more than a place has.
+    pub fn of_services(services: &Services<'_>) -> Self {
         let mut usage = Self::default();
         // One volume is one, however many services have it.
         let mut volumes: BTreeMap<&Name, u64> = BTreeMap::new();
-        for spec in services {
+        for spec in services.values() {
             let (limits, stars) = (&spec.template.limits, u64::from(spec.instances));
+            let reservation = spec.placement.reservation.as_ref().and_then(|name| services.get(name));
+            let place = reservation.map(|held| held.template.reserve).unwrap_or_default();
+            let own = if spec.hold.is_some() { spec.template.reserve } else { Reserve::default() };
+            let cpu = limits.cpu.unwrap_or(own.cpu).0.saturating_sub(place.cpu.0);
+            let memory = limits.memory.unwrap_or(own.memory).0.saturating_sub(place.memory.0);
             let times = |amount: u64| amount.saturating_mul(stars);
             usage.services += 1;
             usage.instances += stars;
-            usage.cpu = usage.cpu.saturating_add(times(limits.cpu.map_or(0, |cpu| cpu.0.into())));
-            usage.memory = usage.memory.saturating_add(times(limits.memory.map_or(0, |memory| memory.0)));
+            usage.cpu = usage.cpu.saturating_add(times(cpu.into()));
+            usage.memory = usage.memory.saturating_add(times(memory));
             usage.disk = usage.disk.saturating_add(times(limits.disk.map_or(0, |disk| disk.0)));
             for mount in &spec.template.volumes {
                 let largest = volumes.entry(&mount.volume).or_default();
@@ -384,6 +394,7 @@ mod tests {
             placement: Default::default(),
             update: Default::default(),
             job: None,
+            hold: None,
         }
     }
 
@@ -412,6 +423,28 @@ mod tests {
         assert_eq!(problem.code, Code::QuotaExceeded);
         assert!(problem.help.is_some());
         Some(problem.message)
+    }
+
+    #[test]
+    fn what_a_reservation_keeps_counts_once() {
+        let mut room = sized(4, 0);
+        room.template.limits = Limits::UNLIMITED;
+        room.template.program = Program::Nothing;
+        room.template.reserve = Reserve { memory: Bytes::mib(100), cpu: Millicores(500) };
+        room.hold = Some(crate::Hold::default());
+        let within = |stars: u32, megabytes: u64| {
+            let mut spec = sized(stars, megabytes);
+            spec.placement.reservation = Some("room".parse().unwrap());
+            spec
+        };
+        let quota = Quota { memory: Some(Bytes::mib(600)), cpu: Some(Millicores(2_000)), ..Quota::default() };
+        let kept = ("room", room.clone());
+        let memory = Quota { cpu: None, ..quota };
+        assert_eq!(refused(quota, &[], std::slice::from_ref(&kept)), None, "it has no limits, and keeps what it keeps");
+        assert_eq!(refused(memory, &[], &[kept.clone(), ("web", within(4, 100))]), None, "they are in its places");
+        assert_eq!(refused(memory, &[], &[kept.clone(), ("web", within(4, 150))]), None, "and may use 200 MiB more");
+        assert!(refused(memory, &[], &[kept.clone(), ("web", within(4, 151))]).is_some());
+        assert!(refused(memory, &[], &[kept, ("web", sized(3, 100))]).is_some(), "elsewhere they count");
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub struct Placement {
     /// Services of its namespace with whose stars its own share no machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub apart_from: Vec<Name>,
+    /// The reservation of its namespace in whose places its stars are, and nowhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<Name>,
     /// Who has the room where there is not enough for all.
     #[serde(default, skip_serializing_if = "Priority::is_default")]
     pub priority: Priority,
@@ -111,6 +114,7 @@ impl Default for Placement {
             every_node: false,
             tolerate: Vec::new(),
             apart_from: Vec::new(),
+            reservation: None,
             priority: Priority::default(),
             disruptions: DISRUPTIONS_DEFAULT,
         }

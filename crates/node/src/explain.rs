@@ -69,6 +69,7 @@ impl Node {
             here.entry(star.node).or_default().push(star.name());
         }
         let apart = self.apart_there(key);
+        let places = self.places_for(&request);
         let mut all = self.machines(key);
         scheduler::count_crowds(&mut all, &request, |_| true);
         let crowds: BTreeMap<NodeId, _> = all.iter().filter_map(|view| Some((view.node, view.crowd?))).collect();
@@ -84,7 +85,9 @@ impl Node {
                 keeps.push("its nursery is away: no star is started there until it is back".to_owned());
             }
             keeps.extend(self.volumes_elsewhere(key, spec, node));
+            let free = places.as_ref().map(|places| places.get(&node).map_or(0, |free| free.len() as u32));
             let seen = scheduler::NodeView {
+                places: free,
                 of_service: here.len() as u32,
                 apart: apart.get(&node).copied(),
                 crowd: crowds.get(&node).copied(),

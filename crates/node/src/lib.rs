@@ -27,6 +27,7 @@ mod balloon;
 mod change;
 mod event;
 mod explain;
+mod holds;
 mod jobs;
 mod limits;
 mod log;

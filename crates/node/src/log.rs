@@ -27,6 +27,8 @@ pub(crate) enum Purpose {
     Rollout(ServiceKey),
     /// A run of the job begins.
     Job(ServiceKey),
+    /// A reservation begins or ends.
+    Hold(ServiceKey),
     /// Where a machine stands.
     Peer(NodeId),
     /// The end of a namespace, or a warning of it.

@@ -14,6 +14,7 @@ use state::{Assignment, Change, Command, Load, Part, StarRecord, State, apply, t
 
 use crate::change::PendingPut;
 use crate::event::{Effect, Event, Reply, RunningStar};
+use crate::holds;
 use crate::limits::LimitWait;
 use crate::log::{Log, Proposal, Purpose};
 use crate::peers::Peers;
@@ -56,6 +57,8 @@ pub struct Node {
     pub(crate) keeping: BTreeMap<StarId, Reserve>,
     /// Services that have stars for which there may be room once others have ended.
     pub(crate) roomless: BTreeSet<ServiceKey>,
+    /// Places of reservations that stars are given by what is being written: the star of each.
+    pub(crate) taking: BTreeMap<StarId, StarId>,
     /// Room that is being made for stars of a service, by others that go.
     pub(crate) making_room: BTreeMap<ServiceKey, Vec<Claim>>,
     /// By service, those that say they are to be apart from it.
@@ -201,7 +204,7 @@ pub(crate) struct Step<'a> {
 
 impl Node {
     pub fn new(config: NodeConfig, state: State) -> Self {
-        let stars = state.stars.on_node(config.node);
+        let stars = state.stars.on_node(config.node).filter(|record| holds::runs_here(record));
         let stars = stars.map(|record| (record.id, Local::of(record))).collect();
         let peers = Peers::new(&state);
         let services: BTreeMap<_, _> =
@@ -221,6 +224,7 @@ impl Node {
             coming: BTreeMap::new(),
             keeping: BTreeMap::new(),
             roomless: BTreeSet::new(),
+            taking: BTreeMap::new(),
             making_room: BTreeMap::new(),
             apart: BTreeMap::new(),
             leased_until: Time::ZERO,
@@ -260,8 +264,7 @@ impl Node {
     /// Whether no star runs here any more and the log knows it; after [`Event::Rest`] none will.
     pub fn is_at_rest(&self) -> bool {
         let mut own = self.state.stars.on_node(self.config.node);
-        own.all(|record| record.phase == StarPhase::Ended)
-            && self.services.values().all(|service| service.assigning.is_empty())
+        !own.any(holds::is_busy) && self.services.values().all(|service| service.assigning.is_empty())
     }
 
     /// How many stars run here.
@@ -278,7 +281,7 @@ impl Node {
 
     /// How long its stars may take to end in good order: each finishes its requests, and then itself.
     pub fn longest_end(&self) -> Duration {
-        let running = self.state.stars.on_node(self.config.node).filter(|record| record.phase != StarPhase::Ended);
+        let running = self.state.stars.on_node(self.config.node).filter(|record| holds::is_busy(record));
         let longest = running.map(|record| record.template.grace_ms).max().unwrap_or_default();
         Duration::from_millis(longest.into()) * 2
     }
@@ -413,7 +416,9 @@ impl Node {
             Purpose::Transitions => self.told(command),
             Purpose::Peer(_) => {}
             // Refused: it is another one by now.
-            Purpose::Rollout(service) | Purpose::Job(service) => drop(self.dirty.insert(service)),
+            Purpose::Rollout(service) | Purpose::Job(service) | Purpose::Hold(service) => {
+                self.dirty.insert(service);
+            }
             Purpose::Namespace(_) => self.look_at_namespaces(step),
         }
     }
@@ -471,9 +476,10 @@ impl Node {
                 self.dirty.insert(service.clone());
             }
             Change::StarAssigned { star } => {
+                self.place_changed(*star);
                 let Some(record) = self.state.stars.get(star) else { return };
                 self.dirty.insert(record.service.clone());
-                if record.node == self.config.node {
+                if record.node == self.config.node && holds::runs_here(record) {
                     self.stars.insert(*star, Local::of(record));
                     let generation = record.generation;
                     let runs = |(early, _): &(RunningStar, _)| early.star == *star && early.generation == generation;
@@ -489,6 +495,9 @@ impl Node {
                 };
                 if *phase == StarPhase::Ended && self.state.stars.get(star).is_some_and(makes_room) {
                     self.dirty.append(&mut self.roomless);
+                }
+                if *phase == StarPhase::Ended {
+                    self.place_changed(*star);
                 }
                 self.star_moved(*star, *phase, step);
             }
@@ -529,6 +538,9 @@ impl Node {
     fn not_assigning(&mut self, assignment: &Assignment) {
         if let Some(service) = self.services.get_mut(&assignment.service) {
             service.assigning.retain(|(star, ..)| *star != assignment.star);
+        }
+        if let Some(place) = assignment.place {
+            self.taking.remove(&place);
         }
         let reserve = self.keeping.remove(&assignment.star).unwrap_or_default();
         if !reserve.is_nothing() {
@@ -585,7 +597,7 @@ impl Node {
                 }
             }
             Purpose::Peer(_) => self.peer_not_written(step),
-            Purpose::Rollout(service) | Purpose::Job(service) => {
+            Purpose::Rollout(service) | Purpose::Job(service) | Purpose::Hold(service) => {
                 self.timers.set(Timer::Rollout(service), step.now + crate::services::WRITE_AGAIN);
             }
             Purpose::Namespace(_) => self.timers.set(Timer::Namespaces, step.now + crate::services::WRITE_AGAIN),
@@ -609,7 +621,7 @@ impl Node {
             Timer::Kill(star) => self.kill(star, step),
             Timer::Deadline(star) => self.deadline(star, step),
             Timer::Balloon(star) => self.measure(star, step),
-            Timer::Service(service) | Timer::Rollout(service) | Timer::Job(service) => {
+            Timer::Service(service) | Timer::Rollout(service) | Timer::Job(service) | Timer::Hold(service) => {
                 self.dirty.insert(service);
             }
             Timer::Listen(service) => self.listen_again(&service, step),

@@ -244,6 +244,7 @@ impl Node {
             crowd: None,
             promised_memory: Bytes(load.map_or(0, |load| load.memory)),
             promised_cpu: load.map_or(0, |load| load.cpu),
+            places: None,
             kept: [load, coming].into_iter().flatten().fold(Kept::default(), |kept, load| kept.and(load.kept)),
             ports: [load.map(|load| &load.ports), coming.map(|load| &load.ports)],
         }
@@ -256,6 +257,7 @@ impl Node {
         let homes: BTreeSet<NodeId> =
             State::volumes_of(service, template).filter_map(|volume| self.state.homes.get(&volume).copied()).collect();
         let mut views = self.machines(service);
+        self.count_places(request, &mut views);
         let all = request.placement.max_skew.map(|_| views.clone());
         views.retain(|view| {
             let can_order = view.node != self.config.node || self.nursery_up;

@@ -13,12 +13,12 @@ use crate::node::{Node, Step};
 use crate::timers::Timer;
 use crate::view::{HeldView, RolloutView};
 
-/// What a service should be, and how it gets there.
-pub(crate) fn wanted(record: &ServiceRecord) -> Wanted {
+/// What a service should be, and how it gets there. `no_spare`: there is nowhere for a star beside those that are there.
+pub(crate) fn wanted(record: &ServiceRecord, no_spare: bool) -> Wanted {
     let stars = record.wanted();
     let (surge, unavailable) = match record.spec.update.room(stars) {
-        // The place of a star is its machine: the next one comes when it has gone.
-        (_, unavailable) if record.spec.placement.every_node => (0, unavailable.max(1)),
+        // The place of a star is its machine, or one that is held for it: the next one comes when it has gone.
+        (_, unavailable) if no_spare => (0, unavailable.max(1)),
         room => room,
     };
     let pace = match &record.rollout {
@@ -31,7 +31,7 @@ pub(crate) fn wanted(record: &ServiceRecord) -> Wanted {
             held: rollout.held.is_some(),
         },
     };
-    let (singleton, in_place) = (record.spec.template.singleton, record.spec.placement.every_node);
+    let (singleton, in_place) = (record.spec.template.singleton, no_spare);
     Wanted { stars, revision: record.revision, singleton, in_place, pace }
 }
 
@@ -47,6 +47,10 @@ fn settles(record: &ServiceRecord, ready: WallTime) -> WallTime {
 }
 
 impl Node {
+    pub(crate) fn wanted_of(&self, key: &ServiceKey, record: &ServiceRecord) -> Wanted {
+        wanted(record, record.spec.placement.every_node || self.has_no_spare_place(key, record))
+    }
+
     /// Whether a star of this node or another makes up for an old one.
     pub(crate) fn has_settled(&self, record: &StarRecord, phase: StarPhase, wall: WallTime) -> bool {
         let Some(service) = self.state.services.get(&record.service) else { return false };
@@ -63,7 +67,7 @@ impl Node {
         let ready = self.state.stars_of(key).filter(is_ready).count();
         Some(RolloutView {
             from: rollout.previous.map(|before| before.version),
-            trial: wanted(record).pace.trial,
+            trial: self.wanted_of(key, record).pace.trial,
             ready: u32::try_from(ready).unwrap_or(u32::MAX),
             began: rollout.began,
             ends: rollout.ends,
@@ -136,7 +140,7 @@ impl Node {
         Watch {
             now,
             ends: rollout.ends,
-            trial: wanted(record).pace.trial,
+            trial: self.wanted_of(key, record).pace.trial,
             stars: record.wanted(),
             settled: count(&|star| star.revision == record.revision && star.settled),
             since: self.state.stars_of(key).filter_map(settled).max().unwrap_or(now),

@@ -151,6 +151,7 @@ impl Node {
         let there = self.state.stars.on_node(node).filter(|star| star.phase != StarPhase::Ended);
         let moves = there.filter(move |star| {
             !star.template.reserve.is_nothing()
+                && !self.is_spoken_for(star)
                 && (self.goes(star) || (star.template.volumes.is_empty() && star.service != *claimant))
         });
         moves.map(move |star| Tenant {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{Endpoint, EndpointSet, Limits, NodeId, ServiceKey, StarId, StarPhase, UpdateStrategy, WallTime};
+use model::{Endpoint, EndpointSet, Limits, NodeId, Reserve, ServiceKey, StarId, StarPhase, UpdateStrategy, WallTime};
 use rollout::{Actions, Pace, Seen, Wanted, decide};
 use scheduler::{Placed, Request as PlanRequest, plan};
 use state::{Assignment, Command, StarRecord, State};
@@ -12,7 +12,6 @@ use state::{Assignment, Command, StarRecord, State};
 use crate::event::Effect;
 use crate::log::Purpose;
 use crate::node::{Node, Step};
-use crate::rollouts;
 use crate::timers::Timer;
 
 /// Ended stars kept for each service, so that their logs can still be read.
@@ -36,7 +35,7 @@ impl Node {
     /// Looks at one service and takes every step that is due.
     pub(crate) fn reconcile(&mut self, key: &ServiceKey, step: &mut Step<'_>) {
         let record = self.state.services.get(key);
-        let wanted = record.map_or(GONE, rollouts::wanted);
+        let wanted = record.map_or(GONE, |record| self.wanted_of(key, record));
         if let Some(service) = self.services.get_mut(key)
             && service.revision != wanted.revision
         {
@@ -52,6 +51,9 @@ impl Node {
             // What stands still stays as it is; only what is not there yet may turn out to be too much.
             (start, start_previous) = (0, 0);
             drain.retain(|star| self.phase_of(*star) == Some(StarPhase::Assigned));
+        }
+        if record.is_some_and(|record| record.spec.hold.is_some()) {
+            self.free_first(wanted.revision, &seen, &mut drain);
         }
         if self.resting {
             (start, start_previous) = (0, 0);
@@ -80,6 +82,7 @@ impl Node {
         let draining: Vec<StarId> = drain.into_iter().filter(|star| self.retire(*star, step)).collect();
         self.settle_rollout(key, &seen, step);
         self.begin_due(key, step);
+        self.turn_hold(key, step);
         self.publish(key, step);
         for star in draining {
             step.effects.push(Effect::Drain { star, service: key.clone() });
@@ -128,7 +131,7 @@ impl Node {
 
     /// A star of another machine, as the log has it.
     fn seen_elsewhere(&self, record: &StarRecord, wall: WallTime) -> Option<Seen> {
-        if record.phase == StarPhase::Ended || record.node == self.config.node {
+        if record.phase == StarPhase::Ended || (record.node == self.config.node && !record.is_place()) {
             return None;
         }
         let held = |service: &state::ServiceRecord| service.held.contains(&record.ordinal);
@@ -245,10 +248,12 @@ impl Node {
         }
         let Some(spec) = self.state.services.get(key).and_then(|record| record.spec_of(revision)) else { return };
         let (template, placement, reserve) = (&spec.template, &spec.placement, spec.template.reserve);
+        let in_reservation = placement.reservation.is_some();
         let request = PlanRequest { service: key, template, placement, ordinals: &ordinals };
         let mut ids = self.ids.clone();
         let placed = plan(&self.candidates(&request), &request, &mut ids, |star| self.state.stars.contains_key(&star));
         self.ids = ids;
+        let mut places = self.places_for(&request);
         let is_short = placed.len() < ordinals.len();
         if is_short && self.end_moves(key, step) {
             // What is to come instead of those that move has no place: none is made for it.
@@ -261,7 +266,8 @@ impl Node {
             // And when a star has ended for which something is kept, or with which others share no machine.
             self.roomless.insert(key.clone());
         }
-        if is_short && !reserve.is_nothing() {
+        // What is to be in a reservation waits for a place there.
+        if is_short && !reserve.is_nothing() && !in_reservation {
             self.make_room(key, revision, ordinals.len() - placed.len(), step);
         } else {
             self.making_room.remove(key);
@@ -271,12 +277,16 @@ impl Node {
         }
         let assignment = |Placed { star, ordinal, node, port }| {
             let service = key.clone();
-            Assignment { star, service, revision, ordinal, node, port }
+            let place = places.as_mut().and_then(|places| places.get_mut(&node)?.pop());
+            Assignment { star, service, revision, ordinal, node, port, place }
         };
-        let Some(service) = self.services.get_mut(key) else { return };
         let stars: Vec<Assignment> = placed.into_iter().map(assignment).collect();
+        let Some(service) = self.services.get_mut(key) else { return };
         service.assigning.extend(stars.iter().map(|star| (star.star, star.node, star.ordinal, revision)));
         for star in &stars {
+            // In a place it keeps what is kept already.
+            let reserve = if star.place.is_some() { Reserve::default() } else { reserve };
+            self.taking.extend(star.place.map(|place| (place, star.star)));
             self.coming.entry(star.node).or_default().add(&Limits::UNLIMITED, &reserve, star.port);
             self.keeping.insert(star.star, reserve);
         }

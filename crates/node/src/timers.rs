@@ -27,6 +27,8 @@ pub(crate) enum Timer {
     Rollout(ServiceKey),
     /// A run of the job is due.
     Job(ServiceKey),
+    /// A reservation begins, or is over.
+    Hold(ServiceKey),
     /// Open the entry point that could not be opened.
     Listen(ServiceKey),
     /// Write again what could not be written.

@@ -105,6 +105,9 @@ pub struct ServiceView {
     /// Why this version did not come about, if nothing could take its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+    /// Of a reservation: the places that no star is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free: Option<u32>,
     /// The numbers of stars that were stopped one by one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<u32>,
@@ -173,7 +176,7 @@ impl ServiceView {
                 !self.stopped && !comes_by_itself && job.run.is_none() && job.last.is_some()
             }
             None => {
-                let has_some = self.spec.instances > 0 && !self.spec.placement.every_node;
+                let has_some = self.spec.instances > 0 && !self.spec.placement.every_node && self.spec.hold.is_none();
                 self.desired == 0 && !self.stopped && has_some
             }
         }
@@ -347,6 +350,7 @@ impl Node {
             protocol: record.spec.entry.as_ref().map(|entry| entry.protocol),
             started: record.started,
             restarts: record.restarts,
+            free: record.spec.hold.map(|_| u32::try_from(self.state.free_places(key).count()).unwrap_or(u32::MAX)),
             held: record.held.iter().copied().collect(),
             version: record.version,
             job: self.job_view(record),
@@ -429,6 +433,9 @@ impl Node {
             return None;
         }
         let placement = &record.spec.placement;
+        if let Some(problem) = self.no_reservation(key, placement) {
+            return Some(problem);
+        }
         let request = PlanRequest { service: key, template, placement, ordinals: &[] };
         scheduler::check(&self.candidates(&request), &request).err()
     }

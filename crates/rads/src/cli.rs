@@ -16,6 +16,7 @@ use crate::membership::{
 };
 use crate::namespaces::Namespaces;
 use crate::options::ServiceOptions;
+use crate::reservations::{Release, Reserve};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -118,6 +119,12 @@ pub(crate) enum Constellation {
     Namespaces(Namespaces),
     /// Show processors, memory and disks of all machines as one pool: what is kept, promised, used and free
     Resources,
+    /// Hold places on machines for stars to come
+    Reserve(Box<Reserve>),
+    /// List the reservations
+    Reservations,
+    /// Give the places of a reservation back
+    Release(Release),
     /// List the machines of the constellation
     Nodes(Nodes),
     /// Move the stars of a node elsewhere, and give it none
@@ -352,7 +359,7 @@ pub(crate) struct Create {
     #[arg(long)]
     pub(crate) name: Name,
     /// The script that each star runs
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["program", "command"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["program", "command", "hold"])]
     pub(crate) script: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) options: ServiceOptions,

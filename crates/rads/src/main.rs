@@ -14,6 +14,7 @@ mod moment;
 mod namespaces;
 mod options;
 mod place;
+mod reservations;
 mod screen;
 
 use std::ffi::OsString;

@@ -83,6 +83,12 @@ const ROWS: [(&str, &[Row]); 6] = [
                 "NAME=VALUE",
                 "Its stars run to their end: `completions=5`, `schedule=30 4 * * *`, `retries=3`; may be repeated",
             ),
+            Row(
+                "hold",
+                Kind::Update,
+                "NAME=VALUE",
+                "Hold places and run nothing, such as `until=2026-12-24 18:00`; see `rads c reserve`",
+            ),
             Row("namespace", Kind::Word, "NAME", "Where its name, its volumes and its secrets are"),
         ],
     ),
@@ -301,6 +307,15 @@ fn access(last: &str, all: &[&str]) -> Setting {
         settings.push(("namespaces".to_owned(), Setting::List(names)));
     }
     Setting::Map(settings)
+}
+
+/// What is typed of a placement by itself.
+pub(crate) fn placement_settings(all: &[String]) -> Vec<(String, Setting)> {
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    match placement(&all) {
+        Setting::Map(settings) => settings,
+        _ => Vec::new(),
+    }
 }
 
 /// Each names one of its options; conditions add up.

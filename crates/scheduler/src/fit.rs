@@ -3,7 +3,9 @@
 use std::fmt;
 
 use model::reserve::free_memory;
-use model::{Attribute, Bytes, Code, Condition, CpuSet, Lack, Millicores, Network, Problem, ServiceKey, StarTemplate};
+use model::{
+    Attribute, Bytes, Code, Condition, CpuSet, Lack, Millicores, Name, Network, Problem, ServiceKey, StarTemplate,
+};
 
 use crate::{Crowd, NodeView, Request};
 
@@ -36,6 +38,8 @@ pub enum Unfit {
     Apart(ServiceKey),
     /// Too little of it is not kept for others.
     NoRoom(Lack),
+    /// No place of the reservation of this name is free there.
+    NoPlace(Name),
     /// What stars are spread over has too many more where it is than where there are fewest.
     Skewed {
         attribute: Attribute,
@@ -54,7 +58,12 @@ impl Unfit {
     fn is_of_the_machine(&self) -> bool {
         let of_the_service = matches!(
             self,
-            Self::Condition(_) | Self::Full { .. } | Self::Tainted(_) | Self::Apart(_) | Self::Skewed { .. }
+            Self::Condition(_)
+                | Self::Full { .. }
+                | Self::Tainted(_)
+                | Self::Apart(_)
+                | Self::Skewed { .. }
+                | Self::NoPlace(_)
         );
         !of_the_service
     }
@@ -95,9 +104,12 @@ impl Unfit {
                 format!("needs {needs} of a core, largest free is {free}"),
                 "lower its `reserve_cpu_percent`; `rads c resources` shows what is kept where",
             ),
-            Self::Condition(_) | Self::Full { .. } | Self::Tainted(_) | Self::Apart(_) | Self::Skewed { .. } => {
-                cannot(self.to_string(), "change its `placement`")
-            }
+            Self::Condition(_)
+            | Self::Full { .. }
+            | Self::Tainted(_)
+            | Self::Apart(_)
+            | Self::Skewed { .. }
+            | Self::NoPlace(_) => cannot(self.to_string(), "change its `placement`"),
         }
     }
 }
@@ -111,6 +123,9 @@ impl fmt::Display for Unfit {
             Self::Rootless { asks_for, .. } => write!(f, "its agent has no root: {asks_for}"),
             Self::Condition(condition) => write!(f, "`{condition}` does not hold"),
             Self::NoRoom(lack) => lack.fmt(f),
+            Self::NoPlace(reservation) => {
+                write!(f, "it has no place of reservation `{reservation}` that is free and large enough")
+            }
             Self::Tainted(taint) => write!(f, "it is tainted `{taint}`, which the service does not tolerate"),
             Self::Apart(other) => write!(f, "it has a star of `{other}`, from which this one is to be apart"),
             Self::Skewed { attribute, crowd: Crowd { has, least, .. }, max_skew } => {
@@ -174,6 +189,10 @@ pub(crate) fn fits(view: &NodeView<'_>, request: &Request<'_>) -> bool {
 
 /// Whether too little is left of it when it has been given so many stars more.
 pub(crate) fn no_room(view: &NodeView<'_>, given: u32, request: &Request<'_>) -> Option<Unfit> {
+    if let (Some(places), Some(reservation)) = (view.places, &request.placement.reservation) {
+        // What a place has is kept, and enough for a star.
+        return (given >= places).then(|| Unfit::NoPlace(reservation.clone()));
+    }
     let reserve = &request.template.reserve;
     view.facts.lacks(view.kept.with(reserve, given), reserve).map(Unfit::NoRoom)
 }
@@ -234,6 +253,12 @@ fn told(reason: &Unfit, nodes: usize) -> String {
         (Unfit::Tainted(taint), _) => format!("{nodes} nodes are tainted `{taint}`"),
         (Unfit::Apart(other), 1) => format!("1 node has a star of `{other}` (`apart_from`)"),
         (Unfit::Apart(other), _) => format!("{nodes} nodes have a star of `{other}` (`apart_from`)"),
+        (Unfit::NoPlace(reservation), 1) => {
+            format!("1 node has no place of reservation `{reservation}` that is free and large enough")
+        }
+        (Unfit::NoPlace(reservation), _) => {
+            format!("{nodes} nodes have no place of reservation `{reservation}` that is free and large enough")
+        }
         (Unfit::NoRoom(lack), 2..) => format!("{nodes} nodes: {lack} on the best"),
         (Unfit::Skewed { attribute, max_skew, .. }, 1) => {
             format!("the `{attribute}` of 1 node has enough of its stars (`max_skew` is {max_skew})")

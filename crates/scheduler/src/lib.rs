@@ -45,6 +45,8 @@ pub struct NodeView<'a> {
     pub promised_cpu: u64,
     /// What is kept for its stars, and for those on their way.
     pub kept: Kept,
+    /// Places of the reservation that the service at hand is to be in, and that nobody is in; nothing where it is in none.
+    pub places: Option<u32>,
     /// Ports that stars on its network have, and will have.
     pub ports: [Option<&'a BTreeMap<u16, u32>>; 2],
 }

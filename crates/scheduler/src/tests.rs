@@ -63,6 +63,7 @@ fn views(machines: &[Machine]) -> Vec<NodeView<'_>> {
             stars: *stars,
             of_service: *of_service,
             crowd: None,
+            places: None,
             promised_memory: *promised,
             promised_cpu: 0,
             kept: *kept,

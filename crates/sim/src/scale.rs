@@ -348,6 +348,7 @@ fn service_spec(number: u64, stars: u64) -> ServiceSpec {
         placement: Default::default(),
         update: Default::default(),
         job: None,
+        hold: None,
         template: StarTemplate {
             program: Program::Script("server.rads".to_owned()),
             args: vec!["--shard".to_owned(), number.to_string()],

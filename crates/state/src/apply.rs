@@ -6,7 +6,7 @@ use model::app::INSTANCES_MAX;
 use model::limits::limits_difference;
 use model::taint;
 use model::{
-    AppKey, AppSpec, Code, Exit, LimitsChange, Name, NodeId, Placement, Problem, RestartPolicy, RunOutcome,
+    AppKey, AppSpec, Code, Exit, LimitsChange, Name, NodeId, Placement, Problem, Program, RestartPolicy, RunOutcome,
     SecretChange, SecretKey, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Turn, VolumeKey, WallTime,
 };
 
@@ -14,7 +14,8 @@ use crate::audit::{Deed, Outcome};
 use crate::command::{Assignment, Command, Transition};
 use crate::record::{About, AppRecord, NodeRecord, ServiceRecord, StarRecord, State};
 use crate::{
-    access, audit, everywhere, jobs, keys, moves, namespaces, nodes, rollouts, secrets, security, single, volumes,
+    access, audit, everywhere, holds, jobs, keys, moves, namespaces, nodes, rollouts, secrets, security, single,
+    volumes,
 };
 
 /// What a command did.
@@ -145,13 +146,10 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
             Ok(())
         }
         Command::Retire { stars, wall } => {
-            for star in stars {
-                let drains = Transition { star: *star, phase: StarPhase::Draining, process: None, exit: None };
-                let moved = transit(state, &drains, *wall, &mut changes);
-                changes.extend(moved);
-            }
+            stars.iter().for_each(|star| holds::retire(state, *star, *wall, &mut changes));
             Ok(())
         }
+        Command::TurnHold { service, wall } => holds::turn(state, service, *wall, &mut changes),
         Command::Preempt { service, stars, wall } => preempt(state, service, stars, *wall, &mut changes),
         Command::SetTaint { node, name, taint, wall } => {
             nodes::set_taint(state, *node, name, taint.as_ref(), *wall, &mut changes)
@@ -288,6 +286,16 @@ pub fn check_put(state: &State, spec: &AppSpec, base: Option<u64>) -> Result<(),
             job.check(service.instances)?;
         }
         service.check_everywhere()?;
+        service.check_hold()?;
+        let reservation = service.placement.reservation.as_ref();
+        let held = reservation.and_then(|name| {
+            let here = spec.services.get(name);
+            here.or_else(|| state.services.get(&spec.service_key(name)).map(|record| &record.spec))
+        });
+        model::hold::check_place(name, &service.placement, &service.template.reserve, held)?;
+        if service.hold.is_some() {
+            holds::check_tenants(state, spec, name, service)?;
+        }
         let key = spec.service_key(name);
         if let Some(other) = state.services.get(&key).filter(|service| service.app != *app) {
             let message = format!("service `{key}` belongs to app `{}`", other.app);
@@ -351,6 +359,7 @@ fn put_app(state: &mut State, spec: &AppSpec, base: Option<u64>, wall: WallTime,
                 continue;
             }
             Some(service) => {
+                service.begun = wanted.hold.is_some_and(|hold| hold.has_begun(wall));
                 if rollouts::put(service, wanted, index, wall) {
                     format!("service `{key}` changed: its stars are replaced")
                 } else {
@@ -479,6 +488,7 @@ pub(crate) fn limit_stars(state: &mut State, key: &ServiceKey, changes: &mut Vec
 fn restart(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
     let index = state.index;
     let service = service_mut(state, key)?;
+    holds::runs_something(key, service)?;
     if service.spec.job.is_some() {
         let problem = Problem::new(Code::Conflict, format!("`{key}` is a job: it is not restarted, it runs again"));
         return Err(problem.help(format!("`rads c run {key}` begins a run")));
@@ -543,6 +553,7 @@ fn set_stopped(
 
 fn pause(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Vec<Change>) -> Applied {
     let service = service_mut(state, key)?;
+    holds::runs_something(key, service)?;
     if service.stopped {
         let problem = Problem::new(Code::Conflict, format!("service `{key}` is stopped: there is nothing to pause"));
         return Err(problem.help(format!("`rads c start {key}` starts it")));
@@ -585,7 +596,7 @@ pub(crate) fn touch_app(state: &mut State, key: &ServiceKey, wall: WallTime, cha
 
 fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &mut Vec<Change>) -> Change {
     let refused = |code: Code, message: String| Change::Refused { problem: Problem::new(code, message) };
-    let Some(service) = state.services.get_mut(&assignment.service) else {
+    let Some(service) = state.services.get(&assignment.service) else {
         return refused(Code::NotFound, format!("no service `{}`", assignment.service));
     };
     let Some(spec) = service.spec_of(assignment.revision).filter(|_| !service.stopped) else {
@@ -614,7 +625,11 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
     }
     // What is kept for stars is kept once: who planned this may not have known of all that is on its way.
     let kept = state.stars.load_of(assignment.node).map(|load| load.kept).unwrap_or_default();
-    if let Some(record) = state.nodes.get(&assignment.node)
+    if let Err(problem) = holds::check_place(state, assignment, spec.placement.reservation.as_ref(), &template) {
+        return Change::Refused { problem };
+    }
+    if assignment.place.is_none()
+        && let Some(record) = state.nodes.get(&assignment.node)
         && let Some(lack) = record.facts.lacks(kept, &template.reserve)
     {
         let message = format!("node `{}` has no room for a star of `{}`: {lack}", record.name, assignment.service);
@@ -630,7 +645,12 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
             return refused(Code::Conflict, format!("volume `{volume}` lies on node `{home}`"));
         }
     }
+    let Some(service) = state.services.get_mut(&assignment.service) else {
+        return refused(Code::NotFound, format!("no service `{}`", assignment.service));
+    };
     service.started += 1;
+    // What runs nothing is ready when it is there.
+    let phase = if template.program == Program::Nothing { StarPhase::Ready } else { StarPhase::Assigned };
     let star = StarRecord {
         id: assignment.star,
         app: service.app.clone(),
@@ -641,7 +661,7 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
         generation: state.index,
         template,
         port: assignment.port,
-        phase: StarPhase::Assigned,
+        phase,
         process: None,
         exit: None,
         assigned: wall,
@@ -649,7 +669,8 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
         ended: None,
         leaving: false,
         moves: false,
-        history: vec![Turn { phase: StarPhase::Assigned, at: wall }],
+        place: assignment.place,
+        history: vec![Turn { phase, at: wall }],
     };
     state.stars.insert(star);
     Change::StarAssigned { star: assignment.star }
@@ -685,11 +706,10 @@ fn preempt(
             changes.push(Change::Refused { problem: Problem::new(Code::Conflict, message) });
             continue;
         }
-        let drains = Transition { star: star.id, phase: StarPhase::Draining, process: None, exit: None };
+        let id = star.id;
         let than = gives_way.map(|other| format!(" (priority {priority} over {other})")).unwrap_or_default();
         let about = About::star(state, &of, &name);
-        let moved = transit(state, &drains, wall, changes);
-        changes.extend(moved);
+        holds::retire(state, id, wall, changes);
         state.record_of(about, wall, format!("star `{name}` gives way to a star of `{service}`{than}"));
     }
     Ok(())

@@ -320,7 +320,8 @@ impl Command {
             | Self::SettleRollout { .. }
             | Self::NoteTwin { .. }
             | Self::WarnNamespace { .. }
-            | Self::EndNamespace { .. } => None,
+            | Self::EndNamespace { .. }
+            | Self::TurnHold { .. } => None,
         }
     }
 }

@@ -152,6 +152,8 @@ pub enum Command {
     SetTaint { node: NodeId, name: String, taint: Option<Taint>, wall: WallTime },
     /// Tells stars to go so that a star of `service` has room. Refused for each that need not give way to it.
     Preempt { service: ServiceKey, stars: Vec<StarId>, wall: WallTime },
+    /// Begins or ends a reservation whose time has come. Refused when that is another by now.
+    TurnHold { service: ServiceKey, wall: WallTime },
 }
 
 impl Command {
@@ -179,6 +181,7 @@ impl Command {
                 | Self::BeginRun { slot: Some(_), .. }
                 | Self::WarnNamespace { .. }
                 | Self::EndNamespace { .. }
+                | Self::TurnHold { .. }
         )
     }
 }
@@ -196,6 +199,9 @@ pub struct Assignment {
     pub node: NodeId,
     /// Where it is to listen.
     pub port: Option<u16>,
+    /// The place of a reservation that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<StarId>,
 }
 
 /// One step of a star's life.

@@ -7,7 +7,7 @@
 //! - `command`: what may be said. `record`: what is known; `stars`: and how stars are found. `apply`: from one to the other; `single`: for one star or service;
 //!   `keys`: for what is asked for under a key; `nodes`: for machines; `namespaces`: for tenants, their ends and quotas;
 //!   `security`: for who may come in and is believed; `access`: for who may use it; `rollouts`: for versions of services and the
-//!   way from one to the next; `jobs`: for runs of what ends; `audit`: who did. `touched`: what of it changed, for who watches.
+//!   way from one to the next; `jobs`: for runs of what ends; `holds`: for reservations; `audit`: who did. `touched`: what of it changed, for who watches.
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,7 @@ mod apply;
 pub mod audit;
 mod command;
 mod everywhere;
+mod holds;
 pub mod jobs;
 pub mod keys;
 mod moves;

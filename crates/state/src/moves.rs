@@ -38,6 +38,8 @@ fn stays(service: &ServiceRecord) -> Option<&'static str> {
         () if service.stopped => Some("its service is stopped"),
         () if service.paused => Some("its service is paused"),
         () if service.rollout.is_some() => Some("a roll-out of its service is under way"),
+        () if spec.hold.is_some() => Some("it is a place of a reservation"),
+        () if spec.placement.reservation.is_some() => Some("it is in a place of a reservation"),
         () if spec.placement.every_node => Some("its service is on every node"),
         () if spec.job.is_some() => Some("it is part of a job, and would begin anew"),
         () if spec.template.singleton => Some("it is a singleton, so that none can come for it while it runs"),

@@ -126,7 +126,7 @@ impl State {
 
     /// What the services of a namespace ask for.
     pub fn usage_of(&self, namespace: &Name) -> Usage {
-        Usage::of_services(self.services_in(namespace).values())
+        Usage::of_services(&self.services_in(namespace))
     }
 
     /// Whether a namespace may have these in place of what it has. `gone` are services that it would have no more.

@@ -102,6 +102,9 @@ pub struct ServiceRecord {
     /// How many machines there are for it, if it is to have a star on each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub everywhere: Option<u32>,
+    /// Of a reservation: its places are held.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begun: bool,
     pub stopped: bool,
     /// Its stars stand still. Whatever asks it to run, or to end, ends that too.
     #[serde(default)]
@@ -139,6 +142,9 @@ impl ServiceRecord {
         if let Some(job) = self.spec.job.as_ref().filter(|_| !self.stopped) {
             return self.parts_wanted(job);
         }
+        if self.spec.hold.is_some() && !self.begun {
+            return 0;
+        }
         let free = u32::try_from(self.done.len() + self.held.len()).unwrap_or(u32::MAX);
         if self.stopped { 0 } else { self.everywhere.unwrap_or(self.spec.instances).saturating_sub(free) }
     }
@@ -170,6 +176,9 @@ pub struct StarRecord {
     /// It is to go when another has come for it on another machine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub moves: bool,
+    /// The place of a reservation that it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<StarId>,
     /// When it came into which phase, at most [`TURNS_MAX`]; of more the first is kept and the last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Turn>,

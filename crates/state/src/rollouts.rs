@@ -104,6 +104,7 @@ impl ServiceRecord {
             failed: None,
             taken_back: None,
             everywhere: None,
+            begun: spec.hold.is_some_and(|hold| hold.has_begun(wall)),
             stopped: false,
             paused: false,
             started: 0,

@@ -25,6 +25,7 @@ pub(crate) fn turn(
     changes: &mut Vec<Change>,
 ) -> Applied {
     let name = format!("{}-{ordinal}", key.name);
+    crate::holds::runs_something(key, service_mut(state, key)?)?;
     let service = service_mut(state, key)?;
     if service.stopped || service.paused {
         let how = if service.stopped { "stopped" } else { "paused" };

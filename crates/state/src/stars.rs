@@ -19,6 +19,8 @@ pub struct Stars {
     of_service: BTreeMap<ServiceKey, OfService>,
     on_node: BTreeMap<NodeId, OnNode>,
     of_volume: BTreeMap<VolumeKey, BTreeSet<StarId>>,
+    /// By the place of a reservation, the star that is in it and has not ended.
+    tenants: BTreeMap<StarId, StarId>,
 }
 
 #[derive(Debug, Clone)]
@@ -114,12 +116,13 @@ enum Counted {
 }
 
 impl Counted {
-    fn of(star: &StarRecord) -> Self {
+    /// `given`: what of its reserve is that of the star in it, if it is a place that has one.
+    fn of(star: &StarRecord, given: &Reserve) -> Self {
         match star.phase {
             StarPhase::Ended => Self::Ended,
             _ => {
                 let port = star.port.filter(|_| star.template.network == Network::Host);
-                Self::Runs(Share::of(&star.template.limits, &star.template.reserve, port))
+                Self::Runs(Share::of(&star.template.limits, &star.template.reserve.less(given), port))
             }
         }
     }
@@ -175,6 +178,44 @@ impl Stars {
         self.on_node.get(&node).map(|on| &on.load)
     }
 
+    /// The star that is in a place of a reservation and has not ended.
+    pub fn tenant_of(&self, place: StarId) -> Option<StarId> {
+        self.tenants.get(&place).copied()
+    }
+
+    fn counted(&self, star: StarId) -> Option<Counted> {
+        let given = self.tenants.get(&star).and_then(|tenant| self.records.get(tenant));
+        let given = given.map(|tenant| tenant.template.reserve).unwrap_or_default();
+        self.records.get(&star).map(|record| Counted::of(record, &given))
+    }
+
+    /// Counts a star as what it is now; `before` is what it was counted as.
+    fn recount(&mut self, star: StarId, before: Option<Counted>) {
+        let after = self.counted(star);
+        let Some(record) = self.records.get(&star).filter(|_| before != after) else { return };
+        if let (Some(of), Some(on)) = (self.of_service.get_mut(&record.service), self.on_node.get_mut(&record.node)) {
+            before.into_iter().for_each(|before| uncount(of, on, star, before));
+            after.into_iter().for_each(|after| count(of, on, star, after));
+        }
+    }
+
+    /// Notes that a star is in its place, or that it has ended.
+    fn settle_in(&mut self, star: StarId) {
+        let Some(record) = self.records.get(&star) else { return };
+        let (Some(place), has_ended) = (record.place, record.phase == StarPhase::Ended) else { return };
+        self.let_place(place, star, has_ended);
+    }
+
+    fn let_place(&mut self, place: StarId, star: StarId, has_ended: bool) {
+        let before = self.counted(place);
+        match has_ended {
+            false => drop(self.tenants.insert(place, star)),
+            true if self.tenants.get(&place) == Some(&star) => drop(self.tenants.remove(&place)),
+            true => {}
+        }
+        self.recount(place, before);
+    }
+
     /// Puts a star in, in the place of one with its id.
     pub fn insert(&mut self, mut star: StarRecord) {
         self.remove(star.id);
@@ -192,18 +233,20 @@ impl Stars {
                 of.template = Arc::clone(&star.template);
             }
             of.stars.insert(id, star.node);
-            count(of, on, id, Counted::of(&star));
         }
         for volume in State::volumes_of(&star.service, &star.template) {
             self.of_volume.entry(volume).or_default().insert(id);
         }
         self.records.insert(id, star);
+        self.recount(id, None);
+        self.settle_in(id);
     }
 
     pub fn remove(&mut self, star: StarId) -> Option<StarRecord> {
+        let counted = self.counted(star)?;
         let record = self.records.remove(&star)?;
         if let (Some(of), Some(on)) = (self.of_service.get_mut(&record.service), self.on_node.get_mut(&record.node)) {
-            uncount(of, on, star, Counted::of(&record));
+            uncount(of, on, star, counted);
             of.stars.remove(&star);
             on.stars.remove(&star);
             let (of_is_empty, on_is_empty) = (of.stars.is_empty(), on.stars.is_empty());
@@ -222,21 +265,18 @@ impl Stars {
                 }
             }
         }
+        if let Some(place) = record.place {
+            self.let_place(place, star, true);
+        }
         Some(record)
     }
 
     /// Changes a star; not whose it is, where, and with which volumes: for these another is made.
     pub fn change<T>(&mut self, star: StarId, change: impl FnOnce(&mut StarRecord) -> T) -> Option<T> {
-        let record = self.records.get_mut(&star)?;
-        let before = Counted::of(record);
-        let result = change(record);
-        let after = Counted::of(record);
-        if before != after
-            && let (Some(of), Some(on)) = (self.of_service.get_mut(&record.service), self.on_node.get_mut(&record.node))
-        {
-            uncount(of, on, star, before);
-            count(of, on, star, after);
-        }
+        let before = self.counted(star);
+        let result = change(self.records.get_mut(&star)?);
+        self.recount(star, before);
+        self.settle_in(star);
         Some(result)
     }
 }

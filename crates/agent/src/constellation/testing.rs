@@ -269,6 +269,7 @@ pub(crate) fn star(id: StarId, node: NodeId, bundle: BundleId) -> StarRecord {
         ended: None,
         leaving: false,
         moves: false,
+        place: None,
         history: Vec::new(),
     }
 }

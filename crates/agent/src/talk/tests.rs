@@ -50,6 +50,7 @@ fn state() -> State {
             placement: Default::default(),
             update: Default::default(),
             job: None,
+            hold: None,
         };
         let service = ServiceRecord::new(&"shop".parse().unwrap(), &spec, 1, model::WallTime(0));
         state.services.insert(star.service.clone(), service);

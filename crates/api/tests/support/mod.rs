@@ -423,6 +423,7 @@ pub fn service() -> ServiceSpec {
         placement: Default::default(),
         update: Default::default(),
         job: None,
+        hold: None,
     }
 }
 

@@ -59,6 +59,7 @@ impl Machine {
             stars: this.stars,
             of_service: this.of_service,
             crowd: None,
+            places: None,
             promised_memory: Bytes(0),
             promised_cpu: 0,
             kept: this.kept,

@@ -10,7 +10,7 @@ use super::update::amount;
 use super::{OptionFault, Options, Read, narrow};
 use crate::setting::Setting;
 
-const PLACEMENT_OPTIONS: [&str; 11] = [
+const PLACEMENT_OPTIONS: [&str; 12] = [
     "strategy",
     "require",
     "prefer",
@@ -20,6 +20,7 @@ const PLACEMENT_OPTIONS: [&str; 11] = [
     "every_node",
     "tolerate",
     "apart_from",
+    "reservation",
     "priority",
     "disruptions",
 ];
@@ -48,6 +49,7 @@ pub(super) fn placement(options: &mut Options) -> Read<Placement> {
         every_node: own.bool("every_node")?.unwrap_or_default(),
         tolerate: parsed(own, "tolerate")?,
         apart_from: names(own, "apart_from")?,
+        reservation: one_name(own, "reservation")?,
         priority: own.int("priority", 0, Priority::MAX.0.into())?.map_or(usual.priority, |it| Priority(it as u8)),
         disruptions: amount(own, "disruptions")?.unwrap_or(usual.disruptions),
     };
@@ -79,6 +81,14 @@ fn names(own: &mut Options, name: &str) -> Read<Vec<Name>> {
         text.parse::<Name>().map_err(|error| own.fault(name, Problem::new(Code::InvalidValue, error.to_string())))
     };
     texts.iter().map(parse).collect()
+}
+
+fn one_name(own: &mut Options, name: &str) -> Read<Option<Name>> {
+    let Some(text) = own.text(name)? else { return Ok(None) };
+    let name = text.parse().map_err(|error: model::name::InvalidName| {
+        own.fault(name, Problem::new(Code::InvalidValue, error.to_string()))
+    })?;
+    Ok(Some(name))
 }
 
 /// `"disk = ssd"`, or `{that: "disk = ssd", weight: 80}`.

@@ -1,6 +1,7 @@
 //! The tests of a whole node, in one program: each program would be compiled with all of it once more.
 
 mod desk;
+mod holds;
 mod many;
 mod namespaces;
 mod once;

@@ -424,7 +424,8 @@ fn a_star_that_is_newer_than_the_log_here_is_left_alone_until_its_order_comes() 
     let ordered = |index: u64, star: StarId| {
         let revision = 4;
         let service = "web".parse().unwrap();
-        let assignment = state::Assignment { star, service, revision, ordinal: 1, node: NodeId(2), port: None };
+        let assignment =
+            state::Assignment { star, service, revision, ordinal: 1, node: NodeId(2), port: None, place: None };
         (index, Command::Assign { stars: vec![assignment], wall: WallTime(1) })
     };
     let running = |star: StarId, generation: u64| node::RunningStar { star, generation, pid: 70, start_time: 7 };
@@ -471,6 +472,7 @@ fn given_a_singleton(desk: &mut Desk) {
         ordinal: 1,
         node: NodeId(2),
         port: None,
+        place: None,
     };
     desk.effects.clear();
     desk.write(Command::Assign { stars: vec![assignment], wall: WallTime(1) });

@@ -128,6 +128,7 @@ fn app() -> AppSpec {
         placement: Default::default(),
         update: Default::default(),
         job: None,
+        hold: None,
     };
     AppSpec { app: "shop".parse().unwrap(), services: [("web".parse().unwrap(), service)].into() }
 }

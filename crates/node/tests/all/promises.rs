@@ -181,6 +181,7 @@ fn web(instances: u32, version: &str) -> AppSpec {
         placement: Default::default(),
         update: Default::default(),
         job: None,
+        hold: None,
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: vec![version.to_owned()],

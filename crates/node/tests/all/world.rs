@@ -546,6 +546,7 @@ impl World {
             placement: Default::default(),
             update,
             job: None,
+            hold: None,
             template: StarTemplate {
                 program: Program::Script("x.rads".to_owned()),
                 args: vec![version],

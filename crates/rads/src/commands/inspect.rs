@@ -139,6 +139,7 @@ fn program(page: &mut Page, template: &StarTemplate) {
     let words = match &template.program {
         Program::Script(path) => path.clone(),
         Program::Command(words) => words.join(" "),
+        Program::Nothing => "none: it holds a place".to_owned(),
     };
     page.line("program", template.args.iter().fold(words, |words, arg| format!("{words} {arg}")));
     if let Some(rootfs) = &template.rootfs {

@@ -25,6 +25,7 @@ mod nodes;
 mod planning;
 mod progress;
 mod rebalance;
+mod reservations;
 mod resources;
 mod rollout;
 mod secrets;
@@ -140,6 +141,11 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Rebalance(args) => {
             tell(global, async |on| rebalance::rebalance(&on.client, args, on.form).await)
         }
+        Constellation::Reserve(args) => {
+            ask(global, async |place, form| reservations::reserve(place, *args, form).await)
+        }
+        Constellation::Reservations => tell(global, async |on| reservations::reservations(&on.client, on.form).await),
+        Constellation::Release(args) => tell(global, async |on| reservations::release(&on.client, args, on.form).await),
         Constellation::Resources => tell(global, async |on| resources::resources(&on.client, on.form).await),
         Constellation::Nodes(args) => tell(global, async |on| nodes::nodes(&on.client, args, on.form).await),
         Constellation::Drain(args) => tell(global, async |on| nodes::drain(&on.client, args, on.form).await),

@@ -229,8 +229,8 @@ fn effect_on(quota: Quota, apps: &[AppView], wanted: &AppSpec) -> Effect {
     Effect {
         namespace: namespace.clone(),
         quota,
-        used: Usage::of_services(before.values()),
-        then: Usage::of_services(after.values()),
+        used: Usage::of_services(&before),
+        then: Usage::of_services(&after),
         problem: quota.check(namespace, &before, &after).err(),
     }
 }

@@ -35,6 +35,11 @@ impl Overrides {
         Self { name: None, settings: listen.into_iter().collect() }
     }
 
+    /// What is made of options alone, by a command of its own.
+    pub(crate) fn held(name: Name, settings: Vec<(String, Setting)>) -> Self {
+        Self { name: Some(name), settings }
+    }
+
     /// Refuses what this version does not know how to do. `program` is a command of its own, beside the options.
     pub(crate) fn of(options: ServiceOptions, name: Option<Name>, program: Vec<String>) -> Result<Self, Problem> {
         let ServiceOptions { mut settings, later } = options;

@@ -81,6 +81,11 @@ pub(crate) async fn create(place: &Place, args: Create, form: Form) -> Result<u8
         Some(script) => planning::script(&script, &overrides, Ended::Left)?,
         None => planning::command(name, &overrides, Ended::Left)?,
     };
+    new_app(place, &planned, form).await
+}
+
+/// Brings an app up that is not there yet.
+pub(crate) async fn new_app(place: &Place, planned: &Planned, form: Form) -> Result<u8, Failure> {
     if let Ok((client, _)) = super::connect(place).await
         && client.app(&planned.spec.app).await.is_ok()
     {
@@ -88,7 +93,7 @@ pub(crate) async fn create(place: &Place, args: Create, form: Form) -> Result<u8
             .help("choose another name, or change it with `rads c deploy`")
             .into());
     }
-    Ok(detached(place, &planned, Go { ask: false, form }).await?)
+    Ok(detached(place, planned, Go { ask: false, form }).await?)
 }
 
 pub(crate) async fn plan(place: &Place, args: Plan, form: Form) -> Result<u8, Failure> {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Amount, AppSpec, Attribute, Balance, BundleId, Bytes, ContentHash, Entry, Limits, ListenAddr, Millicores, Name,
-    NamespaceChange, Network, OnFailure, Placement, Preference, Priority, Probe, ProbeKind, Program, Protocol,
+    Amount, AppSpec, Attribute, Balance, BundleId, Bytes, ContentHash, Entry, Hold, Limits, ListenAddr, Millicores,
+    Name, NamespaceChange, Network, OnFailure, Placement, Preference, Priority, Probe, ProbeKind, Program, Protocol,
     QuotaChange, Reserve, RestartPolicy, RolloutTurn, ServiceKey, ServiceSpec, StarTemplate, Strategy, Update,
     UpdateStrategy, VolumeMount,
 };
@@ -68,7 +68,7 @@ fn reserve(random: &mut Chance) -> Reserve {
 }
 
 fn service(random: &mut Chance) -> ServiceKey {
-    random.pick(&["web", "api", "db", "job", "one"]).unwrap_or("web").parse().expect("a name")
+    random.pick(&["web", "api", "db", "job", "one", "room"]).unwrap_or("web").parse().expect("a name")
 }
 
 pub(crate) fn put(random: &mut Chance, most: u64) -> Request {
@@ -78,7 +78,11 @@ pub(crate) fn put(random: &mut Chance, most: u64) -> Request {
         2 => ("data", &["db", "job"]),
         _ => ("shop", &["web"]),
     };
-    let services = names.iter().map(|name| (name.parse().expect("a name"), spec(random, name, most))).collect();
+    let mut services: BTreeMap<Name, ServiceSpec> =
+        names.iter().map(|name| (name.parse().expect("a name"), spec(random, name, most))).collect();
+    if app == "shop" && random.below(3) == 0 {
+        reserve_for_web(random, &mut services, most);
+    }
     Request::PutApp { spec: AppSpec { app: app.parse().expect("a name"), services }, base: None }
 }
 
@@ -105,11 +109,30 @@ fn placement(random: &mut Chance, name: &str) -> Placement {
         max_skew,
         per_node: None,
         every_node: false,
+        reservation: None,
         tolerate: tolerates.into_iter().collect(),
         apart_from: apart.map(|name| name.parse().expect("a name")).into_iter().collect(),
         priority: Priority(priority),
         disruptions: disruptions.unwrap_or(usual.disruptions),
     }
+}
+
+/// Reservation `room` beside the others, in whose places `web` is, which is placed otherwise as it was.
+fn reserve_for_web(random: &mut Chance, services: &mut BTreeMap<Name, ServiceSpec>, most: u64) {
+    let mut room = spec(random, "room", most);
+    let place = Reserve { cpu: Millicores(random.below(600) as u32 + 1), memory: Bytes::mib(500) };
+    room.placement = Placement { priority: Priority(random.pick(&[10, 50, 90]).unwrap_or(50)), ..Placement::default() };
+    let template = &mut room.template;
+    (template.program, template.limits, template.reserve, template.port) =
+        (Program::Nothing, Limits::UNLIMITED, place, None);
+    template.probe = Probe::new(ProbeKind::Started);
+    (room.entry, room.update) = (None, Update { deadline_ms: 90_000, ..Update::default() });
+    room.hold = Some(Hold::default());
+    if let Some(web) = services.get_mut(&"web".parse::<Name>().expect("a name")) {
+        web.placement = Placement { reservation: Some("room".parse().expect("a name")), ..Placement::default() };
+        web.template.reserve = if random.below(2) == 0 { place } else { Reserve::default() };
+    }
+    services.insert("room".parse().expect("a name"), room);
 }
 
 /// What a version is called that never gets ready.
@@ -162,6 +185,7 @@ pub(crate) fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
         placement: if rolls { placement(random, name) } else { Placement::default() },
         update: if rolls { update(random) } else { Update { deadline_ms: 90_000, ..Update::default() } },
         job: None,
+        hold: None,
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: vec![version],

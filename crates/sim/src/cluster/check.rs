@@ -15,7 +15,7 @@ const SETTLING: Duration = Duration::from_secs(600);
 /// What is written is known everywhere by then, when nothing goes wrong.
 const HEARD_WITHIN: Duration = Duration::from_secs(1);
 
-fn runs(star: &StarRecord) -> bool {
+fn runs(star: &&StarRecord) -> bool {
     star.phase != StarPhase::Ended
 }
 
@@ -31,6 +31,10 @@ impl World {
         if let Some(name) = twice.map(|star| star.name()) {
             self.must(false, &format!("place `{name}` is given to one star"));
         }
+        let mut tenants = BTreeSet::new();
+        let mut in_places = self.truth.stars.values().filter(|star| star.phase != StarPhase::Ended);
+        let shared = in_places.find_map(|star| star.place.filter(|place| !tenants.insert(*place)));
+        self.must(shared.is_none(), &format!("a place of a reservation has one star: {shared:?}"));
         let away = self.truth.stars.values().find(|star| {
             let record = self.truth.nodes.get(&star.node);
             star.phase != StarPhase::Ended && record.is_none_or(|record| record.standing != Standing::Up)
@@ -124,6 +128,8 @@ impl World {
             self.truth.services.iter().map(|(key, record)| (key.clone(), record.wanted())).collect();
         for (key, wanted) in services {
             let runs = running.remove(&key).unwrap_or_default();
+            let held = self.truth.stars_of(&key).filter(|star| star.is_place() && star.phase == StarPhase::Ready);
+            let runs = runs + u32::try_from(held.count()).unwrap_or(u32::MAX);
             if self.is_troubled(&key) {
                 continue;
             }
@@ -201,7 +207,7 @@ impl World {
         placement.broken(Some(&node.name), &node.facts).next().is_none()
             && placement.kept_off(&node.taints).is_none()
             && !self.is_with_others(key, id, true)
-            && (!placement.every_node || !self.truth.stars.on_node(id).any(|star| runs(star) && star.service == *key))
+            && (!placement.every_node || !self.truth.stars.on_node(id).any(|star| runs(&star) && star.service == *key))
     }
 
     /// Whether a star of a service may be on a machine it is on.
@@ -241,12 +247,19 @@ impl World {
     /// A machine on which stars of lower services, any of which may be missing, have the room that a star of this one lacks.
     fn would_give_way(&self, key: &ServiceKey) -> Option<NodeId> {
         let record = self.truth.services.get(key).filter(|record| !record.paused)?;
+        if record.spec.placement.reservation.is_some() {
+            return None;
+        }
         let (placement, reserve) = (&record.spec.placement, record.spec.template.reserve);
         let is_lower = |star: &&StarRecord| {
             let of = self.truth.services.get(&star.service).map(|record| &record.spec.placement);
             let is_lower =
                 of.is_some_and(|of| of.priority < placement.priority && of.disruptions == Amount::Percent(100));
-            is_lower && runs(star) && star.template.volumes.is_empty()
+            // What is in a place gives way to nobody, nor does the place.
+            let tenants = || self.truth.stars.values().filter(runs);
+            let is_spoken_for = star.place.is_some_and(|place| self.truth.stars.get(&place).as_ref().is_some_and(runs))
+                || (star.is_place() && tenants().any(|other| other.place == Some(star.id)));
+            is_lower && runs(star) && star.template.volumes.is_empty() && !is_spoken_for
         };
         let mut takers =
             self.truth.nodes.iter().filter(|(_, node)| node.standing == Standing::Up && node.duty == Duty::Takes);

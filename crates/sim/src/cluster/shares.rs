@@ -1,7 +1,7 @@
 //! What machines keep for stars and what a namespace may have, added up once more, without the counters of the state.
 
-use model::{Bytes, Kept, Millicores, NodeFacts, NodeId, Quota, QuotaChange, Reserve, ServiceKey, StarPhase};
-use state::{Command, NodeRecord, State};
+use model::{Bytes, Kept, Millicores, NodeFacts, NodeId, Quota, QuotaChange, Reserve, ServiceKey, StarId, StarPhase};
+use state::{Command, NodeRecord, StarRecord, State};
 
 use super::world::{Bug, World};
 
@@ -22,7 +22,15 @@ pub(crate) struct Asked {
 impl Asked {
     pub(crate) fn of(state: &State) -> Self {
         let specs = || state.services.values().map(|record| &record.spec);
-        let memory = |spec: &model::ServiceSpec| spec.template.limits.memory.map_or(0, |memory| memory.0);
+        let places = specs().find(|spec| spec.hold.is_some()).map(|spec| spec.template.reserve.memory.0);
+        // What a place has is asked for by the reservation.
+        let memory = |spec: &model::ServiceSpec| match (&spec.hold, &spec.placement.reservation) {
+            (Some(_), _) => spec.template.reserve.memory.0,
+            (None, within) => {
+                let given = places.filter(|_| within.is_some()).unwrap_or_default();
+                spec.template.limits.memory.map_or(0, |memory| memory.0.saturating_sub(given))
+            }
+        };
         Self {
             services: specs().count() as u64,
             stars: specs().map(|spec| u64::from(spec.instances)).sum(),
@@ -45,8 +53,8 @@ impl World {
         }
     }
 
-    /// After every entry: nothing is kept twice, and nothing grows beyond a quota.
-    pub(crate) fn check_shares(&mut self, before: Asked) {
+    /// After every entry: nothing is kept twice, and nothing grows beyond a quota, where somebody asks for it.
+    pub(crate) fn check_shares(&mut self, before: Option<Asked>) {
         let room = facts().room();
         let over = self.truth.nodes.keys().find(|node| {
             let kept = self.kept_on(**node);
@@ -56,6 +64,7 @@ impl World {
             let kept = self.kept_on(node);
             self.must(false, &format!("no more is kept on {node} than it has: {kept:?}"));
         }
+        let Some(before) = before else { return };
         let (after, Quota { services, instances, memory, .. }) = (Asked::of(&self.truth), self.quota);
         for (what, most, before, after) in [
             ("services", services.map(u64::from), before.services, after.services),
@@ -68,13 +77,28 @@ impl World {
     }
 
     pub(crate) fn kept_on(&self, node: NodeId) -> Kept {
-        let there = self.truth.stars.values().filter(|star| star.node == node && star.phase != StarPhase::Ended);
+        let runs = |star: &&StarRecord| star.phase != StarPhase::Ended;
+        let is_held = |place: &StarId| self.truth.stars.get(place).as_ref().is_some_and(runs);
+        let there = self.truth.stars.values().filter(|star| star.node == node).filter(runs);
+        // What is in a place has what that keeps.
+        let there = there.filter(|star| !star.place.as_ref().is_some_and(is_held));
         there.fold(Kept::default(), |kept, star| kept.with(&star.template.reserve, 1))
+    }
+
+    /// There is one reservation.
+    fn has_free_place(&self, node: NodeId, reserve: &Reserve) -> bool {
+        let stars = || self.truth.stars.values().filter(|star| star.phase != StarPhase::Ended);
+        let has_one = |place: &StarRecord| stars().any(|star| star.place == Some(place.id));
+        let is_large = |star: &StarRecord| reserve.is_within(&star.template.reserve);
+        stars().any(|star| star.is_place() && star.node == node && is_large(star) && !has_one(star))
     }
 
     /// Whether a machine has room for one more star of a service.
     pub(crate) fn has_room(&self, key: &ServiceKey, id: NodeId, node: &NodeRecord) -> bool {
         let Some(record) = self.truth.services.get(key) else { return true };
+        if record.spec.placement.reservation.is_some() {
+            return self.has_free_place(id, &record.spec.template.reserve);
+        }
         node.facts.lacks(self.kept_on(id), &record.spec.template.reserve).is_none()
     }
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use model::app::INSTANCES_MAX;
 use model::{
-    AppKey, AppSpec, BundleId, Bytes, Code, ContentHash, Exit, ExitCause, Limits, LimitsChange, Network, NodeId, Probe,
-    ProbeKind, Program, RestartPolicy, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, VolumeKey,
-    VolumeMount, WallTime,
+    AppKey, AppSpec, BundleId, Bytes, Code, ContentHash, Exit, ExitCause, Hold, Limits, LimitsChange, Network, NodeId,
+    Probe, ProbeKind, Program, Reserve, RestartPolicy, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate,
+    VolumeKey, VolumeMount, WallTime,
 };
 use state::{Assignment, Change, Command, EVENTS_MAX, Load, Part, StarRecord, State, Transition, apply, touched};
 
@@ -21,6 +21,7 @@ fn service(instances: u32, version: &str, restart: RestartPolicy) -> ServiceSpec
         placement: Default::default(),
         update: Default::default(),
         job: None,
+        hold: None,
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: vec![version.to_owned()],
@@ -71,6 +72,7 @@ fn assign(star: u64, revision: u64) -> Command {
         ordinal: star as u32,
         node: NodeId(1),
         port: Some(80),
+        place: None,
     };
     Command::Assign { stars: vec![star], wall: WALL }
 }
@@ -320,6 +322,21 @@ impl Random {
             spec.template.network = self.one_of(&[Network::None, Network::Host]);
             let mount = VolumeMount { volume: "data".parse().unwrap(), path: "/data".to_owned(), size: None };
             spec.template.volumes = self.one_of(&[Vec::new(), Vec::new(), vec![mount]]);
+            let kept = |megabytes| Reserve { memory: Bytes::mib(megabytes), ..Reserve::default() };
+            match (name, self.below(3)) {
+                ("api", 0) => {
+                    let template = &mut spec.template;
+                    (template.program, template.limits, template.reserve) =
+                        (Program::Nothing, Limits::UNLIMITED, kept(100));
+                    (template.port, template.volumes) = (None, Vec::new());
+                    spec.hold = Some(Hold::default());
+                }
+                ("web", 1) => {
+                    spec.placement.reservation = Some("api".parse().unwrap());
+                    spec.template.reserve = kept(self.one_of(&[0, 60, 200]));
+                }
+                _ => {}
+            }
             services.push((name, spec));
         }
         let base = self.number();
@@ -336,6 +353,18 @@ impl Random {
             ordinal: self.one_of(&[0, 1, 2, 3, u32::MAX]),
             node: NodeId(self.below(2)),
             port: self.one_of(&[None, Some(80)]),
+            place: self.place(state),
+        }
+    }
+
+    /// Of some star, most often one that is a place.
+    fn place(&mut self, state: &State) -> Option<StarId> {
+        let places: Vec<StarId> = state.stars.values().filter(|star| star.is_place()).map(|star| star.id).collect();
+        match self.below(4) {
+            0 => None,
+            1 => Some(StarId(self.below(20))),
+            _ if places.is_empty() => None,
+            _ => Some(self.one_of(&places)),
         }
     }
 
@@ -476,7 +505,13 @@ fn check(before: &State, state: &State, changes: &[Change]) -> Result<(), &'stat
             load.memory += star.template.limits.memory.map_or(0, |memory| memory.0);
             load.cpu += star.template.limits.cpu.map_or(0, |cpu| u64::from(cpu.0));
             load.disk += star.template.limits.disk.map_or(0, |disk| disk.0);
-            load.kept = load.kept.with(&star.template.reserve, 1);
+            let tenants = || {
+                let in_it = state.stars.values().filter(|other| other.place == Some(star.id));
+                in_it.filter(|other| other.phase != StarPhase::Ended)
+            };
+            must(tenants().count() <= 1, "a place has one star")?;
+            let given = tenants().next().map(|tenant| tenant.template.reserve).unwrap_or_default();
+            load.kept = load.kept.with(&star.template.reserve.less(&given), 1);
             if let (Some(port), Network::Host) = (star.port, star.template.network) {
                 *load.ports.entry(port).or_default() += 1;
             }

@@ -44,7 +44,7 @@ fn spec(parts: u32, word: &str, job: Job) -> ServiceSpec {
         access: None,
     };
     let (placement, update) = (Default::default(), Default::default());
-    ServiceSpec { template, instances: parts, entry: None, placement, update, job: Some(job) }
+    ServiceSpec { template, instances: parts, entry: None, placement, update, job: Some(job), hold: None }
 }
 
 #[derive(Default)]
@@ -89,7 +89,8 @@ impl World {
     fn part(&mut self, name: &str, ordinal: u32, cause: ExitCause) {
         let star = StarId(self.state.index + 100);
         let revision = self.record(name).revision;
-        let assignment = Assignment { star, service: key(name), revision, ordinal, node: NodeId(1), port: None };
+        let assignment =
+            Assignment { star, service: key(name), revision, ordinal, node: NodeId(1), port: None, place: None };
         self.apply(Command::Assign { stars: vec![assignment], wall: self.wall() }).unwrap();
         let exit = Some(Exit { cause, asked: false });
         let ended = Transition { star, phase: StarPhase::Ended, process: Some((7, 7)), exit };

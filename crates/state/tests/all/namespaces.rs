@@ -91,6 +91,7 @@ fn service(instances: u32, volumes: Vec<VolumeMount>) -> ServiceSpec {
         placement: Default::default(),
         update: Default::default(),
         job: None,
+        hold: None,
     }
 }
 

@@ -103,6 +103,7 @@ fn service(volumes: Vec<VolumeMount>) -> ServiceSpec {
         placement: Default::default(),
         update: Default::default(),
         job: None,
+        hold: None,
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: Vec::new(),
@@ -140,6 +141,7 @@ fn assign(service: &str, star: u64, node: u64) -> Command {
         ordinal: star as u32,
         node: NodeId(node),
         port: Some(80),
+        place: None,
     };
     Command::Assign { stars: vec![assignment], wall: WALL }
 }

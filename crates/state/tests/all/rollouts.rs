@@ -42,6 +42,7 @@ fn spec(word: &str) -> ServiceSpec {
         placement: Default::default(),
         update: Update::default(),
         job: None,
+        hold: None,
     }
 }
 
@@ -109,7 +110,8 @@ impl World {
     fn assign(&mut self, revision: u64) -> Result<StarId, Code> {
         let star = StarId(self.state.index + 100);
         let ordinal = star.0 as u32;
-        let assignment = Assignment { star, service: web(), revision, ordinal, node: NodeId(1), port: None };
+        let assignment =
+            Assignment { star, service: web(), revision, ordinal, node: NodeId(1), port: None, place: None };
         self.apply(Command::Assign { stars: vec![assignment], wall: self.wall() }).map(|()| star)
     }
 

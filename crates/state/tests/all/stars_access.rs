@@ -55,7 +55,7 @@ fn spec(access: Option<Access>) -> ServiceSpec {
         access,
     };
     let (placement, update) = Default::default();
-    ServiceSpec { template, instances: 1, entry: None, placement, update, job: None }
+    ServiceSpec { template, instances: 1, entry: None, placement, update, job: None, hold: None }
 }
 
 fn put(service: &str, spec: ServiceSpec) -> Command {
@@ -150,7 +150,15 @@ impl World {
     fn start(&mut self, service: &str, node: NodeId) -> Star {
         let (id, service) = (StarId(self.state.index + 100), service.parse::<ServiceKey>().unwrap());
         let revision = self.state.services[&service].revision;
-        let star = Assignment { star: id, service: service.clone(), revision, ordinal: id.0 as u32, node, port: None };
+        let star = Assignment {
+            star: id,
+            service: service.clone(),
+            revision,
+            ordinal: id.0 as u32,
+            node,
+            port: None,
+            place: None,
+        };
         self.write(Command::Assign { stars: vec![star], wall: WALL }).unwrap();
         assert!(self.state.stars.get(&id).is_some());
         Star { id, service, node }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use model::app::GRACE_DEFAULT_MS;
 use model::{
-    Access, Amount, AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Duty, Entry, Exit, ExitCause, Hooks,
+    Access, Amount, AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Duty, Entry, Exit, ExitCause, Hold, Hooks,
     JoinTicket, Limits, LimitsChange, ListenAddr, Millicores, Name, NamespaceChange, Network, NodeFacts, NodeId,
     NodeRole, Once, Priority, Probe, ProbeKind, Program, Protocol, QuotaChange, Reserve, RestartPolicy, Role,
     RolloutTurn, Scope, SecretChange, SecretKey, Serial, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate,
@@ -48,7 +48,9 @@ pub fn one_of_each() -> Vec<Command> {
         ordinal: 1,
         node: NodeId(1),
         port: Some(8080),
+        place: None,
     };
+    let in_place = Assignment { star: StarId(8), place: Some(StarId(7)), ..assignment.clone() };
     let step = |phase, process, exit| Transition { star: StarId(7), phase, process, exit };
     let exit = |cause| Some(Exit { cause, asked: false });
     vec![
@@ -244,7 +246,24 @@ pub fn one_of_each() -> Vec<Command> {
         },
         Command::MoveStar { service: key(1), ordinal: 2, wall },
         Command::EndMove { stars: vec![StarId(1)], wall },
+        Command::PutApp { spec: reserved(), base: None, wall },
+        Command::Assign { stars: vec![in_place], wall },
+        Command::TurnHold { service: key(1), wall },
     ]
+}
+
+/// A reservation, and a service in another.
+fn reserved() -> AppSpec {
+    let mut spec = kept();
+    for service in spec.services.values_mut() {
+        service.placement.reservation = Some(name("room"));
+    }
+    let mut room = spec.services.values().next().cloned().expect("a service");
+    room.placement.reservation = None;
+    (room.template.program, room.entry, room.template.port) = (Program::Nothing, None, None);
+    room.hold = Some(Hold { from: Some(WallTime(1_795_000_000_000)), until: Some(WallTime(1_795_000_100_000)) });
+    spec.services.insert(name("room"), room);
+    spec
 }
 
 /// What only newer programs say of places.
@@ -412,5 +431,6 @@ fn service(n: u64) -> ServiceSpec {
         placement: Default::default(),
         update: Default::default(),
         job: None,
+        hold: None,
     }
 }

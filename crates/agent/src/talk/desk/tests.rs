@@ -76,7 +76,7 @@ impl World {
         let mut template = (*state.stars[&STAR].template).clone();
         template.access = access;
         let (placement, update) = Default::default();
-        let spec = model::ServiceSpec { template, instances: 1, entry: None, placement, update, job: None };
+        let spec = model::ServiceSpec { template, instances: 1, entry: None, placement, update, job: None, hold: None };
         let record = ServiceRecord::new(&"shop/ctl".parse().unwrap(), &spec, 1, WallTime(0));
         state.services.insert("shop/ctl".parse().unwrap(), record);
         drop(state);

@@ -126,6 +126,7 @@ pub(crate) fn web(instances: u32, volumes: Vec<VolumeMount>) -> ServiceSpec {
         placement: Default::default(),
         update: Default::default(),
         job: None,
+        hold: None,
         template: StarTemplate {
             program: Program::Script("x.rads".to_owned()),
             args: Vec::new(),
