@@ -249,7 +249,8 @@ impl Bundles {
         Ok(path)
     }
 
-    /// All or nothing: a temporary file beside the target, synced, then renamed.
+    /// All or nothing: a temporary file beside the target, synced, then given its name. A file that came there meanwhile has the same
+    /// content and stays: somebody may be about to link it, and a file that was replaced cannot be linked any more.
     fn write_file(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         let unfinished = self.blobs.join(self.unfinished_name());
         let written = (|| {
@@ -257,7 +258,11 @@ impl Bundles {
             file.write_all(bytes)?;
             file.set_permissions(fs::Permissions::from_mode(mode))?;
             file.sync_all()?;
-            fs::rename(&unfinished, path)?;
+            match fs::hard_link(&unfinished, path) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            fs::remove_file(&unfinished)?;
             sync_dir(&self.blobs)
         })();
         if written.is_err() {
@@ -472,5 +477,17 @@ mod tests {
         fs::write(dir.path().join("blobs/.unfinished-1-1"), "x").unwrap();
         Bundles::new(dir.path()).unwrap();
         assert_eq!(count(&dir.path().join("bundles")) + count(&dir.path().join("blobs")), 0);
+    }
+
+    /// Two commands bring up one app at once, and both find that the content is not there.
+    #[test]
+    fn a_content_that_came_meanwhile_is_not_replaced_under_who_links_it() {
+        let (dir, bundles) = fresh();
+        let path = dir.path().join("blobs").join(hash(b"a").to_string());
+        bundles.put_blob(&hash(b"a"), b"a").unwrap();
+        let first = fs::metadata(&path).unwrap().ino();
+        bundles.write_file(&path, b"a", PLAIN).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().ino(), first);
+        assert_eq!(count(&dir.path().join("blobs")), 1, "nothing unfinished is left");
     }
 }
