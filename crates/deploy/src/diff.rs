@@ -37,8 +37,44 @@ pub enum ServiceChange {
     },
 }
 
-/// How many stars a change is about; without a number one on each node.
-pub type Stars = Option<u32>;
+/// What a change is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stars {
+    Number(u32),
+    OneOnEachNode,
+    /// Of a reservation.
+    Places(u32),
+}
+
+impl Stars {
+    fn of(spec: &ServiceSpec) -> Self {
+        match (&spec.hold, spec.placement.every_node) {
+            (Some(_), _) => Self::Places(spec.instances),
+            (None, true) => Self::OneOnEachNode,
+            (None, false) => Self::Number(spec.instances),
+        }
+    }
+
+    /// Nothing where that is the number of nodes.
+    pub fn number(self) -> Option<u32> {
+        match self {
+            Self::Number(number) | Self::Places(number) => Some(number),
+            Self::OneOnEachNode => None,
+        }
+    }
+}
+
+impl fmt::Display for Stars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OneOnEachNode => f.write_str("1 star on each node"),
+            Self::Number(1) => f.write_str("1 star"),
+            Self::Number(number) => write!(f, "{number} stars"),
+            Self::Places(1) => f.write_str("1 place"),
+            Self::Places(number) => write!(f, "{number} places"),
+        }
+    }
+}
 
 /// One field, as it is and as it will be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,19 +93,23 @@ impl Diff {
     pub fn summary(&self) -> String {
         let mut parts = Vec::new();
         let changes = || self.services.iter().map(|(_, change)| change);
-        let counted = |what: &str, pick: fn(&ServiceChange) -> Option<Stars>| {
+        let counted = |what: &str, of_places: &str, pick: fn(&ServiceChange) -> Option<Stars>| {
             let of = || changes().filter_map(pick);
-            let (stars, each) = (of().flatten().sum(), of().filter(Option::is_none).count());
-            let stars = (stars > 0).then(|| format!("{} {what}", told(Some(stars))));
+            let number = |number: fn(Stars) -> Option<u32>| of().filter_map(number).sum::<u32>();
+            let stars = number(|stars| if let Stars::Number(number) = stars { Some(number) } else { None });
+            let places = number(|stars| if let Stars::Places(number) = stars { Some(number) } else { None });
+            let each = of().filter(|stars| *stars == Stars::OneOnEachNode).count();
+            let stars = (stars > 0).then(|| format!("{} {what}", Stars::Number(stars)));
+            let places = (places > 0).then(|| format!("{} {of_places}", Stars::Places(places)));
             let each =
                 (each > 0).then(|| format!("{each} {} on each node {what}", if each == 1 { "star" } else { "stars" }));
-            stars.into_iter().chain(each)
+            stars.into_iter().chain(each).chain(places)
         };
-        parts.extend(counted("to start", |change| match change {
+        parts.extend(counted("to start", "to hold", |change| match change {
             ServiceChange::Create { stars, .. } => Some(*stars),
             _ => None,
         }));
-        parts.extend(counted("to replace", |change| match change {
+        parts.extend(counted("to replace", "to replace", |change| match change {
             ServiceChange::Replace { stars, .. } => Some(*stars),
             _ => None,
         }));
@@ -78,7 +118,7 @@ impl Diff {
             1 => parts.push("1 service to update in place".to_owned()),
             updated => parts.push(format!("{updated} services to update in place")),
         }
-        parts.extend(counted("to stop", |change| match change {
+        parts.extend(counted("to stop", "to give back", |change| match change {
             ServiceChange::Remove { stars } => Some(*stars),
             _ => None,
         }));
@@ -100,14 +140,14 @@ pub fn diff(current: Option<&AppSpec>, wanted: &AppSpec) -> Diff {
     let before = |name: &Name| current.and_then(|app| app.services.get(name));
     for (name, new) in &wanted.services {
         let change = match before(name) {
-            None => Some(ServiceChange::Create { stars: stars_of(new), summary: summary(new) }),
+            None => Some(ServiceChange::Create { stars: Stars::of(new), summary: summary(new) }),
             Some(old) => changed(old, new),
         };
         services.extend(change.map(|change| (name.clone(), change)));
     }
     let removed =
         current.into_iter().flat_map(|app| &app.services).filter(|(name, _)| !wanted.services.contains_key(*name));
-    services.extend(removed.map(|(name, old)| (name.clone(), ServiceChange::Remove { stars: stars_of(old) })));
+    services.extend(removed.map(|(name, old)| (name.clone(), ServiceChange::Remove { stars: Stars::of(old) })));
     services.sort_by(|(a, _), (b, _)| a.cmp(b));
     Diff { app: wanted.app.clone(), services }
 }
@@ -134,20 +174,13 @@ fn changed(old: &ServiceSpec, new: &ServiceSpec) -> Option<ServiceChange> {
     if old.template.can_become(&new.template) && !is_other_job {
         return Some(ServiceChange::Update { changes });
     }
-    let stars = stars_of(old).zip(stars_of(new)).map(|(old, new)| old.min(new));
+    let stars = match (Stars::of(old), Stars::of(new)) {
+        (Stars::Number(old), Stars::Number(new)) => Stars::Number(old.min(new)),
+        (Stars::Places(old), Stars::Places(new)) => Stars::Places(old.min(new)),
+        (Stars::OneOnEachNode, _) | (_, Stars::OneOnEachNode) => Stars::OneOnEachNode,
+        (old, _) => old,
+    };
     Some(ServiceChange::Replace { stars, changes })
-}
-
-fn stars_of(spec: &ServiceSpec) -> Stars {
-    (!spec.placement.every_node).then_some(spec.instances)
-}
-
-fn told(stars: Stars) -> String {
-    match stars {
-        None => "1 star on each node".to_owned(),
-        Some(1) => "1 star".to_owned(),
-        Some(count) => format!("{count} stars"),
-    }
 }
 
 fn summary(spec: &ServiceSpec) -> Vec<String> {
@@ -420,7 +453,7 @@ impl ServiceChange {
     pub fn tell(&self, f: &mut impl fmt::Write, name: &Name) -> fmt::Result {
         match self {
             Self::Create { stars, summary } => {
-                writeln!(f, "  + {name}: {}", told(*stars))?;
+                writeln!(f, "  + {name}: {stars}")?;
                 summary.iter().try_for_each(|line| writeln!(f, "      {}", visible(line)))
             }
             Self::Update { changes } => {
@@ -428,10 +461,14 @@ impl ServiceChange {
                 write_changes(f, changes)
             }
             Self::Replace { stars, changes } => {
-                writeln!(f, "  ± {name}: {} replaced one after another", told(*stars))?;
+                writeln!(f, "  ± {name}: {stars} replaced one after another")?;
                 write_changes(f, changes)
             }
-            Self::Remove { stars } => writeln!(f, "  - {name}: {} stopped", told(*stars)),
+            Self::Remove { stars } => writeln!(
+                f,
+                "  - {name}: {stars} {}",
+                if matches!(stars, Stars::Places(_)) { "given back" } else { "stopped" }
+            ),
         }
     }
 }

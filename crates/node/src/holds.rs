@@ -1,6 +1,6 @@
 //! Reservations: who leads begins and ends them by its own clock, gives stars their places, and looks again for those that wait for one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::{Code, NodeId, Placement, Problem, ServiceKey, StarId, StarPhase};
@@ -89,12 +89,18 @@ impl Node {
         }
     }
 
-    /// Services whose stars are in a reservation: there may be a place for them.
-    pub(crate) fn look_for_places(&mut self, reservation: &ServiceKey) {
-        let is_in = |record: &ServiceRecord| record.spec.placement.reservation.as_ref() == Some(&reservation.name);
+    /// The services whose stars are in a reservation.
+    fn tenants_of_reservation<'n>(
+        &'n self,
+        reservation: &'n ServiceKey,
+    ) -> impl Iterator<Item = (&'n ServiceKey, &'n ServiceRecord)> {
         let here = self.state.services.iter().filter(|(key, _)| key.namespace == reservation.namespace);
-        let waiting: BTreeSet<ServiceKey> =
-            here.filter(|(_, record)| is_in(record)).map(|(key, _)| key.clone()).collect();
+        here.filter(|(_, record)| record.spec.placement.reservation.as_ref() == Some(&reservation.name))
+    }
+
+    /// There may be a place for those that wait for one.
+    pub(crate) fn look_for_places(&mut self, reservation: &ServiceKey) {
+        let waiting: Vec<ServiceKey> = self.tenants_of_reservation(reservation).map(|(key, _)| key.clone()).collect();
         self.dirty.extend(waiting);
     }
 
@@ -114,11 +120,13 @@ impl Node {
         self.state.is_in_place(star) || self.state.stars.tenant_of(star.id).is_some()
     }
 
-    /// Whether there are no more places in its reservation than a service has stars, so that the next comes when one has gone.
+    /// Whether the services in its reservation have a star for each place, so that the next star comes when one has gone.
     pub(crate) fn has_no_spare_place(&self, key: &ServiceKey, record: &ServiceRecord) -> bool {
         let Some(name) = &record.spec.placement.reservation else { return false };
-        let reservation = self.state.services.get(&self.state.reservation_of(key, name));
-        reservation.is_some_and(|reservation| reservation.begun && reservation.wanted() <= record.wanted())
+        let reservation = self.state.reservation_of(key, name);
+        let places = self.state.services.get(&reservation).filter(|held| held.begun).map(ServiceRecord::wanted);
+        let stars = || self.tenants_of_reservation(&reservation).map(|(_, tenant)| tenant.wanted()).sum::<u32>();
+        places.is_some_and(|places| places <= stars())
     }
 }
 

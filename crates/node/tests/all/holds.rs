@@ -195,8 +195,9 @@ fn who_is_in_a_place_gives_way_to_nobody_and_free_places_go_first() {
 #[test]
 fn without_a_spare_place_a_roll_out_goes_through_its_own() {
     let mut desk = desk();
-    put(&mut desk, "kept", places(2, 700, Hold::default()));
+    put(&mut desk, "kept", places(3, 700, Hold::default()));
     put(&mut desk, "page", within(2, 500));
+    put(&mut desk, "more", within(1, 500));
     let first: Vec<StarId> = desk.node.state().stars_of(&key("page")).map(|star| star.id).collect();
     let mut changed = within(2, 500);
     changed.template.args = vec!["new".to_owned()];
@@ -204,6 +205,6 @@ fn without_a_spare_place_a_roll_out_goes_through_its_own() {
     let state = desk.node.state();
     let now: Vec<_> = state.stars_of(&key("page")).filter(|star| star.phase == StarPhase::Ready).collect();
     assert!(now.len() == 2 && now.iter().all(|star| !first.contains(&star.id)), "{now:?}");
-    assert_eq!((free(&desk), kept(&desk).iter().sum::<u64>()), (0, 1_400));
+    assert_eq!((free(&desk), kept(&desk).iter().sum::<u64>()), (0, 2_100));
     assert_eq!(desk.node.state().services[&key("page")].rollout, None);
 }

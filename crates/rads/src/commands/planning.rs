@@ -239,10 +239,10 @@ impl Changes {
         };
         let services = self.0.services.iter().map(|(name, change)| {
             let (action, stars, changes) = match change {
-                ServiceChange::Create { stars, .. } => ("create", *stars, Vec::new()),
+                ServiceChange::Create { stars, .. } => ("create", stars.number(), Vec::new()),
                 ServiceChange::Update { changes } => ("update", None, fields(changes)),
-                ServiceChange::Replace { stars, changes } => ("replace", *stars, fields(changes)),
-                ServiceChange::Remove { stars } => ("remove", *stars, Vec::new()),
+                ServiceChange::Replace { stars, changes } => ("replace", stars.number(), fields(changes)),
+                ServiceChange::Remove { stars } => ("remove", stars.number(), Vec::new()),
             };
             Service { service: name.clone(), action, stars, changes }
         });

@@ -185,6 +185,9 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
                 0 => screen::line(format!("changed in {elapsed}")),
                 started => screen::line(format!("started {} in {elapsed}", screen::count(started as usize, "star"))),
             }
+            for held in views.iter().filter(|view| view.spec.hold.is_some() && view.ready > 0) {
+                screen::line(format!("{}: {} held", held.service, screen::count(held.ready as usize, "place")));
+            }
             print_addresses(&views);
             views.iter().filter_map(progress::waits_for_somebody).for_each(screen::note);
         }
@@ -289,7 +292,7 @@ async fn services_of(client: &Client, app: &AppKey) -> Result<Vec<ServiceView>, 
 }
 
 fn stars_started(views: &[ServiceView]) -> u64 {
-    views.iter().map(|view| view.started).sum()
+    views.iter().filter(|view| view.spec.hold.is_none()).map(|view| view.started).sum()
 }
 
 /// Where to go now: one line per service that can be reached.
