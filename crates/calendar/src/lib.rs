@@ -109,6 +109,18 @@ mod tests {
     }
 
     #[test]
+    fn moments_are_read_in_universal_time_unless_they_say_otherwise() {
+        let check = |text: &str, expected: &str| assert_eq!(moment(text).map(moment_text).as_deref(), Some(expected));
+        check("2026-12-24 18:00", "2026-12-24 18:00:00");
+        check("2026-12-24T18:00:30Z", "2026-12-24 18:00:30");
+        check("2026-12-24T18:00+01:00", "2026-12-24 17:00:00");
+        check("2026-12-24", "2026-12-24 00:00:00");
+        for wrong in ["", "tomorrow", "2026-02-30", "18:00", "1969-12-31", "2026-12-24 25:00"] {
+            assert_eq!(moment(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_schedule_is_due_by_the_clock_of_its_zone() {
         check("30 4 * * *", "UTC", "2026-11-26T04:30:00Z", &["2026-11-27T04:30:00Z", "2026-11-28T04:30:00Z"]);
         check("30 4 * * *", "Europe/Berlin", "2026-11-26T00:00:00Z", &["2026-11-26T03:30:00Z"]);
