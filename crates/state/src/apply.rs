@@ -53,11 +53,11 @@ pub enum Change {
         star: StarId,
         service: ServiceKey,
     },
-    /// It was stopped by its name, or restarted, and is to go.
     /// A star is to move, or is not any more.
     StarToMove {
         star: StarId,
     },
+    /// It was stopped by its name, or restarted, and is to go.
     StarLeaves {
         star: StarId,
         comes_back: bool,

@@ -3,25 +3,13 @@
 use std::time::Duration;
 
 use model::{
-    Amount, AppSpec, Bytes, Duty, Hold, Limits, NodeFacts, NodeId, Priority, Program, Reserve, ServiceKey, ServiceSpec,
-    StarId, StarPhase, WallTime,
+    Amount, AppSpec, Bytes, Duty, Hold, Limits, NodeId, Priority, Program, Reserve, ServiceKey, ServiceSpec, StarId,
+    StarPhase, WallTime,
 };
 use node::Event;
 use state::Command;
 
-use crate::desk::{Desk, settle, web};
-
-/// Three machines of 1,000 MiB.
-fn desk() -> Desk {
-    let mut desk = Desk::new(0, false);
-    for node in 1..=3 {
-        let facts = Box::new(NodeFacts { cores: 2, memory: Bytes::mib(1_000), ..NodeFacts::default() });
-        desk.write(Command::DescribeNode { node: NodeId(node), address: "a:1".to_owned(), facts, wall: WallTime(1) });
-    }
-    desk.tell(Event::Leads { leads: true });
-    desk.write_all();
-    desk
-}
+use crate::desk::{Desk, settle, web, with_room};
 
 fn key(service: &str) -> ServiceKey {
     service.parse().unwrap()
@@ -95,7 +83,7 @@ fn pass(desk: &mut Desk, seconds: u64) {
 
 #[test]
 fn what_is_held_is_nobodys_but_theirs_who_are_in_the_reservation() {
-    let mut desk = desk();
+    let mut desk = with_room();
     put(&mut desk, "kept", places(3, 700, Hold::default()));
     assert_eq!((on(&desk, "kept"), kept(&desk), free(&desk)), ([1, 1, 1], [700, 700, 700], 3));
     let view = desk.node.service_view(&key("kept")).unwrap();
@@ -122,7 +110,7 @@ fn what_is_held_is_nobodys_but_theirs_who_are_in_the_reservation() {
 
 #[test]
 fn places_are_held_in_their_time_and_what_is_in_them_stays() {
-    let mut desk = desk();
+    let mut desk = with_room();
     let now = wall(&desk);
     let hold = Hold { from: Some(WallTime(now.0 + 10_000)), until: Some(WallTime(now.0 + 100_000)) };
     put(&mut desk, "kept", places(2, 700, hold));
@@ -145,7 +133,7 @@ fn places_are_held_in_their_time_and_what_is_in_them_stays() {
 #[test]
 fn places_of_a_machine_that_goes_are_held_elsewhere_and_their_stars_follow() {
     for drained in [false, true] {
-        let mut desk = desk();
+        let mut desk = with_room();
         put(&mut desk, "kept", places(2, 700, Hold::default()));
         put(&mut desk, "page", within(2, 500));
         let at = on(&desk, "page").iter().position(|stars| *stars == 1).unwrap() as u64 + 1;
@@ -163,7 +151,7 @@ fn places_of_a_machine_that_goes_are_held_elsewhere_and_their_stars_follow() {
 
 #[test]
 fn who_is_in_a_place_gives_way_to_nobody_and_free_places_go_first() {
-    let mut desk = desk();
+    let mut desk = with_room();
     put(&mut desk, "kept", places(3, 700, Hold::default()));
     put(&mut desk, "page", within(1, 500));
     let (home, place) =
@@ -194,7 +182,7 @@ fn who_is_in_a_place_gives_way_to_nobody_and_free_places_go_first() {
 
 #[test]
 fn without_a_spare_place_a_roll_out_goes_through_its_own() {
-    let mut desk = desk();
+    let mut desk = with_room();
     put(&mut desk, "kept", places(3, 700, Hold::default()));
     put(&mut desk, "page", within(2, 500));
     put(&mut desk, "more", within(1, 500));

@@ -8,7 +8,7 @@ use model::{
 use node::{Effect, Event, Request};
 use state::{Command, Transition};
 
-use crate::desk::{Desk, settle, web};
+use crate::desk::{Desk, settle, web, with_room};
 
 fn stars_of(desk: &Desk, service: &str) -> usize {
     let service = service.parse().unwrap();
@@ -99,18 +99,7 @@ fn each_machine_says_what_keeps_a_star_off_it_and_one_that_it_comes_there() {
     assert_eq!(desk.node.explain(&"other".parse().unwrap()), None);
 }
 
-/// Nodes that have 1,000 MiB each, and apps of one service, each of whose stars is to have so much kept for it.
-fn with_room() -> Desk {
-    let mut desk = Desk::new(0, false);
-    for node in 1..=3 {
-        let facts = Box::new(NodeFacts { cores: 2, memory: Bytes::mib(1_000), ..NodeFacts::default() });
-        desk.write(Command::DescribeNode { node: NodeId(node), address: "a:1".to_owned(), facts, wall: WallTime(1) });
-    }
-    desk.tell(Event::Leads { leads: true });
-    desk.write_all();
-    desk
-}
-
+/// An app of one service, each of whose stars is to have so much kept for it.
 fn keeping(app: &str, stars: u32, megabytes: u64) -> Command {
     let mut spec = web(stars, Vec::new());
     spec.template.reserve = Reserve { memory: Bytes::mib(megabytes), ..Reserve::default() };

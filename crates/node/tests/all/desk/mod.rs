@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::{
-    AppSpec, BundleId, ContentHash, ExitCause, Limits, Network, NodeFacts, NodeId, NodeRole, Probe, ProbeKind, Program,
-    RestartPolicy, ServiceSpec, Standing, StarId, StarPhase, StarTemplate, Time, VolumeMount, WallTime,
+    AppSpec, BundleId, Bytes, ContentHash, ExitCause, Limits, Network, NodeFacts, NodeId, NodeRole, Probe, ProbeKind,
+    Program, RestartPolicy, ServiceSpec, Standing, StarId, StarPhase, StarTemplate, Time, VolumeMount, WallTime,
 };
 use node::{Effect, Event, Node, NodeConfig};
 use state::{Command, State, Transition};
@@ -50,8 +50,7 @@ impl Desk {
         if volume {
             state.homes.insert("data".parse().unwrap(), NodeId(3));
         }
-        let config =
-            NodeConfig { node: NodeId(2), seed: 1, rootless: false, memory: model::Bytes(0), cores: 2, cpus: None };
+        let config = NodeConfig { node: NodeId(2), seed: 1, rootless: false, memory: Bytes(0), cores: 2, cpus: None };
         let index = state.index;
         let mut desk =
             Self { node: Node::new(config, state), now: Time(1_000_000_000_000), index, effects: Vec::new() };
@@ -119,6 +118,18 @@ impl Desk {
         self.effects.clear();
         kills
     }
+}
+
+/// Three machines that have 1,000 MiB each, of which this one leads.
+pub(crate) fn with_room() -> Desk {
+    let mut desk = Desk::new(0, false);
+    for node in 1..=3 {
+        let facts = Box::new(NodeFacts { cores: 2, memory: Bytes::mib(1_000), ..NodeFacts::default() });
+        desk.write(Command::DescribeNode { node: NodeId(node), address: "a:1".to_owned(), facts, wall: WallTime(1) });
+    }
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    desk
 }
 
 pub(crate) fn web(instances: u32, volumes: Vec<VolumeMount>) -> ServiceSpec {
