@@ -41,20 +41,6 @@ impl Hold {
     }
 }
 
-impl Reserve {
-    /// Whether so much is within what another keeps.
-    pub fn is_within(&self, other: &Self) -> bool {
-        self.cpu <= other.cpu && self.memory <= other.memory
-    }
-
-    /// What of it is left when so much of it is used.
-    #[must_use]
-    pub fn less(&self, used: &Self) -> Self {
-        let cpu = crate::units::Millicores(self.cpu.0.saturating_sub(used.cpu.0));
-        Self { cpu, memory: crate::units::Bytes(self.memory.0.saturating_sub(used.memory.0)) }
-    }
-}
-
 impl ServiceSpec {
     /// Refuses a reservation that is more than one, and what can have none.
     ///
@@ -108,7 +94,7 @@ impl ServiceSpec {
 ///
 /// # Errors
 /// There is none of that name, it is no reservation, or its places are too small.
-pub fn check_place(
+pub fn check_tenant(
     service: &Name,
     placement: &Placement,
     reserve: &Reserve,
@@ -129,23 +115,8 @@ pub fn check_place(
     }
     let place = &held.template.reserve;
     if !reserve.is_within(place) {
-        let message = format!(
-            "a star of `{service}` keeps {}, and a place of reservation `{name}` has {}",
-            told(reserve),
-            told(place)
-        );
+        let message = format!("a star of `{service}` keeps {reserve}, and a place of reservation `{name}` has {place}");
         return Err(Problem::new(Code::InvalidValue, message).help("let it keep less, or make the places larger"));
     }
     Ok(())
-}
-
-/// `50 % of a core and 256 MiB`.
-pub fn told(reserve: &Reserve) -> String {
-    let cpu = (reserve.cpu.0 > 0).then(|| format!("{} of a core", reserve.cpu));
-    let memory = (reserve.memory.0 > 0).then(|| reserve.memory.exact());
-    match (cpu, memory) {
-        (Some(cpu), Some(memory)) => format!("{cpu} and {memory}"),
-        (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => "nothing".to_owned(),
-    }
 }

@@ -125,6 +125,14 @@ key!(
     /// A service in its namespace; written `name`, or `namespace/name` outside the default one.
     ServiceKey
 );
+impl ServiceKey {
+    /// Another service of the same namespace.
+    #[must_use]
+    pub fn beside(&self, name: &Name) -> Self {
+        Self { namespace: self.namespace.clone(), name: name.clone() }
+    }
+}
+
 key!(
     /// A secret in its namespace; written `name`, or `namespace/name` outside the default one.
     SecretKey

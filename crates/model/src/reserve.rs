@@ -32,6 +32,30 @@ impl Reserve {
     pub fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Whether so much is within what another keeps.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.cpu <= other.cpu && self.memory <= other.memory
+    }
+
+    /// What of it is left when so much of it is used.
+    #[must_use]
+    pub fn less(&self, used: &Self) -> Self {
+        let cpu = Millicores(self.cpu.0.saturating_sub(used.cpu.0));
+        Self { cpu, memory: Bytes(self.memory.0.saturating_sub(used.memory.0)) }
+    }
+}
+
+/// `50 % of a core and 256 MiB`.
+impl fmt::Display for Reserve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.cpu.0 > 0, self.memory.0 > 0) {
+            (true, true) => write!(f, "{} of a core and {}", self.cpu, self.memory.exact()),
+            (true, false) => write!(f, "{} of a core", self.cpu),
+            (false, true) => f.write_str(&self.memory.exact()),
+            (false, false) => f.write_str("nothing"),
+        }
+    }
 }
 
 /// What is kept for several stars together.

@@ -37,14 +37,14 @@ impl Node {
     /// Places of a reservation that stars of a service may have, by machine; nothing for a service that is in none. An earlier version
     /// of it may want larger ones than there are.
     pub(crate) fn places_for(&self, request: &PlanRequest<'_>) -> Option<BTreeMap<NodeId, Vec<StarId>>> {
-        let reservation = self.state.reservation_of(request.service, request.placement.reservation.as_ref()?);
+        let reservation = request.service.beside(request.placement.reservation.as_ref()?);
         let mut places: BTreeMap<NodeId, Vec<StarId>> = BTreeMap::new();
         let fits = |place: &StarId| {
             let record = self.state.stars.get(place);
             record.is_some_and(|record| request.template.reserve.is_within(&record.template.reserve))
         };
         for (place, node) in
-            self.state.free_places(&reservation).filter(|(place, _)| !self.taking.contains_key(place) && fits(place))
+            self.state.free_places(&reservation).filter(|(place, _)| !self.taking.contains(place) && fits(place))
         {
             places.entry(node).or_default().push(place);
         }
@@ -54,7 +54,7 @@ impl Node {
     /// That there is no such reservation any more, or not yet.
     pub(crate) fn no_reservation(&self, service: &ServiceKey, placement: &Placement) -> Option<Problem> {
         let name = placement.reservation.as_ref()?;
-        let reservation = self.state.services.get(&self.state.reservation_of(service, name));
+        let reservation = self.state.services.get(&service.beside(name));
         let message = match reservation {
             Some(record) if record.begun => return None,
             Some(_) => format!("reservation `{name}` has not begun"),
@@ -123,16 +123,11 @@ impl Node {
     /// Whether the services in its reservation have a star for each place, so that the next star comes when one has gone.
     pub(crate) fn has_no_spare_place(&self, key: &ServiceKey, record: &ServiceRecord) -> bool {
         let Some(name) = &record.spec.placement.reservation else { return false };
-        let reservation = self.state.reservation_of(key, name);
+        let reservation = key.beside(name);
         let places = self.state.services.get(&reservation).filter(|held| held.begun).map(ServiceRecord::wanted);
         let stars = || self.tenants_of_reservation(&reservation).map(|(_, tenant)| tenant.wanted()).sum::<u32>();
         places.is_some_and(|places| places <= stars())
     }
-}
-
-/// A place that is held on this machine is nothing that runs here.
-pub(crate) fn runs_here(star: &StarRecord) -> bool {
-    !star.is_place()
 }
 
 /// Whether a star, as the log has it, keeps a machine busy.

@@ -57,8 +57,8 @@ pub struct Node {
     pub(crate) keeping: BTreeMap<StarId, Reserve>,
     /// Services that have stars for which there may be room once others have ended.
     pub(crate) roomless: BTreeSet<ServiceKey>,
-    /// Places of reservations that stars are given by what is being written: the star of each.
-    pub(crate) taking: BTreeMap<StarId, StarId>,
+    /// Places of reservations that stars are given by what is being written.
+    pub(crate) taking: BTreeSet<StarId>,
     /// Room that is being made for stars of a service, by others that go.
     pub(crate) making_room: BTreeMap<ServiceKey, Vec<Claim>>,
     /// By service, those that say they are to be apart from it.
@@ -204,7 +204,7 @@ pub(crate) struct Step<'a> {
 
 impl Node {
     pub fn new(config: NodeConfig, state: State) -> Self {
-        let stars = state.stars.on_node(config.node).filter(|record| holds::runs_here(record));
+        let stars = state.stars.on_node(config.node).filter(|record| !record.is_place());
         let stars = stars.map(|record| (record.id, Local::of(record))).collect();
         let peers = Peers::new(&state);
         let services: BTreeMap<_, _> =
@@ -224,7 +224,7 @@ impl Node {
             coming: BTreeMap::new(),
             keeping: BTreeMap::new(),
             roomless: BTreeSet::new(),
-            taking: BTreeMap::new(),
+            taking: BTreeSet::new(),
             making_room: BTreeMap::new(),
             apart: BTreeMap::new(),
             leased_until: Time::ZERO,
@@ -479,7 +479,7 @@ impl Node {
                 self.place_changed(*star);
                 let Some(record) = self.state.stars.get(star) else { return };
                 self.dirty.insert(record.service.clone());
-                if record.node == self.config.node && holds::runs_here(record) {
+                if record.node == self.config.node && !record.is_place() {
                     self.stars.insert(*star, Local::of(record));
                     let generation = record.generation;
                     let runs = |(early, _): &(RunningStar, _)| early.star == *star && early.generation == generation;

@@ -47,8 +47,7 @@ impl Node {
     fn declared_apart(&self, service: &ServiceKey) -> Vec<ServiceKey> {
         let record = self.state.services.get(service);
         let names = record.into_iter().flat_map(|record| &record.spec.placement.apart_from);
-        let key = |name: &model::Name| ServiceKey { namespace: service.namespace.clone(), name: name.clone() };
-        names.map(key).filter(|other| other != service).collect()
+        names.map(|name| service.beside(name)).filter(|other| other != service).collect()
     }
 
     /// The machines that have stars of services which share none with this one.

@@ -286,7 +286,7 @@ impl Node {
         for star in &stars {
             // In a place it keeps what is kept already.
             let reserve = if star.place.is_some() { Reserve::default() } else { reserve };
-            self.taking.extend(star.place.map(|place| (place, star.star)));
+            self.taking.extend(star.place);
             self.coming.entry(star.node).or_default().add(&Limits::UNLIMITED, &reserve, star.port);
             self.keeping.insert(star.star, reserve);
         }

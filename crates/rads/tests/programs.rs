@@ -156,6 +156,48 @@ fn a_program_outside_of_stars_deploys_scales_waits_and_limits() {
 }
 
 #[test]
+fn programs_and_stars_reserve_places_and_have_stars_in_them() {
+    let world = World::new();
+    world.file("once.rads", "echo(\"ran\");");
+    let reserves = r#"
+        turbo r = constellation.reserve("lab", { places: 2, ram_mb: 30, for_seconds: 3600, priority: 60 });
+        turbo held = r.wait(60);
+        echo(held.places, held.held, held.free, held.from == null, held.until > time.now() + 3000);
+        turbo one = constellation.create_from_reservation(r, { script: "once.rads", reserve_ram_mb: 20 });
+        echo(one.wait(60).ok, one.output().trim());
+        turbo two = r.deploy("two", { script: "once.rads", instances: 2, restart: "never", reserve_ram_mb: 30 });
+        try { r.create({ script: "once.rads", reserve_ram_mb: 31 }); } catch (e) { echo(e.data.code); }
+        echo(r.scale(3).wait(60).held);
+        r.release();
+        try { r.create({ script: "once.rads" }); } catch (e) { echo(e.data.code); }
+    "#;
+    let expected = ["2 2 2 true true", "true ran", "C0102", "3", "C0104"];
+    world.up(&world.hello(""));
+    assert_eq!(world.runs(reserves), expected);
+    world.rads(&["c", "destroy", "two"]).ok();
+    world.file("asks.rads", reserves);
+    let options = "script: \"asks.rads\", assets: [\"once.rads\"], access: \"operator\", restart: \"never\"";
+    let app = world.app(&format!("constellation.deploy(\"asks\", {{ {options} }});"));
+    world.rads(&["up", "-d", "--yes", app.to_str().unwrap()]).ok();
+    world.rads(&["c", "wait", "asks"]).ok();
+    assert_eq!(world.said("asks"), expected);
+}
+
+#[test]
+fn places_are_reserved_listed_and_released_by_hand() {
+    let world = World::new();
+    let said = world.rads(&["c", "reserve", "room", "--places", "2", "--ram-mb", "30"]).ok();
+    assert!(said.contains("2 places to hold") && said.contains("room: 2 places held"), "{said}");
+    let listed = world.json(&["c", "reservations"]);
+    assert_eq!((&listed[0]["ready"], &listed[0]["free"]), (&2.into(), &2.into()), "{listed}");
+    let refused = world.rads(&["c", "restart", "room"]);
+    assert!(refused.code == 1 && refused.err.contains("is a reservation"), "{refused:?}");
+    let released = world.rads(&["c", "release", "room"]).ok();
+    assert!(released.contains("its places are free"), "{released}");
+    assert_eq!(world.json(&["c", "reservations"]), serde_json::json!([]));
+}
+
+#[test]
 fn a_star_without_access_is_told_so_and_one_that_loses_it_has_lost_it_at_once() {
     let world = World::new();
     world.file(

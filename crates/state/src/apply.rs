@@ -292,7 +292,7 @@ pub fn check_put(state: &State, spec: &AppSpec, base: Option<u64>) -> Result<(),
             let here = spec.services.get(name);
             here.or_else(|| state.services.get(&spec.service_key(name)).map(|record| &record.spec))
         });
-        model::hold::check_place(name, &service.placement, &service.template.reserve, held)?;
+        model::hold::check_tenant(name, &service.placement, &service.template.reserve, held)?;
         if service.hold.is_some() {
             holds::check_tenants(state, spec, name, service)?;
         }

@@ -34,11 +34,6 @@ impl State {
         let place = star.place.and_then(|place| self.stars.get(&place));
         place.is_some_and(|place| place.phase != StarPhase::Ended)
     }
-
-    /// The reservation that stars of a service are in.
-    pub fn reservation_of(&self, service: &ServiceKey, name: &Name) -> ServiceKey {
-        ServiceKey { namespace: service.namespace.clone(), name: name.clone() }
-    }
 }
 
 /// Why a star may not have the place it was planned for.
@@ -56,7 +51,7 @@ pub(crate) fn check_place(
         (Some(name), None) => return refused(format!("service `{service}` is to be in reservation `{name}`")),
         (Some(name), Some(place)) => (name, place),
     };
-    let reservation = state.reservation_of(service, name);
+    let reservation = service.beside(name);
     let record = state.stars.get(&place).filter(|record| record.service == reservation && record.is_place());
     let Some(record) = record.filter(|record| record.phase < StarPhase::Draining && record.node == assignment.node)
     else {
@@ -79,7 +74,7 @@ pub(crate) fn check_tenants(state: &State, app: &AppSpec, name: &Name, held: &Se
         record.spec.placement.reservation.as_ref() == Some(name) && !app.services.contains_key(&key.name)
     });
     for (key, record) in tenants {
-        model::hold::check_place(&key.name, &record.spec.placement, &record.spec.template.reserve, Some(held))?;
+        model::hold::check_tenant(&key.name, &record.spec.placement, &record.spec.template.reserve, Some(held))?;
     }
     Ok(())
 }

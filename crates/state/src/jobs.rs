@@ -274,7 +274,7 @@ fn follow(state: &mut State, key: &ServiceKey, wall: WallTime, changes: &mut Vec
     let taken = |name: &Name| service.runs.taken.get(name).copied().unwrap_or(0);
     let mut good = BTreeMap::new();
     for name in &job.after {
-        let before = ServiceKey { namespace: key.namespace.clone(), name: name.clone() };
+        let before = key.beside(name);
         let runs = state.services.get(&before).map(|before| &before.runs);
         let last = runs.and_then(|runs| runs.ended.iter().rev().find(|run| run.outcome == Some(RunOutcome::Succeeded)));
         match last.map(|run| run.number).filter(|number| *number > taken(name)) {

@@ -21,8 +21,8 @@ use crate::{Bench, Depth};
 /// Clients that write at once.
 const CLIENTS: usize = 64;
 const NODES: usize = 5;
-/// What is left of joining is over by then, the word of who came too, which goes round for a while.
-const SETTLED_AFTER: Duration = Duration::from_secs(30);
+/// What is left of joining, or of writing, is over by then.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
 /// How long idling is looked at, each time.
 const IDLE_FOR: Duration = Duration::from_secs(10);
 /// How often ours and etcd's are looked at in turns: what else the machine does comes and goes.

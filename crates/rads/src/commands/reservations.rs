@@ -1,7 +1,7 @@
 //! `rads c reserve`, `reservations`, `release`: places that are held for stars to come.
 
 use api::{Client, ServiceView};
-use model::{Code, Hold, Problem, hold};
+use model::{Code, Hold, Problem};
 
 use super::Failure;
 use super::find;
@@ -37,7 +37,7 @@ pub(crate) async fn reservations(client: &Client, form: Form) -> Result<u8, Prob
             view.spec.instances.to_string(),
             view.ready.to_string(),
             count(view.free),
-            hold::told(&view.spec.template.reserve),
+            view.spec.template.reserve.to_string(),
             from.map_or_else(|| "now".to_owned(), moment::clock_time),
             until.map_or_else(|| "released".to_owned(), moment::clock_time),
         ]);
@@ -56,7 +56,7 @@ pub(crate) async fn release(client: &Client, args: Release, form: Form) -> Resul
     let ServiceView { spec, free, ready, .. } = client.service(&service).await?;
     if spec.hold.is_none() {
         let problem = Problem::new(Code::InvalidValue, format!("service `{service}` is no reservation"));
-        return Err(problem.help(format!("`rads c rm {service}` takes it away")));
+        return Err(problem.help(format!("`rads c destroy {service}` takes it away")));
     }
     let accepted = client.remove_service(&service).await?;
     match form {

@@ -529,9 +529,7 @@ impl World {
         let asked = Asked::of(&self.truth);
         state::apply(&mut self.truth, index, &command);
         self.check_truth();
-        // What comes back by itself was within a quota when it came first.
-        let comes_back = matches!(command, Command::SettleRollout { .. });
-        self.check_shares((!comes_back).then_some(asked));
+        self.check_shares(asked, matches!(command, Command::SettleRollout { .. }));
         for at in 0..self.machines.len() {
             let wait = self.random.at_most(LATENCY_MAX);
             self.after(wait, Happening::Deliver { at });
