@@ -101,11 +101,19 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
             about.node = home.node;
             constellation::entry::forget_alone(&folder.store());
             home.described.clone().tell(&mut facts);
-            let starting = constellation::start(home, &facts, folder.path(), clock, ask.clone(), seeing.clone());
+            let (threads, data_dir) = (clock::threads(), folder.path().to_owned());
+            let control = threads.control.clone();
+            let part = constellation::start(home, facts.clone(), data_dir, clock, ask.clone(), seeing.clone(), threads);
+            let mut starting = control.spawn(part);
             let part = tokio::select! {
-                started = starting => started?,
+                started = &mut starting => {
+                    started.map_err(|error| Problem::new(Code::Internal, format!("it could not start: {error}")))??
+                }
                 // Nothing runs yet.
-                () = signals.any() => return Ok(Ending::Over),
+                () = signals.any() => {
+                    starting.abort();
+                    return Ok(Ending::Over);
+                }
             };
             (Ledger::Shared(part.shared.clone()), part.state.clone(), Some(part))
         }
@@ -204,6 +212,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         next_request: 0,
         resting: None,
         ending: None,
+        heard: None,
         freezing: None,
         frozen: false,
         storing: 0,

@@ -48,8 +48,8 @@ pub(crate) enum Incoming {
     NotProposed { proposal: u64, problem: Problem },
     /// This node leads from now on, or does no more.
     Leads { leads: bool },
-    /// A node reported to this one, which leads.
-    Heard(NodeId),
+    /// A node reported to this one, which leads; answered when that has been taken in, whether the node has a lease.
+    Heard { node: NodeId, answer: oneshot::Sender<Result<(), Problem>> },
     /// A leader that a majority followed at this moment or later has heard from this node since.
     Leased { heard: std::time::Instant },
     /// Membership sees a node, or does not.
@@ -119,6 +119,8 @@ pub(crate) struct Loop {
     pub(crate) resting: Option<oneshot::Sender<()>>,
     /// The same, told when no star runs here any more, whether or not that is written.
     pub(crate) ending: Option<oneshot::Sender<()>>,
+    /// The node that reported just now, and its answer.
+    pub(crate) heard: Option<(NodeId, oneshot::Sender<Result<(), Problem>>)>,
     /// Who waits for everything to be written.
     pub(crate) freezing: Option<oneshot::Sender<State>>,
     pub(crate) frozen: bool,
@@ -170,6 +172,11 @@ impl Loop {
                 for effect in effects.drain(..) {
                     self.perform(effect);
                 }
+            }
+            if let Some((node, answer)) = self.heard.take() {
+                let given_up = || Problem::new(Code::Conflict, "the node is given up, and is not welcomed back yet");
+                // Nobody may be waiting any more.
+                let _ = answer.send(self.node.leases(node).then_some(()).ok_or_else(given_up));
             }
             self.show();
             if self.storing == 0
@@ -236,7 +243,15 @@ impl Loop {
                 Event::ProposalFailed { proposal, problem }
             }
             Some(Incoming::Leads { leads }) => Event::Leads { leads },
-            Some(Incoming::Heard(node)) => Event::Heard { node },
+            Some(Incoming::Heard { node, answer }) => {
+                if let Err(problem) = node::rights::is_heard(self.node.state(), node) {
+                    // Nobody may be waiting any more.
+                    let _ = answer.send(Err(problem));
+                    return None;
+                }
+                self.heard = Some((node, answer));
+                Event::Heard { node }
+            }
             Some(Incoming::Leased { heard }) => {
                 // What has passed since is not left of it.
                 let length = node::SINGLETON_LEASE.saturating_sub(heard.elapsed());

@@ -18,7 +18,7 @@ pub struct Config {
     pub election_min: Duration,
     pub election_max: Duration,
     /// Where the process's timers go off at beats, when those began: heartbeats leave and clocks are looked at on one of them
-    /// then, up to [`beat::EVERY`] sooner than they would.
+    /// then, up to [`beat::LONG`] sooner than they would.
     pub beats_from: Option<Instant>,
     /// A proposal or a read without an answer after this long ends with an error. Longer than an election takes.
     pub answer_within: Duration,
@@ -37,7 +37,7 @@ impl Config {
     pub fn new(me: NodeId) -> Self {
         Self {
             me,
-            heartbeat: 3 * beat::EVERY,
+            heartbeat: beat::LONG,
             election_min: Duration::from_millis(290),
             election_max: Duration::from_millis(480),
             beats_from: None,

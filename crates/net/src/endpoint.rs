@@ -24,6 +24,7 @@ use crate::connection::{
 };
 use crate::identity::Trust;
 use crate::identity::trust::{Distrust, Expected};
+use crate::threads::{Threads, move_to};
 use crate::tls::{ALPN, Belief, Clock, Judge, client_config, server_config, server_name};
 
 /// What a node is given to speak with others.
@@ -36,6 +37,7 @@ pub struct Config {
     pub clock: Arc<dyn Clock>,
     pub timing: Timing,
     pub limits: Limits,
+    pub threads: Threads,
 }
 
 /// Bounds of a node's connections.
@@ -93,6 +95,7 @@ struct EndpointInner {
     certificate: ArcSwap<CertifiedKey>,
     trust: ArcSwap<Trust>,
     limits: Limits,
+    threads: Threads,
     strangers: Arc<Semaphore>,
     accepted: Arc<Semaphore>,
     joining: Arc<Semaphore>,
@@ -165,7 +168,7 @@ struct Live {
 
 impl Endpoint {
     pub fn new(config: Config) -> Self {
-        let Config { node, certificate, trust, service, clock, timing, limits } = config;
+        let Config { node, certificate, trust, service, clock, timing, limits, threads } = config;
         let (ids, budget) = (Ids::new(), Budget::new(limits.memory));
         let inner = EndpointInner {
             shared: Arc::new(Shared { node, service, ids, budget, clock, timing }),
@@ -173,6 +176,7 @@ impl Endpoint {
             certificate: ArcSwap::new(certificate),
             trust: ArcSwap::from_pointee(trust),
             limits,
+            threads,
             strangers: Arc::new(Semaphore::new(limits.strangers)),
             accepted: Arc::new(Semaphore::new(limits.accepted)),
             joining: Arc::new(Semaphore::new(limits.joining)),
@@ -237,8 +241,10 @@ impl Endpoint {
                     Ok(Ok(Greeting { inner, stream, input, joining })) => {
                         // A machine that joins keeps its own place, not one of a node's.
                         let place = joining.is_none().then_some(place);
-                        run(inner, stream, input).await;
-                        drop((place, joining));
+                        endpoint.inner.threads.of(inner.peer.purpose).clone().spawn(async move {
+                            run(inner, stream, input).await;
+                            drop((place, joining));
+                        });
                     }
                     Ok(Err(error)) => tracing::debug!(%address, %error, "a connection was refused"),
                     Err(_) => tracing::debug!(%address, "a connection was not greeted in time"),
@@ -280,6 +286,7 @@ impl Endpoint {
             version: greeted.version,
             capabilities: greeted.capabilities,
         };
+        move_to(self.inner.threads.of(peer.purpose), &mut stream).map_err(refused)?;
         let inner = Inner::new(Arc::clone(&self.inner.shared), peer, false);
         self.register(&inner, chain).map_err(|reason| ConnectError::Distrust { address, reason })?;
         Ok(Greeting { inner, stream, input: greeted.input, joining })
@@ -314,9 +321,11 @@ impl Endpoint {
             // Nobody was there to say so, or it was somebody else.
             Err(_) => {}
         }
-        let (inner, stream, input, chain) = called?;
+        let (inner, mut stream, input, chain) = called?;
+        let home = self.inner.threads.of(purpose);
+        move_to(home, &mut stream).map_err(|error| ConnectError::Unreachable { address, reason: error.to_string() })?;
         self.register(&inner, chain).map_err(|reason| ConnectError::Distrust { address, reason })?;
-        tokio::spawn(run(Arc::clone(&inner), stream, input));
+        home.spawn(run(Arc::clone(&inner), stream, input));
         Ok(Connection::new(inner))
     }
 

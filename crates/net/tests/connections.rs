@@ -11,7 +11,7 @@ use model::{NodeId, WallTime};
 use net::connection::{Ended, Failure, NotSent, SERVING_MAX, StreamEnd, WAITING_MAX};
 use net::identity::trust::Distrust;
 use net::identity::{Expected, Revoked};
-use net::{ConnectError, Limits, Purpose, Service, Stream, Timing};
+use net::{ConnectError, Limits, Purpose, Service, Stream, Threads, Timing};
 use rnp::message::{Ping, RaftAnswer, StatePropose, StateReadIndex};
 use rnp::stream::{Body, PIECE_BYTES_MAX, WINDOW_BYTES};
 use rnp::{ErrorCode, Flags, Message, Payload, Piece};
@@ -656,6 +656,7 @@ async fn a_machine_joins_by_a_token_goes_away_for_weeks_and_comes_back() {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             timing: Timing::DEFAULT,
             limits: Limits::default(),
+            threads: Threads::here(),
         })
     };
     let call = async |endpoint: &net::Endpoint| {

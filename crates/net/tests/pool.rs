@@ -10,10 +10,11 @@ use bytes::Bytes;
 use model::NodeId;
 use net::connection::{Failure, Service};
 use net::pool::{BUSY, CallError};
-use net::{ConnectError, Limits, Pool, Purpose, Timing};
+use net::{ConnectError, Limits, Pool, Purpose, Threads, Timing};
 use rnp::message::{RaftAnswer, StatePropose, StreamOpen};
 use rnp::{ErrorCode, Message};
 use support::*;
+use tokio::runtime::{Builder, Handle};
 
 const B: NodeId = NodeId(2);
 
@@ -226,4 +227,28 @@ async fn a_certificate_is_renewed_while_requests_and_streams_go_on() {
     for one in load {
         one.await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_keeps_a_cluster_together_waits_for_no_payload_whoever_opened_the_connection() {
+    let cluster = Cluster::new();
+    let elsewhere = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let threads = Threads { control: Handle::current(), data: elsewhere.handle().clone() };
+    let (apart, other) = (cluster.node_on(1, threads).await, cluster.node(2).await);
+    for (from, to) in [(&apart, &other), (&other, &apart)] {
+        let (control, peer) = (from.connect(to, Purpose::Control).await, from.connect(to, Purpose::Peer).await);
+        let data = from.connect(to, Purpose::Data).await;
+        assert!(data.request(vote(b"before"), SOON).await.is_ok());
+        // The only thread of data has something else to do.
+        let (resume, halted) = std::sync::mpsc::channel::<()>();
+        let waiting = elsewhere.spawn(async move { halted.recv() });
+        assert_eq!(data.request(vote(b"meanwhile"), Duration::from_millis(300)).await, Err(Failure::Timeout));
+        for connection in [control, peer] {
+            assert!(connection.request(vote(b"meanwhile"), SOON).await.is_ok());
+        }
+        assert!(!waiting.is_finished());
+        drop(resume);
+        assert!(data.request(vote(b"after"), SOON).await.is_ok());
+    }
+    elsewhere.shutdown_background();
 }

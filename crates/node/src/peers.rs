@@ -15,7 +15,7 @@ use crate::node::{Node, NodeConfig, Step};
 use crate::services::WRITE_AGAIN;
 use crate::timers::Timer;
 
-/// A machine reports every second. One that misses five is silent for a reason.
+/// A machine reports somewhat more often than every second. One that misses five is silent for a reason.
 pub const LEASE: Duration = Duration::from_secs(5);
 /// For how long after a leader was sure to hear from it a machine lets its singletons run: so much less than [`LEASE`] that they have
 /// ended, on a machine that is slow to do it too, before others are started elsewhere.

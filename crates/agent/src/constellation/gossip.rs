@@ -200,7 +200,7 @@ impl Running {
         let mut effects = Vec::new();
         let mut sleep = pin!(tokio::time::sleep_until(tokio::time::Instant::now()));
         loop {
-            let deadline = self.membership.next_deadline().map(|time| self.clock.beat(time));
+            let deadline = self.membership.next_deadline().map(|time| self.clock.beat(time, sleep.deadline()));
             if let Some(deadline) = deadline.filter(|deadline| *deadline != sleep.deadline()) {
                 sleep.as_mut().reset(deadline);
             }

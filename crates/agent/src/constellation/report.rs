@@ -1,41 +1,41 @@
-//! Every node tells the leader once a second that it is there and at work: what its lease depends on. What it is, it tells when
+//! Every node tells the leader about once a second that it is there and at work: what its lease depends on. What it is, it tells when
 //! that has changed.
 
 use std::time::Duration;
 
-use model::{Code, NodeFacts, NodeId, Problem};
+use model::{Code, NodeFacts, NodeId, Problem, beat};
 use net::Purpose;
 use node::Node;
 use rnp::Message;
 use rnp::message::{NodeReport, NodeReported};
 use state::Command;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::shared::Shared;
 use crate::clock;
 use crate::main_loop::Incoming;
 
-/// `node::peers::LEASE` is five of them.
-const EVERY: Duration = Duration::from_secs(1);
+/// It waits for the next long beat, the fifth: in `node::peers::LEASE` five of them pass.
+const EVERY: Duration = Duration::from_millis(900);
+const _: () = assert!(EVERY.as_millis() < 5 * beat::LONG.as_millis() && 5 * beat::LONG.as_millis() < 1_000);
 
 /// Reports until the agent ends. That the loop itself answers is part of what is reported.
 pub(crate) async fn run(shared: Shared, ask: mpsc::Sender<Incoming>) {
     loop {
         let began = Instant::now();
-        let Ok(stars) = shared.looker.look(|node| node.stars_here()).await else { return };
         let me = shared.roads.me();
         match shared.leader() {
             Some(leader) if leader == me => match shared.followed().await {
-                Ok(heard) => {
-                    let _ = ask.send(Incoming::Heard(me)).await;
-                    if granted(&shared, me).await.is_ok() {
-                        let _ = ask.send(Incoming::Leased { heard }).await;
+                Ok(at) => {
+                    if heard(&ask, me).await.is_ok() {
+                        let _ = ask.send(Incoming::Leased { heard: at }).await;
                     }
                 }
                 Err(problem) => tracing::debug!(%problem, "no majority follows this node"),
             },
             Some(leader) => {
+                let Ok(stars) = shared.looker.look(|node| node.stars_here()).await else { return };
                 let (report, sent) = (NodeReport { stars }, std::time::Instant::now());
                 match shared.roads.call_once(leader, Purpose::Control, report, EVERY).await {
                     Ok(Message::NodeReported(NodeReported { age_ms })) => {
@@ -55,16 +55,15 @@ pub(crate) async fn run(shared: Shared, ask: mpsc::Sender<Incoming>) {
     }
 }
 
-/// Whether the node that was heard just now has a lease: asked on the node that leads, of the loop that gives nodes up, behind the word
-/// of it. From here on its time runs anew.
+/// Tells the loop of the node that leads, which gives nodes up, that one was heard just now: its time runs anew, and it has a lease.
 ///
 /// # Errors
-/// `Conflict` when it is given up, or another node leads.
-pub(crate) async fn granted(shared: &Shared, node: NodeId) -> Result<(), Problem> {
-    match shared.looker.look(move |here| here.leases(node)).await? {
-        true => Ok(()),
-        false => Err(Problem::new(Code::Conflict, "the node is given up, and is not welcomed back yet")),
-    }
+/// `Conflict` when it is given up, or another node leads; `Forbidden` when it was removed; `Unavailable` when the agent ends.
+pub(crate) async fn heard(ask: &mpsc::Sender<Incoming>, node: NodeId) -> Result<(), Problem> {
+    let (answer, answered) = oneshot::channel();
+    let ending = || Problem::new(Code::Unavailable, "the agent is ending");
+    ask.send(Incoming::Heard { node, answer }).await.map_err(|_| ending())?;
+    answered.await.map_err(|_| ending())?
 }
 
 /// Writes what this node says of itself into the log, when it is not what is written there.

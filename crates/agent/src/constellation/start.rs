@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use consensus::{Applied, Consensus};
 use model::{Code, NodeFacts, NodeId, NodeRole, Problem, Standing};
 use net::identity::Revoked;
 use net::tls::SystemClock;
-use net::{Endpoint, Limits, Timing};
+use net::{Endpoint, Limits, Threads, Timing};
 use state::{NodeRecord, State};
 use store::{EXIT_DISK_FAILED, Followed, SharedLog};
 use tokio::net::TcpListener;
@@ -64,22 +64,24 @@ struct Begin {
     ask: mpsc::Sender<Incoming>,
     run: Start,
     twins: mpsc::Receiver<SocketAddr>,
+    threads: Threads,
 }
 
 /// Opens what the node has, and finds the state to begin with: the newer of what its voter and its copy know. One that knows
-/// nothing waits until a controller tells it.
+/// nothing waits until a controller tells it. It is called where votes are to be heard.
 ///
 /// # Errors
 /// `PortInUse`, `DataCorrupt`, `DiskFull`, `DataUnwritable`; `NodeTwice` when another agent is this node.
 pub(crate) async fn start(
     mut home: Home,
-    facts: &NodeFacts,
-    data_dir: &Path,
+    facts: NodeFacts,
+    data_dir: PathBuf,
     clock: Clock,
     ask: mpsc::Sender<Incoming>,
     seen: watch::Receiver<Seen>,
+    threads: Threads,
 ) -> Result<Part, Problem> {
-    begin_log(&mut home, data_dir)?;
+    begin_log(&mut home, &data_dir)?;
     let home = Arc::new(home);
     let switchboard = Arc::new(Switchboard::default());
     let endpoint = Endpoint::new(net::Config {
@@ -90,6 +92,7 @@ pub(crate) async fn start(
         clock: Arc::new(SystemClock),
         timing: Timing::DEFAULT,
         limits: Limits::default(),
+        threads: threads.clone(),
     });
     let roads = Roads::new(&home, endpoint);
     // Before it listens, so that nobody but another one can answer in this node's name, and before it votes.
@@ -97,10 +100,10 @@ pub(crate) async fn start(
     let seeds: Vec<NodeId> = home.seeds.iter().map(|seed| seed.node).collect();
     run.is_first(&roads, Some(&home.advertise), &seeds).await?;
     let listener = TcpListener::bind(home.listen).await.map_err(|error| in_use(home.listen, "TCP", &error))?;
-    let (followed, copied) = Followed::open(&folder(data_dir).join("followed"))?;
+    let (followed, copied) = Followed::open(&folder(&data_dir).join("followed"))?;
     let (voter, applied, own) = match home.role {
         NodeRole::Controller => {
-            let (voter, applied, own) = start_voter(&home, data_dir, &roads).await?;
+            let (voter, applied, own) = start_voter(&home, &data_dir, &roads).await?;
             (Some(voter), Some(applied), own)
         }
         NodeRole::Worker => (None, None, State::default()),
@@ -139,16 +142,16 @@ pub(crate) async fn start(
     };
     let certs = Certs {
         home: Arc::new(Mutex::new(Home::clone(&home))),
-        data_dir: data_dir.to_owned(),
+        data_dir,
         roads: roads.clone(),
         log: shared.clone(),
         registrar,
         clock: Arc::new(SystemClock),
     };
     let (hint, twins) = mpsc::channel(1);
-    let gossip = Gossip::start(&home, facts, clock, roads, ask.clone(), hint).await?;
+    let gossip = Gossip::start(&home, &facts, clock, roads, ask.clone(), hint).await?;
     let gossip_keys = GossipKeys::new(&home, certs.clone(), gossip.clone())?;
-    let begin = Begin { follower, applied, told, switchboard, listener, ask, run, twins };
+    let begin = Begin { follower, applied, told, switchboard, listener, ask, run, twins, threads };
     Ok(Part { home, shared, gossip, state, certs, gossip_keys, begin })
 }
 
@@ -166,7 +169,7 @@ impl Part {
         let standpoint = self.standpoint();
         let carrier = data.carrier.clone();
         let Self { home, shared, gossip, state, certs, gossip_keys, begin } = self;
-        let Begin { follower, applied, told, switchboard, listener, ask, run, twins: hints } = begin;
+        let Begin { follower, applied, told, switchboard, listener, ask, run, twins: hints, threads } = begin;
         let twins = Twins::new(run, shared.clone(), over);
         let registrar = certs.registrar.clone();
         let lines = Lines {
@@ -182,13 +185,15 @@ impl Part {
         switchboard.connect(lines);
         let order = Arc::new(Order::new(ask.clone(), state.index));
         let (follow, wanted) = watch::channel(shared.voter.is_none());
+        let _within = threads.control.enter();
         let mut tasks = JoinSet::new();
         let endpoint = shared.roads.endpoint().clone();
-        tasks.spawn(async move {
+        let serving = async move {
             if let Err(error) = endpoint.serve(&listener).await {
                 tracing::error!(%error, "no more connections from other nodes are accepted");
             }
-        });
+        };
+        tasks.spawn_on(serving, &threads.data);
         if let (Some(voter), Some(applied)) = (shared.voter.clone(), applied) {
             let (telling, told) = watch::channel(told);
             tasks.spawn(lead::hear(applied, Arc::clone(&order), telling));
@@ -214,7 +219,7 @@ impl Part {
         tasks.spawn(follower.run(shared.looker.clone(), order, wanted, again.clone()));
         tasks.spawn(entry::until_removed(standpoint, data_dir.to_owned(), again));
         tasks.spawn(report::run(shared.clone(), ask));
-        tasks.spawn(carrier.collect_now_and_then(shared.clone()));
+        tasks.spawn_on(carrier.collect_now_and_then(shared.clone()), &threads.data);
         tasks.spawn(report::describe(shared.clone(), home.advertise.clone(), facts));
         Running { shared, tasks }
     }

@@ -96,14 +96,9 @@ impl Service for Switchboard {
             Message::NodeReport(_) => {
                 let (ask, shared) = (lines.ask.clone(), lines.shared.clone());
                 Box::pin(async move {
-                    let from = identity.node;
-                    let heard = shared.looker.look(move |node| node::rights::is_heard(node.state(), from)).await;
-                    heard.and_then(|heard| heard).map_err(|problem| roads::fault(&problem))?;
                     let followed = shared.followed().await;
                     let followed = followed.map_err(|problem| Fault::new(ErrorCode::NotLeader, problem.message))?;
-                    // The loop ends with the agent.
-                    let _ = ask.send(Incoming::Heard(from)).await;
-                    report::granted(&shared, from).await.map_err(|problem| roads::fault(&problem))?;
+                    report::heard(&ask, identity.node).await.map_err(|problem| roads::fault(&problem))?;
                     // A whole millisecond more: what is cut off must not lengthen it.
                     let age_ms = u64::try_from(followed.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1);
                     Ok(NodeReported { age_ms }.into())

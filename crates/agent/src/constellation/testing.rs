@@ -13,7 +13,7 @@ use net::connection::Answer;
 use net::identity::request::CheckedRequest;
 use net::identity::{Authority, Lifetime, NodeKey, Revoked, Trust};
 use net::tls::SystemClock;
-use net::{Endpoint, Limits, Peer, Service, Stream, Timing};
+use net::{Endpoint, Limits, Peer, Service, Stream, Threads, Timing};
 use node::{Node, NodeConfig};
 use rnp::{ErrorCode, Fault, Message};
 use state::{NodeRecord, StarRecord, State};
@@ -87,6 +87,7 @@ impl Town {
             clock: Arc::new(SystemClock),
             timing: Timing::DEFAULT,
             limits: Limits::default(),
+            threads: Threads::here(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.addresses.insert(node, (role, listener.local_addr().unwrap()));

@@ -13,7 +13,7 @@ use net::connection::Answer;
 use net::identity::request::CheckedRequest;
 use net::identity::{Authority, Expected, Lifetime, NodeKey, Revoked, Trust};
 use net::tls::{Belief, Clock, Judge, SystemClock, client_config, server_config, server_name};
-use net::{Config, Connection, Endpoint, Limits, Peer, Purpose, Service, Stream, Timing};
+use net::{Config, Connection, Endpoint, Limits, Peer, Purpose, Service, Stream, Threads, Timing};
 use rnp::message::{Ping, RaftAnswer, RaftVote};
 use rnp::{ErrorCode, Fault, Message};
 use rustls::sign::CertifiedKey;
@@ -159,6 +159,7 @@ impl Cluster {
             clock: Arc::clone(&self.clock),
             timing: Timing::DEFAULT,
             limits: Limits::default(),
+            threads: Threads::here(),
         }))
     }
 

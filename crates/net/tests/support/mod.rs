@@ -12,7 +12,7 @@ use net::connection::Answer;
 use net::identity::request::CheckedRequest;
 use net::identity::{Authority, Expected, Lifetime, NodeKey, Revoked, Trust};
 use net::tls::{Belief, Clock, Judge, client_config, server_name};
-use net::{Config, Connection, Endpoint, Limits, Peer, Purpose, Service, Stream, Timing};
+use net::{Config, Connection, Endpoint, Limits, Peer, Purpose, Service, Stream, Threads, Timing};
 use rnp::message::{GossipSync, Hello, JoinRequest, Pong, RaftVote, StateProposed};
 use rnp::{Envelope, ErrorCode, Fault, Flags, Frame, Limit, Message, Payload, Version};
 use rustls::sign::CertifiedKey;
@@ -77,7 +77,11 @@ impl Cluster {
     }
 
     pub fn endpoint(&self, node: u64, service: Arc<dyn Service>, timing: Timing, limits: Limits) -> Endpoint {
-        Endpoint::new(Config {
+        Endpoint::new(self.config(node, service, timing, limits))
+    }
+
+    fn config(&self, node: u64, service: Arc<dyn Service>, timing: Timing, limits: Limits) -> Config {
+        Config {
             node: NodeId(node),
             certificate: self.certificate(node),
             trust: self.trust(),
@@ -85,11 +89,19 @@ impl Cluster {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             timing,
             limits,
-        })
+            threads: Threads::here(),
+        }
     }
 
     pub async fn node(&self, node: u64) -> Node {
         self.node_with(node, Timing::DEFAULT, Limits::default()).await
+    }
+
+    /// One whose connections are carried elsewhere.
+    pub async fn node_on(&self, node: u64, threads: Threads) -> Node {
+        let service = Arc::new(Test::default());
+        let config = self.config(node, Arc::clone(&service) as Arc<dyn Service>, Timing::DEFAULT, Limits::default());
+        Node::serve(Endpoint::new(Config { threads, ..config }), service, "127.0.0.1:0".parse().unwrap()).await
     }
 
     pub async fn node_with(&self, node: u64, timing: Timing, limits: Limits) -> Node {

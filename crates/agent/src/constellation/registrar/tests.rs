@@ -9,7 +9,9 @@ use net::connection::{Answer, Failure};
 use net::identity::token::TOKEN_LIFE;
 use net::identity::{Expected, Lifetime, NodeKey, Revoked};
 use net::tls::Belief;
-use net::{Config, ConnectError, Connection, Endpoint, Limits, Purpose, Service, Stream, Timing, connect_as_stranger};
+use net::{
+    Config, ConnectError, Connection, Endpoint, Limits, Purpose, Service, Stream, Threads, Timing, connect_as_stranger,
+};
 use state::apply;
 use tokio::net::TcpListener;
 
@@ -211,6 +213,7 @@ fn endpoint(home: &Home, service: Arc<dyn Service>, clock: Arc<Hand>) -> Endpoin
         clock,
         timing: Timing::DEFAULT,
         limits: Limits::default(),
+        threads: Threads::here(),
     })
 }
 
