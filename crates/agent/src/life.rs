@@ -112,6 +112,8 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
                 // Nothing runs yet.
                 () = signals.any() => {
                     starting.abort();
+                    // What it was amid is let go of.
+                    let _ = starting.await;
                     return Ok(Ending::Over);
                 }
             };

@@ -12,6 +12,7 @@ use state::Command;
 use tokio::sync::watch;
 
 use super::wire::{Follow, Told, decode, encode, framed, told_command};
+use crate::beside::beside;
 use crate::clock;
 use crate::control::Looker;
 
@@ -132,7 +133,9 @@ impl Feed {
                 None => {
                     let state = looker.look(|node| node.state().clone()).await?;
                     after = state.index;
-                    stream.write(framed(&Told::State(Box::new(state)))?).await.map_err(ended)?;
+                    // Tens of mebibytes, perhaps: votes are heard on this thread.
+                    let written = beside(move || framed(&Told::State(Box::new(state)))).await?;
+                    stream.write(written).await.map_err(ended)?;
                     continue;
                 }
             }

@@ -22,7 +22,7 @@ const _: () = assert!(EVERY.as_millis() < 5 * beat::LONG.as_millis() && 5 * beat
 
 /// Reports until the agent ends. That the loop itself answers is part of what is reported.
 pub(crate) async fn run(shared: Shared, ask: mpsc::Sender<Incoming>) {
-    loop {
+    while !ask.is_closed() {
         let began = Instant::now();
         let me = shared.roads.me();
         match shared.leader() {

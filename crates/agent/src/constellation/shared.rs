@@ -22,7 +22,7 @@ use crate::main_loop::Seen;
 
 /// Longest wait for this node to hear what it knows to be in the log.
 const HEAR_WITHIN: Duration = Duration::from_secs(10);
-/// How long it is good to know that a majority follows: nodes report every second, and a thousand of them ask.
+/// How long it is good to know that a majority follows: nodes report about every second, and a thousand of them ask.
 const FOLLOWED_FOR: Duration = Duration::from_millis(250);
 const NOTHING_WRITTEN: &str = "nothing was written; what runs keeps running. `rads c nodes` shows who is there";
 /// Between two looks for a leader that is not known or does not take anything yet.

@@ -189,7 +189,13 @@ impl Part {
         let mut tasks = JoinSet::new();
         let endpoint = shared.roads.endpoint().clone();
         let serving = async move {
-            if let Err(error) = endpoint.serve(&listener).await {
+            // Who calls wakes the thread that this runs on.
+            let here = listener.into_std().and_then(TcpListener::from_std);
+            let served = match &here {
+                Ok(listener) => endpoint.serve(listener).await,
+                Err(error) => Err(error.kind().into()),
+            };
+            if let Err(error) = served {
                 tracing::error!(%error, "no more connections from other nodes are accepted");
             }
         };

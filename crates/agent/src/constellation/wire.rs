@@ -23,7 +23,7 @@ pub(crate) enum Told {
         index: u64,
         command: Command,
     },
-    /// Everything up to this index was told. Comes at least every second.
+    /// Everything up to this index was told. Comes about every second at least.
     Mark {
         index: u64,
         leader: Option<NodeId>,
