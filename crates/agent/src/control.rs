@@ -19,8 +19,8 @@ use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
 use model::{
     AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NamespaceChange, Network, NodeFacts,
-    NodeId, Problem, RolloutTurn, SecretChange, SecretKey, SecretView, ServiceKey, StarId, StarPhase, Taint, Verb,
-    VolumeKey, WallTime,
+    NodeId, Overcommit, Problem, RolloutTurn, SecretChange, SecretKey, SecretView, ServiceKey, StarId, StarPhase,
+    Taint, Verb, VolumeKey, WallTime,
 };
 use node::{Node, Request};
 use proxy::Proxy;
@@ -785,6 +785,10 @@ impl Control for Remote {
 
     fn set_taint(&self, node: NodeId, name: String, taint: Option<Taint>) -> Answer<'_, Accepted> {
         Box::pin(self.change(Request::SetTaint { node, name, taint }))
+    }
+
+    fn set_overcommit(&self, node: Option<NodeId>, overcommit: Option<Overcommit>) -> Answer<'_, Accepted> {
+        Box::pin(self.change(Request::SetOvercommit { node, overcommit }))
     }
 
     fn remove_node(&self, node: NodeId, force: bool) -> Answer<'_, Accepted> {

@@ -218,7 +218,7 @@ impl Loop {
                 Event::Request { id, request }
             }
             Some(Incoming::Look(look)) => {
-                look(&self.node);
+                look(self.node.look_at(self.clock.now()));
                 return None;
             }
             Some(Incoming::Nursery(heard)) => return self.hear(heard),

@@ -18,8 +18,8 @@ use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use model::{
-    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NamespaceChange, NodeId, Problem,
-    RolloutTurn, SecretKey, SecretView, ServiceKey, StarId, Taint, VolumeKey,
+    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NamespaceChange, NodeId, Overcommit,
+    Problem, RolloutTurn, SecretKey, SecretView, ServiceKey, StarId, Taint, VolumeKey,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -410,6 +410,16 @@ impl Client {
         self.change(Method::DELETE, &format!("/v1/nodes/{node}/taints/{name}"), &()).await
     }
 
+    /// Of all nodes of which nothing of their own is said, or of one.
+    pub async fn set_overcommit(&self, node: Option<NodeId>, overcommit: &Overcommit) -> Result<Accepted, Problem> {
+        self.change(Method::PUT, &overcommit_path(node), overcommit).await
+    }
+
+    /// As it is when nothing is said, or as it is for all others.
+    pub async fn remove_overcommit(&self, node: Option<NodeId>) -> Result<Accepted, Problem> {
+        self.change(Method::DELETE, &overcommit_path(node), &()).await
+    }
+
     pub async fn remove_node(&self, node: NodeId, force: bool) -> Result<Accepted, Problem> {
         let query = query(&Removal { force })?;
         self.change(Method::DELETE, &format!("/v1/nodes/{node}?{query}"), &()).await
@@ -743,6 +753,10 @@ fn encode(body: &impl Serialize) -> Result<Bytes, Problem> {
 /// A key as one path segment: the `/` of a namespace is escaped.
 fn segment(key: &impl std::fmt::Display) -> String {
     key.to_string().replace('/', "%2F")
+}
+
+fn overcommit_path(node: Option<NodeId>) -> String {
+    node.map_or_else(|| "/v1/overcommit".to_owned(), |node| format!("/v1/nodes/{node}/overcommit"))
 }
 
 /// A flat struct as a query string. Only letters, digits, `-`, `_` and `.` pass as they are.

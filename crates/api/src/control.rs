@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::Stream;
 use model::{
-    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NamespaceChange, NodeId, Problem,
-    Rights, RolloutTurn, SecretKey, SecretView, ServiceKey, StarId, Taint, Verb, VolumeKey, access,
+    AppKey, AppSpec, BundleManifest, Code, ContentHash, Duty, LimitsChange, Name, NamespaceChange, NodeId, Overcommit,
+    Problem, Rights, RolloutTurn, SecretKey, SecretView, ServiceKey, StarId, Taint, Verb, VolumeKey, access,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -263,6 +263,8 @@ pub trait Control: Send + Sync + 'static {
     fn set_duty(&self, node: NodeId, duty: Duty) -> Answer<'_, Accepted>;
     /// `None` takes it back.
     fn set_taint(&self, node: NodeId, name: String, taint: Option<Taint>) -> Answer<'_, Accepted>;
+    /// Of all nodes of which nothing of their own is said, or of one; `None` takes it back.
+    fn set_overcommit(&self, node: Option<NodeId>, overcommit: Option<Overcommit>) -> Answer<'_, Accepted>;
     /// Refused while the node is there, unless it is forced.
     fn remove_node(&self, node: NodeId, force: bool) -> Answer<'_, Accepted>;
 

@@ -73,7 +73,7 @@ pub(crate) fn takes_key(method: &Method, path: &str) -> bool {
     match (method.as_str(), &words[..]) {
         ("PUT" | "DELETE", ["apps" | "secrets", _]) | ("DELETE", ["services" | "nodes", _]) => true,
         ("PUT", ["nodes", _, "duty"])
-        | ("PUT" | "DELETE", ["nodes", _, "taints", _])
+        | ("PUT" | "DELETE", ["overcommit"] | ["nodes", _, "overcommit"] | ["nodes", _, "taints", _])
         | ("POST", ["services", _, "rollout", _])
         | ("POST", ["services", _, "stars", _, _]) => true,
         ("PUT" | "POST" | "DELETE", ["namespaces", _]) => true,

@@ -122,6 +122,11 @@ async fn requests_about_nodes_arrive_as_they_were_meant_and_a_token_is_not_noted
     client.set_duty(NodeId(5), Duty::Draining).await.unwrap();
     client.set_taint(NodeId(5), "gpu", &model::Taint::default()).await.unwrap();
     client.remove_taint(NodeId(5), "gpu").await.unwrap();
+    let overcommit = model::Overcommit { cpu_percent: 200, memory_percent: 100 };
+    client.set_overcommit(Some(NodeId(5)), &overcommit).await.unwrap();
+    client.set_overcommit(None, &overcommit).await.unwrap();
+    client.remove_overcommit(Some(NodeId(5))).await.unwrap();
+    client.remove_overcommit(None).await.unwrap();
     client.remove_node(NodeId(5), true).await.unwrap();
     client.remove_node(NodeId(5), false).await.unwrap();
     client.leave(true).await.unwrap();
@@ -141,6 +146,10 @@ async fn requests_about_nodes_arrive_as_they_were_meant_and_a_token_is_not_noted
         format!("{node} draining"),
         format!("{node} gpu {:?}", Some(model::Taint::default())),
         format!("{node} gpu None"),
+        format!("{:?} {:?}", Some(node), Some(overcommit)),
+        format!("None {:?}", Some(overcommit)),
+        format!("{:?} None", Some(node)),
+        "None None".to_owned(),
         format!("remove {node} true"),
         format!("remove {node} false"),
         "leave true".to_owned(),
@@ -270,6 +279,8 @@ async fn the_document_describes_every_route() {
         "/v1/nodes",
         "/v1/nodes/{node}/duty",
         "/v1/nodes/{node}/taints/{taint}",
+        "/v1/overcommit",
+        "/v1/nodes/{node}/overcommit",
         "/v1/constellation/init",
         "/v1/shutdown",
     ] {

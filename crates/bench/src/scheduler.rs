@@ -86,6 +86,7 @@ fn place(nodes: u64, placement: &Placement) -> Result<(f64, String), String> {
     const LONG_ENOUGH: Duration = Duration::from_secs(2);
     let facts: Vec<NodeFacts> = (1..=nodes).map(facts).collect();
     let view = |(facts, number)| NodeView {
+        shunned: false,
         node: NodeId(number),
         name: None,
         facts,

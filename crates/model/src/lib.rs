@@ -54,7 +54,7 @@ pub use namespace::{NamespaceChange, Quota, QuotaChange, Usage};
 pub use once::{IdempotencyKey, Once};
 pub use placement::{Attribute, Condition, Placement, Preference, Priority, Strategy};
 pub use problem::{Code, Problem};
-pub use reserve::{Kept, Lack, Reserve};
+pub use reserve::{Kept, Lack, Overcommit, Reserve};
 pub use secret::{SecretChange, SecretView};
 pub use star::{Exit, ExitCause, StarPhase, Turn};
 pub use taint::{Taint, Taints, Toleration};

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cpus::CpuSet;
 use crate::name::{Name, ServiceKey, VolumeKey};
 use crate::problem::{Code, Problem};
-use crate::reserve::Reserve;
+use crate::reserve::{Overcommit, Reserve};
 use crate::units::Bytes;
 
 /// Most machines of one constellation.
@@ -82,6 +82,9 @@ pub struct NodeFacts {
     /// What is kept for the machine itself: nothing of it is kept for stars, and none of it counts as room for their limits.
     #[serde(default, skip_serializing_if = "Reserve::is_nothing")]
     pub reserved: Reserve,
+    /// How often what it has may be kept for stars. It is not the machine that says so, but who operates it.
+    #[serde(default, skip_serializing_if = "Overcommit::is_none")]
+    pub overcommit: Overcommit,
     /// Its agent has no privileges: some networks and users are not to be had there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rootless: bool,

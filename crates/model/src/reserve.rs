@@ -1,13 +1,14 @@
 //! What is kept for a star, or for a machine itself, and whether a machine has so much.
 //!
 //! A limit is the most that a star may use; several machines' worth of limits may be on one machine, most of the time nobody uses
-//! them. What is kept for a star is never promised twice.
+//! them. What is kept for a star is never promised twice, unless an operator says so ([`Overcommit`]).
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::machine::NodeFacts;
+use crate::problem::{Code, Problem};
 use crate::units::{Bytes, Millicores};
 
 /// Processor time and memory that are kept; nothing unless it is said.
@@ -94,6 +95,52 @@ impl Kept {
     }
 }
 
+/// How much of a machine may be kept for stars, in percent of what it does not keep for itself: more than all of it where they are known
+/// not to use what is kept for them all at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Overcommit {
+    pub cpu_percent: u32,
+    pub memory_percent: u32,
+}
+
+/// The most that a machine may be overcommitted, in percent.
+pub const OVERCOMMIT_MAX: u32 = 1_000;
+
+impl Default for Overcommit {
+    fn default() -> Self {
+        Self { cpu_percent: 100, memory_percent: 100 }
+    }
+}
+
+impl Overcommit {
+    pub fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// # Errors
+    /// One is below 100 percent, or beyond [`OVERCOMMIT_MAX`].
+    pub fn check(&self) -> Result<(), Problem> {
+        for (what, percent) in [("processors", self.cpu_percent), ("memory", self.memory_percent)] {
+            if !(100..=OVERCOMMIT_MAX).contains(&percent) {
+                let said = format!("{percent} % of a machine's {what} cannot be kept for stars");
+                let problem = Problem::new(Code::InvalidValue, said);
+                return Err(problem.help(format!(
+                    "it is from 100 to {OVERCOMMIT_MAX} %; what a machine keeps for itself is said when it joins"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `200 % of the processors, 120 % of the memory`.
+impl fmt::Display for Overcommit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} % of the processors, {} % of the memory", self.cpu_percent, self.memory_percent)
+    }
+}
+
 /// What a machine has too little of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lack {
@@ -133,11 +180,17 @@ impl fmt::Display for Lack {
 }
 
 impl NodeFacts {
-    /// What can be kept for its stars: all but what is kept for the machine itself. Nothing of what is not known of it.
+    /// What can be kept for its stars: all but what is kept for the machine itself, as often as its operator says. Nothing of what is
+    /// not known of it.
     pub fn room(&self) -> (Option<u64>, Option<u64>) {
         let cpu = u64::from(self.cores) * 1_000;
-        let left = |has: u64, own: u64| (has > 0).then(|| has.saturating_sub(own));
-        (left(cpu, self.reserved.cpu.0.into()), left(self.memory.0, self.reserved.memory.0))
+        let left = |has: u64, own: u64, percent: u32| {
+            let promised = u128::from(has.saturating_sub(own)) * u128::from(percent) / 100;
+            (has > 0).then(|| u64::try_from(promised).unwrap_or(u64::MAX))
+        };
+        let Overcommit { cpu_percent, memory_percent } = self.overcommit;
+        let memory = left(self.memory.0, self.reserved.memory.0, memory_percent);
+        (left(cpu, self.reserved.cpu.0.into(), cpu_percent), memory)
     }
 
     /// What keeps one more star off it of which so much is to be kept, beside what is kept already. Of what is not known of it
@@ -179,6 +232,23 @@ mod tests {
         assert_eq!(uneven.to_string(), "a star keeps 8000 MiB of memory, 6057 MiB is free");
         check(501, 512, Some("a star keeps 50.1 % of a core, 50 % is free"));
         check(0, 0, None);
+    }
+
+    #[test]
+    fn what_is_overcommitted_is_kept_more_than_once_but_not_what_the_machine_keeps_for_itself() {
+        let mut facts = machine(2, 2_048, 1_024);
+        facts.overcommit = Overcommit { cpu_percent: 200, memory_percent: 150 };
+        assert_eq!(facts.room(), (Some(3_000), Some(1_536 << 20)));
+        let all = Reserve { cpu: Millicores(3_000), memory: Bytes::mib(1_536) };
+        assert_eq!(facts.lacks(Kept::default(), &all), None);
+        let more = Reserve { cpu: Millicores(3_001), ..all };
+        assert!(facts.lacks(Kept::default(), &more).is_some());
+        facts.overcommit.memory_percent = u32::MAX;
+        facts.memory = Bytes(u64::MAX);
+        assert_eq!(facts.room().1, Some(u64::MAX));
+        for (cpu_percent, memory_percent) in [(99, 100), (100, 0), (1_001, 100), (100, u32::MAX)] {
+            assert!(Overcommit { cpu_percent, memory_percent }.check().is_err(), "{cpu_percent} {memory_percent}");
+        }
     }
 
     #[test]

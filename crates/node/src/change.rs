@@ -95,6 +95,10 @@ impl Node {
                 Ok(()) => Command::SetTaint { node, name, taint, wall },
                 Err(problem) => return refuse(id, problem, step),
             },
+            Request::SetOvercommit { node, overcommit } => match node.map_or(Ok(()), |_| self.check_cluster()) {
+                Ok(()) => Command::SetOvercommit { node, overcommit, wall },
+                Err(problem) => return refuse(id, problem, step),
+            },
             Request::RemoveNode { node, force } => match self.check_removal(node, force) {
                 Ok(()) => Command::RemoveNode { node, wall },
                 Err(problem) => return refuse(id, problem, step),

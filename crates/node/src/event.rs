@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use model::{
     AppKey, AppSpec, Balance, Bytes, Duty, EndpointSet, Entry, ExitCause, Limits, LimitsChange, Name, NamespaceChange,
-    NodeId, Once, ProbeKind, ProbeRole, Problem, RequestId, RolloutTurn, SecretChange, SecretKey, ServiceKey, StarId,
-    StarTemplate, Taint, VolumeKey,
+    NodeId, Once, Overcommit, ProbeKind, ProbeRole, Problem, RequestId, RolloutTurn, SecretChange, SecretKey,
+    ServiceKey, StarId, StarTemplate, Taint, VolumeKey,
 };
 use state::{Author, Command, Deed};
 
@@ -227,6 +227,11 @@ pub enum Request {
         node: NodeId,
         name: String,
         taint: Option<Taint>,
+    },
+    /// Say how often what a machine has may be kept for stars, or of all of which nothing of their own is said; or take it back.
+    SetOvercommit {
+        node: Option<NodeId>,
+        overcommit: Option<Overcommit>,
     },
     /// Take a machine out for good. One that is there is refused, unless it is forced.
     RemoveNode {

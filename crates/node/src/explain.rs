@@ -46,6 +46,9 @@ pub struct ExplainedNode {
     /// Everything that keeps the next star of the service off it; nothing when it may have it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
+    /// How often in a row stars of the service ended here, if others are tried first because of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shunned: Option<u32>,
     /// Of what the service prefers, what holds here, and with which weight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub preferred: Vec<String>,
@@ -68,6 +71,7 @@ impl Node {
         for star in self.state.stars_of(key).filter(|star| star.phase != StarPhase::Ended) {
             here.entry(star.node).or_default().push(star.name());
         }
+        let shuns = self.services.get(key).map(|local| &local.shuns);
         let apart = self.apart_there(key);
         let places = self.places_for(&request);
         let mut all = self.machines(key);
@@ -101,6 +105,7 @@ impl Node {
                 here,
                 stars: seen.stars,
                 reasons: keeps,
+                shunned: shuns.and_then(|shuns| shuns.get(&node)?.failures(self.now)),
                 preferred: held.map(|wish| format!("{} ({})", wish.that, wish.weight)).collect(),
                 next: next == Some(node),
             }

@@ -8,7 +8,7 @@ use model::{
     Bytes, Code, CpuSet, Endpoint, ExitCause, Limits, NodeFacts, NodeId, Problem, Reserve, ServiceKey, StarId,
     StarPhase, Time, WallTime,
 };
-use rollout::Backoff;
+use rollout::{Backoff, Shun};
 use scheduler::Ids;
 use state::{Assignment, Change, Command, Load, Part, StarRecord, State, apply, touched};
 
@@ -42,6 +42,8 @@ pub struct Node {
     pub(crate) config: NodeConfig,
     /// What this machine is, while it is alone.
     pub(crate) own_facts: NodeFacts,
+    /// When the last event was, or somebody looked.
+    pub(crate) now: Time,
     pub(crate) state: State,
     pub(crate) stars: BTreeMap<StarId, Local>,
     pub(crate) services: BTreeMap<ServiceKey, LocalService>,
@@ -174,6 +176,8 @@ pub(crate) struct LocalService {
     pub(crate) listen_problem: Option<String>,
     /// Of each place, by revision: that of the service, and the one that may come back.
     pub(crate) backoff: BTreeMap<(u64, u32), Backoff>,
+    /// Machines on which its stars fail.
+    pub(crate) shuns: BTreeMap<NodeId, Shun>,
     /// The revision that the service had when it was looked at last.
     pub(crate) revision: u64,
     pub(crate) last_failure: Option<ExitCause>,
@@ -211,10 +215,11 @@ impl Node {
             state.services.keys().map(|key| (key.clone(), LocalService::default())).collect();
         let of_stars = state.stars.services().cloned();
         let dirty = services.keys().cloned().chain(of_stars).collect();
-        let own_facts = config.facts();
+        let own_facts = NodeFacts { overcommit: state.overcommit, ..config.facts() };
         let mut node = Self {
             config,
             own_facts,
+            now: Time::ZERO,
             state,
             stars,
             services,
@@ -291,8 +296,15 @@ impl Node {
         if self.begun { self.timers.next() } else { Some(Time::ZERO) }
     }
 
+    /// Somebody looks at it at this moment: what is shown is as of then.
+    pub fn look_at(&mut self, now: Time) -> &Self {
+        self.now = now;
+        self
+    }
+
     /// Takes one event and appends what is to be done about it.
     pub fn handle(&mut self, now: Time, wall: WallTime, event: Event, effects: &mut Vec<Effect>) {
+        self.now = now;
         let mut step = Step { now, wall, effects };
         if !std::mem::replace(&mut self.begun, true) {
             self.listen_to_all(&mut step);
@@ -435,6 +447,7 @@ impl Node {
     fn start_over(&mut self, service: &ServiceKey) {
         if let Some(local) = self.services.get_mut(service) {
             local.backoff.clear();
+            local.shuns.clear();
             local.last_failure = None;
             self.dirty.insert(service.clone());
         }
@@ -508,6 +521,7 @@ impl Node {
                 // Whoever asks has seen to what was wrong with it.
                 if let Some(local) = self.services.get_mut(service) {
                     local.backoff.retain(|(_, place), _| place != ordinal);
+                    local.shuns.clear();
                 }
                 self.dirty.insert(service.clone());
             }
@@ -518,6 +532,10 @@ impl Node {
                 }
             }
             Change::NodeChanged { node } => self.node_changed(*node, step),
+            Change::OvercommitChanged { .. } => {
+                self.own_facts.overcommit = self.state.overcommit;
+                self.look_at_all();
+            }
             Change::NamespaceChanged { .. } => self.look_at_namespaces(step),
             Change::NamespaceRemoved { namespace } => {
                 step.effects.push(Effect::NamespaceRemoved { namespace: namespace.clone() });

@@ -186,7 +186,7 @@ impl Node {
         self.look_at_all();
     }
 
-    fn look_at_all(&mut self) {
+    pub(crate) fn look_at_all(&mut self) {
         self.dirty.extend(self.state.services.keys().cloned());
         self.dirty.extend(self.state.stars.services().cloned());
     }
@@ -239,6 +239,7 @@ impl Node {
             facts,
             taints: self.state.nodes.get(&node).map(|record| &record.taints),
             apart: None,
+            shunned: false,
             stars: load.map_or(0, |load| load.stars) + coming.map_or(0, |load| load.stars),
             of_service: 0,
             crowd: None,
@@ -263,6 +264,10 @@ impl Node {
             let can_order = view.node != self.config.node || self.nursery_up;
             can_order && self.is_reachable(view.node) && homes.iter().all(|home| *home == view.node)
         });
+        if let Some(local) = self.services.get(service).filter(|local| !local.shuns.is_empty()) {
+            let is_shunned = |node| local.shuns.get(&node).is_some_and(|shun| shun.failures(self.now).is_some());
+            views.iter_mut().for_each(|view| view.shunned = is_shunned(view.node));
+        }
         let left = self.left_by_moves(service);
         views.retain(|view| !left.contains(&view.node));
         // What has no home yet gets one: all its stars go there together.

@@ -2,7 +2,7 @@
 //!
 //! What is really used only a machine itself knows; whoever asks for the pool asks them.
 
-use model::{Duty, Kept, Name, NodeFacts, NodeId, Standing};
+use model::{Duty, Kept, Name, NodeFacts, NodeId, Overcommit, Standing};
 use serde::{Deserialize, Serialize};
 
 use crate::node::Node;
@@ -15,6 +15,9 @@ pub struct ResourcesView {
     pub nodes: Vec<NodeResources>,
     /// Of those that get stars.
     pub sum: Pool,
+    /// How often what a machine has may be kept for stars, where nothing of its own is said.
+    #[serde(default, skip_serializing_if = "Overcommit::is_none")]
+    pub overcommit: Overcommit,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +29,9 @@ pub struct NodeResources {
     pub name: Option<Name>,
     /// Whether it is up and gets stars.
     pub takes: bool,
+    /// How often what it has may be kept for stars.
+    #[serde(default, skip_serializing_if = "Overcommit::is_none")]
+    pub overcommit: Overcommit,
     /// Stars on it that have not ended.
     pub stars: u32,
     pub pool: Pool,
@@ -50,7 +56,7 @@ pub struct Amounts {
     pub machine: u64,
     /// What is kept for stars.
     pub kept: u64,
-    /// What could be kept for more.
+    /// What could be kept for more, as often as its operator says.
     pub free: u64,
     /// Of what is free, what lies idle because too little is left of the other that stars need: processors without memory, or memory
     /// without processors.
@@ -128,7 +134,7 @@ impl Node {
                 view.collect()
             }
         };
-        let mut view = ResourcesView { nodes, sum: Pool::default() };
+        let mut view = ResourcesView { nodes, sum: Pool::default(), overcommit: self.state.overcommit };
         view.sum_up();
         view
     }
@@ -147,7 +153,7 @@ impl Node {
             disk: amounts(0, 0, None, 0, load.disk),
         };
         pool.strand();
-        NodeResources { node, name: name.cloned(), takes, stars: load.stars, pool }
+        NodeResources { node, name: name.cloned(), takes, overcommit: facts.overcommit, stars: load.stars, pool }
     }
 }
 

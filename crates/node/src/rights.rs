@@ -83,6 +83,7 @@ fn may_have_asked(from: NodeId, role: NodeRole, command: &Command) -> Result<(),
         Command::SetNamespace { .. } | Command::DeleteNamespace { .. } => forbidden("say which namespaces there are"),
         // Not its own either: whom a machine is for is an admin's to say.
         Command::SetTaint { .. } => forbidden("taint nodes"),
+        Command::SetOvercommit { .. } => forbidden("say how often what a node has is kept for stars"),
         // Not even by the node's own users: `remove` and `drain` elsewhere are an admin's.
         Command::SetDuty { node, .. } | Command::RemoveNode { node, .. } if *node != from => {
             forbidden("say what becomes of other nodes")

@@ -41,6 +41,7 @@ impl Node {
         {
             service.revision = wanted.revision;
             service.backoff.retain(|(revision, _), _| record.is_some_and(|record| record.spec_of(*revision).is_some()));
+            service.shuns.clear();
             service.last_failure = None;
         }
         // Who else leads plans for all.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use model::{Exit, ExitCause, RestartPolicy, ServiceKey, StarId, StarPhase};
+use model::{Exit, ExitCause, NodeId, RestartPolicy, ServiceKey, StarId, StarPhase};
 
 use crate::event::{Effect, RunningStar, StartOrder};
 use crate::node::{Local, NURSERY_PATIENCE, Node, Step};
@@ -241,8 +241,8 @@ impl Node {
             let exit = record.exit.as_ref().filter(|_| phase == StarPhase::Ended);
             let failed = exit.filter(|exit| !exit.asked && exit.cause != ExitCause::NodeLost).cloned();
             if let Some(exit) = failed.filter(|exit| !is_over(record.template.restart, &exit.cause)) {
-                let (service, ordinal, revision) = (record.service.clone(), record.ordinal, record.revision);
-                self.failed(&service, ordinal, revision, exit.cause, step);
+                let (service, node, place) = (record.service.clone(), record.node, (record.revision, record.ordinal));
+                self.failed(&service, node, place, exit.cause, step);
             }
             return;
         };
@@ -267,8 +267,16 @@ impl Node {
         }
     }
 
-    /// A star ended by itself: the next in its place waits the longer, the oftener that happened.
-    fn failed(&mut self, key: &ServiceKey, ordinal: u32, revision: u64, cause: ExitCause, step: &Step<'_>) {
+    /// A star ended by itself: the next in its place waits the longer, the oftener that happened, and goes elsewhere if that happened
+    /// on this machine again and again.
+    fn failed(
+        &mut self,
+        key: &ServiceKey,
+        node: NodeId,
+        (revision, ordinal): (u64, u32),
+        cause: ExitCause,
+        step: &Step<'_>,
+    ) {
         let Some(record) = self.state.services.get(key).filter(|record| record.spec_of(revision).is_some()) else {
             return;
         };
@@ -276,6 +284,7 @@ impl Node {
         let Some(service) = self.services.get_mut(key) else { return };
         service.backoff.entry((revision, ordinal)).or_default().failed(step.now);
         if is_current {
+            service.shuns.entry(node).or_default().failed(step.now);
             service.last_failure = Some(cause);
         }
     }
@@ -402,7 +411,7 @@ impl Node {
         };
         let (key, ordinal, revision) = (local.service.clone(), local.ordinal, local.revision);
         if !asked && !is_over(record.template.restart, &cause) {
-            self.failed(&key, ordinal, revision, cause.clone(), step);
+            self.failed(&key, self.config.node, (revision, ordinal), cause.clone(), step);
         }
         self.end(star, Exit { cause, asked });
     }

@@ -167,6 +167,7 @@ mod tests {
             let digits = word.trim_end_matches(|c: char| c.is_ascii_lowercase());
             let zone = word[digits.len()..].parse().ok();
             let record = NodeRecord {
+                overcommit: None,
                 taints: Default::default(),
                 name: format!("n{digits}").parse().unwrap(),
                 role,

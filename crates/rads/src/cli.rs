@@ -12,7 +12,8 @@ use model::{CpuSet, ListenAddr, Name, SecretKey, VolumeKey};
 use crate::access::{Api, Audit, Contexts, Grant, Grants, api};
 use crate::commands::top::board::SortBy;
 use crate::membership::{
-    AddTaint, Backup, Certs, Drain, Init, Join, Leave, Nodes, OneNode, Rebalance, Recover, Remove, RemoveTaint, Token,
+    AddTaint, Backup, Certs, Drain, Init, Join, Leave, Nodes, OneNode, Rebalance, Recover, Remove, RemoveTaint,
+    SetOvercommit, Token,
 };
 use crate::namespaces::Namespaces;
 use crate::options::ServiceOptions;
@@ -137,6 +138,8 @@ pub(crate) enum Constellation {
     Taint(AddTaint),
     /// Take a taint from a node
     Untaint(RemoveTaint),
+    /// Say how often what a node has may be kept for stars
+    Overcommit(SetOvercommit),
     /// Move stars to where they would come if they were placed now
     Rebalance(Rebalance),
     /// Take this machine out of its constellation; its stars run elsewhere first
@@ -872,6 +875,8 @@ mod tests {
             "rads c taint d gpu",
             "rads c taint d team=red --evict",
             "rads c untaint d gpu",
+            "rads c overcommit d --cpu-percent 200 --ram-percent 120",
+            "rads c overcommit --reset",
             "rads c rebalance web team/api --dry-run --most 5",
             "rads c leave",
             "rads c backup save /tmp/x.backup",

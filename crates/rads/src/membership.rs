@@ -137,6 +137,22 @@ pub(crate) struct RemoveTaint {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct SetOvercommit {
+    /// A node's name or id [default: all of which nothing of their own is said]
+    pub(crate) node: Option<String>,
+    /// So much of its processors may be kept for stars, in percent of what it does not keep for itself: 100 to 1000. What is not said of
+    /// the two stays as it is
+    #[arg(long, value_name = "PERCENT", required_unless_present_any = ["ram_percent", "reset"])]
+    pub(crate) cpu_percent: Option<u32>,
+    /// So much of its memory
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) ram_percent: Option<u32>,
+    /// As it is when nothing is said, or for a node as it is for all others
+    #[arg(long, conflicts_with_all = ["cpu_percent", "ram_percent"])]
+    pub(crate) reset: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Remove {
     /// A node's name or id
     pub(crate) node: String,

@@ -10,11 +10,13 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod shun;
 mod verdict;
 
 use model::{StarId, StarPhase};
 
 pub use backoff::{Backoff, CRASH_LOOP_FAILURES};
+pub use shun::Shun;
 pub use verdict::{FAILURES_MAX, Verdict, Watch};
 
 /// What a service should be.

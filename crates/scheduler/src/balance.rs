@@ -90,7 +90,8 @@ impl<'v> Scale<'v, '_> {
     /// The machine that would get the next star, if any.
     fn taker(&self, places: &[usize], spread: &[Attribute]) -> Option<usize> {
         let Some((attribute, others)) = spread.split_first() else {
-            let can = places.iter().copied().filter(|place| fits(&self.views[*place], &self.request));
+            let may = |place: &usize| !self.views[*place].shunned && fits(&self.views[*place], &self.request);
+            let can = places.iter().copied().filter(may);
             return can.min_by_key(|place| (self.load(*place, 0), self.views[*place].stars, *place));
         };
         let values = self.by(attribute, places);

@@ -33,6 +33,8 @@ pub struct NodeView<'a> {
     pub taints: Option<&'a Taints>,
     /// A service that has stars there and shares no machine with the one at hand.
     pub apart: Option<&'a ServiceKey>,
+    /// Stars of the service ended there again and again: others are tried first.
+    pub shunned: bool,
     /// Stars that run there.
     pub stars: u32,
     /// Of these, stars of the service at hand.

@@ -12,9 +12,12 @@ use crate::fit::{fits, no_room};
 use crate::ids::Ids;
 use crate::{NodeView, Request};
 
-/// What a machine is worth for the next star; less is better. Whether it is promised more than it has, what the strategy says,
-/// and to tell equals apart the machine itself and where its view is.
-type Rank = (bool, [i64; 3], NodeId, usize);
+/// What a machine is worth for the next star; less is better. Whether it is one to be tried last, what the strategy says, and to tell
+/// equals apart the machine itself and where its view is.
+type Rank = (Last, [i64; 3], NodeId, usize);
+
+/// What lets a machine come last: that stars of the service end there again and again, or else that it is promised more than there is room.
+type Last = (bool, bool);
 
 /// Machines, or values of an attribute with what is below each.
 #[derive(Debug)]
@@ -159,7 +162,7 @@ impl<'p, 'v> Next<'p, 'v> {
             Strategy::Binpack => [-score, -stars, 0],
             Strategy::Random => [-score, (ids.random() >> 1) as i64, 0],
         };
-        (over, wanted, view.node, place)
+        ((view.shunned, over), wanted, view.node, place)
     }
 }
 
@@ -184,9 +187,9 @@ impl Order {
     }
 }
 
-/// By what its values are compared. A value all of whose machines are promised more than they have comes last.
+/// By what its values are compared. A value all of whose machines are to be tried last comes last.
 impl Value {
-    fn worth(&self) -> (bool, u32, Rank) {
+    fn worth(&self) -> (Last, u32, Rank) {
         (self.best.0, self.of_service, self.best)
     }
 }

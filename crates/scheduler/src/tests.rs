@@ -18,6 +18,7 @@ struct Machine {
     kept: Kept,
     taints: Taints,
     apart: Option<&'static ServiceKey>,
+    shunned: bool,
 }
 
 fn machine(of_service: u32, stars: u32) -> Machine {
@@ -52,9 +53,10 @@ impl Machine {
 /// Numbered from 1.
 fn views(machines: &[Machine]) -> Vec<NodeView<'_>> {
     fn view(
-        (Machine { facts, taints, apart, stars, of_service, promised, kept }, number): (&Machine, u64),
+        (Machine { facts, taints, apart, shunned, stars, of_service, promised, kept }, number): (&Machine, u64),
     ) -> NodeView<'_> {
         NodeView {
+            shunned: *shunned,
             node: NodeId(number),
             name: None,
             facts,
@@ -122,6 +124,18 @@ fn refused(machines: &[Machine], template: &StarTemplate, placement: &Placement)
     let service = "web".parse().unwrap();
     let request = Request { service: &service, template, placement, ordinals: &[] };
     check(&views(machines), &request).err()
+}
+
+#[test]
+fn a_machine_on_which_stars_fail_comes_last_whatever_is_preferred_and_is_not_left_out() {
+    let failing = |of_service| Machine { shunned: true, ..machine(of_service, of_service) };
+    let machines = [failing(0), machine(3, 3), machine(4, 4).promised(9_000)];
+    for text in ["{}", r#"{"strategy":"binpack"}"#, r#"{"strategy":"random"}"#] {
+        let places = placed(&machines, &needs(100), &placement(text), 3);
+        assert!(places.len() == 3 && !places.contains(&1), "{text}: {places:?}");
+    }
+    assert_eq!(placed(&machines, &needs(100), &placement(r#"{"per_node":5}"#), 9), [2, 2, 3, 1, 1, 1, 1, 1]);
+    assert_eq!(placed(&[failing(0), failing(1)], &template(), &Placement::default(), 2), [1, 1]);
 }
 
 #[test]

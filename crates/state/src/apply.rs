@@ -93,6 +93,10 @@ pub enum Change {
     NodeChanged {
         node: NodeId,
     },
+    /// How often what machines have may be kept for stars, and that of these nodes.
+    OvercommitChanged {
+        nodes: Vec<NodeId>,
+    },
     /// Who may come in, or who is believed, is other than it was.
     SecurityChanged,
     /// It was applied before, at this index, and is not again.
@@ -153,6 +157,9 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         Command::Preempt { service, stars, wall } => preempt(state, service, stars, *wall, &mut changes),
         Command::SetTaint { node, name, taint, wall } => {
             nodes::set_taint(state, *node, name, taint.as_ref(), *wall, &mut changes)
+        }
+        Command::SetOvercommit { node, overcommit, wall } => {
+            nodes::set_overcommit(state, *node, *overcommit, *wall, &mut changes)
         }
         Command::Forget { stars } => {
             stars.iter().for_each(|star| changes.extend(forget(state, *star)));

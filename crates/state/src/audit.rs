@@ -294,6 +294,13 @@ impl Command {
                 Some(taint) => format!("taint node `{node}`: `{}`", model::taint::shown(name, taint)),
                 None => format!("untaint node `{node}`: `{name}`"),
             }),
+            Self::SetOvercommit { node, overcommit, .. } => {
+                let of = node.map_or_else(|| "all others".to_owned(), |node| format!("node `{node}`"));
+                nodes(match overcommit {
+                    Some(overcommit) => format!("overcommit {of}: {overcommit}"),
+                    None => format!("reset the overcommit of {of}"),
+                })
+            }
             Self::AddTicket { ticket, .. } => access(format!("invite {} as {}", ticket.uses_max, ticket.role)),
             Self::RemoveTicket { hash, .. } => access(format!("revoke join token `{}`", crate::security::short(*hash))),
             Self::RevokeCertificates { node, .. } => access(format!("shut out node `{node}`")),

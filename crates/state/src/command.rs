@@ -2,8 +2,8 @@
 
 use model::{
     AppKey, AppSpec, ContentHash, Duty, Exit, JoinTicket, LimitsChange, Name, NamespaceChange, NodeFacts, NodeId,
-    NodeRole, Once, RolloutTurn, SecretChange, SecretKey, Serial, ServiceKey, StarId, StarPhase, Taint, VolumeKey,
-    WallTime,
+    NodeRole, Once, Overcommit, RolloutTurn, SecretChange, SecretKey, Serial, ServiceKey, StarId, StarPhase, Taint,
+    VolumeKey, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -150,6 +150,14 @@ pub enum Command {
     EndNamespace { namespace: Name, at: WallTime, wall: WallTime },
     /// Says something of a machine that services have to put up with; `None` takes it back.
     SetTaint { node: NodeId, name: String, taint: Option<Taint>, wall: WallTime },
+    /// Says how often what a machine has may be kept for stars, or of all of which nothing of their own is said; `None` takes it back.
+    SetOvercommit {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        node: Option<NodeId>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        overcommit: Option<Overcommit>,
+        wall: WallTime,
+    },
     /// Tells stars to go so that a star of `service` has room. Refused for each that need not give way to it.
     Preempt { service: ServiceKey, stars: Vec<StarId>, wall: WallTime },
     /// Begins or ends a reservation whose time has come. Refused when that is another by now.

@@ -3,8 +3,8 @@
 use model::machine::{LABEL_MAX_BYTES, NODES_MAX, said_of_volumes};
 use model::taint::{self, TAINTS_MAX};
 use model::{
-    Code, ContentHash, Duty, Exit, ExitCause, Name, NodeFacts, NodeId, NodeRole, Problem, Standing, StarId, StarPhase,
-    Taint, Taints, WallTime,
+    Code, ContentHash, Duty, Exit, ExitCause, Name, NodeFacts, NodeId, NodeRole, Overcommit, Problem, Standing, StarId,
+    StarPhase, Taint, Taints, WallTime,
 };
 
 use crate::apply::{Applied, Change, transit};
@@ -78,10 +78,11 @@ fn insert(
         name: name.clone(),
         role,
         address: address.to_owned(),
-        facts: facts.clone(),
+        facts: NodeFacts { overcommit: state.overcommit, ..facts.clone() },
         standing: Standing::Up,
         duty: Duty::Takes,
         taints: Taints::new(),
+        overcommit: None,
         admitted: wall,
         since: wall,
     };
@@ -99,10 +100,11 @@ pub(crate) fn describe(
 ) -> Applied {
     check(address, facts)?;
     let record = node_mut(state, node)?;
-    if record.address == address && record.facts == *facts {
+    if record.is_described(address, facts) {
         return Ok(());
     }
-    (record.address, record.facts) = (address.to_owned(), facts.clone());
+    let facts = NodeFacts { overcommit: record.facts.overcommit, ..facts.clone() };
+    (record.address, record.facts) = (address.to_owned(), facts);
     changes.push(Change::NodeChanged { node });
     Ok(())
 }
@@ -206,6 +208,48 @@ pub(crate) fn set_taint(
     let what = format!("node `{}` {what}", record.name);
     state.record(wall, what);
     changes.push(Change::NodeChanged { node });
+    Ok(())
+}
+
+/// Says how often what a machine has may be kept for stars, or that it is as for all others; without a machine, of all of which
+/// nothing of their own is said. Nothing is taken from stars that are there: who has more kept than there is room gets no new ones.
+pub(crate) fn set_overcommit(
+    state: &mut State,
+    node: Option<NodeId>,
+    overcommit: Option<Overcommit>,
+    wall: WallTime,
+    changes: &mut Vec<Change>,
+) -> Applied {
+    overcommit.map_or(Ok(()), |overcommit| overcommit.check())?;
+    let what = match node {
+        Some(node) => {
+            let record = node_mut(state, node)?;
+            if std::mem::replace(&mut record.overcommit, overcommit) == overcommit {
+                return Ok(());
+            }
+            match overcommit {
+                Some(overcommit) => format!("node `{}`: {overcommit} may be kept for stars", record.name),
+                None => format!("node `{}` is overcommitted as all others", record.name),
+            }
+        }
+        None => {
+            let overcommit = overcommit.unwrap_or_default();
+            if std::mem::replace(&mut state.overcommit, overcommit) == overcommit {
+                return Ok(());
+            }
+            format!("nodes of which nothing else is said: {overcommit} may be kept for stars")
+        }
+    };
+    let usual = state.overcommit;
+    let mut nodes: Vec<NodeId> = node.into_iter().collect();
+    for (of, record) in state.nodes.iter_mut().filter(|(_, record)| record.standing != Standing::Left) {
+        let overcommit = record.overcommit.unwrap_or(usual);
+        if std::mem::replace(&mut record.facts.overcommit, overcommit) != overcommit && Some(*of) != node {
+            nodes.push(*of);
+        }
+    }
+    changes.push(Change::OvercommitChanged { nodes });
+    state.record(wall, what);
     Ok(())
 }
 

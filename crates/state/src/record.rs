@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use model::{
-    AppKey, AppSpec, BundleId, Duty, Exit, Name, NodeFacts, NodeId, NodeRole, Placement, SecretKey, ServiceKey,
-    ServiceSpec, Standing, StarId, StarPhase, StarTemplate, Taints, Turn, VolumeKey, WallTime,
+    AppKey, AppSpec, BundleId, Duty, Exit, Name, NodeFacts, NodeId, NodeRole, Overcommit, Placement, SecretKey,
+    ServiceKey, ServiceSpec, Standing, StarId, StarPhase, StarTemplate, Taints, Turn, VolumeKey, WallTime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +37,9 @@ pub struct State {
     /// Empty on a machine that is alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub nodes: BTreeMap<NodeId, NodeRecord>,
+    /// How often what a machine has may be kept for stars, where nothing else is said of it.
+    #[serde(default, skip_serializing_if = "Overcommit::is_none")]
+    pub overcommit: Overcommit,
     /// Where each volume lies, from its first use on: stars that have it run there and nowhere else.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub homes: BTreeMap<VolumeKey, NodeId>,
@@ -216,12 +219,20 @@ pub struct NodeRecord {
     /// Who has to put up with it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub taints: Taints,
+    /// Where it is another than all others' ([`State::overcommit`]). What holds is in its facts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overcommit: Option<Overcommit>,
     pub admitted: WallTime,
     /// When it came to stand as it does.
     pub since: WallTime,
 }
 
 impl NodeRecord {
+    /// Whether a machine that says this of itself says what is known of it. What its operator says of it is not its own.
+    pub fn is_described(&self, address: &str, facts: &NodeFacts) -> bool {
+        self.address == address && self.facts == NodeFacts { overcommit: self.facts.overcommit, ..facts.clone() }
+    }
+
     /// Whether it is there, and its operator lets stars of a service so placed come. What is on every machine is on those that are
     /// cordoned too.
     pub fn takes_stars_of(&self, placement: &Placement) -> bool {

@@ -103,6 +103,9 @@ pub fn touched(state: &State, changes: &[Change]) -> BTreeSet<Part> {
             Change::SecurityChanged => {
                 parts.insert(Part::Security);
             }
+            Change::OvercommitChanged { nodes } => {
+                parts.extend(nodes.iter().map(|node| Part::Node(*node)));
+            }
             Change::Repeated { .. } | Change::Refused { .. } => {}
         }
     }

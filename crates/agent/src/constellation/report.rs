@@ -72,7 +72,7 @@ pub(crate) async fn describe(shared: Shared, address: String, facts: NodeFacts) 
     loop {
         let (wanted_address, wanted) = (address.clone(), facts.clone());
         let differs = move |node: &Node| {
-            node.state().nodes.get(&me).is_some_and(|record| record.address != wanted_address || record.facts != wanted)
+            node.state().nodes.get(&me).is_some_and(|record| !record.is_described(&wanted_address, &wanted))
         };
         match shared.looker.look(differs).await {
             Ok(true) => {}

@@ -113,6 +113,7 @@ impl Town {
         let record = |(node, (role, address)): (&NodeId, &(NodeRole, SocketAddr))| {
             let record = NodeRecord {
                 taints: Default::default(),
+                overcommit: None,
                 name: name(&format!("n{}", node.0)),
                 role: *role,
                 address: address.to_string(),

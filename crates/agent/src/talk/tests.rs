@@ -26,6 +26,7 @@ fn state() -> State {
     for (id, name) in [(1, "a"), (2, "b")] {
         let record = NodeRecord {
             taints: Default::default(),
+            overcommit: None,
             name: name.parse().unwrap(),
             role: NodeRole::Controller,
             address: "10.0.0.1:7946".to_owned(),

@@ -6,7 +6,7 @@ use axum::extract::ConnectInfo;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
-use model::{NodeId, Problem, Taint};
+use model::{NodeId, Overcommit, Problem, Taint};
 
 use super::Asked;
 use crate::constellation::{Became, Init, Join, NodeView, Removal, SetDuty, Survey};
@@ -97,6 +97,38 @@ pub(super) async fn set_taint(
     responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
 pub(super) async fn remove_taint(Asked(control): Asked, Path((node, name)): Path<(NodeId, String)>) -> Reply<Accepted> {
     Ok(Json(control.set_taint(node, name, None).await?))
+}
+
+/// Say how often what nodes have may be kept for stars, where nothing of their own is said
+#[utoipa::path(put, path = "/v1/overcommit", tag = "constellation", request_body = Overcommit,
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn set_overcommit(Asked(control): Asked, Body(overcommit): Body<Overcommit>) -> Reply<Accepted> {
+    Ok(Json(control.set_overcommit(None, Some(overcommit)).await?))
+}
+
+/// Take that back: what nodes have is kept once
+#[utoipa::path(delete, path = "/v1/overcommit", tag = "constellation",
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn remove_overcommit(Asked(control): Asked) -> Reply<Accepted> {
+    Ok(Json(control.set_overcommit(None, None).await?))
+}
+
+/// Say how often what a node has may be kept for stars
+#[utoipa::path(put, path = "/v1/nodes/{node}/overcommit", tag = "constellation", params(("node" = NodeId, Path)),
+    request_body = Overcommit, responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn set_overcommit_of(
+    Asked(control): Asked,
+    Path(node): Path<NodeId>,
+    Body(overcommit): Body<Overcommit>,
+) -> Reply<Accepted> {
+    Ok(Json(control.set_overcommit(Some(node), Some(overcommit)).await?))
+}
+
+/// Take that back: it is as for all others
+#[utoipa::path(delete, path = "/v1/nodes/{node}/overcommit", tag = "constellation", params(("node" = NodeId, Path)),
+    responses((status = 200, body = Accepted), (status = "default", body = Problem)))]
+pub(super) async fn remove_overcommit_of(Asked(control): Asked, Path(node): Path<NodeId>) -> Reply<Accepted> {
+    Ok(Json(control.set_overcommit(Some(node), None).await?))
 }
 
 /// Take a node out for good

@@ -134,6 +134,8 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(constellation::survey))
         .routes(routes!(constellation::set_duty))
         .routes(routes!(constellation::set_taint, constellation::remove_taint))
+        .routes(routes!(constellation::set_overcommit, constellation::remove_overcommit))
+        .routes(routes!(constellation::set_overcommit_of, constellation::remove_overcommit_of))
         .routes(routes!(constellation::remove))
         .routes(routes!(constellation::backup))
         .routes(routes!(certs::invite, certs::tokens))

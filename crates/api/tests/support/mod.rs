@@ -378,6 +378,9 @@ impl Control for Remembering {
     fn set_taint(&self, node: NodeId, name: String, taint: Option<model::Taint>) -> Answer<'_, Accepted> {
         self.note(format!("{node} {name} {taint:?}"), Ok(Accepted { index: 12 }))
     }
+    fn set_overcommit(&self, node: Option<NodeId>, overcommit: Option<model::Overcommit>) -> Answer<'_, Accepted> {
+        self.note(format!("{node:?} {overcommit:?}"), Ok(Accepted { index: 14 }))
+    }
     fn remove_node(&self, node: NodeId, force: bool) -> Answer<'_, Accepted> {
         self.note(format!("remove {node} {force}"), Ok(Accepted { index: 13 }))
     }

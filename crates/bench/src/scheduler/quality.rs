@@ -51,6 +51,7 @@ impl Machine {
 
     fn view((this, number): (&Self, u64)) -> NodeView<'_> {
         NodeView {
+            shunned: false,
             node: NodeId(number),
             name: None,
             facts: &this.facts,

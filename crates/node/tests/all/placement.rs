@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use model::{
-    AppSpec, Bytes, Code, Duty, NodeFacts, NodeId, RequestId, Reserve, ServiceSpec, StarId, StarPhase, WallTime,
+    AppSpec, Bytes, Code, Duty, Exit, ExitCause, NodeFacts, NodeId, Overcommit, RequestId, Reserve, ServiceSpec,
+    StarId, StarPhase, WallTime,
 };
 use node::{Effect, Event, Request};
 use state::{Command, Transition};
@@ -121,6 +122,90 @@ fn services_planned_at_once_do_not_ask_for_one_room() {
     let view = desk.node.service_view(&"of-b".parse().unwrap()).unwrap();
     let expected = "no node can hold a star of `of-b` (needs 600 MiB of memory, largest free is 400 MiB)";
     assert_eq!(view.problem.as_deref(), Some(expected));
+}
+
+#[test]
+fn stars_that_wait_for_room_come_when_machines_are_overcommitted() {
+    let mut desk = with_room();
+    desk.write(keeping("a", 5, 600));
+    desk.write_all();
+    assert_eq!(stars_of(&desk, "of-a"), 3);
+    let overcommit = |node: Option<u64>, memory_percent: u32| Command::SetOvercommit {
+        node: node.map(NodeId),
+        overcommit: Some(Overcommit { cpu_percent: 100, memory_percent }),
+        wall: WallTime(1),
+    };
+    desk.write(overcommit(Some(2), 120));
+    desk.write_all();
+    assert_eq!(stars_of(&desk, "of-a"), 4);
+    desk.write(overcommit(None, 200));
+    desk.write_all();
+    assert_eq!(stars_of(&desk, "of-a"), 5);
+    let view = desk.node.resources_view();
+    let free: Vec<u64> = view.nodes.iter().map(|node| node.pool.memory.free >> 20).collect();
+    let kept: Vec<u64> = view.nodes.iter().map(|node| node.pool.memory.kept >> 20).collect();
+    assert_eq!(free.iter().zip(&kept).map(|(free, kept)| free + kept).collect::<Vec<_>>(), [2_000, 1_200, 2_000]);
+    // Nothing is taken from stars that are there.
+    desk.write(overcommit(None, 100));
+    desk.write_all();
+    assert_eq!(stars_of(&desk, "of-a"), 5);
+}
+
+#[test]
+fn a_star_that_fails_on_one_machine_again_is_tried_on_others() {
+    let mut desk = with_room();
+    desk.write(keeping("a", 1, 600));
+    settle(&mut desk);
+    let service: model::ServiceKey = "of-a".parse().unwrap();
+    let there = |desk: &Desk| {
+        let mut stars = desk.node.state().stars_of(&service).filter(|star| star.phase != StarPhase::Ended);
+        stars.next().map(|star| (star.id, star.node))
+    };
+    let fails = |desk: &mut Desk| {
+        let (star, node) = there(desk).unwrap();
+        let exit = Some(Exit { cause: ExitCause::Code(1), asked: false });
+        match node == desk.node.id() {
+            true => desk.tell(Event::StarExited { star, cause: ExitCause::Code(1) }),
+            false => {
+                let change = Transition { star, phase: StarPhase::Ended, process: None, exit };
+                desk.write(Command::Transitions { changes: vec![change], wall: WallTime(2) });
+            }
+        }
+        settle(desk);
+        desk.wait(Duration::from_millis(1_100));
+        settle(desk);
+        node
+    };
+    let first = fails(&mut desk);
+    assert_eq!(there(&desk).map(|(_, node)| node), Some(first), "once may be chance, and there it is soonest ready");
+    fails(&mut desk);
+    let (_, second) = there(&desk).unwrap();
+    assert_ne!(second, first);
+    let explained = desk.node.explain(&service).unwrap();
+    let shunned: Vec<_> = explained.nodes.iter().filter_map(|node| Some((node.node, node.shunned?))).collect();
+    assert_eq!(shunned, [(first, 2)]);
+    // Whoever changes it has seen to what was wrong.
+    desk.write(Command::Restart { service: service.clone(), wall: WallTime(3) });
+    assert!(desk.node.explain(&service).unwrap().nodes.iter().all(|node| node.shunned.is_none()));
+}
+
+#[test]
+fn a_machine_on_which_stars_fail_is_still_better_than_none() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    for node in [1, 3] {
+        desk.write(Command::SetDuty { node: NodeId(node), duty: Duty::Cordoned, wall: WallTime(1) });
+    }
+    desk.write(keeping("a", 1, 0));
+    for _ in 0..3 {
+        settle(&mut desk);
+        let star = desk.on(2)[0];
+        desk.tell(Event::StarExited { star, cause: ExitCause::Code(1) });
+        settle(&mut desk);
+        desk.wait(Duration::from_millis(2_100));
+    }
+    settle(&mut desk);
+    assert_eq!(desk.on(2).len(), 1);
 }
 
 #[test]

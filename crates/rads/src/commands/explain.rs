@@ -62,9 +62,13 @@ fn verdict(node: &ExplainedNode) -> String {
         true => String::new(),
         false => format!(" (preferred: {})", node.preferred.join("; ")),
     };
+    let shunned = match node.shunned {
+        None => String::new(),
+        Some(times) => format!(", if nowhere else: its stars ended here {times} times in a row"),
+    };
     match (node.reasons.is_empty(), node.next) {
         (true, true) => format!("comes here{preferred}"),
-        (true, false) => format!("may come here{preferred}"),
+        (true, false) => format!("may come here{shunned}{preferred}"),
         (false, _) => node.reasons.join("; "),
     }
 }

@@ -151,6 +151,9 @@ fn constellation(global: &Global, command: Constellation) -> Result<u8, Failure>
         Constellation::Drain(args) => tell(global, async |on| nodes::drain(&on.client, args, on.form).await),
         Constellation::Cordon(args) => tell(global, async |on| nodes::cordon(&on.client, args, on.form).await),
         Constellation::Taint(args) => tell(global, async |on| nodes::taint(&on.client, args, on.form).await),
+        Constellation::Overcommit(args) => {
+            tell(global, async |on| resources::overcommit(&on.client, args, on.form).await)
+        }
         Constellation::Untaint(args) => tell(global, async |on| nodes::untaint(&on.client, args, on.form).await),
         Constellation::Uncordon(args) => tell(global, async |on| nodes::uncordon(&on.client, args, on.form).await),
         Constellation::Remove(args) => tell(global, async |on| nodes::remove(&on.client, args, on.form).await),

@@ -302,7 +302,7 @@ pub(super) async fn find(client: &Client, name: &str) -> Result<NodeView, Proble
 }
 
 /// The same, and it has not left.
-async fn find_there(client: &Client, name: &str) -> Result<NodeView, Problem> {
+pub(super) async fn find_there(client: &Client, name: &str) -> Result<NodeView, Problem> {
     has_not_left(pick(&all(client).await?, name)?, name)
 }
 

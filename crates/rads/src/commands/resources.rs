@@ -1,9 +1,11 @@
-//! `rads c resources`: the processors, memory and disks of all machines as one pool.
+//! `rads c resources`: the processors, memory and disks of all machines as one pool; `overcommit`: how often they are kept for stars.
 
 use api::{Amounts, Client, NodeResources, ResourcesView};
-use model::{Bytes, Millicores, Problem};
+use model::{Bytes, Code, Millicores, Overcommit, Problem};
 
+use super::nodes;
 use crate::cli::Form;
+use crate::membership::SetOvercommit;
 use crate::screen::{self, Table};
 
 pub(crate) async fn resources(client: &Client, form: Form) -> Result<u8, Problem> {
@@ -11,6 +13,42 @@ pub(crate) async fn resources(client: &Client, form: Form) -> Result<u8, Problem
     match form {
         Form::Json => screen::json(&view)?,
         Form::Text => screen::print(&shown(&view)),
+    }
+    Ok(0)
+}
+
+/// What is not said of the two stays as it is.
+pub(crate) async fn overcommit(client: &Client, args: SetOvercommit, form: Form) -> Result<u8, Problem> {
+    let node = match &args.node {
+        Some(name) => Some(nodes::find_there(client, name).await?.machine),
+        None => None,
+    };
+    let id = node.as_ref().map(|machine| machine.id);
+    if args.reset {
+        client.remove_overcommit(id).await?;
+    } else {
+        let now = match &node {
+            Some(machine) => machine.facts.overcommit,
+            None => client.resources().await?.overcommit,
+        };
+        let overcommit = Overcommit {
+            cpu_percent: args.cpu_percent.unwrap_or(now.cpu_percent),
+            memory_percent: args.ram_percent.unwrap_or(now.memory_percent),
+        };
+        client.set_overcommit(id, &overcommit).await?;
+    }
+    let view = client.resources().await?;
+    let now = match id {
+        Some(id) => view.nodes.iter().find(|node| node.node == id).map(|node| node.overcommit),
+        None => Some(view.overcommit),
+    };
+    let now = now.ok_or_else(|| Problem::new(Code::NotFound, "the node has left meanwhile"))?;
+    match form {
+        Form::Json => screen::json(&now)?,
+        Form::Text => {
+            let of = node.map_or_else(|| "nodes of which nothing else is said".to_owned(), |it| it.name.to_string());
+            screen::line(format!("{of}: {now} may be kept for stars"));
+        }
     }
     Ok(0)
 }
@@ -25,6 +63,9 @@ fn shown(view: &ResourcesView) -> String {
         disks(view, bytes),
     ];
     let mut text = tables.join("\n");
+    for node in view.nodes.iter().filter(|node| !node.overcommit.is_none()) {
+        text.push_str(&format!("overcommitted: {} may be kept for stars, of {}\n", node.overcommit, named(node)));
+    }
     let lies = |node: &NodeResources, amount: String, other: &str| {
         format!("stranded: {amount} on {}, of whose {other} too little is free\n", named(node))
     };
@@ -102,6 +143,7 @@ mod tests {
             node: NodeId(number),
             name: Some(format!("n{number}").parse().unwrap()),
             takes,
+            overcommit: Overcommit::default(),
             stars: 0,
             pool: Pool { cpu: amounts(4_000, 1_000), memory: amounts(4 << 30, 1 << 30), disk: Amounts::default() },
         };

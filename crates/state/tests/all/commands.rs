@@ -9,8 +9,8 @@ use std::sync::Arc;
 use model::app::INSTANCES_MAX;
 use model::{
     AppKey, AppSpec, BundleId, Bytes, Code, ContentHash, Exit, ExitCause, Hold, Limits, LimitsChange, Network, NodeId,
-    Probe, ProbeKind, Program, Reserve, RestartPolicy, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate,
-    VolumeKey, VolumeMount, WallTime,
+    Overcommit, Probe, ProbeKind, Program, Reserve, RestartPolicy, ServiceKey, ServiceSpec, StarId, StarPhase,
+    StarTemplate, VolumeKey, VolumeMount, WallTime,
 };
 use state::{Assignment, Change, Command, EVENTS_MAX, Load, Part, StarRecord, State, Transition, apply, touched};
 
@@ -283,8 +283,14 @@ impl Random {
         let wall = WallTime(self.number());
         let app = self.one_of(&["shop", "blog", "team/shop"]);
         let service = name(self.one_of(&["web", "api", "team/web"]));
-        match self.below(14) {
+        match self.below(15) {
             0..3 => self.put(app),
+            14 => {
+                let percent = self.one_of(&[100, 200, 50, u32::MAX]);
+                let overcommit = Overcommit { cpu_percent: percent, memory_percent: 100 };
+                let node = self.one_of(&[None, None, Some(NodeId(1))]);
+                Command::SetOvercommit { node, overcommit: self.one_of(&[None, Some(overcommit)]), wall }
+            }
             3 => Command::RemoveApp { app: key(app), wall },
             4 => Command::Scale { service, instances: self.one_of(&[0, 1, 3, u32::MAX]), wall },
             5 => Command::Restart { service, wall },

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use model::taint::TAINTS_MAX;
 use model::{
     AppSpec, BundleId, Bytes, Code, ContentHash, Duty, Exit, ExitCause, Limits, Name, Network, NodeFacts, NodeId,
-    NodeRole, Placement, Priority, Probe, ProbeKind, Program, Reserve, RestartPolicy, ServiceKey, ServiceSpec,
-    Standing, StarId, StarPhase, StarTemplate, Taint, VolumeKey, VolumeMount, WallTime,
+    NodeRole, Overcommit, Placement, Priority, Probe, ProbeKind, Program, Reserve, RestartPolicy, ServiceKey,
+    ServiceSpec, Standing, StarId, StarPhase, StarTemplate, Taint, VolumeKey, VolumeMount, WallTime,
 };
 use state::{Assignment, Change, Command, Part, State, Transition, apply, touched};
 
@@ -238,6 +238,39 @@ fn what_is_kept_on_a_node_is_kept_once_whoever_planned_it() {
     let ended = Transition { star: StarId(1), phase: StarPhase::Ended, process: None, exit: None };
     world.does(Command::Transitions { changes: vec![ended], wall: WALL });
     world.does(kept(3));
+}
+
+#[test]
+fn how_often_a_node_is_kept_is_its_operators_to_say_and_not_its_own() {
+    let mut world = World::of_three();
+    let of = |world: &World, node: u64| world.state.nodes[&NodeId(node)].facts.overcommit;
+    let overcommit = |cpu_percent, memory_percent| Overcommit { cpu_percent, memory_percent };
+    let set = |node: Option<u64>, overcommit| Command::SetOvercommit { node: node.map(NodeId), overcommit, wall: WALL };
+    world.does(set(None, Some(overcommit(200, 100))));
+    world.does(set(Some(2), Some(overcommit(100, 150))));
+    assert_eq!(
+        [1, 2, 3].map(|node| of(&world, node)),
+        [(200, 100), (100, 150), (200, 100)].map(|(c, m)| overcommit(c, m))
+    );
+    // Whatever a node says of itself.
+    let facts = Box::new(NodeFacts { cores: 2, overcommit: overcommit(1_000, 1_000), ..NodeFacts::default() });
+    for node in [2, 3] {
+        let (address, facts) = ("b:1".to_owned(), facts.clone());
+        world.does(Command::DescribeNode { node: NodeId(node), address, facts, wall: WALL });
+    }
+    assert_eq!((of(&world, 2), of(&world, 3)), (overcommit(100, 150), overcommit(200, 100)));
+    let record = &world.state.nodes[&NodeId(2)];
+    assert!(
+        record.is_described("b:1", &facts)
+            && record.is_described("b:1", &NodeFacts { cores: 2, ..NodeFacts::default() })
+    );
+    assert!(!record.is_described("b:2", &facts) && !record.is_described("b:1", &NodeFacts::default()));
+    world.does(set(Some(2), None));
+    assert_eq!(of(&world, 2), overcommit(200, 100));
+    world.does(set(None, None));
+    assert_eq!([1, 2, 3].map(|node| of(&world, node)), [Overcommit::default(); 3]);
+    world.refuses(set(None, Some(overcommit(50, 100))), Code::InvalidValue, "50 % of a machine's processors");
+    world.refuses(set(Some(9), None), Code::NotFound, "no node");
 }
 
 #[test]

@@ -7,9 +7,9 @@ use model::app::GRACE_DEFAULT_MS;
 use model::{
     Access, Amount, AppKey, AppSpec, Balance, BundleId, Bytes, ContentHash, Duty, Entry, Exit, ExitCause, Hold, Hooks,
     JoinTicket, Limits, LimitsChange, ListenAddr, Millicores, Name, NamespaceChange, Network, NodeFacts, NodeId,
-    NodeRole, Once, Priority, Probe, ProbeKind, Program, Protocol, QuotaChange, Reserve, RestartPolicy, Role,
-    RolloutTurn, Scope, SecretChange, SecretKey, Serial, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate,
-    Taint, Verb, VolumeKey, VolumeMount, WallTime,
+    NodeRole, Once, Overcommit, Priority, Probe, ProbeKind, Program, Protocol, QuotaChange, Reserve, RestartPolicy,
+    Role, RolloutTurn, Scope, SecretChange, SecretKey, Serial, ServiceKey, ServiceSpec, StarId, StarPhase,
+    StarTemplate, Taint, Verb, VolumeKey, VolumeMount, WallTime,
 };
 use state::{
     Assignment, Author, AuthorityRecord, CertificateRecord, Command, Deed, GossipKey, Grant, Outcome, Proof, Settled,
@@ -249,6 +249,12 @@ pub fn one_of_each() -> Vec<Command> {
         Command::PutApp { spec: reserved(), base: None, wall },
         Command::Assign { stars: vec![in_place], wall },
         Command::TurnHold { service: key(1), wall },
+        Command::SetOvercommit {
+            node: Some(NodeId(34)),
+            overcommit: Some(Overcommit { cpu_percent: 200, memory_percent: 120 }),
+            wall,
+        },
+        Command::SetOvercommit { node: None, overcommit: None, wall },
     ]
 }
 
@@ -335,6 +341,7 @@ fn address(n: u8) -> String {
 fn facts() -> Box<NodeFacts> {
     Box::new(NodeFacts {
         memory: Bytes::mib(4_096),
+        overcommit: Overcommit::default(),
         reserved: Reserve::default(),
         cores: 2,
         cpus: "0-1".parse().ok(),
