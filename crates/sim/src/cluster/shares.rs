@@ -53,7 +53,7 @@ impl World {
         }
     }
 
-    /// After every entry: nothing is kept twice, and nothing grows beyond a quota. Where a version comes back by itself that was in no
+    /// After every entry: nothing is kept twice, and nothing grows beyond a quota. Where a version comes back, since the next failed or was aborted, that was in no
     /// reservation, its memory counts as it did when it came first.
     pub(crate) fn check_shares(&mut self, before: Asked, comes_back: bool) {
         let room = facts().room();
