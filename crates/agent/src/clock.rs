@@ -26,9 +26,9 @@ static CONTROL: OnceLock<Handle> = OnceLock::new();
 pub fn runtime() -> io::Result<Runtime> {
     BEATS_FROM.get_or_init(Instant::now);
     // Both at once, so that their wheels turn with the beats: see `beat::EARLY`. The quicker one first.
-    let control = Builder::new_current_thread().enable_all().build()?;
+    let control = CONTROL.get().is_none().then(|| Builder::new_current_thread().enable_all().build());
     let runtime = Builder::new_multi_thread().enable_all().build()?;
-    if CONTROL.get().is_none() {
+    if let Some(control) = control.transpose()? {
         let handle = control.handle().clone();
         std::thread::Builder::new().name("control".to_owned()).spawn(move || control.block_on(pending::<()>()))?;
         let _ = CONTROL.set(handle);

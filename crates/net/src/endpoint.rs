@@ -241,7 +241,7 @@ impl Endpoint {
                     Ok(Ok(Greeting { inner, stream, input, joining })) => {
                         // A machine that joins keeps its own place, not one of a node's.
                         let place = joining.is_none().then_some(place);
-                        endpoint.inner.threads.of(inner.peer.purpose).clone().spawn(async move {
+                        endpoint.inner.threads.of(inner.peer.purpose).spawn(async move {
                             run(inner, stream, input).await;
                             drop((place, joining));
                         });

@@ -241,7 +241,12 @@ async fn what_keeps_a_cluster_together_waits_for_no_payload_whoever_opened_the_c
         assert!(data.request(vote(b"before"), SOON).await.is_ok());
         // The only thread of data has something else to do.
         let (resume, halted) = std::sync::mpsc::channel::<()>();
-        let waiting = elsewhere.spawn(async move { halted.recv() });
+        let (begun, begins) = tokio::sync::oneshot::channel();
+        let waiting = elsewhere.spawn(async move {
+            let _ = begun.send(());
+            halted.recv()
+        });
+        begins.await.unwrap();
         assert_eq!(data.request(vote(b"meanwhile"), Duration::from_millis(300)).await, Err(Failure::Timeout));
         for connection in [control, peer] {
             assert!(connection.request(vote(b"meanwhile"), SOON).await.is_ok());
