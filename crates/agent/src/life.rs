@@ -188,7 +188,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
     let ways = Ways::new(talks.clone(), desk, folder.path());
     let own = about.node;
     let node = Node::new(about, state);
-    let snapshots_left = Arc::clone(&snapshots);
+    let (snapshots_left, entries) = (Arc::clone(&snapshots), Arc::clone(&proxy));
     let main_loop = Loop {
         node,
         clock,
@@ -263,6 +263,10 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
     if timeout(LEAVE_TIMEOUT, serving).await.is_err() {
         tracing::warn!("connections cut");
         cut.abort();
+    }
+    // While stars elsewhere can still be reached.
+    if timeout(LEAVE_TIMEOUT, entries.leave()).await.is_err() {
+        tracing::warn!("requests to services cut");
     }
     let (ended, end) = oneshot::channel();
     if let Some(part) = part {

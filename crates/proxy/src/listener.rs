@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use model::{ListenAddr, Problem, Protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -31,9 +31,18 @@ pub(crate) struct Bounds {
     /// A client has this long to send the head of a request, counted from the end of the one before: it also ends
     /// connections that are kept alive for nothing.
     head_for: Duration,
+    /// A client that has connected when a listener ends has this long to begin its first request: the kernel told it that it
+    /// was let in before anybody here knew of it.
+    begin_for: Duration,
 }
 
-pub(crate) const BOUNDS: Bounds = Bounds { connections: 10_000, refusals: 256, head_for: Duration::from_secs(60) };
+pub(crate) const BOUNDS: Bounds = Bounds {
+    connections: 10_000,
+    refusals: 256,
+    head_for: Duration::from_secs(60),
+    // Long beside the way there and back, also of a busy machine; short for who waits for the end.
+    begin_for: Duration::from_millis(250),
+};
 
 /// Largest head of a request. Cookies of 8 KiB and long tokens fit; a flood of headers does not.
 const HEAD_MAX: usize = 64 << 10;
@@ -51,7 +60,13 @@ pub(crate) struct Listener {
     tcp: Arc<AtomicBool>,
     closing: watch::Sender<bool>,
     accepting: JoinHandle<()>,
+    /// Ends when nobody accepts or answers requests any more.
+    answering: mpsc::Receiver<Answering>,
 }
+
+/// Held by whoever may still answer a request; nothing is ever sent.
+#[derive(Debug)]
+enum Answering {}
 
 impl Listener {
     pub(crate) fn start<D: Dial>(
@@ -65,8 +80,18 @@ impl Listener {
         let address = socket.local_addr().unwrap_or(wanted);
         let tcp = Arc::new(AtomicBool::new(protocol == Protocol::Tcp));
         let (closing, closed) = watch::channel(false);
-        let accepting = tokio::spawn(accept(socket, Arc::clone(&tcp), bounds, way, closed));
-        Ok(Self { asked, address, tcp, closing, accepting })
+        let (answers, answering) = mpsc::channel(1);
+        let door = Door {
+            tcp: Arc::clone(&tcp),
+            bounds,
+            way,
+            closing: closed,
+            answers,
+            served: Arc::default(),
+            refused: Arc::default(),
+        };
+        let accepting = tokio::spawn(door.accept(socket));
+        Ok(Self { asked, address, tcp, closing, accepting, answering })
     }
 
     /// What connections accepted from now on speak.
@@ -80,34 +105,60 @@ impl Listener {
         let _ = self.closing.send(true);
         self.accepting
     }
+
+    /// As `end`; waits until every request that came in is answered. TCP connections and those of other protocols are
+    /// not waited for: there is no telling when they are done.
+    pub(crate) async fn answered(mut self) {
+        let _ = self.closing.send(true);
+        self.answering.recv().await;
+    }
 }
 
-async fn accept<D: Dial>(
-    socket: TcpListener,
+/// What the task that accepts has.
+struct Door<D> {
     tcp: Arc<AtomicBool>,
     bounds: Bounds,
     way: Arc<Way<D>>,
-    mut closing: watch::Receiver<bool>,
-) {
-    let served = Arc::new(AtomicUsize::new(0));
-    let refused = Arc::new(AtomicUsize::new(0));
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            _ = closing.changed() => return,
-            accepted = socket.accept() => accepted,
-        };
-        let Ok((client, from)) = accepted else {
-            sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let http = !tcp.load(SeqCst);
-        if let Some(place) = Place::take(&served, bounds.connections) {
-            let (way, closing) = (Arc::clone(&way), closing.clone());
+    closing: watch::Receiver<bool>,
+    answers: mpsc::Sender<Answering>,
+    served: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
+}
+
+impl<D: Dial> Door<D> {
+    async fn accept(mut self, socket: TcpListener) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = self.closing.changed() => break,
+                accepted = socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((client, from)) => self.let_in(client, from),
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            }
+        }
+        // The kernel has let these in; closing would reset them.
+        let Ok(socket) = socket.into_std() else { return };
+        for _ in 0..port::BACKLOG {
+            let Ok((client, from)) = socket.accept() else { return };
+            if client.set_nonblocking(true).is_ok()
+                && let Ok(client) = TcpStream::from_std(client)
+            {
+                self.let_in(client, from);
+            }
+        }
+    }
+
+    fn let_in(&self, client: TcpStream, from: SocketAddr) {
+        let http = !self.tcp.load(SeqCst);
+        if let Some(place) = Place::take(&self.served, self.bounds.connections) {
+            let (way, closing) = (Arc::clone(&self.way), self.closing.clone());
             if http {
+                let (answers, bounds) = (self.answers.clone(), self.bounds);
                 tokio::spawn(async move {
-                    serve(client, from, bounds.head_for, way, closing).await;
-                    drop(place);
+                    serve(client, from, bounds, way, closing).await;
+                    drop((place, answers));
                 });
             } else {
                 tokio::spawn(async move {
@@ -115,7 +166,7 @@ async fn accept<D: Dial>(
                     drop(place);
                 });
             }
-        } else if let Some(place) = http.then(|| Place::take(&refused, bounds.refusals)).flatten() {
+        } else if let Some(place) = http.then(|| Place::take(&self.refused, self.bounds.refusals)).flatten() {
             tokio::spawn(async move {
                 turn_away(client).await;
                 drop(place);
@@ -127,7 +178,7 @@ async fn accept<D: Dial>(
 async fn serve<D: Dial>(
     client: TcpStream,
     from: SocketAddr,
-    head_for: Duration,
+    Bounds { head_for, begin_for, .. }: Bounds,
     way: Arc<Way<D>>,
     mut closing: watch::Receiver<bool>,
 ) {
@@ -136,8 +187,10 @@ async fn serve<D: Dial>(
     }
     let who = Client::new(from.ip());
     let patience = Patience::new();
+    let begun = watch::Sender::new(false);
     let service = service_fn(|request| {
         let (way, who) = (&way, &who);
+        begun.send_if_modified(|begun| !std::mem::replace(begun, true));
         async move { Ok::<_, std::convert::Infallible>(way.forward(request, who).await) }
     });
     let connection = http1::Builder::new()
@@ -153,7 +206,13 @@ async fn serve<D: Dial>(
         biased;
         _ = connection.as_mut() => return,
         () = patience.lost(head_for) => return,
-        _ = closing.changed() => {}
+        _ = closing.wait_for(|closing| *closing) => {}
+    }
+    let mut begins = begun.subscribe();
+    tokio::select! {
+        biased;
+        _ = connection.as_mut() => return,
+        _ = timeout(begin_for, begins.wait_for(|begun| *begun)) => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = timeout(FINISH_FOR, connection).await;
@@ -164,7 +223,7 @@ async fn join<D: Dial>(client: TcpStream, way: Arc<Way<D>>, mut closing: watch::
     tokio::pin!(joined);
     tokio::select! {
         () = joined.as_mut() => return,
-        _ = closing.changed() => {}
+        _ = closing.wait_for(|closing| *closing) => {}
     }
     let _ = timeout(FINISH_FOR, joined).await;
 }
@@ -257,6 +316,26 @@ mod tests {
                 break;
             }
         }
+    }
+
+    #[tokio::test]
+    async fn who_has_connected_when_a_listener_ends_may_begin_one_request() {
+        let begins_within = async |begin_for| {
+            let listener = listener(Bounds { begin_for, ..BOUNDS });
+            let early = TcpStream::connect(listener.address).await.unwrap();
+            // Answered, so the one before it has been accepted.
+            let mut next = TcpStream::connect(listener.address).await.unwrap();
+            next.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            assert!(next.read(&mut [0; 512]).await.unwrap() > 0);
+            listener.end().await.unwrap();
+            assert_eq!(rest_of(next).await, "", "a connection at rest is closed");
+            early
+        };
+        let mut early = begins_within(Duration::from_secs(20)).await;
+        early.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        assert!(rest_of(early).await.contains("no star of `web` is ready"));
+        let silent = begins_within(Duration::from_millis(1)).await;
+        assert_eq!(rest_of(silent).await, "");
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use model::{Code, Problem};
 use tokio::net::{TcpListener, TcpSocket};
 
 /// Connections the kernel holds for us until they are accepted; the usual upper bound (`somaxconn`).
-const BACKLOG: u32 = 4096;
+pub(crate) const BACKLOG: u32 = 4096;
 
 /// Listens on an address; port 0 takes any free one.
 pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, Problem> {

@@ -89,6 +89,18 @@ impl<D: Dial> Proxy<D> {
         services.by_key.retain(|_, service| !service.is_empty());
     }
 
+    /// Closes every way in, and waits until all requests that have come are answered; not for TCP connections and
+    /// those of other protocols.
+    pub async fn leave(&self) {
+        let listeners: Vec<Listener> =
+            self.services().by_key.values_mut().filter_map(|service| service.listener.take()).collect();
+        // Each is told at once; the wait of one is not another's.
+        let answered: Vec<_> = listeners.into_iter().map(|listener| tokio::spawn(listener.answered())).collect();
+        for answered in answered {
+            let _ = answered.await;
+        }
+    }
+
     /// Replaces the stars of a service. A set older than the last one is ignored.
     pub fn publish(&self, service: &ServiceKey, set: EndpointSet, balance: Balance) {
         let mut services = self.services();

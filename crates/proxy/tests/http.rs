@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use common::{Client, Scene, entry, field, soon, web};
 use model::{Balance, Code, ListenAddr, Protocol, StarId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const HTTP: Protocol = Protocol::Http;
 
@@ -434,6 +435,48 @@ async fn unlisten_finishes_what_is_in_flight_and_frees_the_port() {
     star.release.notify_one();
     assert_eq!(waiting.receive().await.unwrap().0, 200);
     assert_eq!(scene.client().await.get("/").await.0, 200);
+}
+
+#[tokio::test]
+async fn who_was_let_in_before_the_way_closed_is_answered() {
+    let scene = Scene::new(HTTP).await;
+    let _star = scene.star(1).await;
+    scene.publish(&[1]);
+    // Accepted, since the next one is served; and one that only the kernel has let in.
+    let mut accepted = scene.client().await;
+    scene.client().await.get("/").await;
+    let mut queued = scene.client().await;
+    scene.proxy.unlisten(&web());
+    let answers = tokio::join!(accepted.get("/"), queued.get("/"));
+    assert_eq!((answers.0.0, answers.1.0), (200, 200));
+    assert!(accepted.ends().await && queued.ends().await, "of one request each");
+}
+
+#[tokio::test]
+async fn who_leaves_waits_for_requests_and_for_nothing_else() {
+    let scene = Scene::new(HTTP).await;
+    let star = scene.star(1).await;
+    scene.publish(&[1]);
+    let mut resting = scene.client().await;
+    resting.get("/").await;
+    let mut tunnel = scene.client().await;
+    tunnel.send("GET /upgrade HTTP/1.1\r\nhost: web\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;
+    assert_eq!(tunnel.receive().await.unwrap().0, 101);
+    let _silent = scene.client().await;
+    let mut waiting = scene.client().await;
+    waiting.send("GET /hold HTTP/1.1\r\nhost: web\r\n\r\n").await;
+    soon(star.held.notified()).await;
+    let left = tokio::spawn({
+        let proxy = Arc::clone(&scene.proxy);
+        async move { proxy.leave().await }
+    });
+    assert!(resting.ends().await);
+    while TcpStream::connect(scene.address).await.is_ok() {}
+    assert!(!left.is_finished());
+    star.release.notify_one();
+    assert_eq!(waiting.receive().await.unwrap().0, 200);
+    soon(left).await.unwrap();
+    tunnel.send("still there").await;
 }
 
 #[tokio::test]

@@ -44,7 +44,8 @@ fn nursery_and_agent_become_the_new_program_and_the_stars_run_on() {
     let world = World::new();
     // A port of its own: one that any free one will do for may be another one under the next agent.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    world.file("hello.rads", support::HELLO);
+    // Slow, so that there are requests on their way whenever an agent leaves.
+    world.file("hello.rads", &support::HELLO.replace("return name;", "sleep(30); return name;"));
     let app = format!(
         "constellation.deploy(\"hello\", {{script: \"hello.rads\", port: 8080, listen: {free}, instances: 3}});"
     );
