@@ -2,7 +2,7 @@
 //! the effects it answers with are performed. Nothing is decided here.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
@@ -29,6 +29,7 @@ use crate::memories::Memories;
 use crate::namespaces;
 use crate::orders::{self, Open, Values};
 use crate::probe::{Attempt, probe};
+use crate::resources;
 use crate::talk::Ways;
 use crate::watches::Watches;
 
@@ -62,6 +63,10 @@ pub(crate) enum Incoming {
     Thaw,
     /// How much memory a star uses, where that is measured.
     Measured { star: StarId, used: Option<Bytes> },
+    /// How much memory this machine has left.
+    MemoryLeft { left: Bytes },
+    /// How much memory stars use, now that there is too little.
+    Weighed { used: Vec<(StarId, Bytes)> },
     /// A probe ended.
     Probed { star: StarId, role: ProbeRole, outcome: Result<(), String> },
     /// The command that a star runs before it stops has ended.
@@ -279,6 +284,12 @@ impl Loop {
                 return None;
             }
             Some(Incoming::Measured { star, used }) => Event::Measured { star, used },
+            Some(Incoming::MemoryLeft { left }) => Event::MemoryLeft { left },
+            Some(Incoming::Weighed { used }) => {
+                let stars = used.len();
+                tracing::warn!(stars, "too little memory is left on this machine: a star is to give way");
+                Event::Weighed { used }
+            }
             Some(Incoming::Probed { star, role, outcome }) => Event::Probed { star, role, outcome },
             Some(Incoming::HookEnded { star }) => Event::HookEnded { star },
             Some(Incoming::Drained { star }) => Event::Drained { star },
@@ -434,9 +445,21 @@ impl Loop {
             Effect::Measure { star } => {
                 let (data_dir, done) = (self.data_dir.clone(), self.done.clone());
                 tokio::task::spawn_blocking(move || {
-                    let used =
-                        isolate::stats(&data_dir, star).ok().and_then(|stats| stats.memory_working_set).map(Bytes);
+                    let used = working_set(&data_dir, star);
                     let _ = done.send(Incoming::Measured { star, used });
+                });
+            }
+            Effect::LookAtMemory => {
+                // Some microseconds: the kernel adds up counters.
+                if let Some(left) = resources::memory_left() {
+                    let _ = self.done.send(Incoming::MemoryLeft { left });
+                }
+            }
+            Effect::Weigh { stars } => {
+                let (data_dir, done) = (self.data_dir.clone(), self.done.clone());
+                tokio::task::spawn_blocking(move || {
+                    let used = stars.into_iter().filter_map(|star| Some((star, working_set(&data_dir, star)?)));
+                    let _ = done.send(Incoming::Weighed { used: used.collect() });
                 });
             }
             Effect::Probe { star, role, port, host_network, kind, timeout } => {
@@ -579,6 +602,11 @@ impl Loop {
 }
 
 /// A star with the way it was given, unless it has something of its own at that place.
+/// What a star uses and the kernel could not take back at once, where this machine measures it.
+fn working_set(data_dir: &Path, star: StarId) -> Option<Bytes> {
+    isolate::stats(data_dir, star).ok()?.memory_working_set.map(Bytes)
+}
+
 fn with_way(mut order: StarOrder, way: Option<PathBuf>) -> StarOrder {
     let inside = |path: &String| path == WAY_IN_STAR || path.starts_with(&format!("{WAY_IN_STAR}/"));
     let interior = &order.interior;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use api::{Caller, Client, NodeResources, ResourcesView};
-use model::{Problem, Standing};
+use model::{Bytes, Problem, Standing};
 use node::Node;
 
 use crate::beside::beside;
@@ -105,13 +105,20 @@ fn thousandths(before: (u64, u64, u64), after: (u64, u64, u64)) -> Option<u64> {
     (busy * after.2 * 1_000).checked_div(all)
 }
 
-/// What is not available to a program that asks for more, by proc_meminfo(5).
+/// What programs can have without anything being swapped; `None` where the kernel does not say.
+pub(crate) fn memory_left() -> Option<Bytes> {
+    kilobytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable:").map(Bytes::kib)
+}
+
+/// What is not available to a program that asks for more.
 fn memory_used(meminfo: &str) -> Option<u64> {
-    let kilobytes = |name: &str| -> Option<u64> {
-        let rest = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
-        rest.trim().strip_suffix(" kB")?.parse().ok()
-    };
-    Some(kilobytes("MemTotal:")?.saturating_sub(kilobytes("MemAvailable:")?) * 1024)
+    Some(kilobytes(meminfo, "MemTotal:")?.saturating_sub(kilobytes(meminfo, "MemAvailable:")?) * 1024)
+}
+
+/// A row of proc_meminfo(5).
+fn kilobytes(meminfo: &str, name: &str) -> Option<u64> {
+    let rest = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 #[cfg(test)]

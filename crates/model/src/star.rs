@@ -96,6 +96,8 @@ pub enum ExitCause {
     NodeLost,
     /// It may run once only, and its node was out of touch with the others for so long that another may run elsewhere.
     LeaseOver,
+    /// Its machine had too little memory left, and it was the one to give way.
+    Evicted,
 }
 
 impl ExitCause {
@@ -116,6 +118,7 @@ impl fmt::Display for ExitCause {
             Self::StartFailed { reason } => write!(f, "not started: {reason}"),
             Self::Unknown => f.write_str("ended unseen"),
             Self::NodeLost => f.write_str("its node was lost"),
+            Self::Evicted => f.write_str("gave way: its machine had too little memory left"),
             Self::LeaseOver => f.write_str("its node was out of touch with the others"),
         }
     }

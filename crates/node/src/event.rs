@@ -67,6 +67,14 @@ pub enum Event {
         star: StarId,
         used: Option<Bytes>,
     },
+    /// The answer to `Effect::LookAtMemory`, where this machine can tell.
+    MemoryLeft {
+        left: Bytes,
+    },
+    /// The answer to `Effect::Weigh`: the working set of each star that could be measured.
+    Weighed {
+        used: Vec<(StarId, Bytes)>,
+    },
     /// The answer to one `Effect::Probe`.
     Probed {
         star: StarId,
@@ -331,6 +339,12 @@ pub enum Effect {
     /// Look how much memory a star uses; answered by `Measured`.
     Measure {
         star: StarId,
+    },
+    /// Look how much memory programs can still have without anything being swapped; answered by `MemoryLeft`.
+    LookAtMemory,
+    /// Look how much memory each of these uses; answered by `Weighed`.
+    Weigh {
+        stars: Vec<StarId>,
     },
     /// Look once whether a star answers; answered by `Probed`.
     Probe {

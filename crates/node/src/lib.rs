@@ -10,7 +10,7 @@
 //!   proposed, so that a taken port changes nothing.
 //! - `stars`: the life of each star on this node: order, drain, stop, end. `probes`: what is asked of it meanwhile.
 //! - `limits`, `pause`: what stars may use, and whether they stand still, changed while they run; `balloon`: a soft limit of
-//!   memory that follows what they use.
+//!   memory that follows what they use. `pressure`: who gives way when the machine has too little memory left.
 //! - `services`: what `rollout` decides for each service, and what the proxy is told.
 //! - `rollouts`: at which pace stars are replaced, when a roll-out is over, and how.
 //! - `jobs`: which run of a job is due, and what its parts are told.
@@ -35,6 +35,7 @@ mod namespaces;
 mod node;
 mod pause;
 mod peers;
+mod pressure;
 mod probes;
 mod resources;
 pub mod rights;

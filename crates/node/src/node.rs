@@ -119,6 +119,8 @@ pub(crate) struct Local {
     pub(crate) unhealthy: bool,
     /// It was told to stop because it had run for as long as it may.
     pub(crate) overdue: bool,
+    /// It was told to end because the machine has too little memory.
+    pub(crate) gives_way: bool,
     /// A command runs in it after which it is told to stop.
     pub(crate) in_hook: bool,
     /// It was told to go by its name; whether another is to have its place.
@@ -156,6 +158,7 @@ impl Local {
             timed_out: false,
             unhealthy: false,
             overdue: false,
+            gives_way: false,
             in_hook: false,
             leaves: None,
             still: (record.phase == StarPhase::Assigned).then_some(false),
@@ -334,6 +337,8 @@ impl Node {
             Event::Frozen { star, problem } => self.frozen(star, problem),
             Event::HookEnded { star } => self.hook_ended(star, &mut step),
             Event::Measured { star, used } => self.measured(star, used, &mut step),
+            Event::MemoryLeft { left } => self.memory_left(left, &mut step),
+            Event::Weighed { used } => self.weighed(&used, &mut step),
             Event::Probed { star, role, outcome } => self.star_probed(star, role, outcome, &mut step),
             Event::Drained { star } => self.star_drained(star, &mut step),
             Event::Listening { service, result } => self.listening(service, result, &mut step),
@@ -639,6 +644,7 @@ impl Node {
             Timer::Kill(star) => self.kill(star, step),
             Timer::Deadline(star) => self.deadline(star, step),
             Timer::Balloon(star) => self.measure(star, step),
+            Timer::Memory => self.look_at_memory(step),
             Timer::Service(service) | Timer::Rollout(service) | Timer::Job(service) | Timer::Hold(service) => {
                 self.dirty.insert(service);
             }

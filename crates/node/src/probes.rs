@@ -71,6 +71,10 @@ impl Node {
         outcome: Result<(), String>,
         step: &mut Step<'_>,
     ) {
+        if self.stars.get(&star).is_some_and(|local| local.gives_way) {
+            // Asked before it was told to end.
+            return;
+        }
         if let (Some(local), Err(why)) = (self.stars.get_mut(&star), &outcome) {
             local.failing = Some(why.clone());
         }

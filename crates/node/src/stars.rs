@@ -168,6 +168,7 @@ impl Node {
                     self.await_start(report.star, step);
                 }
                 self.await_deadline(report.star, step);
+                self.await_memory(step);
                 self.hold_again(report.star, step);
                 self.probe(report.star, step);
                 self.await_life(report.star, step);
@@ -203,6 +204,7 @@ impl Node {
         self.await_start(star, step);
         self.await_deadline(star, step);
         self.balloon(star, step);
+        self.await_memory(step);
         self.probe(star, step);
         // It may have been paused while it was on its way.
         self.hold(star, step);
@@ -284,7 +286,11 @@ impl Node {
         let Some(service) = self.services.get_mut(key) else { return };
         service.backoff.entry((revision, ordinal)).or_default().failed(step.now);
         if is_current {
-            service.shuns.entry(node).or_default().failed(step.now);
+            let shun = service.shuns.entry(node).or_default();
+            match cause {
+                ExitCause::Evicted => shun.evicted(step.now),
+                _ => shun.failed(step.now),
+            }
             service.last_failure = Some(cause);
         }
     }
@@ -370,7 +376,7 @@ impl Node {
         }
     }
 
-    fn tell_to_stop(&mut self, star: StarId, step: &mut Step<'_>) {
+    pub(crate) fn tell_to_stop(&mut self, star: StarId, step: &mut Step<'_>) {
         let signal = self.state.stars.get(&star).and_then(|record| record.template.stop_signal).unwrap_or(SIGTERM);
         step.effects.push(Effect::Signal { star, signal });
     }
@@ -407,6 +413,7 @@ impl Node {
             _ if local.timed_out => ExitCause::StartTimeout,
             _ if local.unhealthy => ExitCause::Unhealthy,
             _ if local.overdue => ExitCause::Deadline,
+            _ if local.gives_way => ExitCause::Evicted,
             cause => cause,
         };
         let (key, ordinal, revision) = (local.service.clone(), local.ordinal, local.revision);

@@ -21,6 +21,8 @@ pub(crate) enum Timer {
     Deadline(StarId),
     /// Look how much memory the star uses.
     Balloon(StarId),
+    /// Look how much memory the machine has left.
+    Memory,
     /// A star of the service may start again, or a crash loop is over.
     Service(ServiceKey),
     /// A roll-out of the service is to be over, or a star of it settles.

@@ -123,3 +123,55 @@ fn a_soft_limit_follows_what_a_star_uses() {
     world.rads(&["c", "limits", "eater", "--ram-balloon", "on"]).refused("C0102", "not both");
     down(&world);
 }
+
+#[test]
+fn on_a_machine_short_of_memory_the_least_important_star_gives_way() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can let an agent see another machine's memory");
+        return;
+    }
+    let world = World::new();
+    let meminfo = |megabytes_left: u64| {
+        let text = format!("MemTotal:        4194304 kB\nMemAvailable:    {} kB\n", megabytes_left << 10);
+        world.file("meminfo", &text)
+    };
+    let app = world.app(
+        r#"
+        turbo eater = ["perl", "-e", "$x = 'x' x (40 << 20); sleep 1000"];
+        constellation.deploy("vital", {command: eater, ram_mb: 128, placement: {priority: 80}});
+        constellation.deploy("batch", {command: eater, ram_mb: 128, placement: {priority: 20}});
+        "#,
+    );
+    world.rads(&["up", "-d", "--yes", app.to_str().unwrap()]).ok();
+    if !world.limits_bite() {
+        world.rads(&["c", "down", "--all"]).ok();
+        return;
+    }
+    // The next agent sees what the test writes; stars, which the nursery starts, do not.
+    support::kill_to_the_end(&world, world.agent_pid());
+    let mut agent = std::process::Command::new("unshare");
+    agent
+        .args(["--mount", "--propagation", "private", "sh", "-c"])
+        .arg("mount --bind \"$1\" /proc/meminfo; shift; exec \"$@\"");
+    agent.args(["sh", meminfo(3_000).to_str().unwrap(), env!("CARGO_BIN_EXE_rads"), "c", "agent"]);
+    agent.env("RADS_DATA", world.data()).env_remove("RADS_LOG").stderr(std::process::Stdio::null());
+    let agent = support::Ended(agent.spawn().unwrap());
+    world.wait_for("the next agent", || world.rads(&["c", "status"]).code == 0);
+
+    let vital = || world.stars().into_iter().find(|star| star.name == "vital-1").map(|star| star.pid);
+    let before = vital().unwrap();
+    let restarts = |service: &str| world.service(service)["restarts"].as_u64().unwrap();
+    assert_eq!(restarts("batch"), 0);
+
+    meminfo(60);
+    world.wait_for("a star that gives way", || restarts("batch") > 0);
+    meminfo(3_000);
+    let events = world.rads(&["c", "events"]).ok();
+    assert!(events.contains("star `batch-1` ended: gave way: its machine had too little memory left"), "{events}");
+    let is_ready = || world.service("batch")["ready"] == 1;
+    world.wait_for("the next one", is_ready);
+    assert_eq!((vital(), restarts("vital")), (Some(before), 0));
+    world.rads(&["c", "shutdown"]).ok();
+    drop(agent);
+    world.assert_nothing_left();
+}

@@ -25,9 +25,18 @@ pub struct Shun {
 impl Shun {
     /// A star of the service ended there by itself, or could not be started.
     pub fn failed(&mut self, now: Time) {
-        if self.failures > 0 && now.since(self.last) < TOGETHER {
-            return;
+        if self.failures == 0 || now.since(self.last) >= TOGETHER {
+            self.count(now);
         }
+    }
+
+    /// A star of the service had to give way there. That is no chance: once is enough.
+    pub fn evicted(&mut self, now: Time) {
+        self.failed(now);
+        self.until = self.until.max(now + FIRST);
+    }
+
+    fn count(&mut self, now: Time) {
         if now.since(self.until) >= FORGIVEN_AFTER {
             self.failures = 0;
         }
@@ -77,5 +86,7 @@ mod tests {
         now = now + Duration::from_secs(660);
         shun.failed(now);
         assert_eq!(shun.failures(now), None, "it is forgiven");
+        shun.evicted(now);
+        assert_eq!(shun.failures(now), Some(1), "it had to go");
     }
 }

@@ -210,7 +210,7 @@ pub(crate) fn part_ended(
     let Some(retries) = service.spec.job.as_ref().map(|job| job.retries) else { return };
     let Some(present) = service.runs.present.as_mut() else { return };
     // Not its own fault.
-    if *cause == ExitCause::NodeLost {
+    if matches!(cause, ExitCause::NodeLost | ExitCause::Evicted) {
         return;
     }
     if cause.is_success() {

@@ -6,5 +6,6 @@ mod many;
 mod namespaces;
 mod once;
 mod placement;
+mod pressure;
 mod promises;
 mod world;

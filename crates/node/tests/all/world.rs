@@ -283,6 +283,20 @@ impl World {
                 let used = Some(Bytes::mib(self.now.0 / 1_000_000 % 300));
                 self.at(self.now + Duration::from_millis(1), Event::Measured { star, used });
             }
+            Effect::LookAtMemory => {
+                let short = self.faults && self.random.one_in(10);
+                self.soon(Event::MemoryLeft { left: Bytes::mib(if short { 500 } else { 1 << 18 }) });
+            }
+            Effect::Weigh { stars } => {
+                // What has ended since cannot be measured.
+                let used = stars.into_iter().filter(|star| self.processes.contains_key(star));
+                let used: Vec<(StarId, Bytes)> = used
+                    .collect::<Vec<_>>()
+                    .into_iter()
+                    .map(|star| (star, Bytes::mib(self.random.below(200))))
+                    .collect();
+                self.soon(Event::Weighed { used });
+            }
             Effect::Probe { star, role, .. } => {
                 let up = self.nursery_up;
                 let process = self.processes.get(&star);

@@ -64,6 +64,7 @@ fn verdict(node: &ExplainedNode) -> String {
     };
     let shunned = match node.shunned {
         None => String::new(),
+        Some(1) => ", if nowhere else: one of its stars had to go here".to_owned(),
         Some(times) => format!(", if nowhere else: its stars ended here {times} times in a row"),
     };
     match (node.reasons.is_empty(), node.next) {

@@ -11,7 +11,7 @@ impl World {
     pub(crate) fn fault(&mut self) {
         let machines = self.machines.len() as u64;
         let at = self.random.below(machines) as usize;
-        match self.random.below(14) {
+        match self.random.below(15) {
             0..4 => self.crash_star(at),
             4 => self.kill_agent(at),
             5 => {
@@ -33,6 +33,7 @@ impl World {
             }
             10 => self.hint_wrongly(at),
             11 => self.depose(),
+            13 => self.fill_memory(at),
             _ => self.kill_leader(),
         }
     }
@@ -43,6 +44,13 @@ impl World {
             let cause = if self.random.one_in(2) { ExitCause::OutOfMemory } else { ExitCause::Code(0) };
             self.end_star(at, star, cause);
         }
+    }
+
+    /// What runs beside the stars takes the memory of a machine, for a while: one star after another gives way.
+    fn fill_memory(&mut self, at: usize) {
+        self.note(format!("memory of {at} runs short"));
+        let length = self.random.at_most(Duration::from_secs(12));
+        self.machines[at].short_until = self.now + length;
     }
 
     fn kill_leader(&mut self) {

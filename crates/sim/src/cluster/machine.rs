@@ -33,6 +33,8 @@ pub(crate) struct Machine {
     /// Singletons that may run until then.
     pub(crate) leases: BTreeMap<StarId, Time>,
     pub(crate) nursery_up: bool,
+    /// It has too little memory left until then.
+    pub(crate) short_until: Time,
     pub(crate) next_pid: u32,
     pub(crate) routes: BTreeMap<ServiceKey, Vec<Endpoint>>,
     /// When the last proposal on its way will be at the leader: they stay in order.
@@ -52,6 +54,7 @@ impl Machine {
             corpses: BTreeMap::new(),
             leases: BTreeMap::new(),
             nursery_up: true,
+            short_until: Time::ZERO,
             next_pid: 100,
             routes: BTreeMap::new(),
             proposals_until: Time::ZERO,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{ExitCause, NodeId, NodeRole, Problem, RequestId, RolloutTurn, StarId, Time, WallTime};
+use model::{Bytes, ExitCause, NodeId, NodeRole, Problem, RequestId, RolloutTurn, StarId, Time, WallTime};
 use node::{Effect, Event, SINGLETON_LEASE};
 use state::{Command, State};
 
@@ -51,6 +51,8 @@ pub struct Report {
     pub starts: u64,
     pub leaders: u64,
     pub lost: u64,
+    /// Stars that gave way on a machine that was short of memory.
+    pub gave_way: u64,
     /// Virtual time.
     pub took: Duration,
 }
@@ -405,6 +407,16 @@ impl World {
             Effect::Hook { star, .. } => self.soon(at, Event::HookEnded { star }),
             Effect::Limit { star, .. } => self.soon(at, Event::Limited { star, problem: None }),
             Effect::Measure { star } => self.soon(at, Event::Measured { star, used: None }),
+            Effect::LookAtMemory => {
+                let machine = &self.machines[at];
+                let left = if machine.short_until > self.now { Bytes(0) } else { machine.config(0).memory };
+                self.soon(at, Event::MemoryLeft { left });
+            }
+            Effect::Weigh { stars } => {
+                let weight = |star| (star, Bytes::mib(self.random.below(500)));
+                let used = stars.into_iter().map(weight).collect();
+                self.soon(at, Event::Weighed { used });
+            }
             Effect::Probe { star, role, .. } => {
                 let machine = &self.machines[at];
                 let process = machine.processes.get(&star).filter(|_| machine.nursery_up);
@@ -526,6 +538,11 @@ impl World {
         self.note(format!("#{index} {command:?}"));
         self.report.entries += 1;
         self.report.lost += u64::from(matches!(command, Command::LoseNode { .. }));
+        if let Command::Transitions { changes, .. } = &command {
+            let gave_way =
+                |change: &&state::Transition| change.exit.as_ref().is_some_and(|exit| exit.cause == ExitCause::Evicted);
+            self.report.gave_way += changes.iter().filter(gave_way).count() as u64;
+        }
         let asked = Asked::of(&self.truth);
         state::apply(&mut self.truth, index, &command);
         self.check_truth();

@@ -138,7 +138,8 @@ fn a_part_is_tried_again_as_often_as_it_may_fail_and_then_the_run_has() {
     world.part("sum", 1, BAD);
     world.part("sum", 2, BAD);
     world.part("sum", 2, ExitCause::NodeLost);
-    assert_eq!(world.wanted("sum"), 2, "each may fail once, and a lost machine is nobody's failure");
+    world.part("sum", 2, ExitCause::Evicted);
+    assert_eq!(world.wanted("sum"), 2, "each may fail once; that of a machine is not its own");
     world.part("sum", 2, ExitCause::OutOfMemory);
     let failed = RunOutcome::Failed { part: 1, cause: ExitCause::OutOfMemory };
     assert_eq!((world.wanted("sum"), world.outcomes("sum")), (0, vec![Some(failed)]));

@@ -255,6 +255,7 @@ pub fn one_of_each() -> Vec<Command> {
             wall,
         },
         Command::SetOvercommit { node: None, overcommit: None, wall },
+        Command::Transitions { changes: vec![step(StarPhase::Ended, None, exit(ExitCause::Evicted))], wall },
     ]
 }
 

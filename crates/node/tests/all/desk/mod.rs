@@ -22,6 +22,11 @@ pub(crate) struct Desk {
 impl Desk {
     /// `stars` of `web` are wanted, whose volume, if it has one, lies on node 3.
     pub(crate) fn new(stars: u32, volume: bool) -> Self {
+        Self::of_memory(Bytes(0), stars, volume)
+    }
+
+    /// Its own machine has so much memory, and looks how much is left.
+    pub(crate) fn of_memory(memory: Bytes, stars: u32, volume: bool) -> Self {
         let mut state = State::default();
         let wall = WallTime(1);
         let facts = || Box::new(NodeFacts { cores: 2, ..NodeFacts::default() });
@@ -50,7 +55,7 @@ impl Desk {
         if volume {
             state.homes.insert("data".parse().unwrap(), NodeId(3));
         }
-        let config = NodeConfig { node: NodeId(2), seed: 1, rootless: false, memory: Bytes(0), cores: 2, cpus: None };
+        let config = NodeConfig { node: NodeId(2), seed: 1, rootless: false, memory, cores: 2, cpus: None };
         let index = state.index;
         let mut desk =
             Self { node: Node::new(config, state), now: Time(1_000_000_000_000), index, effects: Vec::new() };
