@@ -1,11 +1,11 @@
 //! The test programs of the workspace, run in two lanes: those that start agents and stars wait most of the time, and beside them
 //! there is room for those that compute.
 
-use std::collections::VecDeque;
 use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
 use std::time::Instant;
 
 use crate::command::{self, Outcome};
@@ -23,20 +23,34 @@ struct Program {
     path: PathBuf,
 }
 
-/// Builds them all and runs them; `args` go to each. A program that fails keeps none of the others from running.
+/// Builds them all and runs each as soon as it is there; `args` go to each. A program that fails keeps none of the others
+/// from running.
 pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Outcome {
-    let all = build()?;
-    if all.is_empty() {
+    let failed = Mutex::new(Vec::new());
+    let built = std::thread::scope(|scope| {
+        let [machine, others] = [(); 2].map(|()| {
+            let (made, programs) = mpsc::channel::<Program>();
+            let failed = &failed;
+            scope.spawn(move || programs.into_iter().for_each(|program| program.run(args, env, failed)));
+            made
+        });
+        // Of a package cargo makes the programs before its tests, but not the examples.
+        let mut waiting = Vec::new();
+        let lane = |program: Program| {
+            let lane = if OF_THE_MACHINE.contains(&program.package.as_str()) { &machine } else { &others };
+            // A lane ends before its programs only by a panic, which is told.
+            let _ = lane.send(program);
+        };
+        let built = build(|program| match program.folder.join("examples").is_dir() {
+            true => waiting.push(program),
+            false => lane(program),
+        });
+        waiting.into_iter().for_each(lane);
+        built
+    });
+    if built? == 0 {
         return Err("cargo made no test program".to_owned());
     }
-    let (machine, others): (VecDeque<Program>, VecDeque<Program>) =
-        all.into_iter().partition(|program| OF_THE_MACHINE.contains(&program.package.as_str()));
-    let failed = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for lane in [machine, others] {
-            scope.spawn(|| lane.into_iter().for_each(|program| program.run(args, env, &failed)));
-        }
-    });
     let failed = failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     match failed.is_empty() {
         true => Ok(()),
@@ -44,13 +58,30 @@ pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Outcome {
     }
 }
 
-fn build() -> Result<Vec<Program>, String> {
+/// Says of each program that it is there; gives how many there are. What is compiled yields to tests that run, which
+/// look at the time.
+fn build(mut made: impl FnMut(Program)) -> Result<usize, String> {
     const BUILD: [&str; 4] = ["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"];
     println!("$ cargo {}", BUILD.join(" "));
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let told = command::output(&cargo, &BUILD)?;
-    let messages = told.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    Ok(messages.filter_map(|message| program(&message)).collect())
+    let cannot = |error: std::io::Error| format!("cannot run cargo: {error}");
+    let mut building = Command::new("nice")
+        .args(["-n", "10", &cargo])
+        .args(BUILD)
+        .current_dir(command::root())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(cannot)?;
+    let mut count = 0;
+    for line in building.stdout.take().into_iter().flat_map(|told| BufReader::new(told).lines()) {
+        let message = serde_json::from_str(&line.map_err(cannot)?);
+        if let Some(program) = message.ok().as_ref().and_then(program) {
+            count += 1;
+            made(program);
+        }
+    }
+    let status = building.wait().map_err(cannot)?;
+    if status.success() { Ok(count) } else { Err(format!("the tests were not built ({status})")) }
 }
 
 /// Of what cargo says it has made, what is a program of tests.
