@@ -18,6 +18,7 @@ use crate::holds;
 use crate::limits::LimitWait;
 use crate::log::{Log, Proposal, Purpose};
 use crate::peers::Peers;
+use crate::pressure::Weighing;
 use crate::room::Claim;
 use crate::timers::{Timer, Timers};
 
@@ -90,6 +91,8 @@ pub struct Node {
     pub(crate) resting: bool,
     /// Why the last thing of its own was not written; nothing once something is.
     pub(crate) not_written: Option<String>,
+    /// Whether stars are being weighed, since there is too little memory.
+    pub(crate) weighing: Weighing,
 }
 
 /// A star as this node sees it: ahead of the log by what has happened but is not written yet.
@@ -249,6 +252,7 @@ impl Node {
             begun: false,
             resting: false,
             not_written: None,
+            weighing: Weighing::No,
         };
         let services: Vec<ServiceKey> = node.state.services.keys().cloned().collect();
         services.iter().for_each(|service| node.note_apart(service));

@@ -21,7 +21,7 @@ const SOON: Duration = Duration::from_millis(500);
 /// Little is less than so many times what is too little: a gigabyte that is wanted within a second is noticed.
 const LITTLE: u64 = 4;
 /// A star that gives way has no longer than this, whatever its grace is: others wait for its memory.
-const GRACE_MAX: Duration = Duration::from_secs(5);
+pub(crate) const GRACE_MAX: Duration = Duration::from_secs(5);
 const TOO_LITTLE: (u64, u64) = (64 << 20, 512 << 20);
 
 /// Less than this must not be left: a fiftieth of the machine, from 64 to 512 MiB.
@@ -38,14 +38,33 @@ struct Heavy {
     used: Bytes,
 }
 
-/// Who gives way. The youngest of several that weigh the same; one that has next to nothing only when all have.
-fn victim(low: Bytes, stars: impl IntoIterator<Item = Heavy>) -> Option<StarId> {
+/// Who gives way. The youngest of several that weigh the same; nobody where the end of all of them would not help.
+fn victim(low: Bytes, stars: &[Heavy]) -> Option<StarId> {
     let worth = Bytes(low.0 / 16);
-    let first = stars.into_iter().min_by_key(|heavy| {
+    let all: u64 = stars.iter().map(|heavy| heavy.used.0).sum();
+    let first = stars.iter().filter(|heavy| heavy.used >= worth || all >= low.0).min_by_key(|heavy| {
         let beyond = heavy.used.0.saturating_sub(heavy.kept.0);
         (heavy.used < worth, heavy.priority, Reverse((beyond, heavy.used, heavy.star)))
     });
     first.map(|heavy| heavy.star)
+}
+
+/// Whether stars are being weighed. That takes its time when memory is short, and meanwhile one may have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Weighing {
+    #[default]
+    No,
+    Yes,
+    /// What comes of it says nothing any more.
+    Void,
+}
+
+impl Weighing {
+    pub(crate) fn void(&mut self) {
+        if *self == Self::Yes {
+            *self = Self::Void;
+        }
+    }
 }
 
 fn may_give_way(local: &Local) -> bool {
@@ -74,10 +93,13 @@ impl Node {
         if left.0 / LITTLE < low.0 && self.timers.is_set(&Timer::Memory) {
             self.timers.set(Timer::Memory, step.now + SOON);
         }
-        if left < low && !self.somebody_gives_way() {
+        if left >= low {
+            self.weighing.void();
+        } else if self.weighing == Weighing::No && !self.somebody_gives_way() {
             let stars: Vec<StarId> =
                 self.stars.iter().filter(|(_, local)| may_give_way(local)).map(|(star, _)| *star).collect();
             if !stars.is_empty() {
+                self.weighing = Weighing::Yes;
                 step.effects.push(Effect::Weigh { stars });
             }
         }
@@ -85,7 +107,7 @@ impl Node {
 
     /// What each star uses, now that there is too little.
     pub(crate) fn weighed(&mut self, used: &[(StarId, Bytes)], step: &mut Step<'_>) {
-        if self.somebody_gives_way() {
+        if std::mem::take(&mut self.weighing) != Weighing::Yes || self.somebody_gives_way() {
             return;
         }
         let heavy = used.iter().filter_map(|&(star, used)| {
@@ -93,7 +115,7 @@ impl Node {
             let priority = self.state.services.get(&record.service)?.spec.placement.priority;
             Some(Heavy { star, priority, kept: record.template.reserve.memory, used })
         });
-        if let Some(star) = victim(low(self.config.memory), heavy) {
+        if let Some(star) = victim(low(self.config.memory), &heavy.collect::<Vec<_>>()) {
             self.give_way(star, step);
         }
     }
@@ -140,13 +162,16 @@ mod tests {
     fn priority_decides_then_what_is_used_beyond_what_is_kept() {
         // Priority, MiB kept and used of stars 1, 2, 3 …; who gives way when 64 MiB are too little.
         let check = |stars: &[(u8, u64, u64)], expected: Option<u64>| {
-            let heavy = (1..).zip(stars).map(|(number, &(priority, kept, used))| Heavy {
-                star: StarId(number),
-                priority: Priority(priority),
-                kept: Bytes::mib(kept),
-                used: Bytes::mib(used),
-            });
-            assert_eq!(victim(Bytes::mib(64), heavy), expected.map(StarId), "{stars:?}");
+            let heavy: Vec<Heavy> = (1..)
+                .zip(stars)
+                .map(|(number, &(priority, kept, used))| Heavy {
+                    star: StarId(number),
+                    priority: Priority(priority),
+                    kept: Bytes::mib(kept),
+                    used: Bytes::mib(used),
+                })
+                .collect();
+            assert_eq!(victim(Bytes::mib(64), &heavy), expected.map(StarId), "{stars:?}");
         };
         check(&[], None);
         check(&[(50, 0, 100), (50, 0, 300), (50, 0, 200)], Some(2));
@@ -157,7 +182,10 @@ mod tests {
         // The end of the least one would help nobody.
         check(&[(10, 0, 3), (50, 0, 300)], Some(2));
         check(&[(10, 0, 4), (50, 0, 300)], Some(1));
-        check(&[(50, 0, 1), (10, 0, 2)], Some(2));
+        check(&[(50, 0, 1), (10, 0, 2)], None);
+        // Unless there are many of them.
+        check(&[(50, 0, 3); 21], None);
+        check(&[(50, 0, 3); 22], Some(22));
         // The younger one of two that are alike.
         check(&[(50, 0, 100), (50, 0, 100)], Some(2));
     }

@@ -46,7 +46,7 @@ impl Node {
     /// Asks whether a star has started, or else whether it is ready. One that listens on nothing is ready because it runs.
     pub(crate) fn probe(&mut self, star: StarId, step: &mut Step<'_>) {
         let (Some(local), Some(record)) = (self.stars.get_mut(&star), self.state.stars.get(&star)) else { return };
-        if local.probing || !is_probed(local.phase) {
+        if local.probing || local.gives_way || !is_probed(local.phase) {
             return;
         }
         let template = &record.template;
@@ -172,7 +172,7 @@ impl Node {
     pub(crate) fn probe_life(&mut self, star: StarId, step: &mut Step<'_>) {
         let (Some(local), Some(record)) = (self.stars.get_mut(&star), self.state.stars.get(&star)) else { return };
         // One that is still on its way is answered, and then asked again.
-        if local.probing_life || !is_probed(local.phase) {
+        if local.probing_life || local.gives_way || !is_probed(local.phase) {
             return;
         }
         let template = &record.template;

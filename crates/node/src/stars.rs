@@ -9,6 +9,7 @@ use model::{Exit, ExitCause, NodeId, RestartPolicy, ServiceKey, StarId, StarPhas
 
 use crate::event::{Effect, RunningStar, StartOrder};
 use crate::node::{Local, NURSERY_PATIENCE, Node, Step};
+use crate::pressure;
 use crate::probes::start_limit;
 use crate::timers::Timer;
 
@@ -363,8 +364,13 @@ impl Node {
         self.timers.clear_star(star);
         self.log.moved(star, StarPhase::Stopping, None, None);
         let template = &record.template;
-        self.timers.set(Timer::Kill(star), step.now + Duration::from_millis(template.grace_ms.into()));
-        let hook = template.hooks.before_stop.clone();
+        let grace = Duration::from_millis(template.grace_ms.into());
+        // It has its signal already when it gives way, and others wait for its memory.
+        let (grace, hook) = match local.gives_way {
+            true => (grace.min(pressure::GRACE_MAX), Vec::new()),
+            false => (grace, template.hooks.before_stop.clone()),
+        };
+        self.timers.set(Timer::Kill(star), step.now + grace);
         local.in_hook = !hook.is_empty();
         if was == StarPhase::Paused {
             self.freeze(star, false, step);
@@ -431,6 +437,7 @@ impl Node {
         local.freeze_problem = None;
         self.timers.clear_star(star);
         self.log.moved(star, StarPhase::Ended, None, Some(exit));
+        self.weighing.void();
         self.dirty.insert(local.service.clone());
     }
 

@@ -1,5 +1,6 @@
 //! One way in: accepts connections for a service, bounds them, and ends gracefully.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -99,17 +100,30 @@ impl Listener {
         self.tcp.store(protocol == Protocol::Tcp, SeqCst);
     }
 
-    /// Accepts no more and lets what is in flight finish. The port is free when the returned task has ended.
-    pub(crate) fn end(self) -> JoinHandle<()> {
+    /// Accepts no more and lets what is in flight finish.
+    pub(crate) fn end(self) -> Ended {
         // Nobody listening means that the task has ended already.
         let _ = self.closing.send(true);
-        self.accepting
+        Ended { accepting: Some(self.accepting), answering: self.answering }
+    }
+}
+
+/// A listener on its way out.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Holds the port until it ends. Taken by who waits for that.
+    pub(crate) accepting: Option<JoinHandle<()>>,
+    answering: mpsc::Receiver<Answering>,
+}
+
+impl Ended {
+    pub(crate) fn is_answered(&self) -> bool {
+        self.answering.is_closed()
     }
 
-    /// As `end`; waits until every request that came in is answered. TCP connections and those of other protocols are
-    /// not waited for: there is no telling when they are done.
+    /// Waits until every request that came in is answered. TCP connections and those of other protocols are not waited
+    /// for: there is no telling when they are done.
     pub(crate) async fn answered(mut self) {
-        let _ = self.closing.send(true);
         self.answering.recv().await;
     }
 }
@@ -141,7 +155,12 @@ impl<D: Dial> Door<D> {
         // The kernel has let these in; closing would reset them.
         let Ok(socket) = socket.into_std() else { return };
         for _ in 0..port::BACKLOG {
-            let Ok((client, from)) = socket.accept() else { return };
+            let (client, from) = match socket.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // It has given up.
+                Err(_) => continue,
+            };
             if client.set_nonblocking(true).is_ok()
                 && let Ok(client) = TcpStream::from_std(client)
             {
@@ -327,7 +346,7 @@ mod tests {
             let mut next = TcpStream::connect(listener.address).await.unwrap();
             next.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
             assert!(next.read(&mut [0; 512]).await.unwrap() > 0);
-            listener.end().await.unwrap();
+            listener.end().accepting.unwrap().await.unwrap();
             assert_eq!(rest_of(next).await, "", "a connection at rest is closed");
             early
         };

@@ -5,13 +5,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use model::{Balance, Code, EndpointSet, Entry, NodeId, Problem, ServiceKey, StarId};
-use tokio::task::JoinHandle;
 
 use crate::Dial;
 use crate::forward::Way;
 use crate::health::Health;
 use crate::lane::StarTraffic;
-use crate::listener::{BOUNDS, Listener};
+use crate::listener::{BOUNDS, Ended, Listener};
 use crate::route::Route;
 
 /// Every service this node lets requests in for. Methods are called within a tokio runtime.
@@ -26,8 +25,10 @@ struct Services {
     by_key: BTreeMap<ServiceKey, Service>,
     /// Other machines that stars run on.
     machines: BTreeMap<NodeId, Arc<Health>>,
-    /// Listeners on their way out; they hold their port until these end.
-    ending: Vec<JoinHandle<()>>,
+    /// Listeners on their way out.
+    ending: Vec<Ended>,
+    /// The agent ends: nothing is opened any more.
+    left: bool,
 }
 
 #[derive(Debug, Default)]
@@ -45,10 +46,12 @@ impl<D: Dial> Proxy<D> {
     /// there keeps its connections; one that listens elsewhere moves, gracefully.
     ///
     /// # Errors
-    /// `PortInUse`, naming the holder when it can be known; what was open before stays open then.
+    /// `PortInUse`, naming the holder when it can be known; what was open before stays open then. `Unavailable` after
+    /// [`Proxy::leave`].
     pub async fn listen(&self, service: ServiceKey, entry: Entry) -> Result<SocketAddr, Problem> {
         loop {
-            let ending = std::mem::take(&mut self.services().ending);
+            let ending =
+                self.services().ending.iter_mut().filter_map(|ended| ended.accepting.take()).collect::<Vec<_>>();
             if ending.is_empty() {
                 break;
             }
@@ -61,6 +64,9 @@ impl<D: Dial> Proxy<D> {
         if let Some(listener) = services.listener(&service).filter(|listener| listener.asked == entry.listen) {
             listener.speak(entry.protocol);
             return Ok(listener.address);
+        }
+        if services.left {
+            return Err(Problem::new(Code::Unavailable, "the agent is ending"));
         }
         services.check_free(&service, &entry)?;
         let Service { route, .. } = services.by_key.entry(service.clone()).or_default();
@@ -84,20 +90,23 @@ impl<D: Dial> Proxy<D> {
         let mut services = self.services();
         let listener = services.by_key.get_mut(service).and_then(|service| service.listener.take());
         services.ending.extend(listener.map(Listener::end));
-        services.ending.retain(|accepting| !accepting.is_finished());
+        services.ending.retain(|ended| !ended.is_answered());
         // All of them: a service whose last star was still draining when it was closed is forgotten later.
         services.by_key.retain(|_, service| !service.is_empty());
     }
 
-    /// Closes every way in, and waits until all requests that have come are answered; not for TCP connections and
-    /// those of other protocols.
+    /// Closes every way in for good, and waits until all requests that have come are answered; not for TCP connections
+    /// and those of other protocols.
     pub async fn leave(&self) {
-        let listeners: Vec<Listener> =
-            self.services().by_key.values_mut().filter_map(|service| service.listener.take()).collect();
-        // Each is told at once; the wait of one is not another's.
-        let answered: Vec<_> = listeners.into_iter().map(|listener| tokio::spawn(listener.answered())).collect();
-        for answered in answered {
-            let _ = answered.await;
+        let ended = {
+            let mut services = self.services();
+            services.left = true;
+            let Services { by_key, ending, .. } = &mut *services;
+            ending.extend(by_key.values_mut().filter_map(|service| service.listener.take()).map(Listener::end));
+            std::mem::take(ending)
+        };
+        for ended in ended {
+            ended.answered().await;
         }
     }
 

@@ -476,7 +476,12 @@ async fn who_leaves_waits_for_requests_and_for_nothing_else() {
     star.release.notify_one();
     assert_eq!(waiting.receive().await.unwrap().0, 200);
     soon(left).await.unwrap();
-    tunnel.send("still there").await;
+    tunnel.send("there").await;
+    let mut text = [0; 8];
+    soon(tunnel.0.read_exact(&mut text)).await.unwrap();
+    assert_eq!(&text, b"hi there");
+    let again = scene.proxy.listen(web(), entry(HTTP)).await;
+    assert_eq!(again.unwrap_err().code, Code::Unavailable, "it has left for good");
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ pub(crate) struct Gate {
 impl Gate {
     /// Listens at an address until the agent ends. Nobody else has to wait when it cannot.
     pub(crate) async fn run(self, address: SocketAddr) {
-        let mut told = false;
+        let (mut told, mut leaving) = (false, self.leaving.clone());
         let listener = loop {
             match TcpListener::bind(address).await {
                 Ok(listener) => break listener,
@@ -58,7 +58,10 @@ impl Gate {
                 }
                 Err(_) => {}
             }
-            sleep(LISTEN_AGAIN).await;
+            tokio::select! {
+                () = sleep(LISTEN_AGAIN) => {}
+                _ = leaving.wait_for(|leaving| *leaving) => return,
+            }
         };
         tracing::info!(%address, "users with a grant are let in");
         self.serve(listener).await;

@@ -136,6 +136,45 @@ fn a_star_of_the_lowest_priority_gives_way_and_its_service_goes_elsewhere() {
 }
 
 #[test]
+fn who_gives_way_has_no_longer_when_it_is_not_wanted_either() {
+    let mut desk = crowded();
+    look(&mut desk, Duration::from_secs(5), Bytes(0));
+    let batch = own(&desk, "batch")[0];
+    desk.tell(Event::Weighed { used: vec![(batch, Bytes::mib(100))] });
+    assert_eq!(ended(&mut desk), [(batch, "signal")]);
+    desk.write(Command::RemoveApp { app: "nightly".parse().unwrap(), wall: WallTime(3) });
+    desk.write_all();
+    desk.tell(Event::Drained { star: batch });
+    desk.write_all();
+    assert_eq!(desk.node.state().stars[&batch].phase, StarPhase::Stopping);
+    ended(&mut desk);
+    wait(&mut desk, Duration::from_secs(5));
+    assert_eq!(ended(&mut desk), [(batch, "kill")]);
+}
+
+#[test]
+fn what_was_weighed_before_something_ended_ends_nobody() {
+    let mut desk = crowded();
+    look(&mut desk, Duration::from_secs(5), Bytes(0));
+    assert!(weighed(&mut desk).is_some());
+    let (web, batch) = (own(&desk, "web"), own(&desk, "batch")[0]);
+    let used = vec![(web[0], Bytes::mib(500)), (web[1], Bytes::mib(300))];
+    desk.tell(Event::StarExited { star: batch, cause: ExitCause::Code(1) });
+    ended(&mut desk);
+    desk.tell(Event::Weighed { used: used.clone() });
+    assert_eq!(ended(&mut desk), [], "there may be enough now");
+    // And so when there is enough before it is known.
+    for (left, expected) in [(MACHINE, vec![]), (Bytes(0), vec![(web[0], "signal")])] {
+        look(&mut desk, Duration::from_millis(500), Bytes(0));
+        assert!(weighed(&mut desk).is_some());
+        desk.tell(Event::MemoryLeft { left });
+        assert_eq!(weighed(&mut desk), None, "one at a time");
+        desk.tell(Event::Weighed { used: used.clone() });
+        assert_eq!(ended(&mut desk), expected);
+    }
+}
+
+#[test]
 fn what_is_measured_of_stars_that_are_gone_ends_nobody() {
     let mut desk = crowded();
     look(&mut desk, Duration::from_secs(5), Bytes(0));
