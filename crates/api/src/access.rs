@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, RawPathParams, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, RawPathParams, Request};
 use axum::http::{Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use model::access::Place;
 use model::{AppKey, Code, Name, Problem, SecretKey, ServiceKey, StarId, Verb, VolumeKey};
@@ -131,47 +130,60 @@ pub(crate) const TABLE: &[Row] = &[
     row(Method::GET, "/v1/audit", Verb::ReadAudit, At::All),
 ];
 
-/// Lets a request through that its caller may make, in their name; answers all others.
-pub(crate) async fn check(State(control): State<Arc<dyn Control>>, request: Request, next: Next) -> Response {
-    let (mut parts, body) = request.into_parts();
-    let Some(ConnectInfo(caller)) = parts.extensions.get::<ConnectInfo<Caller>>().cloned() else {
-        return Refusal(Problem::new(Code::Forbidden, "nobody is known to ask")).into_response();
+/// What is known of a request by its head.
+pub(crate) enum Verdict {
+    /// Its caller may make it, or there is nothing behind its path.
+    May,
+    MayNot(Response),
+    /// It depends on what it is about.
+    Depends(&'static Row, Caller),
+}
+
+pub(crate) fn verdict(request: &Request) -> Verdict {
+    let Some(ConnectInfo(caller)) = request.extensions().get::<ConnectInfo<Caller>>() else {
+        return Verdict::MayNot(Refusal(Problem::new(Code::Forbidden, "nobody is known to ask")).into_response());
     };
-    let Some(path) = parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned()) else {
-        // There is nothing behind it.
-        return next.run(Request::from_parts(parts, body)).await;
-    };
-    let method = if parts.method == Method::HEAD { Method::GET } else { parts.method.clone() };
-    let Some(row) = TABLE.iter().find(|row| row.path == path && row.method == method) else {
-        return crate::routes::not_a_route(StatusCode::METHOD_NOT_ALLOWED, "the path does not take this method")
-            .into_response();
+    let Some(path) = request.extensions().get::<MatchedPath>() else { return Verdict::May };
+    let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    let Some(row) = TABLE.iter().find(|row| row.path == path.as_str() && row.method == method) else {
+        let problem = "the path does not take this method";
+        return Verdict::MayNot(crate::routes::not_a_route(StatusCode::METHOD_NOT_ALLOWED, problem).into_response());
     };
     // Who may everything everywhere need not wait for where it is.
-    if caller.check(row.verb, Place::All).is_err() {
-        let params = RawPathParams::from_request_parts(&mut parts, &()).await.ok();
-        let param = |name: &str| {
-            let params = params.as_ref()?;
-            params.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
-        };
-        let namespace = match row.at {
-            At::Query => Query::<TalkQuery>::from_request_parts(&mut parts, &())
-                .await
-                .ok()
-                .map(|Query(query)| query.namespace.unwrap_or_else(Name::default_namespace)),
-            at => namespace(&control, at, param).await,
-        };
-        let place = match (row.at, &namespace) {
-            (At::Any, _) => Place::Any,
-            (_, Some(namespace)) => Place::In(namespace),
-            // What is not known, or not to be read, is no one's.
-            (_, None) => Place::All,
-        };
-        if let Err(problem) = caller.check(row.verb, place) {
-            control.by(caller).denied(row.verb, format!("{method} {}", parts.uri.path()));
-            return Refusal(problem).into_response();
-        }
+    if caller.check(row.verb, Place::All).is_ok() { Verdict::May } else { Verdict::Depends(row, caller.clone()) }
+}
+
+/// Gives a request back that its caller may make, seeing what it is about; answers all others.
+pub(crate) async fn check(
+    control: &Arc<dyn Control>,
+    request: Request,
+    row: &Row,
+    caller: Caller,
+) -> Result<Request, Response> {
+    let (mut parts, body) = request.into_parts();
+    let params = RawPathParams::from_request_parts(&mut parts, &()).await.ok();
+    let param = |name: &str| {
+        let params = params.as_ref()?;
+        params.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
+    };
+    let namespace = match row.at {
+        At::Query => Query::<TalkQuery>::from_request_parts(&mut parts, &())
+            .await
+            .ok()
+            .map(|Query(query)| query.namespace.unwrap_or_else(Name::default_namespace)),
+        at => namespace(control, at, param).await,
+    };
+    let place = match (row.at, &namespace) {
+        (At::Any, _) => Place::Any,
+        (_, Some(namespace)) => Place::In(namespace),
+        // What is not known, or not to be read, is no one's.
+        (_, None) => Place::All,
+    };
+    if let Err(problem) = caller.check(row.verb, place) {
+        control.by(caller).denied(row.verb, format!("{} {}", row.method, parts.uri.path()));
+        return Err(Refusal(problem).into_response());
     }
-    next.run(Request::from_parts(parts, body)).await
+    Ok(Request::from_parts(parts, body))
 }
 
 async fn namespace(control: &Arc<dyn Control>, at: At, param: impl Fn(&str) -> Option<String>) -> Option<Name> {

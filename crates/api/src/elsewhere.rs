@@ -1,10 +1,11 @@
 //! Requests that concern one star or volume are answered where it is: they are passed on as they came, and so are their answers, of
 //! whatever length, and what becomes of their connections.
 
+use std::sync::Arc;
+
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{Method, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -14,21 +15,25 @@ use tokio::io::copy_bidirectional;
 use crate::control::{Caller, Control, Place, Road};
 use crate::refusal::Refusal;
 
-/// Answers a request here, or has the agent that the star is with answer it.
-pub(crate) async fn pass_on(
-    State(control): State<std::sync::Arc<dyn Control>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let caller = request.extensions().get::<ConnectInfo<Caller>>().map(|ConnectInfo(caller)| caller.clone());
+/// What a request is about, and who asks, if another agent may have to answer it.
+pub(crate) fn whose(request: &Request) -> Option<(Place, Caller)> {
+    let place = place_of(request.method(), request.uri().path())?;
+    let ConnectInfo(caller) = request.extensions().get::<ConnectInfo<Caller>>()?;
     // What another agent passed on is answered here or not at all: it goes round no circle.
-    let own = caller.filter(|caller| caller.from.is_none());
-    let place = place_of(request.method(), request.uri().path());
-    let Some((place, caller)) = place.zip(own) else { return next.run(request).await };
-    match control.road(place, caller).await {
-        Ok(None) => next.run(request).await,
-        Ok(Some(road)) => through(road, request).await.unwrap_or_else(|problem| Refusal(problem).into_response()),
-        Err(problem) => Refusal(problem).into_response(),
+    caller.from.is_none().then(|| (place, caller.clone()))
+}
+
+/// Has the agent that the star is with answer a request; gives back what is to be answered here.
+pub(crate) async fn pass_on(
+    control: &Arc<dyn Control>,
+    place: Place,
+    caller: Caller,
+    request: Request,
+) -> Result<Request, Response> {
+    let refused = |problem| Refusal(problem).into_response();
+    match control.road(place, caller).await.map_err(refused)? {
+        None => Ok(request),
+        Some(road) => Err(through(road, request).await.unwrap_or_else(refused)),
     }
 }
 

@@ -30,6 +30,10 @@ pub async fn under<T>(once: Once, work: impl Future<Output = T>) -> T {
     ONCE.scope(once, work).await
 }
 
+pub(crate) fn has_key(request: &Request) -> bool {
+    request.headers().contains_key(HEADER)
+}
+
 /// Reads the key, and serves the request under it.
 pub(crate) async fn read(request: Request, next: Next) -> Response {
     match once(request).await {

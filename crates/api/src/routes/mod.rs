@@ -18,10 +18,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -30,6 +31,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::access::Verdict;
 use crate::control::{Caller, Control};
 use crate::refusal::Refusal;
 use crate::types::BODY_MAX_BYTES;
@@ -68,12 +70,34 @@ pub fn router(control: Arc<dyn Control>) -> Router {
         .method_not_allowed_fallback(|| async {
             not_a_route(StatusCode::METHOD_NOT_ALLOWED, "the path does not take this method")
         })
-        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
-        .layer(axum::middleware::from_fn(keyed::read))
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&control), elsewhere::pass_on))
-        // Outermost: what is not allowed goes nowhere.
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&control), access::check))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&control), enter))
         .with_state(control)
+}
+
+/// What every request goes through before its route; what is not allowed goes nowhere. One layer and not four: each would
+/// be copied and its future kept on the heap for each request, so what few requests need has a future of its own.
+async fn enter(State(control): State<Arc<dyn Control>>, mut request: Request, next: Next) -> Response {
+    match access::verdict(&request) {
+        Verdict::May => {}
+        Verdict::MayNot(answer) => return answer,
+        Verdict::Depends(row, caller) => {
+            match Box::pin(access::check(&control, request, row, caller)).await {
+                Ok(allowed) => request = allowed,
+                Err(answer) => return answer,
+            };
+        }
+    }
+    if let Some((place, caller)) = elsewhere::whose(&request) {
+        match Box::pin(elsewhere::pass_on(&control, place, caller, request)).await {
+            Ok(ours) => request = ours,
+            Err(answer) => return answer,
+        }
+    }
+    DefaultBodyLimit::max(BODY_MAX_BYTES).apply(&mut request);
+    if keyed::has_key(&request) {
+        return Box::pin(keyed::read(request, next)).await;
+    }
+    next.run(request).await
 }
 
 /// The document alone, as it is served at `/v1/openapi.json`.
