@@ -15,34 +15,48 @@ use crate::lean;
 /// When the beats of this process began: right before its runtimes' wheels of timers did.
 static BEATS_FROM: OnceLock<Instant> = OnceLock::new();
 
-/// The runtime of one thread that lasts as long as the process.
-static CONTROL: OnceLock<Handle> = OnceLock::new();
+/// The runtimes that last as long as the process, beside the one that [`runtime`] gives.
+static LASTING: OnceLock<Lasting> = OnceLock::new();
 
-/// The runtime that [`crate::run`] wants, one for all agents of a process. It gives back what memory they free. Beside it another
-/// begins, of one thread: see [`threads`].
+struct Lasting {
+    control: Handle,
+    traffic: Runtime,
+}
+
+/// The runtime that [`crate::run`] wants, one for all agents of a process: of one thread, where the loop is and who asks it.
+/// It gives back what memory they free. Beside it two others begin: see [`threads`].
 ///
 /// # Errors
 /// The system gives no thread, or no descriptor.
 pub fn runtime() -> io::Result<Runtime> {
     BEATS_FROM.get_or_init(Instant::now);
-    // Both at once, so that their wheels turn with the beats: see `beat::EARLY`. The quicker one first.
-    let control = CONTROL.get().is_none().then(|| Builder::new_current_thread().enable_all().build());
-    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    // All at once, so that their wheels turn with the beats: see `beat::EARLY`. The quicker one first.
+    let control = LASTING.get().is_none().then(|| Builder::new_current_thread().enable_all().build());
+    // What has nothing to do looks for something before it rests, and is woken so that it looks: of several threads that are
+    // asked one short question after another most of the time goes there.
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     if let Some(control) = control.transpose()? {
+        let traffic = Builder::new_multi_thread().thread_name("traffic").enable_all().build()?;
         let handle = control.handle().clone();
         std::thread::Builder::new().name("control".to_owned()).spawn(move || control.block_on(pending::<()>()))?;
-        let _ = CONTROL.set(handle);
+        let _ = LASTING.set(Lasting { control: handle, traffic });
     }
     runtime.spawn(lean::run());
     Ok(runtime)
 }
 
-/// Where what a node says to others all the time is said, the log's votes and heartbeats, gossip, reports, and where everything
-/// else is done, here. The first is one thread of its own: each of these wakes it, and not several that look for work, and waits
-/// for nothing that the others do. In a process without [`runtime`] it is the same.
+/// Where a node's connections live. What it says to others all the time, the log's votes and heartbeats, gossip, reports, has
+/// one thread of its own: each of these wakes it, and not several that look for work, and waits for nothing else. What comes
+/// in bulk or from strangers has as many as there are processors: see [`traffic`].
 pub(crate) fn threads() -> Threads {
-    let here = Handle::current();
-    Threads { control: CONTROL.get().cloned().unwrap_or_else(|| here.clone()), data: here }
+    let control = LASTING.get().map_or_else(Handle::current, |lasting| lasting.control.clone());
+    Threads { control, data: traffic() }
+}
+
+/// Where what comes from outside is carried: requests of services, payloads, handshakes. They do not wait while the loop
+/// thinks, nor the loop for them. In a process without [`runtime`] all of these are the same.
+pub(crate) fn traffic() -> Handle {
+    LASTING.get().map_or_else(Handle::current, |lasting| lasting.traffic.handle().clone())
 }
 
 /// In another runtime than that of [`runtime`] its timers meet no beat, which costs it more and nothing else.

@@ -220,9 +220,9 @@ impl Remote {
     }
 
     /// A change, once if whoever asked chose a key for it.
-    pub(crate) async fn change(&self, request: Request) -> Result<Accepted, Problem> {
-        let changed = self.looker().change_once(self.author(), request).await;
-        changed.map(|reply| Accepted { index: reply.index })
+    pub(crate) fn change(&self, request: Request) -> impl Future<Output = Result<Accepted, Problem>> + use<> {
+        let changed = self.looker().change_once(self.author(), request);
+        async { changed.await.map(|reply| Accepted { index: reply.index }) }
     }
 
     /// What became of the change that is asked for here, if it was made under its key before.

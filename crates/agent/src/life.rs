@@ -229,7 +229,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
             let (control, endpoint) = (Arc::clone(&remote), part.shared.roads.endpoint().clone());
             let (routes, leaving, bounds) = (routes.clone(), leaving.clone(), BOUNDS);
             let gate = Gate { access, routes, control, endpoint, leaving, bounds };
-            tokio::spawn(gate.run(address));
+            clock::traffic().spawn(gate.run(address));
         }
         let data = DataPlane { mesh, carrier, vault, routes, talks };
         part.run(facts, folder.path(), data, again, over.clone())

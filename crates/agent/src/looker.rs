@@ -27,17 +27,17 @@ impl Looker {
     }
 
     /// Has the node make a change that somebody asks for; it is on disk when this returns.
-    pub(crate) async fn change_by(&self, author: Author, request: Request) -> Result<Reply, Problem> {
-        self.change(Request::By { author, request: Box::new(request) }).await
+    pub(crate) fn change_by(&self, author: Author, request: Request) -> impl Future<Output = Changed> + use<> {
+        self.change(Request::By { author, request: Box::new(request) })
     }
 
     /// The same, once if whoever asked chose a key for it.
-    pub(crate) async fn change_once(&self, author: Author, request: Request) -> Result<Reply, Problem> {
-        let request = Box::new(Request::By { author, request: Box::new(request) });
-        match api::keyed::current() {
-            Some(once) => self.change(Request::Once { once, request }).await,
-            None => self.change(*request).await,
-        }
+    pub(crate) fn change_once(&self, author: Author, request: Request) -> impl Future<Output = Changed> + use<> {
+        let request = Request::By { author, request: Box::new(request) };
+        self.change(match api::keyed::current() {
+            Some(once) => Request::Once { once, request: Box::new(request) },
+            None => request,
+        })
     }
 
     /// Records what is no change; it is on disk when this returns.
@@ -55,12 +55,18 @@ impl Looker {
         self.change(request).await.map(drop)
     }
 
-    async fn change(&self, request: Request) -> Result<Reply, Problem> {
+    /// Not `async`, so that the request lies in none of the futures that wait for its answer: they would be moved with it.
+    fn change(&self, request: Request) -> impl Future<Output = Changed> + use<> {
         let (answer, answered) = oneshot::channel();
-        self.ask.send(Incoming::Change { request, answer }).await.map_err(|_| ending())?;
-        answered.await.map_err(|_| ending())?
+        let (ask, asked) = (self.ask.clone(), Incoming::Change { request: Box::new(request), answer });
+        async move {
+            ask.send(asked).await.map_err(|_| ending())?;
+            answered.await.map_err(|_| ending())?
+        }
     }
 }
+
+type Changed = Result<Reply, Problem>;
 
 /// Who asks a node, as it is recorded.
 pub(crate) fn author(caller: &Caller, node: NodeId) -> Author {

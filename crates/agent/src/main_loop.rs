@@ -36,7 +36,7 @@ use crate::watches::Watches;
 /// Everything that can happen to an agent.
 pub(crate) enum Incoming {
     /// Somebody asks for a change; the answer comes when it is on disk.
-    Change { request: Request, answer: Answer },
+    Change { request: Box<Request>, answer: Answer },
     /// Somebody looks at the node.
     Look(Box<dyn FnOnce(&Node) + Send>),
     /// The nursery came, went or said something.
@@ -220,7 +220,7 @@ impl Loop {
                 self.next_request += 1;
                 let id = RequestId(self.next_request);
                 self.answers.insert(id, answer);
-                Event::Request { id, request }
+                Event::Request { id, request: *request }
             }
             Some(Incoming::Look(look)) => {
                 look(self.node.look_at(self.clock.now()));
@@ -285,11 +285,7 @@ impl Loop {
             }
             Some(Incoming::Measured { star, used }) => Event::Measured { star, used },
             Some(Incoming::MemoryLeft { left }) => Event::MemoryLeft { left },
-            Some(Incoming::Weighed { used }) => {
-                let stars = used.len();
-                tracing::warn!(stars, "too little memory is left on this machine: a star is to give way");
-                Event::Weighed { used }
-            }
+            Some(Incoming::Weighed { used }) => Event::Weighed { used },
             Some(Incoming::Probed { star, role, outcome }) => Event::Probed { star, role, outcome },
             Some(Incoming::HookEnded { star }) => Event::HookEnded { star },
             Some(Incoming::Drained { star }) => Event::Drained { star },
@@ -456,6 +452,7 @@ impl Loop {
                 }
             }
             Effect::Weigh { stars } => {
+                tracing::warn!(stars = stars.len(), "too little memory is left on this machine");
                 let (data_dir, done) = (self.data_dir.clone(), self.done.clone());
                 tokio::task::spawn_blocking(move || {
                     let used = stars.into_iter().filter_map(|star| Some((star, working_set(&data_dir, star)?)));
@@ -480,7 +477,8 @@ impl Loop {
             }
             Effect::Listen { service, entry } => {
                 let (proxy, done) = (Arc::clone(&self.proxy), self.done.clone());
-                tokio::spawn(async move {
+                // What is accepted is served on the threads that accept it.
+                clock::traffic().spawn(async move {
                     let result = proxy.listen(service.clone(), entry).await;
                     let _ = done.send(Incoming::Listening { service, result });
                 });
@@ -601,12 +599,12 @@ impl Loop {
     }
 }
 
-/// A star with the way it was given, unless it has something of its own at that place.
 /// What a star uses and the kernel could not take back at once, where this machine measures it.
 fn working_set(data_dir: &Path, star: StarId) -> Option<Bytes> {
     isolate::stats(data_dir, star).ok()?.memory_working_set.map(Bytes)
 }
 
+/// A star with the way it was given, unless it has something of its own at that place.
 fn with_way(mut order: StarOrder, way: Option<PathBuf>) -> StarOrder {
     let inside = |path: &String| path == WAY_IN_STAR || path.starts_with(&format!("{WAY_IN_STAR}/"));
     let interior = &order.interior;

@@ -71,17 +71,20 @@ pub enum Purpose {
     Control,
     /// Anything else that nodes say.
     Peer,
+    /// What the log carries from one voter to another: payloads of up to 16 MiB, though usually small ones.
+    Log,
     /// Bulk: payloads of up to 16 MiB.
     Data,
 }
 
 impl Purpose {
-    pub const ALL: [Self; 3] = [Self::Control, Self::Peer, Self::Data];
+    pub const ALL: [Self; 4] = [Self::Control, Self::Peer, Self::Log, Self::Data];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Control => "control",
             Self::Peer => "peer",
+            Self::Log => "log",
             Self::Data => "data",
         }
     }
@@ -94,7 +97,7 @@ impl Purpose {
     pub(crate) const fn limit(self) -> Limit {
         match self {
             Self::Control | Self::Peer => Limit::Control,
-            Self::Data => Limit::Bulk,
+            Self::Log | Self::Data => Limit::Bulk,
         }
     }
 }

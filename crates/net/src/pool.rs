@@ -33,7 +33,7 @@ const PATIENCE_MIN: Duration = Duration::from_millis(100);
 pub const fn most(purpose: Purpose) -> usize {
     match purpose {
         Purpose::Control => 4,
-        Purpose::Peer => 2,
+        Purpose::Peer | Purpose::Log => 2,
         Purpose::Data => 8,
     }
 }

@@ -12,7 +12,7 @@ use crate::connection::Purpose;
 /// The runtimes that a node's connections live on: votes and heartbeats wait for no payload, and for no stranger's handshake.
 #[derive(Debug, Clone)]
 pub struct Threads {
-    /// Of [`Purpose::Control`] and [`Purpose::Peer`].
+    /// Of all but [`Purpose::Data`].
     pub control: Handle,
     /// Of [`Purpose::Data`], and of who calls until it is known who that is and what for.
     pub data: Handle,
@@ -29,7 +29,7 @@ impl Threads {
 
     pub(crate) fn of(&self, purpose: Purpose) -> &Handle {
         match purpose {
-            Purpose::Control | Purpose::Peer => &self.control,
+            Purpose::Control | Purpose::Peer | Purpose::Log => &self.control,
             Purpose::Data => &self.data,
         }
     }

@@ -105,10 +105,11 @@ async fn after_hello_what_breaks_the_protocol_ends_the_connection() {
     let cluster = Cluster::new();
     let b = cluster.node(2).await;
     // Reserved flags; asked and answered; too long for control, for bulk; nothing; another version; no MessagePack.
-    let cases: [(Purpose, Vec<u8>); 6] = [
+    let cases: [(Purpose, Vec<u8>); 7] = [
         (Purpose::Control, header(1, 1 << 4)),
         (Purpose::Control, header(1, 0b1100)),
         (Purpose::Peer, header((1 << 20) + 1, 0)),
+        (Purpose::Log, header((16 << 20) + 1, 0)),
         (Purpose::Data, header((16 << 20) + 1, 0)),
         (Purpose::Control, header(0, 0)),
         (Purpose::Control, [b"RNP\x01\x02\x00".to_vec(), vec![0, 0, 0, 1, 0, 0]].concat()),

@@ -43,7 +43,7 @@ async fn a_connection_is_used_again_and_others_are_opened_while_it_is_busy_up_to
     }
     assert_eq!(pool.len(), 1);
     a.endpoint.goodbye("next").await;
-    for (purpose, most) in [(Purpose::Control, 4), (Purpose::Peer, 2), (Purpose::Data, 8)] {
+    for (purpose, most) in [(Purpose::Control, 4), (Purpose::Peer, 2), (Purpose::Log, 2), (Purpose::Data, 8)] {
         let many: Vec<_> = (0..BUSY * 10)
             .map(|_| {
                 let (pool, address) = (pool.clone(), b.address);

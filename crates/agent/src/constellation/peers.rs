@@ -131,7 +131,8 @@ async fn connect(roads: &Roads, to: NodeId, lane: Lane) -> Result<Connection, St
     let purpose = match lane {
         Lane::Control => Purpose::Control,
         // Entries may be as long as a frame of control is with all that is around it.
-        Lane::Log | Lane::Bulk => Purpose::Data,
+        Lane::Log => Purpose::Log,
+        Lane::Bulk => Purpose::Data,
     };
     let connecting = async {
         let address = roads.address(to).await.map_err(|problem| problem.message)?;
