@@ -42,9 +42,10 @@ fn what_runs_is_left_alone_while_nothing_goes_wrong() {
     }
 }
 
-/// Whether one of the first worlds goes wrong without a protection.
+/// Whether one of the first worlds goes wrong without a protection. The one that is found last, an early lead, is found in
+/// the 66th.
 fn is_found(bug: Bug) -> bool {
-    (0..60).any(|seed| run(Options { bug: Some(bug), ..options(seed, 5) }).is_err())
+    (0..120).any(|seed| run(Options { bug: Some(bug), ..options(seed, 5) }).is_err())
 }
 
 #[test]

@@ -13,6 +13,9 @@ use crate::command::{self, Outcome};
 /// Crates whose tests change the machine: namespaces, groups, mounts, processes. No two of their programs run at once.
 const OF_THE_MACHINE: [&str; 5] = ["rads", "agent", "isolate", "oci", "proxy"];
 
+/// Crates whose tests run what cargo makes of the crate beside them, and perhaps after them: a program, an example.
+const WITH_PROGRAMS: [&str; 3] = ["rads", "oci", "rads-std"];
+
 /// One program that cargo made of tests.
 struct Program {
     /// Of its crate.
@@ -34,14 +37,13 @@ pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Outcome {
             scope.spawn(move || programs.into_iter().for_each(|program| program.run(args, env, failed)));
             made
         });
-        // Of a package cargo makes the programs before its tests, but not the examples.
         let mut waiting = Vec::new();
         let lane = |program: Program| {
             let lane = if OF_THE_MACHINE.contains(&program.package.as_str()) { &machine } else { &others };
             // A lane ends before its programs only by a panic, which is told.
             let _ = lane.send(program);
         };
-        let built = build(|program| match program.folder.join("examples").is_dir() {
+        let built = build(|program| match WITH_PROGRAMS.contains(&program.package.as_str()) {
             true => waiting.push(program),
             false => lane(program),
         });
