@@ -45,8 +45,8 @@ pub fn runtime() -> io::Result<Runtime> {
     Ok(runtime)
 }
 
-/// Where a node's connections live. What it says to others all the time, the log's votes and heartbeats, gossip, reports, has
-/// one thread of its own: each of these wakes it, and not several that look for work, and waits for nothing else. What comes
+/// Where a node's connections live. What it says to others all the time, the log's votes, heartbeats and entries, gossip, reports,
+/// has one thread of its own: each of these wakes it, and not several that look for work, and waits for nothing else. What comes
 /// in bulk or from strangers has as many as there are processors: see [`traffic`].
 pub(crate) fn threads() -> Threads {
     let control = LASTING.get().map_or_else(Handle::current, |lasting| lasting.control.clone());

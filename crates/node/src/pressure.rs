@@ -18,7 +18,8 @@ use crate::timers::Timer;
 const EVERY: Duration = Duration::from_secs(5);
 /// Between two looks while there is little.
 const SOON: Duration = Duration::from_millis(500);
-/// Little is less than so many times what is too little: a gigabyte that is wanted within a second is noticed.
+/// Little is less than so many times what is too little. What grows more slowly than by three times that in [`EVERY`] is
+/// looked at soon before there is too little.
 const LITTLE: u64 = 4;
 /// A star that gives way has no longer than this, whatever its grace is: others wait for its memory.
 pub(crate) const GRACE_MAX: Duration = Duration::from_secs(5);
