@@ -762,7 +762,7 @@ impl Control for Remote {
             let leader = shared.and_then(Shared::leader);
             let view = |machine: MachineView| NodeView {
                 leads: leader == Some(machine.id),
-                votes: keepers.voters.contains(&machine.id),
+                votes: keepers.agreed.contains(&machine.id),
                 answers: machine.id == own,
                 machine,
             };

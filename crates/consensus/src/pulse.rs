@@ -162,6 +162,7 @@ mod tests {
             voters: Arc::new((1..=voters).map(NodeId).collect()),
             voters_next: None,
             learners: Arc::default(),
+            agreed: Arc::default(),
         };
         let check = |role, voters, heard: Option<u64>, expected| {
             assert_eq!(need(&standing(role, voters), heard.map(Duration::from_millis), &config), expected);

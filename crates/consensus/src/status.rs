@@ -45,6 +45,9 @@ pub struct Status {
     pub learners: Arc<BTreeSet<NodeId>>,
     /// The entry that says so.
     pub members_at: u64,
+    /// The voters as last agreed on, all of one set, as far as this node has heard: a majority of them is enough, whoever dies.
+    /// While they give way to others, they are those.
+    pub agreed: Arc<BTreeSet<NodeId>>,
     /// The last entry here, the last one known to be agreed on, the last one applied, the last one in a snapshot, and
     /// the last one dropped; 0 when there is none.
     pub last: u64,
@@ -67,6 +70,7 @@ pub struct Standing {
     pub voters: Arc<BTreeSet<NodeId>>,
     pub voters_next: Option<Arc<BTreeSet<NodeId>>>,
     pub learners: Arc<BTreeSet<NodeId>>,
+    pub agreed: Arc<BTreeSet<NodeId>>,
 }
 
 /// How often it is told that the log has grown. The rest is told at once.
@@ -81,6 +85,7 @@ impl Status {
             voters: Arc::clone(&self.voters),
             voters_next: self.voters_next.clone(),
             learners: Arc::clone(&self.learners),
+            agreed: Arc::clone(&self.agreed),
         }
     }
 
@@ -111,6 +116,9 @@ impl Status {
             [_, .., next] => Some(Arc::new(next.iter().copied().map(NodeId).collect())),
             _ => None,
         };
+        // Of two sets it is the first that everybody has agreed on.
+        let agreed = metrics.committed_membership_config.membership().get_joint_config();
+        let agreed = agreed.first().into_iter().flatten().copied().map(NodeId).collect();
         Self {
             role,
             leader: metrics.current_leader.filter(|_| believed).map(NodeId),
@@ -119,6 +127,7 @@ impl Status {
             voters_next,
             learners: Arc::new(members.learner_ids().map(NodeId).collect()),
             members_at: metrics.membership_config.log_id().map_or(0, |id| id.index),
+            agreed: Arc::new(agreed),
             last: metrics.last_log_index.unwrap_or(0),
             committed: metrics.cluster_committed.map_or(0, |id| id.index),
             applied: metrics.last_applied.map_or(0, |id| id.index),
@@ -199,4 +208,32 @@ pub(crate) async fn follow(
 /// The status right after the start.
 pub(crate) fn initial(raft: &Raft) -> Status {
     Status::new(&raft.metrics().borrow_watched(), false, Silence::AT_FIRST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::{Members, StoredMembers, log_id};
+
+    #[test]
+    fn voters_are_agreed_on_once_a_majority_has_the_entry_that_makes_them_so() {
+        let members = |sets: &[&[u64]], at: u64| {
+            let sets = sets.iter().map(|set| set.iter().copied().collect()).collect();
+            let members = Members::new(sets, std::collections::BTreeMap::from([(1, ()), (2, ()), (3, ())])).unwrap();
+            Arc::new(StoredMembers::new(Some(log_id(1, at)), members))
+        };
+        let agreed = |committed: (&[&[u64]], u64), newest: (&[&[u64]], u64)| {
+            let mut metrics = RaftMetrics::<Types>::new_initial(1);
+            metrics.committed_membership_config = members(committed.0, committed.1);
+            metrics.membership_config = members(newest.0, newest.1);
+            let now = Status::new(&metrics, false, Silence::AT_FIRST);
+            let voters = |voters: &BTreeSet<NodeId>| voters.iter().map(|voter| voter.0).collect::<Vec<u64>>();
+            (voters(&now.agreed), voters(&now.voters))
+        };
+        let (one, both, three): (&[&[u64]], &[&[u64]], &[&[u64]]) = (&[&[1]], &[&[1], &[1, 2, 3]], &[&[1, 2, 3]]);
+        assert_eq!(agreed((one, 1), (one, 1)), (vec![1], vec![1]));
+        assert_eq!(agreed((one, 1), (both, 5)), (vec![1], vec![1, 2, 3]));
+        assert_eq!(agreed((both, 5), (three, 6)), (vec![1], vec![1, 2, 3]));
+        assert_eq!(agreed((three, 6), (three, 6)), (vec![1, 2, 3], vec![1, 2, 3]));
+    }
 }

@@ -25,7 +25,10 @@ const MARK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Keepers {
     pub(crate) leader: Option<NodeId>,
+    /// Whose votes may be needed: while one set gives way to another, all of both.
     pub(crate) voters: Vec<NodeId>,
+    /// The voters as last agreed on: a majority of them is enough, whoever dies.
+    pub(crate) agreed: Vec<NodeId>,
     /// This node is one of them, or about to be, and hears the log at first hand.
     pub(crate) at_first_hand: bool,
 }
@@ -139,11 +142,11 @@ impl Feed {
                     continue;
                 }
             }
-            let Keepers { leader, voters, at_first_hand } = keepers.borrow_and_update().clone();
+            let Keepers { leader, voters, agreed, at_first_hand } = keepers.borrow_and_update().clone();
             if !at_first_hand {
                 return Ok(());
             }
-            stream.write(framed(&Told::Mark { index: after, leader, voters })?).await.map_err(ended)?;
+            stream.write(framed(&Told::Mark { index: after, leader, voters, agreed })?).await.map_err(ended)?;
             if removed.is_some() {
                 continue;
             }
@@ -206,7 +209,8 @@ mod tests {
         let mut town = Town::new();
         let (keeper, follower) = (town.house(1, NodeRole::Controller).await, town.house(2, NodeRole::Worker).await);
         let feed = Feed::new();
-        feed.set_keepers(Keepers { leader: Some(NodeId(1)), voters: vec![NodeId(1)], at_first_hand: true });
+        let (leader, voters) = (Some(NodeId(1)), vec![NodeId(1)]);
+        feed.set_keepers(Keepers { leader, voters, at_first_hand: true, ..Keepers::default() });
         feed.begin(1);
         let (serving, looker) = (feed.clone(), showing(NodeId(1), town.state()));
         keeper.serve(move |peer, _, body, stream| serving.serve(looker.clone(), peer.node(), &body, stream));

@@ -146,8 +146,8 @@ impl Follower {
                         return Ok(state);
                     }
                     Told::Command { index, command } => commands.push((index, command)),
-                    Told::Mark { leader, voters, .. } => {
-                        self.feed.set_keepers(Keepers { leader, voters, at_first_hand: false });
+                    Told::Mark { leader, voters, agreed, .. } => {
+                        self.feed.set_keepers(Keepers { leader, voters, agreed, at_first_hand: false });
                     }
                 }
                 if commands.len() < BATCH_MAX {

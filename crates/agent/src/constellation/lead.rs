@@ -68,6 +68,7 @@ pub(crate) async fn stand(
             feed.set_keepers(Keepers {
                 leader: now.leader,
                 voters: now.voters.iter().copied().collect(),
+                agreed: now.agreed.iter().copied().collect(),
                 at_first_hand,
             });
         } else if feed.keepers().borrow().at_first_hand {

@@ -28,6 +28,8 @@ pub(crate) enum Told {
         index: u64,
         leader: Option<NodeId>,
         voters: Vec<NodeId>,
+        #[serde(default)]
+        agreed: Vec<NodeId>,
     },
 }
 

@@ -200,7 +200,7 @@ async fn an_app_is_put_when_most_voters_hold_its_files() {
     let bundle = store(&nodes[0].bundles, 5);
     let voters = |ids: &[u64]| ids.iter().map(|id| NodeId(*id)).collect::<Vec<_>>();
     let spread = async |ids: &[u64]| {
-        let keepers = Keepers { leader: None, voters: voters(ids), at_first_hand: true };
+        let keepers = Keepers { voters: voters(ids), at_first_hand: true, ..Keepers::default() };
         nodes[0].carrier.0.feed.set_keepers(keepers);
         soon(nodes[0].carrier.spread(&BTreeSet::from([bundle]))).await
     };
