@@ -217,6 +217,30 @@ fn binpack_fills_a_machine_up_to_what_it_has_and_random_is_the_same_for_the_same
 }
 
 #[test]
+fn binpack_leaves_little_and_evenly_where_something_is_kept_for_stars() {
+    let packed = placement(r#"{"strategy":"binpack"}"#);
+    let mut template = template();
+    template.reserve = Reserve { cpu: Millicores(1_000), memory: Bytes::mib(512) };
+    let large = |cpu, megabytes: u64| {
+        let mut machine = machine(0, 0);
+        (machine.facts.cores, machine.facts.memory) = (4, Bytes::mib(4_096));
+        machine.kept = Kept { cpu, memory: megabytes << 20 };
+        machine
+    };
+    let check = |machines: &[Machine], expected: &[u64]| {
+        assert_eq!(placed(machines, &template, &packed, expected.len() as u32), expected);
+    };
+    // The fullest first, however many stars the others have.
+    check(&[large(0, 0), large(2_000, 1_024), large(1_000, 512)], &[2, 2, 3, 3, 3, 1]);
+    // Of two that are as full, the one whose processors are left over.
+    check(&[large(2_000, 1_024), large(1_000, 2_048)], &[2, 2]);
+    // Of what is not known nothing is left.
+    let mut unknown = large(3_000, 0);
+    unknown.facts.memory = Bytes(0);
+    check(&[large(1_000, 512), unknown], &[2, 1]);
+}
+
+#[test]
 fn a_machine_that_is_promised_more_than_it_has_comes_last() {
     let machines = [machine(0, 0).promised(1_000), machine(1, 9)];
     assert_eq!(placed(&machines, &needs(64), &Placement::default(), 2), [2, 2]);
