@@ -284,9 +284,27 @@ impl Budget {
         self.left.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// A part of it, for as long as somebody keeps the loan.
+    pub(crate) fn lend(self: &Arc<Self>, bytes: usize) -> Option<Loan> {
+        self.take(bytes).then(|| Loan { budget: Arc::clone(self), bytes })
+    }
+
     /// What is left of it.
     pub fn left(&self) -> usize {
         self.left.load(Ordering::Relaxed)
+    }
+}
+
+/// So many bytes of a budget, given back in the end.
+#[derive(Debug)]
+pub(crate) struct Loan {
+    budget: Arc<Budget>,
+    pub(crate) bytes: usize,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.budget.give(self.bytes);
     }
 }
 
@@ -296,6 +314,8 @@ pub(crate) struct Shared {
     pub(crate) service: Arc<dyn Service>,
     pub(crate) ids: Ids,
     pub(crate) budget: Budget,
+    /// By how much windows may be wider than they were at first, all together.
+    pub(crate) widths: Arc<Budget>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) timing: Timing,
 }

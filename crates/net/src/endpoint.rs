@@ -170,8 +170,9 @@ impl Endpoint {
     pub fn new(config: Config) -> Self {
         let Config { node, certificate, trust, service, clock, timing, limits, threads } = config;
         let (ids, budget) = (Ids::new(), Budget::new(limits.memory));
+        let widths = Arc::new(Budget::new(limits.memory / 4));
         let inner = EndpointInner {
-            shared: Arc::new(Shared { node, service, ids, budget, clock, timing }),
+            shared: Arc::new(Shared { node, service, ids, budget, widths, clock, timing }),
             cluster: trust.cluster().clone(),
             certificate: ArcSwap::new(certificate),
             trust: ArcSwap::from_pointee(trust),
@@ -520,8 +521,8 @@ pub async fn connect_as_stranger(
 ) -> Result<Connection, ConnectError> {
     let expected = Expected { node: None, role: Some(model::NodeRole::Controller) };
     let judge = Judge::new(belief, expected, Arc::clone(&clock));
-    let (ids, budget) = (Ids::new(), Budget::new(0));
-    let shared = Arc::new(Shared { node: NOBODY, service: Arc::new(Nothing), ids, budget, clock, timing });
+    let (ids, budget, widths) = (Ids::new(), Budget::new(0), Arc::new(Budget::new(0)));
+    let shared = Arc::new(Shared { node: NOBODY, service: Arc::new(Nothing), ids, budget, widths, clock, timing });
     let caller = Caller { shared: &shared, cluster, judge, own: None };
     let (inner, stream, input, _) = caller.call(address, Purpose::Control).await?;
     tokio::spawn(run(Arc::clone(&inner), stream, input));

@@ -269,6 +269,36 @@ async fn a_reader_that_does_not_read_stops_its_writer_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn the_window_of_a_stream_that_carries_much_grows_and_goes_with_it() {
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.node(1).await, cluster.node(2).await);
+    let connection = a.connect(&b, Purpose::Data).await;
+    let mut opened = b.service.streams();
+    let stream = connection.open("much", Bytes::new(), WINDOW_BYTES, SOON).await.unwrap();
+    let (_, read) = opened.recv().await.unwrap();
+    let before = b.endpoint.memory_left();
+    let total = 96 << 20;
+    let writer = tokio::spawn(async move {
+        let piece = Bytes::from(vec![1; PIECE_BYTES_MAX]);
+        for _ in 0..total / PIECE_BYTES_MAX {
+            stream.write(piece.clone()).await.unwrap();
+        }
+        stream.finish();
+    });
+    let mut carried = 0;
+    while carried < 64 << 20 {
+        carried += read.read().await.unwrap().unwrap().len();
+    }
+    // Nobody reads any more, and far more is on its way than at first.
+    until("it is wide", || before - b.endpoint.memory_left() > 4 * WINDOW_BYTES as usize).await;
+    carried += read_all(&read).await.unwrap().len();
+    assert_eq!(carried, total);
+    writer.await.unwrap();
+    drop(read);
+    until("nothing is held", || b.endpoint.memory_left() == before).await;
+}
+
+#[tokio::test]
 async fn streams_are_refused_reset_and_end_with_their_connection() {
     let cluster = Cluster::new();
     let (a, b) = (cluster.node(1).await, cluster.node(2).await);

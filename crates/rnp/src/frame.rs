@@ -130,8 +130,15 @@ impl Frame {
     }
 
     fn put(&self, flags: u16, payload: &[u8], out: &mut BytesMut) {
-        put_header(self.version, payload.len(), flags, out);
+        put_header(self.version, payload.len(), flags, payload.len(), out);
         out.put_slice(payload);
+    }
+
+    /// How many bytes the first frame in `buffer`, as long as its header says, has yet to come; nothing while the header itself
+    /// has. What [`Self::decode`] refuses has no such number that matters.
+    pub fn lacks(buffer: &[u8]) -> Option<usize> {
+        let length = buffer.get(MAGIC.len() + 2..HEADER_BYTES)?.first_chunk()?;
+        Some((HEADER_BYTES + u32::from_be_bytes(*length) as usize).saturating_sub(buffer.len()))
     }
 
     /// Takes the first whole frame out of `buffer`; nothing when it is not all there yet.
@@ -147,9 +154,9 @@ impl Frame {
     }
 }
 
-/// Appends a header, and makes room for the payload that is to follow.
-pub(crate) fn put_header(version: Version, length: usize, flags: u16, out: &mut BytesMut) {
-    out.reserve(HEADER_BYTES + length);
+/// Appends a header, and makes room for so much of the payload as is to follow it there.
+pub(crate) fn put_header(version: Version, length: usize, flags: u16, room: usize, out: &mut BytesMut) {
+    out.reserve(HEADER_BYTES + room);
     out.put_slice(&MAGIC);
     out.put_u8(version.major);
     out.put_u8(version.minor);
@@ -253,6 +260,17 @@ mod tests {
         buffer.extend_from_slice(&[0x00, 0xff, 0xff, 0xff, 0, 0]);
         assert_eq!(Frame::decode(&mut buffer, Limit::Bulk), Ok(None));
         assert!(buffer.capacity() < 256, "{}", buffer.capacity());
+    }
+
+    #[test]
+    fn an_unfinished_frame_tells_how_much_it_lacks() {
+        let frame = encoded(&[7; 5_000]);
+        let lacks = |there: usize| Frame::lacks(&frame[..there]);
+        assert!((0..HEADER_BYTES).all(|there| lacks(there).is_none()));
+        for there in [HEADER_BYTES, HEADER_BYTES + 1, frame.len() - 1, frame.len()] {
+            assert_eq!(lacks(there), Some(frame.len() - there));
+        }
+        assert_eq!(Frame::lacks(&[&frame[..], b"RNP"].concat()), Some(0));
     }
 
     #[test]

@@ -92,10 +92,22 @@ impl Piece {
         out.freeze()
     }
 
-    /// Appends the piece as a frame of its own, as it is: its data is copied once.
-    pub fn put_frame(&self, out: &mut BytesMut) {
-        frame::put_header(Version::CURRENT, HEAD_BYTES + self.kind_and_length().1, 0, out);
-        self.put(out);
+    /// Appends the piece as a frame of its own, as it is. Data of `apart_from` bytes and more is not copied: it is given back, to be
+    /// written behind `out`.
+    pub fn put_frame(self, out: &mut BytesMut, apart_from: usize) -> Bytes {
+        let length = HEAD_BYTES + self.kind_and_length().1;
+        match self.body {
+            Body::Data(data) if data.len() >= apart_from => {
+                frame::put_header(Version::CURRENT, length, 0, HEAD_BYTES, out);
+                Self { stream: self.stream, body: Body::Data(Bytes::new()) }.put(out);
+                data
+            }
+            _ => {
+                frame::put_header(Version::CURRENT, length, 0, length, out);
+                self.put(out);
+                Bytes::new()
+            }
+        }
     }
 
     fn kind_and_length(&self) -> (u8, usize) {
@@ -167,11 +179,15 @@ mod tests {
             let piece = Piece { stream: StreamId(7), body };
             assert_eq!(Piece::decode(&piece.encode()).as_ref(), Ok(&piece));
             let (mut framed, mut as_is) = (BytesMut::new(), BytesMut::new());
-            piece.put_frame(&mut framed);
+            let framed = &mut framed;
+            assert!(piece.clone().put_frame(framed, usize::MAX).is_empty());
+            let mut head = BytesMut::new();
+            let data = piece.clone().put_frame(&mut head, 1);
+            assert_eq!([&head[..], &data[..]].concat(), framed[..]);
             crate::Frame::new(crate::Flags::NONE, piece.encode())
                 .encode_as_is(crate::Limit::Control, &mut as_is)
                 .unwrap();
-            assert_eq!(framed, as_is);
+            assert_eq!(*framed, as_is);
         }
     }
 

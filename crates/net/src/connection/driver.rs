@@ -4,11 +4,12 @@
 //! task being woken.
 
 use std::future::Future;
+use std::io::IoSlice;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rnp::message::{GoodbyeAck, Ping, Pong, Priority, StreamAccepted, StreamOpen};
 use rnp::stream::{Body, WINDOW_BYTES};
 use rnp::{Envelope, ErrorCode, Fault, Flags, Frame, Limit, Message, Payload, Piece, StreamId};
@@ -24,6 +25,10 @@ use crate::identity::trust::Distrust;
 
 /// What is gathered before it is written: one piece and what goes with it.
 const WRITE_BYTES: usize = 64 << 10;
+/// The data of a piece from this length on is written from where it is.
+const LONG_BYTES: usize = 16 << 10;
+/// Less than this of a piece is not worth a write of its own.
+const REST_BYTES: usize = 4 << 10;
 /// Room for the next read: as little as a message needs, up to this when more keeps coming.
 const READ_MIN_BYTES: usize = 4 << 10;
 const READ_MAX_BYTES: usize = 64 << 10;
@@ -42,8 +47,10 @@ pub(crate) async fn run(inner: Arc<Inner>, stream: TlsStream<TcpStream>, input: 
         stream,
         input,
         output: BytesMut::new(),
+        tail: Bytes::new(),
         unflushed: false,
         read_bytes: READ_MIN_BYTES,
+        is_bulk: false,
         budgeted: 0,
         timer: Box::pin(tokio::time::sleep_until(now)),
         begun: now,
@@ -66,9 +73,13 @@ struct Driver {
     stream: TlsStream<TcpStream>,
     input: BytesMut,
     output: BytesMut,
+    /// The data of a long piece, to be written behind `output` without being copied there.
+    tail: Bytes,
     /// Written, but kept back by TLS or the system.
     unflushed: bool,
     read_bytes: usize,
+    /// The last frame was as long as a piece of bulk.
+    is_bulk: bool,
     /// What the input holds of the node's budget.
     budgeted: usize,
     timer: Pin<Box<Sleep>>,
@@ -130,9 +141,8 @@ impl Driver {
         }
         // What came with HELLO, first.
         self.handle_frames(cx)?;
-        self.input.reserve(self.read_bytes);
-        let room = self.input.capacity() - self.input.len();
-        let read = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
+        let room = self.make_room();
+        let read = pin!(self.stream.read_buf(&mut (&mut self.input).limit(room))).poll(cx);
         match read {
             Poll::Pending => return Ok(false),
             Poll::Ready(Err(error)) => return Err(Ended::Failed(error.to_string())),
@@ -153,6 +163,30 @@ impl Driver {
         self.handle_frames(cx)?;
         self.hold_input()?;
         Ok(true)
+    }
+
+    /// Makes room for the next read, and tells how much of it may be used. A piece of bulk is read up to its end and no further: it
+    /// then is all that its buffer holds, and goes on without being copied.
+    fn make_room(&mut self) -> usize {
+        match Frame::lacks(&self.input) {
+            // Most of a read has come of it, so that its length is more than a claim.
+            Some(lacks) if self.input.len() >= READ_MIN_BYTES / 2 && lacks > 0 => {
+                let room = lacks.min(READ_MAX_BYTES);
+                self.is_bulk = lacks + self.input.len() >= READ_MAX_BYTES;
+                self.input.reserve(room);
+                room
+            }
+            _ if self.is_bulk => {
+                // Another one like the last, most likely: room for all of it, once its beginning is there.
+                self.is_bulk = false;
+                self.input.reserve(READ_MAX_BYTES + READ_MIN_BYTES);
+                READ_MIN_BYTES
+            }
+            _ => {
+                self.input.reserve(self.read_bytes);
+                self.input.capacity() - self.input.len()
+            }
+        }
     }
 
     /// Accounts for an unfinished frame.
@@ -398,12 +432,15 @@ impl Driver {
         let mut progress = false;
         loop {
             self.gather(cx);
-            if self.output.is_empty() {
+            if self.is_all_written() {
                 break;
             }
-            match Pin::new(&mut self.stream).poll_write(cx, &self.output).map_err(failed)? {
+            let both = [IoSlice::new(&self.output), IoSlice::new(&self.tail)];
+            match Pin::new(&mut self.stream).poll_write_vectored(cx, &both).map_err(failed)? {
                 Poll::Ready(bytes) => {
-                    self.output.advance(bytes);
+                    let of_output = bytes.min(self.output.len());
+                    self.output.advance(of_output);
+                    self.tail.advance(bytes - of_output);
                     self.unflushed = true;
                     self.write_since = None;
                     progress = true;
@@ -428,14 +465,22 @@ impl Driver {
         Ok(progress)
     }
 
+    fn is_all_written(&self) -> bool {
+        self.output.is_empty() && self.tail.is_empty()
+    }
+
     /// Fills the output: messages first, then pieces of the streams in turn. Leaves the waker where there is nothing.
     fn gather(&mut self, cx: &mut Context<'_>) {
-        if self.output.len() >= WRITE_BYTES {
+        // TLS takes as much as a piece at a time: the rest of one goes with the next.
+        if self.output.is_empty() && self.tail.len() < REST_BYTES {
+            self.output.extend_from_slice(&std::mem::take(&mut self.tail));
+        }
+        if self.output.len() >= WRITE_BYTES || !self.tail.is_empty() {
             return;
         }
         let mut wakers = Vec::new();
         let mut state = self.inner.lock();
-        while self.output.len() < WRITE_BYTES {
+        while self.output.len() < WRITE_BYTES && self.tail.is_empty() {
             if let Some(frame) = state.pop() {
                 if self.output.is_empty() {
                     self.output = frame
@@ -448,11 +493,12 @@ impl Driver {
                 break;
             }
             let Some(number) = state.ready.pop_front() else { break };
+            state.widen(number, &self.inner.shared.widths);
             let Some(strand) = state.streams.get_mut(&number) else { continue };
             strand.queued = false;
             if let Some(body) = strand.next_piece() {
                 wakers.extend(strand.take_writer());
-                Piece { stream: number, body }.put_frame(&mut self.output);
+                self.tail = Piece { stream: number, body }.put_frame(&mut self.output, LONG_BYTES);
             }
             state.touch(number);
             state.settle(number);
@@ -466,7 +512,7 @@ impl Driver {
             }
             state.fail(Ended::Goodbye);
         }
-        if self.output.is_empty() {
+        if self.is_all_written() {
             state.driver = Some(cx.waker().clone());
         }
         drop(state);
@@ -511,7 +557,7 @@ impl Driver {
         let mut state = self.inner.lock();
         if state.phase == Phase::Ending {
             let reason = state.ended.clone().unwrap_or(Ended::Closed);
-            let over = self.output.is_empty() && !self.unflushed && !state.has_messages();
+            let over = self.is_all_written() && !self.unflushed && !state.has_messages();
             let until = *self.last_words.get_or_insert(now + LAST_WORDS);
             return if over || passed(until) { Due::End(reason) } else { Due::At(next) };
         }

@@ -1,6 +1,7 @@
 //! What the driver, callers, services and streams share of a connection.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::stream::{Strand, StreamEnd};
-use super::{Ended, Failure, NotSent, STREAMS_MAX, WINDOWS_BYTES};
+use super::{Budget, Ended, Failure, NotSent, STREAMS_MAX, WINDOWS_BYTES};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -223,6 +224,18 @@ impl State {
         if let Some(strand) = self.streams.get_mut(&number) {
             strand.credit(credit);
             self.touch(number);
+        }
+    }
+
+    /// Gives a stream that has earned it a wider window with the credit it is about to give.
+    pub(super) fn widen(&mut self, number: StreamId, widths: &Arc<Budget>) {
+        if let Some(strand) = self.streams.get_mut(&number)
+            && let Some(more) = strand.growth()
+            && self.windows + more <= WINDOWS_BYTES
+            && let Some(loan) = widths.lend(more)
+        {
+            strand.widen(loan);
+            self.windows += more;
         }
     }
 

@@ -10,13 +10,20 @@ use bytes::{Buf, Bytes, BytesMut};
 use rnp::stream::{Body, PIECE_BYTES_MAX, WINDOW_BYTES_MAX};
 use rnp::{ErrorCode, StreamId};
 
-use super::Inner;
+use super::{Inner, Loan};
 
 /// Bytes a writer may be ahead of the connection.
 const AHEAD_BYTES: usize = 2 * PIECE_BYTES_MAX;
 
 /// Pieces below this are copied together.
 const SMALL_BYTES: usize = 16 << 10;
+/// Pieces from this on are kept with the buffer they were read into, twice as long at most.
+const LONG_BYTES: usize = PIECE_BYTES_MAX / 2;
+
+/// How wide a window becomes at most: 40 MB/s over a way of 100 ms there and back.
+const WIDEST_BYTES: usize = 4 << 20;
+/// So many windows are carried before it becomes twice as wide.
+const WIDER_AFTER: usize = 8;
 
 /// Why a stream does not go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +76,7 @@ impl Stream {
             if let Some(end) = strand.failed {
                 return Poll::Ready(Err(end));
             }
+            strand.kept_up = true;
             strand.reader = Some(cx.waker().clone());
             return Poll::Pending;
         };
@@ -190,6 +198,12 @@ pub(super) struct Strand {
     allowance: u32,
     /// Read but not yet given back as credit.
     read: u32,
+    /// Bytes that were read in all.
+    carried: u64,
+    /// Since the last credit the reader has once had nothing to read.
+    kept_up: bool,
+    /// By how much the window is wider than at first.
+    widths: Vec<Loan>,
     end_received: bool,
     /// To be told to the other side.
     reset: Option<ErrorCode>,
@@ -214,6 +228,9 @@ impl Strand {
             small: BytesMut::new(),
             allowance: window,
             read: 0,
+            carried: 0,
+            kept_up: false,
+            widths: Vec::new(),
             end_received: false,
             reset: None,
             failed: None,
@@ -248,9 +265,11 @@ impl Strand {
         if !self.small.is_empty() {
             self.input.push_back(self.small.split().freeze());
         }
-        // A piece that is kept keeps the whole buffer it was read into: only a reader that waits gets it as it is.
+        // A piece that is kept keeps the whole buffer it was read into, which is its own when it is long. A shorter one goes as it is to
+        // a reader that waits.
         let is_awaited = self.reader.is_some() && self.input.is_empty();
-        self.input.push_back(if is_awaited { bytes } else { Bytes::copy_from_slice(&bytes) });
+        let goes_as_it_is = is_awaited || bytes.len() >= LONG_BYTES;
+        self.input.push_back(if goes_as_it_is { bytes } else { Bytes::copy_from_slice(&bytes) });
         Ok(())
     }
 
@@ -274,7 +293,23 @@ impl Strand {
     /// cost a frame.
     fn consumed(&mut self, bytes: usize) -> bool {
         self.read += u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.carried += bytes as u64;
         self.has_credit_to_give()
+    }
+
+    /// By how many bytes the window should grow with the next credit. It doubles when the stream has carried several of it to a
+    /// reader that keeps up: then, over a long way, the window is what keeps the other side from sending.
+    pub(super) fn growth(&self) -> Option<usize> {
+        let window = self.window as usize;
+        let earned = self.carried >= (WIDER_AFTER * window) as u64;
+        (self.kept_up && earned && 2 * window <= WIDEST_BYTES && self.has_credit_to_give()).then_some(window)
+    }
+
+    pub(super) fn widen(&mut self, loan: Loan) {
+        let more = u32::try_from(loan.bytes).expect("at most `WIDEST_BYTES`");
+        self.window += more;
+        self.read += more;
+        self.widths.push(loan);
     }
 
     fn has_credit_to_give(&self) -> bool {
@@ -366,6 +401,7 @@ impl Strand {
         }
         if self.has_credit_to_give() {
             let bytes = std::mem::take(&mut self.read);
+            self.kept_up = false;
             self.allowance += bytes;
             return Some(Body::Credit(bytes));
         }
@@ -409,6 +445,7 @@ impl Strand {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Budget;
     use super::*;
 
     fn data(bytes: usize) -> Bytes {
@@ -483,6 +520,45 @@ mod tests {
         assert!(strand.consumed(11));
         assert_eq!(strand.next_piece(), Some(Body::Credit(60)));
         assert_eq!(strand.receive(data(100)), Ok(()));
+    }
+
+    #[test]
+    fn a_window_grows_while_its_reader_keeps_up() {
+        let budget = Arc::new(Budget::new(3 << 20));
+        let window = 1 << 20;
+        let mut strand = Strand::new(0, window);
+        let carry = |strand: &mut Strand, keeps_up: bool| {
+            for _ in 0..2 {
+                strand.receive(data(window as usize / 2)).unwrap();
+            }
+            for _ in 0..2 {
+                let bytes = strand.take_input().unwrap();
+                strand.consumed(bytes.len());
+            }
+            strand.kept_up = keeps_up;
+            let loan = strand.growth().and_then(|more| budget.lend(more));
+            loan.into_iter().for_each(|loan| strand.widen(loan));
+            strand.next_piece()
+        };
+        for _ in 0..WIDER_AFTER - 1 {
+            assert_eq!(carry(&mut strand, true), Some(Body::Credit(window)));
+        }
+        // It has earned it now, but the reader does not keep up; then it does.
+        assert_eq!(carry(&mut strand, false), Some(Body::Credit(window)));
+        assert_eq!(carry(&mut strand, true), Some(Body::Credit(2 * window)));
+        assert_eq!((strand.window, budget.left()), (2 * window, 2 << 20));
+        for _ in 0..2 * WIDER_AFTER {
+            strand.carried += u64::from(window);
+        }
+        // As wide as it may be, or as the node has.
+        assert_eq!(carry(&mut strand, true), Some(Body::Credit(3 * window)));
+        assert_eq!((strand.window, budget.left()), (4 * window, 0));
+        strand.carried += u64::from(window) * 1_000;
+        strand.kept_up = true;
+        strand.read = strand.window;
+        assert_eq!(strand.growth(), None);
+        drop(strand);
+        assert_eq!(budget.left(), 3 << 20);
     }
 
     #[test]
