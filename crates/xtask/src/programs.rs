@@ -1,6 +1,7 @@
 //! The test programs of the workspace, run in two lanes: those that start agents and stars wait most of the time, and beside them
 //! there is room for those that compute.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -15,6 +16,10 @@ const OF_THE_MACHINE: [&str; 5] = ["rads", "agent", "isolate", "oci", "proxy"];
 
 /// Crates whose tests run what cargo makes of the crate beside them, and perhaps after them: a program, an example.
 const WITH_PROGRAMS: [&str; 3] = ["rads", "oci", "rads-std"];
+
+/// Tests of real stars: they wait for minutes, so they are made first and run while the rest is compiled, most of which cargo would
+/// compile before them.
+const FIRST: [&str; 4] = ["--test", "stars", "--test", "escape"];
 
 /// One program that cargo made of tests.
 struct Program {
@@ -60,30 +65,41 @@ pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Outcome {
     }
 }
 
-/// Says of each program that it is there; gives how many there are. What is compiled yields to tests that run, which
-/// look at the time.
+/// Says of each program once that it is there; gives how many there are.
 fn build(mut made: impl FnMut(Program)) -> Result<usize, String> {
+    let mut there = BTreeSet::new();
+    for which in [&FIRST[..], &[]] {
+        cargo(which, |program| {
+            if there.insert(program.path.clone()) {
+                made(program);
+            }
+        })?;
+    }
+    Ok(there.len())
+}
+
+/// Has cargo make `which` tests, all of them when it is empty. What is compiled yields to tests that run, which look at the time.
+fn cargo(which: &[&str], mut made: impl FnMut(Program)) -> Outcome {
     const BUILD: [&str; 4] = ["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"];
-    println!("$ cargo {}", BUILD.join(" "));
+    println!("$ cargo {}", [&BUILD, which].concat().join(" "));
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let cannot = |error: std::io::Error| format!("cannot run cargo: {error}");
     let mut building = Command::new("nice")
         .args(["-n", "10", &cargo])
         .args(BUILD)
+        .args(which)
         .current_dir(command::root())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(cannot)?;
-    let mut count = 0;
     for line in building.stdout.take().into_iter().flat_map(|told| BufReader::new(told).lines()) {
         let message = serde_json::from_str(&line.map_err(cannot)?);
         if let Some(program) = message.ok().as_ref().and_then(program) {
-            count += 1;
             made(program);
         }
     }
     let status = building.wait().map_err(cannot)?;
-    if status.success() { Ok(count) } else { Err(format!("the tests were not built ({status})")) }
+    if status.success() { Ok(()) } else { Err(format!("the tests were not built ({status})")) }
 }
 
 /// Of what cargo says it has made, what is a program of tests.
