@@ -45,8 +45,7 @@ pub struct Status {
     pub learners: Arc<BTreeSet<NodeId>>,
     /// The entry that says so.
     pub members_at: u64,
-    /// The voters as last agreed on, all of one set, as far as this node has heard: a majority of them is enough, whoever dies.
-    /// While they give way to others, they are those.
+    /// The voters as last agreed on, all of one set, as far as this node has heard. While they give way to others, they are those.
     pub agreed: Arc<BTreeSet<NodeId>>,
     /// The last entry here, the last one known to be agreed on, the last one applied, the last one in a snapshot, and
     /// the last one dropped; 0 when there is none.
@@ -230,7 +229,9 @@ mod tests {
             let voters = |voters: &BTreeSet<NodeId>| voters.iter().map(|voter| voter.0).collect::<Vec<u64>>();
             (voters(&now.agreed), voters(&now.voters))
         };
-        let (one, both, three): (&[&[u64]], &[&[u64]], &[&[u64]]) = (&[&[1]], &[&[1], &[1, 2, 3]], &[&[1, 2, 3]]);
+        let one: &[&[u64]] = &[&[1]];
+        let both: &[&[u64]] = &[&[1], &[1, 2, 3]];
+        let three: &[&[u64]] = &[&[1, 2, 3]];
         assert_eq!(agreed((one, 1), (one, 1)), (vec![1], vec![1]));
         assert_eq!(agreed((one, 1), (both, 5)), (vec![1], vec![1, 2, 3]));
         assert_eq!(agreed((both, 5), (three, 6)), (vec![1], vec![1, 2, 3]));

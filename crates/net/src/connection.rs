@@ -457,7 +457,7 @@ impl Connection {
         })
     }
 
-    /// Opens a stream to a service of the other side. `window` is how many bytes it may send ahead.
+    /// Opens a stream to a service of the other side. `window` is how many bytes it may send ahead at first.
     ///
     /// # Errors
     /// When it is refused, or the connection has ended.

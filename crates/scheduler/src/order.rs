@@ -180,7 +180,9 @@ fn leftover(view: &NodeView<'_>, given: u32, request: &Request<'_>) -> i64 {
     if *reserve == Reserve::default() {
         return 0;
     }
-    let kept = view.kept.with(reserve, given + 1);
+    // What a place of a reservation has is kept already.
+    let more = if view.places.is_some() { 0 } else { given + 1 };
+    let kept = view.kept.with(reserve, more);
     let share = |kept: u64, has: Option<u64>| {
         let has = has.filter(|has| *has > 0)?;
         Some(i64::try_from(u128::from(has.saturating_sub(kept)) * 10_000 / u128::from(has)).unwrap_or(i64::MAX))

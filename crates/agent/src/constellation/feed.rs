@@ -27,7 +27,7 @@ pub(crate) struct Keepers {
     pub(crate) leader: Option<NodeId>,
     /// Whose votes may be needed: while one set gives way to another, all of both.
     pub(crate) voters: Vec<NodeId>,
-    /// The voters as last agreed on: a majority of them is enough, whoever dies.
+    /// The voters as last agreed on, all of one set.
     pub(crate) agreed: Vec<NodeId>,
     /// This node is one of them, or about to be, and hears the log at first hand.
     pub(crate) at_first_hand: bool,

@@ -147,6 +147,8 @@ impl Follower {
                     }
                     Told::Command { index, command } => commands.push((index, command)),
                     Told::Mark { leader, voters, agreed, .. } => {
+                        // One of the version before does not tell them apart.
+                        let agreed = if agreed.is_empty() { voters.clone() } else { agreed };
                         self.feed.set_keepers(Keepers { leader, voters, agreed, at_first_hand: false });
                     }
                 }

@@ -26,8 +26,8 @@ use crate::doors::{Doors, Need};
 
 /// The name of the service that connects to stars.
 pub(crate) const SERVICE: &str = "star.dial";
-/// Bytes either side may send ahead of a slow reader. Twice this for each connection, 512 of them on one of a node's eight
-/// data connections; at 1 ms between two nodes it carries 128 MB/s.
+/// Bytes either side may send ahead of a slow reader, until much was carried. Twice this for each connection, 512 of them on one
+/// of a node's eight data connections; at 1 ms between two nodes it carries 128 MB/s.
 const WINDOW_BYTES: u32 = 128 << 10;
 /// Longest wait for a node to open a star's door; whoever asked for it has given up soon after.
 const OPEN_WITHIN: Duration = Duration::from_secs(2);

@@ -154,7 +154,7 @@ impl Roads {
         self.open_wide(node, purpose, service, body, WINDOW_BYTES, within).await
     }
 
-    /// The same, on which the other side may send so many bytes ahead.
+    /// The same, on which the other side may send so many bytes ahead at first.
     ///
     /// # Errors
     /// As [`Roads::call`].

@@ -26,12 +26,14 @@ use crate::identity::trust::Distrust;
 /// What is gathered before it is written: one piece and what goes with it.
 const WRITE_BYTES: usize = 64 << 10;
 /// The data of a piece from this length on is written from where it is.
-const LONG_BYTES: usize = 16 << 10;
+const LONG_BYTES: usize = 32 << 10;
 /// Less than this of a piece is not worth a write of its own.
 const REST_BYTES: usize = 4 << 10;
 /// Room for the next read: as little as a message needs, up to this when more keeps coming.
 const READ_MIN_BYTES: usize = 4 << 10;
 const READ_MAX_BYTES: usize = 64 << 10;
+/// Room for a piece of bulk with its head.
+const PIECE_ROOM_BYTES: usize = READ_MAX_BYTES + READ_MIN_BYTES;
 /// What a connection may hold of an unfinished frame without asking the node's budget: more than two pieces, the last read
 /// among them.
 const FREE_INPUT_BYTES: usize = 256 << 10;
@@ -179,7 +181,7 @@ impl Driver {
             _ if self.is_bulk => {
                 // Another one like the last, most likely: room for all of it, once its beginning is there.
                 self.is_bulk = false;
-                self.input.reserve(READ_MAX_BYTES + READ_MIN_BYTES);
+                self.input.reserve(PIECE_ROOM_BYTES);
                 READ_MIN_BYTES
             }
             _ => {
@@ -218,9 +220,14 @@ impl Driver {
             None => Limit::Unauthenticated,
         };
         loop {
+            let before = self.input.len();
             let frame = Frame::decode(&mut self.input, limit).map_err(|error| Ended::Protocol(error.to_string()))?;
             let Some(frame) = frame else { return Ok(()) };
             self.frame_since = None;
+            // Its buffer has grown with it. Whoever keeps a piece that is read into it next would keep all of it.
+            if self.input.is_empty() && before > PIECE_ROOM_BYTES {
+                self.input = BytesMut::new();
+            }
             match rnp::read(&frame) {
                 Ok(Payload::Message(envelope)) => self.handle_message(frame.flags, envelope, cx)?,
                 Ok(Payload::Piece(piece)) => self.handle_piece(piece)?,
@@ -505,6 +512,7 @@ impl Driver {
         }
         if let Phase::Left { id, .. } = state.phase
             && state.is_idle()
+            && self.tail.is_empty()
         {
             let payload = self.inner.shared.envelope(id, Message::GoodbyeAck(GoodbyeAck {})).encode();
             if let Some(frame) = encode(Flags::ANSWER, payload, Limit::Unauthenticated) {

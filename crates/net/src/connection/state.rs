@@ -227,11 +227,12 @@ impl State {
         }
     }
 
-    /// Gives a stream that has earned it a wider window with the credit it is about to give.
+    /// Gives a stream that has earned it a wider window with the credit it is about to give. Half of what the windows may be together
+    /// is left to streams that are yet to be opened.
     pub(super) fn widen(&mut self, number: StreamId, widths: &Arc<Budget>) {
         if let Some(strand) = self.streams.get_mut(&number)
             && let Some(more) = strand.growth()
-            && self.windows + more <= WINDOWS_BYTES
+            && self.windows + more <= WINDOWS_BYTES / 2
             && let Some(loan) = widths.lend(more)
         {
             strand.widen(loan);

@@ -22,7 +22,7 @@ const LONG_BYTES: usize = PIECE_BYTES_MAX / 2;
 
 /// How wide a window becomes at most: 40 MB/s over a way of 100 ms there and back.
 const WIDEST_BYTES: usize = 4 << 20;
-/// So many windows are carried before it becomes twice as wide.
+/// So many windows are carried, in all, before it becomes twice as wide.
 const WIDER_AFTER: usize = 8;
 
 /// Why a stream does not go on.
@@ -297,8 +297,8 @@ impl Strand {
         self.has_credit_to_give()
     }
 
-    /// By how many bytes the window should grow with the next credit. It doubles when the stream has carried several of it to a
-    /// reader that keeps up: then, over a long way, the window is what keeps the other side from sending.
+    /// By how many bytes the window should grow with the next credit. It doubles when the stream has carried several of it in all, and
+    /// its reader keeps up now: then, over a long way, the window may be what keeps the other side from sending.
     pub(super) fn growth(&self) -> Option<usize> {
         let window = self.window as usize;
         let earned = self.carried >= (WIDER_AFTER * window) as u64;
