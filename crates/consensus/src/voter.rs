@@ -121,7 +121,7 @@ impl Consensus {
         let heard = pulse::Heard::new();
         let silence = heard.silence();
         let (door, order) = Door::new(raft.clone(), flusher.clone(), heard.clone());
-        let (gatherer, rounds) = Gatherer::new(raft.clone());
+        let gatherer = Gatherer::new(raft.clone());
         let voters = began(&raft).await.map_err(|error| Problem::new(Code::Internal, error))?;
         let first = status::initial(&raft);
         let (standing_sender, standing) = watch::channel(first.standing());
@@ -132,7 +132,6 @@ impl Consensus {
         let status_kept = status::follow(raft.clone(), flusher.full(), silence, following, move |why| told.call(why));
         let tasks = vec![
             Types::spawn(order).abort_handle(),
-            Types::spawn(rounds).abort_handle(),
             Types::spawn(pulse).abort_handle(),
             Types::spawn(compact::run(raft.clone(), log, machine.clone(), config.clone())).abort_handle(),
             Types::spawn(status_kept).abort_handle(),
