@@ -174,6 +174,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         again: again.clone(),
         is_node: state.cluster.is_some(),
     });
+    let own_remote = remote.clone();
     let remote: Arc<dyn Control> = Arc::new(remote);
     let routes = Routes::new(Arc::clone(&remote));
     let (control, seen_by_stars) = (Arc::clone(&remote), seeing);
@@ -212,6 +213,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         ways,
         answers: HashMap::new(),
         next_request: 0,
+        remote: own_remote,
         resting: None,
         ending: None,
         heard: None,

@@ -22,6 +22,7 @@ use tokio::time::sleep_until;
 use crate::clock::{self, Clock};
 use crate::constellation::vault::{Opened, Vault};
 use crate::constellation::{Carrier, Mesh, Shared};
+use crate::control::Remote;
 use crate::doors::Doors;
 use crate::exec::{self, Errand};
 use crate::link::{FromNursery, Link};
@@ -67,6 +68,8 @@ pub(crate) enum Incoming {
     MemoryLeft { left: Bytes },
     /// How much memory stars use, now that there is too little.
     Weighed { used: Vec<(StarId, Bytes)> },
+    /// What stars of a service made of requests.
+    Answered { service: ServiceKey, answers: Vec<(StarId, node::Answers)> },
     /// A probe ended.
     Probed { star: StarId, role: ProbeRole, outcome: Result<(), String> },
     /// The command that a star runs before it stops has ended.
@@ -120,6 +123,8 @@ pub(crate) struct Loop {
     pub(crate) ways: Ways,
     pub(crate) answers: HashMap<RequestId, Answer>,
     pub(crate) next_request: u64,
+    /// To ask other nodes what this one cannot see.
+    pub(crate) remote: Remote,
     /// Who waits for every star to have ended.
     pub(crate) resting: Option<oneshot::Sender<()>>,
     /// The same, told when no star runs here any more, whether or not that is written.
@@ -286,6 +291,7 @@ impl Loop {
             Some(Incoming::Measured { star, used }) => Event::Measured { star, used },
             Some(Incoming::MemoryLeft { left }) => Event::MemoryLeft { left },
             Some(Incoming::Weighed { used }) => Event::Weighed { used },
+            Some(Incoming::Answered { service, answers }) => Event::Answered { service, answers },
             Some(Incoming::Probed { star, role, outcome }) => Event::Probed { star, role, outcome },
             Some(Incoming::HookEnded { star }) => Event::HookEnded { star },
             Some(Incoming::Drained { star }) => Event::Drained { star },
@@ -457,6 +463,13 @@ impl Loop {
                 tokio::task::spawn_blocking(move || {
                     let used = stars.into_iter().filter_map(|star| Some((star, working_set(&data_dir, star)?)));
                     let _ = done.send(Incoming::Weighed { used: used.collect() });
+                });
+            }
+            Effect::LookAtAnswers { service } => {
+                let (remote, done) = (self.remote.clone(), self.done.clone());
+                tokio::spawn(async move {
+                    let answers = remote.answers_of(&service).await;
+                    let _ = done.send(Incoming::Answered { service, answers });
                 });
             }
             Effect::Probe { star, role, port, host_network, kind, timeout } => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use api::{Caller, Client, Passed, StarStats, StarView};
 use futures_util::future::join_all;
-use model::{Code, NodeId, Problem, ServiceKey, Standing, StarPhase};
+use model::{Code, NodeId, Problem, ServiceKey, Standing, StarId, StarPhase};
 use node::Node;
 use tokio::time::timeout;
 
@@ -82,20 +82,23 @@ impl Remote {
                 requests: traffic.requests,
                 in_flight: traffic.in_flight,
                 errors: traffic.errors,
+                server_errors: traffic.server_errors,
                 latency_us_sum: traffic.latency_us_sum,
             })
             .collect()
     }
 
-    /// Adds to each star what nodes other than its own passed on to it: its own has counted its part already.
-    async fn add_passed(
+    /// What all nodes have passed on to the stars of a service, those that answer.
+    async fn passed_everywhere(
         &self,
         service: &ServiceKey,
         caller: Caller,
-        stats: &mut BTreeMap<model::StarId, (NodeId, StarStats)>,
-    ) -> Result<(), Problem> {
-        let Some(far) = &self.far else { return Ok(()) };
-        let me = far.me();
+    ) -> Result<Vec<(NodeId, Vec<Passed>)>, Problem> {
+        let here = (self.node, self.passed_here(service));
+        if self.far.is_none() {
+            return Ok(vec![here]);
+        }
+        let me = self.node;
         let others = move |node: &Node| {
             let up = node.state().nodes.iter().filter(|(_, record)| record.standing == Standing::Up);
             up.map(|(node, _)| *node).filter(|node| *node != me).collect::<Vec<NodeId>>()
@@ -108,7 +111,31 @@ impl Remote {
         };
         let asked = self.ask_all(others, caller, ask).await;
         let elsewhere = asked.into_iter().filter_map(|(node, answer)| Some((node, answer.ok()?)));
-        for (node, passed) in elsewhere.chain([(me, self.passed_here(service))]) {
+        Ok(elsewhere.chain([here]).collect())
+    }
+
+    /// What stars of a service made of requests, wherever these came in. Nodes that do not answer are left out.
+    pub(crate) async fn answers_of(&self, service: &ServiceKey) -> Vec<(StarId, node::Answers)> {
+        let everywhere = self.passed_everywhere(service, Caller::owner(0)).await.unwrap_or_default();
+        let all = everywhere.into_iter().flat_map(|(_, passed)| passed);
+        let answers = |passed: Passed| {
+            let failed = passed.errors + passed.server_errors;
+            (passed.star, node::Answers { requests: passed.requests, failed })
+        };
+        all.map(answers).collect()
+    }
+
+    /// Adds to each star what nodes other than its own passed on to it: its own has counted its part already.
+    async fn add_passed(
+        &self,
+        service: &ServiceKey,
+        caller: Caller,
+        stats: &mut BTreeMap<StarId, (NodeId, StarStats)>,
+    ) -> Result<(), Problem> {
+        if self.far.is_none() {
+            return Ok(());
+        }
+        for (node, passed) in self.passed_everywhere(service, caller).await? {
             for passed in passed {
                 let Some((_, stats)) = stats.get_mut(&passed.star).filter(|(home, _)| *home != node) else { continue };
                 stats.requests += passed.requests;

@@ -268,6 +268,7 @@ pub fn update_fields(update: &Update) -> Vec<(String, String)> {
         healthy_ms,
         deadline_ms,
         promote_after_ms,
+        errors_percent,
         on_failure,
         on_secret,
     } = update;
@@ -278,6 +279,7 @@ pub fn update_fields(update: &Update) -> Vec<(String, String)> {
         ("missing", (*max_unavailable != usual.max_unavailable).then(|| format!("at most {max_unavailable}"))),
         ("settled", (*healthy_ms > 0).then(|| format!("{} after it is ready", seconds((*healthy_ms).into())))),
         ("promoted", promote_after_ms.map(|ms| format!("by itself, after {}", seconds(ms)))),
+        ("errors", errors_percent.map(|percent| format!("at most {percent} % of requests"))),
         ("has time", (*deadline_ms != usual.deadline_ms).then(|| seconds(*deadline_ms))),
         ("failed", (*on_failure == OnFailure::Hold).then(|| "is held".to_owned())),
         ("new secrets", (*on_secret == OnSecret::Keep).then(|| "replace no star".to_owned())),

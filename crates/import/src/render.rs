@@ -165,6 +165,7 @@ fn update(update: &model::Update) -> Option<String> {
     say("max_unavailable", missing.then(|| amount(update.max_unavailable)));
     say("healthy_seconds", (update.healthy_ms > 0).then(|| decimal(update.healthy_ms.into(), 1000)));
     say("promote_after_seconds", update.promote_after_ms.map(|ms| decimal(ms, 1000)));
+    say("errors_percent", update.errors_percent.map(|percent| percent.to_string()));
     say("deadline_seconds", (update.deadline_ms != usual.deadline_ms).then(|| decimal(update.deadline_ms, 1000)));
     say("on_failure", (update.on_failure == model::OnFailure::Hold).then(|| string("hold")));
     (!fields.is_empty()).then(|| format!("{{{}}}", fields.join(", ")))

@@ -26,6 +26,9 @@ pub struct Update {
     pub deadline_ms: u64,
     /// Milliseconds after which stars that are tried, all of them healthy, are believed. `None`: somebody says so.
     pub promote_after_ms: Option<u64>,
+    /// Of a hundred requests to the new stars so many may fail; more, and the change has failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub errors_percent: Option<u32>,
     pub on_failure: OnFailure,
     /// What a new value of a secret that its stars have is for them.
     pub on_secret: OnSecret,
@@ -199,6 +202,10 @@ impl Update {
             let message = "`promote_after_seconds` is for stars that are tried".to_owned();
             return refused(message, "say `strategy: \"canary\"` or `\"blue_green\"`, or leave it out");
         }
+        if let Some(percent @ 100..) = self.errors_percent {
+            let message = format!("with `errors_percent: {percent}` every request may fail");
+            return refused(message, "say how many of a hundred may, such as 5, or leave it out");
+        }
         if let UpdateStrategy::Canary { stars } = self.strategy
             && (stars.is_nothing() || matches!(stars, Amount::Percent(101..)))
         {
@@ -220,6 +227,7 @@ impl Default for Update {
             healthy_ms: 0,
             deadline_ms: Self::DEADLINE_DEFAULT_MS,
             promote_after_ms: None,
+            errors_percent: None,
             on_failure: OnFailure::Rollback,
             on_secret: OnSecret::Restart,
         }

@@ -8,6 +8,7 @@ use model::{
     NodeId, Once, Overcommit, ProbeKind, ProbeRole, Problem, RequestId, RolloutTurn, SecretChange, SecretKey,
     ServiceKey, StarId, StarTemplate, Taint, VolumeKey,
 };
+use rollout::Answers;
 use state::{Author, Command, Deed};
 
 /// Something that happened.
@@ -74,6 +75,12 @@ pub enum Event {
     /// The answer to `Effect::Weigh`: the working set of each star that could be measured.
     Weighed {
         used: Vec<(StarId, Bytes)>,
+    },
+    /// The answer to one `Effect::LookAtAnswers`: what each star of the service made of requests, as far as the machines that were asked
+    /// have answered.
+    Answered {
+        service: ServiceKey,
+        answers: Vec<(StarId, Answers)>,
     },
     /// The answer to one `Effect::Probe`.
     Probed {
@@ -345,6 +352,10 @@ pub enum Effect {
     /// Look how much memory each of these uses; answered by `Weighed`.
     Weigh {
         stars: Vec<StarId>,
+    },
+    /// Ask all machines what stars of the service made of requests that came to them; answered by `Answered`, always.
+    LookAtAnswers {
+        service: ServiceKey,
     },
     /// Look once whether a star answers; answered by `Probed`.
     Probe {

@@ -56,3 +56,4 @@ pub use namespaces::NamespaceView;
 pub use node::{Node, NodeConfig};
 pub use peers::{LEASE, SINGLETON_LEASE};
 pub use resources::{Amounts, NodeResources, Pool, ResourcesView};
+pub use rollout::Answers;

@@ -187,6 +187,8 @@ pub(crate) struct LocalService {
     /// The revision that the service had when it was looked at last.
     pub(crate) revision: u64,
     pub(crate) last_failure: Option<ExitCause>,
+    /// What its stars made of requests, while that may end a roll-out.
+    pub(crate) answers: crate::rollouts::Heard,
     /// Stars told to go by their names, until the service is looked at.
     pub(crate) leaving: Vec<StarId>,
     /// Numbers that are taken first by the next stars: those of stars restarted by their names.
@@ -343,6 +345,7 @@ impl Node {
             Event::Measured { star, used } => self.measured(star, used, &mut step),
             Event::MemoryLeft { left } => self.memory_left(left, &mut step),
             Event::Weighed { used } => self.weighed(&used, &mut step),
+            Event::Answered { service, answers } => self.answered(service, answers, &step),
             Event::Probed { star, role, outcome } => self.star_probed(star, role, outcome, &mut step),
             Event::Drained { star } => self.star_drained(star, &mut step),
             Event::Listening { service, result } => self.listening(service, result, &mut step),

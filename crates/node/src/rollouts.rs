@@ -2,16 +2,31 @@
 //!
 //! Where a roll-out stands is in the log, so whoever leads next goes on with it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{ServiceKey, StarPhase, WallTime};
-use rollout::{Pace, Previous, Seen, Verdict, Wanted, Watch};
+use model::{ServiceKey, StarId, StarPhase, Time, WallTime};
+use rollout::{Answers, Pace, Previous, Seen, Verdict, Wanted, Watch};
 use state::{Command, Rollout, ServiceRecord, Settled, StarRecord};
 
+use crate::event::Effect;
 use crate::log::Purpose;
 use crate::node::{Node, Step};
 use crate::timers::Timer;
 use crate::view::{HeldView, RolloutView};
+
+/// Between two looks at what new stars make of requests.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// What the stars of a service made of requests.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    of: BTreeMap<StarId, Answers>,
+    /// When it was heard.
+    at: Option<Time>,
+    /// It was asked for.
+    is_awaited: bool,
+}
 
 /// What a service should be, and how it gets there. `no_spare`: there is nowhere for a star beside those that are there.
 pub(crate) fn wanted(record: &ServiceRecord, no_spare: bool) -> Wanted {
@@ -85,29 +100,68 @@ impl Node {
             return;
         };
         let watch = self.watch(key, record, rollout, seen, step.wall);
-        let (revision, settled) = (
-            record.revision,
-            match watch.verdict() {
-                Verdict::Wait { until } => {
-                    let next = self.next_settling(key, record, step.wall).map_or(until, |at| at.min(until));
-                    self.timers.set(timer, step.now + next.since(step.wall));
-                    return;
-                }
-                Verdict::Promote => Settled::Promoted,
-                Verdict::Done => Settled::Done,
-                Verdict::Late => {
-                    let seconds = record.spec.update.deadline_ms as f64 / 1_000.0;
-                    Settled::Failed { reason: format!("after {seconds} s {}", self.shortfall(key, &watch)) }
-                }
-                Verdict::Failing => Settled::Failed { reason: self.shortfall(key, &watch) },
-            },
-        );
+        let (revision, deadline_ms) = (record.revision, record.spec.update.deadline_ms);
+        let next = self.next_settling(key, record, step.wall);
+        let is_bounded = watch.errors_percent.is_some() && watch.can_return;
+        let has_looked = !is_bounded || self.look_at_answers(key, step);
+        let settled = match watch.verdict() {
+            Verdict::Wait { until } => {
+                let next = step.now + next.map_or(until, |at| at.min(until)).since(step.wall);
+                self.timers.set(timer, if is_bounded { next.min(step.now + LOOK_EVERY) } else { next });
+                return;
+            }
+            // Nothing is believed before it was looked at: the answer comes back here.
+            Verdict::Promote | Verdict::Done if !has_looked => return,
+            Verdict::Promote => Settled::Promoted,
+            Verdict::Done => Settled::Done,
+            Verdict::Late => {
+                let seconds = deadline_ms as f64 / 1_000.0;
+                Settled::Failed { reason: format!("after {seconds} s {}", self.shortfall(key, &watch)) }
+            }
+            Verdict::Failing => Settled::Failed { reason: self.shortfall(key, &watch) },
+            Verdict::Erring => {
+                let Answers { requests, failed } = watch.answers;
+                let most = watch.errors_percent.unwrap_or_default();
+                let reason = format!("{failed} of {requests} requests to its stars failed, at most {most} % may");
+                Settled::Failed { reason }
+            }
+        };
         let purpose = Purpose::Rollout(key.clone());
         if self.log.is_under_way(&purpose) {
             return;
         }
         let command = Command::SettleRollout { service: key.clone(), revision, settled, wall: step.wall };
         self.propose(purpose, command, step);
+    }
+
+    /// Has it looked at what the stars of a service make of requests, if that was not done just now. Whether it was.
+    fn look_at_answers(&mut self, key: &ServiceKey, step: &mut Step<'_>) -> bool {
+        let heard = &mut self.services.entry(key.clone()).or_default().answers;
+        let is_fresh = heard.at.is_some_and(|at| step.now < at + LOOK_EVERY);
+        if !is_fresh && !std::mem::replace(&mut heard.is_awaited, true) {
+            step.effects.push(Effect::LookAtAnswers { service: key.clone() });
+        }
+        is_fresh
+    }
+
+    pub(crate) fn answered(&mut self, service: ServiceKey, answers: Vec<(StarId, Answers)>, step: &Step<'_>) {
+        if let Some(local) = self.services.get_mut(&service) {
+            let mut of = BTreeMap::<StarId, Answers>::new();
+            for (star, answers) in answers {
+                let sum = of.entry(star).or_default();
+                *sum = sum.and(answers);
+            }
+            local.answers = Heard { of, at: Some(step.now), is_awaited: false };
+            self.dirty.insert(service);
+        }
+    }
+
+    /// What stars of this revision made of requests.
+    fn answers_of(&self, key: &ServiceKey, revision: u64) -> Answers {
+        let Some(local) = self.services.get(key) else { return Answers::default() };
+        let stars = self.state.stars_of(key).filter(|star| star.revision == revision);
+        let of_stars = stars.filter_map(|star| local.answers.of.get(&star.id));
+        of_stars.fold(Answers::default(), |sum, answers| sum.and(*answers))
     }
 
     /// Where stars settle without a roll-out, as those that take the place of stars on a drained machine.
@@ -147,6 +201,8 @@ impl Node {
             others: count(&|star| star.revision != record.revision),
             promote_after: record.spec.update.promote_after_ms.map(Duration::from_millis),
             failures: self.failures_of(key, record.revision),
+            answers: self.answers_of(key, record.revision),
+            errors_percent: record.spec.update.errors_percent,
             can_return: rollout.previous.is_some(),
         }
     }

@@ -108,6 +108,7 @@ impl<D: Dial> Way<D> {
                 request = match ask(&mut upstream, request, !repeated).await {
                     Try::Answered(answer) => {
                         ticket.lane.reached();
+                        ticket.answered(answer.status());
                         return Ok((answer, upstream, ticket));
                     }
                     Try::Unsent(request) => request,

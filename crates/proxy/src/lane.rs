@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use balancer::Candidate;
+use hyper::StatusCode;
 use model::Endpoint;
 use tokio::sync::Notify;
 
@@ -27,6 +28,8 @@ pub struct StarTraffic {
     pub in_flight: u32,
     /// Those that ended because of the star: no connection, no answer, an answer cut short.
     pub errors: u64,
+    /// Those that were answered that the server could not (status 500 to 599).
+    pub server_errors: u64,
     /// Sum over the ended ones, from choosing the star to the last byte of its answer.
     pub latency_us_sum: u64,
 }
@@ -45,6 +48,7 @@ pub(crate) struct Lane {
     quiet: Notify,
     requests: AtomicU64,
     errors: AtomicU64,
+    server_errors: AtomicU64,
     latency_us_sum: AtomicU64,
 }
 
@@ -60,6 +64,7 @@ impl Lane {
             quiet: Notify::new(),
             requests: AtomicU64::new(0),
             errors: AtomicU64::new(0),
+            server_errors: AtomicU64::new(0),
             latency_us_sum: AtomicU64::new(0),
         }
     }
@@ -121,7 +126,7 @@ impl Lane {
         if let Some(machine) = &self.machine {
             machine.is_tried(Instant::now);
         }
-        Ticket { lane: Arc::clone(self), since: Instant::now(), failed: false }
+        Ticket { lane: Arc::clone(self), since: Instant::now(), failed: false, server_error: false }
     }
 
     /// A live connection at rest, the one used last: its caches are warm, and the others may go.
@@ -178,6 +183,7 @@ impl Lane {
             requests: self.requests.load(Relaxed),
             in_flight: self.in_flight(),
             errors: self.errors.load(Relaxed),
+            server_errors: self.server_errors.load(Relaxed),
             latency_us_sum: self.latency_us_sum.load(Relaxed),
         }
     }
@@ -193,12 +199,18 @@ pub(crate) struct Ticket {
     pub(crate) lane: Arc<Lane>,
     since: Instant,
     failed: bool,
+    server_error: bool,
 }
 
 impl Ticket {
     /// The star is at fault for how this ends.
     pub(crate) fn fail(&mut self) {
         self.failed = true;
+    }
+
+    /// The star has answered with this.
+    pub(crate) fn answered(&mut self, status: StatusCode) {
+        self.server_error = status.is_server_error();
     }
 }
 
@@ -207,6 +219,8 @@ impl Drop for Ticket {
         let lane = &self.lane;
         lane.requests.fetch_add(1, Relaxed);
         lane.errors.fetch_add(u64::from(self.failed), Relaxed);
+        // One that was cut short is counted already.
+        lane.server_errors.fetch_add(u64::from(self.server_error && !self.failed), Relaxed);
         let micros = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
         lane.latency_us_sum.fetch_add(micros, Relaxed);
         if lane.in_flight.fetch_sub(1, SeqCst) == 1 {

@@ -785,3 +785,43 @@ fn the_doctor_tries_things_and_leaves_nothing() {
     let broken = world.rads(&["--data-dir", "/proc/nowhere", "c", "doctor"]);
     assert!(broken.code == 1 && broken.out.contains("BROKEN"), "{broken:?}");
 }
+
+#[test]
+fn a_canary_whose_requests_fail_is_taken_back() {
+    let world = World::new();
+    world.file(
+        "hello.rads",
+        r#"
+        blast hello() {
+            if (env.get("BAD") == "yes") { throw "it cannot find its database"; }
+            return "well\n";
+        }
+        turbo server = net.http_server("127.0.0.1", env.get("PORT"));
+        server.route("/", hello, "GET");
+        server.listen();
+        server.serve();
+        "#,
+    );
+    let up = |bad: &str| {
+        let options = "instances: 3, update: { canary: 1, errors_percent: 5 }, grace_seconds: 1";
+        let app = format!(
+            "constellation.deploy(\"hello\", {{ script: \"hello.rads\", port: 8080, listen: 0, {options}, env: {{ BAD: \"{bad}\" }} }});"
+        );
+        world.rads(&["up", "-d", "--yes", world.app(&app).to_str().unwrap()]).ok()
+    };
+    up("no");
+    let address = world.address("hello");
+    up("yes");
+    assert_eq!(world.service("hello")["rollout"]["trial"], 1);
+    let mut statuses = std::collections::BTreeMap::<u16, u32>::new();
+    world.wait_for("it to be taken back", || {
+        for _ in 0..10 {
+            *statuses.entry(get(address).unwrap().0).or_default() += 1;
+        }
+        world.rads(&["c", "history", "hello"]).ok().contains("requests to its stars failed, at most 5 % may")
+    });
+    assert!(statuses[&500] > 0, "{statuses:?}");
+    world.wait_for("the old ones alone", || world.service("hello")["rollout"].is_null());
+    let after: Vec<u16> = (0..30).map(|_| get(address).unwrap().0).collect();
+    assert_eq!(after, [200; 30]);
+}

@@ -17,7 +17,7 @@ use model::{StarId, StarPhase};
 
 pub use backoff::{Backoff, CRASH_LOOP_FAILURES};
 pub use shun::Shun;
-pub use verdict::{FAILURES_MAX, Verdict, Watch};
+pub use verdict::{Answers, FAILURES_MAX, Verdict, Watch};
 
 /// What a service should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

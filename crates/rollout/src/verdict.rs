@@ -8,6 +8,30 @@ use model::WallTime;
 /// the first, long enough for what they need to come up beside them.
 pub const FAILURES_MAX: u32 = 5;
 
+/// Requests from which on their share that failed says something: one of the first two is half of them.
+const REQUESTS_MIN: u64 = 20;
+
+/// Requests to stars of a new revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Answers {
+    /// That ended, well or not.
+    pub requests: u64,
+    /// That had no answer, one that was cut short, or one with a status of 500 to 599.
+    pub failed: u64,
+}
+
+impl Answers {
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { requests: self.requests + other.requests, failed: self.failed + other.failed }
+    }
+
+    /// Whether more of a hundred failed, and there were enough to tell.
+    pub fn are_worse_than(&self, percent: u32) -> bool {
+        self.requests >= REQUESTS_MIN && u128::from(self.failed) * 100 > u128::from(self.requests) * u128::from(percent)
+    }
+}
+
 /// A roll-out as it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watch {
@@ -28,6 +52,9 @@ pub struct Watch {
     pub promote_after: Option<Duration>,
     /// Ends in a row of stars in the place where there were most.
     pub failures: u32,
+    /// What the new stars made of requests, and how many of a hundred may fail.
+    pub answers: Answers,
+    pub errors_percent: Option<u32>,
     /// There is something to go back to.
     pub can_return: bool,
 }
@@ -44,11 +71,16 @@ pub enum Verdict {
     Late,
     /// Its stars end again and again.
     Failing,
+    /// Too many requests to its stars fail.
+    Erring,
 }
 
 impl Watch {
     pub fn verdict(&self) -> Verdict {
         let has_settled = |stars: u32| self.settled >= stars;
+        if self.can_return && self.errors_percent.is_some_and(|percent| self.answers.are_worse_than(percent)) {
+            return Verdict::Erring;
+        }
         if self.trial.is_none() && self.others == 0 && has_settled(self.stars) {
             return Verdict::Done;
         }
@@ -80,6 +112,8 @@ mod tests {
         others: 2,
         promote_after: None,
         failures: 0,
+        answers: Answers { requests: 0, failed: 0 },
+        errors_percent: None,
         can_return: true,
     };
 
@@ -104,6 +138,25 @@ mod tests {
         let failing = Watch { failures: FAILURES_MAX, ..ROLLING };
         assert_eq!(failing.verdict(), Verdict::Failing);
         assert_eq!(Watch { can_return: false, ..failing }.verdict(), Verdict::Wait { until: WallTime(60_000) });
+    }
+
+    #[test]
+    fn stars_that_fail_more_requests_than_they_may_are_not_believed() {
+        let check = |requests, failed, percent: Option<u32>, expected| {
+            let answers = Answers { requests, failed };
+            // It would be done, or promoted, otherwise.
+            let done = Watch { answers, errors_percent: percent, settled: 3, others: 0, ..ROLLING };
+            let (done, erring) = (done.verdict(), Watch { can_return: false, ..done }.verdict());
+            assert_eq!((done == Verdict::Erring, erring), (expected, Verdict::Done), "{failed} of {requests}");
+        };
+        check(100, 5, Some(5), false);
+        check(100, 6, Some(5), true);
+        check(100, 6, None, false);
+        // Too few to say.
+        check(19, 19, Some(5), false);
+        check(20, 2, Some(5), true);
+        check(20, 1, Some(0), true);
+        check(1_000_000, 0, Some(0), false);
     }
 
     #[test]

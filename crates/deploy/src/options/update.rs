@@ -5,7 +5,7 @@ use model::{Amount, Code, OnFailure, OnSecret, Problem, Update, UpdateStrategy};
 use super::{DEADLINE_MAX_SECONDS, Options, Read};
 use crate::setting::Setting;
 
-const UPDATE_OPTIONS: [&str; 9] = [
+const UPDATE_OPTIONS: [&str; 10] = [
     "strategy",
     "canary",
     "max_surge",
@@ -13,6 +13,7 @@ const UPDATE_OPTIONS: [&str; 9] = [
     "healthy_seconds",
     "promote_after_seconds",
     "deadline_seconds",
+    "errors_percent",
     "on_failure",
     "on_secret",
 ];
@@ -39,6 +40,7 @@ pub(super) fn update(options: &mut Options, singleton: bool) -> Read<Update> {
         healthy_ms: milliseconds(own, "healthy_seconds", HEALTHY_MAX_SECONDS)?.map_or(0, |ms| ms as u32),
         promote_after_ms: milliseconds(own, "promote_after_seconds", DEADLINE_MAX_SECONDS)?,
         deadline_ms: milliseconds(own, "deadline_seconds", DEADLINE_MAX_SECONDS)?.unwrap_or(usual.deadline_ms),
+        errors_percent: own.int("errors_percent", 0, 99)?.map(|percent| percent as u32),
         on_failure: own.choice("on_failure", &failures)?.unwrap_or_default(),
         on_secret: own.choice("on_secret", &secrets)?.unwrap_or_default(),
     };

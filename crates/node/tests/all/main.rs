@@ -1,5 +1,6 @@
 //! The tests of a whole node, in one program: each program would be compiled with all of it once more.
 
+mod answers;
 mod desk;
 mod holds;
 mod many;

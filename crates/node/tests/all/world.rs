@@ -13,7 +13,7 @@ use model::{
     RestartPolicy, RolloutTurn, ServiceKey, ServiceSpec, StarId, StarPhase, StarTemplate, Time, Update, UpdateStrategy,
     WallTime,
 };
-use node::{Effect, Event, Node, NodeConfig, Request, RunningStar};
+use node::{Answers, Effect, Event, Node, NodeConfig, Request, RunningStar};
 use state::{Command, State};
 
 /// Seeds that find what was wrong once: 35, stars of a removed app were never forgotten when another forgetting was under
@@ -297,6 +297,14 @@ impl World {
                     .collect();
                 self.soon(Event::Weighed { used });
             }
+            Effect::LookAtAnswers { service } => {
+                let stars = self.node.state().stars_of(&service).map(|star| star.id).collect::<Vec<_>>();
+                let one = |star: StarId| {
+                    let requests = 10 * (star.0 % 5);
+                    (star, Answers { requests, failed: if star.0.is_multiple_of(7) { requests } else { 0 } })
+                };
+                self.soon(Event::Answered { service, answers: stars.into_iter().map(one).collect() });
+            }
             Effect::Probe { star, role, .. } => {
                 let up = self.nursery_up;
                 let process = self.processes.get(&star);
@@ -469,11 +477,13 @@ impl World {
             healthy_ms: if self.random.one_in(2) { 0 } else { self.random.below(3_000) as u32 },
             deadline_ms: 5_000 + self.random.below(60_000),
             promote_after_ms: None,
+            errors_percent: None,
             on_failure: if self.random.one_in(4) { OnFailure::Hold } else { OnFailure::Rollback },
             on_secret: OnSecret::Restart,
         };
         let promote_after_ms = (update.has_trial() && self.random.one_in(2)).then_some(500);
-        let update = Update { promote_after_ms, ..update };
+        let errors_percent = self.random.one_in(4).then_some(5);
+        let update = Update { promote_after_ms, errors_percent, ..update };
         if update.check(false).is_ok() { update } else { Update { deadline_ms: 60_000, ..Update::default() } }
     }
 

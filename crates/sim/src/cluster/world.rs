@@ -417,6 +417,7 @@ impl World {
                 let used = stars.into_iter().map(weight).collect();
                 self.soon(at, Event::Weighed { used });
             }
+            Effect::LookAtAnswers { service } => self.soon(at, Event::Answered { service, answers: Vec::new() }),
             Effect::Probe { star, role, .. } => {
                 let machine = &self.machines[at];
                 let process = machine.processes.get(&star).filter(|_| machine.nursery_up);

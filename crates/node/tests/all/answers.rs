@@ -1,0 +1,94 @@
+//! What new stars make of requests is heard before they are believed, and ends their roll-out when it is bad.
+
+use std::time::Duration;
+
+use model::{Amount, AppSpec, StarId, Update, UpdateStrategy, WallTime};
+use node::{Answers, Effect, Event};
+use state::{Command, Settled};
+
+use crate::desk::{Desk, settle, web, with_room};
+
+/// Four stars, and one of a new version on trial, which by itself would be believed after ten seconds.
+fn on_trial(errors_percent: Option<u32>) -> (Desk, StarId) {
+    let mut desk = with_room();
+    let put = |desk: &mut Desk, args: &[&str]| {
+        let mut service = web(4, Vec::new());
+        service.template.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        let strategy = UpdateStrategy::Canary { stars: Amount::Stars(1) };
+        service.update = Update { strategy, promote_after_ms: Some(10_000), errors_percent, ..Update::default() };
+        let services = [("web".parse().unwrap(), service)].into();
+        let wall = WallTime(desk.now.0 / 1_000_000);
+        desk.write(Command::PutApp { spec: AppSpec { app: "shop".parse().unwrap(), services }, base: None, wall });
+        settle(desk);
+    };
+    put(&mut desk, &["first"]);
+    put(&mut desk, &["second"]);
+    let newest = desk.node.state().stars.values().max_by_key(|star| star.revision).unwrap();
+    let tried = newest.id;
+    assert_eq!(newest.template.args, ["second"]);
+    (desk, tried)
+}
+
+/// How often it is asked since this was asked last.
+fn looks(desk: &mut Desk) -> usize {
+    desk.effects.extract_if(.., |effect| matches!(effect, Effect::LookAtAnswers { .. })).count()
+}
+
+fn answer(desk: &mut Desk, answers: &[(StarId, u64, u64)]) {
+    let answers =
+        answers.iter().map(|(star, requests, failed)| (*star, Answers { requests: *requests, failed: *failed }));
+    desk.tell(Event::Answered { service: "web".parse().unwrap(), answers: answers.collect() });
+}
+
+/// What is to be written of the roll-out.
+fn settled(desk: &mut Desk) -> Option<Settled> {
+    let settled = |command| match command {
+        Command::SettleRollout { settled, .. } => Some(settled),
+        _ => None,
+    };
+    desk.proposed().into_iter().find_map(settled)
+}
+
+#[test]
+fn a_canary_is_not_believed_before_its_answers_were_looked_at() {
+    let (mut desk, tried) = on_trial(Some(5));
+    assert_eq!(looks(&mut desk), 1, "once, and not again before it is answered");
+    desk.wait(Duration::from_secs(30));
+    assert_eq!((looks(&mut desk), settled(&mut desk)), (0, None));
+    // Heard from two machines; those of before are not meant.
+    let others: Vec<StarId> = desk.node.state().stars.keys().copied().filter(|star| *star != tried).collect();
+    answer(&mut desk, &[(tried, 30, 1), (tried, 30, 2), (others[0], 100, 100)]);
+    assert_eq!(settled(&mut desk), Some(Settled::Promoted));
+}
+
+#[test]
+fn a_canary_that_fails_too_many_requests_goes_back_with_the_reason() {
+    let (mut desk, tried) = on_trial(Some(5));
+    looks(&mut desk);
+    answer(&mut desk, &[(tried, 10, 10)]);
+    assert_eq!(settled(&mut desk), None, "too few to say");
+    // It is looked at again and again.
+    desk.wait(Duration::from_millis(900));
+    desk.wait(Duration::from_millis(1_200));
+    assert_eq!(looks(&mut desk), 1);
+    answer(&mut desk, &[(tried, 15, 1), (tried, 15, 1)]);
+    let reason = "2 of 30 requests to its stars failed, at most 5 % may".to_owned();
+    assert_eq!(settled(&mut desk), Some(Settled::Failed { reason }));
+}
+
+#[test]
+fn nobody_is_asked_where_nothing_was_said_of_errors_or_there_is_no_way_back() {
+    let (mut desk, tried) = on_trial(None);
+    assert_eq!(looks(&mut desk), 0);
+    answer(&mut desk, &[(tried, 100, 100)]);
+    desk.wait(Duration::from_secs(11));
+    assert_eq!(settled(&mut desk), Some(Settled::Promoted));
+    let mut desk = with_room();
+    let mut service = web(1, Vec::new());
+    service.update.errors_percent = Some(5);
+    let services = [("web".parse().unwrap(), service)].into();
+    let spec = AppSpec { app: "shop".parse().unwrap(), services };
+    desk.write(Command::PutApp { spec, base: None, wall: WallTime(desk.now.0 / 1_000_000) });
+    settle(&mut desk);
+    assert_eq!(looks(&mut desk), 0);
+}
