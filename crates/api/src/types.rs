@@ -198,7 +198,7 @@ pub struct Passed {
     pub in_flight: u32,
     /// Requests that ended because of the star: no connection, no answer, an answer cut short.
     pub errors: u64,
-    /// Requests that the star answered with 500 to 599.
+    /// Requests that the star answered with 500 to 599, or that clients gave up after five seconds without an answer.
     #[serde(default)]
     pub server_errors: u64,
     /// Sum over the ended requests, from choosing the star to the last byte of its answer.

@@ -206,6 +206,11 @@ impl Update {
             let message = format!("with `errors_percent: {percent}` every request may fail");
             return refused(message, "say how many of a hundred may, such as 5, or leave it out");
         }
+        if self.errors_percent.is_some() && self.strategy == UpdateStrategy::BlueGreen {
+            let message =
+                "stars of `blue_green` get no requests before they are believed: there are none that could fail";
+            return refused(message.to_owned(), "leave `errors_percent` out, or say `strategy: \"canary\"`");
+        }
         if let UpdateStrategy::Canary { stars } = self.strategy
             && (stars.is_nothing() || matches!(stars, Amount::Percent(101..)))
         {
@@ -344,6 +349,10 @@ mod tests {
         assert!(refused(early, false).contains("promote_after_seconds"));
         let nobody = Update { strategy: UpdateStrategy::Canary { stars: none }, ..Update::default() };
         assert!(refused(nobody, false).contains("canary"));
+        let all = Update { errors_percent: Some(100), ..Update::default() };
+        assert!(refused(all, false).contains("errors_percent: 100"));
+        let unheard = Update { errors_percent: Some(5), strategy: UpdateStrategy::BlueGreen, ..Update::default() };
+        assert!(refused(unheard, false).contains("no requests"));
     }
 
     #[test]

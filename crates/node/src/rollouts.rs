@@ -24,8 +24,10 @@ pub(crate) struct Heard {
     of: BTreeMap<StarId, Answers>,
     /// When it was heard.
     at: Option<Time>,
-    /// It was asked for.
-    is_awaited: bool,
+    /// The revision that the service had then: of stars of a later one nothing is known.
+    revision: u64,
+    /// The revision it has been asked for, until there is an answer.
+    awaited: Option<u64>,
 }
 
 /// What a service should be, and how it gets there. `no_spare`: there is nowhere for a star beside those that are there.
@@ -103,7 +105,7 @@ impl Node {
         let (revision, deadline_ms) = (record.revision, record.spec.update.deadline_ms);
         let next = self.next_settling(key, record, step.wall);
         let is_bounded = watch.errors_percent.is_some() && watch.can_return;
-        let has_looked = !is_bounded || self.look_at_answers(key, step);
+        let has_looked = !is_bounded || self.look_at_answers(key, revision, step);
         let settled = match watch.verdict() {
             Verdict::Wait { until } => {
                 let next = step.now + next.map_or(until, |at| at.min(until)).since(step.wall);
@@ -135,10 +137,11 @@ impl Node {
     }
 
     /// Has it looked at what the stars of a service make of requests, if that was not done just now. Whether it was.
-    fn look_at_answers(&mut self, key: &ServiceKey, step: &mut Step<'_>) -> bool {
+    fn look_at_answers(&mut self, key: &ServiceKey, revision: u64, step: &mut Step<'_>) -> bool {
         let heard = &mut self.services.entry(key.clone()).or_default().answers;
-        let is_fresh = heard.at.is_some_and(|at| step.now < at + LOOK_EVERY);
-        if !is_fresh && !std::mem::replace(&mut heard.is_awaited, true) {
+        let is_fresh = heard.revision == revision && heard.at.is_some_and(|at| step.now < at + LOOK_EVERY);
+        if !is_fresh && heard.awaited.is_none() {
+            heard.awaited = Some(revision);
             step.effects.push(Effect::LookAtAnswers { service: key.clone() });
         }
         is_fresh
@@ -151,7 +154,16 @@ impl Node {
                 let sum = of.entry(star).or_default();
                 *sum = sum.and(answers);
             }
-            local.answers = Heard { of, at: Some(step.now), is_awaited: false };
+            let heard = &mut local.answers;
+            heard.of.retain(|star, _| self.state.stars.contains_key(star));
+            for (star, now) in of {
+                let before = heard.of.entry(star).or_default();
+                // A machine that does not answer, or has begun to count anew, takes nothing back.
+                if now.requests >= before.requests {
+                    *before = now;
+                }
+            }
+            (heard.at, heard.revision) = (Some(step.now), heard.awaited.take().unwrap_or_default());
             self.dirty.insert(service);
         }
     }
@@ -202,7 +214,7 @@ impl Node {
             promote_after: record.spec.update.promote_after_ms.map(Duration::from_millis),
             failures: self.failures_of(key, record.revision),
             answers: self.answers_of(key, record.revision),
-            errors_percent: record.spec.update.errors_percent,
+            errors_percent: record.spec.update.errors_percent.filter(|_| !rollout.pardoned),
             can_return: rollout.previous.is_some(),
         }
     }

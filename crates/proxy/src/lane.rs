@@ -19,6 +19,9 @@ const IDLE_MAX: usize = 256;
 /// A connection at rest for longer is closed when another comes to rest; well below what servers themselves allow.
 const IDLE_FOR: Duration = Duration::from_secs(30);
 
+/// A client that has waited for so long and goes had reason to.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
 /// What happened at one star since its first request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StarTraffic {
@@ -28,7 +31,8 @@ pub struct StarTraffic {
     pub in_flight: u32,
     /// Those that ended because of the star: no connection, no answer, an answer cut short.
     pub errors: u64,
-    /// Those that were answered that the server could not (status 500 to 599).
+    /// Those that were answered that the server could not (status 500 to 599), or that clients gave up after [`PATIENCE`] without an
+    /// answer.
     pub server_errors: u64,
     /// Sum over the ended ones, from choosing the star to the last byte of its answer.
     pub latency_us_sum: u64,
@@ -126,7 +130,7 @@ impl Lane {
         if let Some(machine) = &self.machine {
             machine.is_tried(Instant::now);
         }
-        Ticket { lane: Arc::clone(self), since: Instant::now(), failed: false, server_error: false }
+        Ticket { lane: Arc::clone(self), since: Instant::now(), failed: false, answered: None }
     }
 
     /// A live connection at rest, the one used last: its caches are warm, and the others may go.
@@ -199,7 +203,8 @@ pub(crate) struct Ticket {
     pub(crate) lane: Arc<Lane>,
     since: Instant,
     failed: bool,
-    server_error: bool,
+    /// Whether with a status of 500 to 599.
+    answered: Option<bool>,
 }
 
 impl Ticket {
@@ -210,7 +215,12 @@ impl Ticket {
 
     /// The star has answered with this.
     pub(crate) fn answered(&mut self, status: StatusCode) {
-        self.server_error = status.is_server_error();
+        self.answered = Some(status.is_server_error());
+    }
+
+    /// The star has taken a connection for whatever is said on it.
+    pub(crate) fn connected(&mut self) {
+        self.answered = Some(false);
     }
 }
 
@@ -219,9 +229,11 @@ impl Drop for Ticket {
         let lane = &self.lane;
         lane.requests.fetch_add(1, Relaxed);
         lane.errors.fetch_add(u64::from(self.failed), Relaxed);
+        let took = self.since.elapsed();
+        let server_error = self.answered.unwrap_or(took >= PATIENCE);
         // One that was cut short is counted already.
-        lane.server_errors.fetch_add(u64::from(self.server_error && !self.failed), Relaxed);
-        let micros = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        lane.server_errors.fetch_add(u64::from(server_error && !self.failed), Relaxed);
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         lane.latency_us_sum.fetch_add(micros, Relaxed);
         if lane.in_flight.fetch_sub(1, SeqCst) == 1 {
             lane.quiet.notify_waiters();

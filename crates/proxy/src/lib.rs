@@ -26,7 +26,7 @@ mod tcp;
 mod tunnel;
 mod upstream;
 
-pub use lane::StarTraffic;
+pub use lane::{PATIENCE, StarTraffic};
 pub use proxy::Proxy;
 
 /// Makes connections into stars: on this machine with sockets from inside the star's network namespace, on others through

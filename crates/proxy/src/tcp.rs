@@ -21,9 +21,13 @@ impl<D: Dial> Way<D> {
             let Some(mut ticket) = self.route.pick(&tried) else { return };
             match self.dial(&ticket.lane).await {
                 Ok(Connection::Near(star)) if star.set_nodelay(true).is_ok() => {
+                    ticket.connected();
                     return tunnel::join(client, star, ticket).await;
                 }
-                Ok(Connection::Far(star)) => return tunnel::join(client, star, ticket).await,
+                Ok(Connection::Far(star)) => {
+                    ticket.connected();
+                    return tunnel::join(client, star, ticket).await;
+                }
                 Ok(Connection::Near(_)) | Err(_) => {
                     ticket.fail();
                     tried.push(ticket.lane.endpoint.star);

@@ -48,6 +48,16 @@ pub struct Rollout {
     /// Somebody holds it, or it has failed and is to stay as far as it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
+    /// It had failed, and somebody let it go on: what its stars made of requests until then does not hold it again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pardoned: bool,
+}
+
+impl Rollout {
+    /// Nothing holds it any more.
+    fn let_go(&mut self) {
+        self.pardoned |= self.held.take().is_some_and(|held| held.reason.is_some());
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,7 +181,7 @@ impl ServiceRecord {
         let trial = runs && self.spec.update.has_trial() && self.wanted() > 0;
         let ends = after(wall, self.spec.update.deadline_ms);
         self.failed = None;
-        self.rollout = Some(Rollout { previous, trial, began: wall, ends, held: None });
+        self.rollout = Some(Rollout { previous, trial, began: wall, ends, held: None, pardoned: false });
     }
 
     /// What has become of the present version, if another takes its place now.
@@ -384,7 +394,8 @@ pub(crate) fn turn(
             return refused(format!("version {version} of service `{key}` is not on trial"), see);
         }
         RolloutTurn::Promote => {
-            (rollout.trial, rollout.held) = (false, None);
+            rollout.trial = false;
+            rollout.let_go();
             service.give_time(wall);
             format!("service `{key}`: version {version} was promoted")
         }
@@ -404,7 +415,7 @@ pub(crate) fn turn(
             return refused(format!("the roll-out of service `{key}` is not held"), see);
         }
         RolloutTurn::Resume => {
-            rollout.held = None;
+            rollout.let_go();
             service.give_time(wall);
             format!("service `{key}`: the roll-out of version {version} goes on")
         }

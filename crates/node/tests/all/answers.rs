@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Amount, AppSpec, StarId, Update, UpdateStrategy, WallTime};
+use model::{Amount, AppSpec, OnFailure, RolloutTurn, ServiceKey, StarId, StarPhase, Update, UpdateStrategy, WallTime};
 use node::{Answers, Effect, Event};
 use state::{Command, Settled};
 
@@ -10,12 +10,17 @@ use crate::desk::{Desk, settle, web, with_room};
 
 /// Four stars, and one of a new version on trial, which by itself would be believed after ten seconds.
 fn on_trial(errors_percent: Option<u32>) -> (Desk, StarId) {
+    on_trial_or(OnFailure::Rollback, errors_percent)
+}
+
+fn on_trial_or(on_failure: OnFailure, errors_percent: Option<u32>) -> (Desk, StarId) {
     let mut desk = with_room();
     let put = |desk: &mut Desk, args: &[&str]| {
         let mut service = web(4, Vec::new());
         service.template.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         let strategy = UpdateStrategy::Canary { stars: Amount::Stars(1) };
-        service.update = Update { strategy, promote_after_ms: Some(10_000), errors_percent, ..Update::default() };
+        service.update =
+            Update { strategy, promote_after_ms: Some(10_000), errors_percent, on_failure, ..Update::default() };
         let services = [("web".parse().unwrap(), service)].into();
         let wall = WallTime(desk.now.0 / 1_000_000);
         desk.write(Command::PutApp { spec: AppSpec { app: "shop".parse().unwrap(), services }, base: None, wall });
@@ -74,6 +79,42 @@ fn a_canary_that_fails_too_many_requests_goes_back_with_the_reason() {
     answer(&mut desk, &[(tried, 15, 1), (tried, 15, 1)]);
     let reason = "2 of 30 requests to its stars failed, at most 5 % may".to_owned();
     assert_eq!(settled(&mut desk), Some(Settled::Failed { reason }));
+}
+
+#[test]
+fn what_was_heard_is_not_forgotten_when_a_machine_does_not_answer() {
+    let (mut desk, tried) = on_trial(Some(5));
+    looks(&mut desk);
+    answer(&mut desk, &[(tried, 12, 12)]);
+    desk.wait(Duration::from_millis(2_100));
+    assert_eq!(looks(&mut desk), 1);
+    answer(&mut desk, &[]);
+    desk.wait(Duration::from_millis(2_100));
+    answer(&mut desk, &[(tried, 20, 12)]);
+    assert!(matches!(settled(&mut desk), Some(Settled::Failed { .. })));
+}
+
+#[test]
+fn one_that_was_held_for_its_errors_and_let_go_on_is_not_held_for_them_again() {
+    for turn in [RolloutTurn::Resume, RolloutTurn::Promote] {
+        let (mut desk, tried) = on_trial_or(OnFailure::Hold, Some(5));
+        let service: ServiceKey = "web".parse().unwrap();
+        answer(&mut desk, &[(tried, 40, 40)]);
+        desk.write_all();
+        let held = |desk: &Desk| {
+            let rollout = desk.node.state().services[&service].rollout.clone();
+            rollout.map(|rollout| rollout.held.and_then(|held| held.reason))
+        };
+        assert!(held(&desk).flatten().is_some_and(|reason| reason.starts_with("40 of 40 requests")));
+        let wall = WallTime(desk.now.0 / 1_000_000);
+        desk.write(Command::TurnRollout { service: service.clone(), turn, wall });
+        settle(&mut desk);
+        desk.wait(Duration::from_secs(20));
+        settle(&mut desk);
+        assert_eq!(held(&desk).flatten(), None, "{turn:?}");
+        let stars = desk.node.state().stars_of(&service).filter(|star| star.phase != StarPhase::Ended);
+        assert!(stars.into_iter().all(|star| star.template.args == ["second"]), "{turn:?}");
+    }
 }
 
 #[test]
