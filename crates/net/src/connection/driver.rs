@@ -19,14 +19,12 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsStream;
 
 use super::state::{Phase, lane};
-use super::stream::{Stream, StreamEnd};
+use super::stream::{LONG_BYTES, Stream, StreamEnd};
 use super::{ANSWER_BYTES, ECHO_BYTES, Ended, Inner, SERVING_MAX, SERVING_VITAL_MAX, Shared};
 use crate::identity::trust::Distrust;
 
 /// What is gathered before it is written: one piece and what goes with it.
 const WRITE_BYTES: usize = 64 << 10;
-/// The data of a piece from this length on is written from where it is.
-const LONG_BYTES: usize = 32 << 10;
 /// Less than this of a piece is not worth a write of its own.
 const REST_BYTES: usize = 4 << 10;
 /// Room for the next read: as little as a message needs, up to this when more keeps coming.

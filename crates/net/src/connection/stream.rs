@@ -17,8 +17,9 @@ const AHEAD_BYTES: usize = 2 * PIECE_BYTES_MAX;
 
 /// Pieces below this are copied together.
 const SMALL_BYTES: usize = 16 << 10;
-/// Pieces from this on are kept with the buffer they were read into, twice as long at most.
-const LONG_BYTES: usize = PIECE_BYTES_MAX / 2;
+/// Pieces from this on are not copied: their data is written from where it is, and kept with the buffer it was read into, which is about
+/// twice as long at most.
+pub(super) const LONG_BYTES: usize = PIECE_BYTES_MAX / 2;
 
 /// How wide a window becomes at most: 40 MB/s over a way of 100 ms there and back.
 const WIDEST_BYTES: usize = 4 << 20;
