@@ -1,5 +1,5 @@
-//! Which star gets the next request: round robin or least connections, those of this machine before others; and for how
-//! long one that could not be reached is left out.
+//! Which star gets the next request: round robin or least connections, those of this machine before others, those on trial
+//! their share; and for how long one that could not be reached is left out.
 //!
 //! Pure: whoever holds the stars and counts what is in flight there asks, and is told a place in its list. Connections,
 //! retries and draining are the proxy's.
@@ -20,6 +20,18 @@ pub struct Candidate {
     pub far: bool,
     /// It could not be reached a moment ago; see [`left_out_for`].
     pub left_out: bool,
+    /// It is of a version that is judged by what its requests meet.
+    pub on_trial: bool,
+}
+
+/// The stars that may be chosen, by their places.
+#[derive(Debug, Clone, Copy)]
+pub struct Stars<F> {
+    pub count: usize,
+    /// How many of them are on trial.
+    pub on_trial: usize,
+    /// Gives the one at a place below `count`.
+    pub at: F,
 }
 
 /// A star of this machine is taken before others until it has this many more in flight than the idlest of those. The way to
@@ -39,6 +51,10 @@ pub fn left_out_for(failures: u32) -> Duration {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Balancer {
     cursor: usize,
+    /// Where the next turn among those on trial starts.
+    trial_cursor: usize,
+    /// The part of a request that those on trial are owed, in parts of which there are as many as stars.
+    owed: usize,
 }
 
 impl Balancer {
@@ -49,21 +65,46 @@ impl Balancer {
     /// the one with the fewest, and among equals the next, so that idle stars take turns. Costs two looks at each
     /// candidate at most, and mostly one look at one.
     ///
-    /// There are `count` candidates; `candidate` gives the one at a place.
-    pub fn pick(
+    /// Of stars on trial, as many requests go to them as there are of them among all, wherever they run: who is judged by
+    /// answers has to be asked, also where nobody else would go to another machine. Two looks more, while there are any.
+    pub fn pick<F: Fn(usize) -> Candidate>(
         &mut self,
         balance: Balance,
-        count: usize,
-        candidate: impl Fn(usize) -> Candidate,
+        stars: &Stars<F>,
         tried: &[StarId],
     ) -> Option<usize> {
-        let start = self.cursor;
-        let in_turn = || (0..count).map(|step| (start + step) % count).map(|at| (at, candidate(at)));
-        let is_open = |one: &Candidate| !tried.contains(&one.star);
+        // What failed once goes to anyone.
+        if tried.is_empty() && (1..stars.count).contains(&stars.on_trial) {
+            let is_theirs = self.is_turn_of_trial(stars.count, stars.on_trial);
+            let cursor = if is_theirs { &mut self.trial_cursor } else { &mut self.cursor };
+            let picked = stars.next(cursor, balance, |one| one.on_trial == is_theirs && !one.left_out);
+            if picked.is_some() {
+                return picked;
+            }
+        }
+        stars.next(&mut self.cursor, balance, |one| !tried.contains(&one.star))
+    }
+
+    /// Whether the next request is for one of those on trial.
+    fn is_turn_of_trial(&mut self, count: usize, on_trial: usize) -> bool {
+        self.owed += on_trial;
+        let is_turn = self.owed >= count;
+        if is_turn {
+            self.owed %= count;
+        }
+        is_turn
+    }
+}
+
+impl<F: Fn(usize) -> Candidate> Stars<F> {
+    /// The next one of those that are open.
+    fn next(&self, cursor: &mut usize, balance: Balance, is_open: impl Fn(&Candidate) -> bool) -> Option<usize> {
+        let start = *cursor;
+        let in_turn = || (0..self.count).map(|step| (start + step) % self.count).map(|at| (at, (self.at)(at)));
         let (at, _) = match in_turn().next()? {
             first if balance == Balance::RoundRobin && is_open(&first.1) && is_plain(first.1) => first,
             _ => {
-                let class = Class::of(in_turn().map(|(_, one)| one).filter(is_open));
+                let class = Class::of(in_turn().map(|(_, one)| one).filter(&is_open));
                 let mut in_class = in_turn().filter(|(_, one)| is_open(one) && class.holds(*one));
                 match balance {
                     Balance::RoundRobin => in_class.next(),
@@ -71,7 +112,7 @@ impl Balancer {
                 }?
             }
         };
-        self.cursor = (at + 1) % count;
+        *cursor = (at + 1) % self.count;
         Some(at)
     }
 }
@@ -129,12 +170,14 @@ mod tests {
             in_flight: *in_flight,
             far: false,
             left_out: false,
+            on_trial: false,
         };
         in_flight.iter().enumerate().map(star).collect()
     }
 
     fn pick(balancer: &mut Balancer, balance: Balance, stars: &[Candidate], tried: &[StarId]) -> Option<usize> {
-        balancer.pick(balance, stars.len(), |at| stars[at], tried)
+        let on_trial = stars.iter().filter(|star| star.on_trial).count();
+        balancer.pick(balance, &Stars { count: stars.len(), on_trial, at: |at: usize| stars[at] }, tried)
     }
 
     #[test]
@@ -209,6 +252,51 @@ mod tests {
             assert_eq!(pick(&[StarId(2)]), Some(0));
             assert_eq!(pick(&[StarId(2), StarId(0)]), Some(1));
             assert_eq!(pick(&[StarId(2), StarId(0), StarId(1)]), None);
+        }
+    }
+
+    #[test]
+    fn those_on_trial_get_their_share_wherever_they_run() {
+        let picks = |balance, stars: &[Candidate], count: usize| {
+            let mut balancer = Balancer::default();
+            let mut picked = vec![0; stars.len()];
+            (0..count).for_each(|_| picked[pick(&mut balancer, balance, stars, &[]).unwrap()] += 1);
+            picked
+        };
+        for balance in BOTH {
+            let mut stars = mixed(&[0, 0, 0], &[0]);
+            assert_eq!(picks(balance, &stars, 40), [14, 13, 13, 0], "as long as nobody is on trial");
+            stars[3].on_trial = true;
+            assert_eq!(picks(balance, &stars, 40), [10, 10, 10, 10]);
+            // Nor more than that where it alone is near.
+            let mut stars = mixed(&[0], &[0, 0, 0]);
+            stars[0].on_trial = true;
+            assert_eq!(picks(balance, &stars, 40), [10, 10, 10, 10]);
+            // Of several, those of this machine have what is for all of them.
+            let mut stars = mixed(&[0, 0], &[0, 0]);
+            (stars[1].on_trial, stars[2].on_trial) = (true, true);
+            assert_eq!(picks(balance, &stars, 40), [20, 20, 0, 0]);
+            // All of them are as none.
+            stars.iter_mut().for_each(|star| star.on_trial = true);
+            assert_eq!(picks(balance, &stars, 40), [20, 20, 0, 0]);
+        }
+    }
+
+    #[test]
+    fn those_on_trial_that_cannot_be_reached_have_no_share_and_are_no_last_resort_before_others() {
+        for balance in BOTH {
+            let mut stars = mixed(&[0, 0], &[0]);
+            (stars[2].on_trial, stars[2].left_out) = (true, true);
+            let mut balancer = Balancer::default();
+            let mut picks = |stars: &[Candidate], tried: &[StarId]| {
+                (0..6).filter_map(|_| pick(&mut balancer, balance, stars, tried)).collect::<Vec<_>>()
+            };
+            assert!(picks(&stars, &[]).iter().all(|at| *at < 2));
+            // Another try is anybody's, and what is asked again pays nothing of what they are owed.
+            stars[2].left_out = false;
+            assert_eq!(picks(&stars, &[StarId(0), StarId(1)]), [2; 6]);
+            (stars[0].left_out, stars[1].left_out) = (true, true);
+            assert_eq!(picks(&stars, &[]), [2; 6]);
         }
     }
 

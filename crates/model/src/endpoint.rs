@@ -1,5 +1,7 @@
 //! Where the ready stars of a service are: what the control side publishes and the data side reads.
 
+use std::collections::BTreeSet;
+
 use crate::id::{NodeId, StarId};
 
 /// One star that may be sent requests.
@@ -18,4 +20,13 @@ pub struct EndpointSet {
     /// Grows with every publication, so that a reader can tell old from new.
     pub generation: u64,
     pub endpoints: Vec<Endpoint>,
+    /// Those of a version that is judged by what its requests meet.
+    pub on_trial: BTreeSet<StarId>,
+}
+
+impl EndpointSet {
+    /// Whether it says the same, be it older or newer.
+    pub fn names_as(&self, other: &Self) -> bool {
+        self.endpoints == other.endpoints && self.on_trial == other.on_trial
+    }
 }

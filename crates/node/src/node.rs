@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    Bytes, Code, CpuSet, Endpoint, ExitCause, Limits, NodeFacts, NodeId, Problem, Reserve, ServiceKey, StarId,
+    Bytes, Code, CpuSet, EndpointSet, ExitCause, Limits, NodeFacts, NodeId, Problem, Reserve, ServiceKey, StarId,
     StarPhase, Time, WallTime,
 };
 use rollout::{Backoff, Shun};
@@ -200,7 +200,7 @@ pub(crate) struct LocalService {
     /// Stars whose assignment is being written: id, machine, ordinal, revision.
     pub(crate) assigning: Vec<(StarId, NodeId, u32, u64)>,
     pub(crate) generation: u64,
-    pub(crate) published: Option<(Vec<Endpoint>, model::Balance)>,
+    pub(crate) published: Option<(EndpointSet, model::Balance)>,
 }
 
 /// How long a nursery may be away before that is a problem. One starts in some milliseconds; beside a busy agent a thousand

@@ -2,7 +2,7 @@
 //!
 //! Where a roll-out stands is in the log, so whoever leads next goes on with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{ServiceKey, StarId, StarPhase, Time, WallTime};
@@ -28,6 +28,8 @@ pub(crate) struct Heard {
     revision: u64,
     /// The revision it has been asked for, until there is an answer.
     awaited: Option<u64>,
+    /// Which of the new stars had settled when it was asked last.
+    settled: BTreeSet<StarId>,
 }
 
 /// What a service should be, and how it gets there. `no_spare`: there is nowhere for a star beside those that are there.
@@ -105,8 +107,10 @@ impl Node {
         let (revision, deadline_ms) = (record.revision, record.spec.update.deadline_ms);
         let next = self.next_settling(key, record, step.wall);
         let is_bounded = watch.errors_percent.is_some() && watch.can_return;
-        let has_looked = !is_bounded || self.look_at_answers(key, revision, step);
-        let settled = match watch.verdict() {
+        let verdict = watch.verdict();
+        let is_belief = matches!(verdict, Verdict::Promote | Verdict::Done);
+        let has_looked = !is_bounded || self.look_at_answers(key, revision, seen, is_belief, step);
+        let settled = match verdict {
             Verdict::Wait { until } => {
                 let next = step.now + next.map_or(until, |at| at.min(until)).since(step.wall);
                 self.timers.set(timer, if is_bounded { next.min(step.now + LOOK_EVERY) } else { next });
@@ -136,12 +140,26 @@ impl Node {
         self.propose(purpose, command, step);
     }
 
-    /// Has it looked at what the stars of a service make of requests, if that was not done just now. Whether it was.
-    fn look_at_answers(&mut self, key: &ServiceKey, revision: u64, step: &mut Step<'_>) -> bool {
+    /// Has it looked at what the stars of a service make of requests, if that was not done just now; what is to be believed, since the
+    /// last of the new stars settled. Whether it was.
+    fn look_at_answers(
+        &mut self,
+        key: &ServiceKey,
+        revision: u64,
+        seen: &[Seen],
+        is_belief: bool,
+        step: &mut Step<'_>,
+    ) -> bool {
         let heard = &mut self.services.entry(key.clone()).or_default().answers;
-        let is_fresh = heard.revision == revision && heard.at.is_some_and(|at| step.now < at + LOOK_EVERY);
+        let settled = seen.iter().filter(|star| star.revision == revision && star.settled);
+        let settled: BTreeSet<StarId> = settled.map(|star| star.star).collect();
+        let is_fresh = heard.awaited.is_none()
+            && heard.revision == revision
+            && heard.at.is_some_and(|at| step.now < at + LOOK_EVERY)
+            && (!is_belief || settled.is_subset(&heard.settled));
         if !is_fresh && heard.awaited.is_none() {
             heard.awaited = Some(revision);
+            heard.settled = settled;
             step.effects.push(Effect::LookAtAnswers { service: key.clone() });
         }
         is_fresh

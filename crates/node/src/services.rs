@@ -309,23 +309,37 @@ impl Node {
         let meant: Vec<&StarRecord> = ready.iter().copied().filter(|star| self.is_meant(star)).collect();
         // Where none of those is ready that are meant, somebody answers all the same.
         let ready = if meant.is_empty() { ready } else { meant };
-        let endpoints: Vec<Endpoint> = ready.into_iter().filter_map(endpoint).collect();
+        let on_trial = ready.iter().filter(|star| self.is_judged_by_answers(star)).map(|star| star.id).collect();
+        let endpoints = ready.into_iter().filter_map(endpoint).collect();
         let Some(service) = self.services.get_mut(key) else { return };
-        let (endpoints, balance) = match (entry, &service.published) {
-            (Some(entry), _) => (endpoints, entry.balance),
+        let generation = service.generation + 1;
+        let (set, balance) = match (entry, &service.published) {
+            (Some(entry), _) => (EndpointSet { generation, endpoints, on_trial }, entry.balance),
             // No entry any more: nothing goes anywhere.
-            (None, Some((_, balance))) => (Vec::new(), *balance),
+            (None, Some((_, balance))) => (EndpointSet { generation, ..EndpointSet::default() }, *balance),
             (None, None) => return,
         };
-        let wanted = Some((endpoints.clone(), balance));
-        let is_first = service.published.is_none();
-        if service.published == wanted || (is_first && endpoints.is_empty()) {
+        let is_known = match &service.published {
+            None => set.endpoints.is_empty(),
+            Some((known, balanced)) => *balanced == balance && known.names_as(&set),
+        };
+        if is_known {
             return;
         }
-        service.published = wanted;
-        service.generation += 1;
-        let set = EndpointSet { generation: service.generation, endpoints };
+        service.published = Some((set.clone(), balance));
+        service.generation = generation;
         step.effects.push(Effect::Publish { service: key.clone(), set, balance });
+    }
+
+    /// Whether what its requests meet decides about its version: a canary's, or where a bound for errors was said.
+    fn is_judged_by_answers(&self, star: &StarRecord) -> bool {
+        let Some(record) = self.state.services.get(&star.service) else { return false };
+        let update = &record.spec.update;
+        record
+            .rollout
+            .as_ref()
+            .is_some_and(|rollout| rollout.previous.is_some() && (rollout.trial || update.errors_percent.is_some()))
+            && star.revision == record.revision
     }
 
     /// Whether requests go to stars of its revision, as long as there are any.

@@ -44,7 +44,7 @@ async fn front(port: u16, backends: &[u16]) -> io::Result<()> {
         .iter()
         .map(|port| Endpoint { star: StarId(u64::from(*port)), node: NodeId::FIRST, port: *port })
         .collect();
-    proxy.publish(&service, EndpointSet { generation: 1, endpoints }, Balance::RoundRobin);
+    proxy.publish(&service, EndpointSet { generation: 1, endpoints, ..EndpointSet::default() }, Balance::RoundRobin);
     let entry = Entry { listen: ListenAddr::loopback(port), protocol: Protocol::Http, balance: Balance::RoundRobin };
     let address = proxy.listen(service, entry).await.map_err(io::Error::other)?;
     println!("listening on {address}");

@@ -44,6 +44,8 @@ pub(crate) struct Lane {
     health: Health,
     /// Of the machine it runs on, shared with its other stars; nothing for this machine.
     machine: Option<Arc<Health>>,
+    /// It is judged by what its requests meet.
+    on_trial: AtomicBool,
     in_flight: AtomicU32,
     /// No connection comes to rest any more.
     closed: AtomicBool,
@@ -62,6 +64,7 @@ impl Lane {
             endpoint,
             health: Health::default(),
             machine,
+            on_trial: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
             closed: AtomicBool::new(false),
             idle: Mutex::default(),
@@ -77,6 +80,14 @@ impl Lane {
         self.in_flight.load(SeqCst)
     }
 
+    pub(crate) fn is_on_trial(&self) -> bool {
+        self.on_trial.load(Relaxed)
+    }
+
+    pub(crate) fn set_on_trial(&self, is_on_trial: bool) {
+        self.on_trial.store(is_on_trial, Relaxed);
+    }
+
     pub(crate) fn is_far(&self) -> bool {
         self.machine.is_some()
     }
@@ -88,6 +99,7 @@ impl Lane {
             star: self.endpoint.star,
             in_flight: self.in_flight(),
             far: self.is_far(),
+            on_trial: self.is_on_trial(),
             left_out: left_out(&self.health) || self.machine.as_deref().is_some_and(left_out),
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use balancer::Balancer;
+use balancer::{Balancer, Stars};
 use model::{Balance, EndpointSet, NodeId, StarId};
 
 use crate::health::Health;
@@ -21,6 +21,8 @@ struct Lanes {
     balance: Option<Balance>,
     /// Stars that may be chosen, in the order of the set.
     open: Vec<Arc<Lane>>,
+    /// How many of those are on trial.
+    on_trial: usize,
     /// Stars that left the set busy and finish what they have; a set that names one again has it back.
     away: Vec<Arc<Lane>>,
     /// Stars that finish what they have for good, whatever a set says.
@@ -58,10 +60,12 @@ impl Route {
                 }
                 None => Arc::new(Lane::new(*endpoint, machine(endpoint.node))),
             };
+            lane.set_on_trial(set.on_trial.contains(&endpoint.star));
             lanes.open.push(lane);
         }
         // Kept while busy, so that a drain that follows finds what is in flight.
         lanes.away = before;
+        lanes.count_trial();
         lanes.retire();
     }
 
@@ -69,9 +73,10 @@ impl Route {
     pub(crate) fn pick(&self, tried: &[StarId]) -> Option<Ticket> {
         let mut guard = self.lanes();
         let lanes = &mut *guard;
-        let candidate = |at: usize| lanes.open[at].candidate();
+        let at = |at: usize| lanes.open[at].candidate();
+        let stars = Stars { count: lanes.open.len(), on_trial: lanes.on_trial, at };
         let balance = lanes.balance.unwrap_or(Balance::RoundRobin);
-        let at = lanes.balancer.pick(balance, lanes.open.len(), candidate, tried)?;
+        let at = lanes.balancer.pick(balance, &stars, tried)?;
         Some(lanes.open[at].enter())
     }
 
@@ -83,6 +88,7 @@ impl Route {
             for left in [&mut lanes.open, &mut lanes.away] {
                 lanes.draining.extend(left.extract_if(.., |lane| lane.endpoint.star == star));
             }
+            lanes.count_trial();
             lanes.draining.iter().find(|lane| lane.endpoint.star == star).cloned()
         };
         if let Some(lane) = &lane {
@@ -117,6 +123,10 @@ impl Route {
 impl Lanes {
     fn all(&self) -> impl Iterator<Item = &Arc<Lane>> {
         self.open.iter().chain(&self.away).chain(&self.draining)
+    }
+
+    fn count_trial(&mut self) {
+        self.on_trial = self.open.iter().filter(|lane| lane.is_on_trial()).count();
     }
 
     /// Forgets stars that have left and have nothing in flight.

@@ -31,6 +31,32 @@ async fn stars_of_this_machine_serve_first_and_others_when_there_is_none() {
 }
 
 #[tokio::test]
+async fn one_on_trial_elsewhere_gets_its_share_until_it_drains() {
+    let scene = Scene::new(HTTP).await;
+    let near = [scene.star(1).await, scene.star(2).await, scene.star(3).await];
+    let far = scene.star(100).await;
+    let mut client = scene.client().await;
+    scene.publish_on_trial(&[1, 2, 3, 100], &[100], Balance::RoundRobin);
+    for _ in 0..20 {
+        assert_eq!(client.get("/").await.0, 200);
+    }
+    assert_eq!(far.served.load(SeqCst), 5);
+    assert_eq!(near.each_ref().map(|star| star.served.load(SeqCst)), [5; 3]);
+    scene.proxy.drain(&web(), StarId(100)).await;
+    for _ in 0..20 {
+        client.get("/").await;
+    }
+    assert_eq!(far.served.load(SeqCst), 5);
+    // Believed, it is one of many again.
+    scene.publish(&[1, 2, 3, 200]);
+    let believed = scene.star(200).await;
+    for _ in 0..20 {
+        client.get("/").await;
+    }
+    assert_eq!(believed.served.load(SeqCst), 0);
+}
+
+#[tokio::test]
 async fn what_is_too_much_for_the_stars_here_goes_to_others() {
     let scene = Scene::new(HTTP).await;
     let (near, far) = (scene.star(1).await, scene.star(100).await);
@@ -73,7 +99,8 @@ async fn a_dead_machine_costs_one_attempt_and_no_error_however_many_stars_it_had
     let other = model::ServiceKey::in_default("other".parse().unwrap());
     let address = scene.proxy.listen(other.clone(), common::entry(HTTP)).await.unwrap();
     let endpoint = |star| model::Endpoint { star: StarId(star), node: common::node_of(star), port: 80 };
-    let set = model::EndpointSet { generation: 1, endpoints: vec![endpoint(101), endpoint(300)] };
+    let endpoints = vec![endpoint(101), endpoint(300)];
+    let set = model::EndpointSet { generation: 1, endpoints, ..Default::default() };
     scene.proxy.publish(&other, set, Balance::RoundRobin);
     assert_eq!(Client::to(address).await.get("/").await, (200, "300".to_owned()));
     assert_eq!(scene.doors.in_vain.load(SeqCst), 1);

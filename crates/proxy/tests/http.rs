@@ -510,7 +510,7 @@ async fn an_older_set_does_not_replace_a_newer_one() {
     let _star = scene.star(1).await;
     scene.publish(&[]);
     scene.publish(&[1]);
-    scene.proxy.publish(&web(), model::EndpointSet { generation: 1, endpoints: vec![] }, Balance::RoundRobin);
+    scene.proxy.publish(&web(), model::EndpointSet { generation: 1, ..Default::default() }, Balance::RoundRobin);
     assert_eq!(scene.client().await.get("/").await.0, 200);
 }
 

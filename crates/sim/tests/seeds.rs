@@ -64,6 +64,11 @@ fn singletons_run_twice_where_their_leases_do_not_end_them() {
 }
 
 #[test]
+fn what_fails_all_requests_is_believed_where_nobody_hears_of_them() {
+    assert!(is_found(Bug::Deaf));
+}
+
+#[test]
 fn who_leads_before_having_read_everything_gives_a_place_twice() {
     assert!(is_found(Bug::EarlyLead));
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use model::{Amount, AppSpec, OnFailure, RolloutTurn, ServiceKey, StarId, StarPhase, Update, UpdateStrategy, WallTime};
+use model::{
+    Amount, AppSpec, Balance, Entry, ListenAddr, OnFailure, Protocol, RolloutTurn, ServiceKey, StarId, StarPhase,
+    Update, UpdateStrategy, WallTime,
+};
 use node::{Answers, Effect, Event};
 use state::{Command, Settled};
 
@@ -18,6 +21,9 @@ fn on_trial_or(on_failure: OnFailure, errors_percent: Option<u32>) -> (Desk, Sta
     let put = |desk: &mut Desk, args: &[&str]| {
         let mut service = web(4, Vec::new());
         service.template.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        service.template.port = Some(80);
+        let listen = ListenAddr::loopback(8080);
+        service.entry = Some(Entry { listen, protocol: Protocol::Http, balance: Balance::RoundRobin });
         let strategy = UpdateStrategy::Canary { stars: Amount::Stars(1) };
         service.update =
             Update { strategy, promote_after_ms: Some(10_000), errors_percent, on_failure, ..Update::default() };
@@ -45,6 +51,16 @@ fn answer(desk: &mut Desk, answers: &[(StarId, u64, u64)]) {
     desk.tell(Event::Answered { service: "web".parse().unwrap(), answers: answers.collect() });
 }
 
+/// Which stars each publication since this was asked last names as judged by their answers.
+fn judged(desk: &mut Desk) -> Vec<Vec<StarId>> {
+    let is_publication = |effect: &mut Effect| matches!(effect, Effect::Publish { .. });
+    let on_trial = |effect| match effect {
+        Effect::Publish { set, .. } => set.on_trial.into_iter().collect(),
+        _ => Vec::new(),
+    };
+    desk.effects.extract_if(.., is_publication).map(on_trial).collect()
+}
+
 /// What is to be written of the roll-out.
 fn settled(desk: &mut Desk) -> Option<Settled> {
     let settled = |command| match command {
@@ -62,8 +78,11 @@ fn a_canary_is_not_believed_before_its_answers_were_looked_at() {
     assert_eq!((looks(&mut desk), settled(&mut desk)), (0, None));
     // Heard from two machines; those of before are not meant.
     let others: Vec<StarId> = desk.node.state().stars.keys().copied().filter(|star| *star != tried).collect();
-    answer(&mut desk, &[(tried, 30, 1), (tried, 30, 2), (others[0], 100, 100)]);
-    assert_eq!(settled(&mut desk), Some(Settled::Promoted));
+    let heard = [(tried, 30, 1), (tried, 30, 2), (others[0], 100, 100)];
+    answer(&mut desk, &heard);
+    assert_eq!((looks(&mut desk), settled(&mut desk)), (1, None), "it was asked before the star was there");
+    answer(&mut desk, &heard);
+    assert_eq!((looks(&mut desk), settled(&mut desk)), (0, Some(Settled::Promoted)));
 }
 
 #[test]
@@ -79,6 +98,51 @@ fn a_canary_that_fails_too_many_requests_goes_back_with_the_reason() {
     answer(&mut desk, &[(tried, 15, 1), (tried, 15, 1)]);
     let reason = "2 of 30 requests to its stars failed, at most 5 % may".to_owned();
     assert_eq!(settled(&mut desk), Some(Settled::Failed { reason }));
+}
+
+#[test]
+fn every_entry_point_is_told_who_is_on_trial_and_when_that_is_over() {
+    let (mut desk, tried) = on_trial(None);
+    assert_eq!(judged(&mut desk).last(), Some(&vec![tried]));
+    desk.wait(Duration::from_secs(11));
+    settle(&mut desk);
+    assert_eq!(judged(&mut desk).last(), Some(&vec![]), "believed, it is one of many");
+    // Where a bound was said, all of its version are judged until the last of the others is gone.
+    let (mut desk, _) = on_trial(Some(5));
+    judged(&mut desk);
+    answer(&mut desk, &[]);
+    desk.wait(Duration::from_secs(11));
+    for _ in 0..20 {
+        answer(&mut desk, &[]);
+        settle(&mut desk);
+        desk.wait(Duration::from_secs(3));
+    }
+    let published = judged(&mut desk);
+    assert_eq!(published.iter().map(Vec::len).max(), Some(4), "{published:?}");
+    assert_eq!(published.last(), Some(&vec![]), "it is over");
+}
+
+#[test]
+fn the_last_of_the_stars_is_looked_at_before_all_is_done() {
+    let (mut desk, _) = on_trial(Some(5));
+    desk.wait(Duration::from_secs(11));
+    answer(&mut desk, &[]);
+    let service: ServiceKey = "web".parse().unwrap();
+    let is_over = |desk: &Desk| desk.node.state().services[&service].rollout.is_none();
+    // All that follows takes no time: what was heard is never older than two seconds.
+    settle(&mut desk);
+    answer(&mut desk, &[]);
+    settle(&mut desk);
+    let stars: Vec<StarId> = desk.node.state().stars_of(&service).map(|star| star.id).collect();
+    let is_new = |desk: &Desk, star: &StarId| {
+        let record = &desk.node.state().stars[star];
+        record.phase == StarPhase::Ready && record.template.args == ["second"]
+    };
+    let new: Vec<StarId> = stars.into_iter().filter(|star| is_new(&desk, star)).collect();
+    assert_eq!((new.len(), is_over(&desk), looks(&mut desk) > 0), (4, false, true), "all are there, none is believed");
+    answer(&mut desk, &new.iter().map(|star| (*star, 20, 20)).collect::<Vec<_>>());
+    let failed = settled(&mut desk);
+    assert!(matches!(failed, Some(Settled::Failed { .. })), "{failed:?}");
 }
 
 #[test]

@@ -108,10 +108,15 @@ impl Scene {
     }
 
     pub fn publish_with(&self, stars: &[u64], balance: Balance) {
+        self.publish_on_trial(stars, &[], balance);
+    }
+
+    pub fn publish_on_trial(&self, stars: &[u64], on_trial: &[u64], balance: Balance) {
         let generation = self.generation.fetch_add(1, SeqCst) + 1;
         let endpoints =
             stars.iter().map(|star| Endpoint { star: StarId(*star), node: node_of(*star), port: 80 }).collect();
-        self.proxy.publish(&web(), EndpointSet { generation, endpoints }, balance);
+        let on_trial = on_trial.iter().copied().map(StarId).collect();
+        self.proxy.publish(&web(), EndpointSet { generation, endpoints, on_trial }, balance);
     }
 
     /// Starts a backend and makes it the door of a star.

@@ -1,6 +1,7 @@
 //! A service on five machines changes in every way there is, under load, and no request is lost; what is bad is taken back, whoever
 //! dies meanwhile.
 
+use std::collections::BTreeSet;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -41,6 +42,10 @@ fn version(rig: &Rig, word: &str, update: &str) -> String {
     let program = match word {
         // It ends as soon as it starts.
         "bad" => "echo(\"no\"); process.exit(3);".to_owned(),
+        // It gets ready and fails every request.
+        "erring" => "turbo server = net.http_server(\"127.0.0.1\", env.get(\"PORT\") ?? 8080);\n\
+             server.route(\"/\", blast () { throw \"no database\"; }, \"GET\");\nserver.serve();\n"
+            .to_owned(),
         // It listens where nobody asks.
         "deaf" => "turbo server = net.http_server(\"127.0.0.1\", 9);\nserver.serve();\n".to_owned(),
         word => format!(
@@ -131,4 +136,39 @@ fn a_service_changes_in_every_way_under_load_and_loses_no_request() {
     rig.start(leader);
     rig.await_ready(seen_from, STARS, &[], Duration::from_secs(30));
     asked.unwrap().wait().unwrap();
+}
+
+/// Each machine has stars of its own, which its entry point takes first; the one on trial is on one of them.
+#[test]
+#[ignore = "some seconds on three machines: `cargo xtask test cluster`"]
+fn a_canary_is_found_out_by_requests_to_a_machine_that_has_none() {
+    if !possible() {
+        return;
+    }
+    let rig = Rig::new(3);
+    rig.constellation();
+    let update = "canary: 1, errors_percent: 5";
+    rig.machine(0).rads(&["up", "-d", "--yes", &version(&rig, "good", update)]).ok();
+    rig.await_ready(0, STARS, &[], Duration::from_secs(30));
+    let before: BTreeSet<String> = rig.stars(0).into_iter().map(|star| star.id).collect();
+    rig.machine(0).rads(&["up", "-d", "--yes", &version(&rig, "erring", update)]).ok();
+    let tried = || rig.stars(0).into_iter().find(|star| !before.contains(&star.id));
+    rig.wait_for("one on trial", || tried().is_some());
+    let its = tried().unwrap().node;
+    let elsewhere = rig.all().find(|at| rig.machine(*at).name != its && has_some(&rig, *at, &before)).unwrap();
+    println!("on trial at {its}, asked at {}", rig.machine(elsewhere).name);
+    let mut failed = 0;
+    rig.wait_for("it to be taken back", || {
+        failed += (0..10).filter(|_| rig.machine(elsewhere).get(8080).unwrap().0 == 500).count();
+        rig.machine(0).rads(&["c", "history", "hello"]).ok().contains("requests to its stars failed, at most 5 % may")
+    });
+    println!("{failed} requests had failed by then");
+    assert!(failed > 0);
+    rig.wait_for("the version before", || service(&rig, 0)["rollout"].is_null());
+    assert_eq!(words(&rig), ["good"]);
+}
+
+fn has_some(rig: &Rig, at: usize, of: &BTreeSet<String>) -> bool {
+    let name = &rig.machine(at).name;
+    rig.stars(0).iter().any(|star| star.node == *name && of.contains(&star.id))
 }

@@ -142,6 +142,13 @@ pub(crate) fn is_poison(template: &StarTemplate) -> bool {
     template.args[0] == POISON
 }
 
+/// What a version is called that gets ready, and fails all requests.
+pub(crate) const ERRING: &str = "erring";
+
+pub(crate) fn is_erring(template: &StarTemplate) -> bool {
+    template.args[0] == ERRING
+}
+
 /// Half of the time what is usual, but for a deadline that fits into a run.
 fn update(random: &mut Chance) -> Update {
     let deadline_ms = 5_000 + random.below(90_000);
@@ -156,6 +163,7 @@ fn update(random: &mut Chance) -> Update {
         1 => UpdateStrategy::BlueGreen,
         _ => UpdateStrategy::Rolling,
     };
+    let listens = strategy != UpdateStrategy::BlueGreen && random.below(2) == 0;
     let by_itself = strategy != UpdateStrategy::Rolling && random.below(3) > 0;
     let update = Update {
         strategy,
@@ -163,6 +171,7 @@ fn update(random: &mut Chance) -> Update {
         max_unavailable: if random.below(2) == 0 { amount(random) } else { Amount::Stars(0) },
         healthy_ms: if random.below(2) == 0 { random.below(2_000) as u32 } else { 0 },
         promote_after_ms: by_itself.then_some(1_000),
+        errors_percent: listens.then_some(10),
         on_failure: if random.below(6) == 0 { OnFailure::Hold } else { OnFailure::Rollback },
         ..usual
     };
@@ -179,7 +188,11 @@ pub(crate) fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
     };
     let entry = Entry { listen: ListenAddr::loopback(8000), protocol: Protocol::Http, balance: Balance::RoundRobin };
     let rolls = matches!(name, "web" | "api");
-    let version = if rolls && random.below(5) == 0 { POISON.to_owned() } else { random.below(3).to_string() };
+    let version = match random.below(10) {
+        0 | 1 if rolls => POISON.to_owned(),
+        2 if rolls => ERRING.to_owned(),
+        other => (other % 3).to_string(),
+    };
     let volume = VolumeMount { volume: "data".parse().expect("a name"), path: "/data".to_owned(), size: None };
     let mut spec = ServiceSpec {
         placement: if rolls { placement(random, name) } else { Placement::default() },

@@ -50,6 +50,7 @@ pub fn main(rest: &[String]) -> ExitCode {
                 total.leaders += report.leaders;
                 total.lost += report.lost;
                 total.gave_way += report.gave_way;
+                total.erred += report.erred;
                 total.took += report.took;
             }
             Err(failure) => {
@@ -62,13 +63,14 @@ pub fn main(rest: &[String]) -> ExitCode {
         }
     }
     println!(
-        "{count} seeds, {failed} failed: {} events, {} entries, {} stars started, {} leaders, {} nodes lost, {} stars gave way, {} h of virtual time",
+        "{count} seeds, {failed} failed: {} events, {} entries, {} stars started, {} leaders, {} nodes lost, {} stars gave way, {} versions went back for their errors, {} h of virtual time",
         total.events,
         total.entries,
         total.starts,
         total.leaders,
         total.lost,
         total.gave_way,
+        total.erred,
         total.took.as_secs() / 3600
     );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }

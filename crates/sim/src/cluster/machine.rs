@@ -1,6 +1,6 @@
 //! One machine: an agent that can be killed, a nursery and its stars that outlive it, and power that can be cut.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{Endpoint, ExitCause, NodeId, ServiceKey, StarId, Time};
@@ -37,6 +37,8 @@ pub(crate) struct Machine {
     pub(crate) short_until: Time,
     pub(crate) next_pid: u32,
     pub(crate) routes: BTreeMap<ServiceKey, Vec<Endpoint>>,
+    /// Stars of which its agent was told that they fail requests.
+    pub(crate) known_to_err: BTreeSet<StarId>,
     /// When the last proposal on its way will be at the leader: they stay in order.
     pub(crate) proposals_until: Time,
 }
@@ -57,6 +59,7 @@ impl Machine {
             short_until: Time::ZERO,
             next_pid: 100,
             routes: BTreeMap::new(),
+            known_to_err: BTreeSet::new(),
             proposals_until: Time::ZERO,
         }
     }
@@ -73,6 +76,7 @@ impl Machine {
         }
         self.life += 1;
         self.routes.clear();
+        self.known_to_err.clear();
         self.agent = Some(Node::new(self.config(seed), state));
     }
 

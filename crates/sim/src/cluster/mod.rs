@@ -7,8 +7,9 @@
 //!
 //! - `world`: the clock, the queue of what happens, the network, the log. `machine`: one machine. `faults`: what goes wrong.
 //! - `apps`: what people ask for. `check`: what must hold, after every event and in the end; `shares`:
-//!   what is kept and what may be had.
+//!   what is kept and what may be had; `answers`: what requests meet.
 
+mod answers;
 mod apps;
 mod check;
 mod cli;

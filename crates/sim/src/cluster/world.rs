@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::{Bytes, ExitCause, NodeId, NodeRole, Problem, RequestId, RolloutTurn, StarId, Time, WallTime};
 use node::{Effect, Event, SINGLETON_LEASE};
-use state::{Command, State};
+use state::{Command, Settled, State};
 
 use super::apps;
 use super::machine::{Machine, Process, START_MAX};
@@ -41,6 +41,8 @@ pub enum Bug {
     NoQuota,
     /// A nursery lets singletons run on though nobody says any more that they may.
     NoLease,
+    /// Who leads does not hear what requests met.
+    Deaf,
 }
 
 /// What a run that went well was.
@@ -53,6 +55,8 @@ pub struct Report {
     pub lost: u64,
     /// Stars that gave way on a machine that was short of memory.
     pub gave_way: u64,
+    /// Roll-outs that failed because requests did.
+    pub erred: u64,
     /// Virtual time.
     pub took: Duration,
 }
@@ -257,7 +261,7 @@ impl World {
         self.queue.insert((self.now + wait, self.order), happening);
     }
 
-    fn soon(&mut self, at: usize, event: Event) {
+    pub(crate) fn soon(&mut self, at: usize, event: Event) {
         let (wait, life) = (self.random.at_most(Duration::from_millis(3)), self.machines[at].life);
         self.after(wait, Happening::Tell { at, life, event });
     }
@@ -340,6 +344,7 @@ impl World {
         if !matches!(event, Event::Tick | Event::Heard { .. } | Event::Leased { .. }) {
             self.note(format!("{at} {event:?}"));
         }
+        let event = self.heard(at, event);
         let (now, wall) = (self.now, self.wall());
         let mut effects = Vec::new();
         if let Some(node) = &mut self.machines[at].agent {
@@ -354,6 +359,7 @@ impl World {
         match effect {
             Effect::Propose { proposal, command } => {
                 self.note(format!("{at} proposes {proposal} {command:?}"));
+                self.check_settled(at, &command);
                 self.propose(at, proposal, command);
             }
             Effect::Start { order } => {
@@ -417,7 +423,7 @@ impl World {
                 let used = stars.into_iter().map(weight).collect();
                 self.soon(at, Event::Weighed { used });
             }
-            Effect::LookAtAnswers { service } => self.soon(at, Event::Answered { service, answers: Vec::new() }),
+            Effect::LookAtAnswers { service } => self.look_at_answers(at, service),
             Effect::Probe { star, role, .. } => {
                 let machine = &self.machines[at];
                 let process = machine.processes.get(&star).filter(|_| machine.nursery_up);
@@ -543,6 +549,9 @@ impl World {
             let gave_way =
                 |change: &&state::Transition| change.exit.as_ref().is_some_and(|exit| exit.cause == ExitCause::Evicted);
             self.report.gave_way += changes.iter().filter(gave_way).count() as u64;
+        }
+        if let Command::SettleRollout { settled: Settled::Failed { reason }, .. } = command.bare() {
+            self.report.erred += u64::from(reason.contains("requests to its stars failed"));
         }
         let asked = Asked::of(&self.truth);
         state::apply(&mut self.truth, index, &command);
