@@ -121,6 +121,11 @@ impl Watches {
         })))
     }
 
+    /// How far everything is, for who looks by itself at what has changed.
+    pub(crate) fn index(&self) -> watch::Receiver<u64> {
+        self.index.subscribe()
+    }
+
     /// Waits a moment for an index; gives it back once it is reached.
     async fn reach(&self, from: u64) -> Result<u64, Problem> {
         let mut index = self.index.subscribe();

@@ -185,7 +185,9 @@ pub(crate) struct ByteArray(#[serde(with = "serde_bytes")] pub [u8; 32]);
 
 /// The bytes of a value: a request, an answer, an entry, a vote, a command.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
-    let mut bytes = vec![VERSION];
+    // Most of what is written often fits.
+    let mut bytes = Vec::with_capacity(256);
+    bytes.push(VERSION);
     value
         .serialize(&mut rmp_serde::Serializer::new(&mut bytes).with_struct_map())
         .map_err(|error| error.to_string())?;

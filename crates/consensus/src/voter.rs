@@ -332,10 +332,8 @@ impl Consensus {
     fn check_majority(&self) -> Result<(), Refusal> {
         let metrics = self.inner.raft.metrics();
         let now = metrics.borrow_watched();
-        let Some(heard) = now.last_quorum_acked.filter(|_| now.membership_config.voter_ids().count() > 1) else {
-            return Ok(());
-        };
-        match heard.elapsed() > 2 * self.inner.config.election_max {
+        let is_silent = now.last_quorum_acked.is_some_and(|heard| heard.elapsed() > 2 * self.inner.config.election_max);
+        match is_silent && now.membership_config.voter_ids().count() > 1 {
             true => Err(no_majority()),
             false => Ok(()),
         }

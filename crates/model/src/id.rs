@@ -22,13 +22,29 @@ pub struct InvalidId {
     pub kind: &'static str,
 }
 
-fn encode(kind: &str, value: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    write!(f, "{kind}_")?;
-    for digit in (0..DIGITS).rev() {
-        let index = (value >> (digit * 5)) & 31;
-        write!(f, "{}", char::from(ALPHABET[index as usize]))?;
+/// Longest kind: every log record and every line of a watch has ids, so they are written without a heap.
+const KIND_MAX: usize = 4;
+
+/// The text of an id, made in place.
+struct Text {
+    bytes: [u8; KIND_MAX + 1 + DIGITS],
+    length: usize,
+}
+
+impl Text {
+    fn new(kind: &'static str, value: u64) -> Self {
+        let length = kind.len() + 1 + DIGITS;
+        let mut bytes = [b'_'; KIND_MAX + 1 + DIGITS];
+        bytes[..kind.len()].copy_from_slice(kind.as_bytes());
+        for (digit, byte) in bytes[kind.len() + 1..length].iter_mut().rev().enumerate() {
+            *byte = ALPHABET[(value >> (digit * 5)) as usize & 31];
+        }
+        Self { bytes, length }
     }
-    Ok(())
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).expect("a kind and digits are ASCII")
+    }
 }
 
 fn decode(kind: &'static str, text: &str) -> Result<u64, InvalidId> {
@@ -56,7 +72,7 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                encode($kind, self.0, f)
+                f.write_str(Text::new($kind, self.0).as_str())
             }
         }
 
@@ -69,7 +85,7 @@ macro_rules! id {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
+                serializer.serialize_str(Text::new($kind, self.0).as_str())
             }
         }
 
@@ -117,6 +133,7 @@ mod tests {
             assert_eq!(id.to_string().parse(), Ok(id));
         }
         assert_eq!(StarId(1).to_string(), "star_0000000000001");
+        assert_eq!(RequestId(u64::MAX).to_string(), "req_fzzzzzzzzzzzz");
     }
 
     #[test]

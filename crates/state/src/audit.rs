@@ -185,10 +185,10 @@ fn cut(mut text: String) -> String {
 fn hash(before: Option<ContentHash>, record: &AuditRecord) -> ContentHash {
     let AuditRecord { number, index, wall, author, verb, what, outcome, hash: _ } = record;
     let Author { who, node, by_way_of, address } = author;
-    let mut hasher = blake3::Hasher::new_derive_key("rads constellation 2026-11 audit v1");
+    let mut fields = Vec::with_capacity(512);
     let mut field = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_be_bytes());
-        hasher.update(bytes);
+        fields.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
+        fields.extend_from_slice(bytes);
     };
     field(before.as_ref().map_or(&[][..], |before| &before.0));
     for part in [*number, *index, wall.0, node.0] {
@@ -210,7 +210,7 @@ fn hash(before: Option<ContentHash>, record: &AuditRecord) -> ContentHash {
         Outcome::Refused(why) => field(format!("refused {why}").as_bytes()),
         Outcome::Denied(times) => field(format!("denied {times}").as_bytes()),
     }
-    ContentHash(*hasher.finalize().as_bytes())
+    ContentHash(blake3::derive_key("rads constellation 2026-11 audit v1", &fields))
 }
 
 impl Command {

@@ -77,7 +77,7 @@ impl Shared {
             };
         }
         let deadline = Instant::now() + self.patience.leader;
-        let mut last = no_leader();
+        let mut last = None;
         while Instant::now() < deadline {
             let leader = self.leader();
             let attempt = match leader {
@@ -91,12 +91,12 @@ impl Shared {
             match attempt {
                 Attempt::Done(index) => return Ok(index),
                 Attempt::Failed(problem) => return Err(problem),
-                Attempt::Again(problem) => last = problem,
+                Attempt::Again(problem) => last = Some(problem),
             }
             // Another leader is news; without any, the same one is asked again.
             let _ = tokio::time::timeout(PAUSE, self.until_other_leader(leader)).await;
         }
-        Err(self.left_out().await.unwrap_or(last))
+        Err(self.left_out().await.or(last).unwrap_or_else(no_leader))
     }
 
     /// What to tell who asks on a machine that is of the constellation no more, as far as that is known here: no leader will

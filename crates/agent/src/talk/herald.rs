@@ -1,8 +1,8 @@
 //! What becomes of the machines, told to programs: as the log has it, not as it seems.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use futures_util::StreamExt;
 use model::talk::events;
 use model::{Name, NodeId, Standing};
 use node::Node;
@@ -12,30 +12,32 @@ use tokio::sync::watch;
 use super::Talks;
 use crate::watches::Watches;
 
+/// From a change to the look at what it did to machines, so that thousands a second cost twenty looks.
+const LOOKS_AFTER: Duration = Duration::from_millis(50);
+
 type Machines = BTreeMap<NodeId, (Name, Standing)>;
 
 /// Runs for as long as the agent does.
-pub(crate) async fn herald(talks: Talks, watches: Watches, leaving: watch::Receiver<bool>) {
+pub(crate) async fn herald(talks: Talks, watches: Watches, mut leaving: watch::Receiver<bool>) {
     let Some((_, shared)) = talks.others.clone() else { return };
-    let query = api::WatchQuery { prefix: "nodes/".to_owned(), from: None };
-    let Ok(mut changes) = watches.watch(query, leaving).await else { return };
+    let mut index = watches.index();
     let mut keepers = shared.feed.keepers();
     let mut leader = None;
     let Ok(mut known) = talks.looker.look(machines).await else { return };
     loop {
         tokio::select! {
-            line = changes.next() => match line {
-                Some(Ok(line)) if line.problem.is_none() => {
-                    if line.is_bookmark() {
-                        continue;
-                    }
-                    let Ok(now) = talks.looker.look(machines).await else { return };
-                    for (event, name) in difference(&known, &now) {
-                        talks.announce(event, &json!({"event": event, "node": name}));
-                    }
-                    known = now;
+            () = async { drop(leaving.wait_for(|leaving| *leaving).await) } => return,
+            changed = index.changed() => {
+                if changed.is_err() {
+                    return;
                 }
-                _ => return,
+                tokio::time::sleep(LOOKS_AFTER).await;
+                index.borrow_and_update();
+                let Ok(now) = talks.looker.look(machines).await else { return };
+                for (event, name) in difference(&known, &now) {
+                    talks.announce(event, &json!({"event": event, "node": name}));
+                }
+                known = now;
             },
             changed = keepers.changed() => {
                 if changed.is_err() {
