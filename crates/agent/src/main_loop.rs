@@ -13,7 +13,7 @@ use model::{
 };
 use node::{Effect, Event, Node, Reply, Request, StartOrder};
 use proxy::Proxy;
-use state::{Command, StarRecord, State};
+use state::{Command, Part, StarRecord, State};
 use store::{Bundles, Roots, Snapshots, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
@@ -177,6 +177,9 @@ impl Loop {
                     self.forget_waiting();
                     self.learn_roads();
                     let (state, touched) = (self.node.state(), self.node.touched());
+                    if touched.iter().any(|part| matches!(part, Part::Node(_))) {
+                        self.watches.learn_machines(&state.nodes);
+                    }
                     self.watches.push(state.index, touched.iter().map(|part| (part.to_string(), part.is_in(state))));
                 }
                 for effect in effects.drain(..) {

@@ -5,13 +5,14 @@
 //! undone, as by a restored backup. One that does not take what it is told is cut off with the index
 //! to resume from, here or at another node: every node hears the same log.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::{WatchLine, WatchQuery, WatchStream};
-use model::{Code, Problem};
+use model::{Code, Name, NodeId, Problem, Standing};
+use state::NodeRecord;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -40,6 +41,7 @@ pub(crate) struct Watches {
     kept: Arc<Mutex<Kept>>,
     /// The index up to which everything is kept or was.
     index: Arc<watch::Sender<u64>>,
+    machines: Arc<watch::Sender<Machines>>,
     room: Arc<Semaphore>,
     patience: Patience,
 }
@@ -53,6 +55,9 @@ struct Patience {
     /// How long an index that is not reached is waited for: another node may have told it a moment ago.
     behind_for: Duration,
 }
+
+/// The names of all machines, and how the log has each.
+pub(crate) type Machines = BTreeMap<NodeId, (Name, Standing)>;
 
 /// What a command touched: each key, and whether it is there since.
 type Step = (u64, Arc<[(String, bool)]>);
@@ -74,7 +79,13 @@ impl Watches {
     fn with(index: u64, patience: Patience) -> Self {
         let kept = Kept { after: index, ..Kept::default() };
         let room = Arc::new(Semaphore::new(WATCHERS_MAX));
-        Self { kept: Arc::new(Mutex::new(kept)), index: Arc::new(watch::Sender::new(index)), room, patience }
+        Self {
+            kept: Arc::new(Mutex::new(kept)),
+            index: Arc::new(watch::Sender::new(index)),
+            machines: Arc::default(),
+            room,
+            patience,
+        }
     }
 
     /// A command was applied.
@@ -121,9 +132,24 @@ impl Watches {
         })))
     }
 
-    /// How far everything is, for who looks by itself at what has changed.
-    pub(crate) fn index(&self) -> watch::Receiver<u64> {
-        self.index.subscribe()
+    /// A command touched something of a machine: who waits for one to come or go is told if it did that.
+    pub(crate) fn learn_machines(&self, nodes: &BTreeMap<NodeId, NodeRecord>) {
+        self.machines.send_if_modified(|known| {
+            let same = known.len() == nodes.len()
+                && known
+                    .iter()
+                    .zip(nodes)
+                    .all(|((id, (_, standing)), (other, now))| id == other && *standing == now.standing);
+            if !same {
+                *known = nodes.iter().map(|(id, record)| (*id, (record.name.clone(), record.standing))).collect();
+            }
+            !same
+        });
+    }
+
+    /// Changes when one comes, goes, or is given up; until then nobody is in it.
+    pub(crate) fn machines(&self) -> watch::Receiver<Machines> {
+        self.machines.subscribe()
     }
 
     /// Waits a moment for an index; gives it back once it is reached.

@@ -20,7 +20,7 @@ pub struct Candidate {
     pub far: bool,
     /// It could not be reached a moment ago; see [`left_out_for`].
     pub left_out: bool,
-    /// It is of a version that is judged by what its requests meet.
+    /// It is of a version that is not believed yet.
     pub on_trial: bool,
 }
 
@@ -30,6 +30,9 @@ pub struct Stars<F> {
     pub count: usize,
     /// How many of them are on trial.
     pub on_trial: usize,
+    /// How many run on this machine.
+    pub near: usize,
+    pub near_on_trial: usize,
     /// Gives the one at a place below `count`.
     pub at: F,
 }
@@ -65,8 +68,10 @@ impl Balancer {
     /// the one with the fewest, and among equals the next, so that idle stars take turns. Costs two looks at each
     /// candidate at most, and mostly one look at one.
     ///
-    /// Of stars on trial, as many requests go to them as there are of them among all, wherever they run: who is judged by
-    /// answers has to be asked, also where nobody else would go to another machine. Two looks more, while there are any.
+    /// While some are on trial, as many requests go to these together as there are of them among all, wherever they run: who is to
+    /// be judged by answers has to be asked, also where nobody would go to another machine. Of them, and of the others, those of
+    /// this machine come first only if none of those gets more by that than if nobody were on trial. Where one whose turn it
+    /// is has [`NEAR_MORE`] more in flight than the idlest beyond, turns are forgotten.
     pub fn pick<F: Fn(usize) -> Candidate>(
         &mut self,
         balance: Balance,
@@ -74,15 +79,31 @@ impl Balancer {
         tried: &[StarId],
     ) -> Option<usize> {
         // What failed once goes to anyone.
-        if tried.is_empty() && (1..stars.count).contains(&stars.on_trial) {
-            let is_theirs = self.is_turn_of_trial(stars.count, stars.on_trial);
-            let cursor = if is_theirs { &mut self.trial_cursor } else { &mut self.cursor };
-            let picked = stars.next(cursor, balance, |one| one.on_trial == is_theirs && !one.left_out);
-            if picked.is_some() {
-                return picked;
-            }
-        }
-        stars.next(&mut self.cursor, balance, |one| !tried.contains(&one.star))
+        let has_turns = tried.is_empty() && (1..stars.count).contains(&stars.on_trial);
+        let picked = if has_turns { self.pick_in_turn(balance, stars) } else { None };
+        picked.or_else(|| stars.next(&mut self.cursor, balance, |one| !tried.contains(&one.star)))
+    }
+
+    /// One of those whose turn it is: of the stars on trial, or of the others.
+    fn pick_in_turn<F: Fn(usize) -> Candidate>(&mut self, balance: Balance, stars: &Stars<F>) -> Option<usize> {
+        let Stars { count, on_trial, near: near_of_all, near_on_trial, .. } = *stars;
+        let is_theirs = self.is_turn_of_trial(count, on_trial);
+        let (cursor, all, near) = match is_theirs {
+            true => (&mut self.trial_cursor, on_trial, near_on_trial),
+            false => (&mut self.cursor, count - on_trial, near_of_all - near_on_trial),
+        };
+        let near_first = near * count >= all * near_of_all;
+        let at = |at: usize| {
+            let one = (stars.at)(at);
+            Candidate { far: one.far && near_first, ..one }
+        };
+        let picked = Stars { count, on_trial, near: near_of_all, near_on_trial, at }
+            .next(cursor, balance, |one| one.on_trial == is_theirs && !one.left_out)?;
+        let has = (stars.at)(picked).in_flight;
+        let others = || (0..count).map(&stars.at).filter(|one| one.on_trial != is_theirs && !one.left_out);
+        let is_idler = |one: Candidate| one.in_flight.saturating_add(NEAR_MORE) <= has;
+        let is_behind = has >= NEAR_MORE && others().any(is_idler);
+        (!is_behind).then_some(picked)
     }
 
     /// Whether the next request is for one of those on trial.
@@ -176,8 +197,15 @@ mod tests {
     }
 
     fn pick(balancer: &mut Balancer, balance: Balance, stars: &[Candidate], tried: &[StarId]) -> Option<usize> {
-        let on_trial = stars.iter().filter(|star| star.on_trial).count();
-        balancer.pick(balance, &Stars { count: stars.len(), on_trial, at: |at: usize| stars[at] }, tried)
+        let count = |holds: &dyn Fn(&Candidate) -> bool| stars.iter().filter(|star| holds(star)).count();
+        let all = Stars {
+            count: stars.len(),
+            on_trial: count(&|star| star.on_trial),
+            near: count(&|star| !star.far),
+            near_on_trial: count(&|star| star.on_trial && !star.far),
+            at: |at: usize| stars[at],
+        };
+        balancer.pick(balance, &all, tried)
     }
 
     #[test]
@@ -280,6 +308,42 @@ mod tests {
             stars.iter_mut().for_each(|star| star.on_trial = true);
             assert_eq!(picks(balance, &stars, 40), [20, 20, 0, 0]);
         }
+    }
+
+    #[test]
+    fn no_star_of_this_machine_gets_more_than_if_nobody_were_on_trial() {
+        for balance in BOTH {
+            // One of five near is new, all but that of the far ones; and the other way round.
+            for is_new in [|at: usize| at == 0 || at >= 5, |at: usize| !(at == 0 || at >= 5)] {
+                let mut stars = mixed(&[0; 5], &[0; 10]);
+                (0..15).filter(|at| is_new(*at)).for_each(|at| stars[at].on_trial = true);
+                let mut balancer = Balancer::default();
+                let mut picked = [0; 15];
+                (0..1500).for_each(|_| picked[pick(&mut balancer, balance, &stars, &[]).unwrap()] += 1);
+                assert!(picked.iter().all(|picked| *picked <= 300), "{picked:?}");
+                let on_trial: i32 = (0..15).filter(|at| is_new(*at)).map(|at| picked[at]).sum();
+                assert_eq!(on_trial, if is_new(0) { 1100 } else { 400 }, "{picked:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_on_trial_that_does_not_answer_holds_no_more_requests_than_its_turns_allow() {
+        let mut stars = mixed(&[0, 0], &[0]);
+        stars[2].on_trial = true;
+        for balance in BOTH {
+            let mut balancer = Balancer::default();
+            let mut in_flight = 0;
+            for _ in 0..1000 {
+                stars[2].in_flight = in_flight;
+                in_flight += u32::from(pick(&mut balancer, balance, &stars, &[]) == Some(2));
+            }
+            assert_eq!(in_flight, NEAR_MORE);
+        }
+        // Nor do the others, where they have too much to do.
+        (stars[0].in_flight, stars[1].in_flight, stars[2].in_flight) = (900, 900, 0);
+        let mut balancer = Balancer::default();
+        assert!((0..9).all(|_| pick(&mut balancer, Balance::LeastConnections, &stars, &[]) == Some(2)));
     }
 
     #[test]

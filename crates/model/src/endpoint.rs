@@ -20,7 +20,7 @@ pub struct EndpointSet {
     /// Grows with every publication, so that a reader can tell old from new.
     pub generation: u64,
     pub endpoints: Vec<Endpoint>,
-    /// Those of a version that is judged by what its requests meet.
+    /// Those of a version that is not believed yet: they are given their share of requests wherever these come in.
     pub on_trial: BTreeSet<StarId>,
 }
 

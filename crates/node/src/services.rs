@@ -309,7 +309,7 @@ impl Node {
         let meant: Vec<&StarRecord> = ready.iter().copied().filter(|star| self.is_meant(star)).collect();
         // Where none of those is ready that are meant, somebody answers all the same.
         let ready = if meant.is_empty() { ready } else { meant };
-        let on_trial = ready.iter().filter(|star| self.is_judged_by_answers(star)).map(|star| star.id).collect();
+        let on_trial = ready.iter().filter(|star| self.is_on_trial(star)).map(|star| star.id).collect();
         let endpoints = ready.into_iter().filter_map(endpoint).collect();
         let Some(service) = self.services.get_mut(key) else { return };
         let generation = service.generation + 1;
@@ -331,15 +331,14 @@ impl Node {
         step.effects.push(Effect::Publish { service: key.clone(), set, balance });
     }
 
-    /// Whether what its requests meet decides about its version: a canary's, or where a bound for errors was said.
-    fn is_judged_by_answers(&self, star: &StarRecord) -> bool {
+    /// Whether its version is on trial before those who send requests: a canary's, or one with a bound for errors. Not one that
+    /// failed and is held.
+    fn is_on_trial(&self, star: &StarRecord) -> bool {
         let Some(record) = self.state.services.get(&star.service) else { return false };
-        let update = &record.spec.update;
-        record
-            .rollout
-            .as_ref()
-            .is_some_and(|rollout| rollout.previous.is_some() && (rollout.trial || update.errors_percent.is_some()))
-            && star.revision == record.revision
+        let Some(rollout) = record.rollout.as_ref().filter(|rollout| rollout.previous.is_some()) else { return false };
+        let has_failed = rollout.held.as_ref().is_some_and(|held| held.reason.is_some());
+        let is_bounded = record.spec.update.errors_percent.is_some() && !rollout.pardoned;
+        star.revision == record.revision && !has_failed && (rollout.trial || is_bounded)
     }
 
     /// Whether requests go to stars of its revision, as long as there are any.

@@ -44,7 +44,7 @@ pub(crate) struct Lane {
     health: Health,
     /// Of the machine it runs on, shared with its other stars; nothing for this machine.
     machine: Option<Arc<Health>>,
-    /// It is judged by what its requests meet.
+    /// It is of a version that is not believed yet.
     on_trial: AtomicBool,
     in_flight: AtomicU32,
     /// No connection comes to rest any more.

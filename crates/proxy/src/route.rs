@@ -15,14 +15,21 @@ use crate::lane::{Lane, StarTraffic, Ticket};
 #[derive(Debug, Default)]
 pub(crate) struct Route(Mutex<Lanes>);
 
+#[derive(Debug, Default, Clone, Copy)]
+struct Counts {
+    on_trial: usize,
+    near: usize,
+    near_on_trial: usize,
+}
+
 #[derive(Debug, Default)]
 struct Lanes {
     generation: u64,
     balance: Option<Balance>,
     /// Stars that may be chosen, in the order of the set.
     open: Vec<Arc<Lane>>,
-    /// How many of those are on trial.
-    on_trial: usize,
+    /// How many of those are on trial, run on this machine, or both.
+    counts: Counts,
     /// Stars that left the set busy and finish what they have; a set that names one again has it back.
     away: Vec<Arc<Lane>>,
     /// Stars that finish what they have for good, whatever a set says.
@@ -65,7 +72,7 @@ impl Route {
         }
         // Kept while busy, so that a drain that follows finds what is in flight.
         lanes.away = before;
-        lanes.count_trial();
+        lanes.count();
         lanes.retire();
     }
 
@@ -74,7 +81,8 @@ impl Route {
         let mut guard = self.lanes();
         let lanes = &mut *guard;
         let at = |at: usize| lanes.open[at].candidate();
-        let stars = Stars { count: lanes.open.len(), on_trial: lanes.on_trial, at };
+        let Counts { on_trial, near, near_on_trial } = lanes.counts;
+        let stars = Stars { count: lanes.open.len(), on_trial, near, near_on_trial, at };
         let balance = lanes.balance.unwrap_or(Balance::RoundRobin);
         let at = lanes.balancer.pick(balance, &stars, tried)?;
         Some(lanes.open[at].enter())
@@ -88,7 +96,7 @@ impl Route {
             for left in [&mut lanes.open, &mut lanes.away] {
                 lanes.draining.extend(left.extract_if(.., |lane| lane.endpoint.star == star));
             }
-            lanes.count_trial();
+            lanes.count();
             lanes.draining.iter().find(|lane| lane.endpoint.star == star).cloned()
         };
         if let Some(lane) = &lane {
@@ -125,8 +133,14 @@ impl Lanes {
         self.open.iter().chain(&self.away).chain(&self.draining)
     }
 
-    fn count_trial(&mut self) {
-        self.on_trial = self.open.iter().filter(|lane| lane.is_on_trial()).count();
+    /// After each change of who may be chosen.
+    fn count(&mut self) {
+        let open = || self.open.iter().filter(|lane| !lane.is_far());
+        self.counts = Counts {
+            on_trial: self.open.iter().filter(|lane| lane.is_on_trial()).count(),
+            near: open().count(),
+            near_on_trial: open().filter(|lane| lane.is_on_trial()).count(),
+        };
     }
 
     /// Forgets stars that have left and have nothing in flight.

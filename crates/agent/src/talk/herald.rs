@@ -1,8 +1,5 @@
 //! What becomes of the machines, told to programs: as the log has it, not as it seems.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use model::talk::events;
 use model::{Name, NodeId, Standing};
 use node::Node;
@@ -10,30 +7,23 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::Talks;
-use crate::watches::Watches;
-
-/// From a change to the look at what it did to machines, so that thousands a second cost twenty looks.
-const LOOKS_AFTER: Duration = Duration::from_millis(50);
-
-type Machines = BTreeMap<NodeId, (Name, Standing)>;
+use crate::watches::{Machines, Watches};
 
 /// Runs for as long as the agent does.
 pub(crate) async fn herald(talks: Talks, watches: Watches, mut leaving: watch::Receiver<bool>) {
     let Some((_, shared)) = talks.others.clone() else { return };
-    let mut index = watches.index();
+    let mut standings = watches.machines();
     let mut keepers = shared.feed.keepers();
-    let mut leader = None;
+    let mut leader = keepers.borrow_and_update().leader;
     let Ok(mut known) = talks.looker.look(machines).await else { return };
     loop {
         tokio::select! {
             () = async { drop(leaving.wait_for(|leaving| *leaving).await) } => return,
-            changed = index.changed() => {
+            changed = standings.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                tokio::time::sleep(LOOKS_AFTER).await;
-                index.borrow_and_update();
-                let Ok(now) = talks.looker.look(machines).await else { return };
+                let now = standings.borrow_and_update().clone();
                 for (event, name) in difference(&known, &now) {
                     talks.announce(event, &json!({"event": event, "node": name}));
                 }

@@ -170,6 +170,7 @@ fn one_that_was_held_for_its_errors_and_let_go_on_is_not_held_for_them_again() {
             rollout.map(|rollout| rollout.held.and_then(|held| held.reason))
         };
         assert!(held(&desk).flatten().is_some_and(|reason| reason.starts_with("40 of 40 requests")));
+        assert_eq!(judged(&mut desk).last(), Some(&vec![]), "no more than its turn, as long as it is held");
         let wall = WallTime(desk.now.0 / 1_000_000);
         desk.write(Command::TurnRollout { service: service.clone(), turn, wall });
         settle(&mut desk);
