@@ -79,7 +79,7 @@ pub(crate) fn put(random: &mut Chance, most: u64) -> Request {
         _ => ("shop", &["web"]),
     };
     let mut services: BTreeMap<Name, ServiceSpec> =
-        names.iter().map(|name| (name.parse().expect("a name"), spec(random, name, most))).collect();
+        names.iter().map(|name| (name.parse().expect("a name"), asked_for(random, name, most))).collect();
     if app == "shop" && random.below(3) == 0 {
         reserve_for_web(random, &mut services, most);
     }
@@ -149,6 +149,19 @@ pub(crate) fn is_erring(template: &StarTemplate) -> bool {
     template.args[0] == ERRING
 }
 
+/// A service whose requests may fail, and which may be taken back for that.
+fn asked_for(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
+    let mut spec = spec(random, name, most);
+    if matches!(name, "web" | "api") {
+        if random.below(8) == 0 && !is_poison(&spec.template) {
+            spec.template.args = vec![ERRING.to_owned()];
+        }
+        let listens = spec.update.strategy != UpdateStrategy::BlueGreen && random.below(2) == 0;
+        spec.update.errors_percent = listens.then_some(10);
+    }
+    spec
+}
+
 /// Half of the time what is usual, but for a deadline that fits into a run.
 fn update(random: &mut Chance) -> Update {
     let deadline_ms = 5_000 + random.below(90_000);
@@ -163,7 +176,6 @@ fn update(random: &mut Chance) -> Update {
         1 => UpdateStrategy::BlueGreen,
         _ => UpdateStrategy::Rolling,
     };
-    let listens = strategy != UpdateStrategy::BlueGreen && random.below(2) == 0;
     let by_itself = strategy != UpdateStrategy::Rolling && random.below(3) > 0;
     let update = Update {
         strategy,
@@ -171,7 +183,6 @@ fn update(random: &mut Chance) -> Update {
         max_unavailable: if random.below(2) == 0 { amount(random) } else { Amount::Stars(0) },
         healthy_ms: if random.below(2) == 0 { random.below(2_000) as u32 } else { 0 },
         promote_after_ms: by_itself.then_some(1_000),
-        errors_percent: listens.then_some(10),
         on_failure: if random.below(6) == 0 { OnFailure::Hold } else { OnFailure::Rollback },
         ..usual
     };
@@ -188,11 +199,7 @@ pub(crate) fn spec(random: &mut Chance, name: &str, most: u64) -> ServiceSpec {
     };
     let entry = Entry { listen: ListenAddr::loopback(8000), protocol: Protocol::Http, balance: Balance::RoundRobin };
     let rolls = matches!(name, "web" | "api");
-    let version = match random.below(10) {
-        0 | 1 if rolls => POISON.to_owned(),
-        2 if rolls => ERRING.to_owned(),
-        other => (other % 3).to_string(),
-    };
+    let version = if rolls && random.below(5) == 0 { POISON.to_owned() } else { random.below(3).to_string() };
     let volume = VolumeMount { volume: "data".parse().expect("a name"), path: "/data".to_owned(), size: None };
     let mut spec = ServiceSpec {
         placement: if rolls { placement(random, name) } else { Placement::default() },
