@@ -320,15 +320,7 @@ impl Node {
         }
     }
 
-    /// Asks for every entry point there should be: once, at the start.
-    pub(crate) fn listen_to_all(&mut self, step: &mut Step<'_>) {
-        for (key, service) in &self.state.services {
-            if let Some(entry) = &service.spec.entry {
-                step.effects.push(Effect::Listen { service: key.clone(), entry: entry.clone() });
-            }
-        }
-    }
-
+    /// Asks for the entry point of a service, if it has one.
     pub(crate) fn listen_again(&mut self, key: &ServiceKey, step: &mut Step<'_>) {
         if let Some(entry) = self.entry_of(key) {
             step.effects.push(Effect::Listen { service: key.clone(), entry: entry.clone() });

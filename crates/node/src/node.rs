@@ -315,8 +315,9 @@ impl Node {
     pub fn handle(&mut self, now: Time, wall: WallTime, event: Event, effects: &mut Vec<Effect>) {
         self.now = now;
         let mut step = Step { now, wall, effects };
+        let mut closed = Vec::new();
         if !std::mem::replace(&mut self.begun, true) {
-            self.listen_to_all(&mut step);
+            closed.extend(self.state.services.keys().cloned());
             self.timers.set(Timer::Nursery, step.now + NURSERY_PATIENCE);
             self.look_at_namespaces(&mut step);
         }
@@ -367,6 +368,8 @@ impl Node {
         while let Some(service) = self.dirty.pop_first() {
             self.reconcile(&service, &mut step);
         }
+        // Opened when the proxy was told of the stars that run on: who asks at once is not answered that there are none.
+        closed.iter().for_each(|service| self.listen_again(service, &mut step));
         self.settle_limits(&mut step);
         self.write_transitions(&mut step);
     }

@@ -94,15 +94,15 @@ impl Node {
 
     /// The stars of a service, with those whose assignment is being written.
     fn seen(&self, key: &ServiceKey, wall: WallTime) -> Vec<Seen> {
-        let singleton = self.state.services.get(key).is_some_and(|record| record.spec.template.singleton);
         let mut seen: Vec<Seen> = self
             .own_of(key)
             .filter_map(|(star, local)| {
                 let phase = match local.phase {
                     StarPhase::Ended if self.holds_its_place(star, local) => StarPhase::Ready,
-                    StarPhase::Ended if self.log.is_waiting(star) => StarPhase::Starting,
-                    // The next one of a singleton would be refused until that is written.
-                    StarPhase::Ended if singleton && self.log.is_being_written(star) => StarPhase::Starting,
+                    // The next one would be refused until that is written.
+                    StarPhase::Ended if self.log.is_waiting(star) || self.log.is_being_written(star) => {
+                        StarPhase::Starting
+                    }
                     StarPhase::Ended => return None,
                     // Whether another comes in its place is known when it has ended.
                     _ if local.overdue || local.leaves == Some(true) => StarPhase::Unready,

@@ -22,7 +22,7 @@ impl Node {
     /// Tells the nursery to start a star that is assigned here and that it has not been told of.
     pub(crate) fn order(&mut self, star: StarId, step: &mut Step<'_>) {
         let (Some(local), Some(record)) = (self.stars.get_mut(&star), self.state.stars.get(&star)) else { return };
-        if !self.nursery_up || local.ordered || local.phase != StarPhase::Assigned {
+        if !self.nursery_up || local.ordered || local.leaves.is_some() || local.phase != StarPhase::Assigned {
             return;
         }
         if record.template.singleton && self.state.cluster.is_some() {
@@ -95,6 +95,7 @@ impl Node {
             if local.phase == StarPhase::Assigned {
                 // The order was lost with the nursery that had it, or never given.
                 local.ordered = false;
+                self.leave_again(star);
                 self.order(star, step);
             } else {
                 self.star_ended(star, ExitCause::Unknown, step);
@@ -173,17 +174,17 @@ impl Node {
                 self.hold_again(report.star, step);
                 self.probe(report.star, step);
                 self.await_life(report.star, step);
-                // It was told to go by an agent that did not come to it.
-                let leaves = self.state.stars.get(&report.star).filter(|record| record.leaving);
-                let held = leaves.map(|record| {
-                    let service = self.state.services.get(&record.service);
-                    service.is_some_and(|service| service.held.contains(&record.ordinal))
-                });
-                if let Some(held) = held {
-                    self.leave(report.star, !held);
-                }
             }
         }
+        self.leave_again(report.star);
+    }
+
+    /// Lets go of a star that was told to go by an agent that did not come to it.
+    fn leave_again(&mut self, star: StarId) {
+        let Some(record) = self.state.stars.get(&star).filter(|record| record.leaving) else { return };
+        let service = self.state.services.get(&record.service);
+        let is_held = service.is_some_and(|service| service.held.contains(&record.ordinal));
+        self.leave(star, !is_held);
     }
 
     pub(crate) fn star_started(&mut self, star: StarId, process: (u32, u64), step: &mut Step<'_>) {

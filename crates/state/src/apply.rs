@@ -617,6 +617,11 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
     if state.stars.contains_key(&assignment.star) {
         return refused(Code::AlreadyExists, format!("there is a star `{}` already", assignment.star));
     }
+    // Who planned this may have proposed first that the one there has ended, and only this was written.
+    if state.stars.is_taken(&assignment.service, assignment.ordinal) {
+        let Assignment { service, ordinal, .. } = assignment;
+        return refused(Code::Conflict, format!("star `{}-{ordinal}` of `{service}` has not ended", service.name));
+    }
     // A machine in no constellation knows of no nodes, and everything is for it.
     let takes = |node: &NodeRecord| node.takes_stars_of(&spec.placement);
     if !state.nodes.is_empty() && !state.nodes.get(&assignment.node).is_some_and(takes) {

@@ -28,6 +28,8 @@ struct OfService {
     /// And where each is.
     stars: BTreeMap<StarId, NodeId>,
     ended: BTreeSet<StarId>,
+    /// By the number in their names, how many have not ended.
+    ordinals: BTreeMap<u32, u32>,
     /// That of the star that came last: the next one most likely has the same, and then shares it.
     template: Arc<StarTemplate>,
 }
@@ -112,7 +114,7 @@ impl Share {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Counted {
     Ended,
-    Runs(Share),
+    Runs(u32, Share),
 }
 
 impl Counted {
@@ -122,7 +124,8 @@ impl Counted {
             StarPhase::Ended => Self::Ended,
             _ => {
                 let port = star.port.filter(|_| star.template.network == Network::Host);
-                Self::Runs(Share::of(&star.template.limits, &star.template.reserve.less(given), port))
+                let share = Share::of(&star.template.limits, &star.template.reserve.less(given), port);
+                Self::Runs(star.ordinal, share)
             }
         }
     }
@@ -131,14 +134,23 @@ impl Counted {
 fn count(of: &mut OfService, on: &mut OnNode, star: StarId, counted: Counted) {
     match counted {
         Counted::Ended => drop(of.ended.insert(star)),
-        Counted::Runs(share) => on.load.count(share),
+        Counted::Runs(ordinal, share) => {
+            *of.ordinals.entry(ordinal).or_default() += 1;
+            on.load.count(share);
+        }
     }
 }
 
 fn uncount(of: &mut OfService, on: &mut OnNode, star: StarId, counted: Counted) {
     match counted {
         Counted::Ended => drop(of.ended.remove(&star)),
-        Counted::Runs(share) => on.load.uncount(share),
+        Counted::Runs(ordinal, share) => {
+            match of.ordinals.get_mut(&ordinal) {
+                Some(stars) if *stars > 1 => *stars -= 1,
+                _ => drop(of.ordinals.remove(&ordinal)),
+            }
+            on.load.uncount(share);
+        }
     }
 }
 
@@ -156,6 +168,11 @@ impl Stars {
     pub fn ended_of(&self, service: &ServiceKey) -> impl Iterator<Item = &StarRecord> {
         let ended = self.of_service.get(service).into_iter().flat_map(|of| &of.ended);
         ended.filter_map(|star| self.records.get(star))
+    }
+
+    /// Whether a star of a service with this number in its name has not ended.
+    pub fn is_taken(&self, service: &ServiceKey, ordinal: u32) -> bool {
+        self.of_service.get(service).is_some_and(|of| of.ordinals.contains_key(&ordinal))
     }
 
     /// The services that have stars, ended ones included.
@@ -221,8 +238,13 @@ impl Stars {
         self.remove(star.id);
         let id = star.id;
         if !self.of_service.contains_key(&star.service) {
-            let (stars, ended, template) = (BTreeMap::new(), BTreeSet::new(), Arc::clone(&star.template));
-            self.of_service.insert(star.service.clone(), OfService { stars, ended, template });
+            let of = OfService {
+                stars: BTreeMap::new(),
+                ended: BTreeSet::new(),
+                ordinals: BTreeMap::new(),
+                template: Arc::clone(&star.template),
+            };
+            self.of_service.insert(star.service.clone(), of);
         }
         let on = self.on_node.entry(star.node).or_default();
         on.stars.insert(id);

@@ -1077,6 +1077,43 @@ fn what_was_told_to_go_goes_though_the_agent_was_replaced() {
 }
 
 #[test]
+fn what_was_told_to_go_before_it_ran_goes_though_the_agent_was_replaced() {
+    // In the log it is still to start: with the nursery it runs, is on its way, or is unknown.
+    for (runs, told) in [(Some(7), "signal 15"), (Some(0), "kill"), (None, "")] {
+        let mut desk = Desk::serving(0);
+        desk.ask(Request::Scale { service: key(), instances: 1 }).unwrap();
+        let [star] = desk.started()[..] else { panic!() };
+        let mut state = desk.node.state().clone();
+        let index = state.index + 1;
+        state::apply(&mut state, index, &Command::StopStar { service: key(), ordinal: 1, wall: WallTime(1) });
+        let mut next = Desk::new(state);
+        let generation = next.node.state().stars[&star].generation;
+        let running = runs.map(|pid| RunningStar { star, generation, pid, start_time: 7 });
+        next.tell(Event::NurseryUp { running: running.into_iter().collect(), ended: Vec::new() });
+        assert!(next.started().is_empty(), "{runs:?}");
+        let phase = next.node.star_view(star).unwrap().phase;
+        match runs {
+            Some(_) => assert!(phase == StarPhase::Stopping && next.told().contains(&told.to_owned()), "{runs:?}"),
+            None => assert_eq!(phase, StarPhase::Ended),
+        }
+    }
+}
+
+#[test]
+fn nobody_is_let_in_before_it_is_known_who_answers() {
+    let before = Desk::serving(1);
+    let star = before.stars(StarPhase::Ready)[0];
+    let generation = before.node.state().stars[&star].generation;
+    let mut next = Desk::new(before.node.state().clone());
+    next.tell(Event::NurseryUp {
+        running: vec![RunningStar { star, generation, pid: pid(star), start_time: 7 }],
+        ended: Vec::new(),
+    });
+    let told = next.told().into_iter().filter(|told| told.starts_with("routes") || told.starts_with("listen"));
+    assert_eq!(told.collect::<Vec<_>>(), ["routes 1", "listen 8000"]);
+}
+
+#[test]
 fn a_service_is_taken_out_of_its_app_and_with_the_last_the_app_is_gone() {
     let mut desk = Desk::serving(1);
     let star = desk.stars(StarPhase::Ready)[0];

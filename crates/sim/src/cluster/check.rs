@@ -22,12 +22,8 @@ fn runs(star: &&StarRecord) -> bool {
 impl World {
     /// After every entry.
     pub(crate) fn check_truth(&mut self) {
-        // What a node knows and has not written yet does not count: a star that ended there gives its place away at once.
         let mut places = BTreeSet::new();
-        let runs = |star: &StarId| self.machines.iter().any(|machine| machine.processes.contains_key(star));
-        let there = self.truth.stars.values().filter(|star| star.phase < StarPhase::Draining && !star.leaving);
-        let mut there = there.filter(|star| runs(&star.id));
-        let twice = there.find(|star| !places.insert((&star.service, star.ordinal, star.revision)));
+        let twice = self.truth.stars.values().filter(runs).find(|star| !places.insert((&star.service, star.ordinal)));
         if let Some(name) = twice.map(|star| star.name()) {
             self.must(false, &format!("place `{name}` is given to one star"));
         }

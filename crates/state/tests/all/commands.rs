@@ -145,7 +145,15 @@ fn of_a_singleton_there_is_one_star_at_most_whoever_plans() {
 fn what_does_not_fit_is_refused_with_its_reason() {
     let job = |app| put(app, &[("web", service(1, "a", RestartPolicy::Always))], None);
     let based = |base| put("shop", &[], Some(base));
-    let cases: [(&[Command], Option<Code>); 20] = [
+    // Another `web-7`.
+    let instead = |star| match assign(star, 1) {
+        Command::Assign { stars, wall } => {
+            let stars = stars.into_iter().map(|star| Assignment { ordinal: 7, ..star }).collect();
+            Command::Assign { stars, wall }
+        }
+        command => command,
+    };
+    let cases: [(&[Command], Option<Code>); 22] = [
         (&[web(1, "a")], None),
         (&[based(0)], None),
         (&[based(1)], Some(Code::Conflict)),
@@ -165,6 +173,8 @@ fn what_does_not_fit_is_refused_with_its_reason() {
         (&[web(1, "a"), limited(64), based(1)], Some(Code::Conflict)),
         (&[Command::RemoveApp { app: key("shop"), wall: WALL }], Some(Code::NotFound)),
         (&[web(1, "a"), assign(7, 1), assign(7, 1)], Some(Code::AlreadyExists)),
+        (&[web(1, "a"), assign(7, 1), instead(8)], Some(Code::Conflict)),
+        (&[web(1, "a"), assign(7, 1), ended(7, ExitCause::Code(1), false), instead(8)], None),
         (&[web(1, "a"), web(1, "b"), assign(7, 1)], Some(Code::Conflict)),
         (&[web(1, "a"), Command::Stop { service: name("web"), wall: WALL }, assign(7, 1)], Some(Code::Conflict)),
     ];
