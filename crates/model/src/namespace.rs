@@ -206,12 +206,13 @@ impl Quota {
             (used > most).then(|| format!("{} of {}", counted.amount(used), counted.phrase(most)))
         });
         let limited = || Counted::ALL.into_iter().filter(|counted| self.of(*counted).is_some());
-        let free = services.iter().filter(|(_, spec)| spec.instances > 0).flat_map(|(name, spec)| {
+        let free = services.iter().filter(|(_, asked)| asked.stars > 0).flat_map(|(name, Asked { spec, .. })| {
             let without = limited().filter(|counted| unlimited(spec, *counted).is_some());
             without.map(move |counted| format!("service `{name}` has no limit of {counted}"))
         });
-        let higher = services.iter().filter(|(_, spec)| self.is_outranked_by(spec));
-        let higher = higher.map(|(name, spec)| format!("service `{name}` has priority {}", spec.placement.priority));
+        let higher = services.iter().filter(|(_, asked)| self.is_outranked_by(asked.spec));
+        let higher =
+            higher.map(|(name, asked)| format!("service `{name}` has priority {}", asked.spec.placement.priority));
         over.chain(free).chain(higher).collect()
     }
 
@@ -225,9 +226,9 @@ impl Quota {
         if self.is_empty() {
             return Ok(());
         }
-        for (name, spec) in after {
+        for (name, Asked { spec, stars }) in after {
             let was = before.get(name);
-            let (priority, had) = (spec.placement.priority, was.map(|was| was.placement.priority));
+            let (priority, had) = (spec.placement.priority, was.map(|was| was.spec.placement.priority));
             if let Some(most) =
                 self.priority.filter(|_| self.is_outranked_by(spec) && had.is_none_or(|had| priority > had))
             {
@@ -239,8 +240,8 @@ impl Quota {
                 return Err(Problem::new(Code::QuotaExceeded, message).help(help));
             }
             let grows = |counted: &Counted| {
-                spec.instances > was.map_or(0, |was| was.instances)
-                    || was.is_some_and(|was| unlimited(was, *counted).is_none())
+                *stars > was.map_or(0, |was| was.stars)
+                    || was.is_some_and(|was| unlimited(was.spec, *counted).is_none())
             };
             let without = Counted::ALL.into_iter().filter(|counted| self.of(*counted).is_some());
             let without = without.filter_map(|counted| Some((counted, unlimited(spec, counted)?)));
@@ -276,8 +277,23 @@ impl Quota {
     }
 }
 
+/// A service as a quota counts it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub spec: &'a ServiceSpec,
+    /// How many it has: of one with a star on each machine that follows from the machines.
+    pub stars: u32,
+}
+
+impl<'a> Asked<'a> {
+    /// `everywhere`: how many it has because of the machines there are, if it has one on each.
+    pub fn of(spec: &'a ServiceSpec, everywhere: Option<u32>) -> Self {
+        Self { spec, stars: everywhere.unwrap_or(spec.instances) }
+    }
+}
+
 /// The services of one namespace.
-pub type Services<'a> = BTreeMap<&'a Name, &'a ServiceSpec>;
+pub type Services<'a> = BTreeMap<&'a Name, Asked<'a>>;
 
 /// What to write where a service has no limit of something that is counted.
 fn unlimited(spec: &ServiceSpec, counted: Counted) -> Option<&'static str> {
@@ -321,10 +337,10 @@ impl Usage {
         let mut usage = Self::default();
         // One volume is one, however many services have it.
         let mut volumes: BTreeMap<&Name, u64> = BTreeMap::new();
-        for spec in services.values() {
-            let (limits, stars) = (&spec.template.limits, u64::from(spec.instances));
+        for Asked { spec, stars } in services.values() {
+            let (limits, stars) = (&spec.template.limits, u64::from(*stars));
             let reservation = spec.placement.reservation.as_ref().and_then(|name| services.get(name));
-            let place = reservation.map(|held| held.template.reserve).unwrap_or_default();
+            let place = reservation.map(|held| held.spec.template.reserve).unwrap_or_default();
             let own = if spec.hold.is_some() { spec.template.reserve } else { Reserve::default() };
             let cpu = limits.cpu.unwrap_or(own.cpu).0.saturating_sub(place.cpu.0);
             let memory = limits.memory.unwrap_or(own.memory).0.saturating_sub(place.memory.0);
@@ -417,7 +433,7 @@ mod tests {
         };
         let (before, after) = (of(before), of(after));
         fn named(services: &[(Name, ServiceSpec)]) -> Services<'_> {
-            services.iter().map(|(name, spec)| (name, spec)).collect()
+            services.iter().map(|(name, spec)| (name, Asked::of(spec, None))).collect()
         }
         let problem = quota.check(&"dev".parse().unwrap(), &named(&before), &named(&after)).err()?;
         assert_eq!(problem.code, Code::QuotaExceeded);
@@ -522,7 +538,10 @@ mod tests {
         assert_eq!(refused(quota, &of(80), &of(60)), None);
         assert!(refused(quota, &of(80), &of(81)).is_some());
         let (name, [(_, spec)]) = ("web".parse().unwrap(), of(80));
-        assert_eq!(quota.exceeded(&Services::from([(&name, &spec)])), ["service `web` has priority 80"]);
+        assert_eq!(
+            quota.exceeded(&Services::from([(&name, Asked::of(&spec, None))])),
+            ["service `web` has priority 80"]
+        );
         let change = |priority| NamespaceChange {
             ttl_ms: None,
             quota: QuotaChange { priority: Some(Some(Priority(priority))), ..QuotaChange::default() },
@@ -542,7 +561,7 @@ mod tests {
         assert_eq!(refused(quota, &free(2), &free(2)), None);
         let [(name, spec)] = free(1);
         let (name, spec): (Name, _) = (name.parse().unwrap(), spec);
-        let told = quota.exceeded(&BTreeMap::from([(&name, &spec)]));
+        let told = quota.exceeded(&BTreeMap::from([(&name, Asked::of(&spec, None))]));
         assert_eq!(told, ["service `web` has no limit of memory"]);
     }
 

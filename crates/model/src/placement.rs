@@ -257,6 +257,11 @@ impl Placement {
         self.require.iter().filter(move |condition| !condition.holds(name, facts))
     }
 
+    /// Whether a machine with this name is as stars require, and no taint keeps them off it. One that has told nothing of itself is not.
+    pub fn fits(&self, name: &Name, facts: &NodeFacts, taints: &Taints) -> bool {
+        facts.are_told() && self.broken(Some(name), facts).next().is_none() && self.kept_off(taints).is_none()
+    }
+
     /// The first taint that keeps its stars off a machine.
     pub fn kept_off<'t>(&self, taints: &'t Taints) -> Option<(&'t str, &'t Taint)> {
         let mut taints = taints.iter().map(|(name, taint)| (name.as_str(), taint));

@@ -1,6 +1,8 @@
 //! Services that have a star on each machine: how many that is follows from the machines, and is counted when these change.
 
-use model::{Duty, Placement, Standing};
+use std::collections::BTreeMap;
+
+use model::{Duty, NodeId, Placement, Standing};
 
 use crate::apply::Change;
 use crate::record::{NodeRecord, State};
@@ -9,9 +11,19 @@ use crate::record::{NodeRecord, State};
 fn has_one(placement: &Placement, record: &NodeRecord) -> bool {
     record.standing == Standing::Up
         && record.duty != Duty::Draining
-        && record.facts.are_told()
-        && placement.broken(Some(&record.name), &record.facts).next().is_none()
-        && placement.kept_off(&record.taints).is_none()
+        && placement.fits(&record.name, &record.facts, &record.taints)
+}
+
+/// How many stars it has of a service placed like this, if that follows from the machines.
+pub(crate) fn count(nodes: &BTreeMap<NodeId, NodeRecord>, placement: &Placement) -> Option<u32> {
+    placement.every_node.then(|| {
+        // A machine that is alone is not among the nodes.
+        if nodes.is_empty() {
+            return 1;
+        }
+        let there = nodes.values().filter(|record| has_one(placement, record));
+        u32::try_from(there.count()).unwrap_or(u32::MAX)
+    })
 }
 
 /// After each command that may have changed it.
@@ -21,15 +33,7 @@ pub(crate) fn recount(state: &mut State, changes: &mut Vec<Change>) {
         return;
     }
     for (key, service) in &mut state.services {
-        let placement = &service.spec.placement;
-        let everywhere = placement.every_node.then(|| {
-            // A machine that is alone is not among the nodes.
-            if state.nodes.is_empty() {
-                return 1;
-            }
-            let there = state.nodes.values().filter(|record| has_one(placement, record));
-            u32::try_from(there.count()).unwrap_or(u32::MAX)
-        });
+        let everywhere = count(&state.nodes, &service.spec.placement);
         if std::mem::replace(&mut service.everywhere, everywhere) != everywhere {
             changes.push(Change::RolloutMoved { service: key.clone() });
         }

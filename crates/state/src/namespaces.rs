@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::namespace::{NAMESPACES_MAX, Services};
+use model::namespace::{Asked, NAMESPACES_MAX, Services};
 use model::{
     AppKey, Code, Name, NamespaceChange, Problem, Quota, SecretKey, ServiceKey, ServiceSpec, StarPhase, Usage,
     VolumeKey, WallTime,
@@ -15,6 +15,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use crate::apply::{Applied, Change, remove_app};
+use crate::everywhere;
 use crate::record::{About, State};
 
 /// What was said of a namespace.
@@ -121,7 +122,7 @@ impl State {
 
     pub fn services_in<'s>(&'s self, namespace: &'s Name) -> Services<'s> {
         let services = self.services.iter().filter(move |(key, _)| key.namespace == *namespace);
-        services.map(|(key, record)| (&key.name, &record.spec)).collect()
+        services.map(|(key, record)| (&key.name, Asked::of(&record.spec, record.everywhere))).collect()
     }
 
     /// What the services of a namespace ask for.
@@ -145,7 +146,10 @@ impl State {
         let before = self.services_in(namespace);
         let mut after = before.clone();
         after.retain(|name, _| !gone(name));
-        after.extend(put.iter());
+        after.extend(put.iter().map(|(name, spec)| {
+            let everywhere = everywhere::count(&self.nodes, &spec.placement);
+            (name, Asked::of(spec, everywhere))
+        }));
         record.quota.check(namespace, &before, &after)
     }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use api::{AppView, Client, NamespaceView};
-use model::namespace::{Counted, Services};
-use model::{AppKey, AppSpec, Code, Name, Problem, Quota, Usage, VolumeKey};
+use api::{AppView, Client, Health, NamespaceView, NodeView};
+use model::namespace::{Asked, Counted, Services};
+use model::{AppKey, AppSpec, Code, Duty, Name, Placement, Problem, Quota, Usage, VolumeKey};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -213,19 +213,39 @@ pub(crate) async fn effect(client: &Client, wanted: &AppSpec) -> Result<Option<E
         Err(problem) if matches!(problem.code, Code::NotFound | Code::Forbidden | Code::Usage) => return Ok(None),
         Err(problem) => return Err(problem),
     };
-    Ok(Some(effect_on(view.quota, &client.apps().await?, wanted)))
+    // Who may not see the machines is told of as many as one of each.
+    let machines = client.nodes().await.unwrap_or_default();
+    Ok(Some(effect_on(view.quota, &client.apps().await?, &machines, wanted)))
 }
 
-fn effect_on(quota: Quota, apps: &[AppView], wanted: &AppSpec) -> Effect {
+/// How many stars a service has because of the machines there are, if it has one on each of those it may be on.
+fn everywhere(machines: &[NodeView], placement: &Placement) -> Option<u32> {
+    placement.every_node.then(|| {
+        let is_up = |health| matches!(health, Health::Alive | Health::Unknown | Health::Suspect);
+        let has_one = |NodeView { machine, .. }: &&NodeView| {
+            is_up(machine.health)
+                && machine.duty != Duty::Draining
+                && placement.fits(&machine.name, &machine.facts, &machine.taints)
+        };
+        match machines.is_empty() {
+            // One that is alone.
+            true => 1,
+            false => u32::try_from(machines.iter().filter(has_one).count()).unwrap_or(u32::MAX),
+        }
+    })
+}
+
+fn effect_on(quota: Quota, apps: &[AppView], machines: &[NodeView], wanted: &AppSpec) -> Effect {
     let namespace = &wanted.app.namespace;
     let there = apps.iter().filter(|view| view.app.namespace == *namespace);
     let mut specs: BTreeMap<&AppKey, &AppSpec> = there.map(|view| (&view.app, &view.spec)).collect();
-    fn services<'a>(specs: &BTreeMap<&AppKey, &'a AppSpec>) -> Services<'a> {
-        specs.values().flat_map(|spec| &spec.services).collect()
+    fn services<'a>(specs: &BTreeMap<&AppKey, &'a AppSpec>, machines: &[NodeView]) -> Services<'a> {
+        let services = specs.values().flat_map(|spec| &spec.services);
+        services.map(|(name, spec)| (name, Asked::of(spec, everywhere(machines, &spec.placement)))).collect()
     }
-    let before = services(&specs);
+    let before = services(&specs, machines);
     specs.insert(&wanted.app, wanted);
-    let after = services(&specs);
+    let after = services(&specs, machines);
     Effect {
         namespace: namespace.clone(),
         quota,
@@ -289,5 +309,28 @@ more than its quota is used, and stays, without growing: 300 MiB of 256 MiB of m
         let quota = Quota { priority: Some(model::Priority(60)), ..view.quota };
         let told = "  volume `dev/pages`\n  services with a priority of 60 at most\n\n";
         assert!(shown(&NamespaceView { quota, ..view }).contains(told));
+    }
+
+    #[test]
+    fn one_on_each_machine_are_as_many_as_there_are_machines_for_it() {
+        let machine = |name: &str, health, duty| {
+            let facts = model::NodeFacts { cores: 2, ..Default::default() };
+            let named = super::super::nodes::tests::machine(Vec::new());
+            let machine = api::MachineView { name: name.parse().unwrap(), health, duty, facts, ..named };
+            NodeView { machine, leads: false, votes: true, answers: false }
+        };
+        let everyone = Placement { every_node: true, ..Placement::default() };
+        let mut machines = vec![
+            machine("a", Health::Alive, Duty::Takes),
+            machine("b", Health::Suspect, Duty::Cordoned),
+            machine("c", Health::Alive, Duty::Draining),
+            machine("d", Health::Dead, Duty::Takes),
+            machine("e", Health::Left, Duty::Takes),
+        ];
+        assert_eq!(everywhere(&[], &everyone), Some(1), "a machine that is alone");
+        assert_eq!(everywhere(&machines, &everyone), Some(2));
+        assert_eq!(everywhere(&machines, &Placement::default()), None);
+        machines[0].machine.taints.insert("gpu".to_owned(), model::Taint::default());
+        assert_eq!(everywhere(&machines, &everyone), Some(1));
     }
 }

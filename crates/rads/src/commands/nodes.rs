@@ -323,7 +323,7 @@ fn has_not_left(node: NodeView, name: &str) -> Result<NodeView, Problem> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn star(service: &str, ordinal: u32, node: u64, phase: StarPhase) -> StarView {
@@ -347,7 +347,7 @@ mod tests {
         }
     }
 
-    fn machine(volumes_there: Vec<VolumeThere>) -> MachineView {
+    pub(in crate::commands) fn machine(volumes_there: Vec<VolumeThere>) -> MachineView {
         MachineView {
             taints: Taints::new(),
             id: NodeId(3),

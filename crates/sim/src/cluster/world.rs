@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use model::{Bytes, ExitCause, NodeId, NodeRole, Problem, RequestId, RolloutTurn, StarId, Time, WallTime};
+use model::{Bytes, ExitCause, NodeId, NodeRole, Problem, RequestId, StarId, Time, WallTime};
 use node::{Effect, Event, SINGLETON_LEASE};
 use state::{Command, Settled, State};
 
@@ -556,13 +556,7 @@ impl World {
         let asked = Asked::of(&self.truth);
         state::apply(&mut self.truth, index, &command);
         self.check_truth();
-        // What was aborted goes back as what failed by itself does.
-        let comes_back = match command.bare() {
-            Command::SettleRollout { .. } => true,
-            Command::TurnRollout { turn, .. } => *turn == RolloutTurn::Abort,
-            _ => false,
-        };
-        self.check_shares(asked, comes_back);
+        self.check_shares(asked, &command);
         for at in 0..self.machines.len() {
             let wait = self.random.at_most(LATENCY_MAX);
             self.after(wait, Happening::Deliver { at });

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use model::taint::TAINTS_MAX;
 use model::{
-    AppSpec, BundleId, Bytes, Code, ContentHash, Duty, Exit, ExitCause, Limits, Name, Network, NodeFacts, NodeId,
-    NodeRole, Overcommit, Placement, Priority, Probe, ProbeKind, Program, Reserve, RestartPolicy, ServiceKey,
-    ServiceSpec, Standing, StarId, StarPhase, StarTemplate, Taint, VolumeKey, VolumeMount, WallTime,
+    AppSpec, BundleId, Bytes, Code, ContentHash, Duty, Exit, ExitCause, Limits, Name, NamespaceChange, Network,
+    NodeFacts, NodeId, NodeRole, Overcommit, Placement, Priority, Probe, ProbeKind, Program, QuotaChange, Reserve,
+    RestartPolicy, ServiceKey, ServiceSpec, Standing, StarId, StarPhase, StarTemplate, Taint, VolumeKey, VolumeMount,
+    WallTime,
 };
 use state::{Assignment, Change, Command, Part, State, Transition, apply, touched};
 
@@ -499,4 +500,45 @@ fn a_service_on_every_node_is_wanted_as_often_as_there_are_nodes_for_it() {
     }
     world.does(app(service(Vec::new())));
     assert_eq!(wanted(&world), 3);
+}
+
+#[test]
+fn a_quota_counts_a_star_on_each_node() {
+    let mut world = World::default();
+    let everywhere = |megabytes| {
+        let mut spec = service(Vec::new());
+        (spec.instances, spec.placement) = (1, Placement { every_node: true, ..Placement::default() });
+        spec.template.limits.memory = Some(Bytes::mib(megabytes));
+        Command::PutApp {
+            spec: AppSpec { app: "shop".parse().unwrap(), services: [(name("web"), spec)].into() },
+            base: None,
+            wall: WALL,
+        }
+    };
+    let quota = |megabytes| {
+        let memory = Some(Some(Bytes::mib(megabytes)));
+        let change = NamespaceChange { ttl_ms: None, quota: QuotaChange { memory, ..QuotaChange::default() } };
+        Command::SetNamespace { namespace: Name::default_namespace(), change, new: false, wall: WALL }
+    };
+    let used = |world: &World| world.state.usage_of(&Name::default_namespace());
+    world.does(found());
+    for (node, admitted) in [(1, None), (3, Some("b")), (5, Some("c"))] {
+        admitted.into_iter().for_each(|name| world.does(admit(name)));
+        let facts = Box::new(NodeFacts { cores: 2, ..NodeFacts::default() });
+        let address = "10.0.0.1:7946".to_owned();
+        world.does(Command::DescribeNode { node: NodeId(node), address, facts, wall: WALL });
+    }
+    world.does(quota(300));
+    world.refuses(everywhere(101), Code::QuotaExceeded, "may have 300 MiB of memory: 0 B are used, 303 MiB more");
+    world.does(everywhere(100));
+    assert_eq!((used(&world).instances, used(&world).memory), (3, 300 << 20));
+    // A machine that comes is not turned away; what it brings is beyond the quota, and nothing more may be asked for.
+    world.does(admit("d"));
+    let d = NodeId(world.state.index);
+    let facts = Box::new(NodeFacts { cores: 2, ..NodeFacts::default() });
+    world.does(Command::DescribeNode { node: d, address: "10.0.0.4:7946".to_owned(), facts, wall: WALL });
+    assert_eq!((used(&world).instances, used(&world).memory), (4, 400 << 20));
+    world.refuses(everywhere(101), Code::QuotaExceeded, "400 MiB are used, 4 MiB more");
+    world.does(everywhere(90));
+    assert_eq!(used(&world).memory, 360 << 20);
 }
