@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{Amount, Duty, Endpoint, NodeId, ServiceKey, Standing, StarId, StarPhase};
-use state::{ServiceRecord, StarRecord};
+use state::{Assignment, Command, ServiceRecord, StarRecord};
 
 use super::apps::is_poison;
 use super::machine::Machine;
@@ -20,6 +20,25 @@ fn runs(star: &&StarRecord) -> bool {
 }
 
 impl World {
+    /// Before every entry. The state would refuse a star whose place is taken; who plans knows better than to ask.
+    pub(crate) fn check_plan(&mut self, command: &Command) {
+        let Command::Assign { stars, .. } = command else { return };
+        let is_meant = |star: &&Assignment| {
+            let service = self.truth.services.get(&star.service);
+            service.is_some_and(|service| !service.stopped && service.spec_of(star.revision).is_some())
+                && !self.truth.stars.contains_key(&star.star)
+        };
+        let there = || self.truth.stars.values().filter(runs);
+        let is_taken =
+            |star: &&Assignment| there().any(|other| other.service == star.service && other.ordinal == star.ordinal);
+        if let Some(star) = stars.iter().filter(is_meant).find(is_taken) {
+            self.must(
+                false,
+                &format!("place {} of `{}` is free when a star is planned for it", star.ordinal, star.service),
+            );
+        }
+    }
+
     /// After every entry.
     pub(crate) fn check_truth(&mut self) {
         let mut places = BTreeSet::new();

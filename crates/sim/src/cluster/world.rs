@@ -553,6 +553,7 @@ impl World {
         if let Command::SettleRollout { settled: Settled::Failed { reason }, .. } = command.bare() {
             self.report.erred += u64::from(reason.contains("requests to its stars failed"));
         }
+        self.check_plan(&command);
         let asked = Asked::of(&self.truth);
         state::apply(&mut self.truth, index, &command);
         self.check_truth();
