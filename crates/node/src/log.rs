@@ -87,7 +87,10 @@ impl Log {
     /// What became of a star is being written.
     pub(crate) fn is_being_written(&self, star: StarId) -> bool {
         self.under_way.iter().any(|proposal| match &proposal.command {
-            Command::Transitions { changes, .. } => changes.iter().any(|transition| transition.star == star),
+            // In the order of their stars, as `batch` gives them.
+            Command::Transitions { changes, .. } => {
+                changes.binary_search_by_key(&star, |transition| transition.star).is_ok()
+            }
             _ => false,
         })
     }

@@ -124,6 +124,8 @@ pub(crate) struct Local {
     pub(crate) overdue: bool,
     /// It was told to end because the machine has too little memory.
     pub(crate) gives_way: bool,
+    /// It ended because it was told to.
+    pub(crate) told_to_end: bool,
     /// A command runs in it after which it is told to stop.
     pub(crate) in_hook: bool,
     /// It was told to go by its name; whether another is to have its place.
@@ -162,6 +164,7 @@ impl Local {
             unhealthy: false,
             overdue: false,
             gives_way: false,
+            told_to_end: false,
             in_hook: false,
             leaves: None,
             still: (record.phase == StarPhase::Assigned).then_some(false),

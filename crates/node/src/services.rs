@@ -97,12 +97,14 @@ impl Node {
         let mut seen: Vec<Seen> = self
             .own_of(key)
             .filter_map(|(star, local)| {
+                let is_unwritten = || self.log.is_waiting(star) || self.log.is_being_written(star);
                 let phase = match local.phase {
-                    StarPhase::Ended if self.holds_its_place(star, local) => StarPhase::Ready,
-                    // The next one would be refused until that is written.
-                    StarPhase::Ended if self.log.is_waiting(star) || self.log.is_being_written(star) => {
-                        StarPhase::Starting
+                    // The next one would be refused until that is written. It counts for as much as when it was told to end.
+                    StarPhase::Ended if local.told_to_end && local.leaves != Some(true) && is_unwritten() => {
+                        StarPhase::Draining
                     }
+                    StarPhase::Ended if self.holds_its_place(star, local) => StarPhase::Ready,
+                    StarPhase::Ended if is_unwritten() => StarPhase::Starting,
                     StarPhase::Ended => return None,
                     // Whether another comes in its place is known when it has ended.
                     _ if local.overdue || local.leaves == Some(true) => StarPhase::Unready,

@@ -312,11 +312,11 @@ impl Node {
             return;
         }
         local.leaves = Some(comes_back);
-        if let Some(service) = self.services.get_mut(&local.service) {
-            service.leaving.push(star);
-            if comes_back {
-                service.first.insert(local.ordinal);
-            }
+        // A service that is gone may be known no more; its stars go all the same.
+        let service = self.services.entry(local.service.clone()).or_default();
+        service.leaving.push(star);
+        if comes_back {
+            service.first.insert(local.ordinal);
         }
         self.dirty.insert(local.service.clone());
     }
@@ -433,6 +433,7 @@ impl Node {
     fn end(&mut self, star: StarId, exit: Exit) {
         let Some(local) = self.stars.get_mut(&star) else { return };
         local.phase = StarPhase::Ended;
+        local.told_to_end = exit.asked;
         local.limiting = 0;
         local.limit_problem = None;
         local.freeze_problem = None;

@@ -14,7 +14,7 @@ fn has_one(placement: &Placement, record: &NodeRecord) -> bool {
         && placement.fits(&record.name, &record.facts, &record.taints)
 }
 
-/// How many stars it has of a service placed like this, if that follows from the machines.
+/// How many stars a service placed like this has, if that follows from the machines.
 pub(crate) fn count(nodes: &BTreeMap<NodeId, NodeRecord>, placement: &Placement) -> Option<u32> {
     placement.every_node.then(|| {
         // A machine that is alone is not among the nodes.

@@ -1058,6 +1058,26 @@ fn a_star_stopped_by_its_name_leaves_its_place_until_it_is_started() {
 }
 
 #[test]
+fn one_that_ended_as_it_was_told_to_takes_nobody_with_it() {
+    let mut desk = Desk::serving(3);
+    let stars = desk.stars(StarPhase::Ready);
+    let at =
+        |ordinal| stars.iter().copied().find(|star| desk.node.star_view(*star).unwrap().ordinal == ordinal).unwrap();
+    let (first, last) = (at(1), at(3));
+    for _ in 0..3 {
+        desk.tell(Event::Probed { star: last, role: ProbeRole::Ready, outcome: Err("no".to_owned()) });
+    }
+    assert_eq!(desk.stars(StarPhase::Unready), [last]);
+    desk.ask(Request::StopStar { service: key(), ordinal: 1 }).unwrap();
+    desk.tell(Event::Drained { star: first });
+    desk.effects.clear();
+    // While that is being written there are two, as there should be, one of them the first that goes when there are too many.
+    desk.exit(first);
+    assert_eq!(desk.stars(StarPhase::Unready), [last]);
+    assert!(desk.started().is_empty());
+}
+
+#[test]
 fn what_was_told_to_go_goes_though_the_agent_was_replaced() {
     let desk = Desk::serving(2);
     let star = desk.stars(StarPhase::Ready)[0];

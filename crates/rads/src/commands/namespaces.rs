@@ -213,7 +213,7 @@ pub(crate) async fn effect(client: &Client, wanted: &AppSpec) -> Result<Option<E
         Err(problem) if matches!(problem.code, Code::NotFound | Code::Forbidden | Code::Usage) => return Ok(None),
         Err(problem) => return Err(problem),
     };
-    // Who may not see the machines is told of as many as one of each.
+    // To who may not see the machines one star is told of each service that has one on every machine.
     let machines = client.nodes().await.unwrap_or_default();
     Ok(Some(effect_on(view.quota, &client.apps().await?, &machines, wanted)))
 }
