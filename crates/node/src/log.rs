@@ -79,22 +79,6 @@ impl Log {
         waiting.exit = exit.or(waiting.exit.take());
     }
 
-    /// What became of a star is not even being written.
-    pub(crate) fn is_waiting(&self, star: StarId) -> bool {
-        self.waiting.contains_key(&star)
-    }
-
-    /// What became of a star is being written.
-    pub(crate) fn is_being_written(&self, star: StarId) -> bool {
-        self.under_way.iter().any(|proposal| match &proposal.command {
-            // In the order of their stars, as `batch` gives them.
-            Command::Transitions { changes, .. } => {
-                changes.binary_search_by_key(&star, |transition| transition.star).is_ok()
-            }
-            _ => false,
-        })
-    }
-
     /// That a star does not move after all is being written.
     pub(crate) fn is_move_ending(&self, star: StarId) -> bool {
         self.under_way.iter().any(|proposal| match &proposal.command {

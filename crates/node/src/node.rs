@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    Bytes, Code, CpuSet, EndpointSet, ExitCause, Limits, NodeFacts, NodeId, Problem, Reserve, ServiceKey, StarId,
+    Bytes, Code, CpuSet, EndpointSet, Exit, ExitCause, Limits, NodeFacts, NodeId, Problem, Reserve, ServiceKey, StarId,
     StarPhase, Time, WallTime,
 };
 use rollout::{Backoff, Shun};
@@ -124,12 +124,10 @@ pub(crate) struct Local {
     pub(crate) overdue: bool,
     /// It was told to end because the machine has too little memory.
     pub(crate) gives_way: bool,
-    /// It ended because it was told to.
-    pub(crate) told_to_end: bool,
+    /// How it ended.
+    pub(crate) exit: Option<Exit>,
     /// A command runs in it after which it is told to stop.
     pub(crate) in_hook: bool,
-    /// It was told to go by its name; whether another is to have its place.
-    pub(crate) leaves: Option<bool>,
     /// Whether it was told to stand still when it was told last; unknown for a star that is taken over.
     pub(crate) still: Option<bool>,
     /// Why it does not stand still, or does not go on.
@@ -164,9 +162,8 @@ impl Local {
             unhealthy: false,
             overdue: false,
             gives_way: false,
-            told_to_end: false,
+            exit: None,
             in_hook: false,
-            leaves: None,
             still: (record.phase == StarPhase::Assigned).then_some(false),
             freeze_problem: None,
             limits: None,
@@ -443,22 +440,13 @@ impl Node {
                 let mut services = self.retired(command);
                 self.dirty.append(&mut services);
             }
-            Purpose::Transitions => self.told(command),
-            Purpose::Peer(_) => {}
+            Purpose::Transitions | Purpose::Peer(_) => {}
             // Refused: it is another one by now.
             Purpose::Rollout(service) | Purpose::Job(service) | Purpose::Hold(service) => {
                 self.dirty.insert(service);
             }
             Purpose::Namespace(_) => self.look_at_namespaces(step),
         }
-    }
-
-    /// What became of stars is written. The state may have known it, from a batch that seemed to have failed; who waited for it to
-    /// be written has not heard of that.
-    fn told(&mut self, command: &Command) {
-        let Command::Transitions { changes, .. } = command else { return };
-        let known = changes.iter().filter_map(|transition| self.state.stars.get(&transition.star));
-        self.dirty.extend(known.map(|star| star.service.clone()));
     }
 
     /// Somebody who asks again has seen to what was wrong: earlier failures neither delay the next start nor count.
@@ -534,13 +522,14 @@ impl Node {
             }
             // Its service is looked at as well.
             Change::StarToMove { .. } => {}
-            Change::StarLeaves { star, comes_back } => self.leave(*star, *comes_back),
+            Change::StarLeaves { star } => self.leave(*star),
             Change::PlaceChanged { service, ordinal } => {
                 // Whoever asks has seen to what was wrong with it.
                 if let Some(local) = self.services.get_mut(service) {
                     local.backoff.retain(|(_, place), _| place != ordinal);
                     local.shuns.clear();
                 }
+                self.keep_place(service, *ordinal);
                 self.dirty.insert(service.clone());
             }
             Change::StarForgotten { star, .. } => {

@@ -11,7 +11,8 @@ use state::{Assignment, Command, StarRecord, State};
 
 use crate::event::Effect;
 use crate::log::Purpose;
-use crate::node::{Node, Step};
+use crate::node::{Local, Node, Step};
+use crate::stars::is_over;
 use crate::timers::Timer;
 
 /// Ended stars kept for each service, so that their logs can still be read.
@@ -97,26 +98,17 @@ impl Node {
         let mut seen: Vec<Seen> = self
             .own_of(key)
             .filter_map(|(star, local)| {
-                let is_unwritten = || self.log.is_waiting(star) || self.log.is_being_written(star);
+                let record = self.state.stars.get(&star)?;
                 let phase = match local.phase {
-                    // The next one would be refused until that is written. It counts for as much as when it was told to end.
-                    StarPhase::Ended if local.told_to_end && local.leaves != Some(true) && is_unwritten() => {
-                        StarPhase::Draining
-                    }
-                    StarPhase::Ended if self.holds_its_place(star, local) => StarPhase::Ready,
-                    StarPhase::Ended if is_unwritten() => StarPhase::Starting,
-                    StarPhase::Ended => return None,
+                    StarPhase::Ended => self.counts_as(local, record)?,
+                    _ if record.leaving => self.leaves_as(record),
                     // Whether another comes in its place is known when it has ended.
-                    _ if local.overdue || local.leaves == Some(true) => StarPhase::Unready,
-                    // Its place is not wanted: it counts for nothing from here on.
-                    _ if local.leaves == Some(false) => StarPhase::Draining,
+                    _ if local.overdue => StarPhase::Unready,
                     StarPhase::Ready if self.was_taken_back(key, local.revision) => StarPhase::Unready,
                     phase => phase,
                 };
-                let record = self.state.stars.get(&star);
-                let moves = record.is_some_and(|record| record.moves);
-                let revision = self.revision_on(key, self.config.node, local.revision, moves);
-                let settled = record.is_some_and(|record| self.has_settled(record, phase, wall));
+                let revision = self.revision_on(key, self.config.node, local.revision, record.moves);
+                let settled = local.phase != StarPhase::Ended && self.has_settled(record, phase, wall);
                 Some(Seen { star, revision, ordinal: local.ordinal, phase, settled })
             })
             .collect();
@@ -132,19 +124,42 @@ impl Node {
         seen
     }
 
+    /// What a star counts as that has ended here but not in the state yet: until it has, the next in its place would be refused.
+    fn counts_as(&self, local: &Local, record: &StarRecord) -> Option<StarPhase> {
+        let exit = local.exit.as_ref().filter(|_| record.phase != StarPhase::Ended)?;
+        Some(match exit {
+            _ if record.leaving => match self.leaves_as(record) {
+                // One is on its way that will be ready.
+                StarPhase::Unready => StarPhase::Starting,
+                phase => phase,
+            },
+            exit if exit.asked => StarPhase::Draining,
+            // It stays ended, and nothing is missing.
+            exit if is_over(record.template.restart, &exit.cause) => StarPhase::Ready,
+            _ => StarPhase::Starting,
+        })
+    }
+
+    /// What a star counts as that goes because it was told so by its name: for nothing when its place is held free, as one of those
+    /// that are wanted when the next is to have it.
+    fn leaves_as(&self, record: &StarRecord) -> StarPhase {
+        let service = self.state.services.get(&record.service);
+        match service.is_some_and(|service| !service.held.contains(&record.ordinal)) {
+            true => StarPhase::Unready,
+            false => StarPhase::Draining,
+        }
+    }
+
     /// A star of another machine, as the log has it.
     fn seen_elsewhere(&self, record: &StarRecord, wall: WallTime) -> Option<Seen> {
         if record.phase == StarPhase::Ended || (record.node == self.config.node && !record.is_place()) {
             return None;
         }
-        let held = |service: &state::ServiceRecord| service.held.contains(&record.ordinal);
         let phase = match record.phase {
             _ if self.retiring.contains(&record.id) => StarPhase::Draining,
+            _ if record.leaving => self.leaves_as(record),
             StarPhase::Ready if self.was_taken_back(&record.service, record.revision) => StarPhase::Unready,
-            phase if phase >= StarPhase::Draining || !record.leaving => phase,
-            // Told to go by its name: its place is free at once when nothing is to have it.
-            _ if self.state.services.get(&record.service).is_some_and(held) => StarPhase::Draining,
-            _ => StarPhase::Unready,
+            phase => phase,
         };
         let revision = self.revision_on(&record.service, record.node, record.revision, record.moves);
         let settled = self.has_settled(record, phase, wall);

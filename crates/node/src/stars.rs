@@ -22,7 +22,7 @@ impl Node {
     /// Tells the nursery to start a star that is assigned here and that it has not been told of.
     pub(crate) fn order(&mut self, star: StarId, step: &mut Step<'_>) {
         let (Some(local), Some(record)) = (self.stars.get_mut(&star), self.state.stars.get(&star)) else { return };
-        if !self.nursery_up || local.ordered || local.leaves.is_some() || local.phase != StarPhase::Assigned {
+        if !self.nursery_up || local.ordered || record.leaving || local.phase != StarPhase::Assigned {
             return;
         }
         if record.template.singleton && self.state.cluster.is_some() {
@@ -181,10 +181,9 @@ impl Node {
 
     /// Lets go of a star that was told to go by an agent that did not come to it.
     fn leave_again(&mut self, star: StarId) {
-        let Some(record) = self.state.stars.get(&star).filter(|record| record.leaving) else { return };
-        let service = self.state.services.get(&record.service);
-        let is_held = service.is_some_and(|service| service.held.contains(&record.ordinal));
-        self.leave(star, !is_held);
+        if self.state.stars.get(&star).is_some_and(|record| record.leaving) {
+            self.leave(star);
+        }
     }
 
     pub(crate) fn star_started(&mut self, star: StarId, process: (u32, u64), step: &mut Step<'_>) {
@@ -252,9 +251,8 @@ impl Node {
         };
         match phase {
             StarPhase::Draining if local.phase < StarPhase::Draining => {
-                if let Some(service) = self.services.get_mut(&local.service) {
-                    service.leaving.push(star);
-                }
+                // A service that is gone may be known no more; its stars go all the same.
+                self.services.entry(local.service.clone()).or_default().leaving.push(star);
             }
             StarPhase::Ended if self.nursery_up && local.phase == StarPhase::Assigned && !local.ordered => {
                 // Given and taken while this node was away: the nursery does not know of it, so it would not tell of its end.
@@ -298,27 +296,25 @@ impl Node {
     }
 
     /// Lets a star go that was told so by its name.
-    pub(crate) fn leave(&mut self, star: StarId, comes_back: bool) {
-        let Some(local) = self.stars.get_mut(&star) else {
-            // Its own node lets it go; here its place is kept for the next.
-            let Some(record) = self.state.stars.get(&star) else { return };
-            if let Some(service) = self.services.get_mut(&record.service).filter(|_| comes_back) {
-                service.first.insert(record.ordinal);
-            }
-            self.dirty.insert(record.service.clone());
-            return;
-        };
-        if local.phase >= StarPhase::Draining {
-            return;
+    pub(crate) fn leave(&mut self, star: StarId) {
+        let Some(record) = self.state.stars.get(&star) else { return };
+        let (key, ordinal) = (record.service.clone(), record.ordinal);
+        // Its own node lets it go. Its service may be gone and known no more; its stars go all the same.
+        if self.stars.get(&star).is_some_and(|local| local.phase < StarPhase::Draining) {
+            self.services.entry(key.clone()).or_default().leaving.push(star);
         }
-        local.leaves = Some(comes_back);
-        // A service that is gone may be known no more; its stars go all the same.
-        let service = self.services.entry(local.service.clone()).or_default();
-        service.leaving.push(star);
-        if comes_back {
-            service.first.insert(local.ordinal);
+        self.keep_place(&key, ordinal);
+        self.dirty.insert(key);
+    }
+
+    /// The place of a star that was named is the first that is taken, unless nothing is to run there.
+    pub(crate) fn keep_place(&mut self, key: &ServiceKey, ordinal: u32) {
+        let (Some(record), Some(service)) = (self.state.services.get(key), self.services.get_mut(key)) else { return };
+        if record.held.contains(&ordinal) {
+            service.first.remove(&ordinal);
+        } else {
+            service.first.insert(ordinal);
         }
-        self.dirty.insert(local.service.clone());
     }
 
     /// Sends a star no new requests, or ends it at once when it has none. Gives whether the proxy has to be told.
@@ -433,7 +429,7 @@ impl Node {
     fn end(&mut self, star: StarId, exit: Exit) {
         let Some(local) = self.stars.get_mut(&star) else { return };
         local.phase = StarPhase::Ended;
-        local.told_to_end = exit.asked;
+        local.exit = Some(exit.clone());
         local.limiting = 0;
         local.limit_problem = None;
         local.freeze_problem = None;
@@ -442,18 +438,10 @@ impl Node {
         self.weighing.void();
         self.dirty.insert(local.service.clone());
     }
-
-    /// Ended here but not in the state yet, and to stay ended: its place is taken until the state says so itself.
-    pub(crate) fn holds_its_place(&self, star: StarId, local: &Local) -> bool {
-        let Some(record) = self.state.stars.get(&star) else { return false };
-        local.phase == StarPhase::Ended
-            && record.phase != StarPhase::Ended
-            && record.template.restart != RestartPolicy::Always
-    }
 }
 
 /// Whether a star that ended by itself is not to be replaced.
-fn is_over(policy: RestartPolicy, cause: &ExitCause) -> bool {
+pub(crate) fn is_over(policy: RestartPolicy, cause: &ExitCause) -> bool {
     match policy {
         RestartPolicy::Always => false,
         RestartPolicy::OnFailure => cause.is_success(),

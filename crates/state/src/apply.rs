@@ -60,7 +60,6 @@ pub enum Change {
     /// It was stopped by its name, or restarted, and is to go.
     StarLeaves {
         star: StarId,
-        comes_back: bool,
     },
     /// Somebody has seen to the star of this number.
     PlaceChanged {

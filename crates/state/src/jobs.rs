@@ -61,13 +61,13 @@ impl ServiceRecord {
     pub(crate) fn parts_wanted(&self, job: &Job) -> u32 {
         match self.runs.present {
             None => 0,
-            Some(_) => self.parts_left().min(job.parallelism),
+            Some(_) => self.spec.instances.saturating_sub(self.free()).min(job.parallelism),
         }
     }
 
-    /// Parts of the run under way that have not ended well.
-    fn parts_left(&self) -> u32 {
-        self.spec.instances.saturating_sub(u32::try_from(self.done.len() + self.held.len()).unwrap_or(u32::MAX))
+    /// Parts of the run that have ended well.
+    fn parts_done(&self) -> u32 {
+        u32::try_from(self.done.len()).unwrap_or(u32::MAX)
     }
 
     /// The runs that are kept, the present one last.
@@ -89,7 +89,7 @@ impl ServiceRecord {
             ended,
             outcome,
             parts: self.spec.instances,
-            good: u32::try_from(self.done.len()).unwrap_or(u32::MAX),
+            good: self.parts_done(),
             failures: present.failures.iter().map(failure).collect(),
         }
     }
@@ -215,7 +215,8 @@ pub(crate) fn part_ended(
     }
     if cause.is_success() {
         service.done.insert(ordinal);
-        if service.parts_left() == 0 {
+        // One that is stopped by its name is waited for.
+        if service.parts_done() >= service.spec.instances {
             over(state, key, RunOutcome::Succeeded, wall, changes);
         }
         return;

@@ -148,8 +148,12 @@ impl ServiceRecord {
         if self.spec.hold.is_some() && !self.begun {
             return 0;
         }
-        let free = u32::try_from(self.done.len() + self.held.len()).unwrap_or(u32::MAX);
-        if self.stopped { 0 } else { self.everywhere.unwrap_or(self.spec.instances).saturating_sub(free) }
+        if self.stopped { 0 } else { self.everywhere.unwrap_or(self.spec.instances).saturating_sub(self.free()) }
+    }
+
+    /// Places in which nothing is to run. What ends well while it is told to go is done, and its place is held.
+    pub(crate) fn free(&self) -> u32 {
+        u32::try_from(self.done.union(&self.held).count()).unwrap_or(u32::MAX)
     }
 }
 

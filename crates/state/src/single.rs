@@ -59,7 +59,7 @@ pub(crate) fn turn(
     // A star that ended for good is brought back by a start as by a restart.
     if let (Turn::Stop | Turn::Restart, Some(star)) = (turn, running) {
         state.stars.change(star, |star| star.leaving = true);
-        changes.push(Change::StarLeaves { star, comes_back: turn == Turn::Restart });
+        changes.push(Change::StarLeaves { star });
     }
     let what = match turn {
         Turn::Stop => "stopped",

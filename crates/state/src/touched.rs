@@ -80,7 +80,7 @@ pub fn touched(state: &State, changes: &[Change]) -> BTreeSet<Part> {
             Change::StarMoved { star, .. }
             | Change::StarLimited { star }
             | Change::StarToMove { star }
-            | Change::StarLeaves { star, .. } => {
+            | Change::StarLeaves { star } => {
                 if let Some(record) = state.stars.get(star) {
                     parts.insert(Part::Star(record.service.clone(), *star));
                 }

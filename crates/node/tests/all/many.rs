@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use model::{
-    AppSpec, Code, Duty, ExitCause, NodeFacts, NodeId, NodeRole, RequestId, Standing, StarId, StarPhase, VolumeMount,
-    WallTime,
+    AppSpec, Bytes, Code, Duty, ExitCause, NodeFacts, NodeId, NodeRole, RequestId, Standing, StarId, StarPhase,
+    VolumeMount, WallTime,
 };
 use node::roster::Health;
-use node::{Effect, Event, LEASE, Request};
+use node::{Effect, Event, LEASE, Node, NodeConfig, Request, RunningStar};
 use state::{Command, Transition};
 
 use crate::desk::{Desk, web};
@@ -537,4 +537,47 @@ fn a_machine_that_is_being_given_up_may_not_run_its_singletons_on() {
     assert!(!desk.node.leases(NodeId(3)), "it is written");
     desk.write_all();
     assert!(desk.node.leases(NodeId(3)), "it was welcomed back");
+}
+
+#[test]
+fn a_star_of_a_service_that_is_gone_goes_though_the_agent_was_replaced_before_it_was_told() {
+    let mut desk = Desk::new(3, false);
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    let [star] = desk.on(2)[..] else { panic!() };
+    desk.tell(Event::StarStarted { star, pid: 7, start_time: 7 });
+    desk.write_all();
+    let mut state = desk.node.state().clone();
+    let removed = Command::RemoveApp { app: "shop".parse().unwrap(), wall: WallTime(5) };
+    desk.index += 1;
+    state::apply(&mut state, desk.index, &removed);
+    let generation = state.stars[&star].generation;
+    let config = NodeConfig { node: NodeId(2), seed: 1, rootless: false, memory: Bytes(0), cores: 2, cpus: None };
+    let mut next = Desk { node: Node::new(config, state), now: desk.now, index: desk.index, effects: Vec::new() };
+    let running = vec![RunningStar { star, generation, pid: 7, start_time: 7 }];
+    next.tell(Event::NurseryUp { running, ended: Vec::new() });
+    // Who leads says so now.
+    next.write(Command::Retire { stars: vec![star], wall: WallTime(6) });
+    let signals = |effect: &Effect| matches!(effect, Effect::Signal { star: told, .. } if *told == star);
+    assert!(next.effects.iter().any(signals), "{:?}", next.effects);
+}
+
+#[test]
+fn a_star_of_another_machine_that_is_restarted_by_its_name_has_it_again() {
+    let mut desk = Desk::new(3, false);
+    desk.tell(Event::Leads { leads: true });
+    desk.write_all();
+    let [star] = desk.on(3)[..] else { panic!() };
+    let ordinal = desk.node.state().stars[&star].ordinal;
+    desk.write(Command::RestartStar { service: "web".parse().unwrap(), ordinal, wall: WallTime(2) });
+    for phase in [StarPhase::Draining, StarPhase::Stopping] {
+        let change = Transition { star, phase, process: Some((7, 7)), exit: None };
+        desk.write(Command::Transitions { changes: vec![change], wall: WallTime(3) });
+        assert_eq!(desk.proposed(), [], "{phase:?}: its place is taken, and nothing else is missing");
+    }
+    let exit = Some(model::Exit { cause: ExitCause::Code(0), asked: true });
+    let change = Transition { star, phase: StarPhase::Ended, process: None, exit };
+    desk.write(Command::Transitions { changes: vec![change], wall: WallTime(4) });
+    let [Command::Assign { stars, .. }] = &desk.proposed()[..] else { panic!() };
+    assert_eq!(stars.iter().map(|star| star.ordinal).collect::<Vec<_>>(), [ordinal]);
 }

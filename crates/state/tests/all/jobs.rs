@@ -269,3 +269,48 @@ fn runs_are_forgotten_by_age_but_the_last_and_the_last_good_one() {
     world.apply(Command::BeginRun { service: key("sum"), slot: None, wall: later }).unwrap();
     assert_eq!(kept(&world), [8]);
 }
+
+/// A star of a part that runs.
+fn begun(world: &mut World, ordinal: u32) -> StarId {
+    let star = StarId(world.state.index + 100);
+    let revision = world.record("sum").revision;
+    let service = key("sum");
+    let assignment = Assignment { star, service, revision, ordinal, node: NodeId(1), port: None, place: None };
+    world.apply(Command::Assign { stars: vec![assignment], wall: world.wall() }).unwrap();
+    star
+}
+
+#[test]
+fn a_part_that_is_stopped_by_its_name_is_neither_counted_twice_nor_left_out() {
+    for ends_well in [true, false] {
+        let mut world = World::with(&[("sum", spec(3, "a", job()))]);
+        let star = begun(&mut world, 3);
+        world.apply(Command::StopStar { service: key("sum"), ordinal: 3, wall: world.wall() }).unwrap();
+        // It was done before it was told, or was not.
+        let exit = Some(Exit { cause: GOOD, asked: !ends_well });
+        let ended = Transition { star, phase: StarPhase::Ended, process: Some((7, 7)), exit };
+        world.apply(Command::Transitions { changes: vec![ended], wall: world.wall() }).unwrap();
+        assert_eq!(world.wanted("sum"), 2);
+        world.part("sum", 1, GOOD);
+        world.part("sum", 2, GOOD);
+        if !ends_well {
+            assert_eq!((world.wanted("sum"), world.outcomes("sum")), (0, vec![None]), "it waits for that part");
+            world.apply(Command::StartStar { service: key("sum"), ordinal: 3, wall: world.wall() }).unwrap();
+            assert_eq!(world.wanted("sum"), 1);
+            world.part("sum", 3, GOOD);
+        }
+        assert_eq!(world.outcomes("sum"), [Some(RunOutcome::Succeeded)]);
+        assert_eq!(world.record("sum").runs.last().unwrap().good, 3);
+    }
+}
+
+#[test]
+fn a_place_that_is_held_and_done_is_one_place() {
+    let mut world = World::with(&[("sum", ServiceSpec { job: None, ..spec(3, "a", job()) })]);
+    let star = begun(&mut world, 1);
+    world.apply(Command::StopStar { service: key("sum"), ordinal: 1, wall: world.wall() }).unwrap();
+    let exit = Some(Exit { cause: GOOD, asked: false });
+    let ended = Transition { star, phase: StarPhase::Ended, process: Some((7, 7)), exit };
+    world.apply(Command::Transitions { changes: vec![ended], wall: world.wall() }).unwrap();
+    assert_eq!(world.wanted("sum"), 2);
+}
