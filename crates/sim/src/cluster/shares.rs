@@ -3,7 +3,7 @@
 use model::{
     Bytes, Kept, Millicores, NodeFacts, NodeId, Quota, QuotaChange, Reserve, RolloutTurn, ServiceKey, StarId, StarPhase,
 };
-use state::{Command, NodeRecord, ServiceRecord, StarRecord, State};
+use state::{Command, NodeRecord, StarRecord, State};
 
 use super::world::{Bug, World};
 
@@ -14,19 +14,37 @@ pub(crate) fn facts() -> NodeFacts {
 }
 
 /// What the services of all namespaces ask for; all are in one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Asked {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Needs {
     services: u64,
     stars: u64,
     memory: u64,
 }
 
-impl Asked {
+/// Those of services with a star on each machine apart from the others'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Demand {
+    everywhere: Needs,
+    others: Needs,
+}
+
+impl Needs {
+    fn add(&mut self, stars: u32, memory: u64) {
+        self.services += 1;
+        self.stars += u64::from(stars);
+        self.memory += memory * u64::from(stars);
+    }
+
+    fn and(self, other: Self) -> Self {
+        let Self { services, stars, memory } = other;
+        Self { services: self.services + services, stars: self.stars + stars, memory: self.memory + memory }
+    }
+}
+
+impl Demand {
     pub(crate) fn of(state: &State) -> Self {
-        let specs = || state.services.values().map(|record| &record.spec);
-        // That it is so many as there are machines for it is seen by where its stars are.
-        let stars = |record: &ServiceRecord| u64::from(record.everywhere.unwrap_or(record.spec.instances));
-        let places = specs().find(|spec| spec.hold.is_some()).map(|spec| spec.template.reserve.memory.0);
+        let mut specs = state.services.values().map(|record| &record.spec);
+        let places = specs.find(|spec| spec.hold.is_some()).map(|spec| spec.template.reserve.memory.0);
         // What a place has is asked for by the reservation.
         let memory = |spec: &model::ServiceSpec| match (&spec.hold, &spec.placement.reservation) {
             (Some(_), _) => spec.template.reserve.memory.0,
@@ -35,11 +53,41 @@ impl Asked {
                 spec.template.limits.memory.map_or(0, |memory| memory.0.saturating_sub(given))
             }
         };
-        Self {
-            services: specs().count() as u64,
-            stars: state.services.values().map(stars).sum(),
-            memory: state.services.values().map(|record| memory(&record.spec) * stars(record)).sum(),
+        let mut asked = Self::default();
+        for record in state.services.values() {
+            let memory = memory(&record.spec);
+            match record.everywhere {
+                // That it is so many as there are machines for it is seen by where its stars are.
+                Some(machines) => asked.everywhere.add(machines, memory),
+                None => asked.others.add(record.spec.instances, memory),
+            }
         }
+        asked
+    }
+
+    fn all(self) -> Needs {
+        self.everywhere.and(self.others)
+    }
+}
+
+/// Why more may be asked for than a quota allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Excuse {
+    /// A machine has come: each has a star of some services.
+    Machine,
+    /// A version came back that counts as it did when it came first.
+    Return,
+}
+
+fn excuse(command: &Command) -> Option<Excuse> {
+    match command {
+        Command::AdmitNode { .. }
+        | Command::DescribeNode { .. }
+        | Command::WelcomeNode { .. }
+        | Command::SetDuty { .. }
+        | Command::SetTaint { .. } => Some(Excuse::Machine),
+        Command::SettleRollout { .. } | Command::TurnRollout { turn: RolloutTurn::Abort, .. } => Some(Excuse::Return),
+        _ => None,
     }
 }
 
@@ -57,19 +105,8 @@ impl World {
         }
     }
 
-    /// After every entry: nothing is kept twice, and nothing grows beyond a quota. Not so with machines, of which each has a star of some
-    /// services; and a version that comes back, since the next failed or was aborted, counts as it did when it came first.
-    pub(crate) fn check_shares(&mut self, before: Asked, command: &Command) {
-        let may_grow = match command.bare() {
-            Command::SettleRollout { .. }
-            | Command::AdmitNode { .. }
-            | Command::DescribeNode { .. }
-            | Command::WelcomeNode { .. }
-            | Command::SetDuty { .. }
-            | Command::SetTaint { .. } => true,
-            Command::TurnRollout { turn, .. } => *turn == RolloutTurn::Abort,
-            _ => false,
-        };
+    /// After every entry: nothing is kept twice, and nothing grows beyond a quota.
+    pub(crate) fn check_shares(&mut self, before: Demand, command: &Command) {
         let room = facts().room();
         let over = self.truth.nodes.keys().find(|node| {
             let kept = self.kept_on(**node);
@@ -79,13 +116,21 @@ impl World {
             let kept = self.kept_on(node);
             self.must(false, &format!("no more is kept on {node} than it has: {kept:?}"));
         }
-        let (after, Quota { services, instances, memory, .. }) = (Asked::of(&self.truth), self.quota);
-        for (what, most, before, after) in [
-            ("services", services.map(u64::from), before.services, after.services),
-            ("stars", instances.map(u64::from), before.stars, after.stars),
-            ("memory", memory.map(|memory| memory.0), before.memory, after.memory),
+        let after = Demand::of(&self.truth);
+        let excuse = excuse(command.bare());
+        let (was, is) = match excuse {
+            Some(Excuse::Machine) => (before.others, after.others),
+            _ => (before.all(), after.all()),
+        };
+        let Quota { services, instances, memory, .. } = self.quota;
+        let returns = excuse == Some(Excuse::Return);
+        // As many stars as it had: another number only where one of the two versions is on each machine.
+        let stars_return = returns && before.everywhere.stars != after.everywhere.stars;
+        for (what, most, before, after, may_grow) in [
+            ("services", services.map(u64::from), was.services, is.services, false),
+            ("stars", instances.map(u64::from), was.stars, is.stars, stars_return),
+            ("memory", memory.map(|memory| memory.0), was.memory, is.memory, returns),
         ] {
-            let may_grow = may_grow && what != "services";
             let within = may_grow || most.is_none_or(|most| after <= most || after <= before);
             self.must(within, &format!("{what} do not grow beyond a quota: {before} to {after} of {most:?}"));
         }

@@ -9,7 +9,7 @@ use state::{Command, Settled, State};
 
 use super::apps;
 use super::machine::{Machine, Process, START_MAX};
-use super::shares::{self, Asked};
+use super::shares::{self, Demand};
 use crate::chance::Chance;
 
 /// What a run is a function of, beside the program.
@@ -554,7 +554,7 @@ impl World {
             self.report.erred += u64::from(reason.contains("requests to its stars failed"));
         }
         self.check_plan(&command);
-        let asked = Asked::of(&self.truth);
+        let asked = Demand::of(&self.truth);
         state::apply(&mut self.truth, index, &command);
         self.check_truth();
         self.check_shares(asked, &command);
