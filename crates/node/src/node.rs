@@ -189,9 +189,9 @@ pub(crate) struct LocalService {
     pub(crate) last_failure: Option<ExitCause>,
     /// What its stars made of requests, while that may end a roll-out.
     pub(crate) answers: crate::rollouts::Heard,
-    /// Stars told to go by their names, until the service is looked at.
+    /// Stars told to go by their names, or by the log, until the service is looked at.
     pub(crate) leaving: Vec<StarId>,
-    /// Numbers that are taken first by the next stars: those of stars restarted by their names.
+    /// Numbers that are taken first by the next stars: those of stars that go and come back by their names.
     pub(crate) first: BTreeSet<u32>,
     /// Not all its missing stars have a machine to go to.
     pub(crate) homeless: bool,
@@ -498,6 +498,9 @@ impl Node {
                 self.place_changed(*star);
                 let Some(record) = self.state.stars.get(star) else { return };
                 self.dirty.insert(record.service.clone());
+                if let Some(service) = self.services.get_mut(&record.service) {
+                    service.first.remove(&record.ordinal);
+                }
                 if record.node == self.config.node && !record.is_place() {
                     self.stars.insert(*star, Local::of(record));
                     let generation = record.generation;

@@ -35,7 +35,10 @@ pub(crate) struct Heard {
 /// What a service should be, and how it gets there. `no_spare`: there is nowhere for a star beside those that are there.
 pub(crate) fn wanted(record: &ServiceRecord, no_spare: bool) -> Wanted {
     let stars = record.wanted();
+    let is_job = record.spec.job.is_some();
     let (surge, unavailable) = match record.spec.update.room(stars) {
+        // Nobody asks it anything: what cannot go on goes, and comes anew.
+        _ if is_job => (0, stars),
         // The place of a star is its machine, or one that is held for it: the next one comes when it has gone.
         (_, unavailable) if no_spare => (0, unavailable.max(1)),
         room => room,
@@ -50,7 +53,8 @@ pub(crate) fn wanted(record: &ServiceRecord, no_spare: bool) -> Wanted {
             held: rollout.held.is_some(),
         },
     };
-    let (singleton, in_place) = (record.spec.template.singleton, no_spare);
+    // The place of a part is its number.
+    let (singleton, in_place) = (record.spec.template.singleton, no_spare || is_job);
     Wanted { stars, revision: record.revision, singleton, in_place, pace }
 }
 
@@ -228,7 +232,7 @@ impl Node {
             stars: record.wanted(),
             settled: count(&|star| star.revision == record.revision && star.settled),
             since: self.state.stars_of(key).filter_map(settled).max().unwrap_or(now),
-            others: count(&|star| star.revision != record.revision),
+            others: count(&|star| star.revision != record.revision && !star.goes),
             promote_after: record.spec.update.promote_after_ms.map(Duration::from_millis),
             failures: self.failures_of(key, record.revision),
             answers: self.answers_of(key, record.revision),

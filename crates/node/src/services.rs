@@ -75,6 +75,10 @@ impl Node {
             && let Some(service) = self.services.get_mut(key)
         {
             (service.homeless, service.room_at) = (false, None);
+            if self.peers.leads {
+                // Nothing comes there that does not come where a star still is.
+                service.first.retain(|ordinal| self.state.stars.is_taken(key, *ordinal));
+            }
         }
         let elsewhere: Vec<StarId> = drain.extract_if(.., |star| !self.stars.contains_key(star)).collect();
         self.retire_elsewhere(&elsewhere, step);
@@ -101,15 +105,16 @@ impl Node {
                 let record = self.state.stars.get(&star)?;
                 let phase = match local.phase {
                     StarPhase::Ended => self.counts_as(local, record)?,
-                    _ if record.leaving => self.leaves_as(record),
-                    // Whether another comes in its place is known when it has ended.
-                    _ if local.overdue => StarPhase::Unready,
+                    // Whether another comes in the place of one that is overdue is known when it has ended.
+                    _ if record.leaving || local.overdue => self.leaves_as(record),
                     StarPhase::Ready if self.was_taken_back(key, local.revision) => StarPhase::Unready,
                     phase => phase,
                 };
                 let revision = self.revision_on(key, self.config.node, local.revision, record.moves);
-                let settled = local.phase != StarPhase::Ended && self.has_settled(record, phase, wall);
-                Some(Seen { star, revision, ordinal: local.ordinal, phase, settled })
+                let (has_ended, ordinal) = (local.phase == StarPhase::Ended, local.ordinal);
+                let settled = !has_ended && self.has_settled(record, phase, wall);
+                let goes = has_ended || record.leaving || local.overdue;
+                Some(Seen { star, revision, ordinal, phase, settled, goes })
             })
             .collect();
         seen.extend(self.state.stars_of(key).filter_map(|record| self.seen_elsewhere(record, wall)));
@@ -120,6 +125,7 @@ impl Node {
             ordinal: *ordinal,
             phase: StarPhase::Assigned,
             settled: false,
+            goes: false,
         }));
         seen
     }
@@ -127,21 +133,25 @@ impl Node {
     /// What a star counts as that has ended here but not in the state yet: until it has, the next in its place would be refused.
     fn counts_as(&self, local: &Local, record: &StarRecord) -> Option<StarPhase> {
         let exit = local.exit.as_ref().filter(|_| record.phase != StarPhase::Ended)?;
-        Some(match exit {
-            _ if record.leaving => match self.leaves_as(record) {
-                // One is on its way that will be ready.
-                StarPhase::Unready => StarPhase::Starting,
-                phase => phase,
-            },
-            exit if exit.asked => StarPhase::Draining,
-            // It stays ended, and nothing is missing.
-            exit if is_over(record.template.restart, &exit.cause) => StarPhase::Ready,
-            _ => StarPhase::Starting,
+        let service = self.state.services.get(&record.service);
+        let is_over = || match service {
+            Some(service) if service.spec.job.is_some() => exit.cause.is_success(),
+            _ => is_over(record.template.restart, &exit.cause),
+        };
+        Some(match self.leaves_as(record) {
+            StarPhase::Draining => StarPhase::Draining,
+            // The next is to have its place.
+            _ if record.leaving => StarPhase::Starting,
+            _ if exit.asked => StarPhase::Draining,
+            _ if !is_over() => StarPhase::Starting,
+            // It stays ended, and nothing is missing. One of a version that is not wanted any more is just gone.
+            _ if service.is_some_and(|service| service.revision == record.revision) => StarPhase::Ready,
+            _ => StarPhase::Draining,
         })
     }
 
-    /// What a star counts as that goes because it was told so by its name: for nothing when its place is held free, as one of those
-    /// that are wanted when the next is to have it.
+    /// What a star counts as that goes, or has gone, before its place is wanted: for nothing when that is held free, or its service is
+    /// no more, else as one of those that are wanted.
     fn leaves_as(&self, record: &StarRecord) -> StarPhase {
         let service = self.state.services.get(&record.service);
         match service.is_some_and(|service| !service.held.contains(&record.ordinal)) {
@@ -150,7 +160,7 @@ impl Node {
         }
     }
 
-    /// A star of another machine, as the log has it.
+    /// A star as the log has it: of another machine, or a place of a reservation.
     fn seen_elsewhere(&self, record: &StarRecord, wall: WallTime) -> Option<Seen> {
         if record.phase == StarPhase::Ended || (record.node == self.config.node && !record.is_place()) {
             return None;
@@ -163,7 +173,7 @@ impl Node {
         };
         let revision = self.revision_on(&record.service, record.node, record.revision, record.moves);
         let settled = self.has_settled(record, phase, wall);
-        Some(Seen { star: record.id, revision, ordinal: record.ordinal, phase, settled })
+        Some(Seen { star: record.id, revision, ordinal: record.ordinal, phase, settled, goes: record.leaving })
     }
 
     /// Stars that move, or of a machine that is drained or is not any more as their service requires, are replaced like those of an
@@ -238,12 +248,16 @@ impl Node {
         let assigning = self.services.get(key).into_iter().flat_map(|service| &service.assigning);
         taken.extend(assigning.map(|(_, _, ordinal, _)| ordinal));
         let (Some(record), Some(service)) = (self.state.services.get(key), self.services.get_mut(key)) else { return };
+        // A job has parts, and no others beside them for a while.
+        let last = record.spec.job.as_ref().map_or(u32::MAX, |_| record.spec.instances);
         let is_free = |ordinal: &u32| {
-            !taken.contains(ordinal) && !record.done.contains(ordinal) && !record.held.contains(ordinal)
+            !taken.contains(ordinal)
+                && !record.done.contains(ordinal)
+                && !record.held.contains(ordinal)
+                && *ordinal <= last
         };
         let first: Vec<u32> = service.first.iter().copied().filter(is_free).collect();
-        service.first.retain(|ordinal| taken.contains(ordinal));
-        let others = (1..).filter(is_free).filter(|ordinal| !first.contains(ordinal));
+        let others = (1..=last).filter(is_free).filter(|ordinal| !first.contains(ordinal));
         let free = first.iter().copied().chain(others);
         let mut ordinals = Vec::new();
         let mut next_try = None;

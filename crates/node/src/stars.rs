@@ -307,13 +307,13 @@ impl Node {
         self.dirty.insert(key);
     }
 
-    /// The place of a star that was named is the first that is taken, unless nothing is to run there.
+    /// The place of a star that goes because it was named is the first that is taken, unless nothing is to run there.
     pub(crate) fn keep_place(&mut self, key: &ServiceKey, ordinal: u32) {
         let (Some(record), Some(service)) = (self.state.services.get(key), self.services.get_mut(key)) else { return };
-        if record.held.contains(&ordinal) {
-            service.first.remove(&ordinal);
-        } else {
+        if !record.held.contains(&ordinal) && self.state.stars.is_taken(key, ordinal) {
             service.first.insert(ordinal);
+        } else {
+            service.first.remove(&ordinal);
         }
     }
 

@@ -69,6 +69,8 @@ pub struct Seen {
     pub phase: StarPhase,
     /// It is ready, and has been for as long as it must to make up for an old one.
     pub settled: bool,
+    /// It counts for now, but is on its way out, or out: the next that is to come comes into its place.
+    pub goes: bool,
 }
 
 /// What to do. Carried out in any order; asking again before it is gives more of the same, so the caller counts what it
@@ -96,9 +98,9 @@ pub fn decide(wanted: Wanted, seen: &[Seen]) -> Actions {
     let stars = wanted.stars as usize;
     let mut actions = Actions::default();
 
-    // Too many of the wanted revision: those that serve nobody go first, then the newest.
+    // Too many of the wanted revision: those that go anyway go first, then those that serve nobody, then the newest.
     let mut surplus = current.clone();
-    surplus.sort_by_key(|star| (star.phase == StarPhase::Ready, std::cmp::Reverse(star.ordinal)));
+    surplus.sort_by_key(|star| (!star.goes, star.phase == StarPhase::Ready, std::cmp::Reverse(star.ordinal)));
     surplus.truncate(current.len().saturating_sub(stars));
     let settled = current.iter().filter(|star| star.settled && !surplus.contains(star)).count();
     actions.drain.extend(surplus.iter().map(|star| star.star));
@@ -139,8 +141,9 @@ pub fn decide(wanted: Wanted, seen: &[Seen]) -> Actions {
     // One that serves where it cannot stay is waited for all the same.
     let serve_and_stay = old_ready.iter().filter(|star| star.revision != NOWHERE).count();
     let waited_for = kept.saturating_sub(serve_and_stay);
-    old_idle.sort_by_key(|star| !comes_back(star));
-    let stay = old_idle.iter().take(waited_for).take_while(|star| comes_back(star)).count();
+    let is_awaited = |star: &Seen| comes_back(star) && !star.goes;
+    old_idle.sort_by_key(|star| !is_awaited(star));
+    let stay = old_idle.iter().take(waited_for).take_while(|star| is_awaited(star)).count();
     old_ready.sort_by_key(|star| (star.revision != NOWHERE, comes_back(star)));
     // Where nothing goes on, those that cannot stay go all the same, once the others are whole.
     let whole = previous.map_or(floor.max(goal), |_| goal + kept);
@@ -175,6 +178,7 @@ mod tests {
             ordinal: at as u32 + 1,
             phase: *phase,
             settled: *phase == Ready,
+            goes: false,
         };
         stars.iter().enumerate().map(star).collect()
     }
@@ -216,6 +220,20 @@ mod tests {
         check(1, &[(2, Ready), (2, Starting), (2, Ready)], 0, &[2, 3]);
         check(0, &[(2, Ready), (2, Unready)], 0, &[2, 1]);
         check(2, &[(2, Draining), (2, Ready)], 1, &[]);
+    }
+
+    #[test]
+    fn what_goes_anyway_is_the_first_that_is_too_much() {
+        let mut there = seen(&[(2, Unready), (2, Ready), (2, Starting), (2, Unready)]);
+        there[0].goes = true;
+        assert_eq!(decide(usual(3), &there).drain, ids(&[1]));
+        assert_eq!(decide(usual(2), &there).drain, ids(&[1, 4]));
+        // Nor is it waited for as one that comes back.
+        let pace = Pace { surge: 1, previous: BEFORE, ..Pace::default() };
+        let wanted = Wanted { stars: 4, revision: 2, singleton: false, in_place: false, pace };
+        let mut there = seen(&[(1, Unready), (1, Starting), (1, Ready), (1, Ready), (1, Ready), (2, Starting)]);
+        there[0].goes = true;
+        assert_eq!(decide(wanted, &there).drain, ids(&[1]));
     }
 
     #[test]
@@ -268,7 +286,8 @@ mod tests {
                 for _ in 0..actions.start {
                     next += 1;
                     let ordinal = next as u32;
-                    there.push(Seen { star: StarId(next), revision: 2, ordinal, phase: Starting, settled: false });
+                    let (star, phase, settled) = (StarId(next), Starting, false);
+                    there.push(Seen { star, revision: 2, ordinal, phase, settled, goes: false });
                 }
                 assert!(there.len() <= (stars + surge(stars)) as usize);
             }

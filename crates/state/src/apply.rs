@@ -514,7 +514,11 @@ fn set_stopped(
 ) -> Applied {
     let service = service_mut(state, key)?;
     match (service.stopped == stopped, service.paused) {
-        (true, false) if !stopped && service.spec.job.is_some() => {
+        (true, false)
+            if !stopped
+                && service.spec.job.is_some()
+                && (service.held.is_empty() || service.runs.present.is_none()) =>
+        {
             return jobs::begin(state, key, None, wall, changes);
         }
         // All its stars ran to their end: whoever starts it wants them to run again.
@@ -620,6 +624,10 @@ fn assign(state: &mut State, assignment: &Assignment, wall: WallTime, changes: &
     if state.stars.is_taken(&assignment.service, assignment.ordinal) {
         let Assignment { service, ordinal, .. } = assignment;
         return refused(Code::Conflict, format!("star `{}-{ordinal}` of `{service}` has not ended", service.name));
+    }
+    if service.held.contains(&assignment.ordinal) {
+        let Assignment { service, ordinal, .. } = assignment;
+        return refused(Code::Conflict, format!("star `{}-{ordinal}` of `{service}` is stopped", service.name));
     }
     // A machine in no constellation knows of no nodes, and everything is for it.
     let takes = |node: &NodeRecord| node.takes_stars_of(&spec.placement);
@@ -756,8 +764,14 @@ pub(crate) fn transit(
     }
     let exit = star.exit.clone()?;
     let (name, service, revision, ordinal) = (star.name(), star.service.clone(), star.revision, star.ordinal);
-    let policy = star.template.restart;
+    let (policy, leaving) = (star.template.restart, star.leaving);
     if exit.asked {
+        return Some(moved);
+    }
+    // It was told to come back before it had ended well: then it does.
+    let comes_back = |service: &ServiceRecord| leaving && !service.held.contains(&ordinal);
+    if exit.cause.is_success() && state.services.get(&service).is_some_and(comes_back) {
+        state.record_of(About::star(state, &service, &name), wall, format!("star `{name}` ended: {}", exit.cause));
         return Some(moved);
     }
     let is_part = |service: &ServiceRecord| service.spec.job.is_some() && service.revision == revision;

@@ -67,7 +67,7 @@ impl ServiceRecord {
 
     /// Parts of the run that have ended well.
     fn parts_done(&self) -> u32 {
-        u32::try_from(self.done.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.done.range(..=self.spec.instances).count()).unwrap_or(u32::MAX)
     }
 
     /// The runs that are kept, the present one last.
@@ -172,7 +172,10 @@ pub(crate) fn begin(
     let present = service.runs.present.as_ref().map(|present| present.number);
     let what = match (present, overlap) {
         (Some(number), None) => {
-            let help = format!("`rads c wait {key}` waits for its end, `rads c stop {key}` ends it");
+            let help = match service.held.is_empty() {
+                true => format!("`rads c wait {key}` waits for its end, `rads c stop {key}` ends it"),
+                false => format!("`rads c start {key}` lets its parts run that were stopped one by one"),
+            };
             return refused(format!("run {number} of job `{key}` is under way"), help);
         }
         (Some(number), Some(Overlap::Skip)) => {

@@ -581,3 +581,36 @@ fn a_star_of_another_machine_that_is_restarted_by_its_name_has_it_again() {
     let [Command::Assign { stars, .. }] = &desk.proposed()[..] else { panic!() };
     assert_eq!(stars.iter().map(|star| star.ordinal).collect::<Vec<_>>(), [ordinal]);
 }
+
+#[test]
+fn a_part_that_goes_on_another_machine_comes_again_as_itself() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    let job = model::Job {
+        parallelism: 3,
+        retries: 0,
+        inputs: Vec::new(),
+        schedule: None,
+        after: Vec::new(),
+        keep: 1,
+        keep_ms: None,
+    };
+    let mut sum = web(3, Vec::new());
+    sum.job = Some(job);
+    sum.template.restart = model::RestartPolicy::OnFailure;
+    let spec = AppSpec { app: "sums".parse().unwrap(), services: [("sum".parse().unwrap(), sum)].into() };
+    desk.write(Command::PutApp { spec, base: None, wall: WallTime(2) });
+    desk.write_all();
+    let [star] = desk.on(3)[..] else { panic!() };
+    let ordinal = desk.node.state().stars[&star].ordinal;
+    // Its machine is drained, or it has run for as long as it may.
+    desk.write(Command::SetDuty { node: NodeId(3), duty: model::Duty::Draining, wall: WallTime(3) });
+    desk.write_all();
+    assert!(desk.node.state().stars[&star].phase >= StarPhase::Draining, "none comes before it goes");
+    assert_eq!(desk.node.state().stars_of(&"sum".parse().unwrap()).count(), 3);
+    let exit = Some(model::Exit { cause: ExitCause::Signal(15), asked: true });
+    let change = Transition { star, phase: StarPhase::Ended, process: None, exit };
+    desk.write(Command::Transitions { changes: vec![change], wall: WallTime(4) });
+    let [Command::Assign { stars, .. }] = &desk.proposed()[..] else { panic!() };
+    assert_eq!(stars.iter().map(|star| star.ordinal).collect::<Vec<_>>(), [ordinal]);
+}

@@ -125,7 +125,7 @@ impl World {
         let Quota { services, instances, memory, .. } = self.quota;
         let returns = excuse == Some(Excuse::Return);
         // As many stars as it had: another number only where one of the two versions is on each machine.
-        let stars_return = returns && before.everywhere.stars != after.everywhere.stars;
+        let stars_return = returns && before.everywhere.services != after.everywhere.services;
         for (what, most, before, after, may_grow) in [
             ("services", services.map(u64::from), was.services, is.services, false),
             ("stars", instances.map(u64::from), was.stars, is.stars, stars_return),

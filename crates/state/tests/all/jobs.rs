@@ -314,3 +314,44 @@ fn a_place_that_is_held_and_done_is_one_place() {
     world.apply(Command::Transitions { changes: vec![ended], wall: world.wall() }).unwrap();
     assert_eq!(world.wanted("sum"), 2);
 }
+
+#[test]
+fn a_run_that_waits_for_a_stopped_part_goes_on_when_the_job_is_started() {
+    let mut world = World::with(&[("sum", spec(2, "a", job()))]);
+    let star = begun(&mut world, 2);
+    world.apply(Command::StopStar { service: key("sum"), ordinal: 2, wall: world.wall() }).unwrap();
+    let exit = Some(Exit { cause: GOOD, asked: true });
+    let ended = Transition { star, phase: StarPhase::Ended, process: Some((7, 7)), exit };
+    world.apply(Command::Transitions { changes: vec![ended], wall: world.wall() }).unwrap();
+    world.part("sum", 1, GOOD);
+    assert_eq!((world.wanted("sum"), world.begin("sum", None)), (0, Err(Code::Conflict)));
+    world.apply(Command::Start { service: key("sum"), wall: world.wall() }).unwrap();
+    assert_eq!((world.wanted("sum"), world.record("sum").runs.count), (1, 1));
+    world.part("sum", 2, GOOD);
+    assert_eq!(world.outcomes("sum"), [Some(RunOutcome::Succeeded)]);
+}
+
+#[test]
+fn what_is_told_to_come_back_does_though_it_had_ended_well() {
+    let mut world = World::with(&[("sum", ServiceSpec { job: None, ..spec(1, "a", job()) })]);
+    let star = begun(&mut world, 1);
+    world.apply(Command::RestartStar { service: key("sum"), ordinal: 1, wall: world.wall() }).unwrap();
+    let exit = Some(Exit { cause: GOOD, asked: false });
+    let ended = Transition { star, phase: StarPhase::Ended, process: Some((7, 7)), exit };
+    world.apply(Command::Transitions { changes: vec![ended], wall: world.wall() }).unwrap();
+    assert_eq!(world.wanted("sum"), 1);
+}
+
+#[test]
+fn nothing_comes_into_a_place_that_was_stopped_meanwhile() {
+    let mut world = World::with(&[("sum", ServiceSpec { job: None, ..spec(1, "a", job()) })]);
+    let star = begun(&mut world, 1);
+    let exit = Some(Exit { cause: BAD, asked: false });
+    let ended = Transition { star, phase: StarPhase::Ended, process: Some((7, 7)), exit };
+    world.apply(Command::Transitions { changes: vec![ended], wall: world.wall() }).unwrap();
+    // The next was planned before it was written that none is to come.
+    world.apply(Command::StopStar { service: key("sum"), ordinal: 1, wall: world.wall() }).unwrap();
+    let (service, revision) = (key("sum"), world.record("sum").revision);
+    let next = Assignment { star: StarId(9), service, revision, ordinal: 1, node: NodeId(1), port: None, place: None };
+    assert_eq!(world.apply(Command::Assign { stars: vec![next], wall: world.wall() }), Err(Code::Conflict));
+}

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use model::{Code, ProbeRole, StarId, StarPhase, WallTime};
+use model::{Code, ProbeRole, StarPhase, WallTime};
 use node::{Event, Request, RunningStar};
 use state::Command;
 
-use super::{Desk, key, name_of, pid};
+use super::{Desk, key, name_of, pid, web};
 
 #[test]
 fn a_star_restarted_by_its_name_is_drained_and_another_has_its_name() {
@@ -185,4 +185,46 @@ fn what_is_said_last_of_a_star_that_goes_is_what_becomes_of_its_place() {
             assert_eq!(desk.stars(StarPhase::Unready), [desk.of_name(3)], "{words}: nobody else is touched");
         }
     }
+}
+
+#[test]
+fn what_goes_anyway_is_too_much_before_anybody_else() {
+    for request in
+        [Request::StopStar { service: key(), ordinal: 1 }, Request::RestartStar { service: key(), ordinal: 1 }]
+    {
+        let mut desk = with_an_unready_one();
+        let (first, last) = (desk.of_name(1), desk.of_name(3));
+        desk.ask(request).unwrap();
+        desk.ask(Request::Scale { service: key(), instances: 2 }).unwrap();
+        desk.tell(Event::Drained { star: first });
+        desk.exit(first);
+        desk.wait(Duration::from_secs(2));
+        assert_eq!((desk.stars(StarPhase::Unready), desk.started()), (vec![last], Vec::new()));
+    }
+}
+
+#[test]
+fn a_name_that_nobody_has_is_not_the_next() {
+    let mut desk = Desk::serving(7);
+    desk.ask(Request::Scale { service: key(), instances: 3 }).unwrap();
+    for star in desk.stars(StarPhase::Draining) {
+        desk.tell(Event::Drained { star });
+        desk.exit(star);
+    }
+    // It is known still.
+    desk.ask(Request::RestartStar { service: key(), ordinal: 7 }).unwrap();
+    desk.effects.clear();
+    desk.exit(desk.of_name(2));
+    let (_, next) = desk.time_to_start();
+    assert_eq!(name_of(&desk, next), "web-2");
+}
+
+#[test]
+fn a_new_version_does_not_wait_for_an_old_star_that_goes() {
+    let mut desk = Desk::serving(1);
+    desk.ask(Request::StopStar { service: key(), ordinal: 1 }).unwrap();
+    desk.put(web(1, "b"));
+    let [new] = desk.started()[..] else { panic!() };
+    desk.make_ready(new);
+    assert_eq!(desk.node.service_view(&key()).unwrap().rollout, None, "it is over");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{AppSpec, ExitCause, RestartPolicy, StarId};
+use model::{AppSpec, ExitCause, RestartPolicy, StarId, StarPhase};
 use node::{Effect, Event, Request};
 
 use super::{Desk, key, web};
@@ -108,4 +108,27 @@ fn a_schedule_that_is_none_is_refused_whoever_asks() {
     wrong.schedule.as_mut().unwrap().cron = "0 0 31 2 *".to_owned();
     let refused = desk.ask(Request::PutApp { spec: job(1, wrong), base: None }).unwrap_err();
     assert!(refused.message.contains("never due"), "{refused}");
+}
+
+#[test]
+fn a_job_has_no_parts_but_its_own_whatever_goes() {
+    let mut desk = Desk::serving(0);
+    desk.put(job(3, model::Job { parallelism: 3, ..once() }));
+    let parts: Vec<StarId> = told_parts(&mut desk).into_iter().map(|(star, ..)| star).collect();
+    for star in &parts {
+        desk.make_ready(*star);
+    }
+    // Another run takes the place of this one.
+    desk.put(job(3, model::Job { parallelism: 3, retries: 2, ..once() }));
+    assert_eq!(told_parts(&mut desk), [], "all of it go, and their places are taken until they have");
+    let going: Vec<StarId> = [desk.stars(StarPhase::Draining), desk.stars(StarPhase::Stopping)].concat();
+    assert_eq!(going.len(), 3);
+    let mut numbers = Vec::new();
+    for star in going {
+        desk.tell(Event::Drained { star });
+        desk.exit(star);
+        numbers.extend(told_parts(&mut desk).into_iter().map(|(_, part, _)| part));
+    }
+    numbers.sort();
+    assert_eq!(numbers, ["0", "1", "2"]);
 }
