@@ -34,6 +34,9 @@ use crate::resources;
 use crate::talk::Ways;
 use crate::watches::Watches;
 
+/// So many things that happened are looked at before others see what became of them, at most.
+const SHOWN_TOGETHER: u32 = 64;
+
 /// Everything that can happen to an agent.
 pub(crate) enum Incoming {
     /// Somebody asks for a change; the answer comes when it is on disk.
@@ -154,7 +157,7 @@ impl Loop {
         mut asked: mpsc::Receiver<Incoming>,
         mut reported: mpsc::UnboundedReceiver<Incoming>,
     ) -> (Ledger, mpsc::UnboundedReceiver<Incoming>) {
-        let mut effects = Vec::new();
+        let (mut effects, mut unshown) = (Vec::new(), 0);
         let mut sleep = pin!(sleep_until(tokio::time::Instant::now()));
         loop {
             let deadline = self.node.next_deadline().map(|time| self.clock.instant(time));
@@ -191,7 +194,12 @@ impl Loop {
                 // Nobody may be waiting any more.
                 let _ = answer.send(self.node.leases(node).then_some(()).ok_or_else(given_up));
             }
-            self.show();
+            // What comes together is shown together: many wait, and each word of it wakes them.
+            unshown += 1;
+            if (reported.is_empty() && asked.is_empty()) || unshown >= SHOWN_TOGETHER || ended.is_some() {
+                self.show();
+                unshown = 0;
+            }
             if self.storing == 0
                 && let Some(frozen) = self.freezing.take()
             {
@@ -612,6 +620,10 @@ impl Loop {
     fn show(&self) {
         let index = self.node.state().index;
         self.seen.send_if_modified(|seen| std::mem::replace(&mut seen.index, index) != index);
+        self.watches.reached(index);
+        if let Ledger::Shared(shared) = &self.ledger {
+            shared.feed.reached(index);
+        }
     }
 }
 

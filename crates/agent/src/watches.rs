@@ -88,13 +88,17 @@ impl Watches {
         }
     }
 
-    /// A command was applied.
+    /// A command was applied. Watchers hear of it from [`Watches::reached`] on.
     pub(crate) fn push(&self, index: u64, touched: impl Iterator<Item = (String, bool)>) {
         let touched: Arc<[(String, bool)]> = touched.collect();
         if !touched.is_empty() {
             self.kept().push((index, touched));
         }
-        self.index.send_replace(index);
+    }
+
+    /// Lets watchers know that there is more, if there is.
+    pub(crate) fn reached(&self, index: u64) {
+        self.index.send_if_modified(|known| std::mem::replace(known, index) != index);
     }
 
     /// Begins to tell a watcher.

@@ -68,7 +68,8 @@ impl Feed {
         self.index.send_replace(index);
     }
 
-    /// The loop has applied a command; `written` is the same as MessagePack, where that is at hand.
+    /// The loop has applied a command; `written` is the same as MessagePack, where that is at hand. Followers hear of it from
+    /// [`Feed::reached`] on.
     pub(crate) fn push(&self, index: u64, command: &Command, written: Option<Bytes>) {
         // Told only if somebody may ask for it.
         let written = match self.keepers.borrow().at_first_hand {
@@ -83,7 +84,11 @@ impl Feed {
             // After the command is there to be told: it is the last that this node hears.
             self.removed().entry(*node).or_insert(index);
         }
-        self.index.send_replace(index);
+    }
+
+    /// Lets followers know that there is more, if there is.
+    pub(crate) fn reached(&self, index: u64) {
+        self.index.send_if_modified(|known| std::mem::replace(known, index) != index);
     }
 
     pub(crate) fn keepers(&self) -> watch::Receiver<Keepers> {
@@ -235,6 +240,7 @@ mod tests {
             feed.push(3, &Command::RemoveNode { node: NodeId(9), wall }, None);
             feed.push(4, &Command::RemoveNode { node: NodeId(2), wall }, None);
             feed.push(5, &Command::Forget { stars: Vec::new() }, None);
+            feed.reached(5);
         };
         let (going, ()) =
             tokio::time::timeout(Duration::from_secs(10), async { tokio::join!(going, written) }).await.unwrap();

@@ -25,11 +25,14 @@ const LOOK_WHILE_LED: Duration = Duration::from_secs(1);
 /// How often the voters are looked at.
 const VOTERS_EVERY: Duration = Duration::from_secs(1);
 
+/// So many commands are told of at once, at most.
+const TOLD_TOGETHER: u32 = 64;
+
 /// Hands on what the own voter tells, which began after `told`; `told` says how far it has come.
 pub(crate) async fn hear(mut applied: mpsc::Receiver<Applied>, order: Arc<Order>, told: watch::Sender<u64>) {
-    let mut before = *told.borrow();
-    while let Some(applied) = applied.recv().await {
-        match applied {
+    let (mut before, mut untold) = (*told.borrow(), 0);
+    while let Some(next) = applied.recv().await {
+        match next {
             // It has jumped over commands. The loop hears these from another voter, then goes on here.
             Applied::State(state) => before = state.index,
             Applied::Command { index, command, written, .. } => {
@@ -37,7 +40,12 @@ pub(crate) async fn hear(mut applied: mpsc::Receiver<Applied>, order: Arc<Order>
                 before = index;
             }
         }
-        told.send_replace(before);
+        untold += 1;
+        // What comes together is told together: each word of it wakes whoever waits.
+        if applied.is_empty() || untold >= TOLD_TOGETHER {
+            told.send_replace(before);
+            untold = 0;
+        }
     }
 }
 

@@ -2,10 +2,11 @@
 //! what one has told, the other does not tell again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use state::Command;
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, mpsc};
 
 use crate::main_loop::Incoming;
 
@@ -13,18 +14,19 @@ pub(crate) struct Order {
     ask: mpsc::Sender<Incoming>,
     /// The index of the last command that was handed on. Held while one is, so that they stay in order.
     last: Mutex<u64>,
-    told: watch::Sender<u64>,
+    /// The same, for those who do not wait.
+    told: AtomicU64,
 }
 
 impl Order {
     /// Begins after the state that the loop begins with.
     pub(crate) fn new(ask: mpsc::Sender<Incoming>, index: u64) -> Self {
-        Self { ask, last: Mutex::new(index), told: watch::Sender::new(index) }
+        Self { ask, last: Mutex::new(index), told: AtomicU64::new(index) }
     }
 
     /// The index of the last command that was handed on.
     pub(crate) fn last(&self) -> u64 {
-        *self.told.borrow()
+        self.told.load(Ordering::Acquire)
     }
 
     /// Hands a command on, if it is the next: its source has told everything after `before`, so it is when everything up to
@@ -37,7 +39,7 @@ impl Order {
         // The loop ends with the agent.
         if self.ask.send(Incoming::Applied { index, command, written }).await.is_ok() {
             *last = index;
-            self.told.send_replace(index);
+            self.told.store(index, Ordering::Release);
         }
     }
 }

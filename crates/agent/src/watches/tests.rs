@@ -56,6 +56,7 @@ fn quick(index: u64) -> Watches {
 
 fn push(watches: &Watches, (index, keys): &Written) {
     watches.push(*index, keys.iter().cloned());
+    watches.reached(*index);
 }
 
 async fn next(stream: &mut WatchStream) -> Option<WatchLine> {
