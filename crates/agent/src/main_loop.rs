@@ -185,6 +185,10 @@ impl Loop {
                     }
                     self.watches.push(state.index, touched.iter().map(|part| (part.to_string(), part.is_in(state))));
                 }
+                // Who is answered may look at once, and sees what it asked for.
+                if effects.iter().any(|effect| matches!(effect, Effect::Reply { .. })) {
+                    self.show();
+                }
                 for effect in effects.drain(..) {
                     self.perform(effect);
                 }

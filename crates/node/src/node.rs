@@ -526,13 +526,14 @@ impl Node {
             // Its service is looked at as well.
             Change::StarToMove { .. } => {}
             Change::StarLeaves { star } => self.leave(*star),
-            Change::PlaceChanged { service, ordinal } => {
+            Change::PlaceChanged { service, ordinal, comes } => {
                 // Whoever asks has seen to what was wrong with it.
                 if let Some(local) = self.services.get_mut(service) {
                     local.backoff.retain(|(_, place), _| place != ordinal);
                     local.shuns.clear();
                 }
-                self.keep_place(service, *ordinal);
+                let local = self.services.get_mut(service).map(|local| &mut local.first);
+                local.map(|first| if *comes { first.insert(*ordinal) } else { first.remove(ordinal) });
                 self.dirty.insert(service.clone());
             }
             Change::StarForgotten { star, .. } => {

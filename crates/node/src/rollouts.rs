@@ -37,10 +37,8 @@ pub(crate) fn wanted(record: &ServiceRecord, no_spare: bool) -> Wanted {
     let stars = record.wanted();
     let is_job = record.spec.job.is_some();
     let (surge, unavailable) = match record.spec.update.room(stars) {
-        // Nobody asks it anything: what cannot go on goes, and comes anew.
-        _ if is_job => (0, stars),
-        // The place of a star is its machine, or one that is held for it: the next one comes when it has gone.
-        (_, unavailable) if no_spare => (0, unavailable.max(1)),
+        // The place of a star is its machine, or one that is held for it, or its number: the next one comes when it has gone.
+        (_, unavailable) if no_spare || is_job => (0, unavailable.max(1)),
         room => room,
     };
     let pace = match &record.rollout {
@@ -53,7 +51,6 @@ pub(crate) fn wanted(record: &ServiceRecord, no_spare: bool) -> Wanted {
             held: rollout.held.is_some(),
         },
     };
-    // The place of a part is its number.
     let (singleton, in_place) = (record.spec.template.singleton, no_spare || is_job);
     Wanted { stars, revision: record.revision, singleton, in_place, pace }
 }
@@ -71,7 +68,13 @@ fn settles(record: &ServiceRecord, ready: WallTime) -> WallTime {
 
 impl Node {
     pub(crate) fn wanted_of(&self, key: &ServiceKey, record: &ServiceRecord) -> Wanted {
-        wanted(record, record.spec.placement.every_node || self.has_no_spare_place(key, record))
+        let mut wanted = wanted(record, record.spec.placement.every_node || self.has_no_spare_place(key, record));
+        let mut stars = self.state.stars_of(key).filter(|star| star.phase != StarPhase::Ended);
+        if record.spec.job.is_some() && stars.any(|star| star.revision != record.revision) {
+            // What is left of an earlier run goes at once.
+            wanted.pace.unavailable = wanted.stars;
+        }
+        wanted
     }
 
     /// Whether a star of this node or another makes up for an old one.

@@ -49,7 +49,8 @@ impl Node {
         let seen = if self.peers.leads { self.seen(key, step.wall) } else { Vec::new() };
         let Actions { mut start, mut start_previous, mut drain } =
             if self.peers.leads { decide(wanted, &seen) } else { Actions::default() };
-        if self.state.services.get(key).is_some_and(|record| record.paused) {
+        let is_paused = record.is_some_and(|record| record.paused);
+        if is_paused {
             // What stands still stays as it is; only what is not there yet may turn out to be too much.
             (start, start_previous) = (0, 0);
             drain.retain(|star| self.phase_of(*star) == Some(StarPhase::Assigned));
@@ -75,8 +76,8 @@ impl Node {
             && let Some(service) = self.services.get_mut(key)
         {
             (service.homeless, service.room_at) = (false, None);
-            if self.peers.leads {
-                // Nothing comes there that does not come where a star still is.
+            if self.peers.leads && service.assigning.is_empty() && !is_paused {
+                // Nothing is wanted: nothing comes there, unless a star still is there that goes.
                 service.first.retain(|ordinal| self.state.stars.is_taken(key, *ordinal));
             }
         }

@@ -303,18 +303,12 @@ impl Node {
         if self.stars.get(&star).is_some_and(|local| local.phase < StarPhase::Draining) {
             self.services.entry(key.clone()).or_default().leaving.push(star);
         }
-        self.keep_place(&key, ordinal);
-        self.dirty.insert(key);
-    }
-
-    /// The place of a star that goes because it was named is the first that is taken, unless nothing is to run there.
-    pub(crate) fn keep_place(&mut self, key: &ServiceKey, ordinal: u32) {
-        let (Some(record), Some(service)) = (self.state.services.get(key), self.services.get_mut(key)) else { return };
-        if !record.held.contains(&ordinal) && self.state.stars.is_taken(key, ordinal) {
+        // Its place is the first that is taken, unless nothing is to run there.
+        let is_held = self.state.services.get(&key).is_none_or(|service| service.held.contains(&ordinal));
+        if let Some(service) = self.services.get_mut(&key).filter(|_| !is_held) {
             service.first.insert(ordinal);
-        } else {
-            service.first.remove(&ordinal);
         }
+        self.dirty.insert(key);
     }
 
     /// Sends a star no new requests, or ends it at once when it has none. Gives whether the proxy has to be told.

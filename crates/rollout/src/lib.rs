@@ -59,7 +59,7 @@ pub struct Previous {
 /// In place of the revision of a star that cannot stay where it is, whatever it is made from.
 pub const NOWHERE: u64 = 0;
 
-/// One star that has not ended.
+/// One star that has not ended, or whose end is not known to all yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     pub star: StarId,

@@ -61,10 +61,11 @@ pub enum Change {
     StarLeaves {
         star: StarId,
     },
-    /// Somebody has seen to the star of this number.
+    /// Somebody has seen to the star of this number; whether it is the next that comes.
     PlaceChanged {
         service: ServiceKey,
         ordinal: u32,
+        comes: bool,
     },
     /// It lies on a node from here on.
     VolumePlaced {
@@ -768,16 +769,15 @@ pub(crate) fn transit(
     if exit.asked {
         return Some(moved);
     }
-    // It was told to come back before it had ended well: then it does.
+    // It was told to come back before it ended by itself: then it does, and that it ended well is nothing to its job.
     let comes_back = |service: &ServiceRecord| leaving && !service.held.contains(&ordinal);
-    if exit.cause.is_success() && state.services.get(&service).is_some_and(comes_back) {
-        state.record_of(About::star(state, &service, &name), wall, format!("star `{name}` ended: {}", exit.cause));
-        return Some(moved);
-    }
+    let comes_back = state.services.get(&service).is_some_and(comes_back);
     let is_part = |service: &ServiceRecord| service.spec.job.is_some() && service.revision == revision;
     if state.services.get(&service).is_some_and(is_part) {
         state.record_of(About::star(state, &service, &name), wall, format!("star `{name}` ended: {}", exit.cause));
-        jobs::part_ended(state, &service, ordinal, &exit.cause, wall, changes);
+        if !(comes_back && exit.cause.is_success()) {
+            jobs::part_ended(state, &service, ordinal, &exit.cause, wall, changes);
+        }
         return Some(moved);
     }
     if let Some(service) = state.services.get_mut(&service) {
@@ -786,7 +786,7 @@ pub(crate) fn transit(
             RestartPolicy::OnFailure => exit.cause.is_success(),
             RestartPolicy::Never => true,
         };
-        if is_over && service.revision == revision {
+        if is_over && !comes_back && service.revision == revision {
             service.done.insert(ordinal);
         }
         service.restarts += u64::from(!is_over);

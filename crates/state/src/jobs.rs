@@ -61,7 +61,11 @@ impl ServiceRecord {
     pub(crate) fn parts_wanted(&self, job: &Job) -> u32 {
         match self.runs.present {
             None => 0,
-            Some(_) => self.spec.instances.saturating_sub(self.free()).min(job.parallelism),
+            Some(_) => {
+                let is_free = |part: &u32| !self.done.contains(part) && !self.held.contains(part);
+                let left = (1..=self.spec.instances).filter(is_free).take(job.parallelism as usize);
+                u32::try_from(left.count()).unwrap_or(u32::MAX)
+            }
         }
     }
 
@@ -212,8 +216,8 @@ pub(crate) fn part_ended(
     let Some(service) = state.services.get_mut(key) else { return };
     let Some(retries) = service.spec.job.as_ref().map(|job| job.retries) else { return };
     let Some(present) = service.runs.present.as_mut() else { return };
-    // Not its own fault.
-    if matches!(cause, ExitCause::NodeLost | ExitCause::Evicted) {
+    // Not its own fault; or no part: earlier versions let one run beside another that was on its way out.
+    if matches!(cause, ExitCause::NodeLost | ExitCause::Evicted) || ordinal > service.spec.instances {
         return;
     }
     if cause.is_success() {

@@ -151,8 +151,8 @@ impl ServiceRecord {
         if self.stopped { 0 } else { self.everywhere.unwrap_or(self.spec.instances).saturating_sub(self.free()) }
     }
 
-    /// Places in which nothing is to run. What ends well while it is told to go is done, and its place is held.
-    pub(crate) fn free(&self) -> u32 {
+    /// Places in which nothing is to run. One may be both: its star was stopped by its name, and had ended well before it heard of that.
+    fn free(&self) -> u32 {
         u32::try_from(self.done.union(&self.held).count()).unwrap_or(u32::MAX)
     }
 }

@@ -70,7 +70,9 @@ pub(crate) fn turn(
         hold(service, ordinal, turn == Turn::Stop);
     }
     state.record_of(About::star(state, key, &name), wall, format!("star `{name}` {what}"));
-    changes.push(Change::PlaceChanged { service: key.clone(), ordinal });
+    // Whoever is named is the next that comes, unless nobody has that place or is to have it.
+    let comes = turn != Turn::Stop && (was_held || was_done || state.stars.is_taken(key, ordinal));
+    changes.push(Change::PlaceChanged { service: key.clone(), ordinal, comes });
     changes.push(Change::ServicePut { service: key.clone() });
     Ok(())
 }

@@ -1,10 +1,13 @@
 //! What follows from the voter here: hearing the log at first hand, telling the loop that this node leads, and, while it
 //! does, keeping the voters as they should be.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use consensus::{Applied, Consensus, Refusal, Role};
+use model::NodeId;
 use node::voters::next;
 use state::State;
 use tokio::sync::{mpsc, watch};
@@ -25,14 +28,11 @@ const LOOK_WHILE_LED: Duration = Duration::from_secs(1);
 /// How often the voters are looked at.
 const VOTERS_EVERY: Duration = Duration::from_secs(1);
 
-/// So many commands are told of at once, at most.
-const TOLD_TOGETHER: u32 = 64;
-
 /// Hands on what the own voter tells, which began after `told`; `told` says how far it has come.
-pub(crate) async fn hear(mut applied: mpsc::Receiver<Applied>, order: Arc<Order>, told: watch::Sender<u64>) {
-    let (mut before, mut untold) = (*told.borrow(), 0);
-    while let Some(next) = applied.recv().await {
-        match next {
+pub(crate) async fn hear(mut applied: mpsc::Receiver<Applied>, order: Arc<Order>, told: Arc<AtomicU64>) {
+    let mut before = told.load(Ordering::Acquire);
+    while let Some(applied) = applied.recv().await {
+        match applied {
             // It has jumped over commands. The loop hears these from another voter, then goes on here.
             Applied::State(state) => before = state.index,
             Applied::Command { index, command, written, .. } => {
@@ -40,12 +40,7 @@ pub(crate) async fn hear(mut applied: mpsc::Receiver<Applied>, order: Arc<Order>
                 before = index;
             }
         }
-        untold += 1;
-        // What comes together is told together: each word of it wakes whoever waits.
-        if applied.is_empty() || untold >= TOLD_TOGETHER {
-            told.send_replace(before);
-            untold = 0;
-        }
+        told.store(before, Ordering::Release);
     }
 }
 
@@ -54,7 +49,7 @@ pub(crate) async fn stand(
     voter: Consensus,
     feed: Feed,
     order: Arc<Order>,
-    told: watch::Receiver<u64>,
+    told: Arc<AtomicU64>,
     follow: watch::Sender<bool>,
 ) {
     let me = voter.me();
@@ -68,7 +63,7 @@ pub(crate) async fn stand(
         }
         let belongs = now.voters.contains(&me) || now.learners.contains(&me);
         let is_led = led.is_some_and(|led| led.elapsed() < LEADERLESS);
-        let at_first_hand = belongs && is_led && *told.borrow() <= order.last();
+        let at_first_hand = belongs && is_led && told.load(Ordering::Acquire) <= order.last();
         // One that was taken out while it was away would ask for votes for ever.
         let others = feed.keepers().borrow().voters.clone();
         voter.set_may_ask_for_votes(now.leader.is_some() || others.is_empty() || others.contains(&me));
@@ -142,6 +137,24 @@ async fn until_not_leader(voter: &Consensus, term: u64) {
     let _ = standing.wait_for(|now| now.role != Role::Leader || now.term != term).await;
 }
 
+/// Who should vote, when that is not who does.
+async fn wanted_voters(voter: &Consensus, shared: &Shared) -> Option<BTreeSet<NodeId>> {
+    let (now, me) = (voter.standing(), shared.roads.me());
+    let wanted = move |state: &State| next(state, &now.voters, now.voters_next.as_deref(), me);
+    shared.looker.look(move |node| wanted(node.state())).await.ok().flatten()
+}
+
+/// Until the voters should be others than those that are being made so. What has begun to be agreed on stays wanted.
+async fn until_others_are_wanted(voter: &Consensus, shared: &Shared, these: &BTreeSet<NodeId>) {
+    loop {
+        clock::rest(VOTERS_EVERY).await;
+        let has_begun = voter.standing().voters_next.is_some();
+        if !has_begun && wanted_voters(voter, shared).await.as_ref() != Some(these) {
+            return;
+        }
+    }
+}
+
 /// Keeps the voters as they should be, one change at a time, for as long as this node leads.
 async fn keep_voters(voter: &Consensus, shared: &Shared) {
     let mut is_first = true;
@@ -149,11 +162,13 @@ async fn keep_voters(voter: &Consensus, shared: &Shared) {
         if !std::mem::take(&mut is_first) {
             clock::rest(VOTERS_EVERY).await;
         }
-        let (now, me) = (voter.standing(), shared.roads.me());
-        let wanted = move |state: &State| next(state, &now.voters, now.voters_next.as_deref(), me);
-        let wanted = shared.looker.look(move |node| wanted(node.state())).await;
-        let Ok(Some(wanted)) = wanted else { continue };
-        match voter.set_voters(&wanted).await {
+        let Some(wanted) = wanted_voters(voter, shared).await else { continue };
+        let changed = tokio::select! {
+            changed = voter.set_voters(&wanted) => changed,
+            // Who is waited for may never come, and another voter may die meanwhile.
+            () = until_others_are_wanted(voter, shared, &wanted) => continue,
+        };
+        match changed {
             Ok(()) => tracing::info!(voters = ?wanted, "the voters have changed"),
             Err(Refusal::NotLeader { .. }) => return sleep(VOTERS_EVERY).await,
             Err(refusal) => tracing::warn!(?wanted, ?refusal, "the voters stay as they are"),

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use consensus::{Applied, Consensus};
@@ -201,8 +202,8 @@ impl Part {
         };
         tasks.spawn_on(serving, &threads.data);
         if let (Some(voter), Some(applied)) = (shared.voter.clone(), applied) {
-            let (telling, told) = watch::channel(told);
-            tasks.spawn(lead::hear(applied, Arc::clone(&order), telling));
+            let told = Arc::new(AtomicU64::new(told));
+            tasks.spawn(lead::hear(applied, Arc::clone(&order), Arc::clone(&told)));
             tasks.spawn(lead::stand(voter.clone(), shared.feed.clone(), Arc::clone(&order), told, follow));
             tasks.spawn(lead::lead(voter, shared.clone(), ask.clone()));
         } else {

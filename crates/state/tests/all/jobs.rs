@@ -340,6 +340,16 @@ fn what_is_told_to_come_back_does_though_it_had_ended_well() {
     let ended = Transition { star, phase: StarPhase::Ended, process: Some((7, 7)), exit };
     world.apply(Command::Transitions { changes: vec![ended], wall: world.wall() }).unwrap();
     assert_eq!(world.wanted("sum"), 1);
+    // Nor does it stay away because it ran for as long as it may, and is to run once.
+    let mut once = ServiceSpec { job: None, ..spec(1, "b", job()) };
+    once.template.restart = RestartPolicy::Never;
+    let mut world = World::with(&[("sum", once)]);
+    let star = begun(&mut world, 1);
+    world.apply(Command::RestartStar { service: key("sum"), ordinal: 1, wall: world.wall() }).unwrap();
+    let exit = Some(Exit { cause: ExitCause::Deadline, asked: false });
+    let ended = Transition { star, phase: StarPhase::Ended, process: Some((7, 7)), exit };
+    world.apply(Command::Transitions { changes: vec![ended], wall: world.wall() }).unwrap();
+    assert_eq!(world.wanted("sum"), 1);
 }
 
 #[test]
@@ -354,4 +364,17 @@ fn nothing_comes_into_a_place_that_was_stopped_meanwhile() {
     let (service, revision) = (key("sum"), world.record("sum").revision);
     let next = Assignment { star: StarId(9), service, revision, ordinal: 1, node: NodeId(1), port: None, place: None };
     assert_eq!(world.apply(Command::Assign { stars: vec![next], wall: world.wall() }), Err(Code::Conflict));
+}
+
+#[test]
+fn what_is_beyond_the_last_part_is_none() {
+    let mut world = World::with(&[("sum", spec(2, "a", job()))]);
+    // As earlier versions had it beside a part that was on its way out.
+    world.part("sum", 3, GOOD);
+    world.part("sum", 1, GOOD);
+    assert_eq!((world.wanted("sum"), world.outcomes("sum")), (1, vec![None]));
+    world.part("sum", 4, BAD);
+    world.part("sum", 4, BAD);
+    world.part("sum", 2, GOOD);
+    assert_eq!(world.outcomes("sum"), [Some(RunOutcome::Succeeded)]);
 }

@@ -228,3 +228,31 @@ fn a_new_version_does_not_wait_for_an_old_star_that_goes() {
     desk.make_ready(new);
     assert_eq!(desk.node.service_view(&key()).unwrap().rollout, None, "it is over");
 }
+
+#[test]
+fn a_star_that_was_stopped_comes_back_by_its_own_name() {
+    let mut desk = Desk::serving(3);
+    // Names with a gap, as a roll-out leaves them.
+    desk.ask(Request::Restart { service: key() }).unwrap();
+    for _ in 0..10 {
+        for star in desk.started() {
+            desk.make_ready(star);
+        }
+        for star in desk.stars(StarPhase::Draining) {
+            desk.tell(Event::Drained { star });
+            desk.exit(star);
+        }
+    }
+    let ordinal_of = |star| desk.node.star_view(star).unwrap().ordinal;
+    let ordinals: Vec<u32> = desk.stars(StarPhase::Ready).into_iter().map(ordinal_of).collect();
+    let last = *ordinals.iter().max().unwrap();
+    assert!(last > 3, "{ordinals:?}");
+    let star = desk.of_name(last);
+    desk.ask(Request::StopStar { service: key(), ordinal: last }).unwrap();
+    desk.tell(Event::Drained { star });
+    desk.exit(star);
+    desk.wait(Duration::from_secs(5));
+    desk.ask(Request::StartStar { service: key(), ordinal: last }).unwrap();
+    let [again] = desk.started()[..] else { panic!() };
+    assert_eq!(name_of(&desk, again), format!("web-{last}"));
+}
