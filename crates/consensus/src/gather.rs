@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -14,15 +15,16 @@ use futures_util::stream::BoxStream;
 use openraft::errors::Fatal;
 use openraft::raft::WriteResult;
 use openraft::type_config::TypeConfigExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::raft::{Raft, Sealed, Types};
 
 /// Rounds under way at once.
 const ROUNDS: usize = 2;
-/// The next one goes when the last has come back, but where that takes this long, because the voters are far apart, beside it.
+/// The next one goes when the last has come back, or beside it when half of all wait, so that disks and processors both have something to
+/// do; or when it takes this long, because the voters are far apart.
 const ALONE_FOR: Duration = Duration::from_millis(10);
-/// After a round of so many the next one gathers for a moment: as many will come again, and go together for the price of a few.
+/// After a round of so many the next one gathers half of all for a moment: they will come again, and go together for the price of a few.
 const MANY: usize = 16;
 const GATHERS_FOR: Duration = Duration::from_millis(1);
 /// Bytes of commands in one, so that the first of a burst does not wait for the last.
@@ -45,6 +47,10 @@ pub(crate) struct Gatherer {
     raft: Raft,
     rounds: Arc<Semaphore>,
     waiting: Arc<Mutex<Waiting>>,
+    /// As many wait as are waited for.
+    enough: Arc<Notify>,
+    /// Proposals that have no answer yet.
+    unanswered: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -53,22 +59,43 @@ struct Waiting {
     proposals: VecDeque<Proposal>,
     /// A task takes them away.
     attended: bool,
+    /// It is told when so many wait.
+    goal: Option<usize>,
+    /// The most that had no answer at once, of late.
+    peak: usize,
+}
+
+/// Counts as long as its proposal has no answer.
+struct Unanswered(Arc<AtomicUsize>);
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Gatherer {
     pub(crate) fn new(raft: Raft) -> Self {
-        Self { raft, rounds: Arc::new(Semaphore::new(ROUNDS)), waiting: Arc::default() }
+        let rounds = Arc::new(Semaphore::new(ROUNDS));
+        Self { raft, rounds, waiting: Arc::default(), enough: Arc::default(), unanswered: Arc::default() }
     }
 
     /// Proposes a command; `None` when the log has ended. Whoever stops waiting may have proposed it all the same.
     pub(crate) async fn propose(&self, command: Sealed) -> Option<WriteResult<Types>> {
         let (answer, answered) = oneshot::channel();
+        let unanswered = self.unanswered.fetch_add(1, Relaxed) + 1;
+        let _counts = Unanswered(Arc::clone(&self.unanswered));
         let attended = {
             let mut waiting = self.waiting();
             if waiting.proposals.len() >= WAITING_MAX {
                 waiting.proposals.retain(|proposal| !proposal.answer.is_closed());
             }
             waiting.proposals.push_back(Proposal { command, answer });
+            waiting.peak = waiting.peak.max(unanswered);
+            let count = waiting.proposals.len();
+            if waiting.goal.take_if(|goal| count >= *goal).is_some() {
+                self.enough.notify_one();
+            }
             std::mem::replace(&mut waiting.attended, true)
         };
         if !attended {
@@ -80,6 +107,22 @@ impl Gatherer {
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().expect("no panic while it is held")
+    }
+
+    /// Until half of those wait who do when many propose.
+    async fn enough(&self) {
+        loop {
+            {
+                let mut waiting = self.waiting();
+                let goal = (waiting.peak / 2).max(MANY);
+                waiting.goal = Some(goal).filter(|goal| waiting.proposals.len() < *goal);
+                if waiting.goal.is_none() {
+                    return;
+                }
+            }
+            // It may have been told of an earlier goal, when nobody waited for that any more.
+            self.enough.notified().await;
+        }
     }
 
     /// What goes together next. Nothing when nobody waits: then the next proposal needs an attendant.
@@ -96,6 +139,7 @@ impl Gatherer {
                 answers.push(answer);
             }
         }
+        waiting.peak -= waiting.peak / 16;
         waiting.attended = !commands.is_empty();
         waiting.attended.then_some((commands, answers))
     }
@@ -127,13 +171,19 @@ async fn make_up_rounds(mut attendant: Attendant) {
     loop {
         let Ok(round) = Arc::clone(&gatherer.rounds).acquire_owned().await else { return };
         if let Some(end) = under_way.take() {
-            // It never says anything: it is over when who could is gone.
-            let _ = Types::timeout(ALONE_FOR, end).await;
+            let ready = async {
+                tokio::select! {
+                    // It never says anything: it is over when who could is gone.
+                    _ = end => {}
+                    () = gatherer.enough() => {}
+                }
+            };
+            let _ = Types::timeout(ALONE_FOR, ready).await;
         }
         // Those on this thread who are about to propose do so first, and come along.
         tokio::task::yield_now().await;
         if last >= MANY {
-            Types::sleep(GATHERS_FOR).await;
+            let _ = Types::timeout(GATHERS_FOR, gatherer.enough()).await;
         }
         let Some((commands, answers)) = gatherer.take_round() else {
             attendant.is_done = true;

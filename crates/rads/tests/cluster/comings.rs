@@ -175,3 +175,29 @@ fn a_controller_that_loses_its_vote_hears_on_and_is_heard() {
     rig.machine(other).rads(&["c", "leave"]).ok();
     rig.await_ready(leader, 3, &others, Duration::from_secs(15));
 }
+
+#[test]
+#[ignore = "half a minute: `cargo xtask test cluster`"]
+fn a_controller_that_dies_as_it_comes_to_vote_keeps_no_other_from_it() {
+    if !possible() {
+        return;
+    }
+    let rig = Rig::new(5);
+    rig.constellation_of(4);
+    let leader = rig.await_leader(0, None);
+    let votes = |at: usize| {
+        let nodes = rig.machine(leader).nodes();
+        nodes.iter().any(|node| node["votes"] == true && node["name"] == rig.machine(at).name.as_str())
+    };
+    rig.wait_for("three voters", || (0..4).filter(|at| votes(*at)).count() == 3);
+    let spare = (0..4).find(|at| !votes(*at)).unwrap();
+    let token = rig.machine(leader).json(&["c", "token", "create", "--role", "controller"]);
+    rig.start(4);
+    rig.join_at(4, leader, token["token"].as_str().unwrap());
+    rig.die(4);
+    // With five of them the leader would have five vote, and waits for the fifth.
+    std::thread::sleep(Duration::from_secs(2));
+    let next = (0..4).find(|at| *at != leader && *at != spare && votes(*at)).unwrap();
+    rig.die(next);
+    rig.wait_within("the spare one to vote", Duration::from_secs(25), || votes(spare));
+}
