@@ -61,11 +61,7 @@ impl ServiceRecord {
     pub(crate) fn parts_wanted(&self, job: &Job) -> u32 {
         match self.runs.present {
             None => 0,
-            Some(_) => {
-                let is_free = |part: &u32| !self.done.contains(part) && !self.held.contains(part);
-                let left = (1..=self.spec.instances).filter(is_free).take(job.parallelism as usize);
-                u32::try_from(left.count()).unwrap_or(u32::MAX)
-            }
+            Some(_) => self.spec.instances.saturating_sub(self.free(self.spec.instances)).min(job.parallelism),
         }
     }
 

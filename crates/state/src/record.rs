@@ -148,12 +148,17 @@ impl ServiceRecord {
         if self.spec.hold.is_some() && !self.begun {
             return 0;
         }
-        if self.stopped { 0 } else { self.everywhere.unwrap_or(self.spec.instances).saturating_sub(self.free()) }
+        if self.stopped {
+            0
+        } else {
+            self.everywhere.unwrap_or(self.spec.instances).saturating_sub(self.free(u32::MAX))
+        }
     }
 
-    /// Places in which nothing is to run. One may be both: its star was stopped by its name, and had ended well before it heard of that.
-    fn free(&self) -> u32 {
-        u32::try_from(self.done.union(&self.held).count()).unwrap_or(u32::MAX)
+    /// Places up to this one in which nothing is to run: done, or held. One may be both, when its star was stopped by its name and had ended
+    /// well before it heard of that.
+    pub(crate) fn free(&self, last: u32) -> u32 {
+        u32::try_from(self.done.union(&self.held).filter(|place| **place <= last).count()).unwrap_or(u32::MAX)
     }
 }
 
