@@ -11,7 +11,7 @@
 //! - `found`, `join`: how a machine becomes a node. `discovery`: finding one to join. `registrar`: lets others in and gives nodes new certificates. `certs`: a
 //!   node's own, and whom it believes. `rotation`: another authority. `security`: what the log says of all
 //!   that. `invitations`: what a person may do about it; `once`: and that it happens once.
-//! - `twin`: whether a copy of the data folder runs elsewhere.
+//! - `twin`: whether a copy of the data folder runs elsewhere. `let_go`: whether the others have let go of this node.
 //! - `start`: all of it, from the home to a running part. `entry`: how a machine becomes a node, and stops being one.
 //! - `post`: messages of programs, between nodes. `survey`: how the others are reached, and what their clocks show.
 //! - `access`: who of outside is who, by the grants of the log; `buckets`: how often they may ask. `gate`: where they come in. `grants`:
@@ -39,6 +39,7 @@ pub(crate) mod home;
 pub(crate) mod invitations;
 pub(crate) mod join;
 mod lead;
+pub(crate) mod let_go;
 pub(crate) mod mesh;
 mod once;
 mod order;

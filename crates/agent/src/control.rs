@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::io;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use api::{
     Accepted, After, Answer, AppView, AuditView, Became, BundleStatus, ByteStream, Caller, CertificatesView, Control,
-    Copy, Events, Exec, ExecCommand, ExplainView, GrantView, Granted, Index, Init, Inspection, Invitation, Invite,
-    Join, LogQuery, LogStream, MachineView, MoveView, NamespaceView, NewGrant, NodeView, Passed, Place, ResourcesView,
-    RestoreSnapshot, Road, RunsView, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView,
-    StarsThen, Status, Survey, TakeSnapshot, Talk, TokenView, Version, VersionView, VolumeView, WAIT_MAX_MS,
-    WatchQuery, WatchStream,
+    Copy, Events, Exec, ExecCommand, ExplainView, Former, GrantView, Granted, Index, Init, Inspection, Invitation,
+    Invite, Join, LogQuery, LogStream, MachineView, MoveView, NamespaceView, NewGrant, NodeView, Passed, Place,
+    ResourcesView, RestoreSnapshot, Road, RunsView, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats,
+    StarTurn, StarView, StarsThen, Status, Survey, TakeSnapshot, Talk, TokenView, Version, VersionView, VolumeView,
+    WAIT_MAX_MS, WatchQuery, WatchStream,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};
@@ -37,7 +37,7 @@ use crate::constellation::far_logs::FarLogs;
 use crate::constellation::forward::Forward;
 use crate::constellation::registrar::Registrar;
 use crate::constellation::vault::Vault;
-use crate::constellation::{Carrier, Mesh, Shared, Standpoint, backup, entry, grants, invitations, survey};
+use crate::constellation::{Carrier, Mesh, Shared, Standpoint, backup, entry, grants, invitations, let_go, survey};
 use crate::denials::Denials;
 use crate::disk_use::DiskUse;
 use crate::doors::{Doors, Need};
@@ -114,6 +114,8 @@ pub(crate) struct Parts {
     pub(crate) is_node: bool,
     /// Its part in a constellation, if it has one.
     pub(crate) standpoint: Option<Standpoint>,
+    /// The constellation that let go of the machine, until somebody here has taken note.
+    pub(crate) former: std::sync::Mutex<Option<Former>>,
     /// What the machine says of itself.
     pub(crate) facts: NodeFacts,
     /// Told when the agent is to begin anew.
@@ -139,12 +141,26 @@ impl Remote {
         self.looker().note(self.author(), deed).await
     }
 
+    /// The constellation that let go of this machine, unless somebody here has taken note.
+    pub(crate) fn former(&self) -> Option<Former> {
+        self.former.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its part in a constellation.
+    ///
+    /// # Errors
+    /// Says that it has none.
+    fn standpoint(&self) -> Result<&Standpoint, Problem> {
+        let alone = || self.former().map_or_else(node::roster::alone, |former| former.alone());
+        self.standpoint.as_ref().ok_or_else(alone)
+    }
+
     /// What lets machines in, for whoever asks.
     ///
     /// # Errors
     /// Says where it is, if not here.
     async fn registrar(&self) -> Result<Registrar<Shared>, Problem> {
-        let standpoint = self.standpoint.as_ref().ok_or_else(node::roster::alone)?;
+        let standpoint = self.standpoint()?;
         match &standpoint.registrar {
             Some(registrar) => Ok(registrar.by(self.author())),
             None => Err(self.looker().look(|node| invitations::not_here(node.state())).await?),
@@ -156,7 +172,7 @@ impl Remote {
         &self,
         show: fn(&State, WallTime) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
-        self.standpoint.as_ref().ok_or_else(node::roster::alone)?;
+        self.standpoint()?;
         self.looker().look(move |node| show(node.state(), clock::wall())).await?
     }
 
@@ -325,7 +341,8 @@ impl Control for Remote {
         Box::pin(async move {
             let walls = self.seen.borrow().nursery.clone().map(|(pid, walls)| inspect::walls_view(pid, walls));
             let node = self.looker().look(|node| node.status_view()).await?;
-            Ok(Status { agent: self.version(), node, walls, agent_memory: inspect::resident_bytes() })
+            let (agent, former) = (self.version(), self.former());
+            Ok(Status { agent, node, walls, agent_memory: inspect::resident_bytes(), former })
         })
     }
 
@@ -749,6 +766,13 @@ impl Control for Remote {
         Box::pin(async move {
             match &self.standpoint {
                 Some(standpoint) => entry::leave(standpoint, self.author(), force).await,
+                // Who wants it to be alone has been told.
+                None if self.former().is_some() => {
+                    let data_dir = self.data_dir.clone();
+                    beside(move || let_go::clear(&data_dir)).await?;
+                    *self.former.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    Ok(())
+                }
                 None => Err(node::roster::alone()),
             }
         })
@@ -797,7 +821,7 @@ impl Control for Remote {
 
     fn backup(&self) -> Answer<'_, ByteStream> {
         Box::pin(async move {
-            let Standpoint { shared, .. } = self.standpoint.as_ref().ok_or_else(node::roster::alone)?;
+            let Standpoint { shared, .. } = self.standpoint()?;
             // It holds every key and every secret.
             self.note(Verb::Backup, "take a backup".to_owned()).await?;
             let (data_dir, bundles) = (self.data_dir.clone(), Arc::clone(&self.bundles));

@@ -92,8 +92,10 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         home.api = api;
         home.write(folder.path())?;
     }
+    let mut former = None;
     let (ledger, state, part) = match home {
         None => {
+            former = constellation::let_go::former(folder.path());
             let (store, recovered) = Store::open(&folder.store())?;
             (Ledger::Alone(store), recovered.state, None)
         }
@@ -117,6 +119,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
                     return Ok(Ending::Over);
                 }
             };
+            let Some(part) = part else { return Ok(Ending::Again) };
             (Ledger::Shared(part.shared.clone()), part.state.clone(), Some(part))
         }
     };
@@ -170,6 +173,7 @@ pub async fn run(config: Config) -> Result<Ending, Problem> {
         started: clock::wall(),
         background: config.background,
         standpoint: part.as_ref().map(constellation::Part::standpoint),
+        former: std::sync::Mutex::new(former),
         facts: about.facts(),
         again: again.clone(),
         is_node: state.cluster.is_some(),

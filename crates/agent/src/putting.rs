@@ -18,6 +18,10 @@ impl Remote {
         if let Some(accepted) = self.done().await? {
             return Ok(accepted);
         }
+        // Meant for the constellation, most likely, where it may run already.
+        if let Some(former) = self.former() {
+            return Err(former.alone());
+        }
         self.name_own_files(&mut spec).await?;
         let wanted = self.brought_here(&spec).await?;
         let held = wanted.services.values().map(|service| service.template.bundle).collect();

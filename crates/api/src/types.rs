@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{AppSpec, BundleId, ContentHash, Name, ServiceKey, StarId, VolumeKey, WallTime};
+use model::{AppSpec, BundleId, Code, ContentHash, Name, Problem, ServiceKey, StarId, VolumeKey, WallTime};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -48,6 +48,38 @@ pub struct Status {
     pub walls: Option<WallsView>,
     /// Bytes resident in the agent itself.
     pub agent_memory: u64,
+    /// The constellation that let go of this machine while nobody here asked for it; it has been in none since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<Former>,
+}
+
+/// A place that a machine no longer has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Former {
+    pub cluster: Name,
+    /// What the machine was called there.
+    pub name: Name,
+    /// When it heard that it was let go of.
+    pub since: WallTime,
+}
+
+impl Status {
+    /// What whoever asks about machines is told on one that is in no constellation.
+    pub fn alone(&self) -> Problem {
+        self.former.as_ref().map_or_else(node::roster::alone, Former::alone)
+    }
+}
+
+impl Former {
+    /// The same, where the machine was in one.
+    pub fn alone(&self) -> Problem {
+        let Self { cluster, name, .. } = self;
+        let message = format!(
+            "this machine was removed from constellation `{cluster}`, where it was node `{name}`; it is in none now"
+        );
+        Problem::new(Code::Conflict, message)
+            .help("`rads c join HOST:PORT` joins anew; `rads c leave` forgets that it was there, for use on its own")
+    }
 }
 
 /// Which limits hold on this machine, each `None` when it does and the reason when it does not.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -103,8 +103,19 @@ struct EndpointInner {
     from: Mutex<HashMap<IpAddr, usize>>,
     live: Mutex<HashMap<u64, Live>>,
     numbers: AtomicU64,
-    /// The last node that answered a call of ours said that it does not believe this one any more.
-    shut_out: AtomicBool,
+    /// A [`Received`].
+    received: AtomicU8,
+}
+
+/// How a node is received by those that it calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Received {
+    #[default]
+    AsNode,
+    /// By a node that says that this one was removed, or its certificate revoked.
+    ShutOut,
+    /// By whoever is there with a certificate of no authority that is trusted here.
+    ByStrangers,
 }
 
 /// What was sent and is not acknowledged by the other side's kernel for so long, in milliseconds, ends the connection: its
@@ -184,7 +195,7 @@ impl Endpoint {
             from: Mutex::default(),
             live: Mutex::default(),
             numbers: AtomicU64::new(0),
-            shut_out: AtomicBool::new(false),
+            received: AtomicU8::new(Received::AsNode as u8),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -315,11 +326,10 @@ impl Endpoint {
         let caller = Caller { shared: &self.inner.shared, cluster: &self.inner.cluster, judge, own };
         let called = caller.call(address, purpose).await;
         match &called {
-            Ok(_) => self.inner.shut_out.store(false, Ordering::Relaxed),
-            Err(ConnectError::Hello { reason: Ended::Revoked, .. }) => {
-                self.inner.shut_out.store(true, Ordering::Relaxed);
-            }
-            // Nobody was there to say so, or it was somebody else.
+            Ok(_) => self.note(Received::AsNode),
+            Err(ConnectError::Hello { reason: Ended::Revoked, .. }) => self.note(Received::ShutOut),
+            Err(ConnectError::Distrust { reason: Distrust::UnknownAuthority, .. }) => self.note(Received::ByStrangers),
+            // Nobody was there, or it was another node than the one that was called.
             Err(_) => {}
         }
         let (inner, mut stream, input, chain) = called?;
@@ -330,9 +340,19 @@ impl Endpoint {
         Ok(Connection::new(inner))
     }
 
-    /// Whether the last node that was reached said that this one was removed or shut out.
-    pub fn is_shut_out(&self) -> bool {
-        self.inner.shut_out.load(Ordering::Relaxed)
+    /// How the last one that was reached received this node.
+    pub fn received(&self) -> Received {
+        let received = self.inner.received.load(Ordering::Relaxed);
+        [Received::ShutOut, Received::ByStrangers].into_iter().find(|one| *one as u8 == received).unwrap_or_default()
+    }
+
+    fn note(&self, received: Received) {
+        self.inner.received.store(received as u8, Ordering::Relaxed);
+    }
+
+    /// Whether any connection with a node is open.
+    pub fn is_connected(&self) -> bool {
+        !self.open().is_empty()
     }
 
     fn judge(&self, expected: Expected) -> Arc<Judge> {

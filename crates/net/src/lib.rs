@@ -20,6 +20,6 @@ pub mod tls;
 
 pub use connection::{Connection, Peer, Purpose, Service, Stream, StreamIo, Timing};
 pub use datagram::Datagrams;
-pub use endpoint::{Config, ConnectError, Endpoint, Limits, connect_as_stranger};
+pub use endpoint::{Config, ConnectError, Endpoint, Limits, Received, connect_as_stranger};
 pub use pool::Pool;
 pub use threads::Threads;

@@ -11,7 +11,7 @@ use model::{NodeId, WallTime};
 use net::connection::{Ended, Failure, NotSent, SERVING_MAX, StreamEnd, WAITING_MAX};
 use net::identity::trust::Distrust;
 use net::identity::{Expected, Revoked};
-use net::{ConnectError, Limits, Purpose, Service, Stream, Threads, Timing};
+use net::{ConnectError, Limits, Purpose, Received, Service, Stream, Threads, Timing};
 use rnp::message::{Ping, RaftAnswer, StatePropose, StateReadIndex};
 use rnp::stream::{Body, PIECE_BYTES_MAX, WINDOW_BYTES};
 use rnp::{ErrorCode, Flags, Message, Payload, Piece};
@@ -510,11 +510,12 @@ async fn whoever_is_revoked_is_let_go_of_at_once_and_does_not_come_back() {
     assert_eq!(to_c.request(vote(b"c"), SOON).await, answer(b"c"));
     let again = b.endpoint.connect(a.address, Expected::default(), Purpose::Control).await;
     assert!(matches!(&again, Err(ConnectError::Hello { reason: Ended::Revoked, .. })), "{again:?}");
-    assert!(b.endpoint.is_shut_out() && !a.endpoint.is_shut_out());
+    assert_eq!((b.endpoint.received(), a.endpoint.received()), (Received::ShutOut, Received::AsNode));
+    assert!(!b.endpoint.is_connected() && a.endpoint.is_connected());
     // The control: without the list it does.
     a.endpoint.set_trust(cluster.trust());
     b.connect(&a, Purpose::Control).await;
-    assert!(!b.endpoint.is_shut_out());
+    assert_eq!(b.endpoint.received(), Received::AsNode);
 }
 
 #[tokio::test]

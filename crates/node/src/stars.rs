@@ -67,7 +67,8 @@ impl Node {
         for report in running {
             let star = report.star;
             let generation = self.state.stars.get(&star).map(|record| record.generation);
-            if report.generation > self.state.index {
+            // Of a machine that is alone nobody else writes the log: it is left of a constellation that let go of it.
+            if report.generation > self.state.index && self.state.cluster.is_some() {
                 there.push(star);
                 self.early.push((report, None));
                 continue;

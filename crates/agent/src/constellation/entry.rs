@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api::{Became, Init, Introduction, Invitation, Join};
@@ -24,6 +25,7 @@ use super::gossip::Gossip;
 use super::gossip_keys::GossipKeys;
 use super::home::{Described, Home, folder};
 use super::join::{Machine, join};
+use super::let_go;
 use super::registrar::Registrar;
 use super::shared::Shared;
 use super::start::{in_use, log_folder};
@@ -47,6 +49,8 @@ pub(crate) struct Standpoint {
     /// On controllers.
     pub(crate) registrar: Option<Registrar<Shared>>,
     pub(crate) gossip_keys: GossipKeys,
+    /// Somebody here has asked to leave.
+    pub(crate) leaves: Arc<AtomicBool>,
 }
 
 /// Founds a constellation of a machine that is alone.
@@ -140,28 +144,44 @@ pub(crate) async fn leave(standpoint: &Standpoint, author: Author, force: bool) 
     while looker.look(Node::stars_here).await? > 0 && Instant::now() < deadline {
         sleep(STEP).await;
     }
+    standpoint.leaves.store(true, Ordering::Relaxed);
     let gone = Command::RemoveNode { node: me, wall: clock::wall() };
     let index = shared.propose(&asked(gone)).await?;
     shared.applied(index).await
 }
 
-/// Waits until the log says that this node is none any more, and it keeps no part of it; then forgets that it was one.
+/// Waits until the log says that this node is none any more, or the others show it; then forgets that it was one.
 pub(crate) async fn until_removed(standpoint: Standpoint, data_dir: std::path::PathBuf, again: mpsc::Sender<()>) {
-    let Standpoint { home, shared, gossip, .. } = standpoint;
-    let me = home.node;
+    let Standpoint { home, shared, gossip, leaves, .. } = standpoint;
+    tokio::select! {
+        told = until_told(&shared, home.node) => if told.is_none() { return },
+        () = let_go::until(&shared) => {}
+    }
+    gossip.leave().await;
+    let by_own_will = leaves.load(Ordering::Relaxed);
+    let forgotten = beside(move || match by_own_will {
+        true => Home::remove(&data_dir),
+        false => let_go::forget(&home, &data_dir),
+    });
+    match forgotten.await {
+        // Asked once is enough.
+        Ok(()) => drop(again.try_send(())),
+        Err(problem) => tracing::error!(%problem, "what it kept of the constellation is still there"),
+    }
+}
+
+/// Waits until the log says that this node is none any more, and it keeps no part of it; nothing once the loop has ended.
+async fn until_told(shared: &Shared, me: NodeId) -> Option<()> {
     let is_out = move |node: &Node| node.state().nodes.get(&me).is_some_and(|record| record.standing == Standing::Left);
     let mut seen = shared.seen.clone();
     loop {
         match shared.looker.look(is_out).await {
             Ok(true) => break,
             Ok(false) => {}
-            Err(_) => return,
+            Err(_) => return None,
         }
-        if seen.changed().await.is_err() {
-            return;
-        }
+        seen.changed().await.ok()?;
     }
-    tracing::warn!(node = %me, cluster = %home.cluster, "this machine is no node of the constellation any more");
     let deadline = Instant::now() + UNVOTE_WITHIN;
     if let Some(voter) = &shared.voter {
         // Who is taken out is told no more, not even that: then its leader falls silent.
@@ -170,12 +190,7 @@ pub(crate) async fn until_removed(standpoint: Standpoint, data_dir: std::path::P
             sleep(STEP).await;
         }
     }
-    gossip.leave().await;
-    match beside(move || Home::remove(&data_dir)).await {
-        // Asked once is enough.
-        Ok(()) => drop(again.try_send(())),
-        Err(problem) => tracing::error!(%problem, "what it kept of the constellation is still there"),
-    }
+    Some(())
 }
 
 /// Does something while the loop takes no changes; if it fails, they are taken again.
@@ -226,8 +241,9 @@ fn is_empty(state: &State) -> Result<(), Problem> {
         .help("`rads c down` takes them away, volumes and secrets stay; or found one here with `rads c init`"))
 }
 
-/// What an attempt that was cut short may have left.
+/// What an attempt that was cut short may have left, and what the machine was before.
 fn clear(data_dir: &Path) -> Result<(), Problem> {
+    let_go::clear(data_dir)?;
     match fs::remove_dir_all(folder(data_dir)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             let message = format!("cannot remove `{}`: {error}", folder(data_dir).display());

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use consensus::{Consensus, Refusal};
 use model::{Code, NodeId, NodeRole, Problem, Standing};
-use net::Purpose;
 use net::connection::Failure;
+use net::{Purpose, Received};
 use rnp::message::{Ping, StatePropose, StateProposed, StateReadAt, StateReadIndex};
 use rnp::{ErrorCode, Fault, Message};
 use state::Command;
@@ -105,14 +105,20 @@ impl Shared {
         let me = self.roads.me();
         let left = move |node: &node::Node| node.state().nodes.get(&me).map(|own| own.standing) == Some(Standing::Left);
         let told = |message: &str, help: &str| Some(Problem::new(Code::Conflict, message).help(help));
-        match self.looker.look(left).await {
-            Ok(true) => told(
+        let endpoint = self.roads.endpoint();
+        match (self.looker.look(left).await, endpoint.received()) {
+            (Ok(true), _) => told(
                 "this machine was removed from the constellation",
                 "nothing was written; in some seconds its agent has forgotten the constellation, and `rads c join` joins anew",
             ),
-            _ if self.roads.endpoint().is_shut_out() => told(
+            (_, Received::ShutOut) => told(
                 "this machine was removed from the constellation, or its certificate was revoked",
-                "nothing was written; end its agent with `rads c shutdown`, move its data folder away, and join anew with `rads c join`",
+                "nothing was written; once no controller says otherwise its agent forgets the constellation, and `rads c join` joins anew",
+            ),
+            (_, Received::ByStrangers) if !endpoint.is_connected() => told(
+                "those who are there show certificates of an authority that this machine does not know",
+                "nothing was written; if another authority was made while it was away, `rads c remove` it on another node, and join \
+                 anew with `rads c join` from an empty data folder (`--data-dir`)",
             ),
             _ => None,
         }

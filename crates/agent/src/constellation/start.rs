@@ -3,14 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use consensus::{Applied, Consensus};
 use model::{Code, NodeFacts, NodeId, NodeRole, Problem, Standing};
 use net::identity::Revoked;
 use net::tls::SystemClock;
-use net::{Endpoint, Limits, Threads, Timing};
+use net::{Endpoint, Limits, Received, Threads, Timing};
 use state::{NodeRecord, State};
 use store::{EXIT_DISK_FAILED, Followed, SharedLog};
 use tokio::net::TcpListener;
@@ -27,6 +27,7 @@ use super::gossip::{Gossip, random_seed};
 use super::gossip_keys::GossipKeys;
 use super::home::{Home, JOIN_ANEW, folder};
 use super::lead;
+use super::let_go;
 use super::order::Order;
 use super::patience::Patience;
 use super::peers::Voters;
@@ -51,6 +52,7 @@ pub(crate) struct Part {
     pub(crate) state: State,
     certs: Certs,
     gossip_keys: GossipKeys,
+    leaves: Arc<AtomicBool>,
     begin: Begin,
 }
 
@@ -69,7 +71,8 @@ struct Begin {
 }
 
 /// Opens what the node has, and finds the state to begin with: the newer of what its voter and its copy know. One that knows
-/// nothing waits until a controller tells it. It is called where votes are to be heard.
+/// nothing waits until a controller tells it. It is called where votes are to be heard. Nothing comes of it where the others
+/// have let go of the node meanwhile: then it has forgotten that it was one.
 ///
 /// # Errors
 /// `PortInUse`, `DataCorrupt`, `DiskFull`, `DataUnwritable`; `NodeTwice` when another agent is this node.
@@ -81,7 +84,7 @@ pub(crate) async fn start(
     ask: mpsc::Sender<Incoming>,
     seen: watch::Receiver<Seen>,
     threads: Threads,
-) -> Result<Part, Problem> {
+) -> Result<Option<Part>, Problem> {
     begin_log(&mut home, &data_dir)?;
     let home = Arc::new(home);
     let switchboard = Arc::new(Switchboard::default());
@@ -123,6 +126,10 @@ pub(crate) async fn start(
         // A founder. Its voter is not heard yet, and waits for a leader before it asks for votes itself.
         run.is_first(&roads, None, &controllers(&state)).await?;
     }
+    // Before its stars start again: what they held may be elsewhere, or given up.
+    if roads.endpoint().received() == Received::ShutOut && let_go::is_by_all(&roads, &controllers(&state)).await {
+        return let_go::forget(&home, &data_dir).map(|()| None);
+    }
     feed.begin(state.index);
     match security::trust(&state) {
         Ok(trust) => roads.endpoint().set_trust(trust),
@@ -153,7 +160,7 @@ pub(crate) async fn start(
     let gossip = Gossip::start(&home, &facts, clock, roads, ask.clone(), hint).await?;
     let gossip_keys = GossipKeys::new(&home, certs.clone(), gossip.clone())?;
     let begin = Begin { follower, applied, told, switchboard, listener, ask, run, twins, threads };
-    Ok(Part { home, shared, gossip, state, certs, gossip_keys, begin })
+    Ok(Some(Part { home, shared, gossip, state, certs, gossip_keys, leaves: Arc::default(), begin }))
 }
 
 impl Part {
@@ -169,7 +176,7 @@ impl Part {
     ) -> Running {
         let standpoint = self.standpoint();
         let carrier = data.carrier.clone();
-        let Self { home, shared, gossip, state, certs, gossip_keys, begin } = self;
+        let Self { home, shared, gossip, state, certs, gossip_keys, begin, .. } = self;
         let Begin { follower, applied, told, switchboard, listener, ask, run, twins: hints, threads } = begin;
         let twins = Twins::new(run, shared.clone(), over);
         let registrar = certs.registrar.clone();
@@ -238,6 +245,7 @@ impl Part {
             gossip: self.gossip.clone(),
             registrar: self.certs.registrar.clone(),
             gossip_keys: self.gossip_keys.clone(),
+            leaves: Arc::clone(&self.leaves),
         }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) async fn token(client: &Client, what: Token, form: Form) -> Result<u8
                 screen::json(&invitation)?;
                 return Ok(0);
             }
-            let own = client.nodes().await?.into_iter().find(|node| node.answers).ok_or_else(nodes::alone)?;
+            let own = nodes::own(client).await?;
             let left = screen::duration(invitation.expires.since(now()) + Duration::from_millis(500));
             let machines = screen::count(uses as usize, "machine");
             screen::note(format!("on each other machine (good for {machines} within {left}, as {role}):"));
@@ -105,8 +105,8 @@ pub(crate) async fn certs(client: &Client, what: Option<Certs>, form: Form) -> R
         ),
         Some(Certs::Revoke { node }) => {
             screen::line(format!(
-                "{node}: shut out, within seconds by all\n`rads c remove {node} --force` takes it out; its machine can join anew \
-                 then, from an empty data folder"
+                "{node}: shut out, within seconds by all\n`rads c remove {node} --force` takes it out of `rads c nodes`; its \
+                 machine can join anew, as another node"
             ));
             // Shutting it out leaves them where they are; what is to follow does not.
             if let Some(said) = lies_there {

@@ -95,7 +95,12 @@ async fn or_leave(
 pub(crate) async fn leave(data_dir: &Path, args: membership::Leave, form: Form) -> Result<u8, Problem> {
     let (client, version) = Client::connect(data_dir).await.map_err(|problem| super::orphaned(data_dir, problem))?;
     let all = client.nodes().await?;
-    let own = all.iter().find(|node| node.answers).ok_or_else(nodes::alone)?;
+    let Some(own) = all.iter().find(|node| node.answers) else {
+        // It has left already, or has been taken out, which it can be told to forget.
+        let former = client.status().await?.former;
+        client.leave(args.force).await?;
+        return left(former.as_ref().map_or("", |former| former.name.as_str()), form);
+    };
     if !args.force {
         nodes::may_be_given_up(own)?;
         // One that has to stay is told so, by its agent, before its stars have moved.
@@ -108,9 +113,12 @@ pub(crate) async fn leave(data_dir: &Path, args: membership::Leave, form: Form) 
     }
     client.leave(args.force).await?;
     anew(data_dir, &version, |place| place.is_none()).await.map_err(Problem::after_changes)?;
-    let name = &own.machine.name;
+    left(own.machine.name.as_str(), form)
+}
+
+fn left(name: &str, form: Form) -> Result<u8, Problem> {
     match form {
-        Form::Json => screen::json(&Left { left: name.to_string() })?,
+        Form::Json => screen::json(&Left { left: name.to_owned() })?,
         Form::Text => screen::line(format!("node `{name}` left; this machine is alone")),
     }
     Ok(0)

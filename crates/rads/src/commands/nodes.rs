@@ -288,12 +288,13 @@ pub(super) fn may_be_given_up(own: &NodeView) -> Result<(), Problem> {
 /// Every node, or that there is no constellation.
 async fn all(client: &Client) -> Result<Vec<NodeView>, Problem> {
     let nodes = client.nodes().await?;
-    if nodes.is_empty() { Err(alone()) } else { Ok(nodes) }
+    if nodes.is_empty() { Err(client.status().await?.alone()) } else { Ok(nodes) }
 }
 
-pub(super) fn alone() -> Problem {
-    Problem::new(Code::Conflict, "this machine is in no constellation")
-        .help("`rads c init --cluster NAME` founds one, `rads c join HOST:PORT` joins one")
+/// The one that answers.
+pub(super) async fn own(client: &Client) -> Result<NodeView, Problem> {
+    let none = || Problem::new(Code::Internal, "the node that answers is not among those it names");
+    all(client).await?.into_iter().find(|node| node.answers).ok_or_else(none)
 }
 
 /// The node of that name or id; one that is there before one that was.

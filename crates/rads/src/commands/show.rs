@@ -1,6 +1,6 @@
 //! What there is and how it is: tables for people, the API's own words for programs.
 
-use api::{Client, EventView, ServiceView, StarView, Status, Version};
+use api::{Client, EventView, Former, ServiceView, StarView, Status, Version};
 use model::{Bytes, Code, Problem, StarPhase, StarTemplate};
 use serde::Serialize;
 
@@ -76,6 +76,12 @@ pub(crate) async fn status(client: &Client, form: Form) -> Result<u8, Problem> {
             screen::count(place.nodes as usize, "node"),
         ));
     }
+    if let Some(Former { cluster, name, since }) = &status.former {
+        let ago = screen::duration(now().since(*since));
+        screen::line(format!(
+            "node     none: it was `{name}` of constellation `{cluster}` until it was removed, as it heard {ago} ago"
+        ));
+    }
     match &status.walls {
         Some(walls) => {
             let as_whom = if walls.rootless { ", rootless" } else { "" };
@@ -98,7 +104,10 @@ pub(crate) async fn status(client: &Client, form: Form) -> Result<u8, Problem> {
         screen::line(format!("problem  {problem}"));
     }
     if services.is_empty() {
-        screen::line("\nno services; start some with `rads up app.rads`");
+        screen::line(match status.former {
+            Some(_) => "\nno services; `rads c join` joins anew, `rads c leave` forgets that it was removed",
+            None => "\nno services; start some with `rads up app.rads`",
+        });
         return Ok(0);
     }
     let mut table = Table::new(&["SERVICE", "APP", ">READY", ">RESTARTS", "ADDRESS", "STATE"]);

@@ -92,6 +92,7 @@ fn drained_left_and_removed_machines_lose_no_request_and_their_stars_run_elsewhe
     rig.await_ready(0, 4, &[c], Duration::from_secs(30));
     assert_eq!(rig.machine(0).node("c").unwrap()["health"], "left");
     rig.machine(c).rads(&["c", "nodes"]).refused("C0105", "in no constellation");
+    assert!(!rig.machine(c).rads(&["c", "status"]).ok().contains("removed"), "it went by its own will");
     let before = load.answered();
     rig.wait_for("more requests", || load.answered() > before + 100);
     let (answered, errors) = load.end();
@@ -108,6 +109,35 @@ fn drained_left_and_removed_machines_lose_no_request_and_their_stars_run_elsewhe
     assert_eq!(rig.machine(0).node("d").unwrap()["health"], "left");
     let seen: Vec<_> = rig.stars(0).into_iter().filter(|star| star.node == "d").collect();
     assert!(seen.is_empty(), "{seen:?}");
+    says_that_it_was_removed(&rig, d);
+    // It is another machine's name by now, or its own again.
+    rig.machine(d).rads(&["c", "leave"]).ok();
+    rig.machine(d).rads(&["c", "nodes"]).refused("C0105", "in no constellation");
+    let made = rig.machine(0).rads(&["c", "token", "create"]).ok();
+    let token = made.split_whitespace().find(|word| word.starts_with("rads1_")).unwrap_or_else(|| panic!("{made}"));
+    rig.join(d, token, &[]);
+    rig.wait_for("it to be back", || rig.machine(0).node("d").is_some_and(|node| node["health"] == "alive"));
+    // Shut out while it is alive, it ends what runs there, which goes on elsewhere.
+    rig.machine(0).rads(&["c", "scale", "hello", "9"]).ok();
+    rig.wait_for("a star there", || rig.stars(0).iter().any(|star| star.node == "d" && star.phase == "ready"));
+    assert!(rig.machine(d).runs_stars());
+    rig.machine(0).rads(&["c", "certs", "revoke", "d"]).ok();
+    says_that_it_was_removed(&rig, d);
+    rig.await_ready(0, 9, &[c, d], Duration::from_secs(15));
+}
+
+/// Waits until a machine has heard that it is none of the others any more, and runs nothing of theirs.
+fn says_that_it_was_removed(rig: &Rig, at: usize) {
+    let machine = rig.machine(at);
+    rig.wait_for("it to hear that it was removed", || {
+        machine.rads(&["c", "status"]).out.contains("until it was removed")
+    });
+    machine.rads(&["c", "nodes"]).refused("C0105", "was removed from constellation `test`");
+    let app =
+        rig.file("again.rads", "import constellation;\nconstellation.deploy(\"hello\", {script: \"hello.rads\"});\n");
+    let up = machine.rads(&["up", "-d", "--yes", app.to_str().unwrap()]);
+    up.refused("C0105", "was removed from constellation `test`");
+    rig.wait_for("its stars to end", || !machine.runs_stars());
 }
 
 #[test]

@@ -585,6 +585,12 @@ impl Machine {
         Namespace(PathBuf::from("/run/netns").join(&self.namespace))
     }
 
+    /// Whether any star runs here, in the log or not.
+    pub(crate) fn runs_stars(&self) -> bool {
+        let line = |pid: &u32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        self.processes().iter().any(|pid| line(pid).starts_with(b"rads star "))
+    }
+
     /// The agent, the nursery, and everything below it.
     fn processes(&self) -> Vec<u32> {
         let data = self.data.display().to_string();

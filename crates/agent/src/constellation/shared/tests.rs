@@ -1,5 +1,6 @@
 //! A leader elsewhere that is there, slow, out of reach, or gone in the middle.
 
+use net::Received;
 use net::connection::Answer;
 use net::identity::{Revoked, Trust};
 use rnp::message::StateProposed;
@@ -138,12 +139,12 @@ async fn a_machine_that_was_removed_is_told_so_at_once() {
     other.endpoint().set_trust(trust(Revoked { nodes: [me.node].into(), ..Revoked::default() }));
     // The connection that was open ends first; the next is refused.
     let deadline = Instant::now() + SOON;
-    while !shared.roads.endpoint().is_shut_out() && Instant::now() < deadline {
+    while shared.roads.endpoint().received() != Received::ShutOut && Instant::now() < deadline {
         drop(asks().await);
     }
     let problem = refused(&shared).await;
     assert_eq!(problem.message, "this machine was removed from the constellation, or its certificate was revoked");
-    assert!(problem.help.unwrap().contains("join anew"));
+    assert!(problem.help.unwrap().contains("joins anew"));
     assert!(shared.read_index().await.unwrap_err().message.contains("was removed"));
     // Whoever was taken for removed and is let in again is believed.
     other.endpoint().set_trust(trust(Revoked::default()));

@@ -883,7 +883,9 @@ fn a_new_agent_takes_over_what_runs_and_replaces_what_does_not() {
     let mut other_order = as_it_was(stars[2]);
     other_order.generation -= 1;
     let unknown = RunningStar { star: StarId(99), generation: 1, pid: 9, start_time: 9 };
-    let running = vec![as_it_was(stars[0]), other_process, other_order, unknown];
+    let later = before.node.state().index + 1;
+    let left_over = RunningStar { star: StarId(100), generation: later, pid: 10, start_time: 9 };
+    let running = vec![as_it_was(stars[0]), other_process, other_order, unknown, left_over];
     desk.tell(Event::NurseryUp { running, ended: Vec::new() });
     let mut killed: Vec<StarId> = Vec::new();
     for effect in &desk.effects {
@@ -893,7 +895,7 @@ fn a_new_agent_takes_over_what_runs_and_replaces_what_does_not() {
             _ => {}
         }
     }
-    assert_eq!(killed, [stars[1], stars[2], StarId(99)]);
+    assert_eq!(killed, [stars[1], stars[2], StarId(99), StarId(100)]);
     assert!(desk.stars(StarPhase::Ready).contains(&stars[0]), "it goes on, and stays in the routes");
     assert_eq!(desk.node.state().stars[&stars[0]].process, before.node.state().stars[&stars[0]].process);
 }

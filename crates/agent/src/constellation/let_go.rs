@@ -1,0 +1,183 @@
+//! Machines that were taken out or shut out while they could not hear the log: nobody tells it to them any more. What is left is
+//! how they are received.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use api::Former;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use model::{Code, NodeId, NodeRole, Problem};
+use net::connection::Ended;
+use net::identity::Expected;
+use net::{ConnectError, Purpose, Received};
+use tokio::time::{sleep, timeout};
+
+use super::home::Home;
+use super::roads::Roads;
+use super::shared::Shared;
+use super::start::controllers;
+use crate::clock;
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Looks in a row before it is believed: whoever begins may be told so by the one of whom it has not heard yet.
+const LOOKS: usize = 3;
+/// Longest wait for what one controller says.
+const WITHIN: Duration = Duration::from_secs(1);
+
+/// How a controller receives this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Welcome {
+    AsNode,
+    ShutOut,
+    /// Nobody is there, or nobody who is believed here.
+    Unknown,
+}
+
+/// Waits until this node is let go of.
+pub(super) async fn until(shared: &Shared) {
+    let mut looks = 0;
+    while looks < LOOKS {
+        sleep(LOOK_EVERY).await;
+        looks = match is_now(shared).await {
+            true => looks + 1,
+            false => 0,
+        };
+    }
+}
+
+async fn is_now(shared: &Shared) -> bool {
+    let endpoint = shared.roads.endpoint();
+    if endpoint.received() != Received::ShutOut || endpoint.is_connected() {
+        return false;
+    }
+    let Ok(controllers) = shared.looker.look(|node| controllers(node.state())).await else { return false };
+    is_by_all(&shared.roads, &controllers).await
+}
+
+/// Whether a controller says that this node was removed or shut out, and none receives it as a node. Anybody else's word is not
+/// taken for it.
+pub(super) async fn is_by_all(roads: &Roads, controllers: &[NodeId]) -> bool {
+    let others = controllers.iter().filter(|node| **node != roads.me());
+    let mut asked: FuturesUnordered<_> = others.map(|node| welcome(roads, *node)).collect();
+    let mut shut_out = false;
+    while let Some(welcome) = asked.next().await {
+        match welcome {
+            Welcome::AsNode => return false,
+            Welcome::ShutOut => shut_out = true,
+            Welcome::Unknown => {}
+        }
+    }
+    shut_out
+}
+
+async fn welcome(roads: &Roads, controller: NodeId) -> Welcome {
+    let Ok(address) = roads.address(controller).await else { return Welcome::Unknown };
+    let expected = Expected { node: Some(controller), role: Some(NodeRole::Controller) };
+    match timeout(WITHIN, roads.endpoint().connect(address, expected, Purpose::Control)).await {
+        Ok(Ok(connection)) => {
+            connection.abort();
+            Welcome::AsNode
+        }
+        Ok(Err(ConnectError::Hello { reason: Ended::Revoked, .. })) => Welcome::ShutOut,
+        Ok(Err(_)) | Err(_) => Welcome::Unknown,
+    }
+}
+
+/// Makes the machine alone, and has it remember what it was.
+pub(crate) fn forget(home: &Home, data_dir: &Path) -> Result<(), Problem> {
+    let Home { cluster, name, .. } = home;
+    tracing::warn!(%cluster, node = %home.node, "this machine is no node of the constellation any more");
+    remember(data_dir, &Former { cluster: cluster.clone(), name: name.clone(), since: clock::wall() })?;
+    Home::remove(data_dir)
+}
+
+/// What constellation let go of this machine, if one did.
+pub(crate) fn former(data_dir: &Path) -> Option<Former> {
+    let path = path(data_dir);
+    let read = fs::read(&path).and_then(|bytes| serde_json::from_slice(&bytes).map_err(io::Error::from));
+    match read {
+        Ok(former) => Some(former),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "what this machine was before is not known");
+            None
+        }
+    }
+}
+
+/// Its next place, or none by its own will, is all that counts.
+pub(crate) fn clear(data_dir: &Path) -> Result<(), Problem> {
+    match fs::remove_file(path(data_dir)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritable("remove", data_dir, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn remember(data_dir: &Path, former: &Former) -> Result<(), Problem> {
+    let written = || -> io::Result<()> {
+        let new = data_dir.join(".former");
+        fs::write(&new, serde_json::to_vec(former)?)?;
+        fs::File::open(&new)?.sync_all()?;
+        fs::rename(&new, path(data_dir))?;
+        fs::File::open(data_dir)?.sync_all()
+    };
+    written().map_err(|error| unwritable("write", data_dir, &error))
+}
+
+fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("former.json")
+}
+
+fn unwritable(what: &str, data_dir: &Path, error: &io::Error) -> Problem {
+    Problem::new(Code::DataUnwritable, format!("cannot {what} `{}`: {error}", path(data_dir).display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::WallTime;
+    use net::identity::{Revoked, Trust};
+
+    use super::super::testing::Town;
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_is_let_go_of_when_a_controller_says_so_and_none_says_otherwise() {
+        let mut town = Town::new();
+        let me = town.house(1, NodeRole::Worker).await;
+        let (a, b) = (town.house(2, NodeRole::Controller).await, town.house(3, NodeRole::Controller).await);
+        let worker = town.house(4, NodeRole::Worker).await;
+        let authorities = vec![town.authority().certificate().clone()];
+        let trust = |revoked| Trust::new("town".parse().unwrap(), authorities.clone(), revoked).unwrap();
+        let out = || trust(Revoked { nodes: [me.node].into(), ..Revoked::default() });
+        let roads = town.roads(&me);
+        let is_out = async |controllers: &[NodeId]| is_by_all(&roads, controllers).await;
+        let (both, all) = ([a.node, b.node], [me.node, a.node, b.node]);
+        assert!(!is_out(&all).await, "all receive it");
+        a.endpoint().set_trust(out());
+        assert!(!is_out(&all).await, "one receives it still");
+        assert!(is_out(&[a.node]).await);
+        // Nobody who is not there says otherwise.
+        assert!(is_out(&[a.node, NodeId(9)]).await && !is_out(&[NodeId(9)]).await && !is_out(&[]).await);
+        b.endpoint().set_trust(out());
+        assert!(is_out(&both).await && is_out(&all).await);
+        worker.endpoint().set_trust(out());
+        assert!(!is_out(&[worker.node]).await, "a worker's word");
+    }
+
+    #[test]
+    fn a_machine_remembers_what_it_was_until_it_is_something_else() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(former(folder.path()), None);
+        let was = Former { cluster: "prod".parse().unwrap(), name: "c".parse().unwrap(), since: WallTime(7) };
+        remember(folder.path(), &was).unwrap();
+        assert_eq!(former(folder.path()), Some(was));
+        clear(folder.path()).unwrap();
+        clear(folder.path()).unwrap();
+        assert_eq!(former(folder.path()), None);
+        fs::write(path(folder.path()), "no such thing").unwrap();
+        assert_eq!(former(folder.path()), None);
+    }
+}
