@@ -822,10 +822,11 @@ impl Control for Remote {
     fn backup(&self) -> Answer<'_, ByteStream> {
         Box::pin(async move {
             let Standpoint { shared, .. } = self.standpoint()?;
-            // It holds every key and every secret.
-            self.note(Verb::Backup, "take a backup".to_owned()).await?;
             let (data_dir, bundles) = (self.data_dir.clone(), Arc::clone(&self.bundles));
-            backup::stream(shared, data_dir, bundles).await
+            let stream = backup::stream(shared, data_dir, bundles).await?;
+            // It holds every key and every secret: nobody has any of it before this is written.
+            self.note(Verb::Backup, "take a backup".to_owned()).await?;
+            Ok(stream)
         })
     }
 

@@ -76,6 +76,8 @@ fn matching(node: &Node, target: Option<&str>, sees: &Scope) -> Result<Vec<StarV
         let found: Vec<_> = stars.into_iter().filter(|star| star.id == id).collect();
         return if found.is_empty() { Err(nothing(target)) } else { Ok(found) };
     }
+    // What lies on a machine that was taken out is asked for by id, if at all.
+    stars.retain(|star| star.phase != StarPhase::Ended || node.is_of_it(star.node));
     let service: Option<ServiceKey> = target.parse().ok();
     let app: Option<AppKey> = target.parse().ok();
     let seen = |namespace| sees.has(namespace);
@@ -123,6 +125,22 @@ fn next(node: &Node, target: Option<&str>, stars: &[StarView], asked: Asked) -> 
         Some(_) if whole && !stars.is_empty() && stars.iter().all(is_over) => Next::Nothing,
         _ => Next::Lines,
     }
+}
+
+/// Where stars are, or were: one takes the place of another under the same name.
+type Places = BTreeMap<StarId, (ServiceKey, String)>;
+
+/// Of each name the last lines, whichever of its stars said them.
+fn last_of_each_name(lines: Vec<LogRecord>, wanted: usize, places: &Places) -> Vec<LogRecord> {
+    let mut taken: BTreeMap<_, usize> = BTreeMap::new();
+    let mut last: Vec<LogRecord> = lines.into_iter().rev().collect();
+    last.retain(|line| {
+        let taken = taken.entry(places.get(&line.star)).or_default();
+        *taken += 1;
+        *taken <= wanted
+    });
+    last.reverse();
+    last
 }
 
 /// Of each name the star that ended last.
@@ -220,6 +238,7 @@ impl Follower {
         // What is chosen by what is in it can only be counted once it is read.
         let choosy = self.query.since.is_some() || self.query.stream.is_some();
         let lines = if choosy { TAIL_MAX as usize } else { wanted };
+        let places = stars.iter().map(|star| (star.id, (star.service.clone(), star.name.clone()))).collect();
         let mut first = self.begin_far(stars.extract_if(.., |star| self.sources.is_far(star)).collect()).await;
         for star in stars {
             let folder = self.folder(star.id);
@@ -239,7 +258,7 @@ impl Follower {
             self.stars.insert(star.id, Followed { name: star.name, tail, watched, done: false });
         }
         first.sort_by_key(|record| record.at);
-        for record in first {
+        for record in last_of_each_name(first, wanted, &places) {
             self.send(record).await?;
         }
         Ok(())
@@ -381,4 +400,36 @@ fn record(star: StarId, name: &str, line: LogLine) -> LogRecord {
 /// Waits until the agent is about to end.
 async fn left(leaving: &mut watch::Receiver<bool>) {
     let _ = leaving.wait_for(|leaving| *leaving).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use model::WallTime;
+
+    use super::*;
+
+    #[test]
+    fn a_name_has_its_last_lines_whichever_star_said_them() {
+        let place = |service: &str, name: &str| (service.parse().unwrap(), name.to_owned());
+        let places: Places = [
+            (StarId(1), place("web", "web-1")),
+            (StarId(2), place("web", "web-1")),
+            (StarId(3), place("web", "web-2")),
+            (StarId(4), place("dev/web", "web-1")),
+        ]
+        .into();
+        let line = |star: u64, at: u64| LogRecord {
+            star: StarId(star),
+            name: places[&StarId(star)].1.clone(),
+            at: WallTime(at),
+            error: false,
+            text: String::new(),
+        };
+        let said = || vec![line(1, 1), line(3, 2), line(1, 3), line(4, 4), line(2, 5), line(4, 6)];
+        let times =
+            |wanted| last_of_each_name(said(), wanted, &places).iter().map(|line| line.at.0).collect::<Vec<_>>();
+        assert_eq!(times(1), [2, 5, 6]);
+        assert_eq!(times(2), [2, 3, 4, 5, 6]);
+        assert_eq!((times(0), times(9)), (vec![], vec![1, 2, 3, 4, 5, 6]));
+    }
 }

@@ -51,7 +51,7 @@ pub use config::Config;
 pub use disk::{Disk, Fault, Kept, Stored, Write};
 pub use machine::Applied;
 pub use peers::{Lane, PeerError, Peers};
-pub use recover::{Alone, become_only_voter, found};
+pub use recover::{Alone, Tail, become_only_voter, found, tail};
 pub use runtime::Defect;
 pub use status::{Role, Standing, Status};
 pub use v1::COMMAND_MAX;

@@ -35,6 +35,17 @@ pub fn found(disk: &mut impl Disk, me: NodeId, state: &State) -> Result<(), Prob
     disk.commit(&writes).map_err(problem)
 }
 
+/// How far the log of a node goes. Of two the one with the higher term is the newer, and of one term the one with the higher index:
+/// what was answered for is in the newest of a majority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tail {
+    /// Of the last entry.
+    pub term: u64,
+    pub index: u64,
+    /// Whose votes count, as far as is known here.
+    pub voters: BTreeSet<NodeId>,
+}
+
 /// What [`become_only_voter`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alone {
@@ -49,13 +60,40 @@ pub struct Alone {
 
 /// Makes this node the only voter, from the log it has: for when more than half of the voters are gone for good.
 ///
-/// What was answered for is kept if this node has it: take the node whose log is the longest. Entries that only others had
-/// are lost. The other voters of old must never come back as they were, since they know nothing of this and may agree
+/// What was answered for is kept if this node has it: take the node whose log is the newest, by its [`Tail`]. Entries that only
+/// others had are lost. The other voters of old must never come back as they were, since they know nothing of this and may agree
 /// without it: they begin anew, under other ids.
 ///
 /// # Errors
-/// `NotFound` when there is no log; `DataCorrupt`, `DiskFull`. Nothing is changed then.
+/// `NotFound` when there is no log, `Conflict` when it is the only voter; `DataCorrupt`, `DiskFull`. Nothing is changed then.
 pub fn become_only_voter(disk: &mut impl Disk, me: NodeId) -> Result<Alone, Problem> {
+    let (log, Tail { term, index: last, voters }) = read(disk)?;
+    if voters.iter().eq([&me]) {
+        let problem = Problem::new(Code::Conflict, "this controller keeps the log alone already");
+        return Err(problem.help("start its agent: `rads c agent`"));
+    }
+    let committed = log.committed().map_or(0, |id| id.index);
+    // Above every term there was here, so that it is the newest entry anywhere this node is heard.
+    let term = log.vote().map_or(0, |vote| vote.leader_id.term).max(term) + 1;
+    let index = last + 1;
+    let entry = v1::Entry { term, index, payload: v1::Payload::Members((&alone(me)).into()) };
+    let writes = [
+        Write::Vote(v1::encode(&v1::Vote { term, node: me, committed: false }).map_err(internal)?),
+        Write::Append { index, bytes: v1::encode(&entry).map_err(internal)? },
+    ];
+    disk.commit(&writes).map_err(problem)?;
+    Ok(Alone { index, voters, uncertain: last.saturating_sub(committed) })
+}
+
+/// How far the log on a disk goes that nobody uses.
+///
+/// # Errors
+/// `NotFound` when there is none; `DataCorrupt`.
+pub fn tail(disk: &mut impl Disk) -> Result<Tail, Problem> {
+    read(disk).map(|(_, tail)| tail)
+}
+
+fn read(disk: &mut impl Disk) -> Result<(Memory, Tail), Problem> {
     let stored = disk.load().map_err(problem)?;
     let corrupt = |what: String| Problem::new(Code::DataCorrupt, format!("the shared log is damaged: {what}"));
     let log = Memory::read(&stored).map_err(corrupt)?;
@@ -68,17 +106,7 @@ pub fn become_only_voter(disk: &mut impl Disk, me: NodeId) -> Result<Alone, Prob
     };
     let voters = log.members().or(snapshot.map(|meta| meta.last_membership.membership().clone()));
     let voters = voters.iter().flat_map(Members::voter_ids).map(NodeId).collect();
-    let committed = log.committed().map_or(0, |id| id.index);
-    // Above every term there was here, so that it is the newest entry anywhere this node is heard.
-    let term = log.vote().map_or(0, |vote| vote.leader_id.term).max(last.leader_id.term) + 1;
-    let index = last.index + 1;
-    let entry = v1::Entry { term, index, payload: v1::Payload::Members((&alone(me)).into()) };
-    let writes = [
-        Write::Vote(v1::encode(&v1::Vote { term, node: me, committed: false }).map_err(internal)?),
-        Write::Append { index, bytes: v1::encode(&entry).map_err(internal)? },
-    ];
-    disk.commit(&writes).map_err(problem)?;
-    Ok(Alone { index, voters, uncertain: last.index.saturating_sub(committed) })
+    Ok((log, Tail { term: last.leader_id.term, index: last.index, voters }))
 }
 
 fn alone(me: NodeId) -> Members {

@@ -53,6 +53,16 @@ pub struct Connected {
     pub chain: Vec<CertificateDer<'static>>,
 }
 
+fn reason(error: &io::Error) -> String {
+    let alert = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match alert {
+        Some(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => {
+            "it speaks another protocol; nodes speak theirs with each other on a port of its own".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
 /// Opens one connection to any node of who is believed, with a user's certificate or without.
 ///
 /// # Errors
@@ -73,11 +83,11 @@ pub async fn connect(
         Some(Ok(certificate)) => certificate,
         Some(Err(reason)) => return Err(ConnectError::Distrust { address, reason }),
         None => {
-            let reason = connected.err().map_or_else(|| "it shows no certificate".to_owned(), |e| e.to_string());
+            let reason = connected.err().map_or_else(|| "it shows no certificate".to_owned(), |error| reason(&error));
             return Err(ConnectError::Tls { address, reason });
         }
     };
-    let stream = connected.map_err(|error| ConnectError::Tls { address, reason: error.to_string() })?;
+    let stream = connected.map_err(|error| ConnectError::Tls { address, reason: reason(&error) })?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
     Ok(Connected { stream, certificate, chain })

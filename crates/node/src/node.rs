@@ -45,6 +45,8 @@ pub struct Node {
     pub(crate) own_facts: NodeFacts,
     /// When the last event was, or somebody looked.
     pub(crate) now: Time,
+    /// When the first one was: then the entry points of what was there are asked for.
+    pub(crate) began: Option<Time>,
     pub(crate) state: State,
     pub(crate) stars: BTreeMap<StarId, Local>,
     pub(crate) services: BTreeMap<ServiceKey, LocalService>,
@@ -85,8 +87,6 @@ pub struct Node {
     pub(crate) forget_later: BTreeSet<ServiceKey>,
     /// What the last command of the log touched.
     touched: BTreeSet<Part>,
-    /// The entry points of what was there at the start have been asked for.
-    pub(crate) begun: bool,
     /// Its stars were told to end, and nothing is asked of it any more.
     pub(crate) resting: bool,
     /// Why the last thing of its own was not written; nothing once something is.
@@ -240,6 +240,7 @@ impl Node {
             taking: BTreeSet::new(),
             making_room: BTreeMap::new(),
             apart: BTreeMap::new(),
+            began: None,
             leased_until: Time::ZERO,
             retiring: BTreeSet::new(),
             timers: Timers::default(),
@@ -251,7 +252,6 @@ impl Node {
             dirty,
             forget_later: BTreeSet::new(),
             touched: BTreeSet::new(),
-            begun: false,
             resting: false,
             not_written: None,
             weighing: Weighing::No,
@@ -302,7 +302,7 @@ impl Node {
 
     /// When `Event::Tick` is due at the latest, if nothing else happens.
     pub fn next_deadline(&self) -> Option<Time> {
-        if self.begun { self.timers.next() } else { Some(Time::ZERO) }
+        if self.began.is_some() { self.timers.next() } else { Some(Time::ZERO) }
     }
 
     /// Somebody looks at it at this moment: what is shown is as of then.
@@ -316,7 +316,7 @@ impl Node {
         self.now = now;
         let mut step = Step { now, wall, effects };
         let mut closed = Vec::new();
-        if !std::mem::replace(&mut self.begun, true) {
+        if self.began.replace(self.began.unwrap_or(now)).is_none() {
             closed.extend(self.state.services.keys().cloned());
             self.timers.set(Timer::Nursery, step.now + NURSERY_PATIENCE);
             self.look_at_namespaces(&mut step);

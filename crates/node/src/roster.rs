@@ -113,6 +113,11 @@ impl Node {
         }
     }
 
+    /// Whether a machine is one of the constellation, or this one.
+    pub fn is_of_it(&self, id: NodeId) -> bool {
+        id == self.config.node || self.state.nodes.get(&id).is_some_and(|record| record.standing != Standing::Left)
+    }
+
     fn health(&self, id: NodeId, record: &NodeRecord) -> Health {
         match record.standing {
             Standing::Left => Health::Left,

@@ -111,7 +111,9 @@ impl Node {
 
     /// Singletons may run on, and those that waited for it may start.
     pub(crate) fn leased(&mut self, length: Duration, step: &mut Step<'_>) {
-        self.leased_until = self.leased_until.max(step.now + length);
+        if !length.is_zero() {
+            self.leased_until = self.leased_until.max(step.now + length);
+        }
         let singleton = |star: &StarId| self.state.stars.get(star).is_some_and(|record| record.template.singleton);
         let there = self.stars.iter().filter(|(_, local)| local.phase != StarPhase::Ended).map(|(star, _)| *star);
         let stars: Vec<StarId> = there.filter(singleton).collect();

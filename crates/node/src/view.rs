@@ -1,10 +1,11 @@
 //! What people and programs are shown: plain data made from the state and from what this node sees beyond it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use model::{
     AppKey, AppSpec, Code, Duty, Exit, Fate, Name, NodeId, Problem, Protocol, ServiceKey, ServiceSpec, Standing,
-    StarId, StarPhase, StarTemplate, Turn, WallTime,
+    StarId, StarPhase, StarTemplate, Time, Turn, WallTime,
 };
 use scheduler::Request as PlanRequest;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,11 @@ use state::{StarRecord, State};
 
 use crate::jobs::JobView;
 use crate::node::Node;
+use crate::peers::{LEASE, SINGLETON_LEASE};
 use crate::roster::OwnPlace;
+
+/// For so long a node goes without a leader in any election: one that has lost its leader for longer says so.
+const CUT_OFF_AFTER: Duration = LEASE;
 
 /// A node in numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -274,7 +279,24 @@ impl Node {
     /// What keeps every service of this node from changing.
     fn own_problem(&self) -> Option<String> {
         let missing = || self.nursery_missing.then(|| "the nursery does not start; see `nursery.log`".to_owned());
-        self.not_written.clone().or_else(missing)
+        self.cut_off().or_else(|| self.not_written.clone()).or_else(missing)
+    }
+
+    /// Whether no leader has been sure to hear from this node for so long that it is not an election.
+    fn cut_off(&self) -> Option<String> {
+        let silent = match self.leased_until {
+            // Not once since it began.
+            Time::ZERO => self.began.map_or(Duration::ZERO, |began| self.now.since(began)),
+            until => self.now.since(until) + SINGLETON_LEASE,
+        };
+        if self.state.cluster.is_none() || silent < CUT_OFF_AFTER {
+            return None;
+        }
+        let seconds = silent.as_secs();
+        Some(format!(
+            "no leader has heard from this node for {seconds} s: what it shows of others is as old, and changes are refused; what \
+             runs here runs on"
+        ))
     }
 
     pub fn app_views(&self) -> Vec<AppView> {

@@ -454,7 +454,7 @@ pub(crate) struct Logs {
     /// Go on with new lines until ^C
     #[arg(short, long)]
     pub(crate) follow: bool,
-    /// Show so many of the last lines of each star [default: 100, with --since all]
+    /// Show so many of the last lines of each name [default: 100, with --since all]
     #[arg(long, value_name = "N")]
     pub(crate) tail: Option<u32>,
     /// Show no lines from before: a time ago (`90s`, `10m`, `2h`, `7d`) or a moment (`2026-11-23 14:05`, universal time)

@@ -184,6 +184,9 @@ pub(crate) enum Backup {
 #[derive(Debug, Args)]
 pub(crate) struct RestoreBackup {
     pub(crate) file: PathBuf,
+    /// Even while controllers of old answer: what runs there goes on beside what is restored
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) me: MachineOptions,
 }

@@ -8,27 +8,35 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::{Became, ByteStream, Invitation};
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use model::{
-    BundleId, BundleManifest, Code, ContentHash, Name, NodeFacts, NodeId, NodeRole, Problem, Standing, WallTime,
+    BundleId, BundleManifest, Code, ContentHash, Name, NodeFacts, NodeId, NodeRole, Problem, Standing, VolumeThere,
+    WallTime,
 };
 use net::identity::request::CheckedRequest;
 use net::identity::token::TOKEN_LIFE;
 use net::identity::{KeyUse, NodeKey, Token};
+use net::tls::{Belief, SystemClock};
+use net::{Timing, connect_as_stranger};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use state::{CertificateRecord, Change, Command, State, apply};
 use store::backup::{Reader, Writer};
 use store::{Bundles, DataDir};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::disk::OnDisk;
 use super::entry::{became, ports_are_free};
 use super::found::FIRST_USES;
 use super::home::{Home, Key, ring};
 use super::join::Machine;
+use super::roads::resolve;
 use super::start::log_folder;
 use super::{Shared, home, security};
 use crate::beside::beside;
@@ -181,18 +189,81 @@ pub fn look(file: &Path) -> Result<Head, Problem> {
     }
 }
 
+/// What came of a backup.
+#[derive(Serialize)]
+pub struct Restored {
+    #[serde(flatten)]
+    pub became: Became,
+    /// The nodes that were of the constellation when it was taken.
+    pub left: Vec<Name>,
+    /// What lay on them and is not in it.
+    pub given_up: Vec<VolumeThere>,
+}
+
 /// Makes an empty data folder that of the first node of a constellation, which is what the one in the backup was. Its agent is
 /// started by the caller.
 ///
 /// # Errors
-/// Nothing is left behind then.
-pub(crate) fn restore(
+/// `Conflict` while controllers of old answer, unless it is forced. Nothing is left behind then.
+pub(crate) async fn restore(
     data_dir: &Path,
     file: &Path,
     machine: Machine,
     facts: &NodeFacts,
-    now: WallTime,
-) -> Result<Became, Problem> {
+    force: bool,
+) -> Result<Restored, Problem> {
+    check_empty(data_dir)?;
+    let before = state_in(file)?;
+    if !force {
+        check_gone(&before).await?;
+    }
+    let there = || before.nodes.iter().filter(|(_, record)| record.standing != Standing::Left);
+    let left = there().map(|(_, record)| record.name.clone()).collect();
+    let given_up = there().flat_map(|(node, _)| before.volumes_on(*node)).collect();
+    let became = make(data_dir, file, machine, facts, clock::wall())?;
+    Ok(Restored { became, left, given_up })
+}
+
+fn state_in(file: &Path) -> Result<State, Problem> {
+    let mut reader = Reader::open(file)?;
+    while let Some((kind, bytes)) = reader.next_section()? {
+        if kind == STATE {
+            return decode(file, &bytes);
+        }
+    }
+    Err(corrupt(file, "the state is missing"))
+}
+
+/// Longest wait for who may be there still.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
+/// Refuses to do what is for a constellation that is gone. Workers that are left are none: they change nothing.
+async fn check_gone(state: &State) -> Result<(), Problem> {
+    let trust = Arc::new(security::trust(state)?);
+    let controllers =
+        state.nodes.values().filter(|record| record.role == NodeRole::Controller && record.standing != Standing::Left);
+    let asked = controllers.map(|record| async {
+        let clock = Arc::new(SystemClock);
+        let (cluster, belief) = (trust.cluster().clone(), Belief::Trust(Arc::clone(&trust)));
+        let called = async {
+            let address = resolve(&record.address).await.ok()?;
+            connect_as_stranger(address, &cluster, belief, clock, Timing::DEFAULT).await.ok()
+        };
+        let connection = timeout(ANSWERS_WITHIN, called).await.ok()??;
+        connection.abort();
+        Some((record.name.clone(), record.address.clone()))
+    });
+    let answered = asked.collect::<FuturesUnordered<_>>().filter_map(std::future::ready).next().await;
+    let Some((name, address)) = answered else { return Ok(()) };
+    let cluster = trust.cluster();
+    let message = format!("constellation `{cluster}` is not gone: its controller `{name}` answers at `{address}`");
+    Err(Problem::new(Code::Conflict, message).help(
+        "what runs there goes on beside what is restored: end it with `rads c shutdown` on each machine; one that lost its \
+         majority goes on with `rads c recover`; `--force` restores in any case",
+    ))
+}
+
+fn check_empty(data_dir: &Path) -> Result<(), Problem> {
     let has_any = match fs::read_dir(data_dir) {
         Ok(mut entries) => entries.next().is_some(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
@@ -206,6 +277,10 @@ pub(crate) fn restore(
         return Err(Problem::new(Code::Conflict, message)
             .help("restore into another one with `--data-dir`, or move this one away first"));
     }
+    Ok(())
+}
+
+fn make(data_dir: &Path, file: &Path, machine: Machine, facts: &NodeFacts, now: WallTime) -> Result<Became, Problem> {
     // All of it is checked before anything is made.
     let mut reader = Reader::open(file)?;
     let made = build(data_dir, file, &mut reader, machine, facts, now);
@@ -335,6 +410,18 @@ fn write(state: &mut State, command: &Command) -> Result<(), Problem> {
 /// # Errors
 /// `AgentRunning`; `Conflict` where no controller is. Nothing is changed then.
 pub fn become_only_voter(data_dir: &Path) -> Result<consensus::Alone, Problem> {
+    with_log(data_dir, consensus::become_only_voter)
+}
+
+/// How far the log goes that a controller has whose agent does not run.
+///
+/// # Errors
+/// As [`become_only_voter`].
+pub fn log_tail(data_dir: &Path) -> Result<consensus::Tail, Problem> {
+    with_log(data_dir, |disk, _| consensus::tail(disk))
+}
+
+fn with_log<T>(data_dir: &Path, does: impl FnOnce(&mut OnDisk, NodeId) -> Result<T, Problem>) -> Result<T, Problem> {
     let folder = DataDir::open(data_dir)?;
     let home = Home::read(folder.path())?.ok_or_else(node::roster::alone)?;
     if home.role != NodeRole::Controller {
@@ -345,8 +432,7 @@ pub fn become_only_voter(data_dir: &Path) -> Result<consensus::Alone, Problem> {
     if !home::folder(folder.path()).join("log").exists() {
         return Err(Problem::new(Code::NotFound, "this node has no part of the shared log"));
     }
-    let mut disk = OnDisk::open(&log)?;
-    consensus::become_only_voter(&mut disk, home.node)
+    does(&mut OnDisk::open(&log)?, home.node)
 }
 
 fn encode(value: &impl Serialize) -> Result<Vec<u8>, Problem> {

@@ -95,6 +95,12 @@ impl Feed {
         self.keepers.subscribe()
     }
 
+    /// Nobody is known to keep the log; whose votes were agreed on last stays to be seen.
+    pub(crate) fn lose_keepers(&self) {
+        let agreed = self.keepers.borrow().agreed.clone();
+        self.set_keepers(Keepers { agreed, ..Keepers::default() });
+    }
+
     pub(crate) fn set_keepers(&self, keepers: Keepers) {
         self.keepers.send_if_modified(|known| {
             let changed = *known != keepers;

@@ -90,7 +90,7 @@ impl Follower {
                     }
                     Halt::Lost(problem) => {
                         tracing::debug!(%node, %problem, "the log is no longer heard there");
-                        self.feed.set_keepers(Keepers::default());
+                        self.feed.lose_keepers();
                     }
                 }
             }

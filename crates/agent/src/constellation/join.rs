@@ -167,8 +167,10 @@ fn unreached(address: &str, token: &Token, error: &ConnectError, clock: &dyn Clo
             ),
             Distrust::OtherAuthority | Distrust::OtherCluster(_) | Distrust::UnknownAuthority => problem(
                 Code::Forbidden,
-                format!("`{address}` is not of the constellation `{cluster}` that the token is for"),
-                "nothing was shown to it; use a token that was made there, or the address of a controller that made this one".to_owned(),
+                format!("`{address}` is not of the constellation `{cluster}` that the token is for, or its authority was changed since"),
+                "nothing was shown to it; make another token there with `rads c token create`, or use the address of a controller \
+                 of the one that made this one"
+                    .to_owned(),
             ),
             other => Problem::new(Code::Forbidden, format!("`{address}` is not believed: {other}")),
         },
@@ -211,7 +213,7 @@ fn not_admitted(address: &str, machine: &Machine, failure: Failure) -> Problem {
             "it may have run out, been used up or been taken back (the controller's `agent.log` says which): `rads c token create` there makes another",
         ),
         ErrorCode::AlreadyExists => Problem::new(Code::AlreadyExists, told).help(format!(
-            "join under another name with `--node`, or take the old one out: `rads c remove {name}`"
+            "join under another name with `--name`, or take the old one out: `rads c remove {name}`"
         )),
         ErrorCode::VersionMismatch => {
             Problem::new(Code::Unsupported, told).help("install the same version of rads on both")

@@ -75,7 +75,7 @@ pub(crate) async fn stand(
                 at_first_hand,
             });
         } else if feed.keepers().borrow().at_first_hand {
-            feed.set_keepers(Keepers::default());
+            feed.lose_keepers();
         }
         // A voter that has just begun mostly hears its leader at once.
         let settles = belongs && led.is_none() && began.elapsed() < SETTLING;

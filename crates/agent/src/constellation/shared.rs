@@ -24,7 +24,8 @@ use crate::main_loop::Seen;
 const HEAR_WITHIN: Duration = Duration::from_secs(10);
 /// How long it is good to know that a majority follows: nodes report about every second, and a thousand of them ask.
 const FOLLOWED_FOR: Duration = Duration::from_millis(250);
-const NOTHING_WRITTEN: &str = "nothing was written; what runs keeps running. `rads c nodes` shows who is there";
+const NOTHING_WRITTEN: &str = "nothing was written; what runs keeps running. `rads c nodes` shows who is there, and who votes: if more than half of them \
+                               are gone for good, `rads c recover` on one that is left";
 /// Between two looks for a leader that is not known or does not take anything yet.
 const PAUSE: Duration = Duration::from_millis(50);
 

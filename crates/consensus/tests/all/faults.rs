@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::disk::OnDisk;
 use crate::support::{Cluster, Net, SOON, register, sample, scale, set, start};
-use consensus::{Config, Consensus, Refusal, Role, become_only_voter, found};
+use consensus::{Config, Consensus, Refusal, Role, become_only_voter, found, tail};
 use model::{Code, NodeId};
 use state::{Command, State};
 
@@ -203,7 +203,14 @@ async fn one_that_lost_the_majority_for_good_goes_on_alone_with_what_it_has() {
     for node in cluster.all() {
         cluster.kill(node).await;
     }
+    let before = tail(&mut cluster.disk(left).open()).unwrap();
     let alone = become_only_voter(&mut cluster.disk(left).open(), left).unwrap();
+    assert_eq!((alone.index, &alone.voters), (before.index + 1, &before.voters));
+    let after = tail(&mut cluster.disk(left).open()).unwrap();
+    assert!(after.term > before.term && after.index == alone.index && after.voters.iter().eq([&left]), "{after:?}");
+    // Done twice it would say again what may have been acknowledged, of nothing.
+    let twice = become_only_voter(&mut cluster.disk(left).open(), left).unwrap_err();
+    assert_eq!((twice.code, tail(&mut cluster.disk(left).open()).unwrap()), (Code::Conflict, after));
     assert!(alone.voters.iter().eq(&[NodeId(1), NodeId(2), NodeId(3)]), "{alone:?}");
     cluster.up(left).await;
     cluster.propose(&scale(2, 1)).await;
@@ -219,6 +226,7 @@ async fn one_that_lost_the_majority_for_good_goes_on_alone_with_what_it_has() {
 
     let nothing = become_only_voter(&mut crate::support::InMemory::default().open(), left).unwrap_err();
     assert_eq!(nothing.code, Code::NotFound);
+    assert_eq!(tail(&mut crate::support::InMemory::default().open()).unwrap_err().code, Code::NotFound);
 }
 
 #[tokio::test(flavor = "multi_thread")]

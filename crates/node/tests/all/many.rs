@@ -98,6 +98,25 @@ fn a_machine_is_given_up_when_its_lease_is_over_and_nobody_sees_it() {
 }
 
 #[test]
+fn a_machine_that_no_leader_hears_from_says_so() {
+    let mut desk = Desk::new(1, false);
+    let says = |desk: &mut Desk| {
+        desk.tell(Event::Tick);
+        desk.node.status_view().problem
+    };
+    desk.wait(LEASE - Duration::from_millis(1));
+    assert_eq!(says(&mut desk), None, "it has just begun, and an election takes as long");
+    desk.wait(Duration::from_millis(1));
+    assert!(says(&mut desk).unwrap().starts_with("no leader has heard from this node for 5 s: "));
+    desk.tell(Event::Leased { length: node::SINGLETON_LEASE });
+    assert_eq!(says(&mut desk), None);
+    desk.wait(LEASE - Duration::from_millis(1));
+    assert_eq!(says(&mut desk), None);
+    desk.wait(Duration::from_secs(60));
+    assert!(says(&mut desk).unwrap().contains(" for 64 s: "));
+}
+
+#[test]
 fn a_machine_that_others_see_is_given_up_later_when_it_does_not_report() {
     let mut desk = Desk::new(0, false);
     desk.tell(Event::Seems { node: NodeId(3), alive: true });

@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use agent::backup::Head;
+use agent::backup::{Head, Restored, Tail};
 use agent::host;
-use api::{ByteReader, Client, OwnPlace};
+use api::{ByteReader, Client};
+use model::machine::said_of_volumes;
 use model::{Bytes, Code, Problem};
 use serde::Serialize;
 use tokio::time::{Duration, Instant, sleep};
@@ -109,20 +110,24 @@ fn unwritable(file: &Path, error: &io::Error) -> Problem {
 async fn restore(data_dir: &Path, args: RestoreBackup, form: Form) -> Result<u8, Problem> {
     let me = constellation::introduction(args.me, host::own_address)?;
     let address = me.advertise.clone();
-    let became = agent::backup::restore(data_dir, &args.file, me)?;
+    let restored = agent::backup::restore(data_dir, &args.file, me, args.force).await?;
     let (client, _, _) = own_agent::find_or_start(data_dir).await.map_err(Problem::after_changes)?;
-    let place = until_it_leads(&client).await.map_err(Problem::after_changes)?;
+    until_it_leads(&client).await.map_err(Problem::after_changes)?;
     match form {
-        Form::Json => screen::json(&became)?,
+        Form::Json => screen::json(&restored)?,
         Form::Text => {
+            let Restored { became, left, given_up } = restored;
             screen::line(format!(
                 "constellation `{}` is back; this machine is its node `{}`, {}",
                 became.cluster, became.name, became.role
             ));
             screen::line(format!(
                 "{} of old have left it: end what still runs of them, and let them join again from empty data folders",
-                screen::count(place.1, "node")
+                screen::count(left.len(), "node")
             ));
+            if let Some(said) = said_of_volumes(&given_up) {
+                screen::line(format!("not in the backup: {said}; whoever names one begins with an empty one"));
+            }
             if let Some(invitation) = &became.token {
                 constellation::invite(invitation, &address);
             }
@@ -131,14 +136,13 @@ async fn restore(data_dir: &Path, args: RestoreBackup, form: Form) -> Result<u8,
     Ok(0)
 }
 
-/// Waits until the one node there is leads; gives its place, and how many nodes left.
-async fn until_it_leads(client: &Client) -> Result<(Option<OwnPlace>, usize), Problem> {
+/// Waits until the one node there is leads.
+async fn until_it_leads(client: &Client) -> Result<(), Problem> {
     let deadline = Instant::now() + LEAD_TIMEOUT;
     loop {
         let nodes = client.nodes().await?;
         if nodes.iter().any(|node| node.answers && node.leads) {
-            let left = nodes.iter().filter(|node| !node.is_of_it()).count();
-            return Ok((client.status().await?.node.place, left));
+            return Ok(());
         }
         if Instant::now() > deadline {
             let message = format!("the restored node does not lead after {} s", LEAD_TIMEOUT.as_secs());
@@ -156,15 +160,23 @@ struct Recovered {
 }
 
 pub(crate) fn recover(data_dir: &Path, args: &Recover, form: Form) -> Result<u8, Problem> {
-    if !args.yes {
-        let message = "this makes the controller here the only one that keeps the log, and cannot be undone";
-        return Err(Problem::new(Code::Usage, message)
-            .help("when a majority of the others is gone for good, and this one has the longest log, add `--yes`"));
-    }
-    let alone = agent::backup::become_only_voter(data_dir).map_err(|problem| match problem.code {
+    let running = |problem: Problem| match problem.code {
         Code::AgentRunning => problem.help("end the agent first: `rads c shutdown --keep-stars`"),
         _ => problem,
-    })?;
+    };
+    if !args.yes {
+        let Tail { term, index, voters } = agent::backup::log_tail(data_dir).map_err(running)?;
+        let voters = screen::count(voters.len(), "voter");
+        let message = format!(
+            "this makes the controller here the only one that keeps the log, of {voters}, and cannot be undone; its log ends in \
+             term {term} at index {index}"
+        );
+        return Err(Problem::new(Code::Usage, message).help(
+            "when a majority of the others is gone for good, look at this on each controller that is left, and add `--yes` \
+             where the term is the highest, and of these the index",
+        ));
+    }
+    let alone = agent::backup::become_only_voter(data_dir).map_err(running)?;
     if form == Form::Json {
         let voters_before = alone.voters.iter().map(ToString::to_string).collect();
         screen::json(&Recovered { index: alone.index, voters_before, uncertain: alone.uncertain })?;
@@ -172,11 +184,14 @@ pub(crate) fn recover(data_dir: &Path, args: &Recover, form: Form) -> Result<u8,
     }
     screen::line(format!("this controller keeps the log alone from index {} on", alone.index));
     if alone.uncertain > 0 {
-        let entries = if alone.uncertain == 1 { "entry".to_owned() } else { format!("{} entries", alone.uncertain) };
-        screen::line(format!("the last {entries} of it may or may not have been acknowledged; they hold now"));
+        let (entries, hold) = match alone.uncertain {
+            1 => ("entry".to_owned(), "it holds"),
+            more => (format!("{more} entries"), "they hold"),
+        };
+        screen::line(format!("the last {entries} of it may or may not have been acknowledged; {hold} now"));
     }
     screen::line(
-        "start the agent (`rads c agent`), then take the other controllers of old out (`rads c remove NODE`): they must not come\n\
+        "start the agent (`rads c agent`), then take the other controllers of old out (`rads c remove NODE --force`): they must not come\n\
          back with the data folders they had",
     );
     Ok(0)

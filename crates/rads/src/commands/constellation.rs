@@ -41,9 +41,11 @@ pub(crate) async fn init(data_dir: &Path, args: membership::Init, form: Form) ->
         return Err(Problem::new(Code::Usage, "a constellation has a name").help("add `--cluster NAME`"));
     };
     let me = introduction(args.me, host::own_address)?;
+    let was_empty = is_empty(data_dir);
     let (client, version, started) = agent::find_or_start(data_dir).await?;
     let init = Init { cluster, me: me.clone(), certificate_days: args.certificate_days };
-    let became = or_leave(client.init(&init).await, started, &client, &version).await?;
+    let became = client.init(&init).await;
+    let became = or_leave(became, started, was_empty.then_some(data_dir), &client, &version).await?;
     let place = anew(data_dir, &version, |place| place.is_some()).await.map_err(Problem::after_changes)?;
     if form == Form::Json {
         screen::json(&became)?;
@@ -65,9 +67,11 @@ pub(crate) async fn join(data_dir: &Path, args: membership::Join, form: Form) ->
     let reached = address.as_deref().map(resolved).transpose()?;
     let token = token(args.token)?;
     let me = introduction(args.me, || reached.and_then(host::address_towards).or_else(host::own_address))?;
+    let was_empty = is_empty(data_dir);
     let (client, version, started) = agent::find_or_start(data_dir).await?;
     let join = Join { address, token: token.to_string(), me };
-    let became = or_leave(client.join(&join).await, started, &client, &version).await?;
+    let became = client.join(&join).await;
+    let became = or_leave(became, started, was_empty.then_some(data_dir), &client, &version).await?;
     let place = anew(data_dir, &version, |place| place.is_some()).await.map_err(Problem::after_changes)?;
     match form {
         Form::Json => screen::json(&became)?,
@@ -78,17 +82,31 @@ pub(crate) async fn join(data_dir: &Path, args: membership::Join, form: Form) ->
     Ok(0)
 }
 
-/// What the machine became; or else an agent that was started for this only ends, since this was not to be.
+/// What the machine became; or else an agent that was started for this only ends, since this was not to be, and a folder that
+/// was empty before is again.
 async fn or_leave(
     became: Result<Became, Problem>,
     started: bool,
+    was_empty: Option<&Path>,
     client: &Client,
     version: &Version,
 ) -> Result<Became, Problem> {
-    if became.is_err() && started {
-        super::up::leave(client, version).await?;
+    if became.is_err() && started && super::up::leave(client, version).await? {
+        let entries = was_empty.into_iter().flat_map(std::fs::read_dir).flatten().flatten();
+        // What is left there is in nobody's way.
+        entries.for_each(|entry| {
+            drop(std::fs::remove_dir_all(entry.path()).or_else(|_| std::fs::remove_file(entry.path())));
+        });
     }
     became
+}
+
+/// Whether nothing is in a data folder yet.
+fn is_empty(data_dir: &Path) -> bool {
+    match std::fs::read_dir(data_dir) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
 }
 
 /// Takes this machine out in good order: its stars run elsewhere first.

@@ -11,6 +11,7 @@ use model::{Bytes, Code, Duty, Name, NodeId, Problem, ServiceKey, StarPhase, Tai
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::show;
 use crate::cli::Form;
 use crate::membership::{AddTaint, Drain, Nodes, OneNode, Remove, RemoveTaint};
 use crate::screen::{self, Table};
@@ -21,6 +22,7 @@ const WAIT_MS: u64 = 1_000;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
 
 pub(crate) async fn nodes(client: &Client, args: Nodes, form: Form) -> Result<u8, Problem> {
+    show::tell_problem(client, form).await;
     let clears = form == Form::Text && std::io::stdout().is_terminal();
     let mut shown = None;
     let mut index = 0;
@@ -80,7 +82,12 @@ fn table(nodes: &[NodeView]) -> Table {
             if place.is_empty() { "-".to_owned() } else { place.join("/") },
             if facts.program.is_empty() { "-".to_owned() } else { facts.program.clone() },
             machine.stars.to_string(),
-            format!("{} of {}", Bytes(machine.memory_limits), facts.memory),
+            // It has not said what it is yet.
+            if facts.memory.0 == 0 {
+                "-".to_owned()
+            } else {
+                format!("{} of {}", Bytes(machine.memory_limits), facts.memory)
+            },
         ]);
     }
     table

@@ -236,7 +236,18 @@ pub(super) fn state(service: &ServiceView) -> String {
     }
 }
 
+/// Says why what is shown may be old, if it may, to whoever may know.
+pub(super) async fn tell_problem(client: &Client, form: Form) {
+    if form == Form::Text
+        && let Ok(status) = client.status().await
+        && let Some(problem) = status.node.problem
+    {
+        screen::note(format!("note: {problem}"));
+    }
+}
+
 pub(crate) async fn list(client: &Client, args: List, form: Form) -> Result<u8, Problem> {
+    tell_problem(client, form).await;
     let mut stars = client.stars().await?;
     stars.retain(|star| args.all || star.phase != StarPhase::Ended);
     if form == Form::Json {

@@ -101,6 +101,7 @@ pub(crate) async fn plan(place: &Place, args: Plan, form: Form) -> Result<u8, Fa
     let (current, views, quota) = match super::connect(place).await {
         Ok((client, _)) => {
             let app = &planned.spec.app;
+            client.agreed().await?;
             let quota = namespaces::effect(&client, &planned.spec).await?;
             (find_app(&client, app).await?, services_of(&client, app).await?, quota)
         }
@@ -153,6 +154,8 @@ enum Came {
 /// Uploads, shows the plan, asks if need be, applies it and waits until every service is ready.
 async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Problem> {
     let app = &planned.spec.app;
+    // What is compared is what is agreed on, not what was when this machine was cut off.
+    client.agreed().await?;
     let current = find_app(client, app).await?;
     let changes = planned.changes(current.as_ref().map(|app| &app.spec));
     let views = services_of(client, app).await?;

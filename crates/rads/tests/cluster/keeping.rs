@@ -26,8 +26,11 @@ fn a_constellation_that_is_gone_comes_back_from_a_backup_on_a_new_machine() {
     rig.machine(1).rads(&["c", "backup", "save", &path]).refused("C0106", "is there already");
     assert!(rig.machine(0).rads(&["c", "backup", "show", &path]).ok().contains("`test`"));
     rig.machine(0).rads(&["c", "backup", "restore", &path]).refused("C0105", "not empty");
-    rig.all().for_each(|at| rig.die(at));
     let new = rig.add();
+    let beside = rig.machine(new).rads(&["c", "backup", "restore", &path]);
+    beside.refused("C0105", "constellation `test` is not gone: its controller ");
+    assert!(!rig.machine(new).data().exists(), "nothing was made");
+    rig.all().filter(|at| *at != new).for_each(|at| rig.die(at));
     // One that is damaged leaves nothing behind.
     let bytes = std::fs::read(&file).unwrap();
     let mut flipped = bytes.clone();
@@ -70,12 +73,14 @@ fn the_last_controller_that_is_left_goes_on_alone_when_it_is_told_to() {
     gone.iter().for_each(|at| rig.die(*at));
     let machine = rig.machine(last);
     rig.wait_for("writes to be refused", || machine.rads(&["c", "scale", "hello", "3"]).code != 0);
-    machine.rads(&["c", "recover"]).refused("C0001", "cannot be undone");
+    machine.rads(&["c", "recover"]).refused("C0202", "agent");
     machine.rads(&["c", "recover", "--yes"]).refused("C0202", "agent");
     machine.rads(&["c", "shutdown", "--keep-stars"]).ok();
     rig.ended(last);
+    machine.rads(&["c", "recover"]).refused("C0001", "of 3 voters, and cannot be undone; its log ends in term ");
     let told = machine.rads(&["c", "recover", "--yes"]).ok();
     assert!(told.contains("keeps the log alone"), "{told}");
+    machine.rads(&["c", "recover", "--yes"]).refused("C0105", "alone already");
     rig.start(last);
     assert_eq!(rig.await_leader(last, None), last);
     for at in &gone {
