@@ -350,7 +350,12 @@ impl Control for Remote {
         Box::pin(async move {
             if let Some(Standpoint { shared, .. }) = self.standpoint.as_ref().filter(|_| after.agreed) {
                 let index = shared.read_index().await?;
-                shared.applied(index).await?;
+                // Nothing is written by who only waits.
+                shared.applied(index).await.map_err(|problem| Problem { changed: false, ..problem })?;
+            }
+            if let Some(former) = self.former().filter(|_| after.agreed) {
+                // Whoever is about to change something means the constellation.
+                return Err(former.alone());
             }
             Ok(Index { index: self.newer(after).await })
         })
@@ -868,7 +873,13 @@ impl Control for Remote {
 
     fn revoke_certificates(&self, node: NodeId) -> Answer<'_, CertificatesView> {
         Box::pin(async move {
-            self.registrar().await?.shut_out(node).await?;
+            let registrar = self.registrar().await?;
+            if self.standpoint()?.shared.keepers().agreed == [node] {
+                let message = "no other controller keeps the log: it would be lost with this one";
+                let help = "let two more controllers join first, or take this one out with `rads c leave`";
+                return Err(Problem::new(Code::Conflict, message).help(help));
+            }
+            registrar.shut_out(node).await?;
             self.of_members(invitations::certificates).await
         })
     }

@@ -66,6 +66,14 @@ pub fn listens_on(data_dir: &std::path::Path) -> Result<Option<std::net::SocketA
     Ok(constellation::Home::read(data_dir)?.map(|home| home.listen))
 }
 
+/// Empties a data folder in which an agent was started for nothing, unless another has it by now: see
+/// [`store::DataDir::clear_unused`].
+pub fn clear_unused(data_dir: &std::path::Path) {
+    if let Ok(folder) = store::DataDir::open(data_dir) {
+        folder.clear_unused();
+    }
+}
+
 pub use clock::runtime;
 pub use life::{Config, Ending, run};
 pub use upgrade::{Upgraded, upgrade_nursery};

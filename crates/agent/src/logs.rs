@@ -42,8 +42,8 @@ pub(crate) async fn open(mut sources: Sources, query: LogQuery) -> Result<LogStr
     // Seen before looking: a star that comes in between is found at the first turn.
     sources.seen.mark_unchanged();
     let target = query.target.clone();
-    let sees = sources.sees.clone();
-    let mut stars = sources.looker.look(move |node| matching(node, target.as_deref(), &sees)).await??;
+    let (sees, previous_too) = (sources.sees.clone(), query.previous);
+    let mut stars = sources.looker.look(move |node| matching(node, target.as_deref(), previous_too, &sees)).await??;
     if query.previous {
         if query.follow {
             return Err(Problem::new(Code::InvalidValue, "a star that has ended has no lines to follow"));
@@ -67,17 +67,21 @@ pub(crate) async fn open(mut sources: Sources, query: LogQuery) -> Result<LogStr
     Ok(Box::pin(stream::unfold(reading, async |mut reading| Some((reading.recv().await?, reading)))))
 }
 
-/// The stars that a target means: those of an app or a service, one by its name or id, or all.
-fn matching(node: &Node, target: Option<&str>, sees: &Scope) -> Result<Vec<StarView>, Problem> {
+/// The stars that a target means: those of an app or a service, one by its name or id, or all. Of machines that were taken out
+/// those by id alone, unless the `previous` are asked for.
+fn matching(node: &Node, target: Option<&str>, previous: bool, sees: &Scope) -> Result<Vec<StarView>, Problem> {
     let mut stars = node.star_views();
     stars.retain(|star| sees.has(&star.service.namespace));
-    let Some(target) = target else { return Ok(stars) };
+    let is_there = |star: &StarView| previous || star.phase != StarPhase::Ended || node.is_of_it(star.node);
+    let Some(target) = target else {
+        stars.retain(is_there);
+        return Ok(stars);
+    };
     if let Ok(id) = target.parse::<StarId>() {
         let found: Vec<_> = stars.into_iter().filter(|star| star.id == id).collect();
         return if found.is_empty() { Err(nothing(target)) } else { Ok(found) };
     }
-    // What lies on a machine that was taken out is asked for by id, if at all.
-    stars.retain(|star| star.phase != StarPhase::Ended || node.is_of_it(star.node));
+    stars.retain(is_there);
     let service: Option<ServiceKey> = target.parse().ok();
     let app: Option<AppKey> = target.parse().ok();
     let seen = |namespace| sees.has(namespace);
@@ -312,7 +316,7 @@ impl Follower {
         let (target, asked, sees) = (self.query.target.clone(), self.sources.asked, self.sources.sees.clone());
         let looked = move |node: &Node| {
             // A target that is gone for now may come back.
-            let stars = matching(node, target.as_deref(), &sees).unwrap_or_default();
+            let stars = matching(node, target.as_deref(), false, &sees).unwrap_or_default();
             let next = next(node, target.as_deref(), &stars, asked);
             (stars, next)
         };

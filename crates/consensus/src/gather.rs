@@ -173,6 +173,7 @@ async fn make_up_rounds(mut attendant: Attendant) {
         if let Some(end) = under_way.take() {
             let ready = async {
                 tokio::select! {
+                    biased;
                     // It never says anything: it is over when who could is gone.
                     _ = end => {}
                     () = gatherer.enough() => {}

@@ -105,6 +105,8 @@ struct EndpointInner {
     numbers: AtomicU64,
     /// A [`Received`].
     received: AtomicU8,
+    /// How often this node was shut out.
+    shut_outs: AtomicU64,
 }
 
 /// How a node is received by those that it calls.
@@ -196,6 +198,7 @@ impl Endpoint {
             live: Mutex::default(),
             numbers: AtomicU64::new(0),
             received: AtomicU8::new(Received::AsNode as u8),
+            shut_outs: AtomicU64::new(0),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -327,7 +330,10 @@ impl Endpoint {
         let called = caller.call(address, purpose).await;
         match &called {
             Ok(_) => self.note(Received::AsNode),
-            Err(ConnectError::Hello { reason: Ended::Revoked, .. }) => self.note(Received::ShutOut),
+            Err(ConnectError::Hello { reason: Ended::Revoked, .. }) => {
+                self.inner.shut_outs.fetch_add(1, Ordering::Relaxed);
+                self.note(Received::ShutOut);
+            }
             Err(ConnectError::Distrust { reason: Distrust::UnknownAuthority, .. }) => self.note(Received::ByStrangers),
             // Nobody was there, or it was another node than the one that was called.
             Err(_) => {}
@@ -344,6 +350,11 @@ impl Endpoint {
     pub fn received(&self) -> Received {
         let received = self.inner.received.load(Ordering::Relaxed);
         [Received::ShutOut, Received::ByStrangers].into_iter().find(|one| *one as u8 == received).unwrap_or_default()
+    }
+
+    /// How often a node said that this one was removed or shut out.
+    pub fn times_shut_out(&self) -> u64 {
+        self.inner.shut_outs.load(Ordering::Relaxed)
     }
 
     fn note(&self, received: Received) {

@@ -16,8 +16,9 @@ use crate::node::Node;
 use crate::peers::{LEASE, SINGLETON_LEASE};
 use crate::roster::OwnPlace;
 
-/// For so long a node goes without a leader in any election: one that has lost its leader for longer says so.
-const CUT_OFF_AFTER: Duration = LEASE;
+/// For so long a node goes without a leader after one that died: who followed it misses it for as long as a lease, and then looks for
+/// another. One that has heard nothing for longer says so.
+const CUT_OFF_AFTER: Duration = LEASE.saturating_add(Duration::from_secs(3));
 
 /// A node in numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub struct StatusView {
     /// Why nothing changes on this node at the moment, though it should.
     #[serde(default)]
     pub problem: Option<String>,
+    /// That no leader hears from it, and for how long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut_off: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -273,13 +277,14 @@ impl Node {
             cores: self.config.cores,
             memory: self.config.memory.0,
             problem: self.own_problem(),
+            cut_off: self.cut_off(),
         }
     }
 
     /// What keeps every service of this node from changing.
     fn own_problem(&self) -> Option<String> {
         let missing = || self.nursery_missing.then(|| "the nursery does not start; see `nursery.log`".to_owned());
-        self.cut_off().or_else(|| self.not_written.clone()).or_else(missing)
+        self.not_written.clone().or_else(missing)
     }
 
     /// Whether no leader has been sure to hear from this node for so long that it is not an election.
@@ -294,8 +299,8 @@ impl Node {
         }
         let seconds = silent.as_secs();
         Some(format!(
-            "no leader has heard from this node for {seconds} s: what it shows of others is as old, and changes are refused; what \
-             runs here runs on"
+            "no leader has heard from this node for {seconds} s: what it shows of others is as old, and changes are refused; its \
+             stars run on, but for singletons"
         ))
     }
 

@@ -59,12 +59,37 @@ impl DataDir {
         }
     }
 
+    /// Empties a folder in which an agent was for nothing: of what it makes for itself, and of folders with nothing in them. What
+    /// holds something else stays, and what cannot be removed is in nobody's way.
+    pub fn clear_unused(self) {
+        for folder in ["store", "blobs", "bundles"] {
+            let _ = fs::remove_dir_all(self.path.join(folder));
+        }
+        for file in ["agent.log", "agent.sock", "nursery.log", "nursery.pid", "nursery.sock"] {
+            let _ = fs::remove_file(self.path.join(file));
+        }
+        remove_empty(&self.path);
+        // While it is held: who comes now begins with its own.
+        let _ = fs::remove_file(self.path.join(LOCK));
+    }
+
     /// The pid that holds the folder now, when some process does. For messages: it may be gone the next moment.
     pub fn holder(path: &Path) -> Option<u32> {
         let file = File::open(path.join(LOCK)).ok()?;
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => read_pid(&file),
             _ => None,
+        }
+    }
+}
+
+/// Removes the folders in one that have nothing but folders in them.
+fn remove_empty(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path());
+            // Refused unless it is empty by now.
+            let _ = fs::remove_dir(entry.path());
         }
     }
 }
@@ -163,6 +188,28 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn a_folder_that_was_used_for_nothing_is_emptied_but_of_what_is_somebodys() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let left = || fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+        let used = DataDir::open(&data).unwrap();
+        fs::write(data.join("agent.log"), "it began").unwrap();
+        fs::write(data.join("store/journal"), "nothing").unwrap();
+        fs::create_dir_all(data.join("snapshots/.pieces")).unwrap();
+        used.clear_unused();
+        assert_eq!(left(), Vec::<std::ffi::OsString>::new());
+        let used = DataDir::open(&data).unwrap();
+        fs::create_dir_all(data.join("volumes/default/pages")).unwrap();
+        fs::write(data.join("volumes/default/pages/index.html"), "mine").unwrap();
+        fs::write(data.join("notes"), "mine too").unwrap();
+        used.clear_unused();
+        let mut left = left();
+        left.sort();
+        assert_eq!(left, ["notes", "volumes"]);
+        assert!(data.join("volumes/default/pages/index.html").exists());
     }
 
     #[test]

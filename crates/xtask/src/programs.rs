@@ -14,12 +14,20 @@ use crate::command::{self, Outcome};
 /// Crates whose tests change the machine: namespaces, groups, mounts, processes. No two of their programs run at once.
 const OF_THE_MACHINE: [&str; 5] = ["rads", "agent", "isolate", "oci", "proxy"];
 
-/// Crates whose tests run what cargo makes of the crate beside them, and perhaps after them: a program, an example.
-const WITH_PROGRAMS: [&str; 3] = ["rads", "oci", "rads-std"];
+/// Crates whose tests run what cargo makes of the crate beside them, and perhaps after them: a program, an example. With its name.
+const WITH_PROGRAMS: [(&str, &str); 3] = [("rads", "rads"), ("oci", "rads-oci"), ("rads-std", "run")];
 
 /// Tests of real stars: they wait for minutes, so they are made first and run while the rest is compiled, most of which cargo would
 /// compile before them.
 const FIRST: [&str; 4] = ["--test", "stars", "--test", "escape"];
+
+/// What cargo made that can be run.
+enum Made {
+    /// Of tests.
+    Tests(Program),
+    /// Of these, by package and name: what tests run.
+    Other(String, String),
+}
 
 /// One program that cargo made of tests.
 struct Program {
@@ -42,15 +50,23 @@ pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Outcome {
             scope.spawn(move || programs.into_iter().for_each(|program| program.run(args, env, failed)));
             made
         });
-        let mut waiting = Vec::new();
+        let (mut waiting, mut there) = (Vec::<Program>::new(), BTreeSet::new());
         let lane = |program: Program| {
             let lane = if OF_THE_MACHINE.contains(&program.package.as_str()) { &machine } else { &others };
             // A lane ends before its programs only by a panic, which is told.
             let _ = lane.send(program);
         };
-        let built = build(|program| match WITH_PROGRAMS.contains(&program.package.as_str()) {
-            true => waiting.push(program),
-            false => lane(program),
+        // Those that wait run as soon as they can: they mostly wait for time to pass, as nobody else on a busy machine.
+        let built = build(|made| match made {
+            Made::Tests(program) => match needs(&program) {
+                Some(needed) if !there.contains(&needed) => waiting.push(program),
+                _ => lane(program),
+            },
+            Made::Other(package, name) => {
+                there.insert((package, name));
+                let can_run = |program: &mut Program| needs(program).is_none_or(|needed| there.contains(&needed));
+                waiting.extract_if(.., can_run).for_each(lane);
+            }
         });
         waiting.into_iter().for_each(lane);
         built
@@ -65,21 +81,26 @@ pub(crate) fn run(args: &[&str], env: &[(&str, &str)]) -> Outcome {
     }
 }
 
-/// Says of each program once that it is there; gives how many there are.
-fn build(mut made: impl FnMut(Program)) -> Result<usize, String> {
+/// What has to be there before a program of tests runs, by package and name.
+fn needs(program: &Program) -> Option<(String, String)> {
+    let needed = WITH_PROGRAMS.iter().find(|(package, _)| *package == program.package);
+    needed.map(|(package, name)| ((*package).to_owned(), (*name).to_owned()))
+}
+
+/// Says of each program once that it is there; gives how many there are of tests.
+fn build(mut made: impl FnMut(Made)) -> Result<usize, String> {
     let mut there = BTreeSet::new();
     for which in [&FIRST[..], &[]] {
-        cargo(which, |program| {
-            if there.insert(program.path.clone()) {
-                made(program);
-            }
+        cargo(which, |new| match &new {
+            Made::Tests(program) if !there.insert(program.path.clone()) => {}
+            _ => made(new),
         })?;
     }
     Ok(there.len())
 }
 
 /// Has cargo make `which` tests, all of them when it is empty. What is compiled yields to tests that run, which look at the time.
-fn cargo(which: &[&str], mut made: impl FnMut(Program)) -> Outcome {
+fn cargo(which: &[&str], mut made: impl FnMut(Made)) -> Outcome {
     const BUILD: [&str; 4] = ["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"];
     println!("$ cargo {}", [&BUILD, which].concat().join(" "));
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
@@ -94,27 +115,28 @@ fn cargo(which: &[&str], mut made: impl FnMut(Program)) -> Outcome {
         .map_err(cannot)?;
     for line in building.stdout.take().into_iter().flat_map(|told| BufReader::new(told).lines()) {
         let message = serde_json::from_str(&line.map_err(cannot)?);
-        if let Some(program) = message.ok().as_ref().and_then(program) {
-            made(program);
+        if let Some(new) = message.ok().as_ref().and_then(executable) {
+            made(new);
         }
     }
     let status = building.wait().map_err(cannot)?;
     if status.success() { Ok(()) } else { Err(format!("the tests were not built ({status})")) }
 }
 
-/// Of what cargo says it has made, what is a program of tests.
-fn program(message: &serde_json::Value) -> Option<Program> {
-    if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
+/// Of what cargo says it has made, what can be run.
+fn executable(message: &serde_json::Value) -> Option<Made> {
+    if message["reason"] != "compiler-artifact" {
         return None;
     }
+    let path = PathBuf::from(message["executable"].as_str()?);
     let folder = PathBuf::from(message["manifest_path"].as_str()?).parent()?.to_path_buf();
+    let package = folder.file_name()?.to_str()?.to_owned();
+    if message["profile"]["test"] != true {
+        return Some(Made::Other(package, message["target"]["name"].as_str()?.to_owned()));
+    }
     let source = PathBuf::from(message["target"]["src_path"].as_str()?);
-    Some(Program {
-        package: folder.file_name()?.to_str()?.to_owned(),
-        source: source.strip_prefix(&folder).unwrap_or(&source).display().to_string(),
-        path: message["executable"].as_str()?.into(),
-        folder,
-    })
+    let source = source.strip_prefix(&folder).unwrap_or(&source).display().to_string();
+    Some(Made::Tests(Program { package, source, path, folder }))
 }
 
 impl Program {

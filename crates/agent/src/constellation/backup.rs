@@ -20,9 +20,10 @@ use model::{
 };
 use net::identity::request::CheckedRequest;
 use net::identity::token::TOKEN_LIFE;
+use net::identity::trust::Distrust;
 use net::identity::{KeyUse, NodeKey, Token};
 use net::tls::{Belief, SystemClock};
-use net::{Timing, connect_as_stranger};
+use net::{ConnectError, Timing, connect_as_stranger};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use state::{CertificateRecord, Change, Command, State, apply};
@@ -247,10 +248,18 @@ async fn check_gone(state: &State) -> Result<(), Problem> {
         let (cluster, belief) = (trust.cluster().clone(), Belief::Trust(Arc::clone(&trust)));
         let called = async {
             let address = resolve(&record.address).await.ok()?;
-            connect_as_stranger(address, &cluster, belief, clock, Timing::DEFAULT).await.ok()
+            match connect_as_stranger(address, &cluster, belief, clock, Timing::DEFAULT).await {
+                Ok(connection) => {
+                    connection.abort();
+                    Some(())
+                }
+                // It is one of them, whatever is wrong with its certificate or with this clock.
+                Err(ConnectError::Hello { .. }) => Some(()),
+                Err(ConnectError::Distrust { reason: Distrust::Expired(_) | Distrust::NotYetValid(_), .. }) => Some(()),
+                Err(_) => None,
+            }
         };
-        let connection = timeout(ANSWERS_WITHIN, called).await.ok()??;
-        connection.abort();
+        timeout(ANSWERS_WITHIN, called).await.ok()??;
         Some((record.name.clone(), record.address.clone()))
     });
     let answered = asked.collect::<FuturesUnordered<_>>().filter_map(std::future::ready).next().await;
@@ -283,8 +292,10 @@ fn check_empty(data_dir: &Path) -> Result<(), Problem> {
 fn make(data_dir: &Path, file: &Path, machine: Machine, facts: &NodeFacts, now: WallTime) -> Result<Became, Problem> {
     // All of it is checked before anything is made.
     let mut reader = Reader::open(file)?;
+    // Somebody may have begun something there meanwhile.
+    check_empty(data_dir)?;
     let made = build(data_dir, file, &mut reader, machine, facts, now);
-    if made.is_err() {
+    if made.as_ref().is_err_and(|problem| problem.code != Code::AgentRunning) {
         // It was empty before, and nobody but this process was there.
         let entries = fs::read_dir(data_dir).into_iter().flatten().flatten();
         entries.for_each(|entry| drop(fs::remove_dir_all(entry.path()).or_else(|_| fs::remove_file(entry.path()))));

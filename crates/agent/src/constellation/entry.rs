@@ -36,9 +36,11 @@ use crate::main_loop::Incoming;
 /// How long the stars of a node that leaves may take to be elsewhere, beyond what they need to end.
 const MOVE_WITHIN: Duration = Duration::from_secs(60);
 /// How long a node that is taken out still votes, so that its own removal from the voters is agreed on. The leader looks at them
-/// every second, and nobody talks to it any more after five.
+/// every second, and nobody talks to it any more after two.
 const UNVOTE_WITHIN: Duration = Duration::from_secs(5);
 const STEP: Duration = Duration::from_millis(50);
+/// Between attempts to remove what a disk does not let go of.
+const FORGET_EVERY: Duration = Duration::from_secs(10);
 
 /// What a node is reached by from the API.
 #[derive(Clone)]
@@ -146,7 +148,10 @@ pub(crate) async fn leave(standpoint: &Standpoint, author: Author, force: bool) 
     }
     standpoint.leaves.store(true, Ordering::Relaxed);
     let gone = Command::RemoveNode { node: me, wall: clock::wall() };
-    let index = shared.propose(&asked(gone)).await?;
+    let index = shared.propose(&asked(gone)).await.inspect_err(|problem| {
+        // It may yet be taken out by somebody else, of which people here know nothing.
+        standpoint.leaves.store(problem.changed, Ordering::Relaxed);
+    })?;
     shared.applied(index).await
 }
 
@@ -159,14 +164,21 @@ pub(crate) async fn until_removed(standpoint: Standpoint, data_dir: std::path::P
     }
     gossip.leave().await;
     let by_own_will = leaves.load(Ordering::Relaxed);
-    let forgotten = beside(move || match by_own_will {
-        true => Home::remove(&data_dir),
-        false => let_go::forget(&home, &data_dir),
-    });
-    match forgotten.await {
-        // Asked once is enough.
-        Ok(()) => drop(again.try_send(())),
-        Err(problem) => tracing::error!(%problem, "what it kept of the constellation is still there"),
+    loop {
+        let (home, folder) = (Arc::clone(&home), data_dir.clone());
+        let forgotten = beside(move || match by_own_will {
+            true => Home::remove(&folder),
+            false => let_go::forget(&home, &folder),
+        });
+        match forgotten.await {
+            Ok(()) => {
+                // Asked once is enough.
+                let _ = again.try_send(());
+                return;
+            }
+            Err(problem) => tracing::error!(%problem, "what it kept of the constellation is still there"),
+        }
+        sleep(FORGET_EVERY).await;
     }
 }
 
@@ -185,8 +197,11 @@ async fn until_told(shared: &Shared, me: NodeId) -> Option<()> {
     let deadline = Instant::now() + UNVOTE_WITHIN;
     if let Some(voter) = &shared.voter {
         // Who is taken out is told no more, not even that: then its leader falls silent.
-        let votes = |now: Status| now.voters.contains(&me) && now.voters.len() > 1 && now.leader.is_some();
-        while votes(voter.status()) && Instant::now() < deadline {
+        let votes = |now: &Status| now.voters.contains(&me) && now.leader.is_some();
+        // While nobody else has the log it stays, for whoever comes to vote.
+        let is_alone = |now: &Status| now.voters.iter().eq([&me]);
+        let stays = |now: &Status| votes(now) && (Instant::now() < deadline || is_alone(now));
+        while stays(&voter.status()) {
             sleep(STEP).await;
         }
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use api::{Caller, LogQuery, LogReader, LogRecord, StarView, TAIL_MAX};
-use model::{Problem, WallTime};
+use model::{Problem, StarPhase, WallTime};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -58,7 +58,12 @@ impl FarLogs {
         match read {
             Ok(reader) => Head { lines, reader },
             Err(problem) => {
-                lines.push(missing(star, &problem));
+                // Of one that has ended, and is not asked for itself, nothing is missed: it would stand in the place of what
+                // the next of its name says.
+                let wanted = self.query.previous || self.query.target.as_deref() == Some(star.id.to_string().as_str());
+                if star.phase != StarPhase::Ended || wanted {
+                    lines.push(missing(star, &problem));
+                }
                 Head { lines, reader: None }
             }
         }

@@ -11,6 +11,7 @@ use store::{EXIT_DISK_FAILED, Followed};
 use tokio::sync::{mpsc, watch};
 
 use super::feed::{Feed, Keepers};
+use super::let_go;
 use super::order::Order;
 use super::roads::Roads;
 use super::wire::{Follow, Reader, Told, encode};
@@ -43,14 +44,18 @@ pub(crate) enum Halt {
 }
 
 impl Follower {
-    /// Asks one voter after another until one gives its whole state: for a node that knows nothing yet.
-    pub(crate) async fn first_state(&mut self) -> Result<State, Problem> {
+    /// Asks one voter after another until one gives its whole state: for a node that knows nothing yet. Nothing comes of it when
+    /// most of those who let it in have let go of it.
+    pub(crate) async fn first_state(&mut self, seeds: &[NodeId]) -> Result<Option<State>, Problem> {
         loop {
             for node in self.candidates() {
                 match self.hear(node, None).await {
-                    Halt::Replaced(state) => return Ok(*state),
+                    Halt::Replaced(state) => return Ok(Some(*state)),
                     Halt::Lost(problem) => tracing::debug!(%node, %problem, "the log is not to be heard there"),
                 }
+            }
+            if let_go::is_by_most(&self.roads, seeds, OPEN_WITHIN).await {
+                return Ok(None);
             }
             tracing::warn!("no controller tells the log; trying again");
             tokio::time::sleep(5 * PAUSE).await;

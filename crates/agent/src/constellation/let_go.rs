@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use api::Former;
+use consensus::Consensus;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use model::{Code, NodeId, NodeRole, Problem};
 use net::connection::Ended;
 use net::identity::Expected;
-use net::{ConnectError, Purpose, Received};
+use net::{ConnectError, Purpose};
 use tokio::time::{sleep, timeout};
 
 use super::home::Home;
@@ -26,6 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const LOOKS: usize = 3;
 /// Longest wait for what one controller says.
 const WITHIN: Duration = Duration::from_secs(1);
+/// The same before stars start again, which waits for it: where they answer at all it is some milliseconds.
+pub(super) const WITHIN_BEFORE: Duration = Duration::from_millis(500);
 
 /// How a controller receives this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,45 +41,54 @@ enum Welcome {
 
 /// Waits until this node is let go of.
 pub(super) async fn until(shared: &Shared) {
-    let mut looks = 0;
+    let (mut looks, mut known) = (0, 0);
     while looks < LOOKS {
         sleep(LOOK_EVERY).await;
-        looks = match is_now(shared).await {
+        let times = shared.roads.endpoint().times_shut_out();
+        // Who is in the dark calls all the time; who is not need not ask.
+        let is_news = std::mem::replace(&mut known, times) != times;
+        looks = match is_news && is_now(shared).await {
             true => looks + 1,
             false => 0,
         };
+        known = known.max(shared.roads.endpoint().times_shut_out());
     }
 }
 
 async fn is_now(shared: &Shared) -> bool {
-    let endpoint = shared.roads.endpoint();
-    if endpoint.received() != Received::ShutOut || endpoint.is_connected() {
+    if keeps_the_log(shared.voter.as_ref(), shared.roads.me()) {
         return false;
     }
     let Ok(controllers) = shared.looker.look(|node| controllers(node.state())).await else { return false };
-    is_by_all(&shared.roads, &controllers).await
+    is_by_most(&shared.roads, &controllers, WITHIN).await
 }
 
-/// Whether a controller says that this node was removed or shut out, and none receives it as a node. Anybody else's word is not
-/// taken for it.
-pub(super) async fn is_by_all(roads: &Roads, controllers: &[NodeId]) -> bool {
+/// Whether the constellation's log would be lost, or its leader, with this node: whatever others say, they have it from there.
+pub(super) fn keeps_the_log(voter: Option<&Consensus>, me: NodeId) -> bool {
+    let status = voter.map(Consensus::status);
+    status.is_some_and(|now| now.voters.iter().eq([&me]) || now.leader == Some(me))
+}
+
+/// Whether more of the controllers that can be asked say that this node was removed or shut out than receive it as a node: of those
+/// that do, some may have been taken out with it. Anybody else's word is not taken for it.
+pub(super) async fn is_by_most(roads: &Roads, controllers: &[NodeId], within: Duration) -> bool {
     let others = controllers.iter().filter(|node| **node != roads.me());
-    let mut asked: FuturesUnordered<_> = others.map(|node| welcome(roads, *node)).collect();
-    let mut shut_out = false;
+    let mut asked: FuturesUnordered<_> = others.map(|node| welcome(roads, *node, within)).collect();
+    let (mut as_node, mut shut_out) = (0, 0);
     while let Some(welcome) = asked.next().await {
         match welcome {
-            Welcome::AsNode => return false,
-            Welcome::ShutOut => shut_out = true,
+            Welcome::AsNode => as_node += 1,
+            Welcome::ShutOut => shut_out += 1,
             Welcome::Unknown => {}
         }
     }
-    shut_out
+    shut_out > as_node
 }
 
-async fn welcome(roads: &Roads, controller: NodeId) -> Welcome {
+async fn welcome(roads: &Roads, controller: NodeId, within: Duration) -> Welcome {
     let Ok(address) = roads.address(controller).await else { return Welcome::Unknown };
     let expected = Expected { node: Some(controller), role: Some(NodeRole::Controller) };
-    match timeout(WITHIN, roads.endpoint().connect(address, expected, Purpose::Control)).await {
+    match timeout(within, roads.endpoint().connect(address, expected, Purpose::Control)).await {
         Ok(Ok(connection)) => {
             connection.abort();
             Welcome::AsNode
@@ -90,7 +102,11 @@ async fn welcome(roads: &Roads, controller: NodeId) -> Welcome {
 pub(crate) fn forget(home: &Home, data_dir: &Path) -> Result<(), Problem> {
     let Home { cluster, name, .. } = home;
     tracing::warn!(%cluster, node = %home.node, "this machine is no node of the constellation any more");
-    remember(data_dir, &Former { cluster: cluster.clone(), name: name.clone(), since: clock::wall() })?;
+    let former = Former { cluster: cluster.clone(), name: name.clone(), since: clock::wall() };
+    if let Err(problem) = remember(data_dir, &former) {
+        // As on a full disk. Nothing of it may go on for that.
+        tracing::warn!(%problem, "it will not be said that this machine was removed");
+    }
     Home::remove(data_dir)
 }
 
@@ -144,7 +160,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_node_is_let_go_of_when_a_controller_says_so_and_none_says_otherwise() {
+    async fn a_node_is_let_go_of_when_more_controllers_say_so_than_say_otherwise() {
         let mut town = Town::new();
         let me = town.house(1, NodeRole::Worker).await;
         let (a, b) = (town.house(2, NodeRole::Controller).await, town.house(3, NodeRole::Controller).await);
@@ -153,11 +169,11 @@ mod tests {
         let trust = |revoked| Trust::new("town".parse().unwrap(), authorities.clone(), revoked).unwrap();
         let out = || trust(Revoked { nodes: [me.node].into(), ..Revoked::default() });
         let roads = town.roads(&me);
-        let is_out = async |controllers: &[NodeId]| is_by_all(&roads, controllers).await;
+        let is_out = async |controllers: &[NodeId]| is_by_most(&roads, controllers, WITHIN).await;
         let (both, all) = ([a.node, b.node], [me.node, a.node, b.node]);
         assert!(!is_out(&all).await, "all receive it");
         a.endpoint().set_trust(out());
-        assert!(!is_out(&all).await, "one receives it still");
+        assert!(!is_out(&all).await, "one receives it still, as one says that it is out");
         assert!(is_out(&[a.node]).await);
         // Nobody who is not there says otherwise.
         assert!(is_out(&[a.node, NodeId(9)]).await && !is_out(&[NodeId(9)]).await && !is_out(&[]).await);

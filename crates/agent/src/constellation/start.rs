@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use consensus::{Applied, Consensus};
-use model::{Code, NodeFacts, NodeId, NodeRole, Problem, Standing};
+use model::{Code, NodeFacts, NodeId, NodeRole, Problem, Standing, StarPhase};
 use net::identity::Revoked;
 use net::tls::SystemClock;
-use net::{Endpoint, Limits, Received, Threads, Timing};
+use net::{Endpoint, Limits, Threads, Timing};
 use state::{NodeRecord, State};
 use store::{EXIT_DISK_FAILED, Followed, SharedLog};
 use tokio::net::TcpListener;
@@ -119,7 +119,10 @@ pub(crate) async fn start(
     let mut state = if own.index >= copied.index { own } else { copied };
     if state.cluster.is_none() {
         tracing::info!(cluster = %home.cluster, "this node knows nothing yet: it asks a controller");
-        state = follower.first_state().await?;
+        match follower.first_state(&seeds).await? {
+            Some(first) => state = first,
+            None => return let_go::forget(&home, &data_dir).map(|()| None),
+        }
     }
     roads.learn(&state);
     if seeds.is_empty() {
@@ -127,7 +130,11 @@ pub(crate) async fn start(
         run.is_first(&roads, None, &controllers(&state)).await?;
     }
     // Before its stars start again: what they held may be elsewhere, or given up.
-    if roads.endpoint().received() == Received::ShutOut && let_go::is_by_all(&roads, &controllers(&state)).await {
+    let runs = state.stars.on_node(home.node).any(|star| star.phase != StarPhase::Ended);
+    if runs
+        && !let_go::keeps_the_log(voter.as_ref(), home.node)
+        && let_go::is_by_most(&roads, &controllers(&state), let_go::WITHIN_BEFORE).await
+    {
         return let_go::forget(&home, &data_dir).map(|()| None);
     }
     feed.begin(state.index);

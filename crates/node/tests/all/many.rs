@@ -99,21 +99,22 @@ fn a_machine_is_given_up_when_its_lease_is_over_and_nobody_sees_it() {
 
 #[test]
 fn a_machine_that_no_leader_hears_from_says_so() {
-    let mut desk = Desk::new(1, false);
+    let (mut desk, told) = (Desk::new(1, false), LEASE + Duration::from_secs(3));
     let says = |desk: &mut Desk| {
         desk.tell(Event::Tick);
-        desk.node.status_view().problem
+        desk.node.status_view().cut_off
     };
-    desk.wait(LEASE - Duration::from_millis(1));
+    desk.wait(told - Duration::from_millis(1));
     assert_eq!(says(&mut desk), None, "it has just begun, and an election takes as long");
+    assert_eq!(desk.node.status_view().problem, None);
     desk.wait(Duration::from_millis(1));
-    assert!(says(&mut desk).unwrap().starts_with("no leader has heard from this node for 5 s: "));
+    assert!(says(&mut desk).unwrap().starts_with("no leader has heard from this node for 8 s: "));
     desk.tell(Event::Leased { length: node::SINGLETON_LEASE });
     assert_eq!(says(&mut desk), None);
-    desk.wait(LEASE - Duration::from_millis(1));
+    desk.wait(told - Duration::from_millis(1));
     assert_eq!(says(&mut desk), None);
     desk.wait(Duration::from_secs(60));
-    assert!(says(&mut desk).unwrap().contains(" for 64 s: "));
+    assert!(says(&mut desk).unwrap().contains(" for 67 s: "));
 }
 
 #[test]

@@ -91,12 +91,13 @@ async fn or_leave(
     client: &Client,
     version: &Version,
 ) -> Result<Became, Problem> {
-    if became.is_err() && started && super::up::leave(client, version).await? {
-        let entries = was_empty.into_iter().flat_map(std::fs::read_dir).flatten().flatten();
-        // What is left there is in nobody's way.
-        entries.for_each(|entry| {
-            drop(std::fs::remove_dir_all(entry.path()).or_else(|_| std::fs::remove_file(entry.path())));
-        });
+    let in_vain = became.as_ref().is_err_and(|problem| !problem.changed);
+    if started
+        && in_vain
+        && super::up::leave(client, version).await?
+        && let Some(data_dir) = was_empty
+    {
+        ::agent::clear_unused(data_dir);
     }
     became
 }

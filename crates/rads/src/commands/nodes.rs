@@ -22,7 +22,7 @@ const WAIT_MS: u64 = 1_000;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(600);
 
 pub(crate) async fn nodes(client: &Client, args: Nodes, form: Form) -> Result<u8, Problem> {
-    show::tell_problem(client, form).await;
+    show::tell_age(client, form).await;
     let clears = form == Form::Text && std::io::stdout().is_terminal();
     let mut shown = None;
     let mut index = 0;

@@ -100,7 +100,7 @@ pub(crate) async fn status(client: &Client, form: Form) -> Result<u8, Problem> {
         }
         None => screen::line("nursery  down; it is started again by itself"),
     }
-    if let Some(problem) = &status.node.problem {
+    for problem in status.node.cut_off.iter().chain(&status.node.problem) {
         screen::line(format!("problem  {problem}"));
     }
     if services.is_empty() {
@@ -237,17 +237,17 @@ pub(super) fn state(service: &ServiceView) -> String {
 }
 
 /// Says why what is shown may be old, if it may, to whoever may know.
-pub(super) async fn tell_problem(client: &Client, form: Form) {
+pub(super) async fn tell_age(client: &Client, form: Form) {
     if form == Form::Text
         && let Ok(status) = client.status().await
-        && let Some(problem) = status.node.problem
+        && let Some(cut_off) = status.node.cut_off
     {
-        screen::note(format!("note: {problem}"));
+        screen::note(format!("note: {cut_off}"));
     }
 }
 
 pub(crate) async fn list(client: &Client, args: List, form: Form) -> Result<u8, Problem> {
-    tell_problem(client, form).await;
+    tell_age(client, form).await;
     let mut stars = client.stars().await?;
     stars.retain(|star| args.all || star.phase != StarPhase::Ended);
     if form == Form::Json {
