@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{
@@ -37,7 +37,7 @@ use crate::constellation::far_logs::FarLogs;
 use crate::constellation::forward::Forward;
 use crate::constellation::registrar::Registrar;
 use crate::constellation::vault::Vault;
-use crate::constellation::{Carrier, Mesh, Shared, Standpoint, backup, entry, grants, invitations, let_go, survey};
+use crate::constellation::{Carrier, Mesh, Shared, Standpoint, backup, entry, grants, invitations, survey};
 use crate::denials::Denials;
 use crate::disk_use::DiskUse;
 use crate::doors::{Doors, Need};
@@ -139,20 +139,6 @@ impl Remote {
     pub(crate) async fn note(&self, verb: Verb, what: String) -> Result<(), Problem> {
         let deed = Deed { verb, what, outcome: Outcome::Done };
         self.looker().note(self.author(), deed).await
-    }
-
-    /// The constellation that let go of this machine, unless somebody here has taken note.
-    pub(crate) fn former(&self) -> Option<Former> {
-        self.former.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Its part in a constellation.
-    ///
-    /// # Errors
-    /// Says that it has none.
-    fn standpoint(&self) -> Result<&Standpoint, Problem> {
-        let alone = || self.former().map_or_else(node::roster::alone, |former| former.alone());
-        self.standpoint.as_ref().ok_or_else(alone)
     }
 
     /// What lets machines in, for whoever asks.
@@ -771,14 +757,7 @@ impl Control for Remote {
         Box::pin(async move {
             match &self.standpoint {
                 Some(standpoint) => entry::leave(standpoint, self.author(), force).await,
-                // Who wants it to be alone has been told.
-                None if self.former().is_some() => {
-                    let data_dir = self.data_dir.clone();
-                    beside(move || let_go::clear(&data_dir)).await?;
-                    *self.former.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                    Ok(())
-                }
-                None => Err(node::roster::alone()),
+                None => self.forget_former().await,
             }
         })
     }

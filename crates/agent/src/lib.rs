@@ -25,6 +25,7 @@ mod disk_use;
 mod doors;
 mod entering;
 mod exec;
+mod former;
 pub mod host;
 mod inspect;
 mod lean;
