@@ -157,7 +157,7 @@ impl Loop {
         mut asked: mpsc::Receiver<Incoming>,
         mut reported: mpsc::UnboundedReceiver<Incoming>,
     ) -> (Ledger, mpsc::UnboundedReceiver<Incoming>) {
-        let (mut effects, mut unshown) = (Vec::new(), 0);
+        let (mut effects, mut replies, mut unshown) = (Vec::new(), Vec::new(), 0);
         let mut sleep = pin!(sleep_until(tokio::time::Instant::now()));
         loop {
             let deadline = self.node.next_deadline().map(|time| self.clock.instant(time));
@@ -185,12 +185,11 @@ impl Loop {
                     }
                     self.watches.push(state.index, touched.iter().map(|part| (part.to_string(), part.is_in(state))));
                 }
-                // Who is answered may look at once, and sees what it asked for.
-                if effects.iter().any(|effect| matches!(effect, Effect::Reply { .. })) {
-                    self.show();
-                }
                 for effect in effects.drain(..) {
-                    self.perform(effect);
+                    match effect {
+                        Effect::Reply { id, result } => replies.push((id, result)),
+                        effect => self.perform(effect),
+                    }
                 }
             }
             if let Some((node, answer)) = self.heard.take() {
@@ -203,6 +202,8 @@ impl Loop {
             if (reported.is_empty() && asked.is_empty()) || unshown >= SHOWN_TOGETHER || ended.is_some() {
                 self.show();
                 unshown = 0;
+                // Who is answered may look at once, and sees what it asked for.
+                replies.drain(..).for_each(|(id, result)| self.reply(id, result));
             }
             if self.storing == 0
                 && let Some(frozen) = self.freezing.take()
@@ -406,11 +407,7 @@ impl Loop {
                     }
                 }
             }
-            Effect::Reply { id, result } => {
-                if let Some(answer) = self.answers.remove(&id) {
-                    let _ = answer.send(result);
-                }
-            }
+            Effect::Reply { id, result } => self.reply(id, result),
             Effect::NamespaceRemoved { namespace } => {
                 if let Values::Alone(secrets) = &self.values {
                     namespaces::clear(Arc::clone(secrets), namespace);
@@ -618,6 +615,13 @@ impl Loop {
         let record = self.node.state().stars.get(&star)?.clone();
         let (launch, values) = (launch(&record), self.values.clone());
         Some(Box::pin(async move { Errand { star, launch, env: values.environment(&record).await } }))
+    }
+
+    fn reply(&mut self, id: RequestId, result: Result<Reply, Problem>) {
+        if let Some(answer) = self.answers.remove(&id) {
+            // Nobody may be waiting any more.
+            let _ = answer.send(result);
+        }
     }
 
     /// Lets those who wait for the log to move on know that it did.

@@ -256,6 +256,7 @@ pub fn apply(state: &mut State, index: u64, command: &Command) -> Vec<Change> {
         Command::Rollback { service, version, wall } => {
             rollouts::roll_back(state, service, *version, *wall, &mut changes)
         }
+        Command::NoteLeader { node, wall } => nodes::note_leader(state, *node, *wall),
         Command::NoteTwin { node, address, wall } => nodes::note_twin(state, *node, address, *wall),
         Command::SetNamespace { namespace, change, new, wall } => {
             namespaces::set(state, namespace, change, *new, *wall, &mut changes)

@@ -6,7 +6,10 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
+use blake3::Hasher;
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use model::access::Verb;
 use model::{ContentHash, Name, NodeId, ServiceKey, StarId, WallTime};
 use serde::{Deserialize, Serialize};
@@ -210,8 +213,11 @@ fn hash(before: Option<ContentHash>, record: &AuditRecord) -> ContentHash {
         Outcome::Refused(why) => field(format!("refused {why}").as_bytes()),
         Outcome::Denied(times) => field(format!("denied {times}").as_bytes()),
     }
-    ContentHash(blake3::derive_key("rads constellation 2026-11 audit v1", &fields))
+    ContentHash(*Hasher::new_from_context_key(&CONTEXT).update(&fields).finalize().as_bytes())
 }
+
+/// As [`blake3::derive_key`] makes of it for each hash anew.
+static CONTEXT: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("rads constellation 2026-11 audit v1"));
 
 impl Command {
     /// The namespace in which somebody asks for something by this; nothing where it is in none, or in several.
@@ -326,6 +332,7 @@ impl Command {
             | Self::Note { .. }
             | Self::SettleRollout { .. }
             | Self::NoteTwin { .. }
+            | Self::NoteLeader { .. }
             | Self::WarnNamespace { .. }
             | Self::EndNamespace { .. }
             | Self::TurnHold { .. } => None,

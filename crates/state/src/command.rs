@@ -139,6 +139,8 @@ pub enum Command {
     },
     /// An agent was started that is a node which runs already, from a copy of its data folder. `address`: where.
     NoteTwin { node: NodeId, address: String, wall: WallTime },
+    /// This node leads from here on.
+    NoteLeader { node: NodeId, wall: WallTime },
     /// Says something of a namespace: when it ends, what it may have. With `new` it must not be there yet, without it must be. A quota
     /// below what is used takes nothing away; nothing grows beyond it.
     SetNamespace { namespace: Name, change: NamespaceChange, new: bool, wall: WallTime },
@@ -185,6 +187,7 @@ impl Command {
                 | Self::Forget { .. }
                 | Self::LoseNode { .. }
                 | Self::WelcomeNode { .. }
+                | Self::NoteLeader { .. }
                 | Self::SettleRollout { .. }
                 | Self::BeginRun { slot: Some(_), .. }
                 | Self::WarnNamespace { .. }

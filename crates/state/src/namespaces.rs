@@ -306,28 +306,3 @@ pub fn span(ms: u64) -> String {
         None => format!("{} s", ms.div_ceil(1_000)),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_are_told_in_the_largest_unit_that_says_enough() {
-        let check = |ms: u64, expected: &str| assert_eq!(span(ms), expected, "{ms}");
-        check(3 * 86_400_000, "3 days");
-        check(86_400_000, "1 day");
-        check(3_600_000, "1 h");
-        check(90 * 60_000, "90 min");
-        check(60_000, "1 min");
-        check(59_999, "60 s");
-        check(1_400, "2 s");
-        check(0, "0 s");
-    }
-
-    #[test]
-    fn a_warning_comes_an_hour_before_the_end_or_when_a_tenth_is_left() {
-        let end = |ms: u64| End { at: WallTime(1_000 + ms), since: WallTime(1_000), warned: false };
-        assert_eq!(end(3 * 86_400_000).warn_at(), WallTime(1_000 + 71 * 3_600_000));
-        assert_eq!(end(600_000).warn_at(), WallTime(1_000 + 540_000));
-    }
-}

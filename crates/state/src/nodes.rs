@@ -261,6 +261,12 @@ pub(crate) fn note_twin(state: &mut State, node: NodeId, address: &str, wall: Wa
     Ok(())
 }
 
+pub(crate) fn note_leader(state: &mut State, node: NodeId, wall: WallTime) -> Applied {
+    let name = node_mut(state, node)?.name.clone();
+    state.record(wall, format!("node `{name}` leads"));
+    Ok(())
+}
+
 fn end_stars(state: &mut State, node: NodeId, wall: WallTime, changes: &mut Vec<Change>) -> usize {
     let there = state.stars.on_node(node).filter(|star| star.phase != StarPhase::Ended);
     let stars: Vec<(StarId, bool)> = there.map(|star| (star.id, star.phase >= StarPhase::Draining)).collect();

@@ -193,6 +193,8 @@ async fn until_told(shared: &Shared, me: NodeId) -> Option<()> {
             Err(_) => return None,
         }
         seen.changed().await.ok()?;
+        // Not after each of thousands of commands a second.
+        sleep(STEP).await;
     }
     let deadline = Instant::now() + UNVOTE_WITHIN;
     if let Some(voter) = &shared.voter {

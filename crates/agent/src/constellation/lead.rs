@@ -9,7 +9,7 @@ use std::time::Duration;
 use consensus::{Applied, Consensus, Refusal, Role};
 use model::NodeId;
 use node::voters::next;
-use state::State;
+use state::{Command, State};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
@@ -109,9 +109,16 @@ pub(crate) async fn lead(voter: Consensus, shared: Shared, ask: mpsc::Sender<Inc
         if ask.send(Incoming::Leads { leads: true }).await.is_err() {
             return;
         }
+        let works = async {
+            let command = Command::NoteLeader { node: voter.me(), wall: clock::wall() };
+            if let Err(problem) = shared.propose(&command).await {
+                tracing::debug!(%problem, "that this node leads is not written");
+            }
+            keep_voters(&voter, &shared).await;
+        };
         tokio::select! {
             () = until_not_leader(&voter, term) => {}
-            () = keep_voters(&voter, &shared) => {}
+            () = works => {}
         }
         tracing::info!(term, "this node no longer leads");
         if ask.send(Incoming::Leads { leads: false }).await.is_err() {

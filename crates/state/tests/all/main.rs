@@ -3,6 +3,7 @@
 mod access;
 mod commands;
 mod jobs;
+mod keys;
 mod namespaces;
 mod nodes;
 mod rollouts;

@@ -392,6 +392,18 @@ fn that_a_node_was_started_twice_is_an_event_and_changes_nothing_else() {
     world.refuses(note(node, "two words"), Code::InvalidValue, "host:port");
 }
 
+#[test]
+fn that_a_node_leads_is_an_event_and_changes_nothing_else() {
+    let mut world = World::of_three();
+    let node = *world.state.nodes.last_key_value().unwrap().0;
+    let before = world.state.clone();
+    world.does(Command::NoteLeader { node, wall: WALL });
+    assert_eq!(world.state.events.back().unwrap().what, "node `c` leads");
+    let State { index, events, .. } = world.state.clone();
+    assert_eq!(world.state, State { index, events, ..before });
+    world.refuses(Command::NoteLeader { node: NodeId(77), wall: WALL }, Code::NotFound, "no node");
+}
+
 fn taint(node: u64, name: &str, taint: Option<Taint>) -> Command {
     Command::SetTaint { node: NodeId(node), name: name.to_owned(), taint, wall: WALL }
 }

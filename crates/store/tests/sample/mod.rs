@@ -256,6 +256,7 @@ pub fn one_of_each() -> Vec<Command> {
         },
         Command::SetOvercommit { node: None, overcommit: None, wall },
         Command::Transitions { changes: vec![step(StarPhase::Ended, None, exit(ExitCause::Evicted))], wall },
+        Command::NoteLeader { node: NodeId(7), wall },
     ]
 }
 
