@@ -36,6 +36,7 @@ use crate::clock::{self, Clock};
 use crate::constellation::far_logs::FarLogs;
 use crate::constellation::forward::Forward;
 use crate::constellation::registrar::Registrar;
+use crate::constellation::shared::Goes;
 use crate::constellation::vault::Vault;
 use crate::constellation::{Carrier, Mesh, Shared, Standpoint, backup, entry, grants, invitations, survey};
 use crate::denials::Denials;
@@ -800,7 +801,12 @@ impl Control for Remote {
     }
 
     fn remove_node(&self, node: NodeId, force: bool) -> Answer<'_, Accepted> {
-        Box::pin(self.change(Request::RemoveNode { node, force }))
+        Box::pin(async move {
+            if let Some(standpoint) = &self.standpoint {
+                standpoint.shared.check_log_stays(node, Goes::WhenItMay).await?;
+            }
+            self.change(Request::RemoveNode { node, force }).await
+        })
     }
 
     fn backup(&self) -> Answer<'_, ByteStream> {
@@ -853,11 +859,7 @@ impl Control for Remote {
     fn revoke_certificates(&self, node: NodeId) -> Answer<'_, CertificatesView> {
         Box::pin(async move {
             let registrar = self.registrar().await?;
-            if self.standpoint()?.shared.keepers().agreed == [node] {
-                let message = "no other controller keeps the log: it would be lost with this one";
-                let help = "let two more controllers join first, or take this one out with `rads c leave`";
-                return Err(Problem::new(Code::Conflict, message).help(help));
-            }
+            self.standpoint()?.shared.check_log_stays(node, Goes::AtOnce).await?;
             registrar.shut_out(node).await?;
             self.of_members(invitations::certificates).await
         })

@@ -243,7 +243,8 @@ impl Follower {
         let choosy = self.query.since.is_some() || self.query.stream.is_some();
         let lines = if choosy { TAIL_MAX as usize } else { wanted };
         let places = stars.iter().map(|star| (star.id, (star.service.clone(), star.name.clone()))).collect();
-        let mut first = self.begin_far(stars.extract_if(.., |star| self.sources.is_far(star)).collect()).await;
+        let far = stars.extract_if(.., |star| self.sources.is_far(star)).collect();
+        let mut first = self.begin_far(far, &places).await;
         for star in stars {
             let folder = self.folder(star.id);
             if self.query.follow && star.phase == StarPhase::Ended && star.outdated {
@@ -269,12 +270,16 @@ impl Follower {
     }
 
     /// The last lines of stars on other nodes, asked for all at once.
-    async fn begin_far(&mut self, stars: Vec<StarView>) -> Vec<LogRecord> {
+    async fn begin_far(&mut self, stars: Vec<StarView>, places: &Places) -> Vec<LogRecord> {
         let Some(far) = self.sources.far.clone() else { return Vec::new() };
         let wanted = |star: &StarView| !(self.query.follow && star.phase == StarPhase::Ended && star.outdated);
         let (now, past): (Vec<StarView>, Vec<StarView>) = stars.into_iter().partition(wanted);
         self.far.extend(past.into_iter().map(|star| (star.id, None)));
-        let heads = join_all(now.iter().map(|star| far.head(star))).await;
+        let is_replaced = |star: &StarView| {
+            let others = || places.iter().filter(|(id, _)| **id != star.id);
+            star.phase == StarPhase::Ended && others().any(|(_, place)| Some(place) == places.get(&star.id))
+        };
+        let heads = join_all(now.iter().map(|star| far.head(star, is_replaced(star)))).await;
         let mut lines = Vec::new();
         for (star, mut head) in now.into_iter().zip(heads) {
             lines.extend(head.lines.iter().cloned());

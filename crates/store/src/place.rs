@@ -32,10 +32,10 @@ impl DataDir {
         make_place(path)?;
         // Absolute from here on: the path is handed to processes with another working folder.
         let path = fs::canonicalize(path).map_err(|error| unwritable("open", path, &error))?;
+        let lock = take(&path)?;
         for (folder, mode) in [("store", 0o700), ("blobs", 0o700), ("bundles", 0o700), ("volumes", 0o700)] {
             make(&path.join(folder), mode)?;
         }
-        let lock = take(&path)?;
         Ok(Self { path, lock })
     }
 
@@ -51,12 +51,7 @@ impl DataDir {
     /// Whether the folder is not where it was any more: removed, moved away, or another in its place. What is written to files
     /// that are open is found by nobody then.
     pub fn is_gone(&self) -> bool {
-        match (fs::metadata(self.path.join(LOCK)), self.lock.metadata()) {
-            (Ok(there), Ok(own)) => (there.dev(), there.ino()) != (own.dev(), own.ino()),
-            (Err(error), _) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
-            // A disk that gives no answer says so elsewhere.
-            (Ok(_), Err(_)) => false,
-        }
+        is_elsewhere(&self.lock, &self.path)
     }
 
     /// Empties a folder in which an agent was for nothing: of what it makes for itself, and of folders with nothing in them. What
@@ -80,6 +75,16 @@ impl DataDir {
             Err(TryLockError::WouldBlock) => read_pid(&file),
             _ => None,
         }
+    }
+}
+
+/// Whether another lock, or none, is where this one was.
+fn is_elsewhere(lock: &File, path: &Path) -> bool {
+    match (fs::metadata(path.join(LOCK)), lock.metadata()) {
+        (Ok(there), Ok(own)) => (there.dev(), there.ino()) != (own.dev(), own.ino()),
+        (Err(error), _) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        // A disk that gives no answer says so elsewhere.
+        (Ok(_), Err(_)) => false,
     }
 }
 
@@ -127,6 +132,16 @@ fn make(path: &Path, mode: u32) -> Result<(), Problem> {
 }
 
 fn take(path: &Path) -> Result<File, Problem> {
+    loop {
+        let lock = take_there(path)?;
+        // Whoever had it may have taken the file away with all that was there: see `clear_unused`.
+        if !is_elsewhere(&lock, path) {
+            return Ok(lock);
+        }
+    }
+}
+
+fn take_there(path: &Path) -> Result<File, Problem> {
     let lock_path = path.join(LOCK);
     // Not truncated: until the lock is ours the pid inside is the holder's.
     let mut lock = OpenOptions::new()

@@ -27,7 +27,7 @@ use super::home::{Described, Home, folder};
 use super::join::{Machine, join};
 use super::let_go;
 use super::registrar::Registrar;
-use super::shared::Shared;
+use super::shared::{Goes, Shared};
 use super::start::{in_use, log_folder};
 use crate::beside::beside;
 use crate::clock;
@@ -137,6 +137,7 @@ pub(crate) async fn leave(standpoint: &Standpoint, author: Author, force: bool) 
         let help = "let another controller join first; `rads c shutdown` only ends the agent";
         return Err(Problem::new(Code::Conflict, message).help(help));
     }
+    shared.check_log_stays(me, Goes::WhenItMay).await?;
     let wall = clock::wall();
     let asked = |command: Command| Command::By { author: author.clone(), command: Box::new(command), wall };
     let index = shared.propose(&asked(Command::SetDuty { node: me, duty: Duty::Draining, wall })).await?;
@@ -203,7 +204,11 @@ async fn until_told(shared: &Shared, me: NodeId) -> Option<()> {
         // While nobody else has the log it stays, for whoever comes to vote.
         let is_alone = |now: &Status| now.voters.iter().eq([&me]);
         let stays = |now: &Status| votes(now) && (Instant::now() < deadline || is_alone(now));
+        let mut told = false;
         while stays(&voter.status()) {
+            if Instant::now() > deadline && !std::mem::replace(&mut told, true) {
+                tracing::warn!("no other controller keeps the log: it stays here until one does");
+            }
             sleep(STEP).await;
         }
     }

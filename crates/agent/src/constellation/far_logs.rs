@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use api::{Caller, LogQuery, LogReader, LogRecord, StarView, TAIL_MAX};
-use model::{Problem, StarPhase, WallTime};
+use model::{Problem, WallTime};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -37,8 +37,8 @@ pub(crate) struct Head {
 }
 
 impl FarLogs {
-    /// The last lines of a star.
-    pub(crate) async fn head(&self, star: &StarView) -> Head {
+    /// The last lines of a star. Of one whose name another has since nothing is missed.
+    pub(crate) async fn head(&self, star: &StarView, replaced: bool) -> Head {
         let mut lines = Vec::new();
         let read = async {
             let mut reader = self.open(star, self.query.tail, self.query.since).await?;
@@ -58,10 +58,8 @@ impl FarLogs {
         match read {
             Ok(reader) => Head { lines, reader },
             Err(problem) => {
-                // Of one that has ended, and is not asked for itself, nothing is missed: it would stand in the place of what
-                // the next of its name says.
-                let wanted = self.query.previous || self.query.target.as_deref() == Some(star.id.to_string().as_str());
-                if star.phase != StarPhase::Ended || wanted {
+                // It would stand in the place of what the next of its name says.
+                if !replaced {
                     lines.push(missing(star, &problem));
                 }
                 Head { lines, reader: None }

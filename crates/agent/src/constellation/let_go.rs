@@ -45,13 +45,14 @@ pub(super) async fn until(shared: &Shared) {
     while looks < LOOKS {
         sleep(LOOK_EVERY).await;
         let times = shared.roads.endpoint().times_shut_out();
-        // Who is in the dark calls all the time; who is not need not ask.
-        let is_news = std::mem::replace(&mut known, times) != times;
-        looks = match is_news && is_now(shared).await {
+        // Who is not shut out by anybody need not ask. A look that is answered so is the reason for the next.
+        if std::mem::replace(&mut known, times) == times {
+            continue;
+        }
+        looks = match is_now(shared).await {
             true => looks + 1,
             false => 0,
         };
-        known = known.max(shared.roads.endpoint().times_shut_out());
     }
 }
 
@@ -60,7 +61,8 @@ async fn is_now(shared: &Shared) -> bool {
         return false;
     }
     let Ok(controllers) = shared.looker.look(|node| controllers(node.state())).await else { return false };
-    is_by_most(&shared.roads, &controllers, WITHIN).await
+    let said = said(&shared.roads, &controllers, WITHIN).await;
+    said.shut_out > said.as_node
 }
 
 /// Whether the constellation's log would be lost, or its leader, with this node: whatever others say, they have it from there.
@@ -69,32 +71,45 @@ pub(super) fn keeps_the_log(voter: Option<&Consensus>, me: NodeId) -> bool {
     status.is_some_and(|now| now.voters.iter().eq([&me]) || now.leader == Some(me))
 }
 
-/// Whether more of the controllers that can be asked say that this node was removed or shut out than receive it as a node: of those
-/// that do, some may have been taken out with it. Anybody else's word is not taken for it.
+/// Whether most of all controllers say that this node was removed or shut out: asked once, before its stars start.
 pub(super) async fn is_by_most(roads: &Roads, controllers: &[NodeId], within: Duration) -> bool {
-    let others = controllers.iter().filter(|node| **node != roads.me());
-    let mut asked: FuturesUnordered<_> = others.map(|node| welcome(roads, *node, within)).collect();
-    let (mut as_node, mut shut_out) = (0, 0);
-    while let Some(welcome) = asked.next().await {
-        match welcome {
-            Welcome::AsNode => as_node += 1,
-            Welcome::ShutOut => shut_out += 1,
-            Welcome::Unknown => {}
-        }
-    }
-    shut_out > as_node
+    let Said { as_node, shut_out, unknown } = said(roads, controllers, within).await;
+    shut_out > as_node + unknown
 }
 
-async fn welcome(roads: &Roads, controller: NodeId, within: Duration) -> Welcome {
+/// What controllers say of this node. Of those that receive it, some may have been taken out with it.
+#[derive(Debug, Default)]
+struct Said {
+    as_node: usize,
+    shut_out: usize,
+    unknown: usize,
+}
+
+async fn said(roads: &Roads, controllers: &[NodeId], within: Duration) -> Said {
+    let others = controllers.iter().filter(|node| **node != roads.me());
+    let mut asked: FuturesUnordered<_> = others.map(|node| timeout(within, welcome(roads, *node))).collect();
+    let mut said = Said::default();
+    while let Some(welcome) = asked.next().await {
+        match welcome.unwrap_or(Welcome::Unknown) {
+            Welcome::AsNode => said.as_node += 1,
+            Welcome::ShutOut => said.shut_out += 1,
+            Welcome::Unknown => said.unknown += 1,
+        }
+    }
+    said
+}
+
+async fn welcome(roads: &Roads, controller: NodeId) -> Welcome {
     let Ok(address) = roads.address(controller).await else { return Welcome::Unknown };
+    // Anybody else's word is not taken for it.
     let expected = Expected { node: Some(controller), role: Some(NodeRole::Controller) };
-    match timeout(within, roads.endpoint().connect(address, expected, Purpose::Control)).await {
-        Ok(Ok(connection)) => {
+    match roads.endpoint().connect(address, expected, Purpose::Control).await {
+        Ok(connection) => {
             connection.abort();
             Welcome::AsNode
         }
-        Ok(Err(ConnectError::Hello { reason: Ended::Revoked, .. })) => Welcome::ShutOut,
-        Ok(Err(_)) | Err(_) => Welcome::Unknown,
+        Err(ConnectError::Hello { reason: Ended::Revoked, .. }) => Welcome::ShutOut,
+        Err(_) => Welcome::Unknown,
     }
 }
 
@@ -169,7 +184,11 @@ mod tests {
         let trust = |revoked| Trust::new("town".parse().unwrap(), authorities.clone(), revoked).unwrap();
         let out = || trust(Revoked { nodes: [me.node].into(), ..Revoked::default() });
         let roads = town.roads(&me);
-        let is_out = async |controllers: &[NodeId]| is_by_most(&roads, controllers, WITHIN).await;
+        let is_out = async |controllers: &[NodeId]| {
+            let said = said(&roads, controllers, WITHIN).await;
+            said.shut_out > said.as_node
+        };
+        let is_out_at_start = async |controllers: &[NodeId]| is_by_most(&roads, controllers, WITHIN).await;
         let (both, all) = ([a.node, b.node], [me.node, a.node, b.node]);
         assert!(!is_out(&all).await, "all receive it");
         a.endpoint().set_trust(out());
@@ -177,7 +196,9 @@ mod tests {
         assert!(is_out(&[a.node]).await);
         // Nobody who is not there says otherwise.
         assert!(is_out(&[a.node, NodeId(9)]).await && !is_out(&[NodeId(9)]).await && !is_out(&[]).await);
+        assert!(!is_out_at_start(&[a.node, NodeId(9)]).await, "the other may know better");
         b.endpoint().set_trust(out());
+        assert!(is_out_at_start(&all).await && is_out_at_start(&[a.node, b.node, NodeId(9)]).await);
         assert!(is_out(&both).await && is_out(&all).await);
         worker.endpoint().set_trust(out());
         assert!(!is_out(&[worker.node]).await, "a worker's word");

@@ -8,6 +8,7 @@ use consensus::{Consensus, Refusal};
 use model::{Code, NodeId, NodeRole, Problem, Standing};
 use net::connection::Failure;
 use net::{Purpose, Received};
+use node::roster::Health;
 use rnp::message::{Ping, StatePropose, StateProposed, StateReadAt, StateReadIndex};
 use rnp::{ErrorCode, Fault, Message};
 use state::Command;
@@ -40,6 +41,15 @@ pub(crate) struct Shared {
     /// When a majority was last known to follow this node.
     pub(crate) followed: Arc<tokio::sync::Mutex<Option<std::time::Instant>>>,
     pub(crate) patience: Patience,
+}
+
+/// How a node goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goes {
+    /// When others have what only it has.
+    WhenItMay,
+    /// Nobody talks to it any more.
+    AtOnce,
 }
 
 /// How one attempt ended.
@@ -123,6 +133,36 @@ impl Shared {
             ),
             _ => None,
         }
+    }
+
+    /// Refuses that a node goes with which the log would be lost.
+    ///
+    /// # Errors
+    /// `Conflict` when it alone keeps the log and nobody can take it over; as [`Shared::read_index`].
+    pub(crate) async fn check_log_stays(&self, node: NodeId, goes: Goes) -> Result<(), Problem> {
+        // What is known here of who votes is new then.
+        self.read_index().await?;
+        if self.keepers().agreed != [node] {
+            return Ok(());
+        }
+        let heirs = move |own: &node::Node| {
+            let views = own.machine_views();
+            views
+                .iter()
+                .any(|view| view.id != node && view.role == NodeRole::Controller && view.health == Health::Alive)
+        };
+        if goes == Goes::WhenItMay && self.looker.look(heirs).await? {
+            return Ok(());
+        }
+        let name = self.name_of(node).await;
+        let message = format!("node `{name}` alone keeps the log, which would be lost with it");
+        let help = match goes {
+            Goes::AtOnce => {
+                "let more controllers join until three vote, or take it out with `rads c leave` there, which hands the log on"
+            }
+            Goes::WhenItMay => "let another controller join first, or come back, that can take the log over",
+        };
+        Err(Problem::new(Code::Conflict, message).help(help))
     }
 
     /// Waits until another leader, or none, is known here than this one.
