@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    Bytes, Code, CpuSet, EndpointSet, Exit, ExitCause, Limits, NodeFacts, NodeId, Problem, Reserve, ServiceKey, StarId,
-    StarPhase, Time, WallTime,
+    Bytes, Code, CpuSet, EndpointSet, Exit, ExitCause, Limits, NodeFacts, NodeId, Problem, Reserve, RolloutTurn,
+    ServiceKey, StarId, StarPhase, Time, WallTime,
 };
 use rollout::{Backoff, Shun};
 use scheduler::Ids;
@@ -399,6 +399,9 @@ impl Node {
         for change in &changes {
             self.changed(change, step);
         }
+        if !changes.iter().any(|change| matches!(change, Change::Refused { .. } | Change::Repeated { .. })) {
+            self.asked_again(command);
+        }
         self.meet_early(step);
         self.not_written = None;
         let Some(proposal) = self.log.committed(written) else { return };
@@ -427,9 +430,6 @@ impl Node {
                     self.limit_waits.push(LimitWait { id, index, service, change, before, refused: None });
                     return;
                 }
-                if let (None, Command::Scale { service, .. } | Command::Start { service, .. }) = (&refused, command) {
-                    self.start_over(service);
-                }
                 let result = refused.map_or(Ok(Reply { index }), Err);
                 step.effects.push(Effect::Reply { id, result });
             }
@@ -449,8 +449,15 @@ impl Node {
         }
     }
 
-    /// Somebody who asks again has seen to what was wrong: earlier failures neither delay the next start nor count.
-    fn start_over(&mut self, service: &ServiceKey) {
+    /// Somebody who asks again has seen to what was wrong: earlier failures neither delay the next start nor count. Whichever node was
+    /// asked, the one that leads has counted them.
+    fn asked_again(&mut self, command: &Command) {
+        let (Command::Scale { service, .. }
+        | Command::Start { service, .. }
+        | Command::TurnRollout { service, turn: RolloutTurn::Resume | RolloutTurn::Promote, .. }) = command
+        else {
+            return;
+        };
         if let Some(local) = self.services.get_mut(service) {
             local.backoff.clear();
             local.shuns.clear();

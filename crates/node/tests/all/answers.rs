@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use model::{
-    Amount, AppSpec, Balance, Entry, ListenAddr, OnFailure, Protocol, RolloutTurn, ServiceKey, StarId, StarPhase,
-    Update, UpdateStrategy, WallTime,
+    Amount, AppSpec, Balance, Entry, Exit, ExitCause, ListenAddr, NodeId, OnFailure, Protocol, RolloutTurn, ServiceKey,
+    StarId, StarPhase, Update, UpdateStrategy, WallTime,
 };
 use node::{Answers, Effect, Event};
-use state::{Command, Settled};
+use state::{Command, Settled, Transition};
 
 use crate::desk::{Desk, settle, web, with_room};
 
@@ -156,6 +156,52 @@ fn what_was_heard_is_not_forgotten_when_a_machine_does_not_answer() {
     desk.wait(Duration::from_millis(2_100));
     answer(&mut desk, &[(tried, 20, 12)]);
     assert!(matches!(settled(&mut desk), Some(Settled::Failed { .. })));
+}
+
+#[test]
+fn one_that_was_held_for_stars_that_end_is_tried_anew_when_it_is_let_go_on() {
+    let (mut desk, _) = on_trial_or(OnFailure::Hold, None);
+    let service: ServiceKey = "web".parse().unwrap();
+    let rollout = |desk: &Desk| desk.node.state().services[&service].rollout.clone().unwrap();
+    let tried = |desk: &Desk| {
+        let stars = desk.node.state().stars_of(&service).filter(|star| star.phase < StarPhase::Draining);
+        stars.filter(|star| star.template.args == ["second"]).map(|star| star.id).next()
+    };
+    // How often one ends until the version is held.
+    let fails = |desk: &mut Desk| {
+        for times in 0..20 {
+            if rollout(desk).held.is_some() {
+                return times;
+            }
+            let star = tried(desk).unwrap();
+            let cause = ExitCause::Code(3);
+            if desk.node.state().stars[&star].node == NodeId(2) {
+                desk.tell(Event::StarExited { star, cause });
+            } else {
+                let exit = Some(Exit { cause, asked: false });
+                let end = Transition { star, phase: StarPhase::Ended, process: None, exit };
+                let wall = WallTime(desk.now.0 / 1_000_000);
+                desk.write(Command::Transitions { changes: vec![end], wall });
+            }
+            desk.write_all();
+            for _ in 0..60 {
+                if tried(desk).is_none() && rollout(desk).held.is_none() {
+                    desk.wait(Duration::from_secs(1));
+                    [1, 3].into_iter().for_each(|node| desk.tell(Event::Heard { node: NodeId(node) }));
+                    desk.write_all();
+                }
+            }
+        }
+        panic!("it is not held: {:?}", desk.node.service_view(&service));
+    };
+    assert_eq!(fails(&mut desk), 5);
+    assert!(tried(&desk).is_none());
+    let wall = WallTime(desk.now.0 / 1_000_000);
+    // Asked at another node: what is written is what counts.
+    desk.write(Command::TurnRollout { service: service.clone(), turn: RolloutTurn::Resume, wall });
+    desk.write_all();
+    assert!(rollout(&desk).held.is_none() && tried(&desk).is_some(), "{:?}", rollout(&desk));
+    assert_eq!(fails(&mut desk), 5);
 }
 
 #[test]

@@ -159,6 +159,17 @@ fn is_settled(view: &ServiceView) -> bool {
     view.ready == wanted && !view.changing
 }
 
+/// A version that failed, and waits for somebody to say what becomes of it.
+pub(crate) fn failed_and_held(view: &ServiceView) -> Option<Problem> {
+    let ServiceView { service, version, .. } = view;
+    let reason = view.rollout.as_ref()?.held.as_ref()?.reason.as_ref()?;
+    let problem = Problem::new(Code::CrashLoop, format!("service `{service}`: version {version} is held: {reason}"));
+    Some(problem.help(format!(
+        "`rads c logs {service}` has what its stars said; `rads c rollout resume {service}` tries it anew, `rads c rollout abort \
+         {service}` takes it back"
+    )))
+}
+
 /// What somebody has to say before a roll-out goes on, once everything is there to judge by.
 pub(crate) fn waits_for_somebody(view: &ServiceView) -> Option<String> {
     let rollout = view.rollout.as_ref()?;

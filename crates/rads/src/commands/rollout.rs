@@ -5,7 +5,7 @@ use deploy::{ServiceChange, service_diff};
 use model::{Code, Fate, Problem, RolloutTurn};
 use serde::Serialize;
 
-use super::{change, find};
+use super::{change, find, progress};
 use crate::cli::{DiffArgs, Form, OneService, RollbackArgs, Turn};
 use crate::moment::clock_time;
 use crate::screen::{self, Table};
@@ -21,7 +21,13 @@ pub(crate) async fn turn(client: &Client, turn: Turn, service: &str, form: Form)
     let asked = client.turn_rollout(&service, turn).await?;
     // Whoever aborts hears no complaint that it was aborted.
     let asked = if turn == RolloutTurn::Abort { api::Accepted { index: u64::MAX } } else { asked };
-    change::settle(client, service, asked, form).await
+    let code = change::settle(client, service.clone(), asked, form).await?;
+    let goes_on = matches!(turn, RolloutTurn::Promote | RolloutTurn::Resume);
+    match goes_on && progress::failed_and_held(&client.service(&service).await?).is_some() {
+        // It failed once more, as is said above.
+        true => Ok(1),
+        false => Ok(code),
+    }
 }
 
 pub(crate) async fn back(client: &Client, args: RollbackArgs, form: Form) -> Result<u8, Problem> {

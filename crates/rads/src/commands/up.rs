@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use api::{
     Accepted, AppView, Client, LineReader, LogQuery, ServiceView, StarView, StarsThen, Version, WatchLine, WatchQuery,
 };
-use model::{AppKey, Code, Problem, Protocol, ServiceKey, StarId, StarPhase};
+use model::{AppKey, Code, Name, Problem, Protocol, ServiceKey, StarId, StarPhase};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::logs::{Printer, print_all};
@@ -180,6 +180,13 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
         return unchanged(client, app, go).await;
     };
     let Settled { views, at } = settled(client, app, index, go.form).await.map_err(Problem::after_changes)?;
+    let is_there = |name: &Name| views.iter().any(|view| view.service.name == *name);
+    if let Some(gone) = planned.spec.services.keys().find(|name| !is_there(name)) {
+        let message = format!("service `{gone}` of app `{app}` was removed meanwhile, by another command");
+        return Err(Problem::new(Code::Conflict, message)
+            .help("run the command again to have it back")
+            .after_changes());
+    }
     match go.form {
         Form::Json => screen::json(&views)?,
         Form::Text => {
@@ -192,20 +199,27 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
                 screen::line(format!("{}: {} held", held.service, screen::count(held.ready as usize, "place")));
             }
             print_addresses(&views);
-            views.iter().filter_map(progress::waits_for_somebody).for_each(screen::note);
+            let waits = views.iter().filter(|view| progress::failed_and_held(view).is_none());
+            waits.filter_map(progress::waits_for_somebody).for_each(screen::note);
         }
     }
     let templates: Vec<_> = planned.spec.services.values().map(|service| &service.template).collect();
     show::report_walls(client, &templates).await?;
     Ok(match report_ended(client, app).await.map_err(Problem::after_changes)? {
         Some(failed) => Came::Failed(failed.after_changes()),
-        None => Came::Up,
+        None => match views.iter().find_map(progress::failed_and_held) {
+            Some(held) => Came::Failed(held.after_changes()),
+            None => Came::Up,
+        },
     })
 }
 
 /// For what runs as it is described; it may still be on its way there.
 async fn unchanged(client: &Client, app: &AppKey, go: Go) -> Result<Came, Problem> {
     let Settled { views, .. } = settled(client, app, u64::MAX, go.form).await?;
+    if let Some(held) = views.iter().find_map(progress::failed_and_held) {
+        return Ok(Came::Failed(held));
+    }
     match go.form {
         Form::Json => screen::json(&views)?,
         Form::Text => {
