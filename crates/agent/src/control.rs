@@ -802,6 +802,9 @@ impl Control for Remote {
 
     fn remove_node(&self, node: NodeId, force: bool) -> Answer<'_, Accepted> {
         Box::pin(async move {
+            if let Some(accepted) = self.done().await? {
+                return Ok(accepted);
+            }
             if let Some(standpoint) = &self.standpoint {
                 standpoint.shared.check_log_stays(node, Goes::WhenItMay).await?;
             }

@@ -1,7 +1,7 @@
 //! The logs of several stars as one stream: the last lines of each in the order of their times, then new ones as they
 //! come, of stars that start later too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
@@ -134,6 +134,19 @@ fn next(node: &Node, target: Option<&str>, stars: &[StarView], asked: Asked) -> 
 /// Where stars are, or were: one takes the place of another under the same name.
 type Places = BTreeMap<StarId, (ServiceKey, String)>;
 
+/// Those that have ended, and whose name another has had since.
+fn replaced(stars: &[StarView], places: &Places) -> BTreeSet<StarId> {
+    let mut last: BTreeMap<_, (bool, Option<WallTime>, StarId)> = BTreeMap::new();
+    for star in stars {
+        let (place, age) = (places.get(&star.id), (star.phase != StarPhase::Ended, star.since, star.id));
+        let newest = last.entry(place).or_insert(age);
+        *newest = age.max(*newest);
+    }
+    let newest: BTreeSet<StarId> = last.into_values().map(|(.., star)| star).collect();
+    let ended = stars.iter().filter(|star| star.phase == StarPhase::Ended);
+    ended.map(|star| star.id).filter(|star| !newest.contains(star)).collect()
+}
+
 /// Of each name the last lines, whichever of its stars said them.
 fn last_of_each_name(lines: Vec<LogRecord>, wanted: usize, places: &Places) -> Vec<LogRecord> {
     let mut taken: BTreeMap<_, usize> = BTreeMap::new();
@@ -243,8 +256,9 @@ impl Follower {
         let choosy = self.query.since.is_some() || self.query.stream.is_some();
         let lines = if choosy { TAIL_MAX as usize } else { wanted };
         let places = stars.iter().map(|star| (star.id, (star.service.clone(), star.name.clone()))).collect();
+        let replaced = replaced(&stars, &places);
         let far = stars.extract_if(.., |star| self.sources.is_far(star)).collect();
-        let mut first = self.begin_far(far, &places).await;
+        let mut first = self.begin_far(far, &replaced).await;
         for star in stars {
             let folder = self.folder(star.id);
             if self.query.follow && star.phase == StarPhase::Ended && star.outdated {
@@ -270,16 +284,12 @@ impl Follower {
     }
 
     /// The last lines of stars on other nodes, asked for all at once.
-    async fn begin_far(&mut self, stars: Vec<StarView>, places: &Places) -> Vec<LogRecord> {
+    async fn begin_far(&mut self, stars: Vec<StarView>, replaced: &BTreeSet<StarId>) -> Vec<LogRecord> {
         let Some(far) = self.sources.far.clone() else { return Vec::new() };
         let wanted = |star: &StarView| !(self.query.follow && star.phase == StarPhase::Ended && star.outdated);
         let (now, past): (Vec<StarView>, Vec<StarView>) = stars.into_iter().partition(wanted);
         self.far.extend(past.into_iter().map(|star| (star.id, None)));
-        let is_replaced = |star: &StarView| {
-            let others = || places.iter().filter(|(id, _)| **id != star.id);
-            star.phase == StarPhase::Ended && others().any(|(_, place)| Some(place) == places.get(&star.id))
-        };
-        let heads = join_all(now.iter().map(|star| far.head(star, is_replaced(star)))).await;
+        let heads = join_all(now.iter().map(|star| far.head(star, replaced.contains(&star.id)))).await;
         let mut lines = Vec::new();
         for (star, mut head) in now.into_iter().zip(heads) {
             lines.extend(head.lines.iter().cloned());

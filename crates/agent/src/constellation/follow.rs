@@ -54,7 +54,7 @@ impl Follower {
                     Halt::Lost(problem) => tracing::debug!(%node, %problem, "the log is not to be heard there"),
                 }
             }
-            if let_go::is_by_most(&self.roads, seeds, OPEN_WITHIN).await {
+            if let_go::is_by_those_there(&self.roads, seeds, OPEN_WITHIN).await {
                 return Ok(None);
             }
             tracing::warn!("no controller tells the log; trying again");

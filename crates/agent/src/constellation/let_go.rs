@@ -61,14 +61,19 @@ async fn is_now(shared: &Shared) -> bool {
         return false;
     }
     let Ok(controllers) = shared.looker.look(|node| controllers(node.state())).await else { return false };
-    let said = said(&shared.roads, &controllers, WITHIN).await;
-    said.shut_out > said.as_node
+    is_by_those_there(&shared.roads, &controllers, WITHIN).await
 }
 
 /// Whether the constellation's log would be lost, or its leader, with this node: whatever others say, they have it from there.
 pub(super) fn keeps_the_log(voter: Option<&Consensus>, me: NodeId) -> bool {
     let status = voter.map(Consensus::status);
     status.is_some_and(|now| now.voters.iter().eq([&me]) || now.leader == Some(me))
+}
+
+/// Whether more of the controllers that answer say that this node was removed or shut out than receive it.
+pub(super) async fn is_by_those_there(roads: &Roads, controllers: &[NodeId], within: Duration) -> bool {
+    let said = said(roads, controllers, within).await;
+    said.shut_out > said.as_node
 }
 
 /// Whether most of all controllers say that this node was removed or shut out: asked once, before its stars start.
@@ -184,10 +189,7 @@ mod tests {
         let trust = |revoked| Trust::new("town".parse().unwrap(), authorities.clone(), revoked).unwrap();
         let out = || trust(Revoked { nodes: [me.node].into(), ..Revoked::default() });
         let roads = town.roads(&me);
-        let is_out = async |controllers: &[NodeId]| {
-            let said = said(&roads, controllers, WITHIN).await;
-            said.shut_out > said.as_node
-        };
+        let is_out = async |controllers: &[NodeId]| is_by_those_there(&roads, controllers, WITHIN).await;
         let is_out_at_start = async |controllers: &[NodeId]| is_by_most(&roads, controllers, WITHIN).await;
         let (both, all) = ([a.node, b.node], [me.node, a.node, b.node]);
         assert!(!is_out(&all).await, "all receive it");

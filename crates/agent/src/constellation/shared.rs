@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use consensus::{Consensus, Refusal};
-use model::{Code, NodeId, NodeRole, Problem, Standing};
+use model::{Code, Duty, NodeId, NodeRole, Problem, Standing};
 use net::connection::Failure;
 use net::{Purpose, Received};
-use node::roster::Health;
+use node::roster::{Health, MachineView};
 use rnp::message::{Ping, StatePropose, StateProposed, StateReadAt, StateReadIndex};
 use rnp::{ErrorCode, Fault, Message};
 use state::Command;
@@ -140,16 +140,20 @@ impl Shared {
     /// # Errors
     /// `Conflict` when it alone keeps the log and nobody can take it over; as [`Shared::read_index`].
     pub(crate) async fn check_log_stays(&self, node: NodeId, goes: Goes) -> Result<(), Problem> {
-        // What is known here of who votes is new then.
-        self.read_index().await?;
-        if self.keepers().agreed != [node] {
+        let index = self.read_index().await?;
+        self.applied(index).await.map_err(|problem| Problem { changed: false, ..problem })?;
+        let voter = self.voter.as_ref().map(Consensus::status).filter(|now| now.leader.is_some());
+        let agreed = voter.map_or_else(|| self.keepers().agreed, |now| now.agreed.iter().copied().collect());
+        if agreed != [node] {
             return Ok(());
         }
+        // Whom the leader would have vote: see `node::voters`.
+        let can_vote = |view: &MachineView| {
+            view.role == NodeRole::Controller && view.duty != Duty::Draining && view.facts.are_told()
+        };
         let heirs = move |own: &node::Node| {
             let views = own.machine_views();
-            views
-                .iter()
-                .any(|view| view.id != node && view.role == NodeRole::Controller && view.health == Health::Alive)
+            views.iter().any(|view| view.id != node && view.health == Health::Alive && can_vote(view))
         };
         if goes == Goes::WhenItMay && self.looker.look(heirs).await? {
             return Ok(());

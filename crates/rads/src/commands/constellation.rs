@@ -124,7 +124,8 @@ pub(crate) async fn leave(data_dir: &Path, args: membership::Leave, form: Form) 
         nodes::may_be_given_up(own)?;
         // One that has to stay is told so, by its agent, before its stars have moved.
         let keeps_log = |node: &&NodeView| node.machine.role == NodeRole::Controller;
-        let may_go = !keeps_log(&own) || all.iter().filter(keeps_log).any(|node| !node.answers && node.is_of_it());
+        let is_heir = |node: &NodeView| !node.answers && node.machine.health == Health::Alive;
+        let may_go = !keeps_log(&own) || all.iter().filter(keeps_log).any(is_heir);
         if own.machine.stars > 0 && may_go {
             client.set_duty(own.machine.id, Duty::Draining).await?;
             nodes::drained(&client, own.machine.id).await.map_err(Problem::after_changes)?;

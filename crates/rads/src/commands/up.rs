@@ -539,20 +539,19 @@ async fn remove(client: &Client, app: &AppKey) -> Result<(), Problem> {
 /// After a failure: an app that never ran is taken away again, and an agent that nothing else needs ends. What ran
 /// before runs on: the new version does not replace it until it is ready.
 async fn undo(client: &Client, version: &Version, app: &AppKey, mut problem: Problem) -> Problem {
-    let first = match find_app(client, app).await {
-        Ok(Some(view)) => view.changes == 1,
-        _ => false,
-    };
-    if problem.changed && first && remove(client, app).await.is_ok() {
-        problem.changed = false;
-    }
     // Somebody else is at work on it, with this agent.
     if problem.code == Code::Conflict {
         return problem;
     }
+    let first = match find_app(client, app).await {
+        Ok(Some(view)) => view.changes == 1,
+        _ => false,
+    };
+    let taken_down = problem.changed && first && remove(client, app).await.is_ok();
+    problem.changed &= !taken_down;
     // The first problem is the one to tell.
     let _ = leave(client, version).await;
-    if !problem.changed && problem.code == Code::CrashLoop {
+    if taken_down && problem.code == Code::CrashLoop {
         problem.message += "; it was taken down again";
     }
     problem
