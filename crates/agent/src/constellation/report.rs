@@ -71,12 +71,16 @@ pub(crate) async fn describe(shared: Shared, address: String, facts: NodeFacts) 
     let me = shared.roads.me();
     loop {
         let (wanted_address, wanted) = (address.clone(), facts.clone());
-        let differs = move |node: &Node| {
-            node.state().nodes.get(&me).is_some_and(|record| !record.is_described(&wanted_address, &wanted))
-        };
+        let differs =
+            move |node: &Node| node.state().nodes.get(&me).map(|record| !record.is_described(&wanted_address, &wanted));
         match shared.looker.look(differs).await {
-            Ok(true) => {}
-            Ok(false) | Err(_) => return,
+            Ok(Some(true)) => {}
+            // The first state it was told may be of before it was let in.
+            Ok(None) => {
+                clock::rest(EVERY).await;
+                continue;
+            }
+            Ok(Some(false)) | Err(_) => return,
         }
         let (address, facts) = (address.clone(), Box::new(facts.clone()));
         let command = Command::DescribeNode { node: me, address, facts, wall: clock::wall() };
