@@ -124,7 +124,7 @@ impl Shared {
             ),
             (_, Received::ShutOut) => told(
                 "this machine was removed from the constellation, or its certificate was revoked",
-                "nothing was written; once no controller says otherwise its agent forgets the constellation, and `rads c join` joins anew",
+                "nothing was written; once most controllers that answer have said so for some seconds its agent forgets the constellation, and `rads c join` joins anew",
             ),
             (_, Received::ByStrangers) if !endpoint.is_connected() => told(
                 "those who are there show certificates of an authority that this machine does not know",
