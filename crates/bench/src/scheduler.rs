@@ -91,6 +91,7 @@ fn place(nodes: u64, placement: &Placement) -> Result<(f64, String), String> {
         name: None,
         facts,
         taints: None,
+        closed: None,
         apart: None,
         stars: 10,
         of_service: 0,

@@ -80,6 +80,10 @@ impl Node {
         !stars.is_empty()
     }
 
+    pub(crate) fn is_moving(&self, service: &ServiceKey) -> bool {
+        self.moving(service).next().is_some()
+    }
+
     fn moving(&self, service: &ServiceKey) -> impl Iterator<Item = &StarRecord> {
         self.state.stars_of(service).filter(|star| star.moves && star.phase < StarPhase::Draining)
     }

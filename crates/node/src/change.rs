@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{AppSpec, Code, Entry, Kept, LimitsChange, Once, Problem, RequestId, ServiceKey, ServiceSpec, WallTime};
-use scheduler::{Request as PlanRequest, check};
+use scheduler::{Closed, NodeView, Request as PlanRequest, Unfit, check, reasons};
 use state::rollouts::version_to_return;
 use state::{Author, Command, check_put};
 
@@ -203,12 +203,17 @@ impl Node {
     fn check_fits(&self, service: &ServiceKey, spec: &ServiceSpec) -> Result<(), Problem> {
         let ServiceSpec { template, placement, .. } = spec;
         let mut machines = self.machines(service);
+        // One of which nothing is heard may be back before the star is wanted.
+        machines.extend(self.closed(service, placement).into_iter().filter(|view| view.closed != Some(Closed::Silent)));
         machines.iter_mut().for_each(|view| (view.of_service, view.kept) = (0, Kept::default()));
-        check(&machines, &PlanRequest { service, template, placement, ordinals: &[] }).map_err(|problem| {
+        let request = PlanRequest { service, template, placement, ordinals: &[] };
+        check(&machines, &request).map_err(|problem| {
             // What is asked for is not there yet, and cannot be explained.
-            match placement.require.is_empty() {
-                true => problem,
-                false => problem.help(
+            let is_kept_off = |view: &&NodeView<'_>| matches!(reasons(view, &request)[..], [Unfit::Closed(_)]);
+            match machines.iter().find(is_kept_off).and_then(|view| view.name) {
+                Some(node) => problem.help(format!("`rads c uncordon {node}` lets stars come to it")),
+                None if placement.require.is_empty() => problem,
+                None => problem.help(
                     "`rads c nodes` shows where nodes are; labels are given by `--label` when one is founded or joins",
                 ),
             }

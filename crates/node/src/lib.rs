@@ -33,6 +33,7 @@ mod limits;
 mod log;
 mod namespaces;
 mod node;
+mod nowhere;
 mod pause;
 mod peers;
 mod pressure;

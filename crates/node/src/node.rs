@@ -45,6 +45,8 @@ pub struct Node {
     pub(crate) own_facts: NodeFacts,
     /// When the last event was, or somebody looked.
     pub(crate) now: Time,
+    /// The same by the calendar, but for who looked.
+    pub(crate) wall: WallTime,
     /// When the first one was: then the entry points of what was there are asked for.
     pub(crate) began: Option<Time>,
     pub(crate) state: State,
@@ -228,6 +230,7 @@ impl Node {
             config,
             own_facts,
             now: Time::ZERO,
+            wall: WallTime(0),
             state,
             stars,
             services,
@@ -313,7 +316,7 @@ impl Node {
 
     /// Takes one event and appends what is to be done about it.
     pub fn handle(&mut self, now: Time, wall: WallTime, event: Event, effects: &mut Vec<Effect>) {
-        self.now = now;
+        (self.now, self.wall) = (now, wall);
         let mut step = Step { now, wall, effects };
         let mut closed = Vec::new();
         if self.began.replace(self.began.unwrap_or(now)).is_none() {

@@ -238,6 +238,7 @@ impl Node {
             name,
             facts,
             taints: self.state.nodes.get(&node).map(|record| &record.taints),
+            closed: None,
             apart: None,
             shunned: false,
             stars: load.map_or(0, |load| load.stars) + coming.map_or(0, |load| load.stars),

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{NodeId, Reserve, ServiceKey, StarPhase};
+use model::{NodeId, Reserve, ServiceKey, ServiceSpec, StarPhase};
 use scheduler::{NodeView, Request as PlanRequest, Tenant, preempt};
-use state::{Command, StarRecord};
+use state::{Command, ServiceRecord, StarRecord};
 
 use crate::log::Purpose;
 use crate::node::{Node, Step};
@@ -133,6 +133,17 @@ impl Node {
             let command = Command::Preempt { service: key.clone(), stars: going, wall: step.wall };
             self.propose(Purpose::Retire, command, step);
         }
+    }
+
+    /// Whether stars of lower services will go for one of this, or some go that it may get the room of: whoever leads sees to it.
+    pub(crate) fn could_make_room(&self, key: &ServiceKey, record: &ServiceRecord, views: &[NodeView<'_>]) -> bool {
+        let ServiceSpec { template, placement, .. } = &record.spec;
+        if template.reserve.is_nothing() || placement.reservation.is_some() {
+            return false;
+        }
+        let request = PlanRequest { service: key, template, placement, ordinals: &[] };
+        let tenants: Vec<Tenant<'_>> = views.iter().flat_map(|view| self.tenants_of(key, view.node)).collect();
+        preempt(views, &request, &tenants, |service| self.spare_of(service)).is_some()
     }
 
     fn is_anyone_going(&self, node: NodeId) -> bool {

@@ -99,7 +99,7 @@ impl Node {
     }
 
     /// The stars of a service, with those whose assignment is being written.
-    fn seen(&self, key: &ServiceKey, wall: WallTime) -> Vec<Seen> {
+    pub(crate) fn seen(&self, key: &ServiceKey, wall: WallTime) -> Vec<Seen> {
         let mut seen: Vec<Seen> = self
             .own_of(key)
             .filter_map(|(star, local)| {
@@ -179,7 +179,7 @@ impl Node {
 
     /// Stars that move, or of a machine that is drained or is not any more as their service requires, are replaced like those of an
     /// earlier revision: the next comes first. Those whose volume lies there stay: nothing could take their place.
-    fn revision_on(&self, service: &ServiceKey, node: NodeId, revision: u64, moves: bool) -> u64 {
+    pub(crate) fn revision_on(&self, service: &ServiceKey, node: NodeId, revision: u64, moves: bool) -> u64 {
         let is_to_go = moves || self.is_draining(node) || self.is_unfit(service, node, revision);
         if is_to_go && !self.has_volume_on(service, node) { rollout::NOWHERE } else { revision }
     }

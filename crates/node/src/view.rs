@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    AppKey, AppSpec, Code, Duty, Exit, Fate, Name, NodeId, Problem, Protocol, ServiceKey, ServiceSpec, Standing,
+    AppKey, AppSpec, Exit, Fate, Name, NodeId, Problem, Protocol, ServiceKey, ServiceSpec,
     StarId, StarPhase, StarTemplate, Time, Turn, WallTime,
 };
-use scheduler::Request as PlanRequest;
 use serde::{Deserialize, Serialize};
-use state::{StarRecord, State};
+use state::StarRecord;
 
 use crate::jobs::JobView;
 use crate::node::Node;
@@ -337,12 +336,13 @@ impl Node {
         let settled = if record.paused { StarPhase::Paused } else { StarPhase::Ready };
         // What has happened to a star is known here before it is written.
         let is_still = |star: &StarRecord| self.stars.get(&star.id).is_none_or(|local| local.phase == star.phase);
+        // Nor is one settled that has to leave its machine.
+        let stays = |star: &StarRecord| {
+            let StarRecord { node, revision, moves, .. } = *star;
+            self.revision_on(key, node, revision, moves) == record.revision
+        };
         let is_settled = |star: &StarRecord| {
-            star.phase == settled
-                && is_still(star)
-                && !star.leaving
-                && !star.moves
-                && (record.paused || star.revision == record.revision)
+            star.phase == settled && is_still(star) && !star.leaving && (record.paused || stays(star))
         };
         let ready = running().filter(|star| star.phase == StarPhase::Ready && is_still(star)).count();
         let desired = record.wanted();
@@ -440,68 +440,6 @@ impl Node {
         } else {
             format!("its stars end again and again ({times} in a row{last})")
         })
-    }
-
-    /// Why no machine takes a star that a service needs.
-    pub(crate) fn nowhere(&self, key: &ServiceKey) -> Option<Problem> {
-        let record = self.state.services.get(key)?;
-        let template = &record.spec.template;
-        let stays = self.volume_keeps(key, template);
-        // Every node sees this, whoever leads: where volumes lie is in the log.
-        let current = self
-            .state
-            .stars_of(key)
-            .filter(|star| star.phase < StarPhase::Draining && star.revision == record.revision && !star.leaving);
-        if stays.is_some() {
-            return stays.filter(|_| !record.paused && current.count() < record.wanted() as usize);
-        }
-        // Where others are on their way out for it, it will have a place.
-        if !self.services.get(key)?.homeless || !self.nursery_up || self.making_room.contains_key(key) {
-            return None;
-        }
-        let placement = &record.spec.placement;
-        if let Some(problem) = self.no_reservation(key, placement) {
-            return Some(problem);
-        }
-        let request = PlanRequest { service: key, template, placement, ordinals: &[] };
-        scheduler::check(&self.candidates(&request), &request).err()
-    }
-
-    /// What keeps stars of a service from being started: one of its volumes lies where none come to.
-    fn volume_keeps(&self, key: &ServiceKey, template: &StarTemplate) -> Option<Problem> {
-        let home = |volume| Some((self.state.homes.get(&volume).copied()?, volume));
-        let mut homes: Vec<_> = State::volumes_of(key, template).filter_map(home).collect();
-        homes.sort();
-        let refused = |message: String, help: String| Some(Problem::new(Code::NoCapacity, message).help(help));
-        for (home, volume) in &homes {
-            let Some(record) = self.state.nodes.get(home) else { continue };
-            let name = &record.name;
-            let (is, help) = match (record.standing, record.duty) {
-                (Standing::Lost | Standing::Left, _) => (
-                    "is dead",
-                    format!(
-                        "switch `{name}` on again, or give up what lies there with `rads c remove {name} --force`: \
-                         `{key}` then begins with an empty volume elsewhere"
-                    ),
-                ),
-                (Standing::Up, Duty::Cordoned) => ("is cordoned", format!("`rads c uncordon {name}` lets stars come")),
-                (Standing::Up, Duty::Draining) => ("is drained", format!("`rads c uncordon {name}` lets stars come")),
-                (Standing::Up, Duty::Takes) if !self.is_reachable(*home) => {
-                    ("does not answer", "it is given up or back within seconds: see `rads c nodes`".to_owned())
-                }
-                (Standing::Up, Duty::Takes) => continue,
-            };
-            let message = format!("volume `{volume}` of `{key}` lies on node `{name}` and nowhere else, which {is}");
-            return refused(message, help);
-        }
-        let ((first, one), (last, other)) = homes.first().zip(homes.last())?;
-        if first == last {
-            return None;
-        }
-        let name = |node: &NodeId| self.name_of(*node).map_or_else(|| node.to_string(), |name| name.to_string());
-        let (first, last) = (name(first), name(last));
-        let message = format!("volume `{one}` of `{key}` lies on node `{first}`, volume `{other}` on node `{last}`");
-        refused(message, "its stars need all their volumes on one node: take one of them out of it".to_owned())
     }
 
     fn freeze_problem(&self, key: &ServiceKey) -> Option<String> {

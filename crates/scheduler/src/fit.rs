@@ -9,6 +9,15 @@ use model::{
 
 use crate::{Crowd, NodeView, Request};
 
+/// Why a machine gets no star now, whatever it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    Cordoned,
+    Drained,
+    /// Nothing is heard of it.
+    Silent,
+}
+
 /// Why a machine cannot have a star.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unfit {
@@ -51,6 +60,8 @@ pub enum Unfit {
         has: u32,
         per_node: u32,
     },
+    /// Nothing else keeps it off.
+    Closed(Closed),
 }
 
 impl Unfit {
@@ -64,6 +75,7 @@ impl Unfit {
                 | Self::Apart(_)
                 | Self::Skewed { .. }
                 | Self::NoPlace(_)
+                | Self::Closed(_)
         );
         !of_the_service
     }
@@ -109,7 +121,8 @@ impl Unfit {
             | Self::Tainted(_)
             | Self::Apart(_)
             | Self::Skewed { .. }
-            | Self::NoPlace(_) => cannot(self.to_string(), "change its `placement`"),
+            | Self::NoPlace(_)
+            | Self::Closed(_) => cannot(self.to_string(), "change its `placement`"),
         }
     }
 }
@@ -122,6 +135,9 @@ impl fmt::Display for Unfit {
             Self::Memory { needs, has } => write!(f, "a star needs {needs} of memory, it has {has}"),
             Self::Rootless { asks_for, .. } => write!(f, "its agent has no root: {asks_for}"),
             Self::Condition(condition) => write!(f, "`{condition}` does not hold"),
+            Self::Closed(Closed::Cordoned) => f.write_str("it is cordoned"),
+            Self::Closed(Closed::Drained) => f.write_str("it is drained"),
+            Self::Closed(Closed::Silent) => f.write_str("nothing is heard of it"),
             Self::NoRoom(lack) => lack.fmt(f),
             Self::NoPlace(reservation) => {
                 write!(f, "it has no place of reservation `{reservation}` that is free and large enough")
@@ -153,6 +169,7 @@ pub fn reasons(view: &NodeView<'_>, request: &Request<'_>) -> Vec<Unfit> {
     all.extend(full(view, request));
     all.extend(skewed(view, request));
     all.extend(no_room(view, 0, request));
+    all.extend(view.closed.map(Unfit::Closed));
     all
 }
 
@@ -184,7 +201,7 @@ fn kept_for_others(view: &NodeView<'_>, request: &Request<'_>) -> Option<Unfit> 
 
 /// Whether there are none, which is asked of every machine for every plan.
 pub(crate) fn fits(view: &NodeView<'_>, request: &Request<'_>) -> bool {
-    fits_but_for_room(view, request) && no_room(view, 0, request).is_none()
+    view.closed.is_none() && fits_but_for_room(view, request) && no_room(view, 0, request).is_none()
 }
 
 /// Whether too little is left of it when it has been given so many stars more.
@@ -266,6 +283,12 @@ fn told(reason: &Unfit, nodes: usize) -> String {
         (Unfit::Skewed { attribute, max_skew, .. }, _) => {
             format!("the `{attribute}` of {nodes} nodes has enough of its stars (`max_skew` is {max_skew})")
         }
+        (Unfit::Closed(Closed::Cordoned), 1) => "1 node is cordoned".to_owned(),
+        (Unfit::Closed(Closed::Cordoned), _) => format!("{nodes} nodes are cordoned"),
+        (Unfit::Closed(Closed::Drained), 1) => "1 node is drained".to_owned(),
+        (Unfit::Closed(Closed::Drained), _) => format!("{nodes} nodes are drained"),
+        (Unfit::Closed(Closed::Silent), 1) => "nothing is heard of 1 node".to_owned(),
+        (Unfit::Closed(Closed::Silent), _) => format!("nothing is heard of {nodes} nodes"),
         (Unfit::Full { has, .. }, 1) => format!("1 node has {has} of its stars already (`per_node`)"),
         (Unfit::Full { has, .. }, _) => format!("{nodes} nodes have {has} of its stars already (`per_node`)"),
         (other, 1) => format!("1 node: {other}"),

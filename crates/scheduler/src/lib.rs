@@ -18,7 +18,7 @@ mod preempt;
 
 pub use balance::{Move, balance};
 pub use crowd::{Crowd, count_crowds};
-pub use fit::{Unfit, check, reasons};
+pub use fit::{Closed, Unfit, check, reasons};
 pub use ids::Ids;
 pub use preempt::{Preemption, Tenant, preempt};
 
@@ -31,6 +31,8 @@ pub struct NodeView<'a> {
     pub facts: &'a NodeFacts,
     /// What services have to put up with there; nothing where it is not known.
     pub taints: Option<&'a Taints>,
+    /// Why no star at all comes there now.
+    pub closed: Option<Closed>,
     /// A service that has stars there and shares no machine with the one at hand.
     pub apart: Option<&'a ServiceKey>,
     /// Stars of the service ended there again and again: others are tried first.

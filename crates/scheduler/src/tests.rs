@@ -66,6 +66,7 @@ fn views(machines: &[Machine]) -> Vec<NodeView<'_>> {
             of_service: *of_service,
             crowd: None,
             places: None,
+            closed: None,
             promised_memory: *promised,
             promised_cpu: 0,
             kept: *kept,

@@ -56,6 +56,7 @@ impl Machine {
             name: None,
             facts: &this.facts,
             taints: None,
+            closed: None,
             apart: None,
             stars: this.stars,
             of_service: this.of_service,

@@ -58,6 +58,69 @@ fn stars_go_where_their_service_requires_and_move_when_a_machine_is_not_so_any_m
     assert_eq!(view.nowhere.unwrap().message, "no node takes a star of `web`: `disk = ssd` does not hold on 3 nodes");
 }
 
+/// What is told of a service by who leads, and by who follows.
+fn told(desk: &mut Desk) -> [(bool, Option<String>); 2] {
+    [true, false].map(|leads| {
+        desk.tell(Event::Leads { leads });
+        let view = desk.node.service_view(&"web".parse().unwrap()).unwrap();
+        let nowhere = view.nowhere.map(|problem| problem.message);
+        assert_eq!(view.problem, nowhere, "leads: {leads}");
+        (view.changing, nowhere)
+    })
+}
+
+#[test]
+fn every_machine_says_that_none_takes_a_star_and_what_closed_ones_have_to_do_with_it() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    placed(&mut desk, 2, r#"{"require":["node = b"]}"#);
+    assert_eq!(told(&mut desk), [(false, None), (false, None)]);
+    let set = |desk: &mut Desk, node: u64, duty: Duty| {
+        desk.write(Command::SetDuty { node: NodeId(node), duty, wall: WallTime(2) });
+        settle(desk);
+    };
+    // What it has stays and is enough.
+    set(&mut desk, 2, Duty::Cordoned);
+    assert_eq!(told(&mut desk), [(false, None), (false, None)]);
+    desk.tell(Event::Leads { leads: true });
+    desk.write(Command::Scale { service: "web".parse().unwrap(), instances: 3, wall: WallTime(3) });
+    settle(&mut desk);
+    let cordoned = "no node takes a star of `web`: `node = b` does not hold on 2 nodes; 1 node is cordoned";
+    assert_eq!(told(&mut desk), [(true, Some(cordoned.to_owned())), (true, Some(cordoned.to_owned()))]);
+    desk.tell(Event::Leads { leads: true });
+    set(&mut desk, 2, Duty::Draining);
+    let drained = "no node takes a star of `web`: `node = b` does not hold on 2 nodes; 1 node is drained";
+    assert_eq!(told(&mut desk), [(true, Some(drained.to_owned())), (true, Some(drained.to_owned()))]);
+    desk.tell(Event::Leads { leads: true });
+    desk.write(Command::Scale { service: "web".parse().unwrap(), instances: 2, wall: WallTime(3) });
+    settle(&mut desk);
+    assert_eq!(told(&mut desk)[1].1.as_deref(), Some(drained), "two have to go, and have no place");
+    desk.tell(Event::Leads { leads: true });
+    set(&mut desk, 2, Duty::Takes);
+    assert_eq!(told(&mut desk), [(false, None), (false, None)]);
+}
+
+#[test]
+fn a_service_changes_until_no_star_is_where_it_cannot_stay() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    let key = "web".parse().unwrap();
+    let put = |desk: &mut Desk, placement: &str| {
+        let spec = ServiceSpec { placement: serde_json::from_str(placement).unwrap(), ..web(2, Vec::new()) };
+        let services = [("web".parse().unwrap(), spec)].into();
+        desk.write(Command::PutApp { spec: AppSpec { app: "shop".parse().unwrap(), services }, base: None, wall: WallTime(2) });
+    };
+    put(&mut desk, r#"{"require":["node = b"]}"#);
+    settle(&mut desk);
+    assert!(!desk.node.service_view(&key).unwrap().changing);
+    put(&mut desk, r#"{"require":["node = c"]}"#);
+    let view = desk.node.service_view(&key).unwrap();
+    assert!(view.changing && view.ready == 2, "its stars are on their way before the first of them is planned");
+    settle(&mut desk);
+    assert!(!desk.node.service_view(&key).unwrap().changing);
+    assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [0, 0, 2]);
+}
+
 #[test]
 fn a_placement_no_machine_has_is_refused_and_one_that_is_full_already_is_not() {
     let mut desk = Desk::new(0, false);
@@ -80,6 +143,11 @@ fn a_placement_no_machine_has_is_refused_and_one_that_is_full_already_is_not() {
     assert_eq!([1, 2, 3].map(|node| desk.on(node).len()), [1, 1, 1]);
     // Its own stars are in nobody's way but their own.
     ask(&mut desk, 3, r#"{"per_node":1,"prefer":[{"that":"node = a","weight":1}]}"#).unwrap();
+    desk.write(Command::SetDuty { node: NodeId(3), duty: Duty::Cordoned, wall: WallTime(2) });
+    settle(&mut desk);
+    let refused = ask(&mut desk, 4, r#"{"require":["node = c"]}"#).unwrap_err();
+    assert_eq!(refused.message, "no node takes a star of `web`: `node = c` does not hold on 2 nodes; 1 node is cordoned");
+    assert_eq!(refused.help.as_deref(), Some("`rads c uncordon c` lets stars come to it"));
 }
 
 #[test]
