@@ -7,6 +7,7 @@ use scheduler::{Request as PlanRequest, plan, reasons};
 use serde::{Deserialize, Serialize};
 use state::{NodeRecord, State};
 
+use crate::jobs::JobView;
 use crate::node::Node;
 use crate::view::ServiceView;
 
@@ -23,6 +24,12 @@ pub struct ExplainView {
     /// What is kept for each of its stars.
     #[serde(default, skip_serializing_if = "Reserve::is_nothing")]
     pub reserve: Reserve,
+    /// Of a job: how it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobView>,
+    /// Stars that were stopped by their names: these places stay free.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<u32>,
     /// Why it does not get to be what it should.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<Problem>,
@@ -116,10 +123,10 @@ impl Node {
             let there = self.state.nodes.iter().filter(|(_, record)| record.standing != Standing::Left);
             there.map(|(node, record)| explained(*node, Some(record))).collect()
         };
-        let ServiceView { desired, ready, nowhere, problem, .. } = view;
+        let ServiceView { desired, ready, nowhere, problem, job, held, .. } = view;
         let problem = nowhere.or_else(|| problem.map(|problem| Problem::new(model::Code::Unavailable, problem)));
         let (placement, reserve) = (spec.placement.clone(), spec.template.reserve);
-        Some(ExplainView { service: key.clone(), desired, ready, placement, reserve, problem, nodes })
+        Some(ExplainView { service: key.clone(), desired, ready, placement, reserve, job, held, problem, nodes })
     }
 
     /// Why a machine gets no star at all.

@@ -114,7 +114,7 @@ pub(super) async fn settle(client: &Client, service: ServiceKey, asked: Accepted
         Form::Text if view.stopped => screen::line(format!("{service}: stopped")),
         Form::Text if view.paused => screen::line(format!("{service}: paused")),
         Form::Text if view.job.is_some() => {
-            screen::line(format!("{service}: {}", view.job.as_ref().map(super::jobs::state).unwrap_or_default()));
+            screen::line(format!("{service}: {}", super::jobs::state(&view).unwrap_or_default()));
         }
         Form::Text => {
             screen::line(format!("{service}: {} ready", screen::count(view.ready as usize, "star")));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::{Client, ExplainView, ExplainedNode};
 use model::Problem;
 
-use super::find;
+use super::{find, jobs};
 use crate::cli::{Explain, Form};
 use crate::screen::{self, Table};
 
@@ -22,8 +22,15 @@ pub(crate) async fn explain(client: &Client, args: &Explain, form: Form) -> Resu
 }
 
 fn told(view: &ExplainView, all: bool) -> String {
-    let ExplainView { service, desired, ready, placement, reserve, problem, nodes } = view;
-    let mut text = format!("{service}: {ready} of {desired} {} ready\n", if *desired == 1 { "star" } else { "stars" });
+    let ExplainView { service, desired, ready, placement, reserve, job, held, problem, nodes } = view;
+    let stands = match (job, held.as_slice()) {
+        (Some(job), held) => jobs::stands(service, job, held),
+        (None, held) => {
+            let stopped = if held.is_empty() { String::new() } else { format!(", {} stopped", held.len()) };
+            format!("{ready} of {desired} {} ready{stopped}", if *desired == 1 { "star" } else { "stars" })
+        }
+    };
+    let mut text = format!("{service}: {stands}\n");
     text.extend(deploy::placement_fields(placement).iter().map(|(name, value)| format!("  {name}: {value}\n")));
     if reserve.memory.0 > 0 {
         text.push_str(&format!("  keeps {} of memory for each star\n", reserve.memory.exact()));

@@ -1,13 +1,15 @@
 //! `rads c run` and `runs`: what jobs have done, and when they do it again.
 
-use api::{Client, JobView};
-use model::{Problem, Run, RunOutcome};
+use api::{Client, JobView, ServiceView};
+use model::{Code, Problem, Run, RunOutcome, ServiceKey};
 
 use super::find;
 use crate::cli::{Form, OneService};
 use crate::moment::clock_time;
 use crate::screen::{self, Table};
 
+/// Stars of a service that are told by name.
+const NAMES_TOLD: usize = 3;
 /// Failures of one run that are told beside it.
 const FAILURES_TOLD: usize = 3;
 
@@ -18,7 +20,7 @@ pub(crate) async fn run(client: &Client, args: &OneService, form: Form) -> Resul
     match form {
         Form::Json => screen::json(&view)?,
         Form::Text => {
-            screen::line(format!("{service}: {}", view.job.as_ref().map(state).unwrap_or_default()));
+            screen::line(format!("{service}: {}", state(&view).unwrap_or_default()));
             screen::note(format!(
                 "`rads c wait {service}` waits for its end, `rads c logs -f {service}` shows what it says"
             ));
@@ -70,11 +72,45 @@ fn outcome(run: &Run) -> String {
     words.join("; ")
 }
 
-/// How a job stands, for people.
-pub(crate) fn state(job: &JobView) -> String {
-    match (&job.run, &job.last) {
+/// How a job stands, for people; nothing of what is none.
+pub(crate) fn state(view: &ServiceView) -> Option<String> {
+    view.job.as_ref().map(|job| stands(&view.service, job, &view.held))
+}
+
+/// The same of a job in which the parts with these numbers were stopped by their names.
+pub(super) fn stands(service: &ServiceKey, job: &JobView, held: &[u32]) -> String {
+    let stands = match (&job.run, &job.last) {
         (Some(run), _) => format!("run {}: {} of {} parts done", run.number, run.good, run.parts),
         (None, Some(last)) => format!("run {} {}", last.number, outcome(last)),
         (None, None) => "has not run yet".to_owned(),
+    };
+    match held.is_empty() {
+        true => stands,
+        false => format!("{stands}; {} stopped", names(service, held)),
+    }
+}
+
+/// That nothing of a job goes on by itself: what is left of its run was stopped by name. `live` says whether a star of it is there.
+pub(super) fn rests(view: &ServiceView, live: bool) -> Option<Problem> {
+    let run = view.job.as_ref()?.run.as_ref()?;
+    let left = run.parts.saturating_sub(run.good) as usize;
+    if live || view.stopped || view.held.is_empty() || left > view.held.len() {
+        return None;
+    }
+    let (service, number) = (&view.service, run.number);
+    let names = names(service, &view.held);
+    let problem = Problem::new(Code::Conflict, format!("run {number} of `{service}` rests: {names} stopped by name"));
+    Some(problem.help(format!("`rads c start {service}` goes on with it, `rads c stop {service}` ends it")))
+}
+
+/// Names of its stars, as the subject of a sentence.
+fn names(service: &ServiceKey, places: &[u32]) -> String {
+    let named: Vec<String> =
+        places.iter().take(NAMES_TOLD).map(|place| format!("`{}-{place}`", service.name)).collect();
+    let (named, more) = (named.join(", "), places.len().saturating_sub(NAMES_TOLD));
+    match (places.len(), more) {
+        (1, _) => format!("{named} is"),
+        (_, 0) => format!("{named} are"),
+        _ => format!("{named} and {more} more are"),
     }
 }

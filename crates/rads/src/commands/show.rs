@@ -180,8 +180,8 @@ pub(super) fn state(service: &ServiceView) -> String {
     if let Some(unready) = &service.unready {
         return format!("unready: {unready}");
     }
-    if let Some(job) = service.job.as_ref().filter(|_| !service.stopped && !service.paused) {
-        return jobs::state(job);
+    if let Some(state) = jobs::state(service).filter(|_| !service.stopped && !service.paused) {
+        return state;
     }
     let version = service.version;
     if let Some(rollout) = service.rollout.as_ref().filter(|_| !service.stopped && !service.paused) {

@@ -7,7 +7,7 @@ use api::{Client, StarView};
 use model::{Code, ExitCause, Problem, RestartPolicy, StarId, StarPhase};
 use tokio::time::Instant;
 
-use super::find;
+use super::{find, jobs};
 use crate::cli::{Form, Wait};
 use crate::screen;
 
@@ -59,9 +59,13 @@ async fn look(client: &Client, name: &str, star: &mut Option<StarId>) -> Result<
         return Err(Problem::new(Code::Usage, format!("the stars of `{service}` are replaced whenever they end"))
             .help("wait for one of them by its name (`rads c list`), or say `restart: \"never\"` in its app"));
     }
+    let live = stars.iter().any(|star| star.service == service && star.phase != StarPhase::Ended);
     let over = view.desired == 0
-        && view.job.as_ref().is_none_or(|job| job.run.is_none())
-        && stars.iter().all(|star| star.service != service || star.phase == StarPhase::Ended);
+        && !live
+        && view.job.as_ref().is_none_or(|job| job.run.is_none());
+    if let Some(rests) = jobs::rests(&view, live) {
+        return Err(rests);
+    }
     Ok(over.then(|| last_of_each_name(stars.into_iter().filter(|star| star.service == service))))
 }
 
