@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use api::{
     Accepted, After, Answer, AppView, AuditView, Became, BundleStatus, ByteStream, Caller, CertificatesView, Control,
-    Copy, Events, Exec, ExecCommand, ExplainView, Former, GrantView, Granted, Index, Init, Inspection, Invitation,
+    Copy, Events, Exec, ExecCommand, ExplainView, Forecast, Former, GrantView, Granted, Index, Init, Inspection, Invitation,
     Invite, Join, LogQuery, LogStream, MachineView, MoveView, NamespaceView, NewGrant, NodeView, Passed, Place,
     ResourcesView, RestoreSnapshot, Road, RunsView, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats,
     StarTurn, StarView, StarsThen, Status, Survey, TakeSnapshot, Talk, TokenView, Version, VersionView, VolumeView,
@@ -377,6 +377,10 @@ impl Control for Remote {
 
     fn put_app(&self, spec: AppSpec, base: Option<u64>) -> Answer<'_, Accepted> {
         Box::pin(self.put(spec, base))
+    }
+
+    fn forecast(&self, spec: AppSpec, base: Option<u64>) -> Answer<'_, Forecast> {
+        Box::pin(self.forecast_of(spec, base))
     }
 
     fn remove_app(&self, app: AppKey) -> Answer<'_, Accepted> {

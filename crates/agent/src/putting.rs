@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::Accepted;
+use api::{Accepted, Forecast};
 use model::{AppSpec, BundleId, Code, ContentHash, Problem};
 use node::Request;
 
@@ -14,6 +14,11 @@ use crate::orders;
 const OWN_FILES: BundleId = BundleId(ContentHash([0; 32]));
 
 impl Remote {
+    pub(crate) async fn forecast_of(&self, spec: AppSpec, base: Option<u64>) -> Result<Forecast, Problem> {
+        let now = crate::clock::wall();
+        self.looker().look(move |node| node.forecast(&spec, base, now)).await
+    }
+
     pub(crate) async fn put(&self, mut spec: AppSpec, base: Option<u64>) -> Result<Accepted, Problem> {
         if let Some(accepted) = self.done().await? {
             return Ok(accepted);

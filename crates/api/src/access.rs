@@ -56,6 +56,7 @@ pub(crate) const TABLE: &[Row] = &[
     row(Method::GET, "/v1/apps/{app}", Verb::See, At::App),
     row(Method::PUT, "/v1/apps/{app}", Verb::Change, At::App),
     row(Method::DELETE, "/v1/apps/{app}", Verb::Change, At::App),
+    row(Method::POST, "/v1/apps/{app}/forecast", Verb::See, At::App),
     row(Method::GET, "/v1/services", Verb::See, At::Any),
     row(Method::GET, "/v1/moves", Verb::See, At::Any),
     row(Method::GET, "/v1/services/{service}", Verb::See, At::Service),

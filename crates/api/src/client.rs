@@ -36,7 +36,7 @@ use crate::grants::{AuditView, GrantView, Granted, NewGrant};
 use crate::keyed;
 use crate::serve::socket_path;
 use crate::types::{
-    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Index, Inspection, LogQuery,
+    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Forecast, Index, Inspection, LogQuery,
     LogRecord, MoveView, NamespaceView, Passed, PutApp, ResourcesView, RestoreSnapshot, Rollback, RunsView, Scale,
     ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot,
     Version, VersionView, VolumeView,
@@ -161,6 +161,11 @@ impl Client {
     pub async fn put_app(&self, spec: AppSpec, base: Option<u64>) -> Result<Accepted, Problem> {
         let path = format!("/v1/apps/{}", segment(&spec.app));
         self.change(Method::PUT, &path, &PutApp { spec, base }).await
+    }
+
+    /// What putting it would come to; nothing is changed.
+    pub async fn forecast(&self, spec: AppSpec, base: Option<u64>) -> Result<Forecast, Problem> {
+        self.send(Method::POST, &format!("/v1/apps/{}/forecast", segment(&spec.app)), &PutApp { spec, base }).await
     }
 
     pub async fn remove_app(&self, app: &AppKey) -> Result<Accepted, Problem> {

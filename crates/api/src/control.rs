@@ -17,7 +17,7 @@ use crate::certs::{CertificatesView, Invite, TokenView};
 use crate::constellation::{Became, Init, Invitation, Join, NodeView, Survey};
 use crate::grants::{AuditView, GrantView, Granted, NewGrant};
 use crate::types::{
-    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Index, Inspection, LogQuery,
+    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Forecast, Index, Inspection, LogQuery,
     LogRecord, MoveView, NamespaceView, Passed, ResourcesView, RestoreSnapshot, RunsView, ServiceView, Shutdown,
     SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, Status, TakeSnapshot, TerminalSize, Version,
     VersionView, VolumeView,
@@ -159,6 +159,8 @@ pub trait Control: Send + Sync + 'static {
     fn app(&self, app: AppKey) -> Answer<'_, AppView>;
     /// Answers once the change is on disk; the stars follow on their own.
     fn put_app(&self, spec: AppSpec, base: Option<u64>) -> Answer<'_, Accepted>;
+    /// What putting it would come to; nothing is changed.
+    fn forecast(&self, spec: AppSpec, base: Option<u64>) -> Answer<'_, Forecast>;
     fn remove_app(&self, app: AppKey) -> Answer<'_, Accepted>;
 
     fn services(&self) -> Answer<'_, Vec<ServiceView>>;

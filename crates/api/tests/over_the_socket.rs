@@ -68,6 +68,7 @@ async fn requests_arrive_as_they_were_meant() {
     let client = served.client().await;
     let web: ServiceKey = "team-a/web".parse().unwrap();
     let spec = AppSpec { app: "team-a/web".parse().unwrap(), services: Default::default() };
+    assert_eq!(client.forecast(spec.clone(), Some(0)).await.unwrap(), api::Forecast::default());
     assert_eq!(client.put_app(spec, Some(0)).await.unwrap().index, 7);
     client.scale(&web, 10).await.unwrap();
     client.restart(&web).await.unwrap();
@@ -82,6 +83,7 @@ async fn requests_arrive_as_they_were_meant() {
     client.shutdown(StarsThen::Keep).await.unwrap();
     let blob = format!("blob {} 3", ContentHash([1; 32]));
     let expected = [
+        "forecast team-a/web Some(0)",
         "put team-a/web Some(0)",
         "scale team-a/web 10",
         "restart team-a/web",

@@ -33,6 +33,7 @@ fn expected(method: &str, path: &str) -> (Role, Of) {
             "GET",
             ["apps" | "services" | "moves" | "stars" | "snapshots" | "secrets" | "volumes" | "namespaces" | "logs"],
         ) => (Role::Viewer, Of::Any),
+        ("POST", ["apps", _, "forecast"]) => (Role::Viewer, Of::One),
         ("GET", ["secrets", _]) => (Role::Admin, Of::One),
         ("GET", ["apps" | "services" | "stars" | "snapshots" | "namespaces", ..]) => (Role::Viewer, Of::One),
         (_, ["apps" | "services" | "stars" | "snapshots" | "secrets" | "volumes", ..]) => (Role::Operator, Of::One),

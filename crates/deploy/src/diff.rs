@@ -5,7 +5,7 @@ use std::fmt;
 use model::limits::limit_fields;
 use model::{
     AppKey, AppSpec, Entry, Hold, Interior, Job, Name, Network, OnFailure, OnSecret, Placement, Preference, Probe,
-    ProbeKind, Program, Reserve, RestartPolicy, ServiceSpec, Strategy, Update, VolumeMount, WallTime,
+    ProbeKind, Program, Reserve, RestartPolicy, ServiceSpec, Strategy, Update, UpdateStrategy, VolumeMount, WallTime,
 };
 
 /// The difference between what runs and what is wanted.
@@ -27,14 +27,40 @@ pub enum ServiceChange {
     Update {
         changes: Vec<Change>,
     },
-    /// The stars are replaced one after another.
+    /// The stars are replaced.
     Replace {
         stars: Stars,
+        how: Replacement,
         changes: Vec<Change>,
     },
     Remove {
         stars: Stars,
     },
+}
+
+/// How stars are replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replacement {
+    By(UpdateStrategy),
+    /// Of a job: what runs of it ends.
+    Anew,
+}
+
+impl Replacement {
+    fn of(spec: &ServiceSpec) -> Self {
+        if spec.job.is_some() { Self::Anew } else { Self::By(spec.update.strategy) }
+    }
+}
+
+impl fmt::Display for Replacement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::By(UpdateStrategy::Rolling) => f.write_str("replaced one after another"),
+            Self::By(UpdateStrategy::Canary { stars }) => write!(f, "replaced, once {stars} of them did well on trial"),
+            Self::By(UpdateStrategy::BlueGreen) => f.write_str("replaced at once, when all of the new ones are ready"),
+            Self::Anew => f.write_str("replaced; what runs of them ends"),
+        }
+    }
 }
 
 /// What a change is about.
@@ -180,7 +206,7 @@ fn changed(old: &ServiceSpec, new: &ServiceSpec) -> Option<ServiceChange> {
         (Stars::OneOnEachNode, _) | (_, Stars::OneOnEachNode) => Stars::OneOnEachNode,
         (old, _) => old,
     };
-    Some(ServiceChange::Replace { stars, changes })
+    Some(ServiceChange::Replace { stars, how: Replacement::of(new), changes })
 }
 
 fn summary(spec: &ServiceSpec) -> Vec<String> {
@@ -462,8 +488,8 @@ impl ServiceChange {
                 writeln!(f, "  ~ {name}: in place")?;
                 write_changes(f, changes)
             }
-            Self::Replace { stars, changes } => {
-                writeln!(f, "  ± {name}: {stars} replaced one after another")?;
+            Self::Replace { stars, how, changes } => {
+                writeln!(f, "  ± {name}: {stars} {how}")?;
                 write_changes(f, changes)
             }
             Self::Remove { stars } => writeln!(

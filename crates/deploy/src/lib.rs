@@ -21,7 +21,7 @@ mod place;
 mod setting;
 
 pub use bundle::{Bundle, Entry, EntryKind, Files};
-pub use diff::{Change, Diff, ServiceChange, Stars, diff, placement_fields, service_diff, update_fields};
+pub use diff::{Change, Diff, Replacement, ServiceChange, Stars, diff, placement_fields, service_diff, update_fields};
 pub use evaluate::{Evaluated, Source, evaluate, evaluate_with, service_of_program, single_service};
 pub use fault::Fault;
 pub use names::OPTIONS;

@@ -89,6 +89,12 @@ impl Kept {
         }
     }
 
+    /// Without all of another.
+    #[must_use]
+    pub fn less(self, other: Self) -> Self {
+        Self { cpu: self.cpu.saturating_sub(other.cpu), memory: self.memory.saturating_sub(other.memory) }
+    }
+
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self { cpu: self.cpu.saturating_add(other.cpu), memory: self.memory.saturating_add(other.memory) }

@@ -165,7 +165,7 @@ impl Node {
     }
 
     /// What can be known before anything is done: a refusal that comes later has closed and opened doors for nothing.
-    fn check_app(&self, spec: &AppSpec, base: Option<u64>) -> Result<(), Problem> {
+    pub(crate) fn check_app(&self, spec: &AppSpec, base: Option<u64>) -> Result<(), Problem> {
         check_put(&self.state, spec, base)?;
         for (name, service) in &spec.services {
             let key = spec.service_key(name);
@@ -202,7 +202,7 @@ impl Node {
     /// or end before.
     fn check_fits(&self, service: &ServiceKey, spec: &ServiceSpec) -> Result<(), Problem> {
         let ServiceSpec { template, placement, .. } = spec;
-        let mut machines = self.machines(service);
+        let mut machines = self.machines(service, placement);
         // One of which nothing is heard may be back before the star is wanted.
         machines.extend(self.closed(service, placement).into_iter().filter(|view| view.closed != Some(Closed::Silent)));
         machines.iter_mut().for_each(|view| (view.of_service, view.kept) = (0, Kept::default()));

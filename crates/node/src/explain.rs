@@ -79,9 +79,9 @@ impl Node {
             here.entry(star.node).or_default().push(star.name());
         }
         let shuns = self.services.get(key).map(|local| &local.shuns);
-        let apart = self.apart_there(key);
+        let apart = self.apart_there(key, &spec.placement);
         let places = self.places_for(&request);
-        let mut all = self.machines(key);
+        let mut all = self.machines(key, &spec.placement);
         scheduler::count_crowds(&mut all, &request, |_| true);
         let crowds: BTreeMap<NodeId, _> = all.iter().filter_map(|view| Some((view.node, view.crowd?))).collect();
         let explained = |node: NodeId, record: Option<&NodeRecord>| {

@@ -56,7 +56,7 @@ impl Node {
             (Standing::Up, _) if !record.takes_stars_of(placement) => Some(Closed::Cordoned),
             (Standing::Up, _) => (!self.is_reachable(node)).then_some(Closed::Silent),
         };
-        let apart = self.apart_there(key);
+        let apart = self.apart_there(key, placement);
         let closed = self.state.nodes.iter().filter_map(|(node, record)| {
             let (closed, apart) = (Some(why(*node, record)?), apart.get(node).copied());
             Some(NodeView { closed, apart, ..self.view(*node, Some(&record.name), &record.facts) })

@@ -197,10 +197,7 @@ impl Node {
     }
 
     /// The machines that stars of a service could be on, at all.
-    pub(crate) fn machines(&self, service: &ServiceKey) -> Vec<NodeView<'_>> {
-        let record = self.state.services.get(service);
-        let usual = Placement::default();
-        let placement = record.map_or(&usual, |record| &record.spec.placement);
+    pub(crate) fn machines(&self, service: &ServiceKey, placement: &Placement) -> Vec<NodeView<'_>> {
         let mut views: Vec<NodeView<'_>> = if self.state.cluster.is_none() {
             vec![self.view(self.config.node, None, &self.own_facts)]
         } else {
@@ -221,7 +218,7 @@ impl Node {
                 views[place].of_service += 1;
             }
         }
-        for (node, other) in self.apart_there(service) {
+        for (node, other) in self.apart_there(service, placement) {
             if let Ok(place) = views.binary_search_by_key(&node, |view| view.node) {
                 views[place].apart = Some(other);
             }
@@ -255,10 +252,18 @@ impl Node {
     /// The machines that get stars of a service now: not one whose nursery is away, and where its volumes lie, if it
     /// has any.
     pub(crate) fn candidates(&self, request: &PlanRequest<'_>) -> Vec<NodeView<'_>> {
+        self.candidates_among(request, self.machines(request.service, request.placement))
+    }
+
+    /// The same of these.
+    pub(crate) fn candidates_among<'v>(
+        &'v self,
+        request: &PlanRequest<'_>,
+        mut views: Vec<NodeView<'v>>,
+    ) -> Vec<NodeView<'v>> {
         let PlanRequest { service, template, .. } = *request;
         let homes: BTreeSet<NodeId> =
             State::volumes_of(service, template).filter_map(|volume| self.state.homes.get(&volume).copied()).collect();
-        let mut views = self.machines(service);
         self.count_places(request, &mut views);
         let all = request.placement.max_skew.map(|_| views.clone());
         views.retain(|view| {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{NodeId, Reserve, ServiceKey, ServiceSpec, StarPhase};
+use model::{NodeId, Placement, Reserve, ServiceKey, ServiceSpec, StarPhase};
 use scheduler::{NodeView, Request as PlanRequest, Tenant, preempt};
 use state::{Command, ServiceRecord, StarRecord};
 
@@ -34,7 +34,8 @@ impl Node {
             by.remove(service);
             !by.is_empty()
         });
-        for other in self.declared_apart(service) {
+        let Some(record) = self.state.services.get(service) else { return };
+        for other in declared_apart(service, &record.spec.placement) {
             self.apart.entry(other).or_default().insert(service.clone());
         }
     }
@@ -44,15 +45,9 @@ impl Node {
         self.apart.contains_key(service) || self.apart.values().any(|by| by.contains(service))
     }
 
-    fn declared_apart(&self, service: &ServiceKey) -> Vec<ServiceKey> {
-        let record = self.state.services.get(service);
-        let names = record.into_iter().flat_map(|record| &record.spec.placement.apart_from);
-        names.map(|name| service.beside(name)).filter(|other| other != service).collect()
-    }
-
     /// The machines that have stars of services which share none with this one.
-    pub(crate) fn apart_there(&self, service: &ServiceKey) -> BTreeMap<NodeId, &ServiceKey> {
-        let mut others: BTreeSet<ServiceKey> = self.declared_apart(service).into_iter().collect();
+    pub(crate) fn apart_there(&self, service: &ServiceKey, placement: &Placement) -> BTreeMap<NodeId, &ServiceKey> {
+        let mut others: BTreeSet<ServiceKey> = declared_apart(service, placement).collect();
         others.extend(self.apart.get(service).into_iter().flatten().cloned());
         let mut there = BTreeMap::new();
         for other in &others {
@@ -68,7 +63,9 @@ impl Node {
     /// Whether a star of a service is on a machine with one that it is to be apart from. Of two that both say so one moves.
     pub(crate) fn is_too_near(&self, service: &ServiceKey, node: NodeId) -> bool {
         let both = self.apart.get(service);
-        let others: Vec<ServiceKey> = self.declared_apart(service);
+        let placement = self.state.services.get(service).map(|record| &record.spec.placement);
+        let others: Vec<ServiceKey> =
+            placement.into_iter().flat_map(|placement| declared_apart(service, placement)).collect();
         let moves = |other: &ServiceKey| both.is_none_or(|both| !both.contains(other)) || service > other;
         let stays = |star: &StarRecord| star.phase < StarPhase::Draining && !star.leaving;
         let others: Vec<&ServiceKey> = others.iter().filter(|other| moves(other)).collect();
@@ -183,6 +180,11 @@ impl Node {
         let missing = wanted.saturating_sub(u32::try_from(serve.count()).unwrap_or(u32::MAX));
         record.spec.placement.may_miss(wanted).saturating_sub(missing)
     }
+}
+
+/// The services beside it that it says it is to be apart from.
+fn declared_apart(service: &ServiceKey, placement: &Placement) -> impl Iterator<Item = ServiceKey> {
+    placement.apart_from.iter().map(|name| service.beside(name)).filter(move |other| other != service)
 }
 
 fn take(views: &mut [NodeView<'_>], claim: &Claim) {

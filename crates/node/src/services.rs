@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{Endpoint, EndpointSet, Limits, NodeId, Reserve, ServiceKey, StarId, StarPhase, UpdateStrategy, WallTime};
+use model::{Endpoint, EndpointSet, Limits, NodeId, Placement, Reserve, ServiceKey, StarId, StarPhase, UpdateStrategy, WallTime};
 use rollout::{Actions, Pace, Seen, Wanted, decide};
 use scheduler::{Placed, Request as PlanRequest, plan};
 use state::{Assignment, Command, StarRecord, State};
@@ -193,19 +193,25 @@ impl Node {
 
     /// What comes back for a while is placed as its own version says.
     fn is_unfit(&self, service: &ServiceKey, node: NodeId, revision: u64) -> bool {
-        let record = self.state.services.get(service).zip(self.state.nodes.get(&node));
-        record.is_some_and(|(service, node)| {
-            let placement = &service.spec_of(revision).unwrap_or(&service.spec).placement;
+        let record = self.state.services.get(service);
+        record.is_some_and(|service| {
+            self.is_misplaced(&service.spec_of(revision).unwrap_or(&service.spec).placement, node)
+        }) || self.is_too_near(service, node)
+    }
+
+    /// Whether a star so placed is not to be on a machine, for what that is.
+    pub(crate) fn is_misplaced(&self, placement: &Placement, node: NodeId) -> bool {
+        self.state.nodes.get(&node).is_some_and(|node| {
             let evicted = || match placement.every_node {
                 // Where it does not count a machine it has no star there.
                 true => placement.kept_off(&node.taints).is_some(),
                 false => placement.kept_off_for_good(&node.taints),
             };
             node.facts.are_told() && (placement.broken(Some(&node.name), &node.facts).next().is_some() || evicted())
-        }) || self.is_too_near(service, node)
+        })
     }
 
-    fn has_volume_on(&self, service: &ServiceKey, node: NodeId) -> bool {
+    pub(crate) fn has_volume_on(&self, service: &ServiceKey, node: NodeId) -> bool {
         let Some(record) = self.state.services.get(service) else { return false };
         let mut volumes = State::volumes_of(service, &record.spec.template);
         volumes.any(|volume| self.state.homes.get(&volume) == Some(&node))

@@ -38,7 +38,7 @@ pub use command::{Assignment, Command, Transition};
 pub use keys::Keys;
 pub use namespaces::{End, Inside, NamespaceRecord};
 pub use record::{About, AppRecord, EVENTS_MAX, EventRecord, NodeRecord, ServiceRecord, StarRecord, State, TURNS_MAX};
-pub use rollouts::{Before, Held, Rollout, Settled, TakenBack, Version};
+pub use rollouts::{Before, Held, Rollout, Settled, TakenBack, Version, as_put};
 pub use secrets::SecretRecord;
 pub use security::{AuthorityRecord, CertificateRecord, GossipKey, Security};
 pub use stars::{Load, Stars};

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::apply::{Applied, Change, counted, limit_stars, service_mut, touch_app};
 use crate::record::{About, ServiceRecord, State};
-use crate::{jobs, secrets};
+use crate::{everywhere, jobs, secrets};
 
 /// Versions kept beside the present one: what somebody goes back to is one of the last few. Each is as large as its description.
 pub const VERSIONS_MAX: usize = 10;
@@ -216,6 +216,24 @@ impl ServiceRecord {
 
 fn after(wall: WallTime, ms: u64) -> WallTime {
     WallTime(wall.0.saturating_add(ms))
+}
+
+/// What a service of an app would be if that were put now, and whether its stars would be others; nothing for one that the app does not
+/// have.
+pub fn as_put(state: &State, app: &AppSpec, name: &Name, wall: WallTime) -> Option<(ServiceRecord, bool)> {
+    let wanted = app.services.get(name)?;
+    let index = state.index + 1;
+    let (mut record, is_other) = match state.services.get(&app.service_key(name)) {
+        None => (ServiceRecord::new(&app.app, wanted, index, wall), true),
+        Some(record) => {
+            let mut record = record.clone();
+            let is_other = put(&mut record, wanted, index, wall);
+            (record, is_other)
+        }
+    };
+    record.begun = wanted.hold.is_some_and(|hold| hold.has_begun(wall));
+    record.everywhere = everywhere::count(&state.nodes, &wanted.placement);
+    Some((record, is_other))
 }
 
 /// Makes a service what is wanted; whether its stars are to be others.

@@ -9,7 +9,7 @@ use super::Asked;
 use crate::check;
 use crate::control::Caller;
 use crate::refusal::{Body, Path, Refusal, Reply};
-use crate::types::{Accepted, AppView, PutApp};
+use crate::types::{Accepted, AppView, Forecast, PutApp};
 
 /// Every app
 #[utoipa::path(get, path = "/v1/apps", tag = "apps", responses(
@@ -36,11 +36,7 @@ pub(super) async fn put(
     Path(app): Path<AppKey>,
     Body(put): Body<PutApp>,
 ) -> Reply<Accepted> {
-    if put.spec.app != app {
-        let message = format!("the path names the app `{app}`, the body `{}`", put.spec.app);
-        return Err(Refusal(Problem::new(Code::InvalidValue, message)));
-    }
-    check::spec(&put.spec)?;
+    check_body(&app, &put)?;
     // A star that could get out of its namespace is of all of them.
     if put.spec.services.values().any(|service| !service.template.missing_walls().is_empty())
         && let Err(problem) = caller.check(Verb::Weaken, Place::All)
@@ -49,6 +45,28 @@ pub(super) async fn put(
         return Err(Refusal(problem));
     }
     Ok(Json(control.put_app(put.spec, put.base).await?))
+}
+
+/// What putting an app would come to
+///
+/// Whether it would be refused, and which machines its stars would come to, as things are. Nothing is changed.
+#[utoipa::path(post, path = "/v1/apps/{app}/forecast", tag = "apps", params(("app" = AppKey, Path)), request_body = PutApp,
+    responses((status = 200, body = Forecast), (status = "default", body = Problem)))]
+pub(super) async fn forecast(
+    Asked(control): Asked,
+    Path(app): Path<AppKey>,
+    Body(put): Body<PutApp>,
+) -> Reply<Forecast> {
+    check_body(&app, &put)?;
+    Ok(Json(control.forecast(put.spec, put.base).await?))
+}
+
+fn check_body(app: &AppKey, put: &PutApp) -> Result<(), Problem> {
+    if put.spec.app != *app {
+        let message = format!("the path names the app `{app}`, the body `{}`", put.spec.app);
+        return Err(Problem::new(Code::InvalidValue, message));
+    }
+    check::spec(&put.spec)
 }
 
 /// Take an app down

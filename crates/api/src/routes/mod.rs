@@ -115,6 +115,7 @@ fn described() -> OpenApiRouter<Arc<dyn Control>> {
         .routes(routes!(node::shutdown))
         .routes(routes!(apps::list))
         .routes(routes!(apps::get, apps::put, apps::remove))
+        .routes(routes!(apps::forecast))
         .routes(routes!(services::list))
         .routes(routes!(services::get, services::remove))
         .routes(routes!(services::moves))

@@ -108,6 +108,9 @@ impl Control for Remembering {
     fn put_app(&self, spec: AppSpec, base: Option<u64>) -> Answer<'_, Accepted> {
         self.note(format!("put {} {base:?}", spec.app), Ok(Accepted { index: 7 }))
     }
+    fn forecast(&self, spec: AppSpec, base: Option<u64>) -> Answer<'_, Forecast> {
+        self.note(format!("forecast {} {base:?}", spec.app), Ok(Forecast::default()))
+    }
     fn remove_app(&self, app: AppKey) -> Answer<'_, Accepted> {
         self.note(format!("remove {app}"), Ok(Accepted { index: 8 }))
     }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod desk;
+mod forecast;
 mod holds;
 mod many;
 mod namespaces;

@@ -12,6 +12,7 @@ mod doctor;
 mod exec;
 mod explain;
 mod find;
+mod forecast;
 pub(crate) mod forward;
 mod grants;
 mod import;

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use api::Client;
+use api::{Client, Forecast, ServiceForecast};
 use bytes::Bytes;
 use deploy::{Bundle, Diff, Evaluated, Fault, ServiceChange, Setting, Source};
 use model::{AppKey, AppSpec, Code, ListenAddr, Name, Problem};
@@ -204,8 +204,9 @@ impl Changes {
         format!("plan for `{}`: {}\n{}", self.0.app, self.0.summary(), self.0)
     }
 
-    /// The same for programs. `quota`: what it does to that of its namespace, where there is one.
-    pub(crate) fn for_programs(&self, quota: Option<QuotaEffect>) -> impl Serialize {
+    /// The same for programs. `quota`: what it does to that of its namespace, where there is one; `forecast`: where its stars would come
+    /// to, if an agent could be asked.
+    pub(crate) fn for_programs(&self, quota: Option<QuotaEffect>, forecast: Option<Forecast>) -> impl Serialize {
         #[derive(Serialize)]
         struct Plan {
             app: AppKey,
@@ -213,6 +214,8 @@ impl Changes {
             services: Vec<Service>,
             #[serde(skip_serializing_if = "Option::is_none")]
             quota: Option<QuotaEffect>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            placements: Vec<ServiceForecast>,
         }
         #[derive(Serialize)]
         struct Service {
@@ -241,12 +244,13 @@ impl Changes {
             let (action, stars, changes) = match change {
                 ServiceChange::Create { stars, .. } => ("create", stars.number(), Vec::new()),
                 ServiceChange::Update { changes } => ("update", None, fields(changes)),
-                ServiceChange::Replace { stars, changes } => ("replace", stars.number(), fields(changes)),
+                ServiceChange::Replace { stars, changes, .. } => ("replace", stars.number(), fields(changes)),
                 ServiceChange::Remove { stars } => ("remove", stars.number(), Vec::new()),
             };
             Service { service: name.clone(), action, stars, changes }
         });
-        Plan { app: self.0.app.clone(), summary: self.0.summary(), services: services.collect(), quota }
+        let placements = forecast.map(|forecast| forecast.services).unwrap_or_default();
+        Plan { app: self.0.app.clone(), summary: self.0.summary(), services: services.collect(), quota, placements }
     }
 }
 

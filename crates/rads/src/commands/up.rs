@@ -98,23 +98,34 @@ pub(crate) async fn new_app(place: &Place, planned: &Planned, form: Form) -> Res
 
 pub(crate) async fn plan(place: &Place, args: Plan, form: Form) -> Result<u8, Failure> {
     let planned = planning::file(&args.file, &Overrides::listening(args.listen))?;
-    let (current, views, quota) = match super::connect(place).await {
+    let (current, views, quota, forecast) = match super::connect(place).await {
         Ok((client, _)) => {
             let app = &planned.spec.app;
             client.agreed().await?;
             let quota = namespaces::effect(&client, &planned.spec).await?;
-            (find_app(&client, app).await?, services_of(&client, app).await?, quota)
+            let (current, views) = (find_app(&client, app).await?, services_of(&client, app).await?);
+            let forecast = client.forecast(planned.spec.clone(), None).await?;
+            (current, views, quota, Some(forecast))
         }
-        Err(problem) if problem.code == Code::NoAgent => (None, Vec::new(), None),
+        Err(problem) if problem.code == Code::NoAgent => (None, Vec::new(), None, None),
         Err(problem) => return Err(problem.into()),
     };
     let changes = planned.changes(current.as_ref().map(|app| &app.spec));
     let resting = resting(&views);
+    if form == Form::Text && changes.is_empty() && resting.is_empty() {
+        screen::print(&changes.render());
+        return Ok(0);
+    }
+    if form == Form::Text {
+        tell_plan(&changes, &resting);
+    }
+    if let Some(refused) = forecast.as_ref().and_then(|forecast| forecast.refused.clone()) {
+        return Err(refused.into());
+    }
     match form {
-        Form::Json => screen::json(&changes.for_programs(quota))?,
-        Form::Text if changes.is_empty() && resting.is_empty() => screen::print(&changes.render()),
+        Form::Json => screen::json(&changes.for_programs(quota, forecast))?,
         Form::Text => {
-            tell_plan(&changes, &resting);
+            forecast.iter().flat_map(super::forecast::lines).for_each(screen::line);
             quota.iter().flat_map(namespaces::Effect::lines).for_each(screen::line);
         }
     }
@@ -165,8 +176,15 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
         planned.upload(client).await?;
         return unchanged(client, app, go).await;
     }
+    let base = current.map_or(0, |app| app.version);
+    let forecast = client.forecast(planned.spec.clone(), Some(base)).await?;
     if go.form == Form::Text {
         tell_plan(&changes, &resting);
+        super::forecast::lines(&forecast).iter().for_each(screen::line);
+    }
+    // Another change that is under way is waited for below.
+    if let Some(refused) = forecast.refused.filter(|refused| refused.code != Code::Conflict) {
+        return Err(refused);
     }
     if go.ask && changes.disturbs() && !confirmed(&changes)? {
         screen::note("nothing was changed");
@@ -175,7 +193,6 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
     planned.upload(client).await?;
     let begun = Instant::now();
     let before = stars_started(&services_of(client, app).await?);
-    let base = current.map_or(0, |app| app.version);
     let Put::Done(Accepted { index }) = put(client, planned, base).await? else {
         return unchanged(client, app, go).await;
     };

@@ -1,0 +1,68 @@
+//! Where the stars of an app would come to, as `plan` and `up` tell it before anything is done.
+
+use api::{Comes, Forecast, ServiceForecast};
+
+use crate::screen;
+
+/// Machines told one by one.
+const TOLD_MAX: usize = 8;
+
+/// Line by line; nothing where there is nothing to choose: on a machine that is alone, and takes them all.
+pub(super) fn lines(forecast: &Forecast) -> Vec<String> {
+    let told: Vec<String> = forecast.services.iter().filter_map(service).collect();
+    match told.is_empty() {
+        true => told,
+        false => [vec!["where they would come to:".to_owned()], told].concat(),
+    }
+}
+
+fn service(forecast: &ServiceForecast) -> Option<String> {
+    let ServiceForecast { service, comes, homeless, problem, beyond } = forecast;
+    let name = |comes: &Comes| comes.name.as_ref().map(ToString::to_string);
+    let mut parts: Vec<String> =
+        comes.iter().take(TOLD_MAX).filter_map(|comes| Some(format!("{} to {}", comes.stars, name(comes)?))).collect();
+    let others = comes.get(TOLD_MAX..).unwrap_or_default();
+    if !others.is_empty() {
+        let stars: u32 = others.iter().map(|comes| comes.stars).sum();
+        parts.push(format!("{stars} to {}", screen::count(others.len(), "other node")));
+    }
+    parts.extend((*beyond > 0 && !parts.is_empty()).then(|| format!("and {beyond} more")));
+    let mut text = parts.join(", ");
+    if *homeless > 0 {
+        let why = problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
+        let nowhere = format!("{} nowhere, for now{why}", screen::count(*homeless as usize, "star"));
+        text = if text.is_empty() { nowhere } else { format!("{text}; {nowhere}") };
+    }
+    (!text.is_empty()).then(|| format!("  {service}: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use model::NodeId;
+
+    use super::*;
+
+    fn forecast(comes: &[(Option<&str>, u32)], homeless: u32) -> Forecast {
+        let comes = comes.iter().zip(1..).map(|((name, stars), node)| Comes {
+            node: NodeId(node),
+            name: name.map(|name| name.parse().unwrap()),
+            stars: *stars,
+        });
+        let problem = (homeless > 0).then(|| "1 node is drained".to_owned());
+        let service = "web".parse().unwrap();
+        let services = vec![ServiceForecast { service, comes: comes.collect(), homeless, problem, beyond: 0 }];
+        Forecast { refused: None, services }
+    }
+
+    #[test]
+    fn stars_are_told_by_machine_and_those_without_one_with_the_reason() {
+        let told = |forecast: &Forecast| lines(forecast).get(1).cloned();
+        assert_eq!(told(&forecast(&[(Some("b"), 2), (Some("a"), 1)], 0)).unwrap(), "  web: 2 to b, 1 to a");
+        let short = forecast(&[(Some("b"), 2)], 1);
+        assert_eq!(told(&short).unwrap(), "  web: 2 to b; 1 star nowhere, for now: 1 node is drained");
+        assert_eq!(told(&forecast(&[], 3)).unwrap(), "  web: 3 stars nowhere, for now: 1 node is drained");
+        let many: Vec<_> = (0..10).map(|_| (Some("n"), 1)).collect();
+        assert!(told(&forecast(&many, 0)).unwrap().ends_with("1 to n, 2 to 2 other nodes"));
+        assert_eq!(lines(&forecast(&[(None, 3)], 0)), Vec::<String>::new(), "a machine that is alone");
+    }
+}
