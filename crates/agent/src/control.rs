@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use api::{
     Accepted, After, Answer, AppView, AuditView, Became, BundleStatus, ByteStream, Caller, CertificatesView, Control,
-    Copy, Events, Exec, ExecCommand, ExplainView, Forecast, Former, GrantView, Granted, Index, Init, Inspection, Invitation,
-    Invite, Join, LogQuery, LogStream, MachineView, MoveView, NamespaceView, NewGrant, NodeView, Passed, Place,
-    ResourcesView, RestoreSnapshot, Road, RunsView, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats,
-    StarTurn, StarView, StarsThen, Status, Survey, TakeSnapshot, Talk, TokenView, Version, VersionView, VolumeView,
-    WAIT_MAX_MS, WatchQuery, WatchStream,
+    Copy, Events, Exec, ExecCommand, ExplainView, Forecast, Former, GrantView, Granted, Index, Init, Inspection,
+    Invitation, Invite, Join, LogQuery, LogStream, MachineView, MoveView, NamespaceView, NewGrant, NodeView, Passed,
+    Place, ResourcesView, RestoreSnapshot, Road, RunsView, ServiceView, Shutdown, SnapshotTaken, SnapshotView,
+    StarStats, StarTurn, StarView, StarsThen, Status, Survey, TakeSnapshot, Talk, TokenView, Version, VersionView,
+    VolumeView, WAIT_MAX_MS, WatchQuery, WatchStream,
 };
 use bytes::Bytes;
 use isolate::parcel::{Copying, Naming};

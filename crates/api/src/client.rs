@@ -36,10 +36,10 @@ use crate::grants::{AuditView, GrantView, Granted, NewGrant};
 use crate::keyed;
 use crate::serve::socket_path;
 use crate::types::{
-    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Forecast, Index, Inspection, LogQuery,
-    LogRecord, MoveView, NamespaceView, Passed, PutApp, ResourcesView, RestoreSnapshot, Rollback, RunsView, Scale,
-    ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status, TakeSnapshot,
-    Version, VersionView, VolumeView,
+    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Forecast, Index, Inspection,
+    LogQuery, LogRecord, MoveView, NamespaceView, Passed, PutApp, ResourcesView, RestoreSnapshot, Rollback, RunsView,
+    Scale, ServiceView, Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, StarsThen, Status,
+    TakeSnapshot, Version, VersionView, VolumeView,
 };
 use crate::watch::{WatchLine, WatchQuery};
 

@@ -17,9 +17,9 @@ use crate::certs::{CertificatesView, Invite, TokenView};
 use crate::constellation::{Became, Init, Invitation, Join, NodeView, Survey};
 use crate::grants::{AuditView, GrantView, Granted, NewGrant};
 use crate::types::{
-    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Forecast, Index, Inspection, LogQuery,
-    LogRecord, MoveView, NamespaceView, Passed, ResourcesView, RestoreSnapshot, RunsView, ServiceView, Shutdown,
-    SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, Status, TakeSnapshot, TerminalSize, Version,
+    Accepted, After, AppView, BundleStatus, Copy, Events, ExecCommand, ExplainView, Forecast, Index, Inspection,
+    LogQuery, LogRecord, MoveView, NamespaceView, Passed, ResourcesView, RestoreSnapshot, RunsView, ServiceView,
+    Shutdown, SnapshotTaken, SnapshotView, StarStats, StarTurn, StarView, Status, TakeSnapshot, TerminalSize, Version,
     VersionView, VolumeView,
 };
 use crate::watch::{WatchQuery, WatchStream};

@@ -29,9 +29,9 @@ impl Calendar {
     /// # Errors
     /// It is no cron expression, the zone is not known, or it is never due.
     pub fn new(cron: &str, zone: &str) -> Result<Self, Problem> {
-        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let parsed = parser.parse(cron).map_err(|error| {
-            Problem::new(Code::InvalidValue, format!("`{}` is no schedule: {error}", cron.escape_debug()))
+        let parsed = parsed(cron).ok_or_else(|| {
+            let message = format!("`{}` is no schedule: {}", cron.escape_debug(), fault(cron));
+            Problem::new(Code::InvalidValue, message)
                 .help("write minute, hour, day of the month, month and day of the week, such as \"30 4 * * mon-fri\"")
         })?;
         let known = TimeZone::get(zone).map_err(|_| {
@@ -60,6 +60,44 @@ impl Calendar {
     fn zoned(&self, moment: WallTime) -> Option<Zoned> {
         let stamp = Timestamp::from_millisecond(i64::try_from(moment.0).ok()?).ok()?;
         Some(stamp.to_zoned(self.zone.clone()))
+    }
+}
+
+fn parsed(cron: &str) -> Option<Cron> {
+    CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build().parse(cron).ok()
+}
+
+/// The fields of a schedule, each with what may stand there.
+const FIELDS: [(&str, &str); 5] = [
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of the month", "1 to 31, or L for the last"),
+    ("month", "1 to 12, or jan to dec"),
+    ("day of the week", "0 to 7, or sun to sat"),
+];
+
+/// What is wrong with what is no schedule, for whoever wrote it.
+fn fault(cron: &str) -> String {
+    if cron.trim_start().starts_with('@') {
+        return "those with an `@` are `@yearly`, `@monthly`, `@weekly`, `@daily` and `@hourly`".to_owned();
+    }
+    let fields: Vec<&str> = cron.split_whitespace().collect();
+    if fields.len() != FIELDS.len() {
+        let count = fields.len();
+        return format!("it has {count} {}, not 5", if count == 1 { "field" } else { "fields" });
+    }
+    // Each in turn, among others that are right.
+    let is_wrong = |place: &usize| {
+        let alone: Vec<&str> =
+            (0..FIELDS.len()).map(|other| if other == *place { fields[other] } else { "*" }).collect();
+        parsed(&alone.join(" ")).is_none()
+    };
+    match (0..FIELDS.len()).find(is_wrong) {
+        Some(place) => {
+            let (name, may) = FIELDS[place];
+            format!("its {name} is `{}`, which is to be {may}", fields[place].escape_debug())
+        }
+        None => "its fields do not go together".to_owned(),
     }
 }
 
@@ -150,10 +188,16 @@ mod tests {
     fn what_is_no_schedule_is_refused() {
         let refused = |cron: &str, zone: &str| Calendar::new(cron, zone).unwrap_err().message;
         assert!(refused("0 0 30 2 *", "UTC").contains("never due"));
-        assert!(refused("every day", "UTC").contains("is no schedule"));
-        assert!(refused("", "UTC").contains("is no schedule"));
-        assert!(refused("61 * * * *", "UTC").contains("is no schedule"));
-        assert!(refused("* * * * * *", "UTC").contains("is no schedule"));
+        assert_eq!(refused("every day", "UTC"), "`every day` is no schedule: it has 2 fields, not 5");
+        assert_eq!(refused("", "UTC"), "`` is no schedule: it has 0 fields, not 5");
+        assert_eq!(
+            refused("61 * * * *", "UTC"),
+            "`61 * * * *` is no schedule: its minute is `61`, which is to be 0 to 59"
+        );
+        assert!(refused("0 4 * * mno-fri", "UTC").contains("its day of the week is `mno-fri`"));
+        assert!(refused("0 4 * 13 *", "UTC").contains("its month is `13`"));
+        assert!(refused("@dayly", "UTC").contains("`@daily`"));
+        assert!(refused("* * * * * *", "UTC").contains("6 fields"));
         assert!(refused("0 0 * * *", "Mars/Olympus").contains("no time zone"));
     }
 }

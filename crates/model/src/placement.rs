@@ -172,6 +172,16 @@ pub struct Condition {
     pub test: Test,
 }
 
+impl Condition {
+    /// The label that it is about, if it is about one.
+    pub fn label(&self) -> Option<&str> {
+        match &self.attribute {
+            Attribute::Label(label) => Some(label),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Test {
     /// One of these.

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use model::{AppSpec, Code, Entry, Kept, LimitsChange, Once, Problem, RequestId, ServiceKey, ServiceSpec, WallTime};
+use model::{
+    AppSpec, Code, Condition, Entry, Kept, LimitsChange, Once, Problem, RequestId, ServiceKey, ServiceSpec, WallTime,
+};
 use scheduler::{Closed, NodeView, Request as PlanRequest, Unfit, check, reasons};
 use state::rollouts::version_to_return;
 use state::{Author, Command, check_put};
@@ -213,9 +215,17 @@ impl Node {
             match machines.iter().find(is_kept_off).and_then(|view| view.name) {
                 Some(node) => problem.help(format!("`rads c uncordon {node}` lets stars come to it")),
                 None if placement.require.is_empty() => problem,
-                None => problem.help(
-                    "`rads c nodes` shows where nodes are; labels are given by `--label` when one is founded or joins",
-                ),
+                None => {
+                    let has = |label: &&str| machines.iter().any(|view| view.facts.labels.contains_key(*label));
+                    let unknown = placement.require.iter().filter_map(Condition::label).find(|label| !has(label));
+                    problem.help(match unknown {
+                        Some(label) => format!(
+                            "no node has a label `{label}`: they are given by `--label` when one is founded or joins; without labels there \
+                             are `node`, `region`, `zone`, `rack`, `cores`, `memory_mb` and `version`"
+                        ),
+                        None => "`rads c nodes` shows where nodes are; labels are given by `--label` when one is founded or joins".to_owned(),
+                    })
+                }
             }
         })
     }

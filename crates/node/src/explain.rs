@@ -124,6 +124,9 @@ impl Node {
             there.map(|(node, record)| explained(*node, Some(record))).collect()
         };
         let ServiceView { desired, ready, nowhere, problem, job, held, .. } = view;
+        // What it would tell is told here.
+        let is_news = |help: &String| !help.contains("rads c explain");
+        let nowhere = nowhere.map(|problem| Problem { help: problem.help.filter(is_news), ..problem });
         let problem = nowhere.or_else(|| problem.map(|problem| Problem::new(model::Code::Unavailable, problem)));
         let (placement, reserve) = (spec.placement.clone(), spec.template.reserve);
         Some(ExplainView { service: key.clone(), desired, ready, placement, reserve, job, held, problem, nodes })

@@ -9,6 +9,7 @@ use scheduler::{NodeView, Request as PlanRequest, check, plan};
 use serde::{Deserialize, Serialize};
 use state::{ServiceRecord, StarRecord, as_put};
 
+use crate::jobs::calendar;
 use crate::node::Node;
 use crate::services::ASSIGNED_AT_ONCE;
 
@@ -19,7 +20,7 @@ pub struct Forecast {
     /// What putting it would be refused with. Nothing is known of its services then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Problem>,
-    /// Those of which stars would be started.
+    /// Those of which stars would be started, or that have a schedule.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceForecast>,
 }
@@ -30,7 +31,11 @@ pub struct Forecast {
 pub struct ServiceForecast {
     pub service: Name,
     /// The machines that get some, those that get most first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comes: Vec<Comes>,
+    /// When its next run would be due, of a job with a schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<WallTime>,
     /// Stars that no machine would take.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub homeless: u32,
@@ -75,7 +80,17 @@ impl Node {
         let mut others: BTreeMap<NodeId, Other> = BTreeMap::new();
         let services = spec.services.keys().filter_map(|name| {
             let (record, is_other) = as_put(&self.state, spec, name, wall)?;
-            self.forecast_of(&spec.service_key(name), &record, is_other, &mut others)
+            let due = record.spec.job.as_ref().and_then(calendar).and_then(|calendar| calendar.next_after(wall));
+            let stars = self.forecast_of(&spec.service_key(name), &record, is_other, &mut others);
+            let none = || ServiceForecast {
+                service: name.clone(),
+                comes: Vec::new(),
+                due: None,
+                homeless: 0,
+                problem: None,
+                beyond: 0,
+            };
+            stars.or_else(|| due.map(|_| none())).map(|stars| ServiceForecast { due, ..stars })
         });
         Forecast { refused: None, services: services.collect() }
     }
@@ -140,7 +155,7 @@ impl Node {
         let homeless = looked_at.saturating_sub(u32::try_from(placed.len()).unwrap_or(u32::MAX));
         let problem = (homeless > 0).then(|| self.why_homeless(&request, &views, &on)).flatten();
         let (service, beyond) = (key.name.clone(), missing - looked_at);
-        Some(ServiceForecast { service, comes, homeless, problem, beyond })
+        Some(ServiceForecast { service, comes, due: None, homeless, problem, beyond })
     }
 
     /// Whether a star that runs is where, and what, its service will want.

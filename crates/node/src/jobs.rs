@@ -43,7 +43,7 @@ pub struct RunsView {
 }
 
 /// Read once already, when the job was described.
-fn calendar(job: &Job) -> Option<Calendar> {
+pub(crate) fn calendar(job: &Job) -> Option<Calendar> {
     let schedule = job.schedule.as_ref()?;
     Calendar::new(&schedule.cron, &schedule.zone).ok()
 }

@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{Endpoint, EndpointSet, Limits, NodeId, Placement, Reserve, ServiceKey, StarId, StarPhase, UpdateStrategy, WallTime};
+use model::{
+    Endpoint, EndpointSet, Limits, NodeId, Placement, Reserve, ServiceKey, StarId, StarPhase, UpdateStrategy, WallTime,
+};
 use rollout::{Actions, Pace, Seen, Wanted, decide};
 use scheduler::{Placed, Request as PlanRequest, plan};
 use state::{Assignment, Command, StarRecord, State};

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use model::{
-    AppKey, AppSpec, Exit, Fate, Name, NodeId, Problem, Protocol, ServiceKey, ServiceSpec,
-    StarId, StarPhase, StarTemplate, Time, Turn, WallTime,
+    AppKey, AppSpec, Exit, Fate, Name, NodeId, Problem, Protocol, ServiceKey, ServiceSpec, StarId, StarPhase,
+    StarTemplate, Time, Turn, WallTime,
 };
 use serde::{Deserialize, Serialize};
 use state::StarRecord;

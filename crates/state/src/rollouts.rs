@@ -427,10 +427,10 @@ pub(crate) fn turn(
         RolloutTurn::Pause if rollout.held.is_some() => return Ok(()),
         RolloutTurn::Pause => {
             rollout.held = Some(Held { since: wall, reason: None });
-            format!("service `{key}`: the roll-out of version {version} is held")
+            format!("service `{key}`: the roll-out of version {version} is paused")
         }
         RolloutTurn::Resume if rollout.held.is_none() => {
-            return refused(format!("the roll-out of service `{key}` is not held"), see);
+            return refused(format!("the roll-out of service `{key}` is neither paused nor held"), see);
         }
         RolloutTurn::Resume => {
             rollout.let_go();

@@ -108,7 +108,11 @@ fn a_service_changes_until_no_star_is_where_it_cannot_stay() {
     let put = |desk: &mut Desk, placement: &str| {
         let spec = ServiceSpec { placement: serde_json::from_str(placement).unwrap(), ..web(2, Vec::new()) };
         let services = [("web".parse().unwrap(), spec)].into();
-        desk.write(Command::PutApp { spec: AppSpec { app: "shop".parse().unwrap(), services }, base: None, wall: WallTime(2) });
+        desk.write(Command::PutApp {
+            spec: AppSpec { app: "shop".parse().unwrap(), services },
+            base: None,
+            wall: WallTime(2),
+        });
     };
     put(&mut desk, r#"{"require":["node = b"]}"#);
     settle(&mut desk);
@@ -146,8 +150,13 @@ fn a_placement_no_machine_has_is_refused_and_one_that_is_full_already_is_not() {
     desk.write(Command::SetDuty { node: NodeId(3), duty: Duty::Cordoned, wall: WallTime(2) });
     settle(&mut desk);
     let refused = ask(&mut desk, 4, r#"{"require":["node = c"]}"#).unwrap_err();
-    assert_eq!(refused.message, "no node takes a star of `web`: `node = c` does not hold on 2 nodes; 1 node is cordoned");
+    assert_eq!(
+        refused.message,
+        "no node takes a star of `web`: `node = c` does not hold on 2 nodes; 1 node is cordoned"
+    );
     assert_eq!(refused.help.as_deref(), Some("`rads c uncordon c` lets stars come to it"));
+    let refused = ask(&mut desk, 5, r#"{"require":["zoen = a"]}"#).unwrap_err();
+    assert!(refused.help.unwrap().starts_with("no node has a label `zoen`: "));
 }
 
 #[test]

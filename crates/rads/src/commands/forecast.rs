@@ -2,6 +2,7 @@
 
 use api::{Comes, Forecast, ServiceForecast};
 
+use crate::moment::clock_time;
 use crate::screen;
 
 /// Machines told one by one.
@@ -12,12 +13,12 @@ pub(super) fn lines(forecast: &Forecast) -> Vec<String> {
     let told: Vec<String> = forecast.services.iter().filter_map(service).collect();
     match told.is_empty() {
         true => told,
-        false => [vec!["where they would come to:".to_owned()], told].concat(),
+        false => [vec!["what would come of it:".to_owned()], told].concat(),
     }
 }
 
 fn service(forecast: &ServiceForecast) -> Option<String> {
-    let ServiceForecast { service, comes, homeless, problem, beyond } = forecast;
+    let ServiceForecast { service, comes, due, homeless, problem, beyond } = forecast;
     let name = |comes: &Comes| comes.name.as_ref().map(ToString::to_string);
     let mut parts: Vec<String> =
         comes.iter().take(TOLD_MAX).filter_map(|comes| Some(format!("{} to {}", comes.stars, name(comes)?))).collect();
@@ -33,6 +34,8 @@ fn service(forecast: &ServiceForecast) -> Option<String> {
         let nowhere = format!("{} nowhere, for now{why}", screen::count(*homeless as usize, "star"));
         text = if text.is_empty() { nowhere } else { format!("{text}; {nowhere}") };
     }
+    let due = due.map(|due| format!("its next run is due at {}", clock_time(due)));
+    let text = [Some(text).filter(|text| !text.is_empty()), due].into_iter().flatten().collect::<Vec<_>>().join("; ");
     (!text.is_empty()).then(|| format!("  {service}: {text}"))
 }
 
@@ -50,7 +53,8 @@ mod tests {
         });
         let problem = (homeless > 0).then(|| "1 node is drained".to_owned());
         let service = "web".parse().unwrap();
-        let services = vec![ServiceForecast { service, comes: comes.collect(), homeless, problem, beyond: 0 }];
+        let services =
+            vec![ServiceForecast { service, comes: comes.collect(), due: None, homeless, problem, beyond: 0 }];
         Forecast { refused: None, services }
     }
 

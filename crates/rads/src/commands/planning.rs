@@ -193,6 +193,12 @@ impl Changes {
         self.0.services.iter().any(|(_, change)| disturbing(change))
     }
 
+    /// Whether stars of a service are replaced.
+    pub(crate) fn replaces(&self, service: &Name) -> bool {
+        let mut services = self.0.services.iter();
+        services.any(|(name, change)| name == service && matches!(change, ServiceChange::Replace { .. }))
+    }
+
     /// A service that is removed, if one is.
     pub(crate) fn removed(&self) -> Option<&Name> {
         let is_removal = |change: &ServiceChange| matches!(change, ServiceChange::Remove { .. });

@@ -170,15 +170,22 @@ pub(crate) fn failed_and_held(view: &ServiceView) -> Option<Problem> {
     )))
 }
 
+/// That a roll-out goes no further: somebody paused it, or its version failed.
+pub(crate) fn held(view: &ServiceView) -> Option<String> {
+    let (version, held) = (view.version, view.rollout.as_ref()?.held.as_ref()?);
+    Some(match &held.reason {
+        Some(reason) => format!("version {version} is held: {reason}"),
+        None => format!("the roll-out of version {version} is paused"),
+    })
+}
+
 /// What somebody has to say before a roll-out goes on, once everything is there to judge by.
 pub(crate) fn waits_for_somebody(view: &ServiceView) -> Option<String> {
     let rollout = view.rollout.as_ref()?;
     let ServiceView { service, version, .. } = view;
-    if let Some(held) = &rollout.held {
-        let why = held.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    if let Some(held) = held(view) {
         return Some(format!(
-            "{service}: version {version} is held{why}; `rads c rollout resume {service}` lets it go on, `rads c rollout abort \
-             {service}` takes it back"
+            "{service}: {held}; `rads c rollout resume {service}` lets it go on, `rads c rollout abort {service}` takes it back"
         ));
     }
     let tried = rollout.trial.filter(|tried| rollout.ready >= *tried && view.spec.update.promote_after_ms.is_none())?;

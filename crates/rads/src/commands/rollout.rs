@@ -1,6 +1,6 @@
 //! `rads c rollout`, `history`, `diff` and `rollback`: the versions of a service, and the way from one to the next.
 
-use api::{Client, VersionView};
+use api::{Client, RolloutView, VersionView};
 use deploy::{ServiceChange, service_diff};
 use model::{Code, Fate, Problem, RolloutTurn};
 use serde::Serialize;
@@ -18,7 +18,17 @@ pub(crate) async fn turn(client: &Client, turn: Turn, service: &str, form: Form)
         Turn::Pause => RolloutTurn::Pause,
         Turn::Resume => RolloutTurn::Resume,
     };
+    let version = client.service(&service).await?.version;
     let asked = client.turn_rollout(&service, turn).await?;
+    if form == Form::Text {
+        let done = match turn {
+            RolloutTurn::Promote => "promoted: it takes the place of all",
+            RolloutTurn::Abort => "aborted: the one before it comes back",
+            RolloutTurn::Pause => "paused",
+            RolloutTurn::Resume => "goes on",
+        };
+        screen::note(format!("{service}: version {version} {}", done));
+    }
     // Whoever aborts hears no complaint that it was aborted.
     let asked = if turn == RolloutTurn::Abort { api::Accepted { index: u64::MAX } } else { asked };
     let code = change::settle(client, service.clone(), asked, form).await?;
@@ -61,7 +71,13 @@ pub(crate) async fn history(client: &Client, args: &OneService, form: Form) -> R
             (Some(Fate::Good), _) => "was good".to_owned(),
             (Some(Fate::Overtaken), _) => "overtaken".to_owned(),
             (Some(Fate::Failed { reason }), _) => format!("failed: {reason}"),
-            (None, Some(rollout)) if rollout.held.is_some() => "held".to_owned(),
+            (None, Some(RolloutView { held: Some(held), .. })) => {
+                if held.reason.is_some() {
+                    "held".to_owned()
+                } else {
+                    "paused".to_owned()
+                }
+            }
             (None, Some(rollout)) if rollout.trial.is_some() => "on trial".to_owned(),
             (None, Some(_)) => "on its way".to_owned(),
             (None, None) => "present".to_owned(),

@@ -4,7 +4,7 @@ use api::{Client, EventView, Former, ServiceView, StarView, Status, Version};
 use model::{Bytes, Code, Problem, StarPhase, StarTemplate};
 use serde::Serialize;
 
-use super::jobs;
+use super::{jobs, progress};
 use crate::cli::{Events, Form, List};
 use crate::moment::{clock_time, now};
 use crate::place::Place;
@@ -185,11 +185,8 @@ pub(super) fn state(service: &ServiceView) -> String {
     }
     let version = service.version;
     if let Some(rollout) = service.rollout.as_ref().filter(|_| !service.stopped && !service.paused) {
-        match (&rollout.held, rollout.trial) {
-            (Some(held), _) => {
-                let why = held.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-                return format!("version {version} is held{why}");
-            }
+        match (progress::held(service), rollout.trial) {
+            (Some(held), _) => return held,
             (None, Some(tried)) => {
                 return format!(
                     "version {version} on trial, {} of {} ready",

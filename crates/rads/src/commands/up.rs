@@ -117,7 +117,7 @@ pub(crate) async fn plan(place: &Place, args: Plan, form: Form) -> Result<u8, Fa
         return Ok(0);
     }
     if form == Form::Text {
-        tell_plan(&changes, &resting);
+        tell_plan(&changes, &views, &resting);
     }
     if let Some(refused) = forecast.as_ref().and_then(|forecast| forecast.refused.clone()) {
         return Err(refused.into());
@@ -179,7 +179,7 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
     let base = current.map_or(0, |app| app.version);
     let forecast = client.forecast(planned.spec.clone(), Some(base)).await?;
     if go.form == Form::Text {
-        tell_plan(&changes, &resting);
+        tell_plan(&changes, &views, &resting);
         super::forecast::lines(&forecast).iter().for_each(screen::line);
     }
     // Another change that is under way is waited for below.
@@ -301,9 +301,14 @@ fn resting(views: &[ServiceView]) -> Vec<&ServiceView> {
     views.iter().filter(|view| view.stopped || view.paused).collect()
 }
 
-fn tell_plan(changes: &planning::Changes, resting: &[&ServiceView]) {
+fn tell_plan(changes: &planning::Changes, views: &[ServiceView], resting: &[&ServiceView]) {
     if !changes.is_empty() {
         screen::print(&changes.render());
+    }
+    let under_way = views.iter().filter(|view| changes.replaces(&view.service.name) && view.rollout.is_some());
+    for view in under_way {
+        let how = progress::held(view).unwrap_or_else(|| format!("version {} is still on its way", view.version));
+        screen::line(format!("  ! {}: {how}, and would be overtaken", view.service));
     }
     for view in resting {
         let (is, will) = if view.paused { ("paused", "go on") } else { ("stopped", "start") };

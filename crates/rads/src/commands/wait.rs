@@ -60,9 +60,7 @@ async fn look(client: &Client, name: &str, star: &mut Option<StarId>) -> Result<
             .help("wait for one of them by its name (`rads c list`), or say `restart: \"never\"` in its app"));
     }
     let live = stars.iter().any(|star| star.service == service && star.phase != StarPhase::Ended);
-    let over = view.desired == 0
-        && !live
-        && view.job.as_ref().is_none_or(|job| job.run.is_none());
+    let over = view.desired == 0 && !live && view.job.as_ref().is_none_or(|job| job.run.is_none());
     if let Some(rests) = jobs::rests(&view, live) {
         return Err(rests);
     }
