@@ -15,6 +15,15 @@ const OWN_FILES: BundleId = BundleId(ContentHash([0; 32]));
 
 impl Remote {
     pub(crate) async fn forecast_of(&self, spec: AppSpec, base: Option<u64>) -> Result<Forecast, Problem> {
+        if let Some(former) = self.former() {
+            return Ok(Forecast { refused: Some(former.alone()), ..Forecast::default() });
+        }
+        if self.vault.is_none() && spec.services.values().any(|service| !service.template.secrets().is_empty()) {
+            let (secrets, wanted) = (Arc::clone(&self.secrets), spec.clone());
+            if let Err(refused) = beside(move || orders::check_secrets(&wanted, &secrets)).await {
+                return Ok(Forecast { refused: Some(refused), ..Forecast::default() });
+            }
+        }
         let now = crate::clock::wall();
         self.looker().look(move |node| node.forecast(&spec, base, now)).await
     }

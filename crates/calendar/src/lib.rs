@@ -79,7 +79,8 @@ const FIELDS: [(&str, &str); 5] = [
 /// What is wrong with what is no schedule, for whoever wrote it.
 fn fault(cron: &str) -> String {
     if cron.trim_start().starts_with('@') {
-        return "those with an `@` are `@yearly`, `@monthly`, `@weekly`, `@daily` and `@hourly`".to_owned();
+        return "those with an `@` are `@yearly`, `@annually`, `@monthly`, `@weekly`, `@daily` and `@hourly`"
+            .to_owned();
     }
     let fields: Vec<&str> = cron.split_whitespace().collect();
     if fields.len() != FIELDS.len() {
@@ -95,7 +96,7 @@ fn fault(cron: &str) -> String {
     match (0..FIELDS.len()).find(is_wrong) {
         Some(place) => {
             let (name, may) = FIELDS[place];
-            format!("its {name} is `{}`, which is to be {may}", fields[place].escape_debug())
+            format!("its {name} is `{}`; it is made of {may}", fields[place].escape_debug())
         }
         None => "its fields do not go together".to_owned(),
     }
@@ -192,7 +193,7 @@ mod tests {
         assert_eq!(refused("", "UTC"), "`` is no schedule: it has 0 fields, not 5");
         assert_eq!(
             refused("61 * * * *", "UTC"),
-            "`61 * * * *` is no schedule: its minute is `61`, which is to be 0 to 59"
+            "`61 * * * *` is no schedule: its minute is `61`; it is made of 0 to 59"
         );
         assert!(refused("0 4 * * mno-fri", "UTC").contains("its day of the week is `mno-fri`"));
         assert!(refused("0 4 * 13 *", "UTC").contains("its month is `13`"));

@@ -59,7 +59,9 @@ impl Node {
         let apart = self.apart_there(key, placement);
         let closed = self.state.nodes.iter().filter_map(|(node, record)| {
             let (closed, apart) = (Some(why(*node, record)?), apart.get(node).copied());
-            Some(NodeView { closed, apart, ..self.view(*node, Some(&record.name), &record.facts) })
+            // No place of a reservation is what keeps it off.
+            let places = placement.reservation.as_ref().map(|_| u32::MAX);
+            Some(NodeView { closed, apart, places, ..self.view(*node, Some(&record.name), &record.facts) })
         });
         closed.collect()
     }

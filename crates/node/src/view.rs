@@ -1,5 +1,6 @@
 //! What people and programs are shown: plain data made from the state and from what this node sees beyond it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -336,12 +337,13 @@ impl Node {
         let settled = if record.paused { StarPhase::Paused } else { StarPhase::Ready };
         // What has happened to a star is known here before it is written.
         let is_still = |star: &StarRecord| self.stars.get(&star.id).is_none_or(|local| local.phase == star.phase);
-        // Nor is one settled that has to leave its machine.
-        let stays = |star: &StarRecord| {
-            let StarRecord { node, revision, moves, .. } = *star;
-            self.revision_on(key, node, revision, moves) == record.revision
+        // Nor is one settled that has to leave its machine; of each machine that is found out once.
+        let mut stay: BTreeMap<NodeId, bool> = BTreeMap::new();
+        let mut stays = |star: &StarRecord| {
+            let here = || self.revision_on(key, star.node, record.revision, false) == record.revision;
+            !star.moves && star.revision == record.revision && *stay.entry(star.node).or_insert_with(here)
         };
-        let is_settled = |star: &StarRecord| {
+        let mut is_settled = |star: &StarRecord| {
             star.phase == settled && is_still(star) && !star.leaving && (record.paused || stays(star))
         };
         let ready = running().filter(|star| star.phase == StarPhase::Ready && is_still(star)).count();
@@ -352,8 +354,9 @@ impl Node {
         let is_under_way = record.rollout.as_ref().is_some_and(|rollout| rollout.held.is_none()) && !record.is_idle();
         // A job is what it was asked to be whether or not it runs.
         let is_job = record.spec.job.is_some() && !record.paused;
-        let changing = !is_job && (is_under_way || is_unconfirmed || is_short || !running().all(is_settled));
-        let nowhere = self.nowhere(key);
+        let changing = !is_job && (is_under_way || is_unconfirmed || is_short || !running().all(&mut is_settled));
+        // Where nothing changes, nothing is missing.
+        let nowhere = if is_job || changing { self.nowhere(key) } else { None };
         let problem = self.problem_of(key, nowhere.as_ref()).or_else(|| self.own_problem().filter(|_| changing));
         let ends_again = self.ends_again(key);
         Some(ServiceView {

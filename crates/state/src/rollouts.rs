@@ -218,22 +218,22 @@ fn after(wall: WallTime, ms: u64) -> WallTime {
     WallTime(wall.0.saturating_add(ms))
 }
 
-/// What a service of an app would be if that were put now, and whether its stars would be others; nothing for one that the app does not
-/// have.
-pub fn as_put(state: &State, app: &AppSpec, name: &Name, wall: WallTime) -> Option<(ServiceRecord, bool)> {
+/// What a service of an app would be if that were put now, with the revision its stars would have; nothing for one that the app does
+/// not have.
+pub fn as_put(state: &State, app: &AppSpec, name: &Name, wall: WallTime) -> Option<ServiceRecord> {
     let wanted = app.services.get(name)?;
     let index = state.index + 1;
-    let (mut record, is_other) = match state.services.get(&app.service_key(name)) {
-        None => (ServiceRecord::new(&app.app, wanted, index, wall), true),
+    let mut record = match state.services.get(&app.service_key(name)) {
+        None => ServiceRecord::new(&app.app, wanted, index, wall),
         Some(record) => {
             let mut record = record.clone();
-            let is_other = put(&mut record, wanted, index, wall);
-            (record, is_other)
+            put(&mut record, wanted, index, wall);
+            record
         }
     };
     record.begun = wanted.hold.is_some_and(|hold| hold.has_begun(wall));
     record.everywhere = everywhere::count(&state.nodes, &wanted.placement);
-    Some((record, is_other))
+    Some(record)
 }
 
 /// Makes a service what is wanted; whether its stars are to be others.

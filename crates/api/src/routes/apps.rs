@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::ConnectInfo;
 use model::access::Place;
-use model::{AppKey, Code, Problem, Verb};
+use model::{AppKey, AppSpec, Code, Problem, Verb};
 
 use super::Asked;
 use crate::check;
@@ -37,10 +37,7 @@ pub(super) async fn put(
     Body(put): Body<PutApp>,
 ) -> Reply<Accepted> {
     check_body(&app, &put)?;
-    // A star that could get out of its namespace is of all of them.
-    if put.spec.services.values().any(|service| !service.template.missing_walls().is_empty())
-        && let Err(problem) = caller.check(Verb::Weaken, Place::All)
-    {
+    if let Err(problem) = check_may_weaken(&caller, &put.spec) {
         control.denied(Verb::Weaken, format!("put app `{app}` with weaker walls"));
         return Err(Refusal(problem));
     }
@@ -54,11 +51,23 @@ pub(super) async fn put(
     responses((status = 200, body = Forecast), (status = "default", body = Problem)))]
 pub(super) async fn forecast(
     Asked(control): Asked,
+    ConnectInfo(caller): ConnectInfo<Caller>,
     Path(app): Path<AppKey>,
     Body(put): Body<PutApp>,
 ) -> Reply<Forecast> {
     check_body(&app, &put)?;
+    if let Err(problem) = check_may_weaken(&caller, &put.spec) {
+        return Ok(Json(Forecast { refused: Some(problem), ..Forecast::default() }));
+    }
     Ok(Json(control.forecast(put.spec, put.base).await?))
+}
+
+/// A star that could get out of its namespace is of all of them.
+fn check_may_weaken(caller: &Caller, spec: &AppSpec) -> Result<(), Problem> {
+    match spec.services.values().any(|service| !service.template.missing_walls().is_empty()) {
+        true => caller.check(Verb::Weaken, Place::All),
+        false => Ok(()),
+    }
 }
 
 fn check_body(app: &AppKey, put: &PutApp) -> Result<(), Problem> {

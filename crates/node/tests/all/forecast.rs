@@ -8,6 +8,9 @@ use state::Command;
 
 use crate::desk::{Desk, settle, web, with_room};
 
+/// What the clock of a desk says.
+const NOW: WallTime = WallTime(1_000_000);
+
 fn app(services: Vec<(&str, ServiceSpec)>) -> AppSpec {
     let services = services.into_iter().map(|(name, spec)| (name.parse().unwrap(), spec)).collect();
     AppSpec { app: "shop".parse().unwrap(), services }
@@ -24,7 +27,7 @@ fn keeping(stars: u32, megabytes: u64) -> ServiceSpec {
 }
 
 fn forecast(desk: &Desk, spec: &AppSpec) -> Forecast {
-    desk.node.forecast(spec, None, WallTime(2))
+    desk.node.forecast(spec, None, NOW)
 }
 
 /// How many stars of a service there are on each machine.
@@ -42,7 +45,7 @@ fn check(desk: &mut Desk, spec: AppSpec, replaced: &[&str]) {
     let said = forecast(desk, &spec);
     assert_eq!(said.refused, None);
     let before: BTreeMap<_, _> = spec.services.keys().map(|name| (name.clone(), there(desk, name.as_str()))).collect();
-    desk.write(Command::PutApp { spec: spec.clone(), base: None, wall: WallTime(2) });
+    desk.write(Command::PutApp { spec: spec.clone(), base: None, wall: NOW });
     settle(desk);
     for name in spec.services.keys() {
         let mut came = there(desk, name.as_str());
@@ -101,10 +104,10 @@ fn what_has_no_room_is_told_with_the_reason() {
     assert!(service.problem.as_ref().unwrap().contains("600 MiB"), "{service:?}");
     check(&mut desk, spec, &[]);
     // What goes leaves its room to what comes in its place.
-    let spec = app(vec![("other", keeping(3, 600))]);
+    let spec = AppSpec { app: "bar".parse().unwrap(), ..app(vec![("other", keeping(3, 600))]) };
     let said = forecast(&desk, &spec);
-    assert_eq!(said.services[0].homeless, 3, "`web` is another service and is there still: {said:?}");
-    desk.write(Command::SetDuty { node: NodeId(3), duty: Duty::Cordoned, wall: WallTime(2) });
+    assert_eq!(said.services[0].homeless, 3, "`web` is of another app and is there still: {said:?}");
+    desk.write(Command::SetDuty { node: NodeId(3), duty: Duty::Cordoned, wall: NOW });
     settle(&mut desk);
     let per_node = app(vec![("one", placed(3, r#"{"per_node":1}"#))]);
     let said = forecast(&desk, &per_node);
@@ -113,6 +116,43 @@ fn what_has_no_room_is_told_with_the_reason() {
         problem,
         "no node takes a star of `one`: 2 nodes have 1 of its stars already (`per_node`); 1 node is cordoned"
     );
+}
+
+#[test]
+fn what_goes_of_an_app_leaves_its_room_and_its_places() {
+    let mut desk = with_room();
+    desk.tell(Event::Leads { leads: true });
+    check(&mut desk, app(vec![("web", keeping(3, 600))]), &[]);
+    // The machines are full of what goes: of a service that is called otherwise now.
+    check(&mut desk, app(vec![("site", keeping(3, 600))]), &[]);
+    assert_eq!((there(&desk, "web").len(), there(&desk, "site").len()), (0, 3));
+    // Or of one that becomes smaller.
+    check(&mut desk, app(vec![("other", keeping(2, 600)), ("site", keeping(1, 600))]), &[]);
+    assert_eq!((there(&desk, "other").len(), there(&desk, "site").len()), (2, 1));
+}
+
+#[test]
+fn services_that_are_apart_are_foretold_apart() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    let apart = r#"{"apart_from":["web"]}"#;
+    let spec = app(vec![("web", placed(2, r#"{"per_node":1}"#)), ("zoo", placed(3, apart))]);
+    check(&mut desk, spec, &[]);
+    let (web, zoo) = (there(&desk, "web"), there(&desk, "zoo"));
+    assert_eq!((web.len(), zoo.len()), (2, 1), "{web:?} {zoo:?}");
+}
+
+#[test]
+fn stars_that_were_about_to_be_replaced_stay_when_their_version_comes_back() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    let web = placed(4, "{}");
+    check(&mut desk, app(vec![("page", web.clone())]), &[]);
+    let mut next = web.clone();
+    next.template.env.insert("V".to_owned(), "2".to_owned());
+    let spec = app(vec![("page", next)]);
+    desk.write(Command::PutApp { spec, base: None, wall: NOW });
+    assert_eq!(forecast(&desk, &app(vec![("page", web)])).services, [], "its stars run still");
 }
 
 #[test]

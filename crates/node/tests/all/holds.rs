@@ -181,6 +181,22 @@ fn who_is_in_a_place_gives_way_to_nobody_and_free_places_go_first() {
 }
 
 #[test]
+fn stars_that_leave_their_places_are_foretold_in_these() {
+    let mut desk = with_room();
+    put(&mut desk, "kept", places(3, 300, Hold::default()));
+    put(&mut desk, "page", within(3, 300));
+    assert_eq!(on(&desk, "page"), [1, 1, 1]);
+    let mut spec = within(4, 300);
+    spec.template.env.insert("V".to_owned(), "2".to_owned());
+    let app = AppSpec { app: "page".parse().unwrap(), services: [("page".parse().unwrap(), spec)].into() };
+    let said = desk.node.forecast(&app, None, wall(&desk));
+    let [service] = &said.services[..] else { panic!("{said:?}") };
+    let comes: Vec<u32> = service.comes.iter().map(|comes| comes.stars).collect();
+    assert_eq!((comes, service.homeless), (vec![1, 1, 1], 1), "{said:?}");
+    assert!(service.problem.as_ref().unwrap().contains("no place of reservation `kept`"), "{said:?}");
+}
+
+#[test]
 fn without_a_spare_place_a_roll_out_goes_through_its_own() {
     let mut desk = with_room();
     put(&mut desk, "kept", places(3, 700, Hold::default()));

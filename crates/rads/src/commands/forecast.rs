@@ -27,11 +27,14 @@ fn service(forecast: &ServiceForecast) -> Option<String> {
         let stars: u32 = others.iter().map(|comes| comes.stars).sum();
         parts.push(format!("{stars} to {}", screen::count(others.len(), "other node")));
     }
-    parts.extend((*beyond > 0 && !parts.is_empty()).then(|| format!("and {beyond} more")));
+    // Where the first have no place, the next have none.
+    let homeless = if *homeless > 0 { homeless.saturating_add(*beyond) } else { 0 };
+    let is_beyond = *beyond > 0 && homeless == 0 && comes.iter().any(|comes| comes.name.is_some());
+    parts.extend(is_beyond.then(|| format!("{beyond} more, which were not looked at")));
     let mut text = parts.join(", ");
-    if *homeless > 0 {
+    if homeless > 0 {
         let why = problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
-        let nowhere = format!("{} nowhere, for now{why}", screen::count(*homeless as usize, "star"));
+        let nowhere = format!("{} nowhere, for now{why}", screen::count(homeless as usize, "star"));
         text = if text.is_empty() { nowhere } else { format!("{text}; {nowhere}") };
     }
     let due = due.map(|due| format!("its next run is due at {}", clock_time(due)));

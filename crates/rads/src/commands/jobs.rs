@@ -84,17 +84,17 @@ pub(super) fn stands(service: &ServiceKey, job: &JobView, held: &[u32]) -> Strin
         (None, Some(last)) => format!("run {} {}", last.number, outcome(last)),
         (None, None) => "has not run yet".to_owned(),
     };
-    match held.is_empty() {
-        true => stands,
-        false => format!("{stands}; {} stopped", names(service, held)),
+    match (held.is_empty(), &job.run) {
+        (false, Some(_)) => format!("{stands}; {} stopped", names(service, held)),
+        _ => stands,
     }
 }
 
 /// That nothing of a job goes on by itself: what is left of its run was stopped by name. `live` says whether a star of it is there.
 pub(super) fn rests(view: &ServiceView, live: bool) -> Option<Problem> {
     let run = view.job.as_ref()?.run.as_ref()?;
-    let left = run.parts.saturating_sub(run.good) as usize;
-    if live || view.stopped || view.held.is_empty() || left > view.held.len() {
+    // Those that are wanted come when their back-off is over.
+    if live || view.stopped || view.held.is_empty() || view.desired > 0 {
         return None;
     }
     let (service, number) = (&view.service, run.number);

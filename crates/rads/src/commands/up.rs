@@ -8,7 +8,8 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use api::{
-    Accepted, AppView, Client, LineReader, LogQuery, ServiceView, StarView, StarsThen, Version, WatchLine, WatchQuery,
+    Accepted, AppView, Client, Forecast, LineReader, LogQuery, ServiceView, StarView, StarsThen, Version, WatchLine,
+    WatchQuery,
 };
 use model::{AppKey, Code, Name, Problem, Protocol, ServiceKey, StarId, StarPhase};
 use tokio::signal::unix::{SignalKind, signal};
@@ -104,22 +105,22 @@ pub(crate) async fn plan(place: &Place, args: Plan, form: Form) -> Result<u8, Fa
             client.agreed().await?;
             let quota = namespaces::effect(&client, &planned.spec).await?;
             let (current, views) = (find_app(&client, app).await?, services_of(&client, app).await?);
-            let forecast = client.forecast(planned.spec.clone(), None).await?;
-            (current, views, quota, Some(forecast))
+            (current, views, quota, forecast(&client, &planned, None).await)
         }
         Err(problem) if problem.code == Code::NoAgent => (None, Vec::new(), None, None),
         Err(problem) => return Err(problem.into()),
     };
     let changes = planned.changes(current.as_ref().map(|app| &app.spec));
     let resting = resting(&views);
-    if form == Form::Text && changes.is_empty() && resting.is_empty() {
+    let is_nothing = changes.is_empty() && resting.is_empty();
+    if form == Form::Text && is_nothing {
         screen::print(&changes.render());
         return Ok(0);
     }
     if form == Form::Text {
         tell_plan(&changes, &views, &resting);
     }
-    if let Some(refused) = forecast.as_ref().and_then(|forecast| forecast.refused.clone()) {
+    if let Some(refused) = forecast.as_ref().and_then(|forecast| forecast.refused.clone()).filter(|_| !is_nothing) {
         return Err(refused.into());
     }
     match form {
@@ -129,7 +130,12 @@ pub(crate) async fn plan(place: &Place, args: Plan, form: Form) -> Result<u8, Fa
             quota.iter().flat_map(namespaces::Effect::lines).for_each(screen::line);
         }
     }
-    Ok(if changes.is_empty() && resting.is_empty() { 0 } else { 2 })
+    Ok(if is_nothing { 0 } else { 2 })
+}
+
+/// What would come of it, if the agent can tell: one of another version may not.
+async fn forecast(client: &Client, planned: &Planned, base: Option<u64>) -> Option<Forecast> {
+    client.forecast(planned.spec.clone(), base).await.ok()
 }
 
 /// Brings an app up and leaves it running.
@@ -177,7 +183,7 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
         return unchanged(client, app, go).await;
     }
     let base = current.map_or(0, |app| app.version);
-    let forecast = client.forecast(planned.spec.clone(), Some(base)).await?;
+    let forecast = forecast(client, planned, Some(base)).await.unwrap_or_default();
     if go.form == Form::Text {
         tell_plan(&changes, &views, &resting);
         super::forecast::lines(&forecast).iter().for_each(screen::line);
