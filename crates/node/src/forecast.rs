@@ -39,6 +39,9 @@ pub struct ServiceForecast {
     /// Stars that no machine would take.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub homeless: u32,
+    /// For those others would give way, which have a lower priority.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub makes_room: bool,
     /// Why none would.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -206,7 +209,10 @@ impl Node {
             *on.entry(placed.node).or_default() += 1;
         }
         let homeless = looked_at.saturating_sub(u32::try_from(placed.len()).unwrap_or(u32::MAX));
-        let problem = (homeless > 0).then(|| self.why_homeless(&request, &views, &on)).flatten();
+        let (makes_room, problem) = match homeless {
+            0 => (false, None),
+            _ => self.why_homeless(record, &request, &views, &on),
+        };
         for (node, stars) in &on {
             let other = meanwhile.on.entry(*node).or_default();
             other.come += stars;
@@ -219,7 +225,7 @@ impl Node {
         let mut comes: Vec<Comes> =
             on.iter().map(|(node, stars)| Comes { node: *node, name: self.name_of(*node), stars: *stars }).collect();
         comes.sort_by_key(|comes| std::cmp::Reverse(comes.stars));
-        Some(ServiceForecast { comes, homeless, problem, beyond: missing - looked_at, ..told })
+        Some(ServiceForecast { comes, homeless, makes_room, problem, beyond: missing - looked_at, ..told })
     }
 
     /// Whether stars of a service are there whatever becomes of this app.
@@ -236,14 +242,15 @@ impl Node {
             && (!is_to_go() || self.has_volume_on(&star.service, star.node))
     }
 
-    /// Why nobody takes one more, with what was planned counted.
+    /// Whether others give way for one more, with what was planned counted, and if none would, why nobody takes it.
     fn why_homeless(
         &self,
+        record: &ServiceRecord,
         request: &PlanRequest<'_>,
         views: &[NodeView<'_>],
         on: &BTreeMap<NodeId, u32>,
-    ) -> Option<String> {
-        let planned = views.iter().map(|view| {
+    ) -> (bool, Option<String>) {
+        let with_planned = views.iter().map(|view| {
             let stars = on.get(&view.node).copied().unwrap_or_default();
             let kept = if request.placement.reservation.is_some() { 0 } else { stars };
             NodeView {
@@ -253,15 +260,19 @@ impl Node {
                 ..*view
             }
         });
-        let all: Vec<NodeView<'_>> = planned.chain(self.closed(request.service, request.placement)).collect();
-        check(&all, request).err().map(|problem| problem.message)
+        let mut all: Vec<NodeView<'_>> = with_planned.collect();
+        if self.could_make_room(request.service, record, &all) {
+            return (true, None);
+        }
+        all.extend(self.closed(request.service, request.placement));
+        (false, check(&all, request).err().map(|problem| problem.message))
     }
 }
 
 impl ServiceForecast {
     fn of(service: &ServiceKey) -> Self {
         let service = service.name.clone();
-        Self { service, comes: Vec::new(), due: None, homeless: 0, problem: None, beyond: 0 }
+        Self { service, comes: Vec::new(), due: None, homeless: 0, makes_room: false, problem: None, beyond: 0 }
     }
 }
 

@@ -132,6 +132,21 @@ fn what_goes_of_an_app_leaves_its_room_and_its_places() {
 }
 
 #[test]
+fn stars_for_which_others_give_way_are_told_apart() {
+    let mut desk = with_room();
+    desk.tell(Event::Leads { leads: true });
+    let low =
+        ServiceSpec { placement: placed(0, r#"{"priority":10,"disruptions":"100%"}"#).placement, ..keeping(3, 600) };
+    check(&mut desk, app(vec![("low", low)]), &[]);
+    let usual = AppSpec { app: "bar".parse().unwrap(), ..app(vec![("usual", keeping(2, 600))]) };
+    let said = forecast(&desk, &usual);
+    assert!(said.services[0].makes_room && said.services[0].homeless == 2, "{said:?}");
+    let lower = ServiceSpec { placement: placed(0, r#"{"priority":5}"#).placement, ..keeping(2, 600) };
+    let said = forecast(&desk, &AppSpec { app: "bar".parse().unwrap(), ..app(vec![("lower", lower)]) });
+    assert!(!said.services[0].makes_room && said.services[0].problem.is_some(), "{said:?}");
+}
+
+#[test]
 fn services_that_are_apart_are_foretold_apart() {
     let mut desk = Desk::new(0, false);
     desk.tell(Event::Leads { leads: true });

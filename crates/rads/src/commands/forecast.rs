@@ -18,7 +18,7 @@ pub(super) fn lines(forecast: &Forecast) -> Vec<String> {
 }
 
 fn service(forecast: &ServiceForecast) -> Option<String> {
-    let ServiceForecast { service, comes, due, homeless, problem, beyond } = forecast;
+    let ServiceForecast { service, comes, due, homeless, makes_room, problem, beyond } = forecast;
     let name = |comes: &Comes| comes.name.as_ref().map(ToString::to_string);
     let mut parts: Vec<String> =
         comes.iter().take(TOLD_MAX).filter_map(|comes| Some(format!("{} to {}", comes.stars, name(comes)?))).collect();
@@ -34,7 +34,11 @@ fn service(forecast: &ServiceForecast) -> Option<String> {
     let mut text = parts.join(", ");
     if homeless > 0 {
         let why = problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
-        let nowhere = format!("{} nowhere, for now{why}", screen::count(homeless as usize, "star"));
+        let stars = screen::count(homeless as usize, "star");
+        let nowhere = match makes_room {
+            true => format!("{stars} where others give way"),
+            false => format!("{stars} nowhere, for now{why}"),
+        };
         text = if text.is_empty() { nowhere } else { format!("{text}; {nowhere}") };
     }
     let due = due.map(|due| format!("its next run is due at {}", clock_time(due)));
@@ -56,8 +60,15 @@ mod tests {
         });
         let problem = (homeless > 0).then(|| "1 node is drained".to_owned());
         let service = "web".parse().unwrap();
-        let services =
-            vec![ServiceForecast { service, comes: comes.collect(), due: None, homeless, problem, beyond: 0 }];
+        let services = vec![ServiceForecast {
+            service,
+            comes: comes.collect(),
+            due: None,
+            homeless,
+            makes_room: false,
+            problem,
+            beyond: 0,
+        }];
         Forecast { refused: None, services }
     }
 
