@@ -96,7 +96,7 @@ fn fault(cron: &str) -> String {
     match (0..FIELDS.len()).find(is_wrong) {
         Some(place) => {
             let (name, may) = FIELDS[place];
-            format!("its {name} is `{}`; it is made of {may}", fields[place].escape_debug())
+            format!("`{}` is no {name} ({may})", fields[place].escape_debug())
         }
         None => "its fields do not go together".to_owned(),
     }
@@ -193,10 +193,10 @@ mod tests {
         assert_eq!(refused("", "UTC"), "`` is no schedule: it has 0 fields, not 5");
         assert_eq!(
             refused("61 * * * *", "UTC"),
-            "`61 * * * *` is no schedule: its minute is `61`; it is made of 0 to 59"
+            "`61 * * * *` is no schedule: `61` is no minute (0 to 59)"
         );
-        assert!(refused("0 4 * * mno-fri", "UTC").contains("its day of the week is `mno-fri`"));
-        assert!(refused("0 4 * 13 *", "UTC").contains("its month is `13`"));
+        assert!(refused("0 4 * * mno-fri", "UTC").contains("`mno-fri` is no day of the week"));
+        assert!(refused("0 4 * 13 *", "UTC").contains("`13` is no month"));
         assert!(refused("@dayly", "UTC").contains("`@daily`"));
         assert!(refused("* * * * * *", "UTC").contains("6 fields"));
         assert!(refused("0 0 * * *", "Mars/Olympus").contains("no time zone"));
