@@ -84,6 +84,7 @@ pub(crate) fn walls_view(nursery_pid: u32, walls: Walls) -> WallsView {
         pids_not_enforced: reason(walls.pids),
         cpus_not_enforced: reason(walls.pinning),
         cpu_burst_not_enforced: reason(walls.burst),
+        cpu_borrow_not_enforced: reason(walls.yielding),
         io_not_limited: (walls.io.is_yes() && walls.io_in_part).then(|| IO_IN_PART.to_owned()),
         io_not_enforced: reason(walls.io),
     }

@@ -98,6 +98,8 @@ pub struct WallsView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_burst_not_enforced: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_borrow_not_enforced: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_not_enforced: Option<String>,
     /// What version 1 of cgroups leaves out of the limits of disk reads and writes.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -191,10 +191,7 @@ mod tests {
         assert!(refused("0 0 30 2 *", "UTC").contains("never due"));
         assert_eq!(refused("every day", "UTC"), "`every day` is no schedule: it has 2 fields, not 5");
         assert_eq!(refused("", "UTC"), "`` is no schedule: it has 0 fields, not 5");
-        assert_eq!(
-            refused("61 * * * *", "UTC"),
-            "`61 * * * *` is no schedule: `61` is no minute (0 to 59)"
-        );
+        assert_eq!(refused("61 * * * *", "UTC"), "`61 * * * *` is no schedule: `61` is no minute (0 to 59)");
         assert!(refused("0 4 * * mno-fri", "UTC").contains("`mno-fri` is no day of the week"));
         assert!(refused("0 4 * 13 *", "UTC").contains("`13` is no month"));
         assert!(refused("@dayly", "UTC").contains("`@daily`"));

@@ -217,6 +217,7 @@ fn summary(spec: &ServiceSpec) -> Vec<String> {
         let told = [
             "program",
             "cpu",
+            "cpu borrowed",
             "memory",
             "soft memory",
             "kept cpu",

@@ -1,7 +1,7 @@
 //! What the options of a service are called.
 
 /// Every option of `constellation.deploy`, in the order the guide has them.
-pub const OPTIONS: [&str; 53] = [
+pub const OPTIONS: [&str; 54] = [
     "script",
     "command",
     "args",
@@ -26,6 +26,7 @@ pub const OPTIONS: [&str; 53] = [
     "disk_mb",
     "log_kb_s",
     "cpus",
+    "cpu_borrow_percent",
     "cpu_burst_percent",
     "io_read_mb_s",
     "io_write_mb_s",

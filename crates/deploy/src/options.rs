@@ -229,9 +229,15 @@ fn limits(options: &mut Options, program: &Program, faults: &mut Faults) -> Limi
     limits.cpu_burst = faults.keep(options.int("cpu_burst_percent", 0, i64::from(Limits::CPU_BURST_MAX))).map(narrow);
     let has_quota =
         limits.cpu.is_some() || faults.0.iter().any(|fault| fault.path.iter().any(|name| name.starts_with("cpu_")));
-    if limits.cpu_burst.is_some() && !has_quota {
-        let message = "`cpu_burst_percent` is a part of `cpu_percent` or `cpu_cores`, and there is neither";
-        faults.0.push(options.fault("cpu_burst_percent", Problem::new(Code::InvalidValue, message)));
+    let most = i64::from(Limits::CPU_BORROW_MAX);
+    limits.cpu_borrow = faults.keep(options.int("cpu_borrow_percent", 0, most)).map(narrow).filter(|more| *more > 0);
+    for (option, is_there) in
+        [("cpu_burst_percent", limits.cpu_burst.is_some()), ("cpu_borrow_percent", limits.cpu_borrow.is_some())]
+    {
+        if is_there && !has_quota {
+            let message = format!("`{option}` is a part of `cpu_percent` or `cpu_cores`, and there is neither");
+            faults.0.push(options.fault(option, Problem::new(Code::InvalidValue, message)));
+        }
     }
     limits.io_read = faults.keep(rate(options, "io_read_mb_s"));
     limits.io_write = faults.keep(rate(options, "io_write_mb_s"));

@@ -247,6 +247,16 @@ impl StarTemplate {
                 return Err(Problem::new(Code::InvalidValue, message));
             }
         }
+        if let Some(more) = limits.cpu_borrow {
+            if limits.cpu.is_none() {
+                let message = "a star whose processor time is unlimited has nothing to borrow";
+                return Err(Problem::new(Code::InvalidValue, message).help("limit it, or leave the borrowing out"));
+            }
+            if more > Limits::CPU_BORROW_MAX {
+                let message = format!("a star borrows at most {} % more, not {more} %", Limits::CPU_BORROW_MAX);
+                return Err(Problem::new(Code::InvalidValue, message));
+            }
+        }
         for (what, rate) in [("reads", limits.io_read), ("writes", limits.io_write)] {
             if let Some(rate) = rate.filter(|rate| *rate < Limits::IO_MIN) {
                 return too_low(format!("a star {what} at least {} a second, not {rate}", Limits::IO_MIN));

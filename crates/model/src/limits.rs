@@ -39,6 +39,10 @@ pub struct Limits {
     /// `None`: 100, where the kernel can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_burst: Option<u32>,
+    /// How much more than `cpu` it may use of processors that nobody else wants just now, in percent of `cpu`. It is taken back at once
+    /// when somebody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_borrow: Option<u32>,
     /// Bytes it reads in a second from the disk of the data folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub io_read: Option<Bytes>,
@@ -65,6 +69,7 @@ impl Limits {
         log_rate: None,
         cpus: None,
         cpu_burst: None,
+        cpu_borrow: None,
         io_read: None,
         io_write: None,
         balloon: false,
@@ -91,6 +96,8 @@ impl Limits {
     pub const LOG_RATE_MAX: Bytes = Bytes::mib(10);
     /// The kernel lets nobody use more later than all of what it left unused.
     pub const CPU_BURST_MAX: u32 = 100;
+    /// More than anybody has processors for.
+    pub const CPU_BORROW_MAX: u32 = 100_000;
     /// Below a few pages a second a star could not even be loaded.
     pub const IO_MIN: Bytes = Bytes::kib(64);
 }
@@ -118,6 +125,8 @@ pub struct LimitsChange {
     pub cpus: Option<Option<CpuSet>>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
     pub cpu_burst: Option<Option<u32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub cpu_borrow: Option<Option<u32>>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
     pub io_read: Option<Option<Bytes>>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
@@ -147,6 +156,7 @@ impl LimitsChange {
             log_rate: self.log_rate.unwrap_or(before.log_rate),
             cpus: self.cpus.unwrap_or(before.cpus),
             cpu_burst: self.cpu_burst.unwrap_or(before.cpu_burst),
+            cpu_borrow: self.cpu_borrow.unwrap_or(before.cpu_borrow),
             io_read: self.io_read.unwrap_or(before.io_read),
             io_write: self.io_write.unwrap_or(before.io_write),
             balloon: self.balloon.unwrap_or(before.balloon),
@@ -170,6 +180,7 @@ impl LimitsChange {
             log_rate: back(self.log_rate, before.log_rate, now.log_rate),
             cpus: back(self.cpus, before.cpus, now.cpus),
             cpu_burst: back(self.cpu_burst, before.cpu_burst, now.cpu_burst),
+            cpu_borrow: back(self.cpu_borrow, before.cpu_borrow, now.cpu_borrow),
             io_read: back(self.io_read, before.io_read, now.io_read),
             io_write: back(self.io_write, before.io_write, now.io_write),
             balloon: back(self.balloon, before.balloon, now.balloon),
@@ -201,6 +212,7 @@ pub fn limit_fields(limits: &Limits) -> Vec<(&'static str, String)> {
     }
     fields.extend(limits.cpus.map(|cpus| ("processors", cpus.to_string())));
     fields.extend(limits.cpu_burst.map(|burst| ("cpu burst", format!("{burst} %"))));
+    fields.extend(limits.cpu_borrow.map(|more| ("cpu borrowed", format!("{more} % more"))));
     fields.extend(limits.io_read.map(|rate| ("disk reads", format!("{}/s", rate.exact()))));
     fields.extend(limits.io_write.map(|rate| ("disk writes", format!("{}/s", rate.exact()))));
     fields

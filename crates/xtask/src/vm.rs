@@ -141,8 +141,10 @@ impl Kernel {
 }
 
 fn boot(kernel: &Kernel, initial: &Path, disk: &Path, program: &Path, filter: &[&str]) -> Outcome {
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).filter(|tree| tree.starts_with("/tmp"));
+    let tree = tree.map(|tree| format!(" rads.tree={}", tree.display())).unwrap_or_default();
     let words = format!(
-        "console=ttyS0 quiet loglevel=3 panic=-1 lsm=landlock,yama,apparmor rads.run={} rads.filter={} rads.modules={}",
+        "console=ttyS0 quiet loglevel=3 panic=-1 lsm=landlock,yama,apparmor rads.run={} rads.filter={} rads.modules={}{tree}",
         program.display(),
         filter.join(","),
         kernel.root.display()

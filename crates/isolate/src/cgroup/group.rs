@@ -15,6 +15,11 @@ use crate::stats::StarStats;
 
 /// The quota's period. The kernel's default: shorter ones cost more switches, longer ones stall a star visibly.
 const PERIOD_US: u64 = 100_000;
+
+/// What a star may use in a period, with so many percent more.
+pub(super) fn quota_us(limits: &Limits, more_percent: u32) -> Option<u64> {
+    limits.cpu.map(|cpu| u64::from(cpu.0) * PERIOD_US / 1000 * (100 + u64::from(more_percent)) / 100)
+}
 /// How often a star's processes are gone through until all of them are frozen. Those that are make no new ones.
 const LOOKS: usize = 100;
 /// Version 1: bytes a second from a disk and to it.
@@ -115,8 +120,7 @@ impl Groups {
         let mut failures = Vec::new();
         let mut tried = |result: io::Result<()>| failures.extend(result.err());
         if let Some(group) = &self.cpu {
-            let quota = limits.cpu.map(|cpu| u64::from(cpu.0) * PERIOD_US / 1000);
-            tried(group.limit_cpu(quota, limits.cpu_burst));
+            tried(group.limit_cpu(quota_us(limits, 0), limits.cpu_burst));
         }
         if let Some(group) = &self.cpuset {
             tried(group.pin(limits.cpus));
@@ -350,12 +354,7 @@ impl Groups {
 
     pub(crate) fn stats(&self) -> StarStats {
         let mut stats = StarStats::default();
-        if let Some(Group { version, dir }) = &self.usage {
-            stats.cpu_usage_us = match version {
-                Version::V1 => number(dir, "cpuacct.usage").map(|nanos| nanos / 1000),
-                Version::V2 => keyed(dir, "cpu.stat", "usage_usec"),
-            };
-        }
+        stats.cpu_usage_us = self.used().and_then(|used| u64::try_from(used.as_micros()).ok());
         if let Some(Group { version, dir }) = &self.cpu {
             stats.nr_throttled = keyed(dir, "cpu.stat", "nr_throttled");
             stats.throttled_us = match version {
@@ -413,7 +412,7 @@ impl Group {
     }
 
     /// The processor time it has in a period, and the period, in microseconds; `None` when it may use all there is.
-    fn quota(&self) -> Option<(u64, u64)> {
+    pub(super) fn quota(&self) -> Option<(u64, u64)> {
         let (quota, period) = match self.version {
             Version::V1 => (number(&self.dir, "cpu.cfs_quota_us")?, number(&self.dir, "cpu.cfs_period_us")?),
             Version::V2 => {
@@ -452,7 +451,7 @@ impl Group {
 
     /// `quota_us` of processor time per period. What an idle star leaves unused it may use later, up to `burst` percent of the
     /// quota.
-    fn limit_cpu(&self, quota_us: Option<u64>, burst_percent: Option<u32>) -> io::Result<()> {
+    pub(super) fn limit_cpu(&self, quota_us: Option<u64>, burst_percent: Option<u32>) -> io::Result<()> {
         let (quota_file, burst_file) = match self.version {
             Version::V1 => ("cpu.cfs_quota_us", "cpu.cfs_burst_us"),
             Version::V2 => ("cpu.max", "cpu.max.burst"),

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::time::Duration;
 
-use super::group::{Group, Groups};
+use model::Limits;
+
+use super::group::{Group, Groups, Version, quota_us};
 use super::turns::Turn;
-use super::{number, write};
+use super::{keyed, number, write};
 
 /// Whether a group runs only where nobody else wants to; by the same name in both versions, from Linux 5.15 on.
 const GIVES_WAY_FILE: &str = "cpu.idle";
@@ -17,6 +20,8 @@ pub(crate) struct Spent {
     pub(crate) periods: u64,
     /// In which all of the quota was used before the end.
     pub(crate) cut_short: u64,
+    /// Processor time that it used in all; nothing where it is not counted.
+    pub(crate) used: Duration,
 }
 
 impl Groups {
@@ -24,7 +29,28 @@ impl Groups {
     pub(crate) fn spent(&self) -> Option<Spent> {
         let text = fs::read_to_string(self.cpu.as_ref()?.dir.join("cpu.stat")).ok()?;
         let number = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
-        Some(Spent { periods: number("nr_periods ")?, cut_short: number("nr_throttled ")? })
+        let used = self.used().unwrap_or_default();
+        Some(Spent { periods: number("nr_periods ")?, cut_short: number("nr_throttled ")?, used })
+    }
+
+    /// Processor time that it has used in all.
+    pub(super) fn used(&self) -> Option<Duration> {
+        let Group { version, dir } = self.usage.as_ref()?;
+        match version {
+            Version::V1 => number(dir, "cpuacct.usage").map(Duration::from_nanos),
+            Version::V2 => keyed(dir, "cpu.stat", "usage_usec").map(Duration::from_micros),
+        }
+    }
+
+    /// Lends it what its limits allow of processors that nobody else wants, or takes that back.
+    pub(crate) fn lend(&self, limits: &Limits, lends: bool) -> io::Result<()> {
+        let Some((group, more)) = self.cpu.as_ref().zip(limits.cpu_borrow) else { return Ok(()) };
+        let quota = quota_us(limits, if lends { more } else { 0 });
+        // Whoever is told anew begins his period anew.
+        match group.quota().map(|(quota, _)| quota) == quota {
+            true => Ok(()),
+            false => group.limit_cpu(quota, limits.cpu_burst),
+        }
     }
 
     /// Lets it run only where nobody else wants to, or like everybody else.

@@ -6,13 +6,17 @@
 //! is idle (ADR 0043). A star that gave way and then got less than its quota was kept from it, or is calm: either way it counts
 //! like any other again, and for a while.
 //!
+//! A star that may borrow (`cpu_borrow`) has more while it gives way, and only then: what it uses beyond its own is what nobody else
+//! wants at that moment, and whoever comes takes it back by running. It has its own again, like any other, when it needs no more than
+//! that, or was kept from it.
+//!
 //! Looks take too long to find a star that lives for moments, as one that fills its memory does again and again: whoever comes in the
 //! place of one that its limits ended gives way from its beginning until the first look.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use model::{ExitCause, StarId};
+use model::{ExitCause, Limits, StarId};
 
 use super::{Nursery, Phase, Star};
 use crate::cgroup::Spent;
@@ -42,6 +46,8 @@ pub(super) struct Yielding {
     next: Option<Instant>,
     /// When all of them had used how much.
     last: Option<(Instant, Duration)>,
+    /// How much the processors of the machine had rested, and when.
+    rested: Option<(Instant, Duration)>,
     accounts: BTreeMap<StarId, Account>,
     /// Names of stars that their limits ended, and when.
     suspects: BTreeMap<String, Instant>,
@@ -55,17 +61,32 @@ struct Account {
     seen: Spent,
     gives_way: bool,
     rests: u32,
+    /// When it was looked at last.
+    at: Option<Instant>,
+}
+
+/// What somebody is judged by who may borrow.
+#[derive(Debug, Clone, Copy)]
+struct Loan {
+    /// Processor time that was his own since the last look.
+    own: Duration,
+    /// Whether the processors had hardly anything left meanwhile.
+    busy: bool,
 }
 
 impl Account {
     /// What another look at its counters means; `None` when all stays as it is.
-    fn judge(&mut self, now: Spent) -> Option<bool> {
+    fn judge(&mut self, now: Spent, loan: Option<Loan>) -> Option<bool> {
         let periods = now.periods.saturating_sub(self.seen.periods);
         let cut_short = now.cut_short.saturating_sub(self.seen.cut_short);
+        let used = now.used.saturating_sub(self.seen.used);
         self.seen = now;
         let spends_all = cut_short > 0 && cut_short * 2 >= periods;
-        match (self.gives_way, spends_all) {
+        let borrows = self.gives_way && loan.is_some_and(|loan| used * 10 >= loan.own * 9);
+        match (self.gives_way, spends_all || borrows) {
             (false, true) if self.rests == 0 => self.gives_way = true,
+            // On a machine that had time left nothing kept it from its own: it wanted no more.
+            (true, false) if loan.is_some_and(|loan| !loan.busy) => self.gives_way = false,
             (true, false) => (self.gives_way, self.rests) = (false, REST),
             _ => {
                 self.rests = self.rests.saturating_sub(1);
@@ -122,6 +143,13 @@ impl Yielding {
         self.accounts.remove(&star);
     }
 
+    /// Whether the processors of the machine had hardly anything left since the last look; so it is taken to be until that is known.
+    fn is_busy(&mut self, now: Instant, rested: Option<(Duration, u32)>) -> bool {
+        let last = std::mem::replace(&mut self.rested, rested.map(|(rested, _)| (now, rested)));
+        let Some(((then, before), (rested, processors))) = last.zip(rested) else { return true };
+        rested.saturating_sub(before) * 100 < now.duration_since(then) * processors * LEFT_PERCENT
+    }
+
     /// Whether so little was used since the last look that nobody can have spent his part.
     fn is_calm(&mut self, now: Instant, used: Option<Duration>) -> bool {
         let last = std::mem::replace(&mut self.last, used.map(|used| (now, used)));
@@ -130,6 +158,22 @@ impl Yielding {
     }
 }
 
+/// Part of the time of all processors, in percent: a machine that has less left is busy.
+const LEFT_PERCENT: u32 = 10;
+
+/// How long the processors of the machine have rested since it started, and how many they are (proc_stat(5)).
+fn rested() -> Option<(Duration, u32)> {
+    let text = std::fs::read_to_string("/proc/stat").ok()?;
+    // The first line is of all of them.
+    let processors = text.lines().filter(|line| line.starts_with("cpu")).count().saturating_sub(1);
+    let mut words = text.lines().next()?.strip_prefix("cpu ")?.split_whitespace().skip(3);
+    let (idle, waits): (u64, u64) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    Some((Duration::from_millis((idle + waits) * (1_000 / TICKS_A_SECOND)), u32::try_from(processors).ok()?))
+}
+
+/// What that file counts in: the same on every Linux that this runs on.
+const TICKS_A_SECOND: u64 = 100;
+
 impl Nursery {
     /// What a nursery before this one knew of its stars is not known any more.
     pub(super) fn let_nobody_give_way(&mut self) {
@@ -137,6 +181,7 @@ impl Nursery {
             if star.record.groups.gives_way() {
                 // Fails when the group is about to go.
                 let _ = star.record.groups.give_way(false);
+                let _ = star.record.limits.map(|limits| star.record.groups.lend(&limits, false));
             }
             self.yielding.expect(Instant::now());
         }
@@ -176,16 +221,25 @@ impl Nursery {
             self.yielding.next = Some(now + CALM_LOOK);
             return;
         }
+        let borrows = |star: &Star| star.record.limits.is_some_and(|limits| limits.cpu_borrow.is_some());
+        let any_borrows = self.stars.values().any(|star| can(&star) && borrows(star));
+        let busy = any_borrows && self.yielding.is_busy(now, rested());
         let mut accounts = std::mem::take(&mut self.yielding.accounts);
         accounts.retain(|star, _| self.stars.get(star).is_some_and(|star| star.lives() && star.has_quota()));
         for star in self.stars.values().filter(can) {
             let groups = &star.record.groups;
             let Some(spent) = groups.spent() else { continue };
             let account = accounts.entry(star.record.star).or_default();
+            let since = account.at.replace(now).map_or(Duration::ZERO, |at| now.duration_since(at));
+            let limits = star.record.limits.unwrap_or(Limits::UNLIMITED);
+            let own = limits.cpu.map_or(Duration::ZERO, |cpu| since * cpu.0 / 1_000);
+            let loan = limits.cpu_borrow.map(|_| Loan { own, busy });
             // Fails when the group is about to go.
-            let _ = match account.judge(spent) {
-                Some(gives_way) => groups.give_way(gives_way),
-                None if account.gives_way => groups.still_give_way(),
+            let _ = match account.judge(spent, loan) {
+                Some(true) => groups.give_way(true).and_then(|()| groups.lend(&limits, true)),
+                // What is not its own is taken back first.
+                Some(false) => groups.lend(&limits, false).and_then(|()| groups.give_way(false)),
+                None if account.gives_way => groups.still_give_way().and_then(|()| groups.lend(&limits, true)),
                 None => Ok(()),
             };
         }
@@ -209,8 +263,8 @@ mod tests {
     fn judged(account: &mut Account, looks: &[u64]) -> Vec<Option<bool>> {
         let mut spent = account.seen;
         let mut look = |&cut_short: &u64| {
-            spent = Spent { periods: spent.periods + 3, cut_short: spent.cut_short + cut_short };
-            account.judge(spent)
+            spent = Spent { periods: spent.periods + 3, cut_short: spent.cut_short + cut_short, ..spent };
+            account.judge(spent, None)
         };
         looks.iter().map(&mut look).collect()
     }
@@ -263,10 +317,42 @@ mod tests {
     #[test]
     fn a_star_without_a_period_spends_nothing() {
         let mut account = Account::default();
-        assert_eq!(account.judge(Spent::default()), None);
-        assert_eq!(account.judge(Spent { periods: 1, cut_short: 1 }), Some(true));
+        assert_eq!(account.judge(Spent::default(), None), None);
+        assert_eq!(account.judge(Spent { periods: 1, cut_short: 1, ..Spent::default() }, None), Some(true));
         // Counters of another group of the same name.
-        assert_eq!(account.judge(Spent::default()), Some(false));
+        assert_eq!(account.judge(Spent::default(), None), Some(false));
+    }
+
+    #[test]
+    fn who_may_borrow_does_so_as_long_as_it_needs_more_than_its_own_and_others_do_not() {
+        // A quarter of a core: 75 ms of each look are its own.
+        let mut account = Account::default();
+        let mut spent = Spent::default();
+        let mut look = |cut_short: u64, used_ms: u64, busy: bool| {
+            let used = spent.used + Duration::from_millis(used_ms);
+            spent = Spent { periods: spent.periods + 3, cut_short: spent.cut_short + cut_short, used };
+            account.judge(spent, Some(Loan { own: Duration::from_millis(75), busy }))
+        };
+        assert_eq!(look(3, 75, false), Some(true), "it wants more than it has");
+        assert_eq!(look(3, 150, false), None, "and all that it is lent");
+        assert_eq!(look(0, 110, true), None, "or some of that");
+        assert_eq!(look(0, 70, true), None, "or nearly its own: others are there, and it runs all the same");
+        assert_eq!(look(0, 20, true), Some(false), "it was kept from it");
+        assert!((0..REST).all(|_| look(3, 75, true).is_none()), "then it has its own for a while");
+        assert_eq!(look(3, 75, true), Some(true));
+        assert_eq!(look(0, 20, false), Some(false), "nobody kept it from anything: it wants no more");
+        assert_eq!(look(3, 75, false), Some(true), "and borrows again as soon as it does");
+    }
+
+    #[test]
+    fn a_machine_is_busy_when_its_processors_hardly_rest() {
+        let (mut yielding, now) = (Yielding::default(), Instant::now());
+        let at = |ms: u64| now + Duration::from_millis(ms);
+        let rested = |ms: u64| Some((Duration::from_millis(ms), 2));
+        assert!(yielding.is_busy(at(0), rested(1_000)), "nothing is known yet");
+        assert!(!yielding.is_busy(at(300), rested(1_100)), "a sixth of the time of two was left");
+        assert!(yielding.is_busy(at(600), rested(1_150)), "a twelfth was");
+        assert!(yielding.is_busy(at(900), None));
     }
 
     #[test]

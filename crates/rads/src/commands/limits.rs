@@ -66,6 +66,7 @@ fn change(args: &LimitsArgs) -> LimitsChange {
         log_rate: scaled(args.log_kb_s, 1024.0, Bytes),
         cpus: args.cpus.map(|cpus| cpus.0),
         cpu_burst: scaled(args.cpu_burst_percent, 1.0, narrow),
+        cpu_borrow: scaled(args.cpu_borrow_percent, 1.0, narrow),
         io_read: scaled(args.io_read_mb_s, MIB, Bytes),
         io_write: scaled(args.io_write_mb_s, MIB, Bytes),
         balloon: args.ram_balloon.map(|switch| switch == Switch::On),

@@ -144,6 +144,7 @@ pub(crate) async fn report_walls(client: &Client, asked: &[&StarTemplate]) -> Re
     for (limit, reason, asked_for) in [
         ("the processors of stars", &walls.cpus_not_enforced, asks(|template| template.limits.cpus.is_some())),
         ("cpu bursts", &walls.cpu_burst_not_enforced, asks(|template| template.limits.cpu_burst.is_some())),
+        ("cpu borrowing", &walls.cpu_borrow_not_enforced, asks(|template| template.limits.cpu_borrow.is_some())),
         ("limits of disk reads and writes", &walls.io_not_enforced, asks(limits_io)),
     ] {
         if let Some(reason) = reason.as_ref().filter(|_| asked_for) {
