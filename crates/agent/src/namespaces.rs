@@ -67,6 +67,7 @@ fn empty(namespace: Name) -> NamespaceView {
         created: None,
         ends: None,
         quota: Quota::default(),
+        cpu_borrow: None,
         used: Usage::default(),
         beyond: Vec::new(),
         apps: 0,

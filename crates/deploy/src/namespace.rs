@@ -5,7 +5,8 @@ use model::{Bytes, Code, Millicores, NamespaceChange, Priority, Problem, QuotaCh
 use crate::options::Options;
 use crate::setting::Setting;
 
-const NAMESPACE_OPTIONS: [&str; 5] = ["ttl_seconds", "ttl_minutes", "ttl_hours", "ttl_days", "quota"];
+const NAMESPACE_OPTIONS: [&str; 6] =
+    ["ttl_seconds", "ttl_minutes", "ttl_hours", "ttl_days", "quota", "cpu_borrow_percent"];
 const QUOTA_OPTIONS: [&str; 9] =
     ["cpu_percent", "cpu_cores", "ram_mb", "ram_gb", "disk_mb", "disk_gb", "instances", "services", "priority"];
 /// Beyond what any constellation has, and what is converted from here on cannot overflow.
@@ -37,6 +38,15 @@ pub fn namespace_change(settings: Vec<(String, Setting)>) -> Result<NamespaceCha
             let message =
                 format!("`quota` is an object such as {{ram_mb: 4096, instances: 20}}, not {}", other.shown());
             return Err(Problem::new(Code::InvalidValue, message));
+        }
+    };
+    change.cpu_borrow = match options.take("cpu_borrow_percent") {
+        None => None,
+        Some(Setting::Text(text)) if text == "none" => Some(None),
+        Some(Setting::Int(more)) if more >= 0 => Some(Some(u32::try_from(more).unwrap_or(u32::MAX))),
+        Some(other) => {
+            let message = format!("`cpu_borrow_percent` is a whole number from 0 on, not {}", other.shown());
+            return Err(Problem::new(Code::InvalidValue, message).help("\"none\" ends the sharing"));
         }
     };
     change.check()?;

@@ -230,7 +230,7 @@ fn limits(options: &mut Options, program: &Program, faults: &mut Faults) -> Limi
     let has_quota =
         limits.cpu.is_some() || faults.0.iter().any(|fault| fault.path.iter().any(|name| name.starts_with("cpu_")));
     let most = i64::from(Limits::CPU_BORROW_MAX);
-    limits.cpu_borrow = faults.keep(options.int("cpu_borrow_percent", 0, most)).map(narrow).filter(|more| *more > 0);
+    limits.cpu_borrow = faults.keep(options.int("cpu_borrow_percent", 0, most)).map(narrow);
     for (option, is_there) in
         [("cpu_burst_percent", limits.cpu_burst.is_some()), ("cpu_borrow_percent", limits.cpu_borrow.is_some())]
     {

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::app::ServiceSpec;
-use crate::limits::there;
+use crate::limits::{Limits, there};
 use crate::name::Name;
 use crate::placement::Priority;
 use crate::problem::{Code, Problem};
@@ -74,6 +74,9 @@ pub struct NamespaceChange {
     pub ttl_ms: Option<Option<u64>>,
     #[serde(default, skip_serializing_if = "QuotaChange::is_empty")]
     pub quota: QuotaChange,
+    /// How much more processor time than their own its stars may borrow, in percent, where their service says nothing else; `null`: none.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub cpu_borrow: Option<Option<u32>>,
 }
 
 impl NamespaceChange {
@@ -84,6 +87,10 @@ impl NamespaceChange {
     pub fn check(&self) -> Result<(), Problem> {
         if let Some(priority) = self.quota.priority.flatten().filter(|priority| *priority > Priority::MAX) {
             let message = format!("a quota of priority is from 0 to {}, not {priority}", Priority::MAX);
+            return Err(Problem::new(Code::InvalidValue, message));
+        }
+        if let Some(more) = self.cpu_borrow.flatten().filter(|more| *more > Limits::CPU_BORROW_MAX) {
+            let message = format!("stars borrow at most {} % more, not {more} %", Limits::CPU_BORROW_MAX);
             return Err(Problem::new(Code::InvalidValue, message));
         }
         match self.ttl_ms.flatten() {
@@ -543,8 +550,8 @@ mod tests {
             ["service `web` has priority 80"]
         );
         let change = |priority| NamespaceChange {
-            ttl_ms: None,
             quota: QuotaChange { priority: Some(Some(Priority(priority))), ..QuotaChange::default() },
+            ..NamespaceChange::default()
         };
         assert!(change(101).check().is_err() && change(100).check().is_ok());
     }

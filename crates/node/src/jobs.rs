@@ -10,6 +10,7 @@ use model::{Code, Job, Missed, Problem, Run, ServiceKey, StarTemplate, WallTime}
 use serde::{Deserialize, Serialize};
 use state::{Command, ServiceRecord, StarRecord};
 
+use crate::limits::limits_of;
 use crate::log::Purpose;
 use crate::node::{Node, Step};
 use crate::timers::Timer;
@@ -97,6 +98,7 @@ impl Node {
     /// What a star is made from, with what it is told of its part.
     pub(crate) fn template_of(&self, star: &StarRecord) -> StarTemplate {
         let mut template = (*star.template).clone();
+        template.limits = limits_of(&self.state, star);
         let record = self.state.services.get(&star.service).filter(|record| record.revision == star.revision);
         let Some((record, job)) = record.and_then(|record| Some((record, record.spec.job.as_ref()?))) else {
             return template;

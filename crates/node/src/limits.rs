@@ -1,7 +1,7 @@
 //! What stars may use, changed while they run: the nursery is told, and whoever asked hears when it holds.
 
 use model::{Code, Limits, LimitsChange, Problem, RequestId, ServiceKey, StarId, StarPhase};
-use state::{Author, Command};
+use state::{Author, Command, StarRecord, State};
 
 use crate::balloon::with_soft;
 use crate::change::by;
@@ -23,12 +23,19 @@ pub(crate) struct LimitWait {
     pub(crate) refused: Option<Problem>,
 }
 
+/// What a star may use: what it was made with, and what its namespace lets it borrow.
+pub(crate) fn limits_of(state: &State, star: &StarRecord) -> Limits {
+    let limits = star.template.limits;
+    let shared = state.namespaces.get(&star.service.namespace).and_then(|record| record.cpu_borrow);
+    Limits { cpu_borrow: limits.cpu_borrow.or(shared).filter(|_| limits.cpu.is_some()), ..limits }
+}
+
 impl Node {
     /// Tells the nursery what a star may use, unless it was told so last.
     pub(crate) fn fit(&mut self, star: StarId, step: &mut Step<'_>) {
         self.balloon(star, step);
         let (Some(local), Some(record)) = (self.stars.get_mut(&star), self.state.stars.get(&star)) else { return };
-        let wanted = with_soft(record.template.limits, local.soft);
+        let wanted = with_soft(limits_of(&self.state, record), local.soft);
         // What is not ordered yet will be ordered with them; while the nursery is away there is nobody to tell.
         if !self.nursery_up || !local.ordered || local.phase == StarPhase::Ended || local.limits == Some(wanted) {
             return;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Name, Quota, Usage, VolumeKey, WallTime};
+use model::{Name, Quota, StarId, Usage, VolumeKey, WallTime};
 use serde::{Deserialize, Serialize};
 use state::{Command, End};
 
@@ -26,6 +26,9 @@ pub struct NamespaceView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends: Option<WallTime>,
     pub quota: Quota,
+    /// How much more processor time than their own its stars may borrow, in percent, where their service says nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_borrow: Option<u32>,
     /// What its services ask for.
     pub used: Usage,
     /// What of that is beyond the quota, in words: it stays, and does not grow.
@@ -57,6 +60,7 @@ impl Node {
             created: record.map(|record| record.created),
             ends: record.and_then(|record| record.end).map(|end| end.at),
             quota,
+            cpu_borrow: record.and_then(|record| record.cpu_borrow),
             used: self.state.usage_of(name),
             beyond: quota.exceeded(&self.state.services_in(name)),
             apps: inside.apps.len() as u64,
@@ -64,6 +68,13 @@ impl Node {
             secrets: inside.secrets.len() as u64,
             volumes: inside.volumes,
         }
+    }
+
+    /// What its stars may borrow may be other than before.
+    pub(crate) fn fit_all_in(&mut self, namespace: &Name, step: &mut Step<'_>) {
+        let is_in = |star: &StarId| self.state.stars.get(star).is_some_and(|star| star.service.namespace == *namespace);
+        let stars: Vec<StarId> = self.stars.keys().copied().filter(is_in).collect();
+        stars.into_iter().for_each(|star| self.fit(star, step));
     }
 
     /// Warns of ends and brings them about, and comes again when the next is due.

@@ -557,8 +557,12 @@ impl Node {
                 self.own_facts.overcommit = self.state.overcommit;
                 self.look_at_all();
             }
-            Change::NamespaceChanged { .. } => self.look_at_namespaces(step),
+            Change::NamespaceChanged { namespace } => {
+                self.look_at_namespaces(step);
+                self.fit_all_in(namespace, step);
+            }
             Change::NamespaceRemoved { namespace } => {
+                self.fit_all_in(namespace, step);
                 step.effects.push(Effect::NamespaceRemoved { namespace: namespace.clone() });
             }
             Change::AppPut { .. }

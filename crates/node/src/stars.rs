@@ -36,7 +36,7 @@ impl Node {
         let template = self.template_of(record);
         let Some(local) = self.stars.get_mut(&star) else { return };
         local.ordered = true;
-        local.limits = Some(record.template.limits);
+        local.limits = Some(template.limits);
         if !record.template.hooks.before_start.is_empty() {
             // What runs first may hang; the time it may take to get ready begins with it.
             self.timers.set(Timer::Start(star), step.now + start_limit(&record.template, false));

@@ -49,7 +49,14 @@ pub(crate) struct NamespaceOptions {
     /// What it may have: `cpu_percent=400,ram_mb=4096,disk_mb=10240,instances=20,services=5,priority=50`; one is `none`, or all are
     #[arg(long, value_name = "LIMITS", value_parser = quota)]
     pub(crate) quota: Option<QuotaChange>,
+    /// How much more processor time than their own its stars may borrow of what others leave, in percent, or `none`
+    #[arg(long, value_name = "PERCENT", value_parser = borrowing)]
+    pub(crate) cpu_borrow_percent: Option<Borrowing>,
 }
+
+/// So many percent more, or nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Borrowing(pub(crate) Option<u32>);
 
 /// A time, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +65,12 @@ pub(crate) struct Ttl(pub(crate) Option<Duration>);
 impl NamespaceOptions {
     pub(crate) fn change(&self) -> NamespaceChange {
         let ms = |ttl: Duration| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
-        NamespaceChange { ttl_ms: self.ttl.map(|Ttl(ttl)| ttl.map(ms)), quota: self.quota.unwrap_or_default() }
+        let cpu_borrow = self.cpu_borrow_percent.map(|Borrowing(more)| more);
+        NamespaceChange {
+            ttl_ms: self.ttl.map(|Ttl(ttl)| ttl.map(ms)),
+            quota: self.quota.unwrap_or_default(),
+            cpu_borrow,
+        }
     }
 }
 
@@ -66,6 +78,13 @@ fn ttl(text: &str) -> Result<Ttl, String> {
     match text {
         "none" => Ok(Ttl(None)),
         _ => crate::moment::duration(text).map(|ttl| Ttl(Some(ttl))).map_err(|error| format!("{error}, or `none`")),
+    }
+}
+
+fn borrowing(text: &str) -> Result<Borrowing, String> {
+    match text {
+        "none" => Ok(Borrowing(None)),
+        _ => text.parse().map(|more| Borrowing(Some(more))).map_err(|_| "write a whole number, or `none`".to_owned()),
     }
 }
 

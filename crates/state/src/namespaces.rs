@@ -26,6 +26,9 @@ pub struct NamespaceRecord {
     pub end: Option<End>,
     #[serde(default, skip_serializing_if = "Quota::is_empty")]
     pub quota: Quota,
+    /// How much more processor time than their own its stars may borrow, in percent, where their service says nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_borrow: Option<u32>,
 }
 
 /// When a namespace ends.
@@ -192,7 +195,7 @@ pub(crate) fn set(
         let before = state.namespaces.get(name).map(|record| record.quota).unwrap_or_default();
         change.quota.of(&before).exceeded(&state.services_in(name))
     };
-    let made = NamespaceRecord { created: wall, end: None, quota: Quota::default() };
+    let made = NamespaceRecord { created: wall, end: None, quota: Quota::default(), cpu_borrow: None };
     let record = state.namespaces.entry(name.clone()).or_insert(made);
     let mut said = Vec::new();
     if let Some(ttl) = change.ttl_ms {
@@ -206,6 +209,12 @@ pub(crate) fn set(
         if !over.is_empty() {
             said.push(format!("more than that is used and stays, without growing: {}", over.join(", ")));
         }
+    }
+    if let Some(more) = change.cpu_borrow.filter(|more| *more != record.cpu_borrow) {
+        record.cpu_borrow = more;
+        said.push(more.map_or("its stars borrow nothing".to_owned(), |more| {
+            format!("its stars may borrow {more} % more processor time")
+        }));
     }
     let what = if new { "created" } else { "changed" };
     let said = if said.is_empty() { String::new() } else { format!(": {}", said.join("; ")) };

@@ -284,6 +284,7 @@ impl Control for Remembering {
             namespace: namespace.parse().unwrap(),
             created: None,
             ends: None,
+            cpu_borrow: None,
             quota: model::Quota::default(),
             used: model::Usage::default(),
             beyond: Vec::new(),

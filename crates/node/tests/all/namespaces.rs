@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::{Bytes, Name, NamespaceChange, NodeFacts, NodeId, NodeRole, QuotaChange, Time, WallTime};
+use model::{Bytes, Name, NamespaceChange, NodeFacts, NodeId, NodeRole, Time, WallTime};
 use node::{Effect, Event, Node, NodeConfig};
 use state::{Command, State};
 
@@ -98,7 +98,7 @@ impl Desk {
     }
 
     fn make(&mut self, minutes: u64) {
-        let change = NamespaceChange { ttl_ms: Some(Some(minutes * 60_000)), quota: QuotaChange::default() };
+        let change = NamespaceChange { ttl_ms: Some(Some(minutes * 60_000)), ..NamespaceChange::default() };
         self.write(Command::SetNamespace { namespace: dev(), change, new: true, wall: self.wall });
     }
 

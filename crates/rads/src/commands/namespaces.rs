@@ -29,9 +29,9 @@ pub(crate) async fn namespaces(client: &Client, what: Namespaces, form: Form) ->
             client.create_namespace(&name, &what.change()).await?;
             told(client, &name, "created", form).await
         }
-        Namespaces::Set { name, what: NamespaceOptions { ttl: None, quota: None } } => {
+        Namespaces::Set { name, what: NamespaceOptions { ttl: None, quota: None, cpu_borrow_percent: None } } => {
             let problem = Problem::new(Code::Usage, format!("nothing is said of namespace `{name}`"));
-            Err(problem.help("say when it ends with `--ttl`, or what it may have with `--quota`"))
+            Err(problem.help("say when it ends with `--ttl`, what it may have with `--quota`, or what its stars may borrow with `--cpu-borrow-percent`"))
         }
         Namespaces::Set { name, what } => {
             client.set_namespace(&name, &what.change()).await?;
@@ -174,6 +174,7 @@ fn shown(view: &NamespaceView) -> String {
     if !view.volumes.is_empty() {
         text.push_str(&format!("  {}\n", said(&view.volumes)));
     }
+    text.extend(view.cpu_borrow.map(|more| format!("  its stars may borrow {more} % more processor time\n")));
     text.extend(view.quota.priority.map(|most| format!("  services with a priority of {most} at most\n")));
     text.push('\n');
     let mut table = Table::new(&["", ">USED", ">QUOTA", ">LEFT"]);
@@ -284,6 +285,7 @@ mod tests {
             created: None,
             ends: None,
             quota: Quota { instances: Some(8), memory: Some(Bytes::mib(256)), ..Quota::default() },
+            cpu_borrow: Some(50),
             used: Usage { services: 2, instances: 6, cpu: 250, memory: 300 << 20, disk: 0 },
             beyond: vec!["300 MiB of 256 MiB of memory".to_owned()],
             apps: 1,
@@ -295,6 +297,7 @@ mod tests {
 dev: has no end
   1 app, 5 running stars, 0 secrets
   volume `dev/pages`
+  its stars may borrow 50 % more processor time
 
              USED    QUOTA  LEFT
 services        2        -     -
@@ -307,7 +310,7 @@ more than its quota is used, and stays, without growing: 300 MiB of 256 MiB of m
 ";
         assert_eq!(shown(&view), expected);
         let quota = Quota { priority: Some(model::Priority(60)), ..view.quota };
-        let told = "  volume `dev/pages`\n  services with a priority of 60 at most\n\n";
+        let told = "processor time\n  services with a priority of 60 at most\n\n";
         assert!(shown(&NamespaceView { quota, ..view }).contains(told));
     }
 

@@ -48,7 +48,7 @@ fn have_a_say(random: &mut Chance) -> Request {
 
 /// Half of the time none. All services are in the one namespace.
 fn quota(random: &mut Chance, most: u64) -> Request {
-    let mut change = NamespaceChange { ttl_ms: None, quota: QuotaChange::NONE };
+    let mut change = NamespaceChange { quota: QuotaChange::NONE, ..NamespaceChange::default() };
     if random.below(2) == 0 {
         let stars = random.below(most * 4) as u32;
         change.quota.instances = Some((random.below(2) == 0).then_some(stars));

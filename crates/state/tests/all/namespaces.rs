@@ -106,7 +106,7 @@ fn put(app: &str, service_name: &str, instances: u32) -> Command {
 }
 
 fn set(of: &str, ttl_ms: Option<u64>, quota: QuotaChange, new: bool) -> Command {
-    let change = NamespaceChange { ttl_ms: ttl_ms.map(Some), quota };
+    let change = NamespaceChange { ttl_ms: ttl_ms.map(Some), quota, ..NamespaceChange::default() };
     Command::SetNamespace { namespace: name(of), change, new, wall: WALL }
 }
 

@@ -529,7 +529,8 @@ fn a_quota_counts_a_star_on_each_node() {
     };
     let quota = |megabytes| {
         let memory = Some(Some(Bytes::mib(megabytes)));
-        let change = NamespaceChange { ttl_ms: None, quota: QuotaChange { memory, ..QuotaChange::default() } };
+        let change =
+            NamespaceChange { quota: QuotaChange { memory, ..QuotaChange::default() }, ..NamespaceChange::default() };
         Command::SetNamespace { namespace: Name::default_namespace(), change, new: false, wall: WALL }
     };
     let used = |world: &World| world.state.usage_of(&Name::default_namespace());

@@ -196,6 +196,7 @@ pub fn one_of_each() -> Vec<Command> {
             change: NamespaceChange {
                 ttl_ms: Some(Some(600_000)),
                 quota: QuotaChange { instances: Some(Some(8)), memory: Some(None), ..QuotaChange::default() },
+                ..NamespaceChange::default()
             },
             new: true,
             wall,
@@ -207,6 +208,7 @@ pub fn one_of_each() -> Vec<Command> {
             change: NamespaceChange {
                 ttl_ms: Some(Some(600_000)),
                 quota: QuotaChange { memory: Some(Some(Bytes::mib(512))), ..QuotaChange::default() },
+                ..NamespaceChange::default()
             },
             new: true,
             wall,
