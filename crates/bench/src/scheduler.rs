@@ -92,6 +92,7 @@ fn place(nodes: u64, placement: &Placement) -> Result<(f64, String), String> {
         facts,
         taints: None,
         closed: None,
+        others: 0,
         apart: None,
         stars: 10,
         of_service: 0,

@@ -56,7 +56,7 @@ impl Node {
         let spec = &record.spec;
         let request = PlanRequest { service: key, template: &spec.template, placement: &spec.placement, ordinals: &[] };
         let movable = |node| on.get(&node).map_or(0, |stars| u32::try_from(stars.len()).unwrap_or(u32::MAX));
-        let moves = balance(&self.candidates(&request), &request, movable, most);
+        let moves = balance(&self.candidates(&request, record.revision), &request, movable, most);
         let name = |node| self.state.nodes.get(&node).map(|record| record.name.clone());
         let told = moves.into_iter().filter_map(|Move { from, to }| {
             let ordinal = on.get_mut(&from)?.pop()?.ordinal;

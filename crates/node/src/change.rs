@@ -204,10 +204,10 @@ impl Node {
     /// or end before.
     fn check_fits(&self, service: &ServiceKey, spec: &ServiceSpec) -> Result<(), Problem> {
         let ServiceSpec { template, placement, .. } = spec;
-        let mut machines = self.machines(service, placement);
+        let mut machines = self.machines(service, placement, 0);
         // One of which nothing is heard may be back before the star is wanted.
         machines.extend(self.closed(service, placement).into_iter().filter(|view| view.closed != Some(Closed::Silent)));
-        machines.iter_mut().for_each(|view| (view.of_service, view.kept) = (0, Kept::default()));
+        machines.iter_mut().for_each(|view| (view.of_service, view.others, view.kept) = (0, 0, Kept::default()));
         let request = PlanRequest { service, template, placement, ordinals: &[] };
         check(&machines, &request).map_err(|problem| {
             // What is asked for is not there yet, and cannot be explained.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::{Duty, Name, NodeId, Placement, Problem, Reserve, ServiceKey, Standing, StarId, StarPhase};
 use scheduler::{Request as PlanRequest, plan, reasons};
 use serde::{Deserialize, Serialize};
-use state::{NodeRecord, State};
+use state::{NodeRecord, ServiceRecord, State};
 
 use crate::jobs::JobView;
 use crate::node::Node;
@@ -68,10 +68,11 @@ impl Node {
     /// Nothing of a service that is not known.
     pub fn explain(&self, key: &ServiceKey) -> Option<ExplainView> {
         let view = self.service_view(key)?;
-        let spec = &self.state.services.get(key)?.spec;
+        let ServiceRecord { spec, revision, .. } = self.state.services.get(key)?;
+        let revision = *revision;
         let request =
             PlanRequest { service: key, template: &spec.template, placement: &spec.placement, ordinals: &[1] };
-        let candidates = self.candidates(&request);
+        let candidates = self.candidates(&request, revision);
         let mut ids = self.ids.clone();
         let next = plan(&candidates, &request, &mut ids, |_: StarId| false).first().map(|placed| placed.node);
         let mut here: BTreeMap<NodeId, Vec<String>> = BTreeMap::new();
@@ -81,7 +82,7 @@ impl Node {
         let shuns = self.services.get(key).map(|local| &local.shuns);
         let apart = self.apart_there(key, &spec.placement);
         let places = self.places_for(&request);
-        let mut all = self.machines(key, &spec.placement);
+        let mut all = self.machines(key, &spec.placement, revision);
         scheduler::count_crowds(&mut all, &request, |_| true);
         let crowds: BTreeMap<NodeId, _> = all.iter().filter_map(|view| Some((view.node, view.crowd?))).collect();
         let explained = |node: NodeId, record: Option<&NodeRecord>| {

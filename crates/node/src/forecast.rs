@@ -184,9 +184,9 @@ impl Node {
         let ordinals: Vec<u32> = (1..=looked_at).collect();
         let request = PlanRequest { service: key, template, placement, ordinals: &ordinals };
         let apart: Vec<&Planned> = all.iter().filter(|other| are_apart(service, other)).collect();
-        let mut views = self.machines(key, placement);
+        let mut views = self.machines(key, placement, record.revision);
         for view in &mut views {
-            view.of_service = stays.get(&view.node).copied().unwrap_or_default();
+            (view.of_service, view.others) = (stays.get(&view.node).copied().unwrap_or_default(), 0);
             let other = meanwhile.on.get(&view.node).copied().unwrap_or_default();
             view.stars = (view.stars + other.come).saturating_sub(other.go);
             view.kept = view.kept.and(other.kept).less(other.freed);

@@ -27,7 +27,7 @@ impl Node {
             return Some(problem);
         }
         let request = PlanRequest { service: key, template, placement, ordinals: &[] };
-        let open = self.candidates(&request);
+        let open = self.candidates(&request, record.revision);
         let problem = scheduler::check(open.iter().chain(&self.closed(key, placement)), &request).err();
         problem.filter(|_| self.peers.leads || !self.could_make_room(key, record, &open))
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use model::{Bytes, Duty, Kept, Name, NodeFacts, NodeId, Placement, ServiceKey, Standing, StarPhase, Time};
 use scheduler::{NodeView, Request as PlanRequest};
-use state::{Command, State};
+use state::{Command, StarRecord, State};
 
 use crate::log::Purpose;
 use crate::node::{Node, NodeConfig, Step};
@@ -196,8 +196,8 @@ impl Node {
         self.state.nodes.get(&node).is_some_and(|record| record.duty == Duty::Draining)
     }
 
-    /// The machines that stars of a service could be on, at all.
-    pub(crate) fn machines(&self, service: &ServiceKey, placement: &Placement) -> Vec<NodeView<'_>> {
+    /// The machines that stars of a revision of a service could be on, at all.
+    pub(crate) fn machines(&self, service: &ServiceKey, placement: &Placement, revision: u64) -> Vec<NodeView<'_>> {
         let mut views: Vec<NodeView<'_>> = if self.state.cluster.is_none() {
             vec![self.view(self.config.node, None, &self.own_facts)]
         } else {
@@ -210,12 +210,17 @@ impl Node {
                 .filter(|(_, record)| record.facts.are_told());
             takes.map(|(node, record)| self.view(*node, Some(&record.name), &record.facts)).collect()
         };
-        let there = self.state.stars_of(service).filter(|star| star.phase != StarPhase::Ended).map(|star| star.node);
+        let there = self.state.stars_of(service).filter(|star| star.phase != StarPhase::Ended);
+        let stays = |star: &StarRecord| {
+            star.revision == revision && star.phase < StarPhase::Draining && !star.leaving && !star.moves
+        };
         let assigning = self.services.get(service).into_iter().flat_map(|service| &service.assigning);
-        for node in there.chain(assigning.map(|(_, node, ..)| *node)) {
+        let assigning = assigning.map(|(_, node, _, of)| (*node, *of == revision));
+        for (node, is_like_it) in there.map(|star| (star.node, stays(star))).chain(assigning) {
             // They are in the order of their numbers.
             if let Ok(place) = views.binary_search_by_key(&node, |view| view.node) {
-                views[place].of_service += 1;
+                let view = &mut views[place];
+                *(if is_like_it { &mut view.of_service } else { &mut view.others }) += 1;
             }
         }
         for (node, other) in self.apart_there(service, placement) {
@@ -236,6 +241,7 @@ impl Node {
             facts,
             taints: self.state.nodes.get(&node).map(|record| &record.taints),
             closed: None,
+            others: 0,
             apart: None,
             shunned: false,
             stars: load.map_or(0, |load| load.stars) + coming.map_or(0, |load| load.stars),
@@ -251,8 +257,8 @@ impl Node {
 
     /// The machines that get stars of a service now: not one whose nursery is away, and where its volumes lie, if it
     /// has any.
-    pub(crate) fn candidates(&self, request: &PlanRequest<'_>) -> Vec<NodeView<'_>> {
-        self.candidates_among(request, self.machines(request.service, request.placement))
+    pub(crate) fn candidates(&self, request: &PlanRequest<'_>, revision: u64) -> Vec<NodeView<'_>> {
+        self.candidates_among(request, self.machines(request.service, request.placement, revision))
     }
 
     /// The same of these.

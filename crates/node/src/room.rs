@@ -96,7 +96,7 @@ impl Node {
         let mut going = Vec::new();
         let mut found_none = false;
         if claims.len() < missing && !is_too_soon {
-            let mut views = self.candidates(&request);
+            let mut views = self.candidates(&request, revision);
             claims.iter().for_each(|claim| take(&mut views, claim));
             let mut tenants: Vec<Tenant<'_>> = views.iter().flat_map(|view| self.tenants_of(key, view.node)).collect();
             let mut gone: BTreeMap<ServiceKey, u32> = BTreeMap::new();

@@ -292,7 +292,8 @@ impl Node {
         let in_reservation = placement.reservation.is_some();
         let request = PlanRequest { service: key, template, placement, ordinals: &ordinals };
         let mut ids = self.ids.clone();
-        let placed = plan(&self.candidates(&request), &request, &mut ids, |star| self.state.stars.contains_key(&star));
+        let placed =
+            plan(&self.candidates(&request, revision), &request, &mut ids, |star| self.state.stars.contains_key(&star));
         self.ids = ids;
         let mut places = self.places_for(&request);
         let is_short = placed.len() < ordinals.len();

@@ -183,7 +183,7 @@ pub(crate) fn fits_but_for_room(view: &NodeView<'_>, request: &Request<'_>) -> b
 
 /// Whether it could have stars of the service if it had none of them, and room.
 pub(crate) fn could_have(view: &NodeView<'_>, request: &Request<'_>) -> bool {
-    fits_but_for_room(&NodeView { of_service: 0, ..*view }, request)
+    fits_but_for_room(&NodeView { of_service: 0, others: 0, ..*view }, request)
 }
 
 /// Whether its value of what stars are spread over has enough of them. Not so for good: the others may get some in the same plan.
@@ -215,7 +215,7 @@ pub(crate) fn no_room(view: &NodeView<'_>, given: u32, request: &Request<'_>) ->
 }
 
 fn full(view: &NodeView<'_>, request: &Request<'_>) -> Option<Unfit> {
-    let has = view.of_service;
+    let has = view.of_service + view.others;
     request.placement.most_per_node().filter(|most| has >= *most).map(|per_node| Unfit::Full { has, per_node })
 }
 

@@ -39,8 +39,10 @@ pub struct NodeView<'a> {
     pub shunned: bool,
     /// Stars that run there.
     pub stars: u32,
-    /// Of these, stars of the service at hand.
+    /// Of these, stars of the service at hand that are like the one asked for, and stay: it is spread among those.
     pub of_service: u32,
+    /// And others of it, of another version or on their way out: they have their place as long as they are there, no more.
+    pub others: u32,
     /// How its value of what stars are spread over compares with others, where that bounds them.
     pub crowd: Option<Crowd>,
     /// The sum of the limits of its stars.

@@ -121,7 +121,7 @@ impl<'p, 'v> Next<'p, 'v> {
             Order::Machines(machines) => {
                 let Reverse((.., place)) = machines.pop()?;
                 self.given[place] += 1;
-                let has = self.views[place].of_service + self.given[place];
+                let has = self.views[place].of_service + self.views[place].others + self.given[place];
                 let may_have = self.request.placement.most_per_node().is_none_or(|most| has < most);
                 let view = &self.views[place];
                 if may_have && no_room(view, self.given[place], &self.request).is_none() {

@@ -67,6 +67,7 @@ fn views(machines: &[Machine]) -> Vec<NodeView<'_>> {
             crowd: None,
             places: None,
             closed: None,
+            others: 0,
             promised_memory: *promised,
             promised_cpu: 0,
             kept: *kept,

@@ -57,6 +57,7 @@ impl Machine {
             facts: &this.facts,
             taints: None,
             closed: None,
+            others: 0,
             apart: None,
             stars: this.stars,
             of_service: this.of_service,

@@ -58,6 +58,34 @@ fn stars_go_where_their_service_requires_and_move_when_a_machine_is_not_so_any_m
     assert_eq!(view.nowhere.unwrap().message, "no node takes a star of `web`: `disk = ssd` does not hold on 3 nodes");
 }
 
+#[test]
+fn new_stars_are_spread_among_themselves_whatever_the_old_ones_do() {
+    let mut desk = Desk::new(0, false);
+    desk.tell(Event::Leads { leads: true });
+    for (node, row) in [(1, "x"), (2, "x"), (3, "y")] {
+        with_label(&mut desk, node, Some(("row", row)));
+    }
+    let mut put = |stars: u32, placement: &str, version: u32| {
+        let mut spec = ServiceSpec { placement: serde_json::from_str(placement).unwrap(), ..web(stars, Vec::new()) };
+        spec.template.env.insert("V".to_owned(), version.to_string());
+        let app = AppSpec { app: "shop".parse().unwrap(), services: [("web".parse().unwrap(), spec)].into() };
+        desk.write(Command::PutApp { spec: app, base: None, wall: WallTime(1_000_000) });
+        settle(&mut desk);
+        [1, 2, 3].map(|node| desk.on(node).len())
+    };
+    for version in 0..5 {
+        assert_eq!(put(3, "{}", version), [1, 1, 1], "version {version}");
+    }
+    for version in 5..10 {
+        let [a, b, c] = put(4, r#"{"spread":["row"],"max_skew":1}"#, version);
+        assert_eq!((a + b, c), (2, 2), "version {version}: {a} {b} {c}");
+    }
+    // Machines may have no more than so many, the old ones too.
+    for version in 10..13 {
+        assert_eq!(put(3, r#"{"per_node":2}"#, version), [1, 1, 1], "version {version}");
+    }
+}
+
 /// What is told of a service by who leads, and by who follows.
 fn told(desk: &mut Desk) -> [(bool, Option<String>); 2] {
     [true, false].map(|leads| {

@@ -206,9 +206,12 @@ impl World {
 
     /// Whether the service would be as even as it is to be with one star more on a machine. What it is spread over are machines.
     fn is_even_with(&self, key: &ServiceKey, id: NodeId) -> bool {
-        let placement = self.truth.services.get(key).map(|record| &record.spec.placement);
-        let Some(max_skew) = placement.and_then(|placement| placement.max_skew) else { return true };
-        let has = |id| self.truth.stars.on_node(id).filter(|star| runs(star) && star.service == *key).count();
+        let Some(record) = self.truth.services.get(key) else { return true };
+        let Some(max_skew) = record.spec.placement.max_skew else { return true };
+        let counts = |star: &&StarRecord| {
+            runs(star) && star.service == *key && star.revision == record.revision && !star.leaving && !star.moves
+        };
+        let has = |id| self.truth.stars.on_node(id).filter(counts).count();
         let takers = self.truth.nodes.iter().filter(|(id, node)| {
             node.standing == Standing::Up && node.duty == Duty::Takes && self.could_come_to(key, **id, node)
         });
