@@ -10,8 +10,8 @@ pub use node::view::{
     AppView, EventView, HeldView, RolloutView, ServiceView, StarDetail, StarView, StatusView, TakenBack, VersionView,
 };
 pub use node::{
-    Amounts, Comes, ExplainView, ExplainedNode, Forecast, JobView, MoveView, NamespaceView, NodeResources, Pool,
-    ResourcesView, RunsView, ServiceForecast,
+    Amounts, Comes, ExplainView, ExplainedNode, Forecast, GivesWay, JobView, MoveView, NamespaceView, NodeResources,
+    Pool, ResourcesView, RunsView, ServiceForecast,
 };
 
 /// The version of this API, in every path. A change that breaks a client gets a new one.

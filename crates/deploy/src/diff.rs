@@ -4,8 +4,9 @@ use std::fmt;
 
 use model::limits::limit_fields;
 use model::{
-    AppKey, AppSpec, Entry, Hold, Interior, Job, Name, Network, OnFailure, OnSecret, Placement, Preference, Probe,
-    ProbeKind, Program, Reserve, RestartPolicy, ServiceSpec, Strategy, Update, UpdateStrategy, VolumeMount, WallTime,
+    AppKey, AppSpec, Entry, Hold, Interior, Job, Missed, Name, Network, OnFailure, OnSecret, Overlap, Placement,
+    Preference, Probe, ProbeKind, Program, Reserve, RestartPolicy, Schedule, ServiceSpec, Strategy, Update,
+    UpdateStrategy, VolumeMount, WallTime,
 };
 
 /// The difference between what runs and what is wanted.
@@ -194,6 +195,14 @@ fn changed(old: &ServiceSpec, new: &ServiceSpec) -> Option<ServiceChange> {
     // A job that is another ends what runs of it.
     let is_other_job = new.job.is_some() && !changes.is_empty();
     if old.template == new.template && !is_other_job {
+        if changes.is_empty() && old != new {
+            // Nothing that is asked for is lost because nobody thought of a word for it.
+            changes.push(Change {
+                field: "more".to_owned(),
+                old: "as before".to_owned(),
+                new: "as described".to_owned(),
+            });
+        }
         return (!changes.is_empty()).then_some(ServiceChange::Update { changes });
     }
     changes.extend(pairs(template_fields(old), template_fields(new)));
@@ -269,10 +278,21 @@ fn job_fields(job: &Job) -> Vec<(String, String)> {
         ("job", Some(format!("{parallelism} at a time, each tried {} times", u64::from(*retries) + 1))),
         ("inputs", (!inputs.is_empty()).then(|| inputs.join(", "))),
         ("runs", due),
+        ("while one runs", schedule.as_ref().and_then(overlap)),
+        ("missed runs", schedule.as_ref().filter(|due| due.missed == Missed::Skip).map(|_| "are left out".to_owned())),
         ("keeps", Some(format!("{keep} runs{age}"))),
         ("runs after", (!after.is_empty()).then(|| after.join(", "))),
     ];
     fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// What becomes of a run that is due while another is under way, where that is not the usual.
+fn overlap(schedule: &Schedule) -> Option<String> {
+    match schedule.overlap {
+        Overlap::Skip => None,
+        Overlap::Queue => Some("the next waits".to_owned()),
+        Overlap::Replace => Some("that one is ended".to_owned()),
+    }
 }
 
 /// When places are held.

@@ -211,9 +211,13 @@ impl Node {
         let request = PlanRequest { service, template, placement, ordinals: &[] };
         check(&machines, &request).map_err(|problem| {
             // What is asked for is not there yet, and cannot be explained.
-            let is_kept_off = |view: &&NodeView<'_>| matches!(reasons(view, &request)[..], [Unfit::Closed(_)]);
-            match machines.iter().find(is_kept_off).and_then(|view| view.name) {
-                Some(node) => problem.help(format!("`rads c uncordon {node}` lets stars come to it")),
+            let closed = |view: &NodeView<'_>| match reasons(view, &request)[..] {
+                [Unfit::Closed(closed)] => Some((closed, view.name?.clone())),
+                _ => None,
+            };
+            match machines.iter().find_map(closed) {
+                Some((Closed::Dead | Closed::Silent, node)) => problem.help(format!("switch `{node}` on again: `rads c nodes`")),
+                Some((_, node)) => problem.help(format!("`rads c uncordon {node}` lets stars come to it")),
                 None if placement.require.is_empty() => problem,
                 None => {
                     let has = |label: &&str| machines.iter().any(|view| view.facts.labels.contains_key(*label));

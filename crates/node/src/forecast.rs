@@ -39,9 +39,12 @@ pub struct ServiceForecast {
     /// Stars that no machine would take.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub homeless: u32,
-    /// For those others would give way, which have a lower priority.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub makes_room: bool,
+    /// Stars of others, which have a lower priority, that would give way for some of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gives_way: Vec<GivesWay>,
+    /// Why none of them could begin: they come one after another, and none has room beside those that are there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck: Option<String>,
     /// Why none would.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -61,12 +64,22 @@ pub struct Comes {
     pub stars: u32,
 }
 
+/// Stars of a service that would give way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct GivesWay {
+    pub service: ServiceKey,
+    pub stars: u32,
+}
+
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
 /// Services times machines of an app that is looked at: each service is held against each machine, between two events.
 const PAIRS_MAX: usize = 100_000;
+/// Stars of a service for which it is looked for others that give way: each costs a look at all of those.
+const ROOM_MAX: u32 = 64;
 
 /// A service of the app, as it would be.
 struct Planned {
@@ -108,6 +121,10 @@ impl Node {
         }
         if let Err(problem) = self.check_app(spec, base) {
             return Forecast { refused: Some(problem), services: Vec::new() };
+        }
+        if !self.nursery_up {
+            // Where nobody is started just now nobody is, which says nothing of the app.
+            return Forecast::default();
         }
         let mut meanwhile = Meanwhile { left: ASSIGNED_AT_ONCE, ..Meanwhile::default() };
         let planned = self.what_stays(spec, wall, &mut meanwhile);
@@ -208,11 +225,22 @@ impl Node {
         for placed in &placed {
             *on.entry(placed.node).or_default() += 1;
         }
-        let homeless = looked_at.saturating_sub(u32::try_from(placed.len()).unwrap_or(u32::MAX));
-        let (makes_room, problem) = match homeless {
-            0 => (false, None),
-            _ => self.why_homeless(record, &request, &views, &on),
-        };
+        let mut homeless = looked_at.saturating_sub(u32::try_from(placed.len()).unwrap_or(u32::MAX));
+        let mut gives_way = Vec::new();
+        let mut problem = None;
+        if homeless > 0 {
+            with_planned(&mut views, &request, &on);
+            if reservation.is_none() {
+                let found = self.whom_to_send(&request, &mut views, homeless.min(ROOM_MAX) as usize);
+                homeless -= u32::try_from(found.len()).unwrap_or(u32::MAX);
+                found.iter().for_each(|found| *on.entry(found.node).or_default() += 1);
+                gives_way = self.of_services(found.iter().flat_map(|found| &found.stars));
+            }
+            let mut all = views.clone();
+            all.extend(self.closed(key, placement));
+            problem = (homeless > 0).then(|| check(&all, &request).err()).flatten().map(|problem| problem.message);
+        }
+        let stuck = self.stuck(key, record, &request).filter(|_| !on.is_empty());
         for (node, stars) in &on {
             let other = meanwhile.on.entry(*node).or_default();
             other.come += stars;
@@ -225,7 +253,7 @@ impl Node {
         let mut comes: Vec<Comes> =
             on.iter().map(|(node, stars)| Comes { node: *node, name: self.name_of(*node), stars: *stars }).collect();
         comes.sort_by_key(|comes| std::cmp::Reverse(comes.stars));
-        Some(ServiceForecast { comes, homeless, makes_room, problem, beyond: missing - looked_at, ..told })
+        Some(ServiceForecast { comes, homeless, gives_way, stuck, problem, beyond: missing - looked_at, ..told })
     }
 
     /// Whether stars of a service are there whatever becomes of this app.
@@ -242,37 +270,58 @@ impl Node {
             && (!is_to_go() || self.has_volume_on(&star.service, star.node))
     }
 
-    /// Whether others give way for one more, with what was planned counted, and if none would, why nobody takes it.
-    fn why_homeless(
-        &self,
-        record: &ServiceRecord,
-        request: &PlanRequest<'_>,
-        views: &[NodeView<'_>],
-        on: &BTreeMap<NodeId, u32>,
-    ) -> (bool, Option<String>) {
-        let with_planned = views.iter().map(|view| {
-            let stars = on.get(&view.node).copied().unwrap_or_default();
-            let kept = if request.placement.reservation.is_some() { 0 } else { stars };
-            NodeView {
-                of_service: view.of_service + stars,
-                kept: view.kept.with(&request.template.reserve, kept),
-                places: view.places.map(|places| places.saturating_sub(stars)),
-                ..*view
-            }
-        });
-        let mut all: Vec<NodeView<'_>> = with_planned.collect();
-        if self.could_make_room(request.service, record, &all) {
-            return (true, None);
+    /// Why the first of new stars could not begin beside the old ones, which go only when it is there.
+    fn stuck(&self, key: &ServiceKey, record: &ServiceRecord, request: &PlanRequest<'_>) -> Option<String> {
+        let serves = |star: &StarRecord| star.phase == StarPhase::Ready && !self.may_stay(record, star);
+        let waits = record.spec.update.room(record.wanted()).1 == 0
+            && !record.spec.placement.every_node
+            && !record.spec.template.singleton
+            && record.spec.job.is_none()
+            && !self.has_no_spare_place(key, record)
+            && self.state.stars_of(key).any(serves);
+        if !waits {
+            return None;
         }
-        all.extend(self.closed(request.service, request.placement));
-        (false, check(&all, request).err().map(|problem| problem.message))
+        let now = self.candidates(request, record.revision);
+        let problem = check(now.iter().chain(&self.closed(key, request.placement)), request).err()?;
+        (!self.could_make_room(request, &now)).then_some(problem.message)
+    }
+
+    /// How many of these stars are of which service.
+    fn of_services<'s>(&self, stars: impl Iterator<Item = &'s StarId>) -> Vec<GivesWay> {
+        let mut counted: BTreeMap<&ServiceKey, u32> = BTreeMap::new();
+        for star in stars.filter_map(|star| self.state.stars.get(star)) {
+            *counted.entry(&star.service).or_default() += 1;
+        }
+        counted.into_iter().map(|(service, stars)| GivesWay { service: service.clone(), stars }).collect()
+    }
+}
+
+/// Counts what was planned as there.
+fn with_planned(views: &mut [NodeView<'_>], request: &PlanRequest<'_>, on: &BTreeMap<NodeId, u32>) {
+    for view in views {
+        let stars = on.get(&view.node).copied().unwrap_or_default();
+        view.of_service += stars;
+        match &mut view.places {
+            Some(places) => *places = places.saturating_sub(stars),
+            None => view.kept = view.kept.with(&request.template.reserve, stars),
+        }
     }
 }
 
 impl ServiceForecast {
     fn of(service: &ServiceKey) -> Self {
         let service = service.name.clone();
-        Self { service, comes: Vec::new(), due: None, homeless: 0, makes_room: false, problem: None, beyond: 0 }
+        Self {
+            service,
+            comes: Vec::new(),
+            due: None,
+            homeless: 0,
+            gives_way: Vec::new(),
+            stuck: None,
+            problem: None,
+            beyond: 0,
+        }
     }
 }
 

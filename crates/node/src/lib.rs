@@ -53,7 +53,7 @@ pub mod voters;
 pub use balance::MoveView;
 pub use event::{Effect, Event, Reply, Request, RunningStar, StartOrder};
 pub use explain::{ExplainView, ExplainedNode};
-pub use forecast::{Comes, Forecast, ServiceForecast};
+pub use forecast::{Comes, Forecast, GivesWay, ServiceForecast};
 pub use jobs::{JobView, RunsView};
 pub use namespaces::NamespaceView;
 pub use node::{Node, NodeConfig};

@@ -29,7 +29,15 @@ impl Node {
         let request = PlanRequest { service: key, template, placement, ordinals: &[] };
         let open = self.candidates(&request, record.revision);
         let problem = scheduler::check(open.iter().chain(&self.closed(key, placement)), &request).err();
-        problem.filter(|_| self.peers.leads || !self.could_make_room(key, record, &open))
+        let problem = problem.map(|problem| match record.rollout.as_ref().and_then(|rollout| rollout.previous) {
+            Some(before) => problem.help(format!(
+                "stars of version {} serve on; with `update: {{max_surge: 0, max_unavailable: 1}}` one goes before the next comes, and `rads \
+                 c rollout abort {key}` takes the new one back",
+                before.version
+            )),
+            None => problem,
+        });
+        problem.filter(|_| self.peers.leads || !self.could_make_room(&request, &open))
     }
 
     /// Whether stars of a service are wanted that are not there and do not come. Where others are on their way out for it, it will
@@ -50,8 +58,9 @@ impl Node {
     /// Machines of the constellation that get no stars of a service now, whatever it asks for.
     pub(crate) fn closed(&self, key: &ServiceKey, placement: &Placement) -> Vec<NodeView<'_>> {
         let why = |node: NodeId, record: &NodeRecord| match (record.standing, record.duty) {
-            (Standing::Lost | Standing::Left, _) => None,
+            (Standing::Left, _) => None,
             _ if !record.facts.are_told() => None,
+            (Standing::Lost, _) => Some(Closed::Dead),
             (Standing::Up, Duty::Draining) => Some(Closed::Drained),
             (Standing::Up, _) if !record.takes_stars_of(placement) => Some(Closed::Cordoned),
             (Standing::Up, _) => (!self.is_reachable(node)).then_some(Closed::Silent),

@@ -7,9 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{NodeId, Placement, Reserve, ServiceKey, ServiceSpec, StarPhase};
-use scheduler::{NodeView, Request as PlanRequest, Tenant, preempt};
-use state::{Command, ServiceRecord, StarRecord};
+use model::{NodeId, Placement, Reserve, ServiceKey, StarPhase};
+use scheduler::{NodeView, Preemption, Request as PlanRequest, Tenant, preempt};
+use state::{Command, StarRecord};
 
 use crate::log::Purpose;
 use crate::node::{Node, Step};
@@ -98,24 +98,12 @@ impl Node {
         if claims.len() < missing && !is_too_soon {
             let mut views = self.candidates(&request, revision);
             claims.iter().for_each(|claim| take(&mut views, claim));
-            let mut tenants: Vec<Tenant<'_>> = views.iter().flat_map(|view| self.tenants_of(key, view.node)).collect();
-            let mut gone: BTreeMap<ServiceKey, u32> = BTreeMap::new();
-            while claims.len() < missing.min(AT_ONCE) {
-                let spare = |service: &ServiceKey| {
-                    self.spare_of(service).saturating_sub(gone.get(service).copied().unwrap_or_default())
-                };
-                let Some(found) = preempt(&views, &request, &tenants, spare) else {
-                    found_none = true;
-                    break;
-                };
-                for tenant in tenants.iter_mut().filter(|tenant| found.stars.contains(&tenant.star)) {
-                    *gone.entry(tenant.service.clone()).or_default() += u32::from(tenant.serves);
-                    tenant.goes = true;
-                }
-                let claim = Claim { node: found.node, reserve: spec.template.reserve };
-                take(&mut views, &claim);
-                claims.push(claim);
-                going.extend(found.stars);
+            let wanted = missing.min(AT_ONCE).saturating_sub(claims.len());
+            let found = self.whom_to_send(&request, &mut views, wanted);
+            found_none = found.len() < wanted;
+            for Preemption { node, stars } in found {
+                claims.push(Claim { node, reserve: spec.template.reserve });
+                going.extend(stars);
             }
         }
         if !claims.is_empty() {
@@ -132,15 +120,37 @@ impl Node {
         }
     }
 
-    /// Whether stars of lower services will go for one of this, or some go that it may get the room of: whoever leads sees to it.
-    pub(crate) fn could_make_room(&self, key: &ServiceKey, record: &ServiceRecord, views: &[NodeView<'_>]) -> bool {
-        let ServiceSpec { template, placement, .. } = &record.spec;
-        if template.reserve.is_nothing() || placement.reservation.is_some() {
-            return false;
+    /// Who would go for so many stars of a service, one after another, as far as that is found; the room that is made is taken in `views`.
+    /// Where others go anyway nobody has to.
+    pub(crate) fn whom_to_send(
+        &self,
+        request: &PlanRequest<'_>,
+        views: &mut [NodeView<'_>],
+        most: usize,
+    ) -> Vec<Preemption> {
+        let mut tenants: Vec<Tenant<'_>> =
+            views.iter().flat_map(|view| self.tenants_of(request.service, view.node)).collect();
+        let mut gone: BTreeMap<ServiceKey, u32> = BTreeMap::new();
+        let mut all = Vec::new();
+        while all.len() < most {
+            let spare = |service: &ServiceKey| {
+                self.spare_of(service).saturating_sub(gone.get(service).copied().unwrap_or_default())
+            };
+            let Some(found) = preempt(views, request, &tenants, spare) else { break };
+            for tenant in tenants.iter_mut().filter(|tenant| found.stars.contains(&tenant.star)) {
+                *gone.entry(tenant.service.clone()).or_default() += u32::from(tenant.serves);
+                tenant.goes = true;
+            }
+            take(views, &Claim { node: found.node, reserve: request.template.reserve });
+            all.push(found);
         }
-        let request = PlanRequest { service: key, template, placement, ordinals: &[] };
-        let tenants: Vec<Tenant<'_>> = views.iter().flat_map(|view| self.tenants_of(key, view.node)).collect();
-        preempt(views, &request, &tenants, |service| self.spare_of(service)).is_some()
+        all
+    }
+
+    /// Whether a star of a service would get room by others that go: whoever leads sees to it.
+    pub(crate) fn could_make_room(&self, request: &PlanRequest<'_>, views: &[NodeView<'_>]) -> bool {
+        let is_in_reservation = request.placement.reservation.is_some();
+        !is_in_reservation && !self.whom_to_send(request, &mut views.to_vec(), 1).is_empty()
     }
 
     fn is_anyone_going(&self, node: NodeId) -> bool {

@@ -16,6 +16,8 @@ pub enum Closed {
     Drained,
     /// Nothing is heard of it.
     Silent,
+    /// It is given up.
+    Dead,
 }
 
 /// Why a machine cannot have a star.
@@ -138,6 +140,7 @@ impl fmt::Display for Unfit {
             Self::Closed(Closed::Cordoned) => f.write_str("it is cordoned"),
             Self::Closed(Closed::Drained) => f.write_str("it is drained"),
             Self::Closed(Closed::Silent) => f.write_str("nothing is heard of it"),
+            Self::Closed(Closed::Dead) => f.write_str("it is dead"),
             Self::NoRoom(lack) => lack.fmt(f),
             Self::NoPlace(reservation) => {
                 write!(f, "it has no place of reservation `{reservation}` that is free and large enough")
@@ -287,6 +290,8 @@ fn told(reason: &Unfit, nodes: usize) -> String {
         (Unfit::Closed(Closed::Cordoned), _) => format!("{nodes} nodes are cordoned"),
         (Unfit::Closed(Closed::Drained), 1) => "1 node is drained".to_owned(),
         (Unfit::Closed(Closed::Drained), _) => format!("{nodes} nodes are drained"),
+        (Unfit::Closed(Closed::Dead), 1) => "1 node is dead".to_owned(),
+        (Unfit::Closed(Closed::Dead), _) => format!("{nodes} nodes are dead"),
         (Unfit::Closed(Closed::Silent), 1) => "nothing is heard of 1 node".to_owned(),
         (Unfit::Closed(Closed::Silent), _) => format!("nothing is heard of {nodes} nodes"),
         (Unfit::Full { has, .. }, 1) => format!("1 node has {has} of its stars already (`per_node`)"),

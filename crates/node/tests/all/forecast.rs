@@ -140,10 +140,28 @@ fn stars_for_which_others_give_way_are_told_apart() {
     check(&mut desk, app(vec![("low", low)]), &[]);
     let usual = AppSpec { app: "bar".parse().unwrap(), ..app(vec![("usual", keeping(2, 600))]) };
     let said = forecast(&desk, &usual);
-    assert!(said.services[0].makes_room && said.services[0].homeless == 2, "{said:?}");
+    let way: Vec<(String, u32)> =
+        said.services[0].gives_way.iter().map(|way| (way.service.to_string(), way.stars)).collect();
+    assert_eq!((way, said.services[0].homeless), (vec![("low".to_owned(), 2)], 0), "{said:?}");
+    assert_eq!(said.services[0].comes.iter().map(|comes| comes.stars).sum::<u32>(), 2);
     let lower = ServiceSpec { placement: placed(0, r#"{"priority":5}"#).placement, ..keeping(2, 600) };
     let said = forecast(&desk, &AppSpec { app: "bar".parse().unwrap(), ..app(vec![("lower", lower)]) });
-    assert!(!said.services[0].makes_room && said.services[0].problem.is_some(), "{said:?}");
+    assert!(said.services[0].gives_way.is_empty() && said.services[0].problem.is_some(), "{said:?}");
+}
+
+#[test]
+fn a_roll_out_that_has_no_room_to_begin_is_told() {
+    let mut desk = with_room();
+    desk.tell(Event::Leads { leads: true });
+    check(&mut desk, app(vec![("page", keeping(3, 600))]), &[]);
+    let mut next = keeping(3, 600);
+    next.template.env.insert("V".to_owned(), "2".to_owned());
+    let said = forecast(&desk, &app(vec![("page", next.clone())]));
+    assert!(said.services[0].stuck.as_ref().unwrap().contains("600 MiB"), "{said:?}");
+    next.update = serde_json::from_str(r#"{"max_surge":"0","max_unavailable":"1"}"#).unwrap();
+    let spec = app(vec![("page", next)]);
+    assert_eq!(forecast(&desk, &spec).services[0].stuck, None);
+    check(&mut desk, spec, &["page"]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::{Client, ExplainView, ExplainedNode};
 use model::Problem;
 
-use super::{find, jobs};
+use super::{find, jobs, show};
 use crate::cli::{Explain, Form};
 use crate::screen::{self, Table};
 
@@ -13,6 +13,7 @@ use crate::screen::{self, Table};
 const TOLD_MAX: usize = 50;
 
 pub(crate) async fn explain(client: &Client, args: &Explain, form: Form) -> Result<u8, Problem> {
+    show::tell_age(client, form).await;
     let view = client.explain(&find::service(&args.service)?).await?;
     match form {
         Form::Json => screen::json(&view)?,

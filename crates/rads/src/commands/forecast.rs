@@ -1,6 +1,6 @@
 //! Where the stars of an app would come to, as `plan` and `up` tell it before anything is done.
 
-use api::{Comes, Forecast, ServiceForecast};
+use api::{Comes, Forecast, GivesWay, ServiceForecast};
 
 use crate::moment::clock_time;
 use crate::screen;
@@ -18,7 +18,7 @@ pub(super) fn lines(forecast: &Forecast) -> Vec<String> {
 }
 
 fn service(forecast: &ServiceForecast) -> Option<String> {
-    let ServiceForecast { service, comes, due, homeless, makes_room, problem, beyond } = forecast;
+    let ServiceForecast { service, comes, due, homeless, gives_way, stuck, problem, beyond } = forecast;
     let name = |comes: &Comes| comes.name.as_ref().map(ToString::to_string);
     let mut parts: Vec<String> =
         comes.iter().take(TOLD_MAX).filter_map(|comes| Some(format!("{} to {}", comes.stars, name(comes)?))).collect();
@@ -32,14 +32,25 @@ fn service(forecast: &ServiceForecast) -> Option<String> {
     let is_beyond = *beyond > 0 && homeless == 0 && comes.iter().any(|comes| comes.name.is_some());
     parts.extend(is_beyond.then(|| format!("{beyond} more, which were not looked at")));
     let mut text = parts.join(", ");
+    let giving: Vec<String> = gives_way
+        .iter()
+        .map(|GivesWay { service, stars }| format!("{} of `{service}`", screen::count(*stars as usize, "star")))
+        .collect();
+    if !giving.is_empty() {
+        let verb = if matches!(&gives_way[..], [GivesWay { stars: 1, .. }]) { "gives" } else { "give" };
+        text = format!("{text}, for which {} {verb} way", giving.join(", "));
+    }
     if homeless > 0 {
         let why = problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();
         let stars = screen::count(homeless as usize, "star");
-        let nowhere = match makes_room {
-            true => format!("{stars} where others give way"),
-            false => format!("{stars} nowhere, for now{why}"),
-        };
+        let nowhere = format!("{stars} nowhere, for now{why}");
         text = if text.is_empty() { nowhere } else { format!("{text}; {nowhere}") };
+    }
+    if let Some(stuck) = stuck {
+        text = format!(
+            "{text}; but none has room beside those that are there: {stuck}; `update: {{max_surge: 0, max_unavailable: 1}}` lets one go \
+             first"
+        );
     }
     let due = due.map(|due| format!("its next run is due at {}", clock_time(due)));
     let text = [Some(text).filter(|text| !text.is_empty()), due].into_iter().flatten().collect::<Vec<_>>().join("; ");
@@ -65,7 +76,8 @@ mod tests {
             comes: comes.collect(),
             due: None,
             homeless,
-            makes_room: false,
+            gives_way: Vec::new(),
+            stuck: None,
             problem,
             beyond: 0,
         }];

@@ -3,7 +3,7 @@
 //! The agent is asked for its log index first, then for what it knows, then to answer when the index has moved: so
 //! nothing is missed and nothing is asked for twice.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use api::{Client, ServiceView};
@@ -22,10 +22,12 @@ const WAIT_MS: u64 = 1_000;
 /// Waits until a service is as it was last asked to be, by what was written at `asked`.
 pub(crate) async fn settled(client: &Client, service: &ServiceKey, asked: u64) -> Result<ServiceView, Problem> {
     let deadline = Instant::now() + SETTLE_TIMEOUT;
+    let mut patience = Patience::default();
     loop {
         let index = client.index(0, 0).await?;
         let view = client.service(service).await?;
-        if let Some(failure) = failure(&view).or_else(|| taken_back(&view, asked)) {
+        let failed = |view| failure(view).filter(|_| patience.is_over(view));
+        if let Some(failure) = Some(&view).and_then(failed).or_else(|| taken_back(&view, asked)) {
             return Err(failure);
         }
         if is_settled(&view) {
@@ -54,12 +56,16 @@ pub(crate) async fn app_settled(
 ) -> Result<Settled, Problem> {
     let deadline = Instant::now() + SETTLE_TIMEOUT;
     let mut steady = Steady::default();
+    let mut patience = Patience::default();
     loop {
         let index = client.index(0, 0).await?;
         let mut views = client.services().await?;
         views.retain(|view| view.app == *app);
         seen(&views);
-        let failed = |view| failure(view).or_else(|| taken_back(view, asked)).or_else(|| unlimited(view));
+        let failed = |view| {
+            let failure = failure(view).filter(|_| patience.is_over(view));
+            failure.or_else(|| taken_back(view, asked)).or_else(|| unlimited(view))
+        };
         if let Some(failure) = views.iter().find_map(failed) {
             return Err(failure);
         }
@@ -69,6 +75,31 @@ pub(crate) async fn app_settled(
         }
         let wait_ms = left.map_or(WAIT_MS, |left| u64::try_from(left.as_millis()).unwrap_or(WAIT_MS) + 1);
         wait(client, index, wait_ms, deadline, &format!("app `{app}` to become ready")).await?;
+    }
+}
+
+/// How long a service may have no place for a star: one that goes may leave it a moment later.
+const NOWHERE_FOR: Duration = Duration::from_secs(2);
+
+/// Since when services have had no place for a star, while nothing else of them changed.
+#[derive(Default)]
+struct Patience {
+    since: BTreeMap<ServiceKey, (Instant, [u64; 2])>,
+}
+
+impl Patience {
+    /// Whether what is wrong with a service has been so for long enough to be told as the end of it.
+    fn is_over(&mut self, view: &ServiceView) -> bool {
+        if view.nowhere.is_none() {
+            self.since.remove(&view.service);
+            return true;
+        }
+        let now = [view.ready.into(), view.started];
+        let (since, before) = self.since.entry(view.service.clone()).or_insert((Instant::now(), now));
+        if *before != now {
+            (*since, *before) = (Instant::now(), now);
+        }
+        since.elapsed() >= NOWHERE_FOR
     }
 }
 

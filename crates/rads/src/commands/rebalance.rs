@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::{Accepted, Client, MoveView, StarTurn};
 use model::{Problem, ServiceKey};
 
-use super::{change, find};
+use super::{change, find, show};
 use crate::cli::Form;
 use crate::membership::Rebalance;
 use crate::screen::{self, Table};
@@ -16,6 +16,7 @@ pub(crate) async fn rebalance(client: &Client, args: Rebalance, form: Form) -> R
         // One that is not there is told before anything moves.
         client.service(service).await?;
     }
+    show::tell_age(client, form).await;
     let mut moves = client.moves().await?;
     moves.retain(|star| named.is_empty() || named.contains(&star.service));
     let more = moves.len().saturating_sub(args.most as usize);

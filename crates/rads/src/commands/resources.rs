@@ -3,12 +3,13 @@
 use api::{Amounts, Client, NodeResources, ResourcesView};
 use model::{Bytes, Code, Millicores, Overcommit, Problem};
 
-use super::nodes;
+use super::{nodes, show};
 use crate::cli::Form;
 use crate::membership::SetOvercommit;
 use crate::screen::{self, Table};
 
 pub(crate) async fn resources(client: &Client, form: Form) -> Result<u8, Problem> {
+    show::tell_age(client, form).await;
     let view = client.resources().await?;
     match form {
         Form::Json => screen::json(&view)?,

@@ -107,7 +107,10 @@ pub(crate) async fn plan(place: &Place, args: Plan, form: Form) -> Result<u8, Fa
             let (current, views) = (find_app(&client, app).await?, services_of(&client, app).await?);
             (current, views, quota, forecast(&client, &planned, None).await)
         }
-        Err(problem) if problem.code == Code::NoAgent => (None, Vec::new(), None, None),
+        Err(problem) if problem.code == Code::NoAgent => {
+            screen::note("note: no agent runs here: it is compared with nothing, whatever may have run before");
+            (None, Vec::new(), None, None)
+        }
         Err(problem) => return Err(problem.into()),
     };
     let changes = planned.changes(current.as_ref().map(|app| &app.spec));
@@ -121,6 +124,9 @@ pub(crate) async fn plan(place: &Place, args: Plan, form: Form) -> Result<u8, Fa
         tell_plan(&changes, &views, &resting);
     }
     if let Some(refused) = forecast.as_ref().and_then(|forecast| forecast.refused.clone()).filter(|_| !is_nothing) {
+        if form == Form::Text {
+            quota.iter().flat_map(namespaces::Effect::lines).for_each(screen::line);
+        }
         return Err(refused.into());
     }
     match form {
@@ -191,6 +197,13 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
     // Another change that is under way is waited for below.
     if let Some(refused) = forecast.refused.filter(|refused| refused.code != Code::Conflict) {
         return Err(refused);
+    }
+    if base == 0
+        && let Some(problem) = forecast.services.iter().find_map(|service| service.problem.clone())
+    {
+        // It would be taken down again, and others would have given way for nothing.
+        let help = "of a new app every star needs a place: ask for fewer, or make room; `rads c resources` shows what is kept where";
+        return Err(Problem::new(Code::NoCapacity, problem).help(help));
     }
     if go.ask && changes.disturbs() && !confirmed(&changes)? {
         screen::note("nothing was changed");
@@ -579,7 +592,7 @@ async fn undo(client: &Client, version: &Version, app: &AppKey, mut problem: Pro
     problem.changed &= !taken_down;
     // The first problem is the one to tell.
     let _ = leave(client, version).await;
-    if taken_down && problem.code == Code::CrashLoop {
+    if taken_down {
         problem.message += "; it was taken down again";
     }
     problem
