@@ -66,6 +66,34 @@ fn what_no_star_can_have_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_star_that_wants_more_than_its_own_borrows_what_nobody_wants() {
+    let world = World::new();
+    let spin =
+        r#"constellation.deploy("spin", {command: ["sh", "-c", "while :; do :; done"], cpu_percent: 10, ram_mb: 16});"#;
+    let app = world.app(spin);
+    world.rads(&["up", "-d", "--yes", app.to_str().unwrap()]).ok();
+    let walls = world.json(&["c", "status"])["walls"].clone();
+    for wall in ["cpu_not_enforced", "cpu_borrow_not_enforced"] {
+        if walls[wall].is_string() {
+            println!("skipped: this machine lends nothing: {}", walls[wall]);
+            return down(&world);
+        }
+    }
+    let has = || world.json(&["c", "inspect", "spin-1"])["host"]["limits"]["cpu_millicores"].as_u64();
+    assert_eq!(has(), Some(100));
+    world.rads(&["c", "limits", "spin", "--cpu-borrow-percent", "400"]).ok();
+    world.wait_for("more than its own", || has() == Some(500));
+    // What its namespace lets it borrow is for those that say nothing of it themselves.
+    world.rads(&["c", "ns", "set", "default", "--cpu-borrow-percent", "100"]).ok();
+    world.wait_for("the same as before", || has() == Some(500));
+    world.rads(&["c", "limits", "spin", "--cpu-borrow-percent", "none"]).ok();
+    world.wait_for("as much as the namespace says", || has() == Some(200));
+    world.rads(&["c", "ns", "set", "default", "--cpu-borrow-percent", "none"]).ok();
+    world.wait_for("its own", || has() == Some(100));
+    down(&world);
+}
+
+#[test]
 fn limits_that_a_running_star_cannot_have_are_taken_back_and_hold_nothing_up() {
     let world = World::new();
     up(&world, "open_files: 64");

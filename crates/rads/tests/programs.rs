@@ -130,6 +130,8 @@ fn a_program_outside_of_stars_deploys_scales_waits_and_limits() {
         refused(blast () { constellation.deploy("web", { script: "missing.rads" }); });
         refused(blast () { team.set_quota({ ram: 1 }); });
         team.set_quota(instances: "none").deploy("more", { script: "once.rads", instances: 3, restart: "never" });
+        constellation.enable_sharing("team", { cpu_borrow_percent: 50 });
+        echo(team.status().cpu_borrow, team.enable_sharing(cpu_borrow_percent: "none").status().cpu_borrow ?? "none");
         echo(constellation.resources().nodes.length);
         try { constellation.deploy("late", { script: "server.rads", port: 8080, listen: 0, ready: "/nowhere" }).wait(0.2); } catch (e) { echo(e.kind); }
         team.delete(force: true);
@@ -149,6 +151,7 @@ fn a_program_outside_of_stars_deploys_scales_waits_and_limits() {
         "conflict C0106",
         "value C0002",
         "value C0101",
+        "50 none",
         "1",
         "timeout",
     ];

@@ -353,8 +353,8 @@ impl Groups {
     }
 
     pub(crate) fn stats(&self) -> StarStats {
-        let mut stats = StarStats::default();
-        stats.cpu_usage_us = self.used().and_then(|used| u64::try_from(used.as_micros()).ok());
+        let cpu_usage_us = self.used().and_then(|used| u64::try_from(used.as_micros()).ok());
+        let mut stats = StarStats { cpu_usage_us, ..StarStats::default() };
         if let Some(Group { version, dir }) = &self.cpu {
             stats.nr_throttled = keyed(dir, "cpu.stat", "nr_throttled");
             stats.throttled_us = match version {
