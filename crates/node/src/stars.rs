@@ -253,7 +253,8 @@ impl Node {
             return;
         };
         match phase {
-            StarPhase::Draining if local.phase < StarPhase::Draining => {
+            // It is told by others to go, or was by an agent before this one, which did not hear of it any more.
+            StarPhase::Draining | StarPhase::Stopping if local.phase < StarPhase::Draining => {
                 // A service that is gone may be known no more; its stars go all the same.
                 self.services.entry(local.service.clone()).or_default().leaving.push(star);
             }

@@ -11,7 +11,7 @@ use node::roster::Health;
 use node::{Effect, Event, LEASE, Node, NodeConfig, Request, RunningStar};
 use state::{Command, Transition};
 
-use crate::desk::{Desk, web};
+use crate::desk::{Desk, settle, web};
 
 #[test]
 fn only_who_leads_plans_and_it_plans_for_all() {
@@ -633,4 +633,18 @@ fn a_part_that_goes_on_another_machine_comes_again_as_itself() {
     desk.write(Command::Transitions { changes: vec![change], wall: WallTime(4) });
     let [Command::Assign { stars, .. }] = &desk.proposed()[..] else { panic!() };
     assert_eq!(stars.iter().map(|star| star.ordinal).collect::<Vec<_>>(), [ordinal]);
+}
+
+/// Its agent said so, lost power before it heard of it, and began anew: the star was started once more meanwhile.
+#[test]
+fn a_star_that_was_ended_before_its_agent_began_goes_when_that_is_heard() {
+    let mut desk = Desk::new(3, false);
+    desk.tell(Event::Leads { leads: true });
+    settle(&mut desk);
+    let [star] = desk.on(2)[..] else { panic!("one on each machine, not {:?}", desk.on(2)) };
+    let stopping = Transition { star, phase: StarPhase::Stopping, process: None, exit: None };
+    desk.write(Command::Transitions { changes: vec![stopping], wall: WallTime(1_000_000) });
+    settle(&mut desk);
+    assert_eq!(desk.node.state().stars[&star].phase, StarPhase::Ended);
+    assert!(desk.on(2).len() == 1 && desk.on(2) != [star], "another has its place");
 }
