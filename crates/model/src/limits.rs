@@ -39,8 +39,8 @@ pub struct Limits {
     /// `None`: 100, where the kernel can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_burst: Option<u32>,
-    /// How much more than `cpu` it may use of processors that nobody else wants just now, in percent of `cpu`. It is taken back at once
-    /// when somebody does.
+    /// How much more than `cpu` it may use of processors that no other star wants just now, in percent of `cpu`. It is taken back at once
+    /// when one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_borrow: Option<u32>,
     /// Bytes it reads in a second from the disk of the data folder.

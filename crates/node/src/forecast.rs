@@ -187,8 +187,11 @@ impl Node {
         let ServiceSpec { template, placement, .. } = &record.spec;
         let reservation = placement.reservation.as_ref().map(|name| key.beside(name));
         // Which places it will have is not known yet.
-        let is_put_too =
-            |reservation: &ServiceKey| all.iter().any(|other| other.key == *reservation && other.missing > 0);
+        let is_known =
+            |reservation: &ServiceKey| self.state.services.get(reservation).is_some_and(|record| record.begun);
+        let is_put_too = |reservation: &ServiceKey| {
+            all.iter().any(|other| other.key == *reservation && (other.missing > 0 || !is_known(reservation)))
+        };
         if *missing == 0 || reservation.as_ref().is_some_and(is_put_too) {
             return None;
         }
@@ -226,13 +229,17 @@ impl Node {
             *on.entry(placed.node).or_default() += 1;
         }
         let mut homeless = looked_at.saturating_sub(u32::try_from(placed.len()).unwrap_or(u32::MAX));
-        let mut gives_way = Vec::new();
-        let mut problem = None;
+        let (mut gives_way, mut problem, mut beyond) = (Vec::new(), None, missing - looked_at);
         if homeless > 0 {
             with_planned(&mut views, &request, &on);
             if reservation.is_none() {
-                let found = self.whom_to_send(&request, &mut views, homeless.min(ROOM_MAX) as usize);
+                let asked = homeless.min(ROOM_MAX);
+                let found = self.whom_to_send(&request, &mut views, asked as usize);
                 homeless -= u32::try_from(found.len()).unwrap_or(u32::MAX);
+                if found.len() == asked as usize {
+                    // For the others nobody was looked for.
+                    (homeless, beyond) = (0, beyond + homeless);
+                }
                 found.iter().for_each(|found| *on.entry(found.node).or_default() += 1);
                 gives_way = self.of_services(found.iter().flat_map(|found| &found.stars));
             }
@@ -253,7 +260,7 @@ impl Node {
         let mut comes: Vec<Comes> =
             on.iter().map(|(node, stars)| Comes { node: *node, name: self.name_of(*node), stars: *stars }).collect();
         comes.sort_by_key(|comes| std::cmp::Reverse(comes.stars));
-        Some(ServiceForecast { comes, homeless, gives_way, stuck, problem, beyond: missing - looked_at, ..told })
+        Some(ServiceForecast { comes, homeless, gives_way, stuck, problem, beyond, ..told })
     }
 
     /// Whether stars of a service are there whatever becomes of this app.

@@ -211,8 +211,15 @@ impl Node {
             takes.map(|(node, record)| self.view(*node, Some(&record.name), &record.facts)).collect()
         };
         let there = self.state.stars_of(service).filter(|star| star.phase != StarPhase::Ended);
-        let stays = |star: &StarRecord| {
-            star.revision == revision && star.phase < StarPhase::Draining && !star.leaving && !star.moves
+        // Those that may not stay where they are go as those of another version do; of each machine that is found out once.
+        let mut may_stay: BTreeMap<NodeId, bool> = BTreeMap::new();
+        let mut stays = |star: &StarRecord| {
+            let here = || self.revision_on(service, star.node, revision, false) == revision;
+            star.revision == revision
+                && star.phase < StarPhase::Draining
+                && !star.leaving
+                && !star.moves
+                && *may_stay.entry(star.node).or_insert_with(here)
         };
         let assigning = self.services.get(service).into_iter().flat_map(|service| &service.assigning);
         let assigning = assigning.map(|(_, node, _, of)| (*node, *of == revision));

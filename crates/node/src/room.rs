@@ -142,6 +142,9 @@ impl Node {
                 tenant.goes = true;
             }
             take(views, &Claim { node: found.node, reserve: request.template.reserve });
+            if let Ok(place) = views.binary_search_by_key(&found.node, |view| view.node) {
+                views[place].of_service += 1;
+            }
             all.push(found);
         }
         all

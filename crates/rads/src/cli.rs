@@ -518,7 +518,7 @@ pub(crate) struct LimitsArgs {
     /// Of unused processor time, how much may be used later, in percent of what it has in 100 ms
     #[arg(long, value_name = "PERCENT")]
     pub(crate) cpu_burst_percent: Option<Limit>,
-    /// How much more it may use of processors that nobody else wants, in percent of what it has
+    /// How much more it may use of processors that no other star wants, in percent of what it has
     #[arg(long, value_name = "PERCENT")]
     pub(crate) cpu_borrow_percent: Option<Limit>,
     /// Disk reads in a second, in MiB

@@ -98,7 +98,7 @@ const ROWS: [(&str, &[Row]); 6] = [
             Row("cpu-percent", Kind::Number, "PERCENT", "Processor time, in percent of one core"),
             Row("cpu-cores", Kind::Number, "CORES", "Processor time, in cores"),
             Row("cpu-burst-percent", Kind::Number, "PERCENT", "Of unused processor time, how much may be used later"),
-            Row("cpu-borrow-percent", Kind::Number, "PERCENT", "How much more of processors that nobody else wants"),
+            Row("cpu-borrow-percent", Kind::Number, "PERCENT", "How much more of processors that no other star wants"),
             Row("cpus", Kind::Word, "LIST", "Processors to run on, such as `0-1,3`"),
             Row("ram-mb", Kind::Number, "MB", "Memory, in MiB"),
             Row("ram-gb", Kind::Number, "GB", "Memory, in GiB"),

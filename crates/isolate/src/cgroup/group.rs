@@ -14,12 +14,7 @@ use crate::in_force::InForce;
 use crate::stats::StarStats;
 
 /// The quota's period. The kernel's default: shorter ones cost more switches, longer ones stall a star visibly.
-const PERIOD_US: u64 = 100_000;
-
-/// What a star may use in a period, with so many percent more.
-pub(super) fn quota_us(limits: &Limits, more_percent: u32) -> Option<u64> {
-    limits.cpu.map(|cpu| u64::from(cpu.0) * PERIOD_US / 1000 * (100 + u64::from(more_percent)) / 100)
-}
+pub(super) const PERIOD_US: u64 = 100_000;
 /// How often a star's processes are gone through until all of them are frozen. Those that are make no new ones.
 const LOOKS: usize = 100;
 /// Version 1: bytes a second from a disk and to it.
@@ -120,7 +115,7 @@ impl Groups {
         let mut failures = Vec::new();
         let mut tried = |result: io::Result<()>| failures.extend(result.err());
         if let Some(group) = &self.cpu {
-            tried(group.limit_cpu(quota_us(limits, 0), limits.cpu_burst));
+            tried(group.limit_cpu(super::spending::quota_us(limits, 0), limits.cpu_burst));
         }
         if let Some(group) = &self.cpuset {
             tried(group.pin(limits.cpus));
@@ -462,11 +457,15 @@ impl Group {
         if burst.is_some_and(|burst| burst > 0) {
             write(&self.dir, burst_file, 0)?;
         }
-        match (self.version, quota_us) {
-            (Version::V1, None) => write(&self.dir, quota_file, -1)?,
-            (Version::V1, Some(quota)) => write(&self.dir, quota_file, quota)?,
-            (Version::V2, None) => write(&self.dir, quota_file, "max")?,
-            (Version::V2, Some(quota)) => write(&self.dir, quota_file, format!("{quota} {PERIOD_US}"))?,
+        let written = match (self.version, quota_us) {
+            (Version::V1, None) => write(&self.dir, quota_file, -1),
+            (Version::V1, Some(quota)) => write(&self.dir, quota_file, quota),
+            (Version::V2, None) => write(&self.dir, quota_file, "max"),
+            (Version::V2, Some(quota)) => write(&self.dir, quota_file, format!("{quota} {PERIOD_US}")),
+        };
+        if written.is_err() {
+            // It has what it had.
+            return burst.map_or(Ok(()), |burst| write(&self.dir, burst_file, burst)).and(written);
         }
         match quota_us {
             Some(quota) if burst.is_some() => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use model::Limits;
 
-use super::group::{Group, Groups, Version, quota_us};
+use super::group::{Group, Groups, PERIOD_US, Version};
 use super::turns::Turn;
 use super::{keyed, number, write};
 
@@ -24,12 +24,17 @@ pub(crate) struct Spent {
     pub(crate) used: Duration,
 }
 
+/// What a star may use in a period, with so many percent more.
+pub(super) fn quota_us(limits: &Limits, more_percent: u32) -> Option<u64> {
+    limits.cpu.map(|cpu| u64::from(cpu.0) * PERIOD_US / 1000 * (100 + u64::from(more_percent)) / 100)
+}
+
 impl Groups {
-    /// How often it had used up its processor time; `None` where that is not counted.
-    pub(crate) fn spent(&self) -> Option<Spent> {
+    /// How often it had used up its processor time, and if that is asked for how much that was; `None` where that is not counted.
+    pub(crate) fn spent(&self, with_use: bool) -> Option<Spent> {
         let text = fs::read_to_string(self.cpu.as_ref()?.dir.join("cpu.stat")).ok()?;
         let number = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
-        let used = self.used().unwrap_or_default();
+        let used = if with_use { self.used().unwrap_or_default() } else { Duration::ZERO };
         Some(Spent { periods: number("nr_periods ")?, cut_short: number("nr_throttled ")?, used })
     }
 
@@ -44,7 +49,9 @@ impl Groups {
 
     /// Lends it what its limits allow of processors that nobody else wants, or takes that back.
     pub(crate) fn lend(&self, limits: &Limits, lends: bool) -> io::Result<()> {
-        let Some((group, more)) = self.cpu.as_ref().zip(limits.cpu_borrow) else { return Ok(()) };
+        let Some((group, more)) = self.cpu.as_ref().zip(limits.cpu_borrow.filter(|more| *more > 0)) else {
+            return Ok(());
+        };
         let quota = quota_us(limits, if lends { more } else { 0 });
         // Whoever is told anew begins his period anew.
         match group.quota().map(|(quota, _)| quota) == quota {

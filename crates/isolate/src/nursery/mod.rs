@@ -510,7 +510,11 @@ impl Nursery {
             // The next nursery has to know what to remove.
             star.record.save(&star.folder).map_err(failed)?;
         }
-        star::limit(&star.record, limits)?;
+        let limited = star::limit(&star.record, limits);
+        // What could be set is set, and is not to be lent as it was before.
+        let Limits { cpu, cpu_burst, cpu_borrow, .. } = *limits;
+        star.record.limits = Some(Limits { cpu, cpu_burst, cpu_borrow, ..before });
+        limited?;
         let Site { disks, stage, .. } = &self.site;
         disks.resize(&star.record, &star.folder, before.disk, limits.disk, stage.workshop())?;
         if let Some(logs) = &mut star.logs {

@@ -171,6 +171,12 @@ fn rested() -> Option<(Duration, u32)> {
     Some((Duration::from_millis((idle + waits) * (1_000 / TICKS_A_SECOND)), u32::try_from(processors).ok()?))
 }
 
+/// Whether this process, and with it all stars, may use less than the machine has: how the machine rests says nothing then.
+fn confined() -> bool {
+    let may = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    rested().is_none_or(|(_, processors)| may < processors as usize)
+}
+
 /// What that file counts in: the same on every Linux that this runs on.
 const TICKS_A_SECOND: u64 = 100;
 
@@ -212,7 +218,8 @@ impl Nursery {
             return;
         }
         let can = |star: &&Star| matches!(star.phase, Phase::Running) && star.has_quota();
-        if !self.walls.yielding.is_yes() || !self.stars.values().any(|star| can(&star)) {
+        // One that is starting may give way already.
+        if !self.walls.yielding.is_yes() || !self.stars.values().any(|star| star.lives() && star.has_quota()) {
             self.yielding = Yielding::default();
             return;
         }
@@ -221,24 +228,35 @@ impl Nursery {
             self.yielding.next = Some(now + CALM_LOOK);
             return;
         }
-        let borrows = |star: &Star| star.record.limits.is_some_and(|limits| limits.cpu_borrow.is_some());
+        let borrows = |star: &Star| {
+            let may = star.record.limits.is_some_and(|limits| limits.cpu_borrow.is_some_and(|more| more > 0));
+            may && star.record.groups.usage.is_some()
+        };
         let any_borrows = self.stars.values().any(|star| can(&star) && borrows(star));
-        let busy = any_borrows && self.yielding.is_busy(now, rested());
+        let busy = any_borrows && (self.yielding.is_busy(now, rested()) || confined());
         let mut accounts = std::mem::take(&mut self.yielding.accounts);
         accounts.retain(|star, _| self.stars.get(star).is_some_and(|star| star.lives() && star.has_quota()));
         for star in self.stars.values().filter(can) {
             let groups = &star.record.groups;
-            let Some(spent) = groups.spent() else { continue };
-            let account = accounts.entry(star.record.star).or_default();
-            let since = account.at.replace(now).map_or(Duration::ZERO, |at| now.duration_since(at));
             let limits = star.record.limits.unwrap_or(Limits::UNLIMITED);
-            let own = limits.cpu.map_or(Duration::ZERO, |cpu| since * cpu.0 / 1_000);
-            let loan = limits.cpu_borrow.map(|_| Loan { own, busy });
+            let borrows = borrows(star);
+            let Some(spent) = groups.spent(borrows) else { continue };
+            let begun = || Account { gives_way: groups.gives_way(), ..Account::default() };
+            let account = accounts.entry(star.record.star).or_insert_with(begun);
+            let since = account.at.replace(now).map(|at| now.duration_since(at));
+            // One that has its own processors may be kept from them while others rest.
+            let busy = busy || limits.cpus.is_some();
+            let loan = since.zip(limits.cpu).filter(|_| borrows);
+            let loan = loan.map(|(since, cpu)| Loan { own: since * cpu.0 / 1_000, busy });
             // Fails when the group is about to go.
             let _ = match account.judge(spent, loan) {
                 Some(true) => groups.give_way(true).and_then(|()| groups.lend(&limits, true)),
-                // What is not its own is taken back first.
-                Some(false) => groups.lend(&limits, false).and_then(|()| groups.give_way(false)),
+                // What is not its own is taken back first; what could not be is tried again.
+                Some(false) => {
+                    let back = groups.lend(&limits, false);
+                    account.gives_way = back.is_err();
+                    if back.is_ok() { groups.give_way(false) } else { back }
+                }
                 None if account.gives_way => groups.still_give_way().and_then(|()| groups.lend(&limits, true)),
                 None => Ok(()),
             };

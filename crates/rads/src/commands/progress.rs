@@ -26,11 +26,12 @@ pub(crate) async fn settled(client: &Client, service: &ServiceKey, asked: u64) -
     loop {
         let index = client.index(0, 0).await?;
         let view = client.service(service).await?;
-        let failed = |view| failure(view).filter(|_| patience.is_over(view));
-        if let Some(failure) = Some(&view).and_then(failed).or_else(|| taken_back(&view, asked)) {
+        let is_over = patience.is_over(&view);
+        let failed = failure(&view);
+        if let Some(failure) = failed.clone().filter(|_| is_over).or_else(|| taken_back(&view, asked)) {
             return Err(failure);
         }
-        if is_settled(&view) {
+        if is_settled(&view) && failed.is_none() {
             return Ok(view);
         }
         wait(client, index, WAIT_MS, deadline, &format!("service `{service}` to settle")).await?;
@@ -62,11 +63,12 @@ pub(crate) async fn app_settled(
         let mut views = client.services().await?;
         views.retain(|view| view.app == *app);
         seen(&views);
-        let failed = |view| {
-            let failure = failure(view).filter(|_| patience.is_over(view));
+        let over: Vec<bool> = views.iter().map(|view| patience.is_over(view)).collect();
+        let failed = |(view, is_over): (&ServiceView, &bool)| {
+            let failure = failure(view).filter(|_| *is_over);
             failure.or_else(|| taken_back(view, asked)).or_else(|| unlimited(view))
         };
-        if let Some(failure) = views.iter().find_map(failed) {
+        if let Some(failure) = views.iter().zip(&over).find_map(failed) {
             return Err(failure);
         }
         let left = steady.left(&views);
@@ -112,7 +114,7 @@ struct Steady {
 impl Steady {
     /// How much longer they must stay so; `None` while they are not settled.
     fn left(&mut self, views: &[ServiceView]) -> Option<Duration> {
-        if !views.iter().all(is_settled) {
+        if !views.iter().all(|view| is_settled(view) && failure(view).is_none()) {
             self.since = None;
             return None;
         }

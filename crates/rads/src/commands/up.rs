@@ -139,6 +139,22 @@ pub(crate) async fn plan(place: &Place, args: Plan, form: Form) -> Result<u8, Fa
     Ok(if is_nothing { 0 } else { 2 })
 }
 
+/// Longest wait for a place that stars of a new app have not.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(2);
+const PLACE_AGAIN: Duration = Duration::from_millis(300);
+
+/// That stars have no place which all have to be there at once: not parts of jobs, and not those that follow the machines.
+fn no_place(planned: &Planned, forecast: &Forecast) -> Option<Problem> {
+    let at_once = |name: &Name| {
+        let spec = planned.spec.services.get(name);
+        spec.is_some_and(|spec| spec.job.is_none() && !spec.placement.every_node)
+    };
+    let short = forecast.services.iter().filter(|service| at_once(&service.service));
+    let problem = Problem::new(Code::NoCapacity, short.filter_map(|service| service.problem.clone()).next()?);
+    let help = "of a new app every star needs a place: ask for fewer, or make room; `rads c resources` shows what is kept where";
+    Some(problem.help(help))
+}
+
 /// What would come of it, if the agent can tell: one of another version may not.
 async fn forecast(client: &Client, planned: &Planned, base: Option<u64>) -> Option<Forecast> {
     client.forecast(planned.spec.clone(), base).await.ok()
@@ -189,21 +205,26 @@ async fn bring_up(client: &Client, planned: &Planned, go: Go) -> Result<Came, Pr
         return unchanged(client, app, go).await;
     }
     let base = current.map_or(0, |app| app.version);
-    let forecast = forecast(client, planned, Some(base)).await.unwrap_or_default();
+    let mut forecast = self::forecast(client, planned, Some(base)).await.unwrap_or_default();
+    let asked = Instant::now();
+    while base == 0 && no_place(planned, &forecast).is_some() && asked.elapsed() < PLACE_TIMEOUT {
+        // Who goes just now may leave a place a moment later.
+        tokio::time::sleep(PLACE_AGAIN).await;
+        forecast = self::forecast(client, planned, Some(base)).await.unwrap_or_default();
+    }
     if go.form == Form::Text {
         tell_plan(&changes, &views, &resting);
         super::forecast::lines(&forecast).iter().for_each(screen::line);
     }
     // Another change that is under way is waited for below.
-    if let Some(refused) = forecast.refused.filter(|refused| refused.code != Code::Conflict) {
+    if let Some(refused) = forecast.refused.clone().filter(|refused| refused.code != Code::Conflict) {
         return Err(refused);
     }
     if base == 0
-        && let Some(problem) = forecast.services.iter().find_map(|service| service.problem.clone())
+        && let Some(problem) = no_place(planned, &forecast)
     {
         // It would be taken down again, and others would have given way for nothing.
-        let help = "of a new app every star needs a place: ask for fewer, or make room; `rads c resources` shows what is kept where";
-        return Err(Problem::new(Code::NoCapacity, problem).help(help));
+        return Err(problem);
     }
     if go.ask && changes.disturbs() && !confirmed(&changes)? {
         screen::note("nothing was changed");
