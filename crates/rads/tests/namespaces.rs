@@ -21,7 +21,7 @@ fn a_quota_is_shown_before_and_held_and_what_is_in_a_namespace_goes_with_it() {
     assert_eq!(row.split_whitespace().collect::<Vec<_>>(), ["2", "3", "1"], "{shown}");
     let plan = world.rads(&["c", "plan", &app("4")]);
     assert!(
-        plan.code == 2 && plan.out.contains("quota of `dev`: stars 2 → 4 of 3, memory 64 MiB → 128 MiB"),
+        plan.code == 1 && plan.out.contains("quota of `dev`: stars 2 → 4 of 3, memory 64 MiB → 128 MiB"),
         "{plan:?}"
     );
     assert!(plan.out.contains("it will be refused: namespace `dev` may have 3 stars"), "{plan:?}");
