@@ -172,9 +172,9 @@ fn rested() -> Option<(Duration, u32)> {
 }
 
 /// Whether this process, and with it all stars, may use less than the machine has: how the machine rests says nothing then.
-fn confined() -> bool {
-    let may = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    rested().is_none_or(|(_, processors)| may < processors as usize)
+fn confined(rested: Option<(Duration, u32)>) -> bool {
+    let may = || std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    rested.is_none_or(|(_, processors)| may() < processors as usize)
 }
 
 /// What that file counts in: the same on every Linux that this runs on.
@@ -233,7 +233,8 @@ impl Nursery {
             may && star.record.groups.usage.is_some()
         };
         let any_borrows = self.stars.values().any(|star| can(&star) && borrows(star));
-        let busy = any_borrows && (self.yielding.is_busy(now, rested()) || confined());
+        let rested = if any_borrows { rested() } else { None };
+        let busy = self.yielding.is_busy(now, rested) || confined(rested);
         let mut accounts = std::mem::take(&mut self.yielding.accounts);
         accounts.retain(|star, _| self.stars.get(star).is_some_and(|star| star.lives() && star.has_quota()));
         for star in self.stars.values().filter(can) {
