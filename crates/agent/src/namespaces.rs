@@ -70,6 +70,7 @@ fn empty(namespace: Name) -> NamespaceView {
         cpu_borrow: None,
         used: Usage::default(),
         beyond: Vec::new(),
+        burst_stars: 0,
         apps: 0,
         stars: 0,
         secrets: 0,

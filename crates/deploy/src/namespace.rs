@@ -7,8 +7,18 @@ use crate::setting::Setting;
 
 const NAMESPACE_OPTIONS: [&str; 6] =
     ["ttl_seconds", "ttl_minutes", "ttl_hours", "ttl_days", "quota", "cpu_borrow_percent"];
-const QUOTA_OPTIONS: [&str; 9] =
-    ["cpu_percent", "cpu_cores", "ram_mb", "ram_gb", "disk_mb", "disk_gb", "instances", "services", "priority"];
+const QUOTA_OPTIONS: [&str; 10] = [
+    "cpu_percent",
+    "cpu_cores",
+    "ram_mb",
+    "ram_gb",
+    "disk_mb",
+    "disk_gb",
+    "instances",
+    "services",
+    "priority",
+    "burst_percent",
+];
 /// Beyond what any constellation has, and what is converted from here on cannot overflow.
 const QUOTA_MAX: f64 = 1e9;
 /// What is too long to be is told by who knows how long it may be.
@@ -69,7 +79,7 @@ pub fn quota_change(settings: Vec<(String, Setting)>) -> Result<QuotaChange, Pro
             _ if name.starts_with("cpu") => QUOTA_MAX / 1_000.0,
             _ => QUOTA_MAX,
         };
-        let whole = matches!(name, "instances" | "services" | "priority");
+        let whole = matches!(name, "instances" | "services" | "priority" | "burst_percent");
         let number = match setting {
             Setting::Text(text) if text == "none" => None,
             Setting::Int(number) if (0.0..=most).contains(&(number as f64)) => Some(number as f64),
@@ -93,6 +103,7 @@ pub fn quota_change(settings: Vec<(String, Setting)>) -> Result<QuotaChange, Pro
             "disk_gb" => change.disk = Some(bytes(GIB)),
             "instances" => change.instances = Some(count),
             "priority" => change.priority = Some(number.map(|number| Priority(number as u8))),
+            "burst_percent" => change.burst = Some(count),
             _ => change.services = Some(count),
         }
     }
@@ -113,10 +124,11 @@ mod tests {
             map(&[("ram_gb", Setting::Float(0.5)), ("cpu_percent", Setting::Int(150)), ("services", Setting::Int(3))]);
         let change = namespace_change(map(&[("ttl_hours", Setting::Int(8)), ("quota", Setting::Map(quota))])).unwrap();
         assert_eq!(change.ttl_ms, Some(Some(8 * 3_600_000)));
-        let QuotaChange { services, instances, cpu, memory, disk, priority: _ } = change.quota;
+        let QuotaChange { services, instances, cpu, memory, disk, priority: _, burst: _ } = change.quota;
         assert_eq!((services, instances, disk), (Some(Some(3)), None, None));
         assert_eq!((cpu, memory), (Some(Some(Millicores(1_500))), Some(Some(Bytes(512 << 20)))));
         assert_eq!(namespace_change(Vec::new()), Ok(NamespaceChange::default()));
+        assert_eq!(quota_change(map(&[("burst_percent", Setting::Int(20))])).unwrap().burst, Some(Some(20)));
         let none = map(&[("instances", Setting::Text("none".to_owned()))]);
         assert_eq!(quota_change(none).unwrap().instances, Some(None));
     }

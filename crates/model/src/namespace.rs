@@ -21,6 +21,8 @@ pub const NAMESPACES_MAX: usize = 10_000;
 pub const TTL_MIN_MS: u64 = 30_000;
 /// Longest: ten years. What is to last longer has no end.
 pub const TTL_MAX_MS: u64 = 10 * 365 * 24 * 3_600_000;
+/// Most that a namespace may have beyond its quota, in percent.
+pub const BURST_MAX: u32 = 1_000;
 
 /// What the services of a namespace may ask for together. `None` is unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +45,9 @@ pub struct Quota {
     /// The highest that one of them may have: whose stars may have those of others give way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
+    /// How much more than that, in percent, its stars may be and have as long as no other namespace wants the room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<u32>,
 }
 
 /// A change of some of it: what is absent stays, what is `null` becomes unlimited.
@@ -62,6 +67,8 @@ pub struct QuotaChange {
     pub disk: Option<Option<Bytes>>,
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
     pub priority: Option<Option<Priority>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "there")]
+    pub burst: Option<Option<u32>>,
 }
 
 /// What is asked of a namespace: what is absent stays.
@@ -89,6 +96,11 @@ impl NamespaceChange {
             let message = format!("a quota of priority is from 0 to {}, not {priority}", Priority::MAX);
             return Err(Problem::new(Code::InvalidValue, message));
         }
+        if let Some(more) = self.quota.burst.flatten().filter(|more| *more > BURST_MAX) {
+            let message = format!("a namespace may have at most {BURST_MAX} % more than its quota, not {more} %");
+            return Err(Problem::new(Code::InvalidValue, message)
+                .help("take the limits away for it to have as much as there is"));
+        }
         if let Some(more) = self.cpu_borrow.flatten().filter(|more| *more > Limits::CPU_BORROW_MAX) {
             let message = format!("stars borrow at most {} % more, not {more} %", Limits::CPU_BORROW_MAX);
             return Err(Problem::new(Code::InvalidValue, message));
@@ -112,6 +124,7 @@ impl QuotaChange {
         memory: Some(None),
         disk: Some(None),
         priority: Some(None),
+        burst: Some(None),
     };
 
     pub fn is_empty(&self) -> bool {
@@ -127,6 +140,7 @@ impl QuotaChange {
             memory: self.memory.unwrap_or(before.memory),
             disk: self.disk.unwrap_or(before.disk),
             priority: self.priority.unwrap_or(before.priority),
+            burst: self.burst.unwrap_or(before.burst),
         }
     }
 }
@@ -153,6 +167,15 @@ impl Counted {
             Self::Cpu => "cpu",
             Self::Memory => "memory",
             Self::Disk => "disk",
+        }
+    }
+
+    /// Whether there is more of it again when a star is ended: that may be had beyond a quota while there is room.
+    pub fn is_given_back(self) -> bool {
+        match self {
+            Self::Stars | Self::Cpu | Self::Memory => true,
+            // Volumes outlive the stars that have them.
+            Self::Services | Self::Disk => false,
         }
     }
 
@@ -204,12 +227,25 @@ impl Quota {
         }
     }
 
+    /// The most there may be, with what may be had beyond the quota while there is room.
+    pub fn most(&self, counted: Counted) -> Option<u64> {
+        let own = self.of(counted)?;
+        let more = self.burst.filter(|_| counted.is_given_back()).unwrap_or_default();
+        Some(own.saturating_add(own.saturating_mul(more.into()) / 100))
+    }
+
+    /// Whether what is used goes beyond what is the namespace's own, in something that is given back.
+    pub fn is_passed_by(&self, used: &Usage) -> bool {
+        let given_back = Counted::ALL.into_iter().filter(|counted| counted.is_given_back());
+        given_back.filter_map(|counted| Some((counted, self.of(counted)?))).any(|(counted, own)| used.of(counted) > own)
+    }
+
     /// What is used beyond it, in words, each by itself: so it is when a quota is set below what is there, or over services that
     /// have no limit of what it counts.
     pub fn exceeded(&self, services: &Services<'_>) -> Vec<String> {
         let used = Usage::of_services(services);
         let over = Counted::ALL.into_iter().filter_map(|counted| {
-            let (most, used) = (self.of(counted)?, used.of(counted));
+            let (most, used) = (self.most(counted)?, used.of(counted));
             (used > most).then(|| format!("{} of {}", counted.amount(used), counted.phrase(most)))
         });
         let limited = || Counted::ALL.into_iter().filter(|counted| self.of(*counted).is_some());
@@ -263,8 +299,10 @@ impl Quota {
         let (used, asked) = (Usage::of_services(before), Usage::of_services(after));
         for counted in Counted::ALL {
             let (used, asked) = (used.of(counted), asked.of(counted));
-            let Some(most) = self.of(counted).filter(|most| asked > *most && asked > used) else { continue };
-            let more = asked - used;
+            let Some(most) = self.most(counted).filter(|most| asked > *most && asked > used) else { continue };
+            let (more, own) = (asked - used, self.of(counted).unwrap_or(most));
+            let burst =
+                if most > own { format!(", and {} while there is room", counted.amount(most)) } else { String::new() };
             let (are, are_more) = match counted {
                 Counted::Services | Counted::Stars => {
                     (if used == 1 { "is" } else { "are" }, if more == 1 { "is" } else { "are" })
@@ -272,8 +310,8 @@ impl Quota {
                 _ => ("are", "are"),
             };
             let message = format!(
-                "namespace `{namespace}` may have {}: {} {are} used, {} more {are_more} asked for",
-                counted.phrase(most),
+                "namespace `{namespace}` may have {}{burst}: {} {are} used, {} more {are_more} asked for",
+                counted.phrase(own),
                 counted.amount(used),
                 counted.amount(more)
             );
@@ -349,14 +387,13 @@ impl Usage {
             let reservation = spec.placement.reservation.as_ref().and_then(|name| services.get(name));
             let place = reservation.map(|held| held.spec.template.reserve).unwrap_or_default();
             let own = if spec.hold.is_some() { spec.template.reserve } else { Reserve::default() };
-            let cpu = limits.cpu.unwrap_or(own.cpu).0.saturating_sub(place.cpu.0);
-            let memory = limits.memory.unwrap_or(own.memory).0.saturating_sub(place.memory.0);
-            let times = |amount: u64| amount.saturating_mul(stars);
+            let limits = Limits {
+                cpu: Some(limits.cpu.unwrap_or(own.cpu)),
+                memory: Some(limits.memory.unwrap_or(own.memory)),
+                ..*limits
+            };
             usage.services += 1;
-            usage.instances += stars;
-            usage.cpu = usage.cpu.saturating_add(times(cpu.into()));
-            usage.memory = usage.memory.saturating_add(times(memory));
-            usage.disk = usage.disk.saturating_add(times(limits.disk.map_or(0, |disk| disk.0)));
+            usage.add_stars(stars, &limits, &place);
             for mount in &spec.template.volumes {
                 let largest = volumes.entry(&mount.volume).or_default();
                 *largest = (*largest).max(mount.size.map_or(0, |size| size.0));
@@ -365,6 +402,17 @@ impl Usage {
         let sizes = volumes.into_values().fold(0u64, u64::saturating_add);
         usage.disk = usage.disk.saturating_add(sizes);
         usage
+    }
+
+    /// So many stars more with these limits, in places for which so much is counted already.
+    pub fn add_stars(&mut self, stars: u64, limits: &Limits, place: &Reserve) {
+        let cpu = limits.cpu.unwrap_or_default().0.saturating_sub(place.cpu.0);
+        let memory = limits.memory.unwrap_or_default().0.saturating_sub(place.memory.0);
+        let times = |amount: u64| amount.saturating_mul(stars);
+        self.instances = self.instances.saturating_add(stars);
+        self.cpu = self.cpu.saturating_add(times(cpu.into()));
+        self.memory = self.memory.saturating_add(times(memory));
+        self.disk = self.disk.saturating_add(times(limits.disk.unwrap_or_default().0));
     }
 
     pub fn of(&self, counted: Counted) -> u64 {
@@ -507,6 +555,37 @@ mod tests {
         );
         assert_eq!(refused(cpu, &[], &[("web", limited(2, 500))]), None);
         assert_eq!(refused(Quota::default(), &[], &[("web", service(9_999, Limits::UNLIMITED))]), None);
+    }
+
+    #[test]
+    fn with_burst_there_may_be_more_of_what_is_given_back() {
+        let quota = Quota {
+            services: Some(1),
+            instances: Some(4),
+            memory: Some(Bytes::mib(256)),
+            disk: Some(Bytes::mib(100)),
+            burst: Some(50),
+            ..Quota::default()
+        };
+        assert_eq!(refused(quota, &[], &[("web", sized(6, 64))]), None);
+        let beyond = "namespace `dev` may have 4 stars, and 6 while there is room: 4 are used, 3 more are asked for";
+        assert_eq!(refused(quota, &[("web", sized(4, 1))], &[("web", sized(7, 1))]).as_deref(), Some(beyond));
+        let beyond = "namespace `dev` may have 256 MiB of memory, and 384 MiB while there is room: 0 B are used, 385 MiB more are \
+                      asked for";
+        assert_eq!(refused(quota, &[], &[("web", sized(5, 77))]).as_deref(), Some(beyond));
+        let two = [("web", sized(1, 1)), ("api", sized(1, 1))];
+        assert!(refused(quota, &[], &two).unwrap().starts_with("namespace `dev` may have 1 service: "));
+        let disk = [("web", with_volume(sized(1, 1), "pages", Some(101)))];
+        assert!(refused(quota, &[], &disk).unwrap().starts_with("namespace `dev` may have 100 MiB of disk: "));
+        assert_eq!(
+            quota.exceeded(&BTreeMap::from([(&"web".parse().unwrap(), Asked::of(&sized(6, 64), None))])),
+            [""; 0]
+        );
+        let more = |burst| NamespaceChange {
+            quota: QuotaChange { burst: Some(Some(burst)), ..QuotaChange::default() },
+            ..NamespaceChange::default()
+        };
+        assert!(more(BURST_MAX).check().is_ok() && more(BURST_MAX + 1).check().is_err());
     }
 
     #[test]

@@ -172,6 +172,12 @@ impl Node {
         for (name, service) in &spec.services {
             let key = spec.service_key(name);
             self.check_fits(&key, service)?;
+            let is_over = service.hold.is_some_and(|hold| hold.is_over(self.wall));
+            if is_over && !self.state.services.contains_key(&key) {
+                let problem =
+                    Problem::new(Code::InvalidValue, format!("the time of reservation `{name}` is over already"));
+                return Err(problem.help("say another `until`, or leave the reservation out"));
+            }
             if let Some(schedule) = service.job.as_ref().and_then(|job| job.schedule.as_ref()) {
                 calendar::Calendar::new(&schedule.cron, &schedule.zone)?;
             }

@@ -234,7 +234,7 @@ impl Node {
             with_planned(&mut views, &request, &on);
             if reservation.is_none() {
                 let asked = homeless.min(ROOM_MAX);
-                let found = self.whom_to_send(&request, &mut views, asked as usize);
+                let found = self.whom_to_send(&request, &mut views, asked as usize, placed.len());
                 homeless -= u32::try_from(found.len()).unwrap_or(u32::MAX);
                 if found.len() == asked as usize {
                     // For the others nobody was looked for.

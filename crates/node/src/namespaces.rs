@@ -34,11 +34,18 @@ pub struct NamespaceView {
     /// What of that is beyond the quota, in words: it stays, and does not grow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beyond: Vec<String>,
+    /// Stars that it has beyond its quota while there is room: they give way to stars of others.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub burst_stars: u64,
     pub apps: u64,
     /// Stars that have not ended.
     pub stars: u64,
     pub secrets: u64,
     pub volumes: Vec<VolumeKey>,
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Node {
@@ -63,6 +70,7 @@ impl Node {
             cpu_borrow: record.and_then(|record| record.cpu_borrow),
             used: self.state.usage_of(name),
             beyond: quota.exceeded(&self.state.services_in(name)),
+            burst_stars: self.state.beyond_quota(name).len() as u64,
             apps: inside.apps.len() as u64,
             stars: inside.stars,
             secrets: inside.secrets.len() as u64,

@@ -2,13 +2,14 @@
 //!
 //! Machines are overcommitted, stars without a limit grow, and what runs beside them grows too. As long as stars run, what
 //! the machine has left is looked at, more often when it is little. Below [`low`] all stars are weighed and one is asked
-//! to end: of the lowest priority, the one that uses most beyond what is kept for it. Its service tries other machines
+//! to end: of those that a namespace has beyond its quota, then of the lowest priority, the one that uses most beyond what is kept for it. Its service tries other machines
 //! first, from then on.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{Bytes, Priority, StarId, StarPhase};
+use model::{Bytes, Name, Priority, StarId, StarPhase};
 
 use crate::event::Effect;
 use crate::node::{Local, Node, Step};
@@ -34,7 +35,8 @@ fn low(total: Bytes) -> Bytes {
 #[derive(Debug, Clone, Copy)]
 struct Heavy {
     star: StarId,
-    priority: Priority,
+    /// `None`: its namespace has it beyond its quota.
+    priority: Option<Priority>,
     kept: Bytes,
     used: Bytes,
 }
@@ -111,9 +113,14 @@ impl Node {
         if std::mem::take(&mut self.weighing) != Weighing::Yes || self.somebody_gives_way() {
             return;
         }
+        let of = |(star, _): &(StarId, Bytes)| Some(&self.state.stars.get(star)?.service.namespace);
+        let namespaces: BTreeSet<&Name> = used.iter().filter_map(of).collect();
+        let beyond: BTreeSet<StarId> =
+            namespaces.into_iter().flat_map(|namespace| self.state.beyond_quota(namespace)).collect();
         let heavy = used.iter().filter_map(|&(star, used)| {
             let record = self.state.stars.get(&star).filter(|_| self.stars.get(&star).is_some_and(may_give_way))?;
             let priority = self.state.services.get(&record.service)?.spec.placement.priority;
+            let priority = (!beyond.contains(&star)).then_some(priority);
             Some(Heavy { star, priority, kept: record.template.reserve.memory, used })
         });
         if let Some(star) = victim(low(self.config.memory), &heavy.collect::<Vec<_>>()) {
@@ -167,7 +174,7 @@ mod tests {
                 .zip(stars)
                 .map(|(number, &(priority, kept, used))| Heavy {
                     star: StarId(number),
-                    priority: Priority(priority),
+                    priority: Some(Priority(priority)),
                     kept: Bytes::mib(kept),
                     used: Bytes::mib(used),
                 })

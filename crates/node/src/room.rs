@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{NodeId, Placement, Reserve, ServiceKey, StarPhase};
+use model::{Name, NodeId, Placement, Priority, Reserve, ServiceKey, StarId, StarPhase};
 use scheduler::{NodeView, Preemption, Request as PlanRequest, Tenant, preempt};
 use state::{Command, StarRecord};
 
@@ -74,20 +74,33 @@ impl Node {
 
     /// Counts room that is being made for others as taken, unless the service at hand is higher than these.
     pub(crate) fn count_claims(&self, service: &ServiceKey, views: &mut [NodeView<'_>]) {
-        let priority = self.priority_of(service);
-        let higher =
-            self.making_room.iter().filter(|(other, _)| *other != service && self.priority_of(other) >= priority);
+        let rank = self.rank_of(service);
+        let higher = self.making_room.iter().filter(|(other, _)| *other != service && self.rank_of(other) >= rank);
         for claim in higher.flat_map(|(_, claims)| claims) {
             take(views, claim);
         }
     }
 
-    fn priority_of(&self, service: &ServiceKey) -> model::Priority {
+    fn priority_of(&self, service: &ServiceKey) -> Priority {
         self.state.services.get(service).map(|record| record.spec.placement.priority).unwrap_or_default()
     }
 
-    /// Has stars of lower services go for so many stars of this one that have no room.
-    pub(crate) fn make_room(&mut self, key: &ServiceKey, revision: u64, missing: usize, step: &mut Step<'_>) {
+    /// The priority of one more star of a service; nothing where its namespace would have it beyond its quota.
+    fn rank_of(&self, service: &ServiceKey) -> Option<Priority> {
+        let spec = &self.state.services.get(service)?.spec;
+        let is_own = self.state.within_quota(service, &spec.template, &spec.placement, 1) > 0;
+        is_own.then_some(spec.placement.priority)
+    }
+
+    /// Has stars of lower services go for so many stars of this one that have no room, while so many others come.
+    pub(crate) fn make_room(
+        &mut self,
+        key: &ServiceKey,
+        revision: u64,
+        coming: usize,
+        missing: usize,
+        step: &mut Step<'_>,
+    ) {
         let still: Vec<Claim> = self.making_room.remove(key).unwrap_or_default();
         let mut claims: Vec<Claim> = still.into_iter().filter(|claim| self.is_anyone_going(claim.node)).collect();
         let Some(spec) = self.state.services.get(key).and_then(|record| record.spec_of(revision)) else { return };
@@ -99,7 +112,7 @@ impl Node {
             let mut views = self.candidates(&request, revision);
             claims.iter().for_each(|claim| take(&mut views, claim));
             let wanted = missing.min(AT_ONCE).saturating_sub(claims.len());
-            let found = self.whom_to_send(&request, &mut views, wanted);
+            let found = self.whom_to_send(&request, &mut views, wanted, coming + claims.len());
             found_none = found.len() < wanted;
             for Preemption { node, stars } in found {
                 claims.push(Claim { node, reserve: spec.template.reserve });
@@ -121,24 +134,33 @@ impl Node {
     }
 
     /// Who would go for so many stars of a service, one after another, as far as that is found; the room that is made is taken in `views`.
-    /// Where others go anyway nobody has to.
+    /// Where others go anyway nobody has to, and nobody has to for a star that its namespace has beyond its quota. `coming`: how many of
+    /// the service are on their way already.
     pub(crate) fn whom_to_send(
         &self,
         request: &PlanRequest<'_>,
         views: &mut [NodeView<'_>],
         most: usize,
+        coming: usize,
     ) -> Vec<Preemption> {
-        let mut tenants: Vec<Tenant<'_>> =
-            views.iter().flat_map(|view| self.tenants_of(request.service, view.node)).collect();
+        let mut tenants = self.tenants_on(views, request.service);
         let mut gone: BTreeMap<ServiceKey, u32> = BTreeMap::new();
         let mut all = Vec::new();
+        let PlanRequest { service, template, placement, .. } = request;
+        let upto = u32::try_from(coming + most).unwrap_or(u32::MAX);
+        let own = self.state.within_quota(service, template, placement, upto) as usize;
+        let own = own.saturating_sub(coming);
         while all.len() < most {
+            if all.len() >= own {
+                tenants.retain(|tenant| tenant.goes);
+            }
             let spare = |service: &ServiceKey| {
                 self.spare_of(service).saturating_sub(gone.get(service).copied().unwrap_or_default())
             };
             let Some(found) = preempt(views, request, &tenants, spare) else { break };
             for tenant in tenants.iter_mut().filter(|tenant| found.stars.contains(&tenant.star)) {
-                *gone.entry(tenant.service.clone()).or_default() += u32::from(tenant.serves);
+                let is_missed = tenant.serves && tenant.priority.is_some();
+                *gone.entry(tenant.service.clone()).or_default() += u32::from(is_missed);
                 tenant.goes = true;
             }
             take(views, &Claim { node: found.node, reserve: request.template.reserve });
@@ -153,7 +175,7 @@ impl Node {
     /// Whether a star of a service would get room by others that go: whoever leads sees to it.
     pub(crate) fn could_make_room(&self, request: &PlanRequest<'_>, views: &[NodeView<'_>]) -> bool {
         let is_in_reservation = request.placement.reservation.is_some();
-        !is_in_reservation && !self.whom_to_send(request, &mut views.to_vec(), 1).is_empty()
+        !is_in_reservation && !self.whom_to_send(request, &mut views.to_vec(), 1, 0).is_empty()
     }
 
     fn is_anyone_going(&self, node: NodeId) -> bool {
@@ -165,20 +187,32 @@ impl Node {
         star.phase >= StarPhase::Draining || self.retiring.contains(&star.id) || star.leaving || !is_wanted
     }
 
+    fn tenants_on<'s>(&'s self, views: &[NodeView<'_>], claimant: &ServiceKey) -> Vec<Tenant<'s>> {
+        let mut tenants: Vec<Tenant<'s>> = views.iter().flat_map(|view| self.tenants_of(claimant, view.node)).collect();
+        let namespaces: BTreeSet<&Name> = tenants.iter().map(|tenant| &tenant.service.namespace).collect();
+        let beyond: BTreeSet<StarId> =
+            namespaces.into_iter().flat_map(|namespace| self.state.beyond_quota(namespace)).collect();
+        for tenant in tenants.iter_mut().filter(|tenant| beyond.contains(&tenant.star)) {
+            tenant.priority = None;
+        }
+        tenants
+    }
+
     /// Stars on a machine for which something is kept, and that may go. Those with a volume stay with it: nowhere else could they
     /// run.
-    fn tenants_of(&self, claimant: &ServiceKey, node: NodeId) -> impl Iterator<Item = Tenant<'_>> {
+    fn tenants_of<'s>(&'s self, claimant: &ServiceKey, node: NodeId) -> impl Iterator<Item = Tenant<'s>> + use<'s> {
+        let claimant = claimant.clone();
         let there = self.state.stars.on_node(node).filter(|star| star.phase != StarPhase::Ended);
         let moves = there.filter(move |star| {
             !star.template.reserve.is_nothing()
                 && !self.is_spoken_for(star)
-                && (self.goes(star) || (star.template.volumes.is_empty() && star.service != *claimant))
+                && (self.goes(star) || (star.template.volumes.is_empty() && star.service != claimant))
         });
         moves.map(move |star| Tenant {
             star: star.id,
             service: &star.service,
             node,
-            priority: self.priority_of(&star.service),
+            priority: Some(self.priority_of(&star.service)),
             reserve: star.template.reserve,
             goes: self.goes(star),
             serves: star.phase == StarPhase::Ready,

@@ -310,7 +310,7 @@ impl Node {
         }
         // What is to be in a reservation waits for a place there.
         if is_short && !reserve.is_nothing() && !in_reservation {
-            self.make_room(key, revision, ordinals.len() - placed.len(), step);
+            self.make_room(key, revision, placed.len(), ordinals.len() - placed.len(), step);
         } else {
             self.making_room.remove(key);
         }

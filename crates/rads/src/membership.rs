@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use model::{Name, NodeRole};
 
 use crate::access::Api;
@@ -137,12 +137,13 @@ pub(crate) struct RemoveTaint {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("what").args(["cpu_percent", "ram_percent", "reset"]).required(true).multiple(true)))]
 pub(crate) struct SetOvercommit {
     /// A node's name or id [default: all of which nothing of their own is said]
     pub(crate) node: Option<String>,
     /// So much of its processors may be kept for stars, in percent of what it does not keep for itself: 100 to 1000. What is not said of
     /// the two stays as it is
-    #[arg(long, value_name = "PERCENT", required_unless_present_any = ["ram_percent", "reset"])]
+    #[arg(long, value_name = "PERCENT")]
     pub(crate) cpu_percent: Option<u32>,
     /// So much of its memory
     #[arg(long, value_name = "PERCENT")]

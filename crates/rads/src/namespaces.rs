@@ -46,7 +46,7 @@ pub(crate) struct NamespaceOptions {
     /// How long from now on until it ends with its apps and secrets (`90m`, `3d`), or `none`; its volumes stay
     #[arg(long, value_name = "TIME", value_parser = ttl)]
     pub(crate) ttl: Option<Ttl>,
-    /// What it may have: `cpu_percent=400,ram_mb=4096,disk_mb=10240,instances=20,services=5,priority=50`; one is `none`, or all are
+    /// What it may have: `cpu_percent=400,ram_mb=4096,disk_mb=10240,instances=20,services=5,priority=50,burst_percent=20`; one is `none`, or all are
     #[arg(long, value_name = "LIMITS", value_parser = quota)]
     pub(crate) quota: Option<QuotaChange>,
     /// How much more processor time than their own its stars may borrow of what others leave, in percent, or `none`
@@ -89,8 +89,18 @@ fn borrowing(text: &str) -> Result<Borrowing, String> {
 }
 
 /// What a quota counts, as options of a description are called.
-const QUOTA_NAMES: [&str; 9] =
-    ["cpu_percent", "cpu_cores", "ram_mb", "ram_gb", "disk_mb", "disk_gb", "instances", "services", "priority"];
+const QUOTA_NAMES: [&str; 10] = [
+    "cpu_percent",
+    "cpu_cores",
+    "ram_mb",
+    "ram_gb",
+    "disk_mb",
+    "disk_gb",
+    "instances",
+    "services",
+    "priority",
+    "burst_percent",
+];
 /// Beyond what any constellation has; and what is converted from here on cannot overflow.
 const QUOTA_MAX: f64 = 1e9;
 
@@ -123,6 +133,7 @@ fn quota(text: &str) -> Result<QuotaChange, String> {
             "disk_gb" => change.disk = Some(bytes(GIB)),
             "instances" => change.instances = Some(number.map(|number| number as u32)),
             "priority" => change.priority = Some(number.map(|number| Priority(number as u8))),
+            "burst_percent" => change.burst = Some(number.map(|number| number as u32)),
             _ => change.services = Some(number.map(|number| number as u32)),
         }
     }
@@ -139,7 +150,7 @@ fn number(name: &str, value: &str) -> Result<f64, String> {
         _ if name.starts_with("cpu") => QUOTA_MAX / 1_000.0,
         _ => QUOTA_MAX,
     };
-    let whole = matches!(name, "instances" | "services" | "priority");
+    let whole = matches!(name, "instances" | "services" | "priority" | "burst_percent");
     let number = value.parse::<f64>().ok().filter(|number| (0.0..=most).contains(number));
     number.filter(|number| !whole || number.fract() == 0.0).ok_or_else(|| {
         let what = match name {
@@ -169,6 +180,7 @@ mod tests {
         );
         check("instances=8,services=none", QuotaChange { instances: Some(Some(8)), services: Some(None), ..none });
         check("priority=0", QuotaChange { priority: Some(Some(Priority(0))), ..none });
+        check("burst_percent=20", QuotaChange { burst: Some(Some(20)), ..none });
         check("priority=none", QuotaChange { priority: Some(None), ..none });
         assert!(quota("priority=101").unwrap_err().contains("from 0 to 100"));
         check("none", QuotaChange::NONE);

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use deploy::Setting;
 use model::{Name, WallTime};
 
 use crate::moment::{self, Since};
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("each").args(["cpu_percent", "ram_mb"]).required(true).multiple(true)))]
 pub(crate) struct Reserve {
     /// What the reservation is called
     pub(crate) name: Name,
@@ -16,7 +17,7 @@ pub(crate) struct Reserve {
     #[arg(long, value_name = "N", default_value_t = 1)]
     places: u32,
     /// Processor time of each place, in percent of a core
-    #[arg(long, value_name = "PERCENT", required_unless_present = "ram_mb")]
+    #[arg(long, value_name = "PERCENT")]
     cpu_percent: Option<f64>,
     /// Memory of each place
     #[arg(long, value_name = "MB")]

@@ -1,7 +1,8 @@
 //! Who gives way: when no machine has room for a star, stars of lower services go from the one where that does least harm.
 //!
 //! Least harm is, in this order: the highest priority among those that go is the lowest, then the fewest of them go, then the least
-//! is kept for them. No service loses more stars than it may miss.
+//! is kept for them. No service loses more stars than it may miss, but for those that its namespace has beyond its quota: they are
+//! lower than any priority.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,8 @@ pub struct Tenant<'a> {
     pub star: StarId,
     pub service: &'a ServiceKey,
     pub node: NodeId,
-    pub priority: Priority,
+    /// `None`: its namespace has it beyond its quota.
+    pub priority: Option<Priority>,
     pub reserve: Reserve,
     /// It is going already: what is kept for it is free soon, whoever it made room for.
     pub goes: bool,
@@ -45,7 +47,8 @@ pub fn preempt(
         return None;
     }
     let mut there: BTreeMap<NodeId, Vec<&Tenant<'_>>> = BTreeMap::new();
-    for tenant in tenants.iter().filter(|tenant| tenant.goes || tenant.priority < request.placement.priority) {
+    let priority = Some(request.placement.priority);
+    for tenant in tenants.iter().filter(|tenant| tenant.goes || tenant.priority < priority) {
         there.entry(tenant.node).or_default().push(tenant);
     }
     let fit = views.iter().filter(|view| fits_but_for_room(view, request) && skewed(view, request).is_none());
@@ -77,11 +80,12 @@ fn on(
         if has_room(&left) {
             break;
         }
+        let is_missed = tenant.serves && tenant.priority.is_some();
         let spent = spent.entry(tenant.service).or_default();
-        if tenant.serves && *spent >= spare(tenant.service) {
+        if is_missed && *spent >= spare(tenant.service) {
             continue;
         }
-        *spent += u32::from(tenant.serves);
+        *spent += u32::from(is_missed);
         left.kept = left.kept.without(&tenant.reserve);
         go.push(tenant);
     }
@@ -97,7 +101,7 @@ fn on(
             false => needed.push(tenant),
         }
     }
-    let highest = needed.iter().map(|tenant| tenant.priority).max();
+    let highest = needed.iter().map(|tenant| tenant.priority).max().flatten();
     let memory = needed.iter().map(|tenant| tenant.reserve.memory.0).sum();
     let stars = needed.iter().rev().map(|tenant| tenant.star).collect();
     Some(((highest, needed.len(), memory, view.node), Preemption { node: view.node, stars }))

@@ -564,6 +564,12 @@ fn every_node_has_one_star_of_a_service_that_is_on_each() {
 type There = (u64, u8, u8, u64, bool, bool);
 
 const SERVICES: [&str; 3] = ["a", "b", "c"];
+/// In place of a priority: its namespace has it beyond its quota.
+const BEYOND: u8 = u8::MAX;
+
+fn rank(priority: u8) -> Option<model::Priority> {
+    (priority != BEYOND).then_some(model::Priority(priority))
+}
 
 /// Machines of a gigabyte on which these stars are, with what is kept for them.
 fn full_of(there: &[There], machines: u64) -> Vec<Machine> {
@@ -586,7 +592,7 @@ fn gives_way(there: &[There], machines: u64, priority: u8, megabytes: u64, spare
         star: StarId(at as u64),
         service: &services[usize::from(*service) % SERVICES.len()],
         node: NodeId(*node),
-        priority: model::Priority(*priority),
+        priority: rank(*priority),
         reserve: keeps(*megabytes),
         goes: *goes,
         serves: *serves,
@@ -615,6 +621,14 @@ fn the_lowest_and_the_fewest_give_way() {
 }
 
 #[test]
+fn what_is_beyond_a_quota_is_lower_than_any_priority_and_no_service_misses_it() {
+    let there = [(1, 0, 0, 512, false, true), (1, 1, BEYOND, 512, false, true), (2, 2, BEYOND, 1_024, false, true)];
+    assert_eq!(gives_way(&there, 2, 50, 512, 0), Some((1, vec![1])), "the smaller of two that are as low");
+    assert_eq!(gives_way(&there, 2, 0, 1_024, 0), Some((2, vec![2])), "to the lowest priority, too");
+    assert_eq!(gives_way(&there[..2], 1, 50, 1_024, 0), None);
+}
+
+#[test]
 fn nobody_else_goes_where_enough_are_going() {
     let there = [(1, 0, 30, 512, true, true), (1, 1, 20, 512, false, true), (2, 2, 10, 1_024, false, true)];
     assert_eq!(gives_way(&there, 2, 50, 512, 1), Some((1, vec![])));
@@ -627,15 +641,19 @@ fn must_do_least_harm(there: &[There], machines: u64, priority: u8, megabytes: u
     let may_go = |set: u32, node: u64| {
         let goes = |at: &usize| set & (1 << at) != 0;
         let chosen: Vec<usize> = (0..there.len()).filter(goes).collect();
-        let lower = chosen.iter().all(|at| there[*at].0 == node && there[*at].2 < priority && !there[*at].4);
+        let lower =
+            chosen.iter().all(|at| there[*at].0 == node && rank(there[*at].2) < rank(priority) && !there[*at].4);
         let of = |service: u8| {
-            let of = |at: &&usize| usize::from(there[**at].1) % SERVICES.len() == usize::from(service) && there[**at].5;
+            let of = |at: &&usize| {
+                let (_, of, priority, _, _, serves) = there[**at];
+                usize::from(of) % SERVICES.len() == usize::from(service) && serves && priority != BEYOND
+            };
             chosen.iter().filter(of).count() as u32
         };
         let within = (0..SERVICES.len() as u8).all(|service| of(service) <= spare);
         let stays = |at: &usize| there[*at].0 == node && !there[*at].4 && !goes(at);
         let kept: u64 = (0..there.len()).filter(stays).map(|at| there[at].3).sum();
-        (lower && within && kept + megabytes <= 1_024).then(|| chosen.iter().map(|at| there[*at].2).max())
+        (lower && within && kept + megabytes <= 1_024).then(|| chosen.iter().filter_map(|at| rank(there[*at].2)).max())
     };
     let best = (1..=machines).flat_map(|node| (0..1 << there.len()).filter_map(move |set| may_go(set, node))).min();
     match (gives_way(there, machines, priority, megabytes, spare), best) {
@@ -660,9 +678,10 @@ proptest! {
         megabytes in 1..1_200_u64,
         spare in 0..3_u32,
     ) {
-        let there: Vec<There> = there.into_iter().map(|(node, service, _, megabytes, goes, serves)| {
+        let there: Vec<There> = there.into_iter().map(|(node, service, beyond, megabytes, goes, serves)| {
             // All stars of a service have its priority.
-            (node, service, [0, 2, 3][usize::from(service)], megabytes, goes, serves)
+            let priority = if beyond == 0 { BEYOND } else { [0, 2, 3][usize::from(service)] };
+            (node, service, priority, megabytes, goes, serves)
         }).collect();
         if let Err(why) = must_do_least_harm(&there, 3, priority, megabytes, spare) {
             prop_assert!(false, "{}", why);

@@ -1,5 +1,6 @@
 //! From a command to a changed state.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::app::INSTANCES_MAX;
@@ -718,17 +719,26 @@ fn preempt(
         return Err(Problem::new(Code::NotFound, format!("no service `{service}`")));
     };
     let priority = record.spec.placement.priority;
+    let is_own = state.within_quota(service, &record.spec.template, &record.spec.placement, 1) > 0;
+    let namespaces: BTreeSet<&Name> =
+        stars.iter().filter_map(|star| Some(&state.stars.get(star)?.service.namespace)).collect();
+    let beyond: BTreeSet<StarId> = namespaces.into_iter().flat_map(|namespace| state.beyond_quota(namespace)).collect();
     for star in stars {
         let Some(star) = state.stars.get(star).filter(|star| star.phase < StarPhase::Draining) else { continue };
         let (name, of) = (star.name(), star.service.clone());
+        let is_beyond = beyond.contains(&star.id);
         let gives_way = state.services.get(&of).map(|record| record.spec.placement.priority);
-        if gives_way.is_some_and(|other| other >= priority) {
+        if !is_own || (!is_beyond && gives_way.is_some_and(|other| other >= priority)) {
             let message = format!("star `{name}` need not give way to `{service}` any more");
             changes.push(Change::Refused { problem: Problem::new(Code::Conflict, message) });
             continue;
         }
         let id = star.id;
-        let than = gives_way.map(|other| format!(" (priority {priority} over {other})")).unwrap_or_default();
+        let than = match gives_way {
+            _ if is_beyond => format!(" (it was beyond the quota of `{}`)", of.namespace),
+            Some(other) => format!(" (priority {priority} over {other})"),
+            None => String::new(),
+        };
         let about = About::star(state, &of, &name);
         holds::retire(state, id, wall, changes);
         state.record_of(about, wall, format!("star `{name}` gives way to a star of `{service}`{than}"));

@@ -111,7 +111,7 @@ pub(crate) fn turn(state: &mut State, key: &ServiceKey, wall: WallTime, changes:
         state.record_of(
             about,
             wall,
-            format!("reservation `{key}` is over: {places} are free; what runs in them stays"),
+            format!("reservation `{key}` is over, {places} given back: what runs there stays"),
         );
         return remove_service(state, key, wall, changes);
     }
@@ -120,7 +120,7 @@ pub(crate) fn turn(state: &mut State, key: &ServiceKey, wall: WallTime, changes:
     }
     service.begun = true;
     service.give_time(wall);
-    state.record_of(About::service(state, key), wall, format!("reservation `{key}` begins: {places} are to be held"));
+    state.record_of(About::service(state, key), wall, format!("reservation `{key}` begins: {places} to be held"));
     changes.push(Change::ServicePut { service: key.clone() });
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! written by whoever proposed them. Who decides which commands to propose is `node`; who keeps them is `store`.
 //!
 //! - `command`: what may be said. `record`: what is known; `stars`: and how stars are found. `apply`: from one to the other; `single`: for one star or service;
-//!   `keys`: for what is asked for under a key; `nodes`: for machines; `namespaces`: for tenants, their ends and quotas;
+//!   `keys`: for what is asked for under a key; `nodes`: for machines; `namespaces`: for tenants, their ends and quotas; `burst`: for what they have beyond those;
 //!   `security`: for who may come in and is believed; `access`: for who may use it; `rollouts`: for versions of services and the
 //!   way from one to the next; `jobs`: for runs of what ends; `holds`: for reservations; `audit`: who did. `touched`: what of it changed, for who watches.
 
@@ -14,6 +14,7 @@
 pub mod access;
 mod apply;
 pub mod audit;
+mod burst;
 mod command;
 mod everywhere;
 mod holds;

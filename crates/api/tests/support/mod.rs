@@ -288,6 +288,7 @@ impl Control for Remembering {
             quota: model::Quota::default(),
             used: model::Usage::default(),
             beyond: Vec::new(),
+            burst_stars: 0,
             apps: 0,
             stars: 0,
             secrets: 0,

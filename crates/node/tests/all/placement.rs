@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use model::{
-    AppSpec, Bytes, Code, Duty, Exit, ExitCause, NodeFacts, NodeId, Overcommit, RequestId, Reserve, ServiceSpec,
-    StarId, StarPhase, WallTime,
+    AppSpec, Bytes, Code, Duty, Exit, ExitCause, NamespaceChange, NodeFacts, NodeId, Overcommit, QuotaChange,
+    RequestId, Reserve, ServiceSpec, StarId, StarPhase, WallTime,
 };
 use node::{Effect, Event, Request};
 use state::{Command, Transition};
@@ -513,6 +513,41 @@ fn a_star_of_a_higher_service_has_the_room_of_lower_ones() {
     desk.write(Command::Scale { service: "of-usual".parse().unwrap(), instances: 0, wall: WallTime(3) });
     settle(&mut desk);
     assert_eq!((stars_of(&desk, "of-equal"), stars_of(&desk, "of-low")), (2, 1));
+}
+
+#[test]
+fn what_a_namespace_has_beyond_its_quota_gives_way_and_comes_back_when_there_is_room() {
+    let mut desk = with_room();
+    let quota = QuotaChange { instances: Some(Some(1)), burst: Some(Some(200)), ..QuotaChange::default() };
+    let change = NamespaceChange { quota, ..NamespaceChange::default() };
+    desk.write(Command::SetNamespace { namespace: "dev".parse().unwrap(), change, new: true, wall: WallTime(2) });
+    let keeping_in = |namespace: &str, stars, placement: &str| {
+        let Command::PutApp { mut spec, base, wall } = keeping_at("x", stars, 600, placement) else { unreachable!() };
+        spec.app.namespace = namespace.parse().unwrap();
+        Command::PutApp { spec, base, wall }
+    };
+    desk.write(keeping_in("dev", 3, r#"{"priority":90,"disruptions":"0%"}"#));
+    settle(&mut desk);
+    let counts = |desk: &Desk| (stars_of(desk, "dev/of-x"), stars_of(desk, "ops/of-x"));
+    let burst = |desk: &Desk| desk.node.namespace_view(&"dev".parse().unwrap()).unwrap().burst_stars;
+    assert_eq!((counts(&desk), burst(&desk)), ((3, 0), 2), "there is room");
+    desk.write(keeping_in("ops", 3, r#"{"priority":10}"#));
+    settle(&mut desk);
+    assert_eq!((counts(&desk), burst(&desk)), ((1, 2), 0), "the first is its own");
+    pass(&mut desk, 20);
+    settle(&mut desk);
+    assert_eq!(counts(&desk), (1, 2), "and what is beyond sends nobody away");
+    desk.write(Command::Scale { service: "ops/of-x".parse().unwrap(), instances: 1, wall: WallTime(3) });
+    settle(&mut desk);
+    assert_eq!((counts(&desk), burst(&desk)), ((2, 1), 1));
+    // Without burst two are what it has, and stay.
+    let quota = QuotaChange { burst: Some(None), ..QuotaChange::default() };
+    let change = NamespaceChange { quota, ..NamespaceChange::default() };
+    desk.write(Command::SetNamespace { namespace: "dev".parse().unwrap(), change, new: false, wall: WallTime(4) });
+    desk.write(Command::Scale { service: "ops/of-x".parse().unwrap(), instances: 3, wall: WallTime(5) });
+    pass(&mut desk, 6);
+    settle(&mut desk);
+    assert_eq!((counts(&desk), burst(&desk)), ((2, 1), 0));
 }
 
 /// The star that makes room has not ended yet: its service does not get that room back, and nobody else goes.

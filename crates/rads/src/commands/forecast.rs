@@ -38,7 +38,11 @@ fn service(forecast: &ServiceForecast) -> Option<String> {
         .collect();
     if !giving.is_empty() {
         let verb = if matches!(&gives_way[..], [GivesWay { stars: 1, .. }]) { "gives" } else { "give" };
-        text = format!("{text}, for which {} {verb} way", giving.join(", "));
+        // A machine that is alone is not named.
+        text = match (text.is_empty(), giving.join(", ")) {
+            (true, giving) => format!("{giving} {verb} way for it"),
+            (false, giving) => format!("{text}, for which {giving} {verb} way"),
+        };
     }
     if homeless > 0 {
         let why = problem.as_ref().map(|problem| format!(": {problem}")).unwrap_or_default();

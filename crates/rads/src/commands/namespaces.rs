@@ -114,7 +114,11 @@ async fn delete(
     match form {
         Form::Json => screen::json(&name)?,
         Form::Text => {
-            screen::line(format!("{name}: deleted"));
+            let ending = match before.stars as usize {
+                0 => String::new(),
+                stars => format!("; {} end", screen::count(stars, "star")),
+            };
+            screen::line(format!("{name}: deleted{ending}"));
             if !volumes && !before.volumes.is_empty() {
                 screen::note(format!("{} kept; `rads c volumes delete` deletes them", said(&before.volumes)));
             }
@@ -175,6 +179,14 @@ fn shown(view: &NamespaceView) -> String {
         text.push_str(&format!("  {}\n", said(&view.volumes)));
     }
     text.extend(view.cpu_borrow.map(|more| format!("  its stars may borrow {more} % more processor time\n")));
+    text.extend(view.quota.burst.map(|more| {
+        let now = match view.burst_stars {
+            0 => String::new(),
+            1 => ": 1 star is".to_owned(),
+            stars => format!(": {stars} stars are"),
+        };
+        format!("  {more} % more stars, cpu and memory while nobody else wants the room{now}\n")
+    }));
     text.extend(view.quota.priority.map(|most| format!("  services with a priority of {most} at most\n")));
     text.push('\n');
     let mut table = Table::new(&["", ">USED", ">QUOTA", ">LEFT"]);
@@ -268,7 +280,9 @@ impl Effect {
         let parts: Vec<String> = Counted::ALL.into_iter().filter_map(part).collect();
         let quota = (!parts.is_empty()).then(|| format!("quota of `{}`: {}", self.namespace, parts.join(", ")));
         let refused = self.problem.as_ref().map(|problem| format!("it will be refused: {}", problem.message));
-        quota.into_iter().chain(refused).collect()
+        let bursts = self.problem.is_none() && self.quota.burst.is_some() && self.quota.is_passed_by(&self.then);
+        let bursts = bursts.then(|| "stars beyond the quota give way to those of other namespaces".to_owned());
+        quota.into_iter().chain(bursts).chain(refused).collect()
     }
 }
 
@@ -288,6 +302,7 @@ mod tests {
             cpu_borrow: Some(50),
             used: Usage { services: 2, instances: 6, cpu: 250, memory: 300 << 20, disk: 0 },
             beyond: vec!["300 MiB of 256 MiB of memory".to_owned()],
+            burst_stars: 0,
             apps: 1,
             stars: 5,
             secrets: 0,
@@ -311,7 +326,10 @@ more than its quota is used, and stays, without growing: 300 MiB of 256 MiB of m
         assert_eq!(shown(&view), expected);
         let quota = Quota { priority: Some(model::Priority(60)), ..view.quota };
         let told = "processor time\n  services with a priority of 60 at most\n\n";
-        assert!(shown(&NamespaceView { quota, ..view }).contains(told));
+        assert!(shown(&NamespaceView { quota, ..view.clone() }).contains(told));
+        let quota = Quota { burst: Some(50), ..view.quota };
+        let told = "time\n  50 % more stars, cpu and memory while nobody else wants the room: 2 stars are\n\n";
+        assert!(shown(&NamespaceView { quota, burst_stars: 2, ..view }).contains(told));
     }
 
     #[test]

@@ -135,16 +135,28 @@ pub(crate) async fn taint(client: &Client, args: AddTaint, form: Form) -> Result
     let (name, value) = model::taint::parse(&args.taint)?;
     let taint = Taint { value, evicts: args.evict };
     client.set_taint(node.machine.id, &name, &taint).await?;
-    let text = match taint.evicts {
-        true => "tainted: who does not tolerate it moves elsewhere",
-        false => "tainted: who does not tolerate it gets no new stars there",
+    let before = node.machine.taints.get(&name).filter(|before| before.value != taint.value);
+    let instead = before.map(|before| format!(", no longer `{}`", model::taint::shown(&name, before)));
+    let whom = match taint.evicts {
+        true => "who does not tolerate it moves elsewhere",
+        false => "who does not tolerate it gets no new stars there",
     };
-    told(client, Told::of(&node), text, form).await
+    let text =
+        format!("tainted `{}`{}: {whom}", model::taint::shown(&name, &taint), instead.as_deref().unwrap_or_default());
+    told(client, Told::of(&node), &text, form).await
 }
 
 pub(crate) async fn untaint(client: &Client, args: RemoveTaint, form: Form) -> Result<u8, Problem> {
     let node = find_there(client, &args.node).await?;
-    let (name, _) = model::taint::parse(&args.taint)?;
+    let (name, value) = model::taint::parse(&args.taint)?;
+    if let (Some(there), true) = (node.machine.taints.get(&name), value.is_some())
+        && there.value != value
+    {
+        let (machine, there) = (&node.machine.name, model::taint::shown(&name, there));
+        let problem =
+            Problem::new(Code::NotFound, format!("node `{machine}` is tainted `{there}`, not `{}`", args.taint));
+        return Err(problem.help(format!("`rads c untaint {machine} {name}` takes it away, whatever its value is")));
+    }
     client.remove_taint(node.machine.id, &name).await?;
     told(client, Told::of(&node), "not tainted any more", form).await
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::{Accepted, Client, MoveView, StarTurn};
 use model::{Problem, ServiceKey};
 
-use super::{change, find, show};
+use super::{change, find, progress, show};
 use crate::cli::Form;
 use crate::membership::Rebalance;
 use crate::screen::{self, Table};
@@ -49,7 +49,14 @@ pub(crate) async fn rebalance(client: &Client, args: Rebalance, form: Form) -> R
         asked.insert(star.service.clone(), accepted);
     }
     for (service, asked) in asked {
-        change::settle(client, service, asked, form).await?;
+        match form {
+            Form::Text => drop(change::settle(client, service, asked, form).await?),
+            Form::Json => drop(progress::settled(client, &service, asked.index).await.map_err(Problem::after_changes)?),
+        }
+    }
+    if form == Form::Json {
+        screen::json(&moves)?;
+        return Ok(0);
     }
     if more > 0 {
         screen::note(format!("{} more would move: ask again", screen::count(more, "star")));

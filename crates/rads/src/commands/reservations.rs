@@ -53,7 +53,14 @@ pub(crate) async fn reservations(client: &Client, form: Form) -> Result<u8, Prob
 
 pub(crate) async fn release(client: &Client, args: Release, form: Form) -> Result<u8, Problem> {
     let service = find::service(&args.name)?;
-    let ServiceView { spec, free, ready, .. } = client.service(&service).await?;
+    let ServiceView { spec, free, ready, .. } =
+        client.service(&service).await.map_err(|problem| match problem.code {
+            Code::NotFound => {
+                let problem = Problem::new(Code::NotFound, format!("no reservation `{service}`"));
+                problem.help("`rads c reservations` lists them")
+            }
+            _ => problem,
+        })?;
     if spec.hold.is_none() {
         let problem = Problem::new(Code::InvalidValue, format!("service `{service}` is no reservation"));
         return Err(problem.help(format!("`rads c destroy {service}` takes it away")));

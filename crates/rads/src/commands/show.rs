@@ -218,6 +218,7 @@ pub(super) fn state(service: &ServiceView) -> String {
         _ if !service.held.is_empty() && service.ready == service.desired && !service.changing => {
             format!("ready, {} stopped", screen::count(service.held.len(), "star"))
         }
+        _ if service.spec.hold.is_some_and(|hold| !hold.has_begun(now())) => "not begun".to_owned(),
         // Stars that end by themselves and are not started again.
         _ if service.desired == 0
             && service.spec.instances > 0

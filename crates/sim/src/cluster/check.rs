@@ -269,6 +269,9 @@ impl World {
             return None;
         }
         let (placement, reserve) = (&record.spec.placement, record.spec.template.reserve);
+        if self.truth.within_quota(key, &record.spec.template, placement, 1) == 0 {
+            return None;
+        }
         let is_lower = |star: &&StarRecord| {
             let of = self.truth.services.get(&star.service).map(|record| &record.spec.placement);
             let is_lower =

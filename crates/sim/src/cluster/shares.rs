@@ -122,14 +122,15 @@ impl World {
             Some(Excuse::Machine) => (before.others, after.others),
             _ => (before.all(), after.all()),
         };
-        let Quota { services, instances, memory, .. } = self.quota;
+        let Quota { services, instances, memory, burst, .. } = self.quota;
+        let with_burst = |own: u64| own + own * u64::from(burst.unwrap_or_default()) / 100;
         let returns = excuse == Some(Excuse::Return);
         // As many stars as it had: another number only where one of the two versions is on each machine.
         let stars_return = returns && before.everywhere.services != after.everywhere.services;
         for (what, most, before, after, may_grow) in [
             ("services", services.map(u64::from), was.services, is.services, false),
-            ("stars", instances.map(u64::from), was.stars, is.stars, stars_return),
-            ("memory", memory.map(|memory| memory.0), was.memory, is.memory, returns),
+            ("stars", instances.map(|stars| with_burst(stars.into())), was.stars, is.stars, stars_return),
+            ("memory", memory.map(|memory| with_burst(memory.0)), was.memory, is.memory, returns),
         ] {
             let within = may_grow || most.is_none_or(|most| after <= most || after <= before);
             self.must(within, &format!("{what} do not grow beyond a quota: {before} to {after} of {most:?}"));

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use model::{
-    AppSpec, BundleId, Bytes, Code, ContentHash, Limits, LimitsChange, Name, NamespaceChange, Network, NodeId, Probe,
-    ProbeKind, Program, QuotaChange, RestartPolicy, ServiceSpec, StarTemplate, VolumeMount, WallTime,
+    AppSpec, BundleId, Bytes, Code, ContentHash, Limits, LimitsChange, Name, NamespaceChange, Network, NodeId,
+    Priority, Probe, ProbeKind, Program, QuotaChange, RestartPolicy, ServiceKey, ServiceSpec, StarId, StarTemplate,
+    VolumeMount, WallTime,
 };
 use state::namespaces::span;
-use state::{Change, Command, End, Part, State, apply, touched};
+use state::{Assignment, Change, Command, End, Part, State, apply, touched};
 
 const WALL: WallTime = WallTime(1_000);
 const MINUTE: u64 = 60_000;
@@ -230,6 +231,80 @@ fn a_quota_below_what_is_used_takes_nothing_away_and_says_so() {
     world.refuses(scale(6), Code::QuotaExceeded, "5 are used");
     world.does(set("dev", None, QuotaChange::NONE, false));
     world.does(scale(60));
+}
+
+fn assign(service: &str, stars: std::ops::RangeInclusive<u64>, wall: u64) -> Command {
+    let service: ServiceKey = service.parse().unwrap();
+    let assignment = |star: u64| Assignment {
+        star: StarId(star),
+        service: service.clone(),
+        revision: 1,
+        ordinal: star as u32,
+        node: NodeId(1),
+        port: None,
+        place: None,
+    };
+    Command::Assign { stars: stars.map(assignment).collect(), wall: WallTime(wall) }
+}
+
+#[test]
+fn what_is_beyond_a_quota_is_the_lowest_and_the_youngest_and_gives_way_to_what_is_somebodys_own() {
+    let mut world = World::default();
+    let with = |instances, megabytes, priority| {
+        let mut spec = service(instances, Vec::new());
+        spec.template.limits.memory = Some(Bytes::mib(megabytes));
+        spec.placement.priority = Priority(priority);
+        spec
+    };
+    let beyond =
+        |world: &World| -> Vec<u64> { world.state.beyond_quota(&name("dev")).into_iter().map(|star| star.0).collect() };
+    let quota = QuotaChange { memory: Some(Some(Bytes::mib(400))), burst: Some(Some(100)), ..stars(5) };
+    world.does(set("dev", None, quota, true));
+    world.does(put_services("dev/shop", vec![("web", with(4, 100, 50)), ("low", with(2, 64, 10))]));
+    world.does(put_services("other/shop", vec![("web", with(1, 64, 20))]));
+    let revision = |command: Command, revision| match command {
+        Command::Assign { mut stars, wall } => {
+            stars.iter_mut().for_each(|star| star.revision = revision);
+            Command::Assign { stars, wall }
+        }
+        other => other,
+    };
+    let at = |world: &World, of: &str| world.state.services[&of.parse().unwrap()].revision;
+    for (of, numbers, wall) in [("dev/low", 1..=2, 5), ("dev/web", 3..=5, 7), ("dev/web", 6..=6, 6)] {
+        world.does(revision(assign(of, numbers, wall), at(&world, of)));
+    }
+    assert_eq!(beyond(&world), [1, 2], "400 MiB are those of `web`; of five stars a sixth is one too many");
+    world.does(set("dev", None, QuotaChange { memory: Some(Some(Bytes::mib(300))), ..QuotaChange::default() }, false));
+    assert_eq!(beyond(&world), [1, 2, 5], "the youngest of `web`, by when it came, then by its number");
+    let spec = |world: &World, of: &str| world.state.services[&of.parse().unwrap()].spec.clone();
+    let within = |world: &World, of: &str| {
+        let ServiceSpec { template, placement, .. } = spec(world, of);
+        world.state.within_quota(&of.parse().unwrap(), &template, &placement, 9)
+    };
+    assert_eq!((within(&world, "dev/web"), within(&world, "other/web")), (0, 9));
+    let preempt = |by: &str, stars: &[u64]| Command::Preempt {
+        service: by.parse().unwrap(),
+        stars: stars.iter().map(|star| StarId(*star)).collect(),
+        wall: WALL,
+    };
+    // Of a lower priority than `web`, and yet; but not one that is the namespace's own.
+    world.refuses(preempt("other/web", &[6]), Code::Conflict, "need not give way");
+    world.does(preempt("other/web", &[5, 2]));
+    assert_eq!(
+        world.last_event(),
+        "star `low-2` gives way to a star of `other/web` (it was beyond the quota of `dev`)"
+    );
+    assert_eq!(beyond(&world), [1]);
+    // Who is beyond a quota sends nobody away, whatever its priority is.
+    world.does(revision(assign("other/web", 9..=9, 9), at(&world, "other/web")));
+    world.refuses(preempt("dev/web", &[9]), Code::Conflict, "need not give way");
+    // With more it has more of its own.
+    world.does(set("dev", None, QuotaChange { memory: Some(Some(Bytes::mib(400))), ..QuotaChange::default() }, false));
+    assert_eq!((beyond(&world), within(&world, "dev/web")), (vec![], 1));
+    world.does(preempt("dev/web", &[9]));
+    // A quota without burst has nothing beyond it, however much more there is.
+    world.does(set("dev", None, QuotaChange { burst: Some(None), ..stars(1) }, false));
+    assert_eq!(beyond(&world), [0_u64; 0]);
 }
 
 #[test]

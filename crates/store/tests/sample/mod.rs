@@ -259,6 +259,21 @@ pub fn one_of_each() -> Vec<Command> {
         Command::SetOvercommit { node: None, overcommit: None, wall },
         Command::Transitions { changes: vec![step(StarPhase::Ended, None, exit(ExitCause::Evicted))], wall },
         Command::NoteLeader { node: NodeId(7), wall },
+        Command::SetNamespace {
+            namespace: name("lent"),
+            change: NamespaceChange {
+                quota: QuotaChange { burst: Some(Some(50)), priority: Some(Some(Priority(60))), ..QuotaChange::default() },
+                cpu_borrow: Some(Some(100)),
+                ..NamespaceChange::default()
+            },
+            new: true,
+            wall,
+        },
+        Command::Limit {
+            service: key(1),
+            change: Box::new(LimitsChange { cpu_borrow: Some(Some(300)), ..LimitsChange::default() }),
+            wall,
+        },
     ]
 }
 
