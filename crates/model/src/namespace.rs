@@ -234,10 +234,24 @@ impl Quota {
         Some(own.saturating_add(own.saturating_mul(more.into()) / 100))
     }
 
-    /// Whether what is used goes beyond what is the namespace's own, in something that is given back.
-    pub fn is_passed_by(&self, used: &Usage) -> bool {
+    /// What is the namespace's own of what is given back.
+    fn given_back(&self) -> impl Iterator<Item = (Counted, u64)> {
         let given_back = Counted::ALL.into_iter().filter(|counted| counted.is_given_back());
-        given_back.filter_map(|counted| Some((counted, self.of(counted)?))).any(|(counted, own)| used.of(counted) > own)
+        given_back.filter_map(|counted| Some((counted, self.of(counted)?)))
+    }
+
+    /// Whether more is used than is the namespace's own, of what is given back.
+    pub fn is_passed_by(&self, used: &Usage) -> bool {
+        self.given_back().any(|(counted, own)| used.of(counted) > own)
+    }
+
+    /// How many of so many stars are the namespace's own beside what is used.
+    pub fn has_room_for(&self, used: &Usage, star: &Usage, stars: u32) -> u32 {
+        let room = self.given_back().filter_map(|(counted, own)| {
+            let left = own.saturating_sub(used.of(counted));
+            left.checked_div(star.of(counted))
+        });
+        room.fold(stars, |stars, room| stars.min(u32::try_from(room).unwrap_or(u32::MAX)))
     }
 
     /// What is used beyond it, in words, each by itself: so it is when a quota is set below what is there, or over services that
@@ -383,17 +397,8 @@ impl Usage {
         // One volume is one, however many services have it.
         let mut volumes: BTreeMap<&Name, u64> = BTreeMap::new();
         for Asked { spec, stars } in services.values() {
-            let (limits, stars) = (&spec.template.limits, u64::from(*stars));
-            let reservation = spec.placement.reservation.as_ref().and_then(|name| services.get(name));
-            let place = reservation.map(|held| held.spec.template.reserve).unwrap_or_default();
-            let own = if spec.hold.is_some() { spec.template.reserve } else { Reserve::default() };
-            let limits = Limits {
-                cpu: Some(limits.cpu.unwrap_or(own.cpu)),
-                memory: Some(limits.memory.unwrap_or(own.memory)),
-                ..*limits
-            };
             usage.services += 1;
-            usage.add_stars(stars, &limits, &place);
+            usage.add(&Self::of_star(spec, services), *stars);
             for mount in &spec.template.volumes {
                 let largest = volumes.entry(&mount.volume).or_default();
                 *largest = (*largest).max(mount.size.map_or(0, |size| size.0));
@@ -404,15 +409,29 @@ impl Usage {
         usage
     }
 
-    /// So many stars more with these limits, in places for which so much is counted already.
-    pub fn add_stars(&mut self, stars: u64, limits: &Limits, place: &Reserve) {
-        let cpu = limits.cpu.unwrap_or_default().0.saturating_sub(place.cpu.0);
-        let memory = limits.memory.unwrap_or_default().0.saturating_sub(place.memory.0);
-        let times = |amount: u64| amount.saturating_mul(stars);
-        self.instances = self.instances.saturating_add(stars);
-        self.cpu = self.cpu.saturating_add(times(cpu.into()));
-        self.memory = self.memory.saturating_add(times(memory));
-        self.disk = self.disk.saturating_add(times(limits.disk.unwrap_or_default().0));
+    /// Of one star of a service, among the services of its namespace: a place counts what it keeps, and a star in one what it may use beyond
+    /// that.
+    pub fn of_star(spec: &ServiceSpec, services: &Services<'_>) -> Self {
+        let limits = &spec.template.limits;
+        let reservation = spec.placement.reservation.as_ref().and_then(|name| services.get(name));
+        let place = reservation.map(|held| held.spec.template.reserve).unwrap_or_default();
+        let own = if spec.hold.is_some() { spec.template.reserve } else { Reserve::default() };
+        Self {
+            services: 0,
+            instances: 1,
+            cpu: limits.cpu.unwrap_or(own.cpu).0.saturating_sub(place.cpu.0).into(),
+            memory: limits.memory.unwrap_or(own.memory).0.saturating_sub(place.memory.0),
+            disk: limits.disk.map_or(0, |disk| disk.0),
+        }
+    }
+
+    /// So many stars more.
+    pub fn add(&mut self, star: &Self, stars: u32) {
+        let add = |sum: &mut u64, one: u64| *sum = sum.saturating_add(one.saturating_mul(stars.into()));
+        add(&mut self.instances, star.instances);
+        add(&mut self.cpu, star.cpu);
+        add(&mut self.memory, star.memory);
+        add(&mut self.disk, star.disk);
     }
 
     pub fn of(&self, counted: Counted) -> u64 {

@@ -103,7 +103,7 @@ impl Node {
                 of_service: here.len() as u32,
                 apart: apart.get(&node).copied(),
                 crowd: crowds.get(&node).copied(),
-                ..self.view(node, name, facts)
+                ..self.view(node, record, facts)
             };
             keeps.extend(reasons(&seen, &request).iter().map(ToString::to_string));
             let held = spec.placement.prefer.iter().filter(|wish| wish.that.holds(name, facts));

@@ -234,7 +234,10 @@ impl Node {
             with_planned(&mut views, &request, &on);
             if reservation.is_none() {
                 let asked = homeless.min(ROOM_MAX);
-                let found = self.whom_to_send(&request, &mut views, asked as usize, placed.len());
+                let ahead = stays.values().sum::<u32>() as usize + placed.len();
+                let share = self.state.shares(&key.namespace, Some(spec)).and_then(|mut all| all.remove(&key.name));
+                let is_own = |nth: usize| share.is_none_or(|share| share.is_own((ahead + nth) as u32));
+                let found = self.whom_to_send(&request, &mut views, asked as usize, is_own);
                 homeless -= u32::try_from(found.len()).unwrap_or(u32::MAX);
                 if found.len() == asked as usize {
                     // For the others nobody was looked for.

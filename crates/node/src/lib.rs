@@ -11,7 +11,7 @@
 //! - `stars`: the life of each star on this node: order, drain, stop, end. `probes`: what is asked of it meanwhile.
 //! - `limits`, `pause`: what stars may use, and whether they stand still, changed while they run; `balloon`: a soft limit of
 //!   memory that follows what they use. `pressure`: who gives way when the machine has too little memory left.
-//! - `services`: what `rollout` decides for each service, and what the proxy is told.
+//! - `services`: what `rollout` decides for each service, and what the proxy is told. `ground`: whether its stars may stay where they are.
 //! - `rollouts`: at which pace stars are replaced, when a roll-out is over, and how.
 //! - `jobs`: which run of a job is due, and what its parts are told.
 //! - `peers`: the other machines, and who of them gets stars or is given up. `roster`: how they are shown. `voters`: which of
@@ -28,6 +28,7 @@ mod change;
 mod event;
 mod explain;
 mod forecast;
+mod ground;
 mod holds;
 mod jobs;
 mod limits;

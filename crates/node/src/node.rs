@@ -442,6 +442,7 @@ impl Node {
             Purpose::Retire => {
                 let mut services = self.retired(command);
                 self.dirty.append(&mut services);
+                self.preempted(command, step);
             }
             Purpose::Transitions | Purpose::Peer(_) => {}
             // Refused: it is another one by now.

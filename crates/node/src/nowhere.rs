@@ -70,7 +70,7 @@ impl Node {
             let (closed, apart) = (Some(why(*node, record)?), apart.get(node).copied());
             // No place of a reservation is what keeps it off.
             let places = placement.reservation.as_ref().map(|_| u32::MAX);
-            Some(NodeView { closed, apart, places, ..self.view(*node, Some(&record.name), &record.facts) })
+            Some(NodeView { closed, apart, places, ..self.view(*node, Some(record), &record.facts) })
         });
         closed.collect()
     }

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{Bytes, Duty, Kept, Name, NodeFacts, NodeId, Placement, ServiceKey, Standing, StarPhase, Time};
+use model::{Bytes, Duty, Kept, NodeFacts, NodeId, Placement, ServiceKey, Standing, StarPhase, Time};
 use scheduler::{NodeView, Request as PlanRequest};
-use state::{Command, StarRecord, State};
+use state::{Command, NodeRecord, StarRecord, State};
 
 use crate::log::Purpose;
 use crate::node::{Node, NodeConfig, Step};
@@ -139,7 +139,12 @@ impl Node {
     pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
         node == self.config.node
             || self.state.nodes.get(&node).is_some_and(|record| record.standing == Standing::Up)
-                && self.peers.heard.get(&node).is_none_or(|heard| heard.seems_alive != Some(false))
+                && self.seems_alive(node)
+    }
+
+    /// Whether nothing says that a machine is dead that the log takes for up.
+    fn seems_alive(&self, node: NodeId) -> bool {
+        self.peers.heard.get(&node).is_none_or(|heard| heard.seems_alive != Some(false))
     }
 
     /// Gives up those whose lease is over, and comes again when the next one's is.
@@ -208,13 +213,13 @@ impl Node {
                 .filter(|(_, record)| record.takes_stars_of(placement))
                 // One that was let in may never come.
                 .filter(|(_, record)| record.facts.are_told());
-            takes.map(|(node, record)| self.view(*node, Some(&record.name), &record.facts)).collect()
+            takes.map(|(node, record)| self.view(*node, Some(record), &record.facts)).collect()
         };
         let there = self.state.stars_of(service).filter(|star| star.phase != StarPhase::Ended);
         // Those that may not stay where they are go as those of another version do; of each machine that is found out once.
-        let mut may_stay: BTreeMap<NodeId, bool> = BTreeMap::new();
+        let (ground, mut may_stay) = (self.ground_of(service), BTreeMap::<NodeId, bool>::new());
         let mut stays = |star: &StarRecord| {
-            let here = || self.revision_on(service, star.node, revision, false) == revision;
+            let here = || ground.revision_on(star.node, revision, false) == revision;
             star.revision == revision
                 && star.phase < StarPhase::Draining
                 && !star.leaving
@@ -240,13 +245,18 @@ impl Node {
     }
 
     /// A machine without what the service at hand has there.
-    pub(crate) fn view<'v>(&'v self, node: NodeId, name: Option<&'v Name>, facts: &'v NodeFacts) -> NodeView<'v> {
+    pub(crate) fn view<'v>(
+        &'v self,
+        node: NodeId,
+        record: Option<&'v NodeRecord>,
+        facts: &'v NodeFacts,
+    ) -> NodeView<'v> {
         let (load, coming) = (self.state.stars.load_of(node), self.coming.get(&node));
         NodeView {
             node,
-            name,
+            name: record.map(|record| &record.name),
             facts,
-            taints: self.state.nodes.get(&node).map(|record| &record.taints),
+            taints: record.map(|record| &record.taints),
             closed: None,
             others: 0,
             apart: None,
@@ -280,8 +290,9 @@ impl Node {
         self.count_places(request, &mut views);
         let all = request.placement.max_skew.map(|_| views.clone());
         views.retain(|view| {
-            let can_order = view.node != self.config.node || self.nursery_up;
-            can_order && self.is_reachable(view.node) && homes.iter().all(|home| *home == view.node)
+            // Those that the log does not take for up are not among them.
+            let can_order = if view.node == self.config.node { self.nursery_up } else { self.seems_alive(view.node) };
+            can_order && homes.iter().all(|home| *home == view.node)
         });
         if let Some(local) = self.services.get(service).filter(|local| !local.shuns.is_empty()) {
             let is_shunned = |node| local.shuns.get(&node).is_some_and(|shun| shun.failures(self.now).is_some());

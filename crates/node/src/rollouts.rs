@@ -62,7 +62,7 @@ pub(crate) fn ready_since(record: &StarRecord) -> Option<WallTime> {
 }
 
 /// When a star has settled that is ready since then.
-fn settles(record: &ServiceRecord, ready: WallTime) -> WallTime {
+pub(crate) fn settles(record: &ServiceRecord, ready: WallTime) -> WallTime {
     WallTime(ready.0.saturating_add(record.spec.update.healthy_ms.into()))
 }
 
@@ -75,15 +75,6 @@ impl Node {
             wanted.pace.unavailable = wanted.stars;
         }
         wanted
-    }
-
-    /// Whether a star of this node or another makes up for an old one.
-    pub(crate) fn has_settled(&self, record: &StarRecord, phase: StarPhase, wall: WallTime) -> bool {
-        let Some(service) = self.state.services.get(&record.service) else { return false };
-        match service.spec.update.healthy_ms {
-            0 => phase == StarPhase::Ready,
-            _ => phase == StarPhase::Ready && ready_since(record).is_some_and(|at| wall >= settles(service, at)),
-        }
     }
 
     pub(crate) fn rollout_view(&self, key: &ServiceKey, record: &ServiceRecord) -> Option<RolloutView> {
@@ -228,15 +219,18 @@ impl Node {
             let since = ready_since(star).filter(|_| star.revision == record.revision)?;
             Some(settles(record, since))
         };
+        let promote_after = record.spec.update.promote_after_ms.map(Duration::from_millis);
+        // Of interest only where something is to be promoted by itself, and costs a look at all stars.
+        let since = promote_after.and_then(|_| self.state.stars_of(key).filter_map(settled).max());
         Watch {
             now,
             ends: rollout.ends,
             trial: self.wanted_of(key, record).pace.trial,
             stars: record.wanted(),
             settled: count(&|star| star.revision == record.revision && star.settled),
-            since: self.state.stars_of(key).filter_map(settled).max().unwrap_or(now),
+            since: since.unwrap_or(now),
             others: count(&|star| star.revision != record.revision && !star.goes),
-            promote_after: record.spec.update.promote_after_ms.map(Duration::from_millis),
+            promote_after,
             failures: self.failures_of(key, record.revision),
             answers: self.answers_of(key, record.revision),
             errors_percent: record.spec.update.errors_percent.filter(|_| !rollout.pardoned),

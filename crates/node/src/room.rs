@@ -4,6 +4,7 @@
 //! meanwhile for services that are not higher counts it as taken. That is known to who leads alone; who leads after it sees stars
 //! that are going and counts on their room.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -60,23 +61,29 @@ impl Node {
         there
     }
 
-    /// Whether a star of a service is on a machine with one that it is to be apart from. Of two that both say so one moves.
-    pub(crate) fn is_too_near(&self, service: &ServiceKey, node: NodeId) -> bool {
+    /// The services whose machines stars of this one leave, since they are to be apart. Of two that both say so one moves.
+    pub(crate) fn avoided_by(&self, service: &ServiceKey) -> Vec<ServiceKey> {
         let both = self.apart.get(service);
         let placement = self.state.services.get(service).map(|record| &record.spec.placement);
-        let others: Vec<ServiceKey> =
-            placement.into_iter().flat_map(|placement| declared_apart(service, placement)).collect();
+        let others = placement.into_iter().flat_map(|placement| declared_apart(service, placement));
         let moves = |other: &ServiceKey| both.is_none_or(|both| !both.contains(other)) || service > other;
+        others.filter(moves).collect()
+    }
+
+    /// Whether a machine has stars of one of these that stay there.
+    pub(crate) fn has_any_of(&self, services: &[ServiceKey], node: NodeId) -> bool {
         let stays = |star: &StarRecord| star.phase < StarPhase::Draining && !star.leaving;
-        let others: Vec<&ServiceKey> = others.iter().filter(|other| moves(other)).collect();
-        !others.is_empty() && self.state.stars.on_node(node).any(|star| stays(star) && others.contains(&&star.service))
+        self.state.stars.on_node(node).any(|star| stays(star) && services.contains(&star.service))
     }
 
     /// Counts room that is being made for others as taken, unless the service at hand is higher than these.
     pub(crate) fn count_claims(&self, service: &ServiceKey, views: &mut [NodeView<'_>]) {
+        let others = || self.making_room.iter().filter(|(other, _)| *other != service);
+        if others().next().is_none() {
+            return;
+        }
         let rank = self.rank_of(service);
-        let higher = self.making_room.iter().filter(|(other, _)| *other != service && self.rank_of(other) >= rank);
-        for claim in higher.flat_map(|(_, claims)| claims) {
+        for claim in others().filter(|(other, _)| self.rank_of(other) >= rank).flat_map(|(_, claims)| claims) {
             take(views, claim);
         }
     }
@@ -87,9 +94,7 @@ impl Node {
 
     /// The priority of one more star of a service; nothing where its namespace would have it beyond its quota.
     fn rank_of(&self, service: &ServiceKey) -> Option<Priority> {
-        let spec = &self.state.services.get(service)?.spec;
-        let is_own = self.state.within_quota(service, &spec.template, &spec.placement, 1) > 0;
-        is_own.then_some(spec.placement.priority)
+        self.state.is_next_own(service, 0).then(|| self.priority_of(service))
     }
 
     /// Has stars of lower services go for so many stars of this one that have no room, while so many others come.
@@ -112,7 +117,9 @@ impl Node {
             let mut views = self.candidates(&request, revision);
             claims.iter().for_each(|claim| take(&mut views, claim));
             let wanted = missing.min(AT_ONCE).saturating_sub(claims.len());
-            let found = self.whom_to_send(&request, &mut views, wanted, coming + claims.len());
+            let ahead = coming + claims.len();
+            let is_own = |nth: usize| self.state.is_next_own(key, u32::try_from(ahead + nth).unwrap_or(u32::MAX));
+            let found = self.whom_to_send(&request, &mut views, wanted, is_own);
             found_none = found.len() < wanted;
             for Preemption { node, stars } in found {
                 claims.push(Claim { node, reserve: spec.template.reserve });
@@ -133,29 +140,43 @@ impl Node {
         }
     }
 
+    /// Stars were told to go for one of a service. Where one of them need not, nothing was gained by what was thought of: it is looked
+    /// again, and not at once, since it would be thought of again.
+    pub(crate) fn preempted(&mut self, command: &Command, step: &Step<'_>) {
+        let Command::Preempt { service, stars, .. } = command else { return };
+        let stays = |star: &StarId| self.state.stars.get(star).is_some_and(|star| star.phase < StarPhase::Draining);
+        if stars.iter().any(stays)
+            && let Some(local) = self.services.get_mut(service)
+        {
+            self.making_room.remove(service);
+            local.room_at = Some(step.now + LOOK_AGAIN);
+            self.timers.set(Timer::Service(service.clone()), step.now + LOOK_AGAIN);
+        }
+    }
+
     /// Who would go for so many stars of a service, one after another, as far as that is found; the room that is made is taken in `views`.
-    /// Where others go anyway nobody has to, and nobody has to for a star that its namespace has beyond its quota. `coming`: how many of
-    /// the service are on their way already.
+    /// Where others go anyway nobody has to, and nobody has to for a star that its namespace has beyond its quota: `is_own` tells that of
+    /// each, from 0.
     pub(crate) fn whom_to_send(
         &self,
         request: &PlanRequest<'_>,
         views: &mut [NodeView<'_>],
         most: usize,
-        coming: usize,
+        is_own: impl Fn(usize) -> bool,
     ) -> Vec<Preemption> {
         let mut tenants = self.tenants_on(views, request.service);
         let mut gone: BTreeMap<ServiceKey, u32> = BTreeMap::new();
+        // Asked for again and again, and costs a look at all stars of a service.
+        let spares: RefCell<BTreeMap<ServiceKey, u32>> = RefCell::default();
         let mut all = Vec::new();
-        let PlanRequest { service, template, placement, .. } = request;
-        let upto = u32::try_from(coming + most).unwrap_or(u32::MAX);
-        let own = self.state.within_quota(service, template, placement, upto) as usize;
-        let own = own.saturating_sub(coming);
         while all.len() < most {
-            if all.len() >= own {
+            if !is_own(all.len()) {
                 tenants.retain(|tenant| tenant.goes);
             }
             let spare = |service: &ServiceKey| {
-                self.spare_of(service).saturating_sub(gone.get(service).copied().unwrap_or_default())
+                let mut spares = spares.borrow_mut();
+                let spare = *spares.entry(service.clone()).or_insert_with(|| self.spare_of(service));
+                spare.saturating_sub(gone.get(service).copied().unwrap_or_default())
             };
             let Some(found) = preempt(views, request, &tenants, spare) else { break };
             for tenant in tenants.iter_mut().filter(|tenant| found.stars.contains(&tenant.star)) {
@@ -175,7 +196,8 @@ impl Node {
     /// Whether a star of a service would get room by others that go: whoever leads sees to it.
     pub(crate) fn could_make_room(&self, request: &PlanRequest<'_>, views: &[NodeView<'_>]) -> bool {
         let is_in_reservation = request.placement.reservation.is_some();
-        !is_in_reservation && !self.whom_to_send(request, &mut views.to_vec(), 1, 0).is_empty()
+        let is_own = |_| self.state.is_next_own(request.service, 0);
+        !is_in_reservation && !self.whom_to_send(request, &mut views.to_vec(), 1, is_own).is_empty()
     }
 
     fn is_anyone_going(&self, node: NodeId) -> bool {
@@ -222,8 +244,13 @@ impl Node {
     /// How many more stars of a service may be missing because they gave way.
     fn spare_of(&self, service: &ServiceKey) -> u32 {
         let Some(record) = self.state.services.get(service) else { return u32::MAX };
-        let wanted = record.wanted();
-        let serve = self.state.stars_of(service).filter(|star| star.phase == StarPhase::Ready && !self.goes(star));
+        // What its namespace has beyond its quota is missed by nobody.
+        let share = self.state.share_of(service);
+        let beyond = share.map(|_| self.state.beyond_quota(&service.namespace)).unwrap_or_default();
+        let wanted = record.wanted().min(share.map_or(u32::MAX, |share| share.own));
+        let serves =
+            |star: &&StarRecord| star.phase == StarPhase::Ready && !self.goes(star) && !beyond.contains(&star.id);
+        let serve = self.state.stars_of(service).filter(serves);
         let missing = wanted.saturating_sub(u32::try_from(serve.count()).unwrap_or(u32::MAX));
         record.spec.placement.may_miss(wanted).saturating_sub(missing)
     }

@@ -4,14 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{
-    Endpoint, EndpointSet, Limits, NodeId, Placement, Reserve, ServiceKey, StarId, StarPhase, UpdateStrategy, WallTime,
-};
+use model::{Endpoint, EndpointSet, Limits, Reserve, ServiceKey, StarId, StarPhase, UpdateStrategy, WallTime};
 use rollout::{Actions, Pace, Seen, Wanted, decide};
 use scheduler::{Placed, Request as PlanRequest, plan};
-use state::{Assignment, Command, StarRecord, State};
+use state::{Assignment, Command, StarRecord};
 
 use crate::event::Effect;
+use crate::ground::Ground;
 use crate::log::Purpose;
 use crate::node::{Local, Node, Step};
 use crate::stars::is_over;
@@ -102,6 +101,7 @@ impl Node {
 
     /// The stars of a service, with those whose assignment is being written.
     pub(crate) fn seen(&self, key: &ServiceKey, wall: WallTime) -> Vec<Seen> {
+        let ground = self.ground_of(key);
         let mut seen: Vec<Seen> = self
             .own_of(key)
             .filter_map(|(star, local)| {
@@ -110,17 +110,17 @@ impl Node {
                     StarPhase::Ended => self.counts_as(local, record)?,
                     // Whether another comes in the place of one that is overdue is known when it has ended.
                     _ if record.leaving || local.overdue => self.leaves_as(record),
-                    StarPhase::Ready if self.was_taken_back(key, local.revision) => StarPhase::Unready,
+                    StarPhase::Ready if ground.was_taken_back(local.revision) => StarPhase::Unready,
                     phase => phase,
                 };
-                let revision = self.revision_on(key, self.config.node, local.revision, record.moves);
+                let revision = ground.revision_on(self.config.node, local.revision, record.moves);
                 let (has_ended, ordinal) = (local.phase == StarPhase::Ended, local.ordinal);
-                let settled = !has_ended && self.has_settled(record, phase, wall);
+                let settled = !has_ended && ground.has_settled(record, phase, wall);
                 let goes = has_ended || record.leaving || local.overdue;
                 Some(Seen { star, revision, ordinal, phase, settled, goes })
             })
             .collect();
-        seen.extend(self.state.stars_of(key).filter_map(|record| self.seen_elsewhere(record, wall)));
+        seen.extend(self.state.stars_of(key).filter_map(|record| self.seen_elsewhere(record, &ground, wall)));
         let assigning = self.services.get(key).into_iter().flat_map(|service| &service.assigning);
         seen.extend(assigning.map(|(star, _, ordinal, revision)| Seen {
             star: *star,
@@ -164,59 +164,19 @@ impl Node {
     }
 
     /// A star as the log has it: of another machine, or a place of a reservation.
-    fn seen_elsewhere(&self, record: &StarRecord, wall: WallTime) -> Option<Seen> {
+    fn seen_elsewhere(&self, record: &StarRecord, ground: &Ground<'_>, wall: WallTime) -> Option<Seen> {
         if record.phase == StarPhase::Ended || (record.node == self.config.node && !record.is_place()) {
             return None;
         }
         let phase = match record.phase {
             _ if self.retiring.contains(&record.id) => StarPhase::Draining,
             _ if record.leaving => self.leaves_as(record),
-            StarPhase::Ready if self.was_taken_back(&record.service, record.revision) => StarPhase::Unready,
+            StarPhase::Ready if ground.was_taken_back(record.revision) => StarPhase::Unready,
             phase => phase,
         };
-        let revision = self.revision_on(&record.service, record.node, record.revision, record.moves);
-        let settled = self.has_settled(record, phase, wall);
+        let revision = ground.revision_on(record.node, record.revision, record.moves);
+        let settled = ground.has_settled(record, phase, wall);
         Some(Seen { star: record.id, revision, ordinal: record.ordinal, phase, settled, goes: record.leaving })
-    }
-
-    /// Stars that move, or of a machine that is drained or is not any more as their service requires, are replaced like those of an
-    /// earlier revision: the next comes first. Those whose volume lies there stay: nothing could take their place.
-    pub(crate) fn revision_on(&self, service: &ServiceKey, node: NodeId, revision: u64, moves: bool) -> u64 {
-        let is_to_go = moves || self.is_draining(node) || self.is_unfit(service, node, revision);
-        if is_to_go && !self.has_volume_on(service, node) { rollout::NOWHERE } else { revision }
-    }
-
-    /// What has failed makes up for nothing, and gets no more requests.
-    fn was_taken_back(&self, service: &ServiceKey, revision: u64) -> bool {
-        let record = self.state.services.get(service).filter(|record| record.rollout.is_none());
-        let taken_back = record.and_then(|record| record.taken_back.as_ref());
-        taken_back.is_some_and(|taken_back| taken_back.revision == revision)
-    }
-
-    /// What comes back for a while is placed as its own version says.
-    fn is_unfit(&self, service: &ServiceKey, node: NodeId, revision: u64) -> bool {
-        let record = self.state.services.get(service);
-        record.is_some_and(|service| {
-            self.is_misplaced(&service.spec_of(revision).unwrap_or(&service.spec).placement, node)
-        }) || self.is_too_near(service, node)
-    }
-
-    /// Whether a star so placed is not to be on a machine, for what that is.
-    pub(crate) fn is_misplaced(&self, placement: &Placement, node: NodeId) -> bool {
-        self.state.nodes.get(&node).is_some_and(|node| {
-            let evicted = || match placement.every_node {
-                // Where it does not count a machine it has no star there.
-                true => placement.kept_off(&node.taints).is_some(),
-                false => placement.kept_off_for_good(&node.taints),
-            };
-            node.facts.are_told() && (placement.broken(Some(&node.name), &node.facts).next().is_some() || evicted())
-        })
-    }
-
-    pub(crate) fn has_volume_on(&self, service: &ServiceKey, node: NodeId) -> bool {
-        let Some(record) = self.state.services.get(service) else { return false };
-        let mut volumes = State::volumes_of(service, &record.spec.template);
-        volumes.any(|volume| self.state.homes.get(&volume) == Some(&node))
     }
 
     /// Where a star has come to, as far as it is known here.
@@ -387,7 +347,7 @@ impl Node {
         let Some(record) = self.state.services.get(&star.service) else { return true };
         let is_present = star.revision == record.revision;
         match &record.rollout {
-            None => !self.was_taken_back(&star.service, star.revision),
+            None => !self.ground_of(&star.service).was_taken_back(star.revision),
             Some(rollout) if record.spec.update.strategy == UpdateStrategy::BlueGreen && rollout.previous.is_some() => {
                 is_present != rollout.trial
             }

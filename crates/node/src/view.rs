@@ -338,9 +338,9 @@ impl Node {
         // What has happened to a star is known here before it is written.
         let is_still = |star: &StarRecord| self.stars.get(&star.id).is_none_or(|local| local.phase == star.phase);
         // Nor is one settled that has to leave its machine; of each machine that is found out once.
-        let mut stay: BTreeMap<NodeId, bool> = BTreeMap::new();
+        let (ground, mut stay) = (self.ground_of(key), BTreeMap::<NodeId, bool>::new());
         let mut stays = |star: &StarRecord| {
-            let here = || self.revision_on(key, star.node, record.revision, false) == record.revision;
+            let here = || ground.revision_on(star.node, record.revision, false) == record.revision;
             !star.moves && star.revision == record.revision && *stay.entry(star.node).or_insert_with(here)
         };
         let mut is_settled = |star: &StarRecord| {

@@ -99,7 +99,7 @@ pub fn decide(wanted: Wanted, seen: &[Seen]) -> Actions {
     let mut actions = Actions::default();
 
     // Too many of the wanted revision: those that go anyway go first, then those that serve nobody, then the newest.
-    let mut surplus = current.clone();
+    let mut surplus = if current.len() > stars { current.clone() } else { Vec::new() };
     surplus.sort_by_key(|star| (!star.goes, star.phase == StarPhase::Ready, std::cmp::Reverse(star.ordinal)));
     surplus.truncate(current.len().saturating_sub(stars));
     let settled = current.iter().filter(|star| star.settled && !surplus.contains(star)).count();

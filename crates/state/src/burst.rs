@@ -1,45 +1,86 @@
 //! What a namespace has beyond its quota, which it keeps for as long as nobody else wants the room.
 //!
-//! Its stars stand in a row: those of a higher priority first, of equals those that have been there for longer. As far as the quota
-//! goes they are its own, and those behind give way to any star that is another namespace's own, whatever the priorities are. Nothing
-//! of that is written down: the row follows from what there is, and moves up when a star ends or a quota grows.
+//! What its services ask for stands in a row: those of a higher priority first, of equals those of the older app, then by name. As far as the quota
+//! goes that is the namespace's own; of each service so many stars are, the older ones, and the others give way to any star that is
+//! another's own, whatever the priorities are. Nothing of that is written down, and nothing of it follows from what runs: a star that
+//! ends and comes back finds what was its own.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Limits, Name, Placement, Program, Quota, ServiceKey, StarId, StarPhase, StarTemplate, Usage};
+use model::namespace::Asked;
+use model::{AppSpec, Name, Quota, ServiceKey, StarId, StarPhase, Usage, WallTime};
 
-use crate::record::{ServiceRecord, StarRecord, State};
+use crate::record::{StarRecord, State};
+
+/// How much of a service is its namespace's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Of the stars that are asked for.
+    pub own: u32,
+    pub asked: u32,
+}
+
+impl Share {
+    /// Whether a star is, by its place among those of its service, the oldest first, from 0. One that comes beside those that are asked
+    /// for takes the place of one of them.
+    pub fn is_own(&self, place: u32) -> bool {
+        place < self.own || place.checked_sub(self.asked).is_some_and(|place| place < self.own)
+    }
+}
 
 impl State {
-    /// The stars that a namespace has beyond its quota. None where it may have no more than that.
-    pub fn beyond_quota(&self, namespace: &Name) -> BTreeSet<StarId> {
-        let Some(quota) = self.quota_with_burst(namespace) else { return BTreeSet::new() };
-        let mut used = Usage::default();
-        let behind = self.row(namespace).into_iter().filter(|(_, star)| {
-            self.count(star, &mut used);
-            quota.is_passed_by(&used)
-        });
-        behind.map(|(_, star)| star.id).collect()
+    /// What of each service of a namespace is its own, an app counted as it is planned. `None`: all of it, since there may be no more than
+    /// the quota.
+    pub fn shares(&self, namespace: &Name, planned: Option<&AppSpec>) -> Option<BTreeMap<Name, Share>> {
+        let quota = self.quota_with_burst(namespace)?;
+        let services = match planned {
+            Some(spec) => self.services_with(spec),
+            None => self.services_in(namespace),
+        };
+        let since = |name: &Name| {
+            let key = ServiceKey { namespace: namespace.clone(), name: name.clone() };
+            let app = self.services.get(&key).and_then(|record| self.apps.get(&record.app));
+            app.map_or(WallTime(u64::MAX), |app| app.created)
+        };
+        let mut row: Vec<_> = services.iter().map(|(name, asked)| (*name, asked)).collect();
+        row.sort_by_cached_key(|(name, asked)| (Reverse(asked.spec.placement.priority), since(name), *name));
+        let (mut used, mut is_full) = (Usage::default(), false);
+        let share = |(name, asked): (&Name, &Asked<'_>)| {
+            let star = Usage::of_star(asked.spec, &services);
+            let own = if is_full { 0 } else { quota.has_room_for(&used, &star, asked.stars) };
+            used.add(&star, own);
+            is_full |= own < asked.stars;
+            (name.clone(), Share { own, asked: asked.stars })
+        };
+        Some(row.into_iter().map(share).collect())
     }
 
-    /// How many of so many more stars of a service would be its namespace's own.
-    pub fn within_quota(&self, service: &ServiceKey, template: &StarTemplate, placement: &Placement, most: u32) -> u32 {
-        let Some(quota) = self.quota_with_burst(&service.namespace) else { return most };
-        let mut used = Usage::default();
-        for (of, star) in self.row(&service.namespace) {
-            if of.spec.placement.priority >= placement.priority {
-                self.count(star, &mut used);
+    /// The same of one service. `None` for one that is not there.
+    pub fn share_of(&self, service: &ServiceKey) -> Option<Share> {
+        self.shares(&service.namespace, None)?.remove(&service.name)
+    }
+
+    /// Whether the next star of a service would be its namespace's own, after so many others that come.
+    pub fn is_next_own(&self, service: &ServiceKey, others: u32) -> bool {
+        let Some(share) = self.share_of(service) else { return true };
+        let there = u32::try_from(self.staying(service).count()).unwrap_or(u32::MAX);
+        share.is_own(there.saturating_add(others))
+    }
+
+    /// The stars that a namespace has beyond its quota. None where it may have no more than that.
+    pub fn beyond_quota(&self, namespace: &Name) -> BTreeSet<StarId> {
+        let mut beyond = BTreeSet::new();
+        for (name, share) in self.shares(namespace, None).into_iter().flatten() {
+            if share.own == share.asked {
+                continue;
             }
+            let mut stars: Vec<&StarRecord> =
+                self.staying(&ServiceKey { namespace: namespace.clone(), name }).collect();
+            stars.sort_by_key(|star| (star.assigned, star.id));
+            beyond.extend((0..).zip(stars).filter(|(place, _)| !share.is_own(*place)).map(|(_, star)| star.id));
         }
-        let reservation = placement.reservation.as_ref().and_then(|name| self.services.get(&service.beside(name)));
-        let place = reservation.map(|held| held.spec.template.reserve).unwrap_or_default();
-        let limits = counted(template);
-        let own = (0..most).take_while(|_| {
-            used.add_stars(1, &limits, &place);
-            !quota.is_passed_by(&used)
-        });
-        u32::try_from(own.count()).unwrap_or(most)
+        beyond
     }
 
     fn quota_with_burst(&self, namespace: &Name) -> Option<&Quota> {
@@ -47,33 +88,7 @@ impl State {
         quota.burst.is_some_and(|more| more > 0).then_some(quota)
     }
 
-    /// The stars of a namespace as a quota counts them: a star beside the one whose place it is to take is none.
-    fn row(&self, namespace: &Name) -> Vec<(&ServiceRecord, &StarRecord)> {
-        let mut row = Vec::new();
-        for (key, record) in self.services.iter().filter(|(key, _)| key.namespace == *namespace) {
-            let stays = |star: &&StarRecord| star.phase < StarPhase::Draining && !star.leaving;
-            let mut stars: Vec<&StarRecord> = self.stars_of(key).filter(stays).collect();
-            stars.sort_by_key(|star| (star.assigned, star.id));
-            row.extend(stars.into_iter().take(record.wanted() as usize).map(|star| (record, star)));
-        }
-        row.sort_by_key(|(record, star)| (Reverse(record.spec.placement.priority), star.assigned, star.id));
-        row
-    }
-
-    fn count(&self, star: &StarRecord, used: &mut Usage) {
-        let place = star.place.and_then(|place| self.stars.get(&place));
-        let place = place.map(|place| place.template.reserve).unwrap_or_default();
-        used.add_stars(1, &counted(&star.template), &place);
-    }
-}
-
-/// What counts of a star; of a place in a reservation that is what it keeps.
-fn counted(template: &StarTemplate) -> Limits {
-    let StarTemplate { program, limits, reserve, .. } = template;
-    match program {
-        Program::Nothing => {
-            Limits { cpu: limits.cpu.or(Some(reserve.cpu)), memory: limits.memory.or(Some(reserve.memory)), ..*limits }
-        }
-        _ => *limits,
+    fn staying(&self, service: &ServiceKey) -> impl Iterator<Item = &StarRecord> {
+        self.stars_of(service).filter(|star| star.phase < StarPhase::Draining && !star.leaving)
     }
 }

@@ -35,6 +35,7 @@ mod volumes;
 pub use access::{Grant, Proof};
 pub use apply::{Change, apply, check_put};
 pub use audit::{Audit, AuditRecord, Author, Deed, Outcome, Who};
+pub use burst::Share;
 pub use command::{Assignment, Command, Transition};
 pub use keys::Keys;
 pub use namespaces::{End, Inside, NamespaceRecord};

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::namespace::{Asked, NAMESPACES_MAX, Services};
 use model::{
-    AppKey, Code, Name, NamespaceChange, Problem, Quota, SecretKey, ServiceKey, ServiceSpec, StarPhase, Usage,
+    AppKey, AppSpec, Code, Name, NamespaceChange, Problem, Quota, SecretKey, ServiceKey, ServiceSpec, StarPhase, Usage,
     VolumeKey, WallTime,
 };
 use serde::{Deserialize, Serialize};
@@ -149,11 +149,20 @@ impl State {
         let before = self.services_in(namespace);
         let mut after = before.clone();
         after.retain(|name, _| !gone(name));
-        after.extend(put.iter().map(|(name, spec)| {
-            let everywhere = everywhere::count(&self.nodes, &spec.placement);
-            (name, Asked::of(spec, everywhere))
-        }));
+        after.extend(self.asked(put));
         record.quota.check(namespace, &before, &after)
+    }
+
+    fn asked<'s>(&'s self, put: &'s BTreeMap<Name, ServiceSpec>) -> impl Iterator<Item = (&'s Name, Asked<'s>)> {
+        put.iter().map(|(name, spec)| (name, Asked::of(spec, everywhere::count(&self.nodes, &spec.placement))))
+    }
+
+    /// The services of a namespace with an app as it would be.
+    pub(crate) fn services_with<'s>(&'s self, app: &'s AppSpec) -> Services<'s> {
+        let namespace = &app.app.namespace;
+        let others = self.services.iter().filter(|(key, of)| key.namespace == *namespace && of.app != app.app);
+        let others = others.map(|(key, record)| (&key.name, Asked::of(&record.spec, record.everywhere)));
+        others.chain(self.asked(&app.services)).collect()
     }
 
     /// The same for one service that is changed by itself.

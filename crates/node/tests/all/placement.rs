@@ -515,12 +515,43 @@ fn a_star_of_a_higher_service_has_the_room_of_lower_ones() {
     assert_eq!((stars_of(&desk, "of-equal"), stars_of(&desk, "of-low")), (2, 1));
 }
 
+/// `ops` may have so many stars, and four times as many while there is room.
+fn with_burst(desk: &mut Desk, namespace: &str, stars: u32) {
+    let quota = QuotaChange { instances: Some(Some(stars)), burst: Some(Some(300)), ..QuotaChange::default() };
+    let change = NamespaceChange { quota, ..NamespaceChange::default() };
+    desk.write(Command::SetNamespace { namespace: namespace.parse().unwrap(), change, new: true, wall: WallTime(2) });
+}
+
+#[test]
+fn services_that_look_for_room_at_once_count_on_a_quota_once() {
+    let mut desk = with_room();
+    desk.write(keeping_at("low", 3, 600, r#"{"priority":10,"disruptions":"100%"}"#));
+    settle(&mut desk);
+    with_burst(&mut desk, "ops", 1);
+    let Command::PutApp { mut spec, base, wall } = keeping("x", 1, 600) else { unreachable!() };
+    spec.app.namespace = "ops".parse().unwrap();
+    let service = spec.services.values().next().cloned().unwrap();
+    spec.services = ["a", "b", "c"].map(|name| (name.parse().unwrap(), service.clone())).into();
+    let forecast = desk.node.forecast(&spec, None, WallTime(3));
+    let gives: Vec<usize> = forecast.services.iter().map(|service| service.gives_way.len()).collect();
+    assert_eq!(gives, [1, 0, 0]);
+    desk.write(Command::PutApp { spec, base, wall });
+    pass(&mut desk, 20);
+    settle(&mut desk);
+    let there = |desk: &Desk| ["ops/a", "ops/b", "ops/c", "of-low"].map(|service| stars_of(desk, service));
+    assert_eq!(there(&desk), [1, 0, 0, 2]);
+    // What is its own has room made again when it has to go elsewhere, whoever of the namespace has room already.
+    let node = desk.node.state().stars_of(&"ops/a".parse().unwrap()).next().unwrap().node;
+    desk.write(Command::SetDuty { node, duty: Duty::Draining, wall: WallTime(4) });
+    pass(&mut desk, 20);
+    settle(&mut desk);
+    assert_eq!(there(&desk), [1, 0, 0, 1], "for one that moves, too");
+}
+
 #[test]
 fn what_a_namespace_has_beyond_its_quota_gives_way_and_comes_back_when_there_is_room() {
     let mut desk = with_room();
-    let quota = QuotaChange { instances: Some(Some(1)), burst: Some(Some(200)), ..QuotaChange::default() };
-    let change = NamespaceChange { quota, ..NamespaceChange::default() };
-    desk.write(Command::SetNamespace { namespace: "dev".parse().unwrap(), change, new: true, wall: WallTime(2) });
+    with_burst(&mut desk, "dev", 1);
     let keeping_in = |namespace: &str, stars, placement: &str| {
         let Command::PutApp { mut spec, base, wall } = keeping_at("x", stars, 600, placement) else { unreachable!() };
         spec.app.namespace = namespace.parse().unwrap();

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use model::{AppSpec, Bytes, ExitCause, NodeId, Preference, Priority, ServiceKey, StarId, StarPhase, WallTime};
+use model::{
+    AppSpec, Bytes, ExitCause, Name, NamespaceChange, NodeId, Preference, Priority, QuotaChange, ServiceKey, StarId,
+    StarPhase, WallTime,
+};
 use node::{Effect, Event};
 use state::Command;
 
@@ -133,6 +136,32 @@ fn a_star_of_the_lowest_priority_gives_way_and_its_service_goes_elsewhere() {
     assert_eq!(weighed(&mut desk).map(|stars| stars.len()), Some(2));
     desk.tell(Event::Weighed { used: vec![(web[0], Bytes::mib(500)), (web[1], Bytes::mib(300))] });
     assert_eq!(ended(&mut desk), [(web[0], "signal")]);
+}
+
+#[test]
+fn what_is_beyond_a_quota_gives_way_before_the_lowest_priority() {
+    for burst in [false, true] {
+        let mut desk = crowded();
+        let mut calm = web(1, Vec::new());
+        calm.placement.priority = Priority(5);
+        calm.placement.prefer = vec![Preference { that: "node = b".parse().unwrap(), weight: 50 }];
+        let spec = AppSpec { app: "ops/calm".parse().unwrap(), services: [("calm".parse().unwrap(), calm)].into() };
+        desk.write(Command::PutApp { spec, base: None, wall: WallTime(2) });
+        desk.write_all();
+        settle(&mut desk);
+        let quota =
+            QuotaChange { instances: Some(Some(1)), burst: Some(burst.then_some(900)), ..QuotaChange::default() };
+        let change = NamespaceChange { quota, ..NamespaceChange::default() };
+        let namespace: Name = "default".parse().unwrap();
+        desk.write(Command::SetNamespace { namespace: namespace.clone(), change, new: false, wall: WallTime(2) });
+        let (web, calm) = (own(&desk, "web"), own(&desk, "ops/calm")[0]);
+        let beyond = desk.node.state().beyond_quota(&namespace);
+        let last = web[1].max(web[0]);
+        assert_eq!(beyond.contains(&last), burst);
+        look(&mut desk, Duration::from_secs(5), Bytes(0));
+        desk.tell(Event::Weighed { used: vec![(last, Bytes::mib(300)), (calm, Bytes::mib(900))] });
+        assert_eq!(ended(&mut desk), [(if burst { last } else { calm }, "signal")]);
+    }
 }
 
 #[test]

@@ -116,7 +116,8 @@ async fn delete(
         Form::Text => {
             let ending = match before.stars as usize {
                 0 => String::new(),
-                stars => format!("; {} end", screen::count(stars, "star")),
+                1 => "; 1 star ends".to_owned(),
+                stars => format!("; {stars} stars end"),
             };
             screen::line(format!("{name}: deleted{ending}"));
             if !volumes && !before.volumes.is_empty() {

@@ -233,6 +233,44 @@ fn a_quota_below_what_is_used_takes_nothing_away_and_says_so() {
     world.does(scale(60));
 }
 
+#[test]
+fn a_quota_is_shared_out_by_priority_then_to_the_older_app_whether_it_runs_or_not() {
+    let mut world = World::default();
+    let with = |instances, megabytes, priority| {
+        let mut spec = service(instances, Vec::new());
+        spec.template.limits.memory = Some(Bytes::mib(megabytes));
+        spec.placement.priority = Priority(priority);
+        spec
+    };
+    let put_at = |app: &str, services, at| match put_services(app, services) {
+        Command::PutApp { spec, base, .. } => Command::PutApp { spec, base, wall: WallTime(at) },
+        other => other,
+    };
+    let shares = |world: &World, planned: Option<&AppSpec>| -> Vec<(String, u32, u32)> {
+        let all = world.state.shares(&name("dev"), planned).unwrap_or_default();
+        all.into_iter().map(|(name, share)| (name.to_string(), share.own, share.asked)).collect()
+    };
+    let shown = |all: &[(&str, u32, u32)]| -> Vec<(String, u32, u32)> {
+        all.iter().map(|(name, own, asked)| ((*name).to_owned(), *own, *asked)).collect()
+    };
+    world.does(put_at("dev/old", vec![("z", with(2, 64, 50))], 1));
+    world.does(put_at("dev/new", vec![("a", with(2, 64, 50)), ("b", with(1, 64, 50)), ("low", with(1, 1, 10))], 2));
+    assert_eq!(shares(&world, None), [], "without burst nothing is beyond");
+    world.does(set("dev", None, QuotaChange { burst: Some(Some(100)), ..stars(4) }, false));
+    assert_eq!(shares(&world, None), shown(&[("a", 2, 2), ("b", 0, 1), ("low", 0, 1), ("z", 2, 2)]));
+    world.does(Command::Stop { service: "dev/z".parse().unwrap(), wall: WALL });
+    assert_eq!(shares(&world, None), shown(&[("a", 2, 2), ("b", 0, 1), ("low", 0, 1), ("z", 2, 2)]), "it comes back");
+    // Nothing is given to what is behind somebody who lacks it: 129 MiB are two stars of 64, and none of one.
+    let quota = QuotaChange { instances: Some(None), memory: Some(Some(Bytes::mib(129))), ..QuotaChange::default() };
+    world.does(set("dev", None, quota, false));
+    assert_eq!(shares(&world, None), shown(&[("a", 0, 2), ("b", 0, 1), ("low", 0, 1), ("z", 2, 2)]));
+    let Command::PutApp { spec, .. } = put_services("dev/more", vec![("first", with(1, 64, 90))]) else {
+        unreachable!()
+    };
+    let planned = shown(&[("a", 0, 2), ("b", 0, 1), ("first", 1, 1), ("low", 0, 1), ("z", 1, 2)]);
+    assert_eq!(shares(&world, Some(&spec)), planned, "with an app as it would be");
+}
+
 fn assign(service: &str, stars: std::ops::RangeInclusive<u64>, wall: u64) -> Command {
     let service: ServiceKey = service.parse().unwrap();
     let assignment = |star: u64| Assignment {
@@ -276,12 +314,10 @@ fn what_is_beyond_a_quota_is_the_lowest_and_the_youngest_and_gives_way_to_what_i
     assert_eq!(beyond(&world), [1, 2], "400 MiB are those of `web`; of five stars a sixth is one too many");
     world.does(set("dev", None, QuotaChange { memory: Some(Some(Bytes::mib(300))), ..QuotaChange::default() }, false));
     assert_eq!(beyond(&world), [1, 2, 5], "the youngest of `web`, by when it came, then by its number");
-    let spec = |world: &World, of: &str| world.state.services[&of.parse().unwrap()].spec.clone();
-    let within = |world: &World, of: &str| {
-        let ServiceSpec { template, placement, .. } = spec(world, of);
-        world.state.within_quota(&of.parse().unwrap(), &template, &placement, 9)
-    };
-    assert_eq!((within(&world, "dev/web"), within(&world, "other/web")), (0, 9));
+    let is_next_own = |world: &World, of: &str| world.state.is_next_own(&of.parse().unwrap(), 0);
+    assert!(is_next_own(&world, "dev/web"), "a fifth takes the place of one of four");
+    assert!(!is_next_own(&world, "dev/low"));
+    assert!(is_next_own(&world, "other/web"), "where there is no burst, all is");
     let preempt = |by: &str, stars: &[u64]| Command::Preempt {
         service: by.parse().unwrap(),
         stars: stars.iter().map(|star| StarId(*star)).collect(),
@@ -295,12 +331,14 @@ fn what_is_beyond_a_quota_is_the_lowest_and_the_youngest_and_gives_way_to_what_i
         "star `low-2` gives way to a star of `other/web` (it was beyond the quota of `dev`)"
     );
     assert_eq!(beyond(&world), [1]);
+    assert!(!is_next_own(&world, "dev/web"), "three of four are, and there");
     // Who is beyond a quota sends nobody away, whatever its priority is.
     world.does(revision(assign("other/web", 9..=9, 9), at(&world, "other/web")));
     world.refuses(preempt("dev/web", &[9]), Code::Conflict, "need not give way");
     // With more it has more of its own.
     world.does(set("dev", None, QuotaChange { memory: Some(Some(Bytes::mib(400))), ..QuotaChange::default() }, false));
-    assert_eq!((beyond(&world), within(&world, "dev/web")), (vec![], 1));
+    assert_eq!(beyond(&world), [1]);
+    assert!(is_next_own(&world, "dev/web"));
     world.does(preempt("dev/web", &[9]));
     // A quota without burst has nothing beyond it, however much more there is.
     world.does(set("dev", None, QuotaChange { burst: Some(None), ..stars(1) }, false));

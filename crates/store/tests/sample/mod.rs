@@ -262,7 +262,11 @@ pub fn one_of_each() -> Vec<Command> {
         Command::SetNamespace {
             namespace: name("lent"),
             change: NamespaceChange {
-                quota: QuotaChange { burst: Some(Some(50)), priority: Some(Some(Priority(60))), ..QuotaChange::default() },
+                quota: QuotaChange {
+                    burst: Some(Some(50)),
+                    priority: Some(Some(Priority(60))),
+                    ..QuotaChange::default()
+                },
                 cpu_borrow: Some(Some(100)),
                 ..NamespaceChange::default()
             },
