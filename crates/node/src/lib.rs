@@ -22,6 +22,7 @@
 
 #![forbid(unsafe_code)]
 
+mod along;
 mod balance;
 mod balloon;
 mod change;

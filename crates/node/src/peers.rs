@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use model::{Bytes, Duty, Kept, NodeFacts, NodeId, Placement, ServiceKey, Standing, StarPhase, Time};
 use scheduler::{NodeView, Request as PlanRequest};
-use state::{Command, NodeRecord, StarRecord, State};
+use state::{Command, Load, NodeRecord, StarRecord, State};
 
+use crate::along::Along;
 use crate::log::Purpose;
 use crate::node::{Node, NodeConfig, Step};
 use crate::services::WRITE_AGAIN;
@@ -50,6 +51,11 @@ struct Heard {
 impl Heard {
     fn not_yet(now: Time) -> Self {
         Self { last: now, reported: false, seems_alive: None }
+    }
+
+    /// Whether nothing says that it is dead.
+    fn may_be_alive(&self) -> bool {
+        self.seems_alive != Some(false)
     }
 
     /// How long it may be silent, and whether it ever told what it is.
@@ -139,12 +145,7 @@ impl Node {
     pub(crate) fn is_reachable(&self, node: NodeId) -> bool {
         node == self.config.node
             || self.state.nodes.get(&node).is_some_and(|record| record.standing == Standing::Up)
-                && self.seems_alive(node)
-    }
-
-    /// Whether nothing says that a machine is dead that the log takes for up.
-    fn seems_alive(&self, node: NodeId) -> bool {
-        self.peers.heard.get(&node).is_none_or(|heard| heard.seems_alive != Some(false))
+                && self.peers.heard.get(&node).is_none_or(Heard::may_be_alive)
     }
 
     /// Gives up those whose lease is over, and comes again when the next one's is.
@@ -202,8 +203,13 @@ impl Node {
     }
 
     /// The machines that stars of a revision of a service could be on, at all.
-    pub(crate) fn machines(&self, service: &ServiceKey, placement: &Placement, revision: u64) -> Vec<NodeView<'_>> {
-        let mut views: Vec<NodeView<'_>> = if self.state.cluster.is_none() {
+    pub(crate) fn machines<'n>(
+        &'n self,
+        service: &ServiceKey,
+        placement: &Placement,
+        revision: u64,
+    ) -> Vec<NodeView<'n>> {
+        let mut views: Vec<NodeView<'n>> = if self.state.cluster.is_none() {
             vec![self.view(self.config.node, None, &self.own_facts)]
         } else {
             let takes = self
@@ -213,7 +219,12 @@ impl Node {
                 .filter(|(_, record)| record.takes_stars_of(placement))
                 // One that was let in may never come.
                 .filter(|(_, record)| record.facts.are_told());
-            takes.map(|(node, record)| self.view(*node, Some(record), &record.facts)).collect()
+            let mut loads = Along::new(self.state.stars.loads());
+            let mut coming = Along::new(self.coming.iter().map(|(node, load)| (*node, load)));
+            let view = |(node, record): (&NodeId, &'n NodeRecord)| {
+                view(*node, Some(record), &record.facts, [loads.at(node), coming.at(node)])
+            };
+            takes.map(view).collect()
         };
         let there = self.state.stars_of(service).filter(|star| star.phase != StarPhase::Ended);
         // Those that may not stay where they are go as those of another version do; of each machine that is found out once.
@@ -251,25 +262,7 @@ impl Node {
         record: Option<&'v NodeRecord>,
         facts: &'v NodeFacts,
     ) -> NodeView<'v> {
-        let (load, coming) = (self.state.stars.load_of(node), self.coming.get(&node));
-        NodeView {
-            node,
-            name: record.map(|record| &record.name),
-            facts,
-            taints: record.map(|record| &record.taints),
-            closed: None,
-            others: 0,
-            apart: None,
-            shunned: false,
-            stars: load.map_or(0, |load| load.stars) + coming.map_or(0, |load| load.stars),
-            of_service: 0,
-            crowd: None,
-            promised_memory: Bytes(load.map_or(0, |load| load.memory)),
-            promised_cpu: load.map_or(0, |load| load.cpu),
-            places: None,
-            kept: [load, coming].into_iter().flatten().fold(Kept::default(), |kept, load| kept.and(load.kept)),
-            ports: [load.map(|load| &load.ports), coming.map(|load| &load.ports)],
-        }
+        view(node, record, facts, [self.state.stars.load_of(node), self.coming.get(&node)])
     }
 
     /// The machines that get stars of a service now: not one whose nursery is away, and where its volumes lie, if it
@@ -289,9 +282,13 @@ impl Node {
             State::volumes_of(service, template).filter_map(|volume| self.state.homes.get(&volume).copied()).collect();
         self.count_places(request, &mut views);
         let all = request.placement.max_skew.map(|_| views.clone());
+        let mut heard = Along::new(self.peers.heard.iter().map(|(node, heard)| (*node, heard)));
         views.retain(|view| {
             // Those that the log does not take for up are not among them.
-            let can_order = if view.node == self.config.node { self.nursery_up } else { self.seems_alive(view.node) };
+            let can_order = match view.node == self.config.node {
+                true => self.nursery_up,
+                false => heard.at(&view.node).is_none_or(Heard::may_be_alive),
+            };
             can_order && homes.iter().all(|home| *home == view.node)
         });
         if let Some(local) = self.services.get(service).filter(|local| !local.shuns.is_empty()) {
@@ -317,6 +314,34 @@ impl Node {
             }
         }
         views
+    }
+}
+
+/// A machine without what the service at hand has there. `loads`: what runs there, and what comes.
+fn view<'v>(
+    node: NodeId,
+    record: Option<&'v NodeRecord>,
+    facts: &'v NodeFacts,
+    loads: [Option<&'v Load>; 2],
+) -> NodeView<'v> {
+    let [load, _] = loads;
+    NodeView {
+        node,
+        name: record.map(|record| &record.name),
+        facts,
+        taints: record.map(|record| &record.taints),
+        closed: None,
+        others: 0,
+        apart: None,
+        shunned: false,
+        stars: loads.into_iter().flatten().map(|load| load.stars).sum(),
+        of_service: 0,
+        crowd: None,
+        promised_memory: Bytes(load.map_or(0, |load| load.memory)),
+        promised_cpu: load.map_or(0, |load| load.cpu),
+        places: None,
+        kept: loads.into_iter().flatten().fold(Kept::default(), |kept, load| kept.and(load.kept)),
+        ports: loads.map(|load| load.map(|load| &load.ports)),
     }
 }
 

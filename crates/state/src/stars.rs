@@ -195,6 +195,11 @@ impl Stars {
         self.on_node.get(&node).map(|on| &on.load)
     }
 
+    /// Those of all machines that have stars, in their order.
+    pub fn loads(&self) -> impl Iterator<Item = (NodeId, &Load)> {
+        self.on_node.iter().map(|(node, on)| (*node, &on.load))
+    }
+
     /// The star that is in a place of a reservation and has not ended.
     pub fn tenant_of(&self, place: StarId) -> Option<StarId> {
         self.tenants.get(&place).copied()
