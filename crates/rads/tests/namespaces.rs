@@ -49,3 +49,39 @@ fn a_quota_is_shown_before_and_held_and_what_is_in_a_namespace_goes_with_it() {
     world.rads(&["c", "shutdown"]).ok();
     world.assert_nothing_left();
 }
+
+/// Each star keeps two fifths of the machine: two fit, and a third does not.
+#[test]
+fn what_a_namespace_has_beyond_its_quota_gives_way_to_what_is_anothers_own() {
+    let world = World::new();
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let kib: u64 = meminfo.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap();
+    let megabytes = kib / 1_024 * 2 / 5;
+    let app = |namespace: &str, priority: u32| {
+        let text = format!(
+            r#"import constellation;
+            constellation.deploy("web", {{
+                command: ["sh", "-c", "exec sleep 1000"], namespace: "{namespace}", ram_mb: {megabytes},
+                reserve_ram_mb: {megabytes}, placement: {{ priority: {priority} }},
+            }});"#
+        );
+        world.file(&format!("{namespace}.rads"), &text).to_str().unwrap().to_owned()
+    };
+    world.rads(&["up", "-d", "--yes", &app("dev", 90)]).ok();
+    world.rads(&["c", "ns", "set", "dev", "--quota", "instances=1,burst_percent=100"]).ok();
+    world.rads(&["c", "scale", "dev/web", "2"]).ok();
+    world.rads(&["c", "scale", "dev/web", "3"]).refused("C0110", "may have 1 star, and 2 while there is room");
+    let burst = || world.json(&["c", "ns", "show", "dev"])["burst_stars"].as_u64().unwrap_or_default();
+    assert_eq!(burst(), 1);
+    let plan = world.rads(&["c", "plan", &app("ops", 10)]);
+    assert!(plan.out.contains("  web: 1 star of `dev/web` gives way for it\n"), "{plan:?}");
+    world.rads(&["up", "-d", "--yes", &app("ops", 10)]).ok();
+    assert_eq!(burst(), 0);
+    let events = world.rads(&["c", "events"]).ok();
+    assert!(events.contains("gives way to a star of `ops/web` (it was beyond the quota of `dev`)"), "{events}");
+    let services = world.json(&["c", "status"])["services"].clone();
+    let ready: Vec<u64> = services.as_array().unwrap().iter().filter_map(|view| view["ready"].as_u64()).collect();
+    assert_eq!(ready, [1, 1], "{services}");
+    world.rads(&["c", "shutdown"]).ok();
+    world.assert_nothing_left();
+}

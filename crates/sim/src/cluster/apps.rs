@@ -53,7 +53,7 @@ fn quota(random: &mut Chance, most: u64) -> Request {
         let stars = random.below(most * 4) as u32;
         change.quota.instances = Some((random.below(2) == 0).then_some(stars));
         change.quota.memory = Some((random.below(2) == 0).then_some(Bytes::mib(u64::from(stars) * 512)));
-        change.quota.burst = Some((stars % 3 == 0).then_some(50));
+        change.quota.burst = Some(stars.is_multiple_of(3).then_some(50));
         change.quota.services = Some((random.below(4) == 0).then_some(random.below(4) as u32));
     }
     Request::SetNamespace { namespace: Name::default_namespace(), change, new: false }
