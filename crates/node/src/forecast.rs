@@ -236,8 +236,8 @@ impl Node {
                 let asked = homeless.min(ROOM_MAX);
                 let ahead = stays.values().sum::<u32>() as usize + placed.len();
                 let share = self.state.shares(&key.namespace, Some(spec)).and_then(|mut all| all.remove(&key.name));
-                let is_own = |nth: usize| share.is_none_or(|share| share.is_own((ahead + nth) as u32));
-                let found = self.whom_to_send(&request, &mut views, asked as usize, is_own);
+                let own = share.map_or(usize::MAX, |share| (share.own as usize).saturating_sub(ahead));
+                let found = self.whom_to_send(&request, &mut views, asked as usize, own);
                 homeless -= u32::try_from(found.len()).unwrap_or(u32::MAX);
                 if found.len() == asked as usize {
                     // For the others nobody was looked for.

@@ -15,8 +15,6 @@ pub(crate) struct Ground<'n> {
     avoided: Vec<ServiceKey>,
     /// Where its volumes lie.
     homes: Vec<NodeId>,
-    /// A version that failed makes up for nothing, and gets no more requests.
-    taken_back: Option<u64>,
 }
 
 impl Ground<'_> {
@@ -37,7 +35,7 @@ impl Ground<'_> {
     }
 
     pub(crate) fn was_taken_back(&self, revision: u64) -> bool {
-        self.taken_back == Some(revision)
+        self.record.is_some_and(|record| was_taken_back(record, revision))
     }
 
     /// Whether a star of this node or another makes up for an old one.
@@ -54,13 +52,11 @@ impl Node {
     pub(crate) fn ground_of(&self, service: &ServiceKey) -> Ground<'_> {
         let record = self.state.services.get(service);
         let volumes = record.into_iter().flat_map(|record| State::volumes_of(service, &record.spec.template));
-        let taken_back = record.filter(|record| record.rollout.is_none()).and_then(|record| record.taken_back.as_ref());
         Ground {
             node: self,
             record,
             avoided: self.avoided_by(service),
             homes: volumes.filter_map(|volume| self.state.homes.get(&volume).copied()).collect(),
-            taken_back: taken_back.map(|taken_back| taken_back.revision),
         }
     }
 
@@ -74,6 +70,11 @@ impl Node {
         let mut volumes = State::volumes_of(service, &record.spec.template);
         volumes.any(|volume| self.state.homes.get(&volume) == Some(&node))
     }
+}
+
+/// What has failed makes up for nothing, and gets no more requests.
+pub(crate) fn was_taken_back(service: &ServiceRecord, revision: u64) -> bool {
+    service.rollout.is_none() && service.taken_back.as_ref().is_some_and(|taken_back| taken_back.revision == revision)
 }
 
 fn is_misplaced(placement: &Placement, machine: &NodeRecord) -> bool {

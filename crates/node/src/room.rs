@@ -94,7 +94,7 @@ impl Node {
 
     /// The priority of one more star of a service; nothing where its namespace would have it beyond its quota.
     fn rank_of(&self, service: &ServiceKey) -> Option<Priority> {
-        self.state.is_next_own(service, 0).then(|| self.priority_of(service))
+        (self.state.own_left(service) > 0).then(|| self.priority_of(service))
     }
 
     /// Has stars of lower services go for so many stars of this one that have no room, while so many others come.
@@ -117,9 +117,9 @@ impl Node {
             let mut views = self.candidates(&request, revision);
             claims.iter().for_each(|claim| take(&mut views, claim));
             let wanted = missing.min(AT_ONCE).saturating_sub(claims.len());
-            let ahead = coming + claims.len();
-            let is_own = |nth: usize| self.state.is_next_own(key, u32::try_from(ahead + nth).unwrap_or(u32::MAX));
-            let found = self.whom_to_send(&request, &mut views, wanted, is_own);
+            let assigning = self.services.get(key).map_or(0, |service| service.assigning.len());
+            let own = (self.state.own_left(key) as usize).saturating_sub(assigning + coming + claims.len());
+            let found = self.whom_to_send(&request, &mut views, wanted, own);
             found_none = found.len() < wanted;
             for Preemption { node, stars } in found {
                 claims.push(Claim { node, reserve: spec.template.reserve });
@@ -148,34 +148,38 @@ impl Node {
         if stars.iter().any(stays)
             && let Some(local) = self.services.get_mut(service)
         {
-            self.making_room.remove(service);
+            let claims = self.making_room.remove(service).unwrap_or_default();
             local.room_at = Some(step.now + LOOK_AGAIN);
             self.timers.set(Timer::Service(service.clone()), step.now + LOOK_AGAIN);
+            let made: Vec<Claim> = claims.into_iter().filter(|claim| self.is_anyone_going(claim.node)).collect();
+            if !made.is_empty() {
+                self.making_room.insert(service.clone(), made);
+            }
         }
     }
 
     /// Who would go for so many stars of a service, one after another, as far as that is found; the room that is made is taken in `views`.
-    /// Where others go anyway nobody has to, and nobody has to for a star that its namespace has beyond its quota: `is_own` tells that of
-    /// each, from 0.
+    /// Where others go anyway nobody has to, and nobody has to for a star that its namespace has beyond its quota: the first
+    /// `own` are none of those.
     pub(crate) fn whom_to_send(
         &self,
         request: &PlanRequest<'_>,
         views: &mut [NodeView<'_>],
         most: usize,
-        is_own: impl Fn(usize) -> bool,
+        own: usize,
     ) -> Vec<Preemption> {
-        let mut tenants = self.tenants_on(views, request.service);
+        let (mut tenants, beyond) = self.tenants_on(views, request.service);
         let mut gone: BTreeMap<ServiceKey, u32> = BTreeMap::new();
         // Asked for again and again, and costs a look at all stars of a service.
         let spares: RefCell<BTreeMap<ServiceKey, u32>> = RefCell::default();
         let mut all = Vec::new();
         while all.len() < most {
-            if !is_own(all.len()) {
+            if all.len() >= own {
                 tenants.retain(|tenant| tenant.goes);
             }
             let spare = |service: &ServiceKey| {
                 let mut spares = spares.borrow_mut();
-                let spare = *spares.entry(service.clone()).or_insert_with(|| self.spare_of(service));
+                let spare = *spares.entry(service.clone()).or_insert_with(|| self.spare_of(service, &beyond));
                 spare.saturating_sub(gone.get(service).copied().unwrap_or_default())
             };
             let Some(found) = preempt(views, request, &tenants, spare) else { break };
@@ -196,8 +200,8 @@ impl Node {
     /// Whether a star of a service would get room by others that go: whoever leads sees to it.
     pub(crate) fn could_make_room(&self, request: &PlanRequest<'_>, views: &[NodeView<'_>]) -> bool {
         let is_in_reservation = request.placement.reservation.is_some();
-        let is_own = |_| self.state.is_next_own(request.service, 0);
-        !is_in_reservation && !self.whom_to_send(request, &mut views.to_vec(), 1, is_own).is_empty()
+        let own = self.state.own_left(request.service) as usize;
+        !is_in_reservation && !self.whom_to_send(request, &mut views.to_vec(), 1, own).is_empty()
     }
 
     fn is_anyone_going(&self, node: NodeId) -> bool {
@@ -209,7 +213,8 @@ impl Node {
         star.phase >= StarPhase::Draining || self.retiring.contains(&star.id) || star.leaving || !is_wanted
     }
 
-    fn tenants_on<'s>(&'s self, views: &[NodeView<'_>], claimant: &ServiceKey) -> Vec<Tenant<'s>> {
+    /// Who is on these machines, and which stars their namespaces have beyond their quotas.
+    fn tenants_on<'s>(&'s self, views: &[NodeView<'_>], claimant: &ServiceKey) -> (Vec<Tenant<'s>>, BTreeSet<StarId>) {
         let mut tenants: Vec<Tenant<'s>> = views.iter().flat_map(|view| self.tenants_of(claimant, view.node)).collect();
         let namespaces: BTreeSet<&Name> = tenants.iter().map(|tenant| &tenant.service.namespace).collect();
         let beyond: BTreeSet<StarId> =
@@ -217,7 +222,7 @@ impl Node {
         for tenant in tenants.iter_mut().filter(|tenant| beyond.contains(&tenant.star)) {
             tenant.priority = None;
         }
-        tenants
+        (tenants, beyond)
     }
 
     /// Stars on a machine for which something is kept, and that may go. Those with a volume stay with it: nowhere else could they
@@ -242,12 +247,10 @@ impl Node {
     }
 
     /// How many more stars of a service may be missing because they gave way.
-    fn spare_of(&self, service: &ServiceKey) -> u32 {
+    fn spare_of(&self, service: &ServiceKey, beyond: &BTreeSet<StarId>) -> u32 {
         let Some(record) = self.state.services.get(service) else { return u32::MAX };
         // What its namespace has beyond its quota is missed by nobody.
-        let share = self.state.share_of(service);
-        let beyond = share.map(|_| self.state.beyond_quota(&service.namespace)).unwrap_or_default();
-        let wanted = record.wanted().min(share.map_or(u32::MAX, |share| share.own));
+        let wanted = record.wanted().min(self.state.share_of(service).map_or(u32::MAX, |share| share.own));
         let serves =
             |star: &&StarRecord| star.phase == StarPhase::Ready && !self.goes(star) && !beyond.contains(&star.id);
         let serve = self.state.stars_of(service).filter(serves);

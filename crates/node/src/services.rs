@@ -10,7 +10,7 @@ use scheduler::{Placed, Request as PlanRequest, plan};
 use state::{Assignment, Command, StarRecord};
 
 use crate::event::Effect;
-use crate::ground::Ground;
+use crate::ground::{Ground, was_taken_back};
 use crate::log::Purpose;
 use crate::node::{Local, Node, Step};
 use crate::stars::is_over;
@@ -347,7 +347,7 @@ impl Node {
         let Some(record) = self.state.services.get(&star.service) else { return true };
         let is_present = star.revision == record.revision;
         match &record.rollout {
-            None => !self.ground_of(&star.service).was_taken_back(star.revision),
+            None => !was_taken_back(record, star.revision),
             Some(rollout) if record.spec.update.strategy == UpdateStrategy::BlueGreen && rollout.previous.is_some() => {
                 is_present != rollout.trial
             }

@@ -719,7 +719,7 @@ fn preempt(
         return Err(Problem::new(Code::NotFound, format!("no service `{service}`")));
     };
     let priority = record.spec.placement.priority;
-    let is_own = state.is_next_own(service, 0);
+    let is_own = state.own_left(service) > 0;
     let namespaces: BTreeSet<&Name> =
         stars.iter().filter_map(|star| Some(&state.stars.get(star)?.service.namespace)).collect();
     let beyond: BTreeSet<StarId> = namespaces.into_iter().flat_map(|namespace| state.beyond_quota(namespace)).collect();

@@ -9,24 +9,23 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::namespace::Asked;
-use model::{AppSpec, Name, Quota, ServiceKey, StarId, StarPhase, Usage, WallTime};
+use model::{AppSpec, Duty, Name, Quota, ServiceKey, StarId, StarPhase, Usage, WallTime};
 
 use crate::record::{StarRecord, State};
 
-/// How much of a service is its namespace's own.
+/// How many of the stars that are asked for of a service are its namespace's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// Of the stars that are asked for.
     pub own: u32,
     pub asked: u32,
 }
 
-impl Share {
-    /// Whether a star is, by its place among those of its service, the oldest first, from 0. One that comes beside those that are asked
-    /// for takes the place of one of them.
-    pub fn is_own(&self, place: u32) -> bool {
-        place < self.own || place.checked_sub(self.asked).is_some_and(|place| place < self.own)
-    }
+/// The stars of a service, the oldest first.
+#[derive(Debug, Default)]
+struct Row<'s> {
+    stay: Vec<&'s StarRecord>,
+    /// These go when others have come for them: each of them keeps its part until then, and whoever comes has it already.
+    leave: Vec<&'s StarRecord>,
 }
 
 impl State {
@@ -40,8 +39,9 @@ impl State {
         };
         let since = |name: &Name| {
             let key = ServiceKey { namespace: namespace.clone(), name: name.clone() };
-            let app = self.services.get(&key).and_then(|record| self.apps.get(&record.app));
-            app.map_or(WallTime(u64::MAX), |app| app.created)
+            let planned = planned.filter(|spec| spec.services.contains_key(name)).map(|spec| &spec.app);
+            let app = planned.or_else(|| self.services.get(&key).map(|record| &record.app));
+            app.and_then(|app| self.apps.get(app)).map_or(WallTime(u64::MAX), |app| app.created)
         };
         let mut row: Vec<_> = services.iter().map(|(name, asked)| (*name, asked)).collect();
         row.sort_by_cached_key(|(name, asked)| (Reverse(asked.spec.placement.priority), since(name), *name));
@@ -61,11 +61,11 @@ impl State {
         self.shares(&service.namespace, None)?.remove(&service.name)
     }
 
-    /// Whether the next star of a service would be its namespace's own, after so many others that come.
-    pub fn is_next_own(&self, service: &ServiceKey, others: u32) -> bool {
-        let Some(share) = self.share_of(service) else { return true };
-        let there = u32::try_from(self.staying(service).count()).unwrap_or(u32::MAX);
-        share.is_own(there.saturating_add(others))
+    /// How many more stars of a service would be its namespace's own, those that come for others included.
+    pub fn own_left(&self, service: &ServiceKey) -> u32 {
+        let Some(share) = self.share_of(service) else { return u32::MAX };
+        let there = u32::try_from(self.row_of(service).stay.len()).unwrap_or(u32::MAX);
+        share.own.saturating_sub(there)
     }
 
     /// The stars that a namespace has beyond its quota. None where it may have no more than that.
@@ -75,10 +75,10 @@ impl State {
             if share.own == share.asked {
                 continue;
             }
-            let mut stars: Vec<&StarRecord> =
-                self.staying(&ServiceKey { namespace: namespace.clone(), name }).collect();
-            stars.sort_by_key(|star| (star.assigned, star.id));
-            beyond.extend((0..).zip(stars).filter(|(place, _)| !share.is_own(*place)).map(|(_, star)| star.id));
+            let Row { stay, leave } = self.row_of(&ServiceKey { namespace: namespace.clone(), name });
+            for row in [stay, leave] {
+                beyond.extend(row.iter().skip(share.own as usize).map(|star| star.id));
+            }
         }
         beyond
     }
@@ -88,7 +88,15 @@ impl State {
         quota.burst.is_some_and(|more| more > 0).then_some(quota)
     }
 
-    fn staying(&self, service: &ServiceKey) -> impl Iterator<Item = &StarRecord> {
-        self.stars_of(service).filter(|star| star.phase < StarPhase::Draining && !star.leaving)
+    fn row_of(&self, service: &ServiceKey) -> Row<'_> {
+        let revision = self.services.get(service).map(|record| record.revision);
+        let is_draining =
+            |star: &StarRecord| self.nodes.get(&star.node).is_some_and(|node| node.duty == Duty::Draining);
+        let mut stars: Vec<&StarRecord> =
+            self.stars_of(service).filter(|star| star.phase < StarPhase::Draining && !star.leaving).collect();
+        stars.sort_by_key(|star| (star.assigned, star.id));
+        let stays = |star: &&StarRecord| Some(star.revision) == revision && !star.moves && !is_draining(star);
+        let (stay, leave) = stars.into_iter().partition(stays);
+        Row { stay, leave }
     }
 }

@@ -314,10 +314,9 @@ fn what_is_beyond_a_quota_is_the_lowest_and_the_youngest_and_gives_way_to_what_i
     assert_eq!(beyond(&world), [1, 2], "400 MiB are those of `web`; of five stars a sixth is one too many");
     world.does(set("dev", None, QuotaChange { memory: Some(Some(Bytes::mib(300))), ..QuotaChange::default() }, false));
     assert_eq!(beyond(&world), [1, 2, 5], "the youngest of `web`, by when it came, then by its number");
-    let is_next_own = |world: &World, of: &str| world.state.is_next_own(&of.parse().unwrap(), 0);
-    assert!(is_next_own(&world, "dev/web"), "a fifth takes the place of one of four");
-    assert!(!is_next_own(&world, "dev/low"));
-    assert!(is_next_own(&world, "other/web"), "where there is no burst, all is");
+    let left = |world: &World, of: &str| world.state.own_left(&of.parse().unwrap());
+    assert_eq!((left(&world, "dev/web"), left(&world, "dev/low")), (0, 0));
+    assert_eq!(left(&world, "other/web"), u32::MAX, "where there is no burst, all is");
     let preempt = |by: &str, stars: &[u64]| Command::Preempt {
         service: by.parse().unwrap(),
         stars: stars.iter().map(|star| StarId(*star)).collect(),
@@ -331,15 +330,18 @@ fn what_is_beyond_a_quota_is_the_lowest_and_the_youngest_and_gives_way_to_what_i
         "star `low-2` gives way to a star of `other/web` (it was beyond the quota of `dev`)"
     );
     assert_eq!(beyond(&world), [1]);
-    assert!(!is_next_own(&world, "dev/web"), "three of four are, and there");
+    assert_eq!(left(&world, "dev/web"), 0, "three of four are, and there");
     // Who is beyond a quota sends nobody away, whatever its priority is.
     world.does(revision(assign("other/web", 9..=9, 9), at(&world, "other/web")));
     world.refuses(preempt("dev/web", &[9]), Code::Conflict, "need not give way");
     // With more it has more of its own.
     world.does(set("dev", None, QuotaChange { memory: Some(Some(Bytes::mib(400))), ..QuotaChange::default() }, false));
     assert_eq!(beyond(&world), [1]);
-    assert!(is_next_own(&world, "dev/web"));
+    assert_eq!(left(&world, "dev/web"), 1);
     world.does(preempt("dev/web", &[9]));
+    // Who comes for one of an earlier version has its part; and so has that one, until it goes.
+    world.does(Command::Restart { service: "dev/web".parse().unwrap(), wall: WALL });
+    assert_eq!((beyond(&world), left(&world, "dev/web")), (vec![1], 4));
     // A quota without burst has nothing beyond it, however much more there is.
     world.does(set("dev", None, QuotaChange { burst: Some(None), ..stars(1) }, false));
     assert_eq!(beyond(&world), [0_u64; 0]);
