@@ -251,7 +251,7 @@ impl Node {
                 views[place].apart = Some(other);
             }
         }
-        self.count_claims(service, &mut views);
+        self.count_claims(service, revision, &mut views);
         views
     }
 

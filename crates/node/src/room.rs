@@ -77,12 +77,12 @@ impl Node {
     }
 
     /// Counts room that is being made for others as taken, unless the service at hand is higher than these.
-    pub(crate) fn count_claims(&self, service: &ServiceKey, views: &mut [NodeView<'_>]) {
+    pub(crate) fn count_claims(&self, service: &ServiceKey, revision: u64, views: &mut [NodeView<'_>]) {
         let others = || self.making_room.iter().filter(|(other, _)| *other != service);
         if others().next().is_none() {
             return;
         }
-        let rank = self.rank_of(service);
+        let rank = (self.own_left(service, revision) > 0).then(|| self.priority_of(service));
         for claim in others().filter(|(other, _)| self.rank_of(other) >= rank).flat_map(|(_, claims)| claims) {
             take(views, claim);
         }
@@ -94,7 +94,14 @@ impl Node {
 
     /// The priority of one more star of a service; nothing where its namespace would have it beyond its quota.
     fn rank_of(&self, service: &ServiceKey) -> Option<Priority> {
-        (self.state.own_left(service) > 0).then(|| self.priority_of(service))
+        (self.state.own_left(service, true) > 0).then(|| self.priority_of(service))
+    }
+
+    /// How many more stars of a revision of a service would be its namespace's own, after those that are being written.
+    pub(crate) fn own_left(&self, service: &ServiceKey, revision: u64) -> usize {
+        let is_present = self.state.services.get(service).is_none_or(|record| record.revision == revision);
+        let assigning = self.services.get(service).map_or(0, |service| service.assigning.len());
+        (self.state.own_left(service, is_present) as usize).saturating_sub(assigning)
     }
 
     /// Has stars of lower services go for so many stars of this one that have no room, while so many others come.
@@ -117,8 +124,7 @@ impl Node {
             let mut views = self.candidates(&request, revision);
             claims.iter().for_each(|claim| take(&mut views, claim));
             let wanted = missing.min(AT_ONCE).saturating_sub(claims.len());
-            let assigning = self.services.get(key).map_or(0, |service| service.assigning.len());
-            let own = (self.state.own_left(key) as usize).saturating_sub(assigning + coming + claims.len());
+            let own = self.own_left(key, revision).saturating_sub(coming + claims.len());
             let found = self.whom_to_send(&request, &mut views, wanted, own);
             found_none = found.len() < wanted;
             for Preemption { node, stars } in found {
@@ -200,7 +206,7 @@ impl Node {
     /// Whether a star of a service would get room by others that go: whoever leads sees to it.
     pub(crate) fn could_make_room(&self, request: &PlanRequest<'_>, views: &[NodeView<'_>]) -> bool {
         let is_in_reservation = request.placement.reservation.is_some();
-        let own = self.state.own_left(request.service) as usize;
+        let own = self.state.own_left(request.service, true) as usize;
         !is_in_reservation && !self.whom_to_send(request, &mut views.to_vec(), 1, own).is_empty()
     }
 

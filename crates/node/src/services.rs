@@ -250,6 +250,11 @@ impl Node {
         let Some(spec) = self.state.services.get(key).and_then(|record| record.spec_of(revision)) else { return };
         let (template, placement, reserve) = (&spec.template, &spec.placement, spec.template.reserve);
         let in_reservation = placement.reservation.is_some();
+        // What its namespace has beyond its quota comes after them: room that others have made is not for it.
+        let own = self.own_left(key, revision);
+        if own > 0 {
+            ordinals.truncate(own);
+        }
         let request = PlanRequest { service: key, template, placement, ordinals: &ordinals };
         let mut ids = self.ids.clone();
         let placed =

@@ -719,7 +719,8 @@ fn preempt(
         return Err(Problem::new(Code::NotFound, format!("no service `{service}`")));
     };
     let priority = record.spec.placement.priority;
-    let is_own = state.own_left(service) > 0;
+    let comes_back = record.rollout.as_ref().is_some_and(|rollout| rollout.previous.is_some());
+    let is_own = state.own_left(service, true) > 0 || (comes_back && state.own_left(service, false) > 0);
     let namespaces: BTreeSet<&Name> =
         stars.iter().filter_map(|star| Some(&state.stars.get(star)?.service.namespace)).collect();
     let beyond: BTreeSet<StarId> = namespaces.into_iter().flat_map(|namespace| state.beyond_quota(namespace)).collect();

@@ -24,8 +24,16 @@ pub struct Share {
 #[derive(Debug, Default)]
 struct Row<'s> {
     stay: Vec<&'s StarRecord>,
-    /// These go when others have come for them: each of them keeps its part until then, and whoever comes has it already.
+    /// These go when others have come for them: each of them keeps its part until one of those is ready, and whoever comes has it
+    /// already. A roll-out that cannot end for want of room must not leave a namespace twice what is its own.
     leave: Vec<&'s StarRecord>,
+}
+
+impl Row<'_> {
+    /// How many of those that are the namespace's own have come for others.
+    fn made_up(&self, share: Share) -> usize {
+        self.stay.iter().take(share.own as usize).filter(|star| star.phase == StarPhase::Ready).count()
+    }
 }
 
 impl State {
@@ -61,11 +69,13 @@ impl State {
         self.shares(&service.namespace, None)?.remove(&service.name)
     }
 
-    /// How many more stars of a service would be its namespace's own, those that come for others included.
-    pub fn own_left(&self, service: &ServiceKey) -> u32 {
+    /// How many more stars of a service would be its namespace's own, those that come for others included. `is_present`: of its present
+    /// version, not of one that comes back for a while.
+    pub fn own_left(&self, service: &ServiceKey, is_present: bool) -> u32 {
         let Some(share) = self.share_of(service) else { return u32::MAX };
-        let there = u32::try_from(self.row_of(service).stay.len()).unwrap_or(u32::MAX);
-        share.own.saturating_sub(there)
+        let row = self.row_of(service);
+        let there = if is_present { row.stay.len() } else { row.made_up(share) + row.leave.len() };
+        share.own.saturating_sub(u32::try_from(there).unwrap_or(u32::MAX))
     }
 
     /// The stars that a namespace has beyond its quota. None where it may have no more than that.
@@ -75,10 +85,9 @@ impl State {
             if share.own == share.asked {
                 continue;
             }
-            let Row { stay, leave } = self.row_of(&ServiceKey { namespace: namespace.clone(), name });
-            for row in [stay, leave] {
-                beyond.extend(row.iter().skip(share.own as usize).map(|star| star.id));
-            }
+            let row = self.row_of(&ServiceKey { namespace: namespace.clone(), name });
+            let (own, made_up) = (share.own as usize, row.made_up(share));
+            beyond.extend(row.stay.iter().skip(own).chain(row.leave.iter().skip(own - made_up)).map(|star| star.id));
         }
         beyond
     }

@@ -568,6 +568,14 @@ fn what_a_namespace_has_beyond_its_quota_gives_way_and_comes_back_when_there_is_
     pass(&mut desk, 20);
     settle(&mut desk);
     assert_eq!(counts(&desk), (1, 2), "and what is beyond sends nobody away");
+    // A roll-out that has no room for all does not leave it twice what is its own.
+    desk.write(Command::Restart { service: "dev/of-x".parse().unwrap(), wall: WallTime(3) });
+    for _ in 0..4 {
+        settle(&mut desk);
+        pass(&mut desk, 6);
+    }
+    settle(&mut desk);
+    assert_eq!((counts(&desk), burst(&desk)), ((1, 2), 0));
     desk.write(Command::Scale { service: "ops/of-x".parse().unwrap(), instances: 1, wall: WallTime(3) });
     settle(&mut desk);
     assert_eq!((counts(&desk), burst(&desk)), ((2, 1), 1));

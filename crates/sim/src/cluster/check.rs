@@ -269,7 +269,7 @@ impl World {
             return None;
         }
         let (placement, reserve) = (&record.spec.placement, record.spec.template.reserve);
-        if self.truth.own_left(key) == 0 {
+        if self.truth.own_left(key, true) == 0 {
             return None;
         }
         let is_lower = |star: &&StarRecord| {

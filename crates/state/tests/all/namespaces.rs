@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use model::{
     AppSpec, BundleId, Bytes, Code, ContentHash, Limits, LimitsChange, Name, NamespaceChange, Network, NodeId,
-    Priority, Probe, ProbeKind, Program, QuotaChange, RestartPolicy, ServiceKey, ServiceSpec, StarId, StarTemplate,
-    VolumeMount, WallTime,
+    Priority, Probe, ProbeKind, Program, QuotaChange, RestartPolicy, ServiceKey, ServiceSpec, StarId, StarPhase,
+    StarTemplate, VolumeMount, WallTime,
 };
 use state::namespaces::span;
-use state::{Assignment, Change, Command, End, Part, State, apply, touched};
+use state::{Assignment, Change, Command, End, Part, State, Transition, apply, touched};
 
 const WALL: WallTime = WallTime(1_000);
 const MINUTE: u64 = 60_000;
@@ -314,7 +314,7 @@ fn what_is_beyond_a_quota_is_the_lowest_and_the_youngest_and_gives_way_to_what_i
     assert_eq!(beyond(&world), [1, 2], "400 MiB are those of `web`; of five stars a sixth is one too many");
     world.does(set("dev", None, QuotaChange { memory: Some(Some(Bytes::mib(300))), ..QuotaChange::default() }, false));
     assert_eq!(beyond(&world), [1, 2, 5], "the youngest of `web`, by when it came, then by its number");
-    let left = |world: &World, of: &str| world.state.own_left(&of.parse().unwrap());
+    let left = |world: &World, of: &str| world.state.own_left(&of.parse().unwrap(), true);
     assert_eq!((left(&world, "dev/web"), left(&world, "dev/low")), (0, 0));
     assert_eq!(left(&world, "other/web"), u32::MAX, "where there is no burst, all is");
     let preempt = |by: &str, stars: &[u64]| Command::Preempt {
@@ -341,7 +341,13 @@ fn what_is_beyond_a_quota_is_the_lowest_and_the_youngest_and_gives_way_to_what_i
     world.does(preempt("dev/web", &[9]));
     // Who comes for one of an earlier version has its part; and so has that one, until it goes.
     world.does(Command::Restart { service: "dev/web".parse().unwrap(), wall: WALL });
-    assert_eq!((beyond(&world), left(&world, "dev/web")), (vec![1], 4));
+    world.does(set("dev", None, QuotaChange { memory: Some(Some(Bytes::mib(300))), ..QuotaChange::default() }, false));
+    assert_eq!((beyond(&world), left(&world, "dev/web")), (vec![1], 3));
+    world.does(revision(assign("dev/web", 10..=10, 9), at(&world, "dev/web")));
+    assert_eq!((beyond(&world), left(&world, "dev/web")), (vec![1], 2), "it is not ready yet");
+    let ready = Transition { star: StarId(10), phase: StarPhase::Ready, process: Some((1, 1)), exit: None };
+    world.does(Command::Transitions { changes: vec![ready], wall: WALL });
+    assert_eq!((beyond(&world), left(&world, "dev/web")), (vec![1, 4], 2));
     // A quota without burst has nothing beyond it, however much more there is.
     world.does(set("dev", None, QuotaChange { burst: Some(None), ..stars(1) }, false));
     assert_eq!(beyond(&world), [0_u64; 0]);
