@@ -97,6 +97,13 @@ fn service(instances: u32, volumes: Vec<VolumeMount>) -> ServiceSpec {
     }
 }
 
+fn sized(instances: u32, megabytes: u64, priority: u8) -> ServiceSpec {
+    let mut spec = service(instances, Vec::new());
+    spec.template.limits.memory = Some(Bytes::mib(megabytes));
+    spec.placement.priority = Priority(priority);
+    spec
+}
+
 fn put_services(app: &str, services: Vec<(&str, ServiceSpec)>) -> Command {
     let services = services.into_iter().map(|(service, spec)| (name(service), spec)).collect();
     Command::PutApp { spec: AppSpec { app: app.parse().unwrap(), services }, base: None, wall: WALL }
@@ -236,12 +243,6 @@ fn a_quota_below_what_is_used_takes_nothing_away_and_says_so() {
 #[test]
 fn a_quota_is_shared_out_by_priority_then_to_the_older_app_whether_it_runs_or_not() {
     let mut world = World::default();
-    let with = |instances, megabytes, priority| {
-        let mut spec = service(instances, Vec::new());
-        spec.template.limits.memory = Some(Bytes::mib(megabytes));
-        spec.placement.priority = Priority(priority);
-        spec
-    };
     let put_at = |app: &str, services, at| match put_services(app, services) {
         Command::PutApp { spec, base, .. } => Command::PutApp { spec, base, wall: WallTime(at) },
         other => other,
@@ -253,8 +254,8 @@ fn a_quota_is_shared_out_by_priority_then_to_the_older_app_whether_it_runs_or_no
     let shown = |all: &[(&str, u32, u32)]| -> Vec<(String, u32, u32)> {
         all.iter().map(|(name, own, asked)| ((*name).to_owned(), *own, *asked)).collect()
     };
-    world.does(put_at("dev/old", vec![("z", with(2, 64, 50))], 1));
-    world.does(put_at("dev/new", vec![("a", with(2, 64, 50)), ("b", with(1, 64, 50)), ("low", with(1, 1, 10))], 2));
+    world.does(put_at("dev/old", vec![("z", sized(2, 64, 50))], 1));
+    world.does(put_at("dev/new", vec![("a", sized(2, 64, 50)), ("b", sized(1, 64, 50)), ("low", sized(1, 1, 10))], 2));
     assert_eq!(shares(&world, None), [], "without burst nothing is beyond");
     world.does(set("dev", None, QuotaChange { burst: Some(Some(100)), ..stars(4) }, false));
     assert_eq!(shares(&world, None), shown(&[("a", 2, 2), ("b", 0, 1), ("low", 0, 1), ("z", 2, 2)]));
@@ -264,7 +265,7 @@ fn a_quota_is_shared_out_by_priority_then_to_the_older_app_whether_it_runs_or_no
     let quota = QuotaChange { instances: Some(None), memory: Some(Some(Bytes::mib(129))), ..QuotaChange::default() };
     world.does(set("dev", None, quota, false));
     assert_eq!(shares(&world, None), shown(&[("a", 0, 2), ("b", 0, 1), ("low", 0, 1), ("z", 2, 2)]));
-    let Command::PutApp { spec, .. } = put_services("dev/more", vec![("first", with(1, 64, 90))]) else {
+    let Command::PutApp { spec, .. } = put_services("dev/more", vec![("first", sized(1, 64, 90))]) else {
         unreachable!()
     };
     let planned = shown(&[("a", 0, 2), ("b", 0, 1), ("first", 1, 1), ("low", 0, 1), ("z", 1, 2)]);
@@ -288,18 +289,12 @@ fn assign(service: &str, stars: std::ops::RangeInclusive<u64>, wall: u64) -> Com
 #[test]
 fn what_is_beyond_a_quota_is_the_lowest_and_the_youngest_and_gives_way_to_what_is_somebodys_own() {
     let mut world = World::default();
-    let with = |instances, megabytes, priority| {
-        let mut spec = service(instances, Vec::new());
-        spec.template.limits.memory = Some(Bytes::mib(megabytes));
-        spec.placement.priority = Priority(priority);
-        spec
-    };
     let beyond =
         |world: &World| -> Vec<u64> { world.state.beyond_quota(&name("dev")).into_iter().map(|star| star.0).collect() };
     let quota = QuotaChange { memory: Some(Some(Bytes::mib(400))), burst: Some(Some(100)), ..stars(5) };
     world.does(set("dev", None, quota, true));
-    world.does(put_services("dev/shop", vec![("web", with(4, 100, 50)), ("low", with(2, 64, 10))]));
-    world.does(put_services("other/shop", vec![("web", with(1, 64, 20))]));
+    world.does(put_services("dev/shop", vec![("web", sized(4, 100, 50)), ("low", sized(2, 64, 10))]));
+    world.does(put_services("other/shop", vec![("web", sized(1, 64, 20))]));
     let revision = |command: Command, revision| match command {
         Command::Assign { mut stars, wall } => {
             stars.iter_mut().for_each(|star| star.revision = revision);
