@@ -25,5 +25,5 @@ pub use diff::{Change, Diff, Replacement, ServiceChange, Stars, diff, placement_
 pub use evaluate::{Evaluated, Source, evaluate, evaluate_with, service_of_program, single_service};
 pub use fault::Fault;
 pub use names::OPTIONS;
-pub use namespace::{namespace_change, quota_change};
+pub use namespace::{QUOTA_OPTIONS, namespace_change, quota_change};
 pub use setting::Setting;

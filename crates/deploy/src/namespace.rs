@@ -7,7 +7,8 @@ use crate::setting::Setting;
 
 const NAMESPACE_OPTIONS: [&str; 6] =
     ["ttl_seconds", "ttl_minutes", "ttl_hours", "ttl_days", "quota", "cpu_borrow_percent"];
-const QUOTA_OPTIONS: [&str; 10] = [
+/// What may be said of a quota.
+pub const QUOTA_OPTIONS: [&str; 10] = [
     "cpu_percent",
     "cpu_cores",
     "ram_mb",

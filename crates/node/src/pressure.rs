@@ -2,14 +2,14 @@
 //!
 //! Machines are overcommitted, stars without a limit grow, and what runs beside them grows too. As long as stars run, what
 //! the machine has left is looked at, more often when it is little. Below [`low`] all stars are weighed and one is asked
-//! to end: of those that a namespace has beyond its quota, then of the lowest priority, the one that uses most beyond what is kept for it. Its service tries other machines
+//! to end: of those that a namespace has beyond its quota, then of the lowest priority, the one that uses most beyond what
+//! is kept for it. Its service tries other machines
 //! first, from then on.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{Bytes, Name, Priority, StarId, StarPhase};
+use model::{Bytes, Priority, StarId, StarPhase};
 
 use crate::event::Effect;
 use crate::node::{Local, Node, Step};
@@ -113,10 +113,8 @@ impl Node {
         if std::mem::take(&mut self.weighing) != Weighing::Yes || self.somebody_gives_way() {
             return;
         }
-        let of = |(star, _): &(StarId, Bytes)| Some(&self.state.stars.get(star)?.service.namespace);
-        let namespaces: BTreeSet<&Name> = used.iter().filter_map(of).collect();
-        let beyond: BTreeSet<StarId> =
-            namespaces.into_iter().flat_map(|namespace| self.state.beyond_quota(namespace)).collect();
+        let services = used.iter().filter_map(|(star, _)| Some(&self.state.stars.get(star)?.service));
+        let beyond = self.state.beyond_quotas(services);
         let heavy = used.iter().filter_map(|&(star, used)| {
             let record = self.state.stars.get(&star).filter(|_| self.stars.get(&star).is_some_and(may_give_way))?;
             let priority = self.state.services.get(&record.service)?.spec.placement.priority;

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{Name, NodeId, Placement, Priority, Reserve, ServiceKey, StarId, StarPhase};
+use model::{NodeId, Placement, Priority, Reserve, ServiceKey, StarId, StarPhase};
 use scheduler::{NodeView, Preemption, Request as PlanRequest, Tenant, preempt};
 use state::{Command, StarRecord};
 
@@ -222,9 +222,7 @@ impl Node {
     /// Who is on these machines, and which stars their namespaces have beyond their quotas.
     fn tenants_on<'s>(&'s self, views: &[NodeView<'_>], claimant: &ServiceKey) -> (Vec<Tenant<'s>>, BTreeSet<StarId>) {
         let mut tenants: Vec<Tenant<'s>> = views.iter().flat_map(|view| self.tenants_of(claimant, view.node)).collect();
-        let namespaces: BTreeSet<&Name> = tenants.iter().map(|tenant| &tenant.service.namespace).collect();
-        let beyond: BTreeSet<StarId> =
-            namespaces.into_iter().flat_map(|namespace| self.state.beyond_quota(namespace)).collect();
+        let beyond = self.state.beyond_quotas(tenants.iter().map(|tenant| tenant.service));
         for tenant in tenants.iter_mut().filter(|tenant| beyond.contains(&tenant.star)) {
             tenant.priority = None;
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use deploy::QUOTA_OPTIONS;
 use model::{Bytes, Millicores, Name, NamespaceChange, Priority, QuotaChange};
 
 /// A namespace that an app names comes into being by itself.
@@ -88,19 +89,6 @@ fn borrowing(text: &str) -> Result<Borrowing, String> {
     }
 }
 
-/// What a quota counts, as options of a description are called.
-const QUOTA_NAMES: [&str; 10] = [
-    "cpu_percent",
-    "cpu_cores",
-    "ram_mb",
-    "ram_gb",
-    "disk_mb",
-    "disk_gb",
-    "instances",
-    "services",
-    "priority",
-    "burst_percent",
-];
 /// Beyond what any constellation has; and what is converted from here on cannot overflow.
 const QUOTA_MAX: f64 = 1e9;
 
@@ -112,9 +100,10 @@ fn quota(text: &str) -> Result<QuotaChange, String> {
     for part in text.split(',') {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
         let (name, value) = (name.trim(), value.trim());
-        if !QUOTA_NAMES.contains(&name) {
-            let near = rads_syntax::nearest(name, QUOTA_NAMES.into_iter());
-            let help = near.map_or(format!("use {}", QUOTA_NAMES.join(", ")), |near| format!("did you mean `{near}`?"));
+        if !QUOTA_OPTIONS.contains(&name) {
+            let near = rads_syntax::nearest(name, QUOTA_OPTIONS.into_iter());
+            let help =
+                near.map_or(format!("use {}", QUOTA_OPTIONS.join(", ")), |near| format!("did you mean `{near}`?"));
             return Err(format!("a quota has no `{}`: {help}", name.escape_debug()));
         }
         let number = match value {

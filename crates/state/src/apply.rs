@@ -1,6 +1,5 @@
 //! From a command to a changed state.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::app::INSTANCES_MAX;
@@ -721,9 +720,7 @@ fn preempt(
     let priority = record.spec.placement.priority;
     let comes_back = record.rollout.as_ref().is_some_and(|rollout| rollout.previous.is_some());
     let is_own = state.own_left(service, true) > 0 || (comes_back && state.own_left(service, false) > 0);
-    let namespaces: BTreeSet<&Name> =
-        stars.iter().filter_map(|star| Some(&state.stars.get(star)?.service.namespace)).collect();
-    let beyond: BTreeSet<StarId> = namespaces.into_iter().flat_map(|namespace| state.beyond_quota(namespace)).collect();
+    let beyond = state.beyond_quotas(stars.iter().filter_map(|star| Some(&state.stars.get(star)?.service)));
     for star in stars {
         let Some(star) = state.stars.get(star).filter(|star| star.phase < StarPhase::Draining) else { continue };
         let (name, of) = (star.name(), star.service.clone());

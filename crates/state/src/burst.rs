@@ -92,6 +92,12 @@ impl State {
         beyond
     }
 
+    /// The same of the namespaces of these services together.
+    pub fn beyond_quotas<'s>(&self, services: impl Iterator<Item = &'s ServiceKey>) -> BTreeSet<StarId> {
+        let namespaces: BTreeSet<&Name> = services.map(|service| &service.namespace).collect();
+        namespaces.into_iter().flat_map(|namespace| self.beyond_quota(namespace)).collect()
+    }
+
     fn quota_with_burst(&self, namespace: &Name) -> Option<&Quota> {
         let quota = &self.namespaces.get(namespace)?.quota;
         quota.burst.is_some_and(|more| more > 0).then_some(quota)

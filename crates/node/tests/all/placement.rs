@@ -568,7 +568,7 @@ fn what_a_namespace_has_beyond_its_quota_gives_way_and_comes_back_when_there_is_
     pass(&mut desk, 20);
     settle(&mut desk);
     assert_eq!(counts(&desk), (1, 2), "and what is beyond sends nobody away");
-    // A roll-out that has no room for all does not leave it twice what is its own.
+    // A restart has no room for all, and comes to rest as it was.
     desk.write(Command::Restart { service: "dev/of-x".parse().unwrap(), wall: WallTime(3) });
     for _ in 0..4 {
         settle(&mut desk);
